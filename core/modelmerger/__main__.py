@@ -1,0 +1,5 @@
+"""`python -m modelmerger`."""
+
+from modelmerger.cli import run
+
+run()

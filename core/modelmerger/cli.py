@@ -1,0 +1,282 @@
+"""The command line: a thin shim over the Python API. Every failure is a line on stderr and an exit status."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from importlib_metadata import version
+
+from modelmerger.errors import ConfigError, MergeError, Problem
+from modelmerger.text import LINE_LIMIT, shown, size, suggestion
+
+CONFIG = click.argument("config", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+SET = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the config: options.scaling_factor=0.3"
+)
+DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False, callback=lambda c, _, v: _debug(c, v))
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception in the main thread."""
+
+
+class Suggesting(click.Group):
+    """A group whose 'no such command' says what is near."""
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(context, args[0]) is None and not args[0].startswith("-"):
+            known = self.list_commands(context)
+            raise click.UsageError(f"no command is named '{args[0]}'{suggestion(args[0], known) or ' (' + ', '.join(known) + ')'}")
+        return super().resolve_command(context, args)
+
+
+def _debug(context: click.Context, value: bool) -> bool:
+    if value:
+        context.find_root().obj["debug"] = True
+    return value
+
+
+@click.group(cls=Suggesting, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("modelmerger"), prog_name="modelmerger", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Merge language models and adapters, safely and in constant memory."""
+
+
+@cli.command()
+@CONFIG
+@click.option("--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path.")
+@click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
+@SET
+@JSON
+@DEBUG
+def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[str, ...], as_json: bool) -> None:
+    """Merge the models of CONFIG (YAML or JSON) into a new directory."""
+    from modelmerger.progress import shown_progress
+    from modelmerger.run import Watch, run_merge
+
+    data = _config(config, settings)
+    if overwrite:
+        data["options"] = {**(data.get("options") or {}), "overwrite": True}
+    target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
+    click.get_current_context().find_root().obj["target"] = target
+    with shown_progress("merging") as progress:
+        report = run_merge(data, output, Watch(progress=progress))
+    click.echo(_json(report.as_dict()) if as_json else str(report))
+
+
+@cli.command()
+@CONFIG
+@SET
+@JSON
+@DEBUG
+def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
+    """Say whether the models of CONFIG can be merged. Reads headers and JSON only."""
+    from modelmerger.run import prepared
+
+    with prepared(_config(config, settings)) as ready:
+        notes = ready.notes
+    if as_json:
+        click.echo(_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]}))
+        return
+    for note in notes:
+        click.echo(f"{note.severity}: {note}", err=True)
+    click.echo("the models can be merged")
+
+
+@cli.command()
+@CONFIG
+@SET
+@JSON
+@DEBUG
+def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
+    """Print what merging CONFIG would read and write, and the memory and disk it needs."""
+    from modelmerger.run import prepared
+
+    data = _config(config, settings)
+    with prepared(data) as ready:
+        made = ready.plan
+    click.echo(_json(made.as_dict()) if as_json else f"{made}{_free_disk(data.get('output_path'), made.disk)}")
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@JSON
+@DEBUG
+def verify(model: Path, as_json: bool) -> None:
+    """Say whether the merged MODEL is still what was published."""
+    from modelmerger.verify import verify as verified
+
+    found = verified(model)
+    click.echo(_json({"directory": found.directory, "files": found.files, "bytes": found.bytes}) if as_json else str(found))
+
+
+@cli.command()
+@JSON
+@DEBUG
+def plugins(as_json: bool) -> None:
+    """List the installed strategies, validators and plugins. Imports none of them."""
+    from modelmerger.registry import PLURALS, Registry
+
+    registry = Registry.installed()
+    off = dict(registry.switched_off)
+    providers = [*registry.providers, *off]
+    clashing = {p for kind in PLURALS for clash in registry.clashes(kind).values() for p in clash}
+    if as_json:
+        rows = [
+            {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version, "on": p not in off}
+            for p in providers
+        ]
+        click.echo(_json(rows))
+        return
+    for kind, plural in PLURALS.items():
+        click.echo(f"{plural}:")
+        listed = [provider for provider in providers if provider.kind == kind]
+        for provider in listed:
+            state = f"  (off: {off[provider]})" if provider in off else "  (clash)" if provider in clashing else ""
+            click.echo(f"  {shown(provider.name):<18} {shown(provider.source)}{state}")
+        if not listed:
+            click.echo("  none")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line. Returns the exit status."""
+    state: dict[str, Any] = {"debug": False, "target": None}
+    with _terminable(), _logging():
+        try:
+            cli.main(arguments, prog_name="modelmerger", standalone_mode=False, obj=state)
+            sys.stdout.flush()
+            return 0
+        except click.exceptions.Exit as exit_:
+            return exit_.exit_code
+        except (click.ClickException, MergeError) as error:
+            _say(error)
+            status = error.exit_status if isinstance(error, MergeError) else 2
+        except (KeyboardInterrupt, click.Abort) as error:
+            click.echo(f"error: interrupted.{_resumable(state['target'])}", err=True)
+            status = 143 if isinstance(error, Terminated) else 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 4
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            click.echo(f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.", err=True)
+            status = 1
+        if state["debug"]:
+            traceback.print_exc()
+        return status
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _say(error: click.ClickException | MergeError) -> None:
+    lines = error.lines() if isinstance(error, MergeError) else [str(Problem(error.format_message()))]
+    for line in lines:
+        click.echo(line if line.startswith("… and") else f"error: {line}", err=True)
+
+
+def _config(path: Path, changes: tuple[str, ...]) -> dict[str, Any]:
+    from modelmerger.config import read_config
+
+    data = read_config(path)
+    for change in changes:
+        _set(data, change)
+    return data
+
+
+def _set(data: dict[str, Any], change: str) -> None:
+    """`models[0].weight=0.5`: walks to the place, which must exist up to its last key, and puts the value, read as YAML."""
+    from modelmerger.documents import DocumentError, parse_document
+
+    key, equals, text = change.partition("=")
+    steps = re.findall(r"[^.\[\]]+", key)
+    if not equals or not steps:
+        raise ConfigError(f"--set wants KEY=VALUE, got '{change}'. For example --set options.scaling_factor=0.3")
+    try:
+        value = parse_document(f"value: {text}", source="--set", format="yaml")["value"]
+    except DocumentError as error:
+        raise ConfigError(f"--set {change}: {error}") from error
+    place: Any = data
+    for step in steps[:-1]:
+        if isinstance(place, list):
+            place = place[_number(step, place, change)]
+        else:
+            place = place.setdefault(step, {}) if isinstance(place, dict) else place
+        if not isinstance(place, dict | list):
+            raise ConfigError(f"--set {change}: '{step}' is no mapping or list in the config")
+    if isinstance(place, list):
+        place[_number(steps[-1], place, change)] = value
+    else:
+        place[steps[-1]] = value
+
+
+def _number(step: str, place: list[Any], change: str) -> int:
+    if not step.isdecimal() or int(step) >= len(place):
+        raise ConfigError(f"--set {change}: the list has entries 0 to {len(place) - 1}, and not '{step}'")
+    return int(step)
+
+
+def _free_disk(output: Any, needed: int) -> str:
+    parent = Path(output).expanduser().absolute().parent if isinstance(output, str) else None
+    if parent is None or not parent.is_dir():
+        return ""
+    disk = os.statvfs(parent)
+    free = disk.f_bavail * disk.f_frsize
+    verdict = "enough" if free >= needed else "NOT ENOUGH for this merge"
+    return f"\nfree     {size(free)} in {shown(parent)}: {verdict}"
+
+
+def _resumable(target: Path | None) -> str:
+    from modelmerger.staging import staging_path
+
+    if target is None or not staging_path(Path(os.path.abspath(target.expanduser()))).exists():
+        return " Nothing was written."
+    return " The output is as it was; run the same command again to go on where this one stopped."
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends like Ctrl-C, with its own exit status."""
+
+    def terminate(_: int, __: Any) -> None:
+        raise Terminated
+
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Lowercase(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+@contextlib.contextmanager
+def _logging() -> Iterator[None]:
+    """What the `modelmerger` logger says goes to stderr while a command runs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lowercase())
+    logger = logging.getLogger("modelmerger")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

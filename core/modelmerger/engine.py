@@ -1,0 +1,166 @@
+"""The blocks of the output as units of work: each block is made slice by slice, written, digested and journalled."""
+
+import os
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+
+from blake3 import blake3
+
+from modelmerger.arithmetic import Workspace
+from modelmerger.checkpoint import Checkpoint
+from modelmerger.digests import block_count
+from modelmerger.dtypes import DTYPES
+from modelmerger.hooks import Hooks
+from modelmerger.layout import BLOCK, OutputFile, Placement
+from modelmerger.measuring import Cancelled, Measurements, measured_blocks
+from modelmerger.merging import BlockState, SliceMerger
+from modelmerger.plan import MergePlan
+from modelmerger.settings import Settings
+from modelmerger.slices import slices
+from modelmerger.staging import BlockRecord, Staging
+from modelmerger.work import Unit
+
+MEASURES_A_UNIT = 32
+
+
+class MergeWork:
+    """The work of one merge, for `run_slices`. Blocks that are already staged make no unit."""
+
+    def __init__(
+        self,
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        hooks: Hooks,
+        settings: Settings,
+        staging: Staging,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._plan = plan
+        self._checkpoints = checkpoints
+        self._reads_ahead = settings.options.reads_ahead
+        self._staging = staging
+        self._advance = advance
+        self._cancelled = threading.Event()
+        self._local = threading.local()
+        self._index = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
+        self._offsets = [[placement.offset for placement in file.placements] for file in plan.layout.files]
+        self._measurements = Measurements(plan, checkpoints, hooks, settings, self._cancelled)
+        self._merger = SliceMerger(plan, checkpoints, hooks, settings, self._measurements)
+        self.units: Sequence[Unit] = list(self._in_order())
+
+    @property
+    def workers(self) -> int:
+        return self._plan.workers
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def run(self, unit: Unit) -> None:
+        if not hasattr(self._local, "workspace"):
+            self._local.workspace = Workspace()
+        try:
+            if unit.kind == "measure":
+                self._advance(self._measurements.measure(unit, self._local.workspace))
+            else:
+                self._write(unit, self._local.workspace)
+        except Cancelled:
+            pass
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _in_order(self) -> Iterator[Unit]:
+        """Measurements come one writing unit before they are needed, so that no worker waits for another's last block."""
+        measured: set[int] = set()
+        waiting: list[Unit] = []
+        for number, file in enumerate(self._plan.layout.files):
+            for first, last in self._runs(file):
+                if all((number, block) in self._staging.records for block in range(first, last)):
+                    continue
+                for placement in self._placements(number, first * BLOCK, last * BLOCK):
+                    index = self._index[placement.tensor.name]
+                    if index not in measured and self._measurements.wanted(index):
+                        measured.add(index)
+                        yield from self._measuring(index)
+                yield from waiting
+                waiting = [Unit("write", number, first, last)]
+        yield from waiting
+
+    def _measuring(self, index: int) -> Iterator[Unit]:
+        blocks = measured_blocks(self._plan.tensors[index], self._plan.granularity)
+        for start in range(0, blocks, MEASURES_A_UNIT):
+            yield Unit("measure", index, start, min(blocks, start + MEASURES_A_UNIT))
+
+    def _runs(self, file: OutputFile) -> Iterator[tuple[int, int]]:
+        """Blocks that must be made together: each by itself, unless a tensor that is merged whole lies across a border."""
+        borders = set(range(1, block_count(file.size)))
+        if self._plan.granularity == "whole":
+            for placement in file.placements:
+                if self._plan.tensors[self._index[placement.tensor.name]].action == "merge":
+                    end = placement.offset + placement.tensor.bytes
+                    borders -= set(range(placement.offset // BLOCK + 1, -(-end // BLOCK)))
+        edges = [0, *sorted(borders), block_count(file.size)]
+        yield from ((a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
+
+    def _placements(self, file: int, begin: int, end: int) -> Iterator[Placement]:
+        """The tensors of a file that have bytes between two offsets."""
+        placements = self._plan.layout.files[file].placements
+        for number in range(max(0, bisect_right(self._offsets[file], begin) - 1), len(placements)):
+            placement = placements[number]
+            if placement.offset >= end:
+                break
+            if placement.offset + placement.tensor.bytes > begin:
+                yield placement
+
+    def _write(self, unit: Unit, workspace: Workspace) -> None:
+        file = self._plan.layout.files[unit.of]
+        descriptor = self._staging.open_for_writing(unit.of)
+        try:
+            state = BlockState()
+            for block in range(unit.first, unit.last):
+                begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
+                hasher = blake3()
+                for offset, content in self._contents(unit.of, begin, end, workspace, state):
+                    if self._cancelled.is_set():
+                        return
+                    hasher.update(content)
+                    self._staging.write(descriptor, unit.of, content, offset)
+                    self._advance(len(content))
+                record = BlockRecord(hasher.hexdigest(), *state.take())
+                self._staging.record(descriptor, unit.of, block, record, begin, end - begin)
+        finally:
+            os.close(descriptor)
+
+    def _contents(
+        self, file: int, begin: int, end: int, workspace: Workspace, state: BlockState
+    ) -> Iterator[tuple[int, memoryview]]:
+        """The bytes of a block in order, each piece valid until the next is asked for."""
+        parts: list[tuple[int, bytes | Placement]] = [
+            (offset, content)
+            for offset, content in self._plan.layout.files[file].fixed
+            if offset < end and offset + len(content) > begin
+        ]
+        parts += [(placement.offset, placement) for placement in self._placements(file, begin, end)]
+        for offset, part in sorted(parts, key=lambda item: item[0]):
+            if isinstance(part, bytes):
+                low, high = max(begin, offset), min(end, offset + len(part))
+                yield low, memoryview(part)[low - offset : high - offset]
+            elif part.tensor.bytes:
+                yield from self._tensor_bytes(part, begin, end, workspace, state)
+
+    def _tensor_bytes(
+        self, placement: Placement, begin: int, end: int, workspace: Workspace, state: BlockState
+    ) -> Iterator[tuple[int, memoryview]]:
+        index = self._index[placement.tensor.name]
+        state.forget_all_but(index)
+        tensor = self._plan.tensors[index]
+        width = DTYPES[tensor.dtype].bits
+        low = (max(begin, placement.offset) - placement.offset) * 8 // width
+        high = (min(end, placement.offset + placement.tensor.bytes) - placement.offset) * 8 // width
+        if self._reads_ahead:
+            for checkpoint in tensor.inputs:
+                self._checkpoints[checkpoint].prefetch(tensor.renames.get(checkpoint, tensor.name), low, high)
+        for piece in slices(tensor, self._plan.granularity, low, high, self._plan.slice_elements):
+            content = self._merger.bytes_of_slice(index, piece, workspace, state)
+            yield placement.offset + piece.start * width // 8, content

@@ -1,0 +1,286 @@
+"""The typed face of the plugins of one run: the only code that touches pluggy's untyped `hook`."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pluggy
+from attrs import evolve, field, frozen
+from blake3 import blake3
+
+from modelmerger import hookspecs
+from modelmerger.checkpoint import Checkpoint, ModelReference
+from modelmerger.errors import MergeError, NumericError, PluginError, Problem
+from modelmerger.layout import Layout, OutputTensor
+from modelmerger.loading import LoadContext
+from modelmerger.plan import MergePlan
+from modelmerger.registry import BUILT_IN, Provider, Registry
+from modelmerger.settings import Settings
+from modelmerger.text import suggestion
+from modelmerger.traits import Operation, Traits
+from modelmerger.work import SliceWork
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+@frozen(eq=False)
+class Strategy:
+    """The one strategy of a run: where it comes from, its traits, its options class (None when it has none)."""
+
+    provider: Provider
+    traits: Traits
+    options: type | None
+    linear: bool
+    fingerprint: str
+    """Digest of the strategy's source file: another one, and what was staged before is not resumed."""
+
+
+@frozen(eq=False)
+class Hooks:
+    """Calls hooks. Whatever a plugin raises becomes a `PluginError` that names it and its distribution; our own errors pass."""
+
+    strategy: Strategy
+    providers: tuple[Provider, ...]
+    _manager: pluggy.PluginManager = field(repr=False)
+    _by_plugin_name: Mapping[str, Provider] = field(repr=False)
+
+    def declared_options(self) -> list[tuple[Provider, type]]:
+        calls = self._each("declare_options")
+        return [(self._by_plugin_name[name], cls) for name, cls in calls if cls is not None]
+
+    def load_model(self, reference: ModelReference, context: LoadContext) -> Checkpoint | None:
+        return self._call("load_model", reference=reference, context=context)  # type: ignore[no-any-return]
+
+    def check_compatibility(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Problem]:
+        calls = self._each("check_compatibility", checkpoints=checkpoints, settings=settings)
+        return [problem for _, problems in calls for problem in problems or ()]
+
+    def find_coefficients(
+        self,
+        weights: Sequence[float],
+        operations: Sequence[Operation],
+        options: Any,
+        gram: Sequence[Sequence[float]] | None = None,
+        shape: Sequence[int] = (2, 2),
+        tensor_name: str = "",
+    ) -> tuple[float, ...] | None:
+        """One finite number an input, or None where the strategy waits for the Gram matrix."""
+        found = self._call(
+            "find_coefficients",
+            tensor_name,
+            weights=weights,
+            operations=operations,
+            options=options,
+            gram=gram,
+            shape=shape,
+        )
+        if found is None and gram is None and self.strategy.traits.gram:
+            return None
+        expected = len(weights) + self.strategy.traits.needs_base
+        if not isinstance(found, Sequence) or len(found) != expected or not all(map(math.isfinite, found)):
+            raise self._broken("find_coefficients", f"gave {found!r} where {expected} finite numbers are due", tensor_name)
+        return tuple(map(float, found))
+
+    @property
+    def measures(self) -> bool:
+        return bool(self._manager.hook.measure_tensor.get_hookimpls())
+
+    def measure_tensor(self, tensors: Sequence["torch.Tensor"], options: Any, tensor_name: str) -> "torch.Tensor":
+        found = self._call("measure_tensor", tensor_name, tensors=tensors, options=options)
+        if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64"):
+            raise self._broken("measure_tensor", f"gave {_kind(found)} where float64 or int64 is due", tensor_name)
+        return found  # type: ignore[no-any-return]
+
+    def merge_tensor(
+        self,
+        tensors: Sequence["torch.Tensor"],
+        weights: Sequence[float],
+        operations: Sequence[Operation],
+        options: Any,
+        measurement: "torch.Tensor | None",
+        tensor_name: str,
+    ) -> "torch.Tensor":
+        """The merged slice: a tensor of the inputs' shape and dtype that shares no memory with them."""
+        merged = self._call(
+            "merge_tensor",
+            tensor_name,
+            tensors=tensors,
+            weights=weights,
+            operations=operations,
+            options=options,
+            measurement=measurement,
+            tensor_name=tensor_name,
+        )
+        first = tensors[0]
+        if getattr(merged, "shape", None) != first.shape or merged.dtype != first.dtype:
+            expected = f"{_kind(first)} is due"
+            raise self._broken("merge_tensor", f"gave {_kind(merged)} where {expected}", tensor_name)
+        storage = merged.untyped_storage().data_ptr()
+        if merged.numel() and any(storage == tensor.untyped_storage().data_ptr() for tensor in tensors):
+            raise self._broken("merge_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
+        return merged  # type: ignore[no-any-return]
+
+    @property
+    def finishes(self) -> bool:
+        return bool(self._manager.hook.finish_tensor.get_hookimpls())
+
+    def finish_tensor(self, merged: "torch.Tensor", options: Any, tensor_name: str) -> Mapping[str, int]:
+        return self._call("finish_tensor", tensor_name, merged=merged, options=options) or {}
+
+    def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout:
+        layout = self._call("save_model", tensors=tensors, max_shard_size=max_shard_size)
+        if layout is None:
+            raise PluginError("no plugin lays out the output files (hook 'save_model'). Is the built-in one switched off?")
+        return layout  # type: ignore[no-any-return]
+
+    def run_slices(self, work: SliceWork) -> None:
+        if not self._call("run_slices", work=work):
+            raise PluginError("no plugin executes the slices (hook 'run_slices'). Is the built-in one switched off?")
+
+    @property
+    def observes(self) -> bool:
+        return bool(self._manager.hook.observe_slice.get_hookimpls())
+
+    def observe_slice(
+        self, tensors: Sequence["torch.Tensor"], merged: "torch.Tensor", tensor_name: str
+    ) -> Mapping[str, float]:
+        calls = self._each("observe_slice", tensor_name, tensors=tensors, merged=merged, tensor_name=tensor_name)
+        return {f"{plugin}: {key}": value for plugin, found in calls for key, value in (found or {}).items()}
+
+    def write_sidecars(
+        self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
+    ) -> list[tuple[Provider, Mapping[str, bytes]]]:
+        calls = self._each("write_sidecars", plan=plan, checkpoints=checkpoints, settings=settings)
+        return [(self._by_plugin_name[name], found or {}) for name, found in calls]
+
+    def _call(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
+        caller = getattr(self._manager.hook, hook)
+        return self._guarded(caller, lambda: caller(**arguments), tensor)
+
+    def _each(self, hook: str, tensor: str = "", **arguments: Any) -> list[tuple[str, Any]]:
+        """Every voice's answer with the name of its plugin; generators are read to their end inside the guard."""
+        caller = getattr(self._manager.hook, hook)
+
+        def collect() -> list[tuple[str, Any]]:
+            answers = []
+            for implementation in reversed(caller.get_hookimpls()):
+                answer = implementation.function(*(arguments[name] for name in implementation.argnames))
+                is_stream = inspect.isgenerator(answer)
+                answers.append((implementation.plugin_name, list(answer) if is_stream else answer))
+            return answers
+
+        return self._guarded(caller, collect, tensor)
+
+    def _guarded(self, caller: pluggy.HookCaller, call: Callable[[], T], tensor: str) -> T:
+        try:
+            return call()
+        except NumericError as error:
+            raise NumericError(*(p if p.tensor else evolve(p, tensor=tensor) for p in error.problems)) from error
+        except (MergeError, MemoryError):
+            raise
+        except Exception as error:
+            culprit = self._culprit(caller, error)
+            message = f"{culprit} raised {type(error).__name__} in {caller.name}: {error}"
+            raise PluginError(Problem(message, tensor=tensor)) from error
+
+    def _culprit(self, caller: pluggy.HookCaller, error: Exception) -> str:
+        """The plugin whose function stands in the traceback."""
+        by_code = {getattr(i.function, "__code__", None): i.plugin_name for i in caller.get_hookimpls()}
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in by_code:
+                return described(self._by_plugin_name[by_code[trace.tb_frame.f_code]])
+            trace = trace.tb_next
+        return "a plugin"
+
+    def _broken(self, hook: str, what: str, tensor: str) -> PluginError:
+        return PluginError(Problem(f"{described(self.strategy.provider)}: {hook} {what}.", tensor=tensor))
+
+
+def described(provider: Provider) -> str:
+    return f"{provider.kind} '{provider.name}' from {provider.source}"
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {list(shape)}"
+
+
+NO_STRATEGY = Strategy(Provider("strategy", "none", BUILT_IN, "", "", None), Traits(), None, True, "")
+"""Stands where models are compared and nothing is merged."""
+
+
+def assemble(registry: Registry, strategy: str | None, validators: Iterable[str] = ()) -> Hooks:
+    """A plugin manager of its own for one run: the named strategy and validators, and the plugins that are always on."""
+    chosen = [registry.find("strategy", strategy)] if strategy is not None else []
+    chosen += [registry.find("validator", name) for name in validators]
+    providers = (*chosen, *registry.always_on())
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    by_name = {}
+    plugins = {}
+    for provider in providers:
+        name = f"{provider.kind} {provider.name}"
+        by_name[name] = provider
+        plugins[name] = _register(manager, provider, name)
+    if strategy is None:
+        return Hooks(NO_STRATEGY, providers, manager, by_name)
+    plugin = plugins[f"strategy {strategy}"]
+    hooks_of_strategy = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
+    return Hooks(_strategy(chosen[0], plugin, hooks_of_strategy), providers, manager, by_name)
+
+
+def _register(manager: pluggy.PluginManager, provider: Provider, name: str) -> Any:
+    plugin = provider.load()
+    wanted = getattr(plugin, "hooks_version", hookspecs.HOOKS_VERSION)
+    if wanted != hookspecs.HOOKS_VERSION:
+        raise PluginError(f"{described(provider)} wants hooks {wanted}, this is {hookspecs.HOOKS_VERSION}.")
+    try:
+        manager.register(plugin, name)
+        _refuse_wrappers(manager, provider, plugin)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        reason = " ".join(str(error).split())
+        known = [spec for spec, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")]
+        unknown = [hook for hook in vars(plugin) if f"hook {hook!r}" in reason and hook not in known]
+        near = suggestion(unknown[0], known).lstrip(", ") if unknown else ""
+        raise PluginError(f"{described(provider)} does not fit the hooks{f' ({near})' if near else ''}: {reason}") from error
+    return plugin
+
+
+def _refuse_wrappers(manager: pluggy.PluginManager, provider: Provider, plugin: Any) -> None:
+    for caller in manager.get_hookcallers(plugin) or ():
+        collects = caller.spec is not None and not caller.spec.opts["firstresult"]
+        for implementation in caller.get_hookimpls():
+            wraps = implementation.hookwrapper or (implementation.wrapper and collects)
+            if implementation.plugin is plugin and wraps:
+                raise PluginError(
+                    f"{described(provider)} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
+                )
+
+
+def _strategy(provider: Provider, plugin: Any, hooks: set[str]) -> Strategy:
+    traits = getattr(plugin, "traits", None)
+    if not isinstance(traits, Traits):
+        raise PluginError(f"{described(provider)} has no 'traits'. Give its module `traits = Traits(…)`.")
+    merges = {"find_coefficients", "merge_tensor"} & hooks
+    if len(merges) != 1:
+        raise PluginError(
+            f"{described(provider)} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
+        )
+    return Strategy(provider, traits, getattr(plugin, "Options", None), "find_coefficients" in hooks, _fingerprint(plugin))
+
+
+def _fingerprint(plugin: Any) -> str:
+    try:
+        source = inspect.getsourcefile(plugin if inspect.ismodule(plugin) else type(plugin))
+        return blake3(Path(source or "").read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return ""

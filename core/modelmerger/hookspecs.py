@@ -1,0 +1,277 @@
+"""The hooks: everything a plugin can do, in the order in which a merge calls them.
+
+A plugin is a module (or an instance of a class with `eq=False`) whose functions carry `@hookimpl` and the name of a hook.
+It may take any subset of a hook's arguments, in any order, and gives none of them a default. A module that wants another
+version of the hooks than `HOOKS_VERSION` says so with `hooks_version = 2` and is refused with a sentence.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from modelmerger.checkpoint import Checkpoint, ModelReference
+from modelmerger.errors import Problem
+from modelmerger.layout import Layout, OutputTensor
+from modelmerger.loading import LoadContext
+from modelmerger.plan import MergePlan
+from modelmerger.settings import Settings
+from modelmerger.traits import Operation
+from modelmerger.work import SliceWork
+
+if TYPE_CHECKING:
+    import torch
+
+HOOKS_VERSION = 1
+PROJECT = "modelmerger"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def declare_options() -> type:  # type: ignore[empty-body]
+    """Options of an always-on plugin: an attrs class, each field with a default. Every plugin is asked.
+
+    The fields join the `options` of the config; two owners of one name are an error that names both distributions.
+    A strategy declares its own options by an attrs class named `Options` in its module instead.
+
+    ```python
+    from attrs import frozen
+    from modelmerger import hookimpl
+
+    @frozen
+    class Options:
+        keep_readme: bool = False
+
+    @hookimpl
+    def declare_options():
+        return Options
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
+    """Opens a model reference as a checkpoint: names, shapes and dtypes, no weights. None: not mine, ask the next.
+
+    Open files through `context.open_file`, so that they are checked for being regular, inside the model's directory, and
+    unchanged until the merge is published. Refuse with `InputError`.
+
+    ```python
+    from modelmerger import FileCheckpoint, StoredTensor, TensorInfo, hookimpl
+
+    @hookimpl
+    def load_model(reference, context):
+        if not reference.path.endswith(".f32"):        # a file that is one vector of float32, nothing else
+            return None
+        file = context.open_file(reference.path)
+        vector = StoredTensor(file, 0, TensorInfo("F32", (file.size // 4,)))
+        return FileCheckpoint(reference.name, {"vector": vector}, context.files, (file,))
+    ```
+    """
+
+
+@hookspec
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:  # type: ignore[empty-body]
+    """Says what is wrong with merging these models, from headers and JSON alone. Every plugin and the strategy are asked.
+
+    `checkpoints` are the models in the order of the config, then the base model if there is one. An error ends the merge
+    before anything is written (exit 3); warnings and notes go into the report.
+
+    ```python
+    from modelmerger import Problem, hookimpl
+
+    @hookimpl
+    def check_compatibility(checkpoints, settings):
+        for checkpoint in checkpoints:
+            if len(checkpoint.tensors) == 1:
+                yield Problem("holds a single tensor. Is this the whole model?", checkpoint.name, severity="warning")
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def find_coefficients(
+    weights: Sequence[float],
+    operations: Sequence[Operation],
+    options: Any,
+    gram: Sequence[Sequence[float]] | None,
+    shape: Sequence[int],
+) -> Sequence[float] | None:
+    """Strategy: the merged tensor is Σ cᵢ·inputᵢ; these are the cᵢ, one an input (the models, then the base if needed).
+
+    This is all that a linear strategy has to say: the engine adds up, in float32 (float64 where float32 or float64 is
+    written), beginning with the first product; an input of coefficient 0 is not read, one of coefficient 1 keeps its bits.
+    A strategy with this hook also works on adapters, exactly.
+
+    `weights` and `operations`: one a model. `gram`: None while the merge is planned; then, for a strategy whose traits say
+    `gram=True` and that answered None to the first call, the Gram matrix of the inputs of this tensor (float64).
+    `shape`: of the tensor. Raise `ConfigError` for weights that make no sense and `NumericError` where the
+    result is undefined.
+
+    ```python
+    from modelmerger import Traits, hookimpl
+
+    traits = Traits(models=(2, None))
+
+    @hookimpl
+    def find_coefficients(weights):
+        return [weight**2 / sum(w**2 for w in weights) for weight in weights]
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def measure_tensor(tensors: Sequence["torch.Tensor"], options: Any) -> "torch.Tensor | None":
+    """Strategy, optional, with `merge_tensor`: an additive statistic of a block of a tensor, as float64 or int64.
+
+    The engine sums it over fixed blocks in a fixed order, so that neither threads nor slices can move the sum, and hands
+    the sum to `merge_tensor` as `measurement`. `tensors`: as for `merge_tensor`.
+
+    ```python
+    import torch
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def measure_tensor(tensors):
+        return torch.stack([tensor.double().abs().sum() for tensor in tensors])
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def merge_tensor(
+    tensors: Sequence["torch.Tensor"],
+    weights: Sequence[float],
+    operations: Sequence[Operation],
+    options: Any,
+    measurement: "torch.Tensor | None",
+    tensor_name: str,
+) -> "torch.Tensor | None":
+    """Strategy: slices of the inputs in, the merged slice out, for what is no linear combination.
+
+    `tensors`: float32 (float64 where float32 or float64 is written), all of one shape: a vector for an elementwise
+    strategy, (rows, row length) for a rowwise one, the tensor's own shape for a strategy on whole tensors; the models in the
+    order of the config, then the base if needed. Returns a new tensor of the same shape and dtype; the engine checks it for
+    NaN and infinity and rounds once. The inputs must not be changed or returned.
+
+    ```python
+    import torch
+    from modelmerger import Traits, hookimpl
+
+    traits = Traits(models=(3, None))
+
+    @hookimpl
+    def merge_tensor(tensors):
+        return torch.stack(list(tensors)).median(dim=0).values
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def finish_tensor(merged: "torch.Tensor", options: Any) -> Mapping[str, int] | None:
+    """Strategy, optional: changes the merged slice in place after the check for NaN and infinity, before it is rounded.
+
+    Returns counts for the report; they are summed over all slices.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def finish_tensor(merged):
+        negative = int((merged < 0).sum())
+        merged.clamp_(min=0)
+        return {"negative values set to zero": negative}
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout | None:
+    """Lays out the files of the merged weights: where each tensor begins, and the bytes around them. Writes nothing.
+
+    The engine then writes tensors at their offsets, in any order. Files are named without folders, are tiled by fixed bytes
+    and tensors without holes, and begin each tensor at a multiple of its element size. None: not mine, ask the next.
+
+    ```python
+    from modelmerger import Layout, OutputFile, Placement, hookimpl
+
+    @hookimpl
+    def save_model(tensors):
+        files = [
+            OutputFile(f"{number}.raw", tensor.bytes, (), (Placement(tensor, 0),)) for number, tensor in enumerate(tensors)
+        ]
+        names = "\\n".join(tensor.name for tensor in tensors)
+        return Layout("raw", files, {"names.txt": names.encode()})
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def run_slices(work: SliceWork) -> bool | None:
+    """Executes the units of work, in order of their start, in as many workers as it likes. None: not mine, ask the next.
+
+    `work.run(unit)` does one unit and may be called from several threads; it raises what ended the merge, and then no
+    further unit need be started. The built-in runs `work.workers` threads of this process.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def run_slices(work):
+        for unit in work.units:
+            work.run(unit)
+        return True
+    ```
+    """
+
+
+@hookspec
+def observe_slice(
+    tensors: Sequence["torch.Tensor"], merged: "torch.Tensor", tensor_name: str
+) -> Mapping[str, float] | None:
+    """Additive statistics of a slice for reports, summed over each tensor. Every plugin that has this hook is called.
+
+    `tensors` and `merged` as in `merge_tensor`; they must not be changed. It costs time in every slice: plugins should have
+    it only while a report wants it.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def observe_slice(merged):
+        return {"squared norm": float((merged.double() ** 2).sum())}
+    ```
+    """
+
+
+@hookspec
+def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings) -> Mapping[str, bytes]:  # type: ignore[empty-body]
+    """The files beside the weights: path inside the output directory → content. Every plugin is asked; the core writes.
+
+    `checkpoints` as in `check_compatibility`; `plan.donor` is the index of the one whose config and tokenizer are taken.
+    Nothing in an input directory may be executed or rendered. Two plugins with one path are an error that names both.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def write_sidecars(plan):
+        return {"TENSORS": "\\n".join(tensor.name for tensor in plan.tensors).encode()}
+    ```
+    """
+
+
+@hookspec
+def validate_model(subject: Any, settings: Any) -> Iterable[Any]:  # type: ignore[empty-body]
+    """Validator: looks at the merged model and yields findings. Not called yet: no validator is installed.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def validate_model(subject):
+        return []
+    ```
+    """

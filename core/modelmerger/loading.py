@@ -1,0 +1,51 @@
+"""What a plugin that opens models gets: files that are checked for being regular, inside the model's directory, and unchanged."""
+
+import os
+from pathlib import Path
+
+from attrs import frozen
+
+from modelmerger.errors import InputError, Problem
+from modelmerger.files import FileIdentity, InputFiles, identify, open_regular, read_small
+
+
+@frozen(eq=False)
+class LoadContext:
+    """`files` reads by position and is handed to `FileCheckpoint`."""
+
+    files: InputFiles
+
+    def open_file(self, path: Path | str, inside: Path | None = None) -> FileIdentity:
+        """Checks a file and remembers its identity. A link may lead inside `inside`, or into the blobs of the same Hub cache."""
+        real = resolved(Path(path), inside or Path(path).parent)
+        descriptor = open_regular(real)
+        try:
+            return identify(real, os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
+
+def read_beside(directory: Path, name: str, limit: int = 64 << 20) -> bytes | None:
+    """A small file of a model's directory, None where there is none. Refuses what is not regular, or leads out by a link."""
+    path = directory / name
+    if not os.path.lexists(path):
+        return None
+    return read_small(resolved(path, directory), limit)
+
+
+def resolved(path: Path, inside: Path) -> Path:
+    """Where a path leads. Only a link that stays in the model's directory, or leads to its Hub cache's blobs, is followed."""
+    if not path.is_symlink():
+        return path.absolute()
+    real, directory = Path(os.path.realpath(path)), Path(os.path.realpath(inside))
+    if not real.is_relative_to(directory) and not _in_blobs(real, directory):
+        raise InputError(Problem(f"is a link that leads out of the model's directory, to {real}. Copy the file instead.", str(path)))
+    return real
+
+
+def _in_blobs(real: Path, directory: Path) -> bool:
+    """A Hub cache: models--org--name/snapshots/REVISION/file links to models--org--name/blobs/HASH."""
+    for parent in directory.parents:
+        if parent.name == "snapshots":
+            return real.parent == parent.parent / "blobs"
+    return False

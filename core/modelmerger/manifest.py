@@ -1,0 +1,129 @@
+"""`modelmerger.json`: what an output directory is made of. It makes a directory ours, and lets `verify` find a flipped bit."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import importlib_metadata
+
+from modelmerger.checkpoint import Checkpoint
+from modelmerger.digests import NAME, block_count, blocks_of_bytes, digest_of_blocks
+from modelmerger.errors import InputError, MergeError, Problem
+from modelmerger.files import read_small
+from modelmerger.hooks import Hooks
+from modelmerger.plan import MergePlan
+from modelmerger.settings import Settings
+from modelmerger.staging import BlockRecord
+
+FILE = "modelmerger.json"
+SCHEMA = 1
+COMPANIONS = ("README.md", "validation.json", "report.html")
+"""Files that may be written again after the merge; their content is not digested."""
+_LIMIT = 512 << 20
+
+
+def make_manifest(
+    plan: MergePlan,
+    hooks: Hooks,
+    settings: Settings,
+    checkpoints: Sequence[Checkpoint],
+    records: Mapping[tuple[int, int], BlockRecord],
+    documents: Mapping[str, bytes],
+    notes: Sequence[Problem],
+) -> bytes:
+    """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal manifests."""
+    files = {}
+    for number, file in enumerate(plan.layout.files):
+        blocks = [records[number, block].digest for block in range(block_count(file.size))]
+        files[file.name] = file_entry(file.size, blocks)
+    for name, content in documents.items():
+        if name not in COMPANIONS:
+            files[name] = file_entry(len(content), blocks_of_bytes(content))
+    manifest = {
+        "schema": SCHEMA,
+        "modelmerger": importlib_metadata.version("modelmerger"),
+        "torch": importlib_metadata.version("torch"),
+        "plan": plan.digest,
+        "seed": settings.options.seed,
+        "config": settings.given,
+        "donor": plan.models[plan.donor].name,
+        "sources": [
+            {
+                "name": checkpoint.name,
+                "path": model.path,
+                "files": [{"name": Path(file.path).name, "size": file.size} for file in checkpoint.files],
+            }
+            for checkpoint, model in zip(checkpoints, plan.models, strict=True)
+        ],
+        "plugins": [{"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version} for p in hooks.providers],
+        "notes": [{"severity": note.severity, "message": str(note)} for note in notes],
+        "counts": total_counts(records),
+        "digest": NAME,
+        "files": dict(sorted(files.items())),
+        "companions": list(COMPANIONS),
+    }
+    return (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def file_entry(size: int, blocks: Sequence[str]) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    return {"size": size, "digest": digest_of_blocks(blocks), "blocks": list(blocks)}
+
+
+def total_counts(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, int]:
+    """What the strategy counted (clamped values), over all blocks."""
+    totals: dict[str, int] = {}
+    for record in records.values():
+        for key, value in record.counts.items():
+            totals[key] = totals.get(key, 0) + value
+    return dict(sorted(totals.items()))
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of an output directory. Raises `InputError` where there is none, or none that this version knows."""
+    path = directory / FILE
+    content = read_small(path, _LIMIT)
+    try:
+        manifest = json.loads(content)
+        schema = manifest["schema"]
+        if schema == SCHEMA and not _is_sound(manifest):
+            raise ValueError("a part is missing or has another form")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(Problem(f"is no manifest of a merge: {error}.", str(path))) from error
+    if schema != SCHEMA:
+        raise InputError(
+            Problem(f"has schema {schema!r}, and this version of modelmerger knows {SCHEMA}. Use the version that wrote it.", str(path))
+        )
+    return dict(manifest)
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether a directory carries a manifest of ours."""
+    try:
+        read_manifest(directory)
+    except MergeError:
+        return False
+    return True
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    files, companions = manifest["files"], manifest["companions"]
+    return (
+        isinstance(files, dict)
+        and isinstance(companions, list)
+        and isinstance(manifest["plan"], str)
+        and all(
+            is_plain(name)
+            and isinstance(file["size"], int)
+            and isinstance(file["blocks"], list)
+            and all(isinstance(block, str) for block in file["blocks"])
+            for name, file in files.items()
+        )
+    )
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name stays inside its directory: relative, no empty, dot or dot-dot part, no backslash, nothing invisible."""
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and "\\" not in name and name.isprintable()

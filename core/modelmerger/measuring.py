@@ -1,0 +1,137 @@
+"""Statistics of whole tensors: taken over fixed blocks by many workers, summed in a fixed order, waited for by who needs them."""
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from modelmerger.arithmetic import COMPUTE, Workspace, gram_of, raise_nonfinite
+from modelmerger.checkpoint import Checkpoint
+from modelmerger.hooks import Hooks
+from modelmerger.plan import MergePlan, TensorPlan
+from modelmerger.settings import Settings
+from modelmerger.slices import row_length
+from modelmerger.traits import Granularity
+from modelmerger.work import Unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK_ELEMENTS = 1 << 18
+"""Elements a block: fixed, so that neither slices nor threads can move a sum."""
+
+
+class Cancelled(Exception):
+    """The merge ended while a worker waited."""
+
+
+def measured_blocks(tensor: TensorPlan, granularity: Granularity) -> int:
+    """Over how many blocks a statistic of this tensor is taken."""
+    elements = torch.Size(tensor.shape).numel()
+    return -(-elements // _block_length(tensor, granularity))
+
+
+def _block_length(tensor: TensorPlan, granularity: Granularity) -> int:
+    """Elements in a block: whole rows for a rowwise strategy."""
+    if granularity != "rowwise":
+        return BLOCK_ELEMENTS
+    row = row_length(tensor)
+    return max(1, BLOCK_ELEMENTS // row) * row
+
+
+class Measurements:
+    """The statistics of one merge. `measure` may be called from several threads, each block once."""
+
+    def __init__(
+        self,
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        hooks: Hooks,
+        settings: Settings,
+        cancelled: threading.Event,
+    ) -> None:
+        self._plan = plan
+        self._checkpoints = checkpoints
+        self._hooks = hooks
+        self._settings = settings
+        self._cancelled = cancelled
+        self._lock = threading.Lock()
+        self._partial: dict[int, dict[int, Tensor]] = {}
+        self._total: dict[int, Tensor] = {}
+        self._changed = threading.Condition(self._lock)
+
+    def wanted(self, index: int) -> bool:
+        tensor = self._plan.tensors[index]
+        if tensor.action == "combine":
+            return tensor.coefficients is None
+        return tensor.action == "merge" and self._hooks.measures
+
+    def measure(self, unit: Unit, workspace: Workspace) -> int:
+        """Takes the statistic over some blocks of a tensor. Returns how many bytes were read."""
+        tensor = self._plan.tensors[unit.of]
+        length = _block_length(tensor, self._plan.granularity)
+        elements = torch.Size(tensor.shape).numel()
+        read = 0
+        for block in range(unit.first, unit.last):
+            if self._cancelled.is_set():
+                break
+            start, stop = block * length, min(elements, (block + 1) * length)
+            partial = self._block(tensor, start, stop, workspace)
+            read += sum(self._checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].span(start, stop)[1] for i in tensor.inputs)
+            self._store(unit.of, block, partial, -(-elements // length))
+        return read
+
+    def result(self, index: int) -> "Tensor":
+        """The statistic of a tensor, when all of its blocks are measured. Raises `Cancelled` if that will not happen."""
+        with self._changed:
+            while index not in self._total:
+                if self._cancelled.is_set():
+                    raise Cancelled
+                self._changed.wait(0.1)
+            return self._total[index]
+
+    def coefficients(self, index: int) -> tuple[float, ...]:
+        """What the strategy makes of the Gram matrix of this tensor's inputs."""
+        tensor = self._plan.tensors[index]
+        gram = self.result(index)
+        if not torch.isfinite(gram).all():
+            raise_nonfinite(tensor, self._checkpoints, rounded=False)
+        found = self._hooks.find_coefficients(
+            [model.weight for model in self._settings.models],
+            [model.operation for model in self._settings.models],
+            self._settings.strategy_options,
+            gram.tolist(),
+            tensor.shape,
+            tensor.name,
+        )
+        if found is None:
+            raise AssertionError("the hooks face gives coefficients once the Gram matrix is known")
+        return found
+
+    def _block(self, tensor: TensorPlan, start: int, stop: int, workspace: Workspace) -> "Tensor":
+        gram = tensor.action == "combine"
+        dtype = torch.float64 if gram else COMPUTE[tensor.compute]
+        inputs = []
+        for index in tensor.inputs:
+            values = workspace.tensor(f"measured {index}", stop - start, dtype)
+            name = tensor.renames.get(index, tensor.name)
+            values.copy_(workspace.read(self._checkpoints[index], name, start, stop))
+            inputs.append(values)
+        if gram:
+            return gram_of(inputs)
+        if self._plan.granularity == "rowwise":
+            inputs = [values.view(-1, row_length(tensor)) for values in inputs]
+        return self._hooks.measure_tensor(inputs, self._settings.strategy_options, tensor.name)
+
+    def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
+        with self._changed:
+            partials = self._partial.setdefault(index, {})
+            partials[block] = partial
+            if len(partials) == blocks:
+                total = partials[0].clone()
+                for number in range(1, blocks):
+                    total += partials[number]
+                self._total[index] = total
+                del self._partial[index]
+                self._changed.notify_all()

@@ -1,0 +1,131 @@
+"""The Python API: `ModelMerger` for those who want the merged model as an object, `merge` for those who want it on disk."""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelmerger.checkpoint import Checkpoint
+from modelmerger.config import MergeConfig
+from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
+from modelmerger.hooks import assemble
+from modelmerger.registry import Registry
+from modelmerger.report import MergeReport
+from modelmerger.resolve import resolve
+from modelmerger.run import Watch, opened, prepared, run_merge
+from modelmerger.settings import CoreOptions, ModelSettings, Settings
+
+if TYPE_CHECKING:
+    from modelmerger.plan import MergePlan
+
+
+def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
+    """Merges and publishes to the config's output_path; loads no model. Raises `MergeError` and its kin."""
+    return run_merge(config.as_dict(), watch=watch)
+
+
+class ModelMerger:
+    """Merges the models of a config.
+
+    merge_report: what happened in the last `merge()`. tokenizer: the merged model's, where it has one.
+
+    ```python
+    merger = ModelMerger(config)
+    model = merger.merge()
+    print(merger.merge_report)
+    ```
+    """
+
+    def __init__(self, config: MergeConfig) -> None:
+        self.config = config
+        self.merge_report: MergeReport | None = None
+        self._published: Path | None = None
+        self._open = ExitStack()
+        weakref.finalize(self, self._open.close)
+
+    def check_compatibility(self) -> list[Problem]:
+        """Opens headers and JSON only. Returns warnings and notes; raises `ModelCompatibilityError` when the models do not fit."""
+        with prepared(self.config.as_dict()) as ready:
+            return list(ready.notes)
+
+    def load_models(self) -> dict[str, Checkpoint]:
+        """Opens every source as a lazily read checkpoint, by name; no weights are in memory. Open until the merger goes."""
+        settings, hooks = resolve(self.config.as_dict())
+        checkpoints = self._open.enter_context(opened(settings, hooks))
+        return {checkpoint.name: checkpoint for checkpoint in checkpoints}
+
+    def plan(self) -> "MergePlan":
+        """What a merge would do and cost, in full."""
+        with prepared(self.config.as_dict()) as ready:
+            return ready.plan
+
+    def merge(self) -> Any:
+        """Merges, publishes to output_path, and returns the merged model in evaluation mode.
+
+        Through the transformers class that `architectures[0]` of its config names; where there is no config.json, the lazily
+        read checkpoint. Without output_path the model lives in a temporary directory that goes with the returned object.
+        """
+        from modelmerger.returned import load_merged
+
+        if self.config.output_path is not None:
+            self.merge_report = run_merge(self.config.as_dict())
+            self._published = Path(self.merge_report.output)
+            return load_merged(self._published, resolve(self.config.as_dict())[0])
+        folder = Path(tempfile.mkdtemp(prefix="modelmerger-"))
+        try:
+            self.merge_report = run_merge(self.config.as_dict(), folder / "merged")
+            self._published = Path(self.merge_report.output)
+            model = load_merged(self._published, resolve(self.config.as_dict())[0])
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+        return model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The merged model's tokenizer, or None where it has none. Raises `ConfigError` before the first merge."""
+        if self._published is None:
+            raise ConfigError("nothing is merged yet, so there is no tokenizer. Call merge() first.")
+        from modelmerger.returned import load_tokenizer
+
+        return load_tokenizer(self._published)
+
+    def save_merged_model(self, model: Any, output_path: str | Path) -> None:
+        """Saves a model that `merge()` returned to another directory, which appears whole or not at all."""
+        from modelmerger.returned import save
+
+        settings, _ = resolve(self.config.as_dict())
+        save(model, self._published, Path(output_path).expanduser().absolute(), settings)
+
+
+def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
+    """Raises `ModelCompatibilityError` when models, given as mappings with a `path`, cannot be merged with each other."""
+    from modelmerger.alignment import align
+
+    registry = Registry.installed()
+    hooks = assemble(registry, None)
+    options = {provider.name: options() for provider, options in hooks.declared_options()}
+    settings = Settings(
+        strategy="none",
+        models=tuple(ModelSettings(path=str(model["path"]), name=f"model {i}") for i, model in enumerate(models)),
+        base_model=None,
+        output_path=None,
+        options=CoreOptions(),
+        strategy_options=None,
+        plugin_options=options,
+        peft=None,
+        given={},
+    )
+    try:
+        with opened(settings, hooks) as checkpoints:
+            for checkpoint in checkpoints:
+                if checkpoint.donor.directory is not None and checkpoint.donor.config is None:
+                    raise ModelCompatibilityError(Problem("Config not found", f"{checkpoint.donor.directory}/config.json"))
+            raise_errors(hooks.check_compatibility(checkpoints, settings), ModelCompatibilityError)
+            raise_errors(align(checkpoints, 0)[1], ModelCompatibilityError)
+    except InputError as error:
+        raise ModelCompatibilityError(*error.problems) from error

@@ -1,0 +1,135 @@
+"""One slice of one tensor, from the inputs' bytes to the output's: read, merge, check, finish, round once."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from attrs import frozen
+
+from modelmerger.arithmetic import COMPUTE, Workspace, bytes_of, combined, extremes, raise_nonfinite
+from modelmerger.checkpoint import Checkpoint
+from modelmerger.dtypes import max_finite, torch_dtype
+from modelmerger.hooks import Hooks
+from modelmerger.measuring import Measurements
+from modelmerger.plan import MergePlan
+from modelmerger.settings import Settings
+from modelmerger.slices import Slice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Observed = dict[str, dict[str, float]]
+
+
+class BlockState:
+    """What one unit of work carries from slice to slice: counts and observations, and the whole tensor that it is in."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.observed: Observed = {}
+        self.whole: dict[int, Tensor] = {}
+
+    def count(self, found: Mapping[str, int]) -> None:
+        for key, value in found.items():
+            self.counts[key] = self.counts.get(key, 0) + value
+
+    def observe(self, tensor: str, found: Mapping[str, float]) -> None:
+        sums = self.observed.setdefault(tensor, {})
+        for key, value in found.items():
+            sums[key] = sums.get(key, 0.0) + value
+
+    def take(self) -> tuple[dict[str, int], Observed]:
+        """What was counted and observed since the last call."""
+        taken = self.counts, self.observed
+        self.counts, self.observed = {}, {}
+        return taken
+
+    def forget_all_but(self, index: int) -> None:
+        self.whole = {number: tensor for number, tensor in self.whole.items() if number == index}
+
+
+@frozen(eq=False)
+class SliceMerger:
+    """Makes the bytes of any slice of the plan; safe from several threads, each with its own workspace."""
+
+    plan: MergePlan
+    checkpoints: Sequence[Checkpoint]
+    hooks: Hooks
+    settings: Settings
+    measurements: Measurements
+
+    def bytes_of_slice(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> memoryview:
+        """The slice as it will stand in the file, in memory of the workspace. Raises `NumericError` for NaN and infinity."""
+        tensor = self.plan.tensors[index]
+        if tensor.action == "copy":
+            return bytes_of(self._read(index, tensor.inputs[0], piece, workspace))
+        merged = self._combined(index, piece, workspace, state)
+        if merged is None:
+            merged = self._merged(index, piece, workspace, state)
+        check = not self.settings.options.allow_nonfinite
+        low, high = extremes(merged) if check else (0.0, 0.0)
+        if not math.isfinite(low + high):
+            raise_nonfinite(tensor, self.checkpoints, rounded=False)
+        if self.hooks.finishes:
+            state.count(self.hooks.finish_tensor(merged, self.settings.strategy_options, tensor.name))
+        written = workspace.tensor("written", merged.numel(), torch_dtype(tensor.dtype))
+        written.copy_(merged)
+        if max(-low, high) > max_finite(tensor.dtype) and not torch.isfinite(written.to(torch.float64)).all():
+            raise_nonfinite(tensor, self.checkpoints, rounded=True)
+        return bytes_of(written)
+
+    def _combined(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> "Tensor | None":
+        """Σ coefficient · input as a vector; None for a tensor that the strategy merges itself."""
+        tensor = self.plan.tensors[index]
+        if tensor.action != "combine":
+            return None
+        coefficients = tensor.coefficients or self.measurements.coefficients(index)
+        terms = [(c, i) for c, i in zip(coefficients, tensor.inputs, strict=True) if c != 0]
+        elements, dtype = piece.stop - piece.start, COMPUTE[tensor.compute]
+        total = workspace.tensor("total", elements, dtype)
+        if self.hooks.observes:
+            inputs = [self._input(index, i, piece, workspace) for i in tensor.inputs]
+            by_input = dict(zip(tensor.inputs, inputs, strict=True))
+            combined([(c, by_input[i]) for c, i in terms], total, workspace.tensor("term", elements, dtype))
+            state.observe(tensor.name, self.hooks.observe_slice(inputs, total, tensor.name))
+            return total
+        sources = ((c, self._read(index, i, piece, workspace)) for c, i in terms)
+        return combined(sources, total, workspace.tensor("term", elements, dtype))
+
+    def _merged(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> "Tensor":
+        """What the strategy's `merge_tensor` makes of the slice, as a vector of the wanted elements."""
+        if index in state.whole:
+            return state.whole[index][piece.start : piece.stop].clone()
+        tensor = self.plan.tensors[index]
+        inputs = [self._input(index, i, piece, workspace) for i in tensor.inputs]
+        if not self.settings.options.allow_nonfinite and not all(math.isfinite(sum(extremes(t))) for t in inputs):
+            raise_nonfinite(tensor, self.checkpoints, rounded=False)
+        models = [self.settings.models[i] for i in tensor.inputs if i < len(self.settings.models)]
+        merged = self.hooks.merge_tensor(
+            inputs,
+            [model.weight for model in models],
+            [model.operation for model in models],
+            self.settings.strategy_options,
+            self.measurements.result(index) if self.measurements.wanted(index) else None,
+            tensor.name,
+        )
+        if self.hooks.observes:
+            state.observe(tensor.name, self.hooks.observe_slice(inputs, merged, tensor.name))
+        flat = merged.reshape(-1)
+        if self.plan.granularity == "whole":
+            state.whole[index] = flat
+            flat = flat.clone()
+        return flat[piece.start - piece.first : piece.stop - piece.first]
+
+    def _input(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace) -> "Tensor":
+        """An input in the dtype of the arithmetic, in memory of its own, in the shape that the strategy sees."""
+        values = workspace.tensor(f"input {checkpoint}", piece.last - piece.first, COMPUTE[self.plan.tensors[index].compute])
+        values.copy_(self._read(index, checkpoint, piece, workspace))
+        return values.view(piece.shape)
+
+    def _read(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace) -> "Tensor":
+        tensor = self.plan.tensors[index]
+        name = tensor.renames.get(checkpoint, tensor.name)
+        return workspace.read(self.checkpoints[checkpoint], name, piece.first, piece.last)

@@ -1,0 +1,126 @@
+"""The plan of a merge: pure data, every byte to be read and written, known before the first tensor is read."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+from modelmerger.files import FileIdentity
+from modelmerger.layout import Layout
+from modelmerger.text import amount, shown, size
+from modelmerger.traits import Granularity, Operation
+
+Action = Literal["combine", "merge", "copy"]
+NO_RENAMES: Mapping[int, str] = MappingProxyType({})
+
+
+@frozen
+class TensorPlan:
+    """What becomes of one tensor.
+
+    action: "combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "copy" takes the donor's bits.
+    inputs: which checkpoints are read. coefficients: one an input; None where they follow from a measurement.
+    compute: dtype of the arithmetic, "F32" or "F64". renames: checkpoint → the name it has the tensor under, if another.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    action: Action
+    inputs: tuple[int, ...]
+    coefficients: tuple[float, ...] | None
+    compute: str
+    renames: Mapping[int, str] = NO_RENAMES
+
+
+@frozen
+class PlannedModel:
+    """A checkpoint of the plan: the models in the order of the config, then the base model if there is one."""
+
+    name: str
+    path: str
+    weight: float | None
+    operation: Operation
+
+
+@frozen(kw_only=True)
+class MergePlan:
+    """Everything that decides the output's bytes, and what the merge will cost.
+
+    `tensors[i]` is read from `models` and lies where `layout` says. `digest` names the plan: equal digests, equal outputs.
+    Sizes in bytes: `bytes_read` counts what is read twice (for a measurement) twice; `memory` is the expected peak.
+    """
+
+    strategy: str
+    granularity: Granularity
+    donor: int
+    models: Sequence[PlannedModel]
+    inputs: Sequence[FileIdentity]
+    tensors: Sequence[TensorPlan]
+    layout: Layout = field(repr=False)
+    workers: int
+    slice_elements: int
+    bytes_read: int
+    bytes_written: int
+    memory: int
+    digest: str
+
+    @property
+    def disk(self) -> int:
+        """Bytes that must be free beside the output: the weights, and room for config, tokenizer and journal."""
+        return self.bytes_written + (64 << 20)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data, for `--json`."""
+        return {
+            "strategy": self.strategy,
+            "digest": self.digest,
+            "models": [
+                {"name": m.name, "path": m.path, "weight": m.weight, "operation": m.operation} for m in self.models
+            ],
+            "donor": self.models[self.donor].name,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "memory": self.memory,
+            "disk": self.disk,
+            "workers": self.workers,
+            "files": [
+                {
+                    "name": file.name,
+                    "size": file.size,
+                    "tensors": [
+                        {"name": p.tensor.name, "dtype": p.tensor.dtype, "shape": list(p.tensor.shape), "offset": p.offset}
+                        for p in file.placements
+                    ],
+                }
+                for file in self.layout.files
+            ],
+            "tensors": [
+                {
+                    "name": t.name,
+                    "action": t.action,
+                    "inputs": [self.models[i].name for i in t.inputs],
+                    "coefficients": t.coefficients,
+                }
+                for t in self.tensors
+            ],
+        }
+
+    def __str__(self) -> str:
+        counts = {action: sum(t.action == action for t in self.tensors) for action in ("combine", "merge", "copy")}
+        merged = counts["combine"] + counts["merge"]
+        lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}"]
+        for index, model in enumerate(self.models):
+            role = "base" if model.weight is None else f"weight {model.weight:g}"
+            sign = ", subtracted" if model.operation == "subtract" else ""
+            donor = ", gives config and tokenizer" if index == self.donor else ""
+            lines.append(f"  {shown(model.name)}: {role}{sign}{donor} ({shown(model.path)})")
+        lines += [
+            f"tensors  {amount(merged, 'merged tensor')}, {amount(counts['copy'], 'copied tensor')}",
+            f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
+            f"reads    {size(self.bytes_read)}",
+            f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}",
+            f"disk     {size(self.disk)} while merging",
+        ]
+        return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""What happened in a merge, for people and machines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from modelmerger.errors import Problem
+from modelmerger.text import amount, shown, size
+
+
+@frozen(kw_only=True)
+class MergeReport:
+    """output: the published directory. bytes_reused: what an earlier, interrupted run had already made. seconds: wall time.
+
+    counts: what the strategy counted ("clamped values"). observed: statistics of each tensor, where a plugin asked for them.
+    """
+
+    output: str
+    strategy: str
+    models: Sequence[str]
+    tensors: int
+    bytes_read: int
+    bytes_written: int
+    bytes_reused: int
+    seconds: float
+    plan: str
+    notes: Sequence[Problem]
+    counts: Mapping[str, int]
+    observed: Mapping[str, Mapping[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data, for `--json`."""
+        data = {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
+        data["models"] = list(self.models)
+        data["notes"] = [{"severity": note.severity, "message": str(note)} for note in self.notes]
+        return data
+
+    def __str__(self) -> str:
+        counts = "".join(f", {count:,} {what}" for what, count in self.counts.items())
+        reused = f", {size(self.bytes_reused)} of it made by an earlier run" if self.bytes_reused else ""
+        return (
+            f"merged {amount(len(self.models), 'model')} ({self.strategy}) into {shown(self.output)}: "
+            f"{amount(self.tensors, 'tensor')}, {size(self.bytes_written)}{reused} in {self.seconds:.1f} s{counts}"
+        )

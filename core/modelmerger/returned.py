@@ -1,0 +1,95 @@
+"""The merged model as an object: loaded from its published directory through transformers, and saved elsewhere as safely."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from modelmerger.checkpoint import Checkpoint, ModelReference
+from modelmerger.digests import blocks_of_file
+from modelmerger.errors import ConfigError, InputError, Problem
+from modelmerger.files import InputFiles
+from modelmerger.hooks import assemble
+from modelmerger.loading import LoadContext
+from modelmerger.manifest import COMPANIONS, FILE, file_entry, read_manifest
+from modelmerger.publishing import check_output, give_name, sync_file
+from modelmerger.registry import Registry
+from modelmerger.settings import Settings
+from modelmerger.staging import no_step, output_errors
+
+
+def load_merged(directory: Path, settings: Settings) -> Any:
+    """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint."""
+    config = directory / "config.json"
+    if not config.exists():
+        checkpoint = assemble(Registry.installed(), None).load_model(
+            ModelReference(str(directory), directory.name, "output_path"), LoadContext(InputFiles())
+        )
+        if checkpoint is None:
+            raise InputError(Problem("cannot be opened again: no plugin knows what was written.", str(directory)))
+        return checkpoint
+    model_class = _class_of(json.loads(config.read_text()), config)
+    model = model_class.from_pretrained(
+        directory, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
+    return model.eval()
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer in a directory, or None where it has none."""
+    if not any(directory.glob("tokenizer*")):
+        return None
+    import transformers
+
+    return transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+
+
+def _class_of(config: dict[str, Any], path: Path) -> Any:
+    import transformers
+
+    names = config.get("architectures") or []
+    if names and (found := getattr(transformers, str(names[0]), None)) is not None:
+        return found
+    if names:
+        raise InputError(
+            Problem(f"names the architecture {names[0]!r}, which this transformers does not have. The merged model is written.", str(path))
+        )
+    return transformers.AutoModel
+
+
+def save(model: Any, published: Path | None, target: Path, settings: Settings) -> None:
+    """Writes a returned model, as it is now, and the files beside its weights; all of it appears under `target` in one step."""
+    if published is None:
+        raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
+    check_output(target, settings.options.overwrite, ())
+    with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        tree = Path(folder) / "model"
+        if isinstance(model, Checkpoint):
+            shutil.copytree(published, tree)
+        else:
+            tree.mkdir()
+            model.save_pretrained(tree, max_shard_size=settings.options.max_shard_size)
+            _copy_documents(published, tree)
+            _write_manifest(published, tree)
+        for path in sorted(tree.rglob("*"), reverse=True):
+            sync_file(path)
+        sync_file(tree)
+        give_name(tree, target, settings.options.overwrite, no_step)
+
+
+def _copy_documents(published: Path, tree: Path) -> None:
+    """What the model itself does not write: tokenizer, licences, card."""
+    for path in sorted(published.rglob("*")):
+        copy = tree / path.relative_to(published)
+        is_weights = path.name.startswith("model") and ".safetensors" in path.name
+        if path.is_file() and path.name != FILE and not is_weights and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+
+
+def _write_manifest(published: Path, tree: Path) -> None:
+    files = {path.relative_to(tree).as_posix(): path for path in sorted(tree.rglob("*")) if path.is_file()}
+    entries = {name: file_entry(*blocks_of_file(path)) for name, path in files.items() if name not in COMPANIONS}
+    manifest = {**read_manifest(published), "files": entries}
+    (tree / FILE).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")

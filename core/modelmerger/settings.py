@@ -1,0 +1,164 @@
+"""The config, checked and frozen: what every later stage reads. `MergeConfig` is what the user writes; this is what it means."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from attrs import Attribute, field, frozen, validators
+
+from modelmerger.traits import Operation
+
+DTYPE_NAMES = ("float64", "float32", "float16", "bfloat16")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+Validator = Callable[[Any, "Attribute[Any]", Any], None]
+
+
+def one_of(*choices: str) -> Validator:
+    """An attrs validator: the value is one of these."""
+
+    def check(_: Any, __: "Attribute[Any]", value: Any) -> None:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, got {value!r}")
+
+    return check
+
+
+def between(low: float, high: float, *, open_above: bool = False) -> Validator:
+    """An attrs validator: low ≤ value ≤ high (or < high)."""
+
+    def check(_: Any, __: "Attribute[Any]", value: float) -> None:
+        if not (low <= value < high if open_above else low <= value <= high):
+            raise ValueError(f"must be in [{low:g}, {high:g}{')' if open_above else ']'}, got {value!r}")
+
+    return check
+
+
+def finite(_: Any, __: "Attribute[Any]", value: float) -> None:
+    """An attrs validator: neither NaN nor infinite."""
+    if not math.isfinite(value):
+        raise ValueError(f"must be a finite number, got {value!r}")
+
+
+def not_yet(*available: Any) -> Validator:
+    """An attrs validator for what later versions will do: any value but these is refused."""
+
+    def check(_: Any, __: "Attribute[Any]", value: Any) -> None:
+        if value not in available:
+            raise ValueError(f"{value!r} is not available yet; leave it out or give {' or '.join(map(repr, available))}")
+
+    return check
+
+
+def shard_bytes(size: int | str) -> int:
+    """`"5GB"` → 5,000,000,000; `"1GiB"` → 1,073,741,824; a number is bytes."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B)?", str(size).strip(), re.IGNORECASE)
+    count = float(match[1]) * _UNITS[(match[2] or "").upper()] if match and (match[2] or "").upper() in _UNITS else 0
+    if count < 1:
+        raise ValueError(f"must be a size such as '5GB', '500MB' or a number of bytes, got {size!r}")
+    return int(count)
+
+
+def _shard_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
+    shard_bytes(value)
+
+
+def _not_both(instance: "CoreOptions", _: "Attribute[Any]", value: bool | None) -> None:
+    if value and instance.sequential_loading:
+        raise ValueError("contradicts 'sequential_loading': both are true. Give one of them")
+
+
+@frozen(kw_only=True)
+class CoreOptions:
+    """Options of every merge, whatever the strategy."""
+
+    torch_dtype: str = field(default="auto", validator=one_of("auto", *DTYPE_NAMES))
+    device_map: str = field(default="auto", validator=not_yet("auto", "cpu"))
+    low_memory_mode: bool = False
+    sequential_loading: bool = False
+    parallel_loading: bool | None = field(default=None, validator=_not_both)
+    cache_models: bool = field(default=False, validator=not_yet(False))
+    use_safetensors: bool = field(default=True, validator=not_yet(True))
+    max_shard_size: int | str = field(default="5GB", validator=_shard_size)
+    offload_folder: str | None = field(default=None, validator=not_yet(None))
+    torch_compile: bool = field(default=False, validator=not_yet(False))
+    gradient_checkpointing: bool = field(default=False, validator=not_yet(False))
+    verbose: bool = False
+    log_level: str | None = field(default=None, validator=validators.optional(one_of(*LOG_LEVELS)))
+    seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
+    allow_nonfinite: bool = False
+    allow_pickle: bool = field(default=False, validator=not_yet(False))
+    missing_tensors: str = field(default="error", validator=not_yet("error"))
+    merge_embeddings: bool = field(default=True, validator=not_yet(True))
+    merge_lm_head: bool = field(default=True, validator=not_yet(True))
+    overwrite: bool = False
+    preserve_base_model: bool | None = field(default=None, validator=not_yet(None))
+    merge_method: str | None = field(default=None, validator=not_yet(None))
+    rank: int | None = field(default=None, validator=not_yet(None))
+    tokenizer_source: str = field(default="base", validator=not_yet("base"))
+    missing_tokens: str = field(default="mean_subtokens", validator=not_yet("mean_subtokens"))
+
+    @property
+    def level(self) -> str:
+        """The level of the `modelmerger` logger; `log_level` wins over `verbose`."""
+        return self.log_level or ("INFO" if self.verbose else "WARNING")
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the inputs of a slice are read concurrently."""
+        return not self.sequential_loading if self.parallel_loading is None else self.parallel_loading
+
+
+@frozen(kw_only=True)
+class ModelSettings:
+    """One entry of `models`. `name` is given or empty."""
+
+    path: str = field(validator=validators.min_len(1))
+    weight: float = field(default=1.0, validator=finite)
+    name: str = ""
+    operation: Operation = "add"
+
+
+@frozen(kw_only=True)
+class PeftSettings:
+    """`peft_config`: of use to adapters alone."""
+
+    base_model_path: str | None = None
+    adapter_names: tuple[str, ...] = ("default",)
+    merge_adapters: bool = False
+
+
+@frozen(kw_only=True)
+class ValidationSettings:
+    """`validation`. Given without `run_tests`, it is on."""
+
+    run_tests: bool = field(default=True, validator=not_yet(False))
+    test_prompts: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
+    chat_template: bool | Literal["auto"] = "auto"
+    metrics: tuple[str, ...] | None = None
+    sample_size: int | None = field(default=None, validator=validators.optional(between(1, 2**31)))
+    test_batch_size: int | None = field(default=None, validator=validators.optional(between(1, 2**31)))
+    quick_test: bool = False
+    dataset: str | None = None
+    max_new_tokens: int | None = field(default=None, validator=validators.optional(between(1, 2**20)))
+    seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
+    compare_with_sources: bool = False
+    thresholds: dict[str, float] | None = None
+
+
+@frozen(kw_only=True)
+class Settings:
+    """A config after all its checks: models with unique names, options by owner, defaults filled in."""
+
+    strategy: str
+    models: tuple[ModelSettings, ...]
+    base_model: str | None
+    output_path: str | None
+    options: CoreOptions
+    strategy_options: Any
+    plugin_options: Mapping[str, Any]
+    peft: PeftSettings | None
+    given: Mapping[str, Any]
+    """The config as the user gave it, for the manifest and the model card."""

@@ -1,0 +1,154 @@
+"""Plain data into attrs classes, strictly: no coercion, no unknown key, every problem at once with its place in the data."""
+
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, Union
+
+import attrs
+import cattrs
+from cattrs.errors import IterableValidationError, IterableValidationNote
+
+from modelmerger.errors import ConfigError, Problem
+from modelmerger.text import suggestion
+
+T = TypeVar("T")
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
+
+
+def structure(data: Any, cls: type[T], place: str) -> T:
+    """An instance of the attrs class `cls` from a mapping.
+
+    Each value must have the type of its field and pass the field's validators. Raises `ConfigError` with one problem for
+    each thing that is wrong, named by its place (`models[0].weight`).
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(Problem(f"must be a mapping, got {_described(data)}", place))
+    fields = attrs.fields(attrs.resolve_types(cls))
+    problems = unknown_keys(data, [field.name for field in fields], place)
+    values: dict[str, Any] = {}
+    for field in fields:
+        if field.name in data:
+            try:
+                values[field.name] = _converter.structure(data[field.name], field.type)
+            except Exception as error:
+                problems += _problems(error, inside(place, field.name))
+        elif field.default is attrs.NOTHING:
+            problems.append(Problem(f"the key '{field.name}' is missing", place))
+    present = types.SimpleNamespace(**{f.name: values.get(f.name, f.default) for f in fields})
+    for field in fields:
+        if field.name in values and field.validator is not None:
+            try:
+                field.validator(present, field, values[field.name])
+            except ValueError as error:
+                problems.append(Problem(str(error), inside(place, field.name)))
+    if problems:
+        raise ConfigError(*problems)
+    return cls(**values)
+
+
+def unknown_keys(data: Mapping[Any, Any], known: Iterable[str], place: str) -> list[Problem]:
+    known = list(known)
+    return [Problem(f"unknown key {key!r}{suggestion(str(key), known)}", place) for key in data if key not in known]
+
+
+def inside(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _problems(error: Exception, place: str) -> Iterator[Problem]:
+    if isinstance(error, IterableValidationError):
+        for inner in error.exceptions:
+            notes = [note for note in getattr(inner, "__notes__", ()) if isinstance(note, IterableValidationNote)]
+            yield from _problems(inner, place + "".join(f"[{note.index!r}]" for note in notes))
+    else:
+        yield Problem(str(error), place)
+
+
+def _described(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
+
+
+def _wrong(expected: str, value: Any) -> ValueError:
+    return ValueError(f"must be {expected}, got {_described(value)}")
+
+
+def _exactly(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise _wrong(_KINDS[kind], value)
+    return value
+
+
+def _number(value: Any, _: type) -> float:
+    if type(value) not in (int, float):
+        raise _wrong(_KINDS[float], value)
+    return float(value)
+
+
+def _choice(value: Any, kind: Any) -> Any:
+    choices = typing.get_args(kind)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise _wrong(f"one of {', '.join(map(str, choices))}", value)
+    return value
+
+
+def _any_of(value: Any, kind: Any) -> Any:
+    choices = typing.get_args(kind)
+    for choice in choices:
+        if _kind(choice) is type(value) or (choice is float and type(value) is int):
+            return _converter.structure(value, choice)
+    literals = [choice for choice in choices if typing.get_origin(choice) is typing.Literal]
+    for choice in literals:
+        if value in typing.get_args(choice):
+            return value
+    named = [_name(choice) for choice in choices if choice is not type(None)]
+    raise _wrong(" or ".join(named), value)
+
+
+def _kind(choice: Any) -> Any:
+    origin = typing.get_origin(choice) or choice
+    return list if origin is tuple else origin
+
+
+def _name(choice: Any) -> str:
+    if typing.get_origin(choice) is typing.Literal:
+        return " or ".join(repr(value) for value in typing.get_args(choice))
+    return {list: "a list", dict: "a mapping"}.get(_kind(choice)) or _KINDS[choice]
+
+
+def _strict_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=True)
+    for kind in (bool, int, str, type(None)):
+        converter.register_structure_hook(kind, _exactly)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is typing.Literal, _choice)
+    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) in (Union, types.UnionType), _any_of)
+    for kind, container, name in ((tuple, list | tuple, "a list"), (dict, Mapping, "a mapping")):
+        converter.register_structure_hook_factory(
+            lambda wanted, kind=kind: typing.get_origin(wanted) is kind, _guarded(container, name)
+        )
+    return converter
+
+
+def _guarded(container: Any, name: str) -> Any:
+    """A factory of hooks that refuse what cattrs would take for a container (a text is a sequence of letters to it)."""
+
+    def factory(wanted: Any, converter: cattrs.Converter) -> Any:
+        is_mapping = typing.get_origin(wanted) is dict
+        inner = converter.gen_structure_mapping(wanted) if is_mapping else converter._structure_tuple
+        arguments = typing.get_args(wanted)
+        fixed = None if is_mapping or Ellipsis in arguments else len(arguments)
+
+        def hook(value: Any, kind: Any) -> Any:
+            if not isinstance(value, container):
+                raise _wrong(name, value)
+            if fixed is not None and len(value) != fixed:
+                raise _wrong(f"a list of {fixed}", value)
+            return inner(value, kind)
+
+        return hook
+
+    return factory
+
+
+_converter = _strict_converter()

@@ -1,0 +1,59 @@
+"""Three system calls that Python does not offer: an atomic exchange, a rename that never replaces, and early writeback."""
+
+import ctypes
+import errno
+import os
+import sys
+from pathlib import Path
+
+_AT_FDCWD = -100
+_NOREPLACE, _EXCHANGE = 1, 2
+_SYNC_FILE_RANGE_WRITE = 2
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EOPNOTSUPP}
+
+
+class ExchangeUnsupportedError(OSError):
+    """The file system cannot exchange two directories in one step."""
+
+
+def _libc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _renameat2(source: Path, target: Path, flags: int) -> None:
+    libc = _libc()
+    if libc is None or not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Renames a directory to a name that nothing has. `FileExistsError` where something has it.
+
+    Where the file system knows no such rename, the name is reserved with `mkdir` and the empty directory renamed over.
+    """
+    try:
+        _renameat2(source, target, _NOREPLACE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        target.mkdir()
+        source.rename(target)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Exchanges two directories in one step. `ExchangeUnsupportedError` where that cannot be had."""
+    try:
+        _renameat2(first, second, _EXCHANGE)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            raise ExchangeUnsupportedError(error.errno, os.strerror(error.errno or 0)) from error
+        raise
+
+
+def start_writeback(descriptor: int, offset: int, length: int) -> None:
+    """Asks the system to begin writing these bytes to the disk, so that a later fsync finds less to do. Waits for nothing."""
+    if (libc := _libc()) is not None and hasattr(libc, "sync_file_range"):
+        libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)

@@ -1,0 +1,44 @@
+"""Text for people: names from hostile files made safe to show, sizes in units, and near misses."""
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
+LINE_LIMIT = 300
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def shown(name: object, limit: int = 120) -> str:
+    """The text with control, bidirectional and other invisible characters escaped, shortened in the middle to `limit` characters."""
+    text = str(name)
+    if not text.isascii() or not text.isprintable():
+        text = "".join(c if _visible(c) else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 2
+    return f"{text[:head]}…{text[-(limit - 1 - head):]}"
+
+
+def _visible(character: str) -> bool:
+    return character == " " or unicodedata.category(character)[0] not in "CZ"
+
+
+def size(count: float) -> str:
+    """Bytes in binary units: `size(3 << 20)` is `3.0 MiB`."""
+    value = float(count)
+    for unit in _UNITS:
+        if abs(value) < 1024 or unit == _UNITS[-1]:
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def amount(count: int, noun: str, plural: str | None = None) -> str:
+    """`1 tensor`, `3 tensors`, `2 copies`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'weight'?` for a near miss, else an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean '{near[0]}'?" if near else ""

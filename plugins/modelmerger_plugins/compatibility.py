@@ -1,0 +1,69 @@
+"""Looks at the models' configs and tokenizers before any tensor is compared: says in one line why two models do not fit."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from modelmerger import Checkpoint, InputError, Problem, Settings, hookimpl, read_beside
+
+CRITICAL = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "n_embd", "n_layer", "d_model")
+TELLING = ("rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings", "hidden_act", "rms_norm_eps", "layer_norm_eps")
+
+
+@hookimpl
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+    """Configs that differ where weights depend on it: errors. Where the meaning of weights may differ: warnings."""
+    donor = checkpoints[-1] if settings.base_model is not None else checkpoints[0]
+    for other in checkpoints:
+        if other is not donor:
+            yield from _configs(donor, other)
+            yield from _tokenizers(donor, other)
+
+
+def _configs(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
+    ours, theirs = donor.donor.config, other.donor.config
+    if ours is None or theirs is None:
+        return
+    for key in CRITICAL:
+        if key in ours and key in theirs and ours[key] != theirs[key]:
+            message = f"{key} is {theirs[key]!r} here and {ours[key]!r} in '{donor.name}'. Merge models of one architecture."
+            yield Problem(message, f"{other.place}/config.json")
+    for key in TELLING:
+        if key in ours and key in theirs and ours[key] != theirs[key]:
+            message = f"{key} is {theirs[key]!r} here and {ours[key]!r} in '{donor.name}', whose config is taken."
+            yield Problem(message, f"{other.place}/config.json", severity="warning")
+
+
+def _tokenizers(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
+    """Tokens that stand for other rows of the embedding in another model would be averaged with each other in silence."""
+    ours, theirs = _tokenizer(donor), _tokenizer(other)
+    if ours is None or theirs is None or ours == theirs:
+        return
+    try:
+        left, right = _vocabulary(ours), _vocabulary(theirs)
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        yield Problem("cannot be compared with the donor's: it has another form.", f"{other.place}/tokenizer.json", severity="warning")
+        return
+    moved = sum(1 for token, row in right.items() if left.get(token, row) != row) + len(left.keys() ^ right.keys())
+    if moved:
+        message = f"{moved:,} tokens stand for other rows of the embedding than in '{donor.name}', whose tokenizer is taken."
+        yield Problem(message, f"{other.place}/tokenizer.json", severity="warning")
+
+
+def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
+    directory = checkpoint.donor.directory
+    if directory is None:
+        return None
+    try:
+        return read_beside(directory, "tokenizer.json")
+    except InputError:
+        return None
+
+
+def _vocabulary(tokenizer: bytes) -> Mapping[str, Any]:
+    """Token → row, added tokens included."""
+    content = json.loads(tokenizer)
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        vocabulary = {entry[0]: row for row, entry in enumerate(vocabulary)}
+    return {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens", ())}}

@@ -1,0 +1,181 @@
+"""Opens local models: a directory with safetensors weights, whole or in shards, or a single safetensors file."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelmerger import (
+    Checkpoint,
+    Donor,
+    FileCheckpoint,
+    InputError,
+    LoadContext,
+    ModelReference,
+    Problem,
+    StoredTensor,
+    TensorInfo,
+    hookimpl,
+    read_beside,
+)
+from modelmerger.files import FileIdentity, open_regular
+from modelmerger.safetensors_header import HeaderError, TensorEntry, read_header
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+HEADS = ("lm_head.weight",)
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight", "embed_in.weight")
+CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
+
+
+@hookimpl(trylast=True)
+def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
+    """The checkpoint of a directory or file. None where the path is neither: another plugin may know it."""
+    path = Path(reference.path).expanduser()
+    if path.is_dir():
+        return _directory(reference, path, context)
+    if path.suffix == ".safetensors" and os.path.lexists(path):
+        tensors, file = _read(path, path.parent, context)
+        stored = {name: _stored(file, entry) for name, entry in tensors.items()}
+        return FileCheckpoint(reference.name, stored, context.files, (file,))
+    if path.suffix in PICKLED and os.path.lexists(path):
+        raise InputError(_pickled(path))
+    if path.suffix == ".safetensors" or not os.path.lexists(path) or path.is_file():
+        return None
+    raise InputError(Problem("is neither a directory nor a regular file. Give a model's directory.", str(path)))
+
+
+def _directory(reference: ModelReference, path: Path, context: LoadContext) -> Checkpoint:
+    if os.path.lexists(path / "adapter_config.json"):
+        raise InputError(
+            Problem("is an adapter (it has adapter_config.json), and adapters are not available yet. Give full models.", str(path))
+        )
+    config = _json_object(path, "config.json", CONFIG_LIMIT)
+    shards = _shards(path, context)
+    stored: dict[str, StoredTensor] = {}
+    files = []
+    for name, (tensors, wanted) in shards.items():
+        entries, file = tensors
+        files.append(file)
+        if wanted is not None and wanted != set(entries):
+            raise InputError(_disagreement(path, name, wanted, set(entries)))
+        stored |= {tensor: _stored(file, entry) for tensor, entry in entries.items()}
+    if not stored:
+        raise InputError(Problem("holds no tensor. Is this the right directory?", str(path)))
+    donor = Donor(path.absolute(), config)
+    return FileCheckpoint(reference.name, stored, context.files, tuple(files), donor, _aliases(stored, config))
+
+
+Tensors = tuple[Mapping[str, TensorEntry], FileIdentity]
+
+
+def _shards(path: Path, context: LoadContext) -> dict[str, tuple[Tensors, set[str] | None]]:
+    """File name → what it holds, and what the index says it holds (None where there is no index)."""
+    index = _weight_map(path)
+    single = os.path.lexists(path / SINGLE)
+    if index is None:
+        name = SINGLE if single else _only_file(path)
+        return {name: (_read(path / name, path, context), None)}
+    names = dict.fromkeys(index.values())
+    if single and list(names) != [SINGLE]:
+        message = f"has both {SINGLE} and an index of other shards, so it is ambiguous which weights count. Remove one."
+        raise InputError(Problem(message, str(path)))
+    wanted: dict[str, set[str]] = {name: set() for name in names}
+    for tensor, name in index.items():
+        wanted[name].add(tensor)
+    return {name: (_read(path / name, path, context), wanted[name]) for name in names}
+
+
+def _only_file(path: Path) -> str:
+    names = sorted(name for name in os.listdir(path) if name.endswith(".safetensors"))
+    if len(names) == 1:
+        return names[0]
+    if names:
+        message = f"has {len(names)} safetensors files and no {INDEX}, so it is unclear which belong together. Add the index."
+        raise InputError(Problem(message, str(path)))
+    if pickled := sorted(name for name in os.listdir(path) if name.endswith(PICKLED)):
+        raise InputError(_pickled(path / pickled[0]))
+    raise InputError(Problem("has no safetensors weights. Give the directory that holds model.safetensors or its shards.", str(path)))
+
+
+def _pickled(path: Path) -> Problem:
+    return Problem(
+        "is pickled, and loading a pickle can run code. Convert the model to safetensors "
+        "(save_pretrained does it); allow_pickle is not available yet.",
+        str(path),
+    )
+
+
+def _weight_map(path: Path) -> dict[str, str] | None:
+    """Tensor → file name, from the index; None where there is none. Names must be plain names of safetensors files."""
+    index = _json_object(path, INDEX, INDEX_LIMIT)
+    if index is None:
+        return None
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(Problem("has no 'weight_map' of tensors to files.", str(path / INDEX)))
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or not name.endswith(".safetensors") or not _is_file_name(name):
+            message = f"sends this tensor to {name!r}, which is not the plain name of a safetensors file in the same directory."
+            raise InputError(Problem(message, str(path / INDEX), tensor))
+    return weight_map
+
+
+def _is_file_name(name: str) -> bool:
+    return name not in (".", "..") and name.isprintable() and not set(name) & set("/\\\0")
+
+
+def _read(path: Path, inside: Path, context: LoadContext) -> Tensors:
+    file = context.open_file(path, inside)
+    descriptor = open_regular(file.path)
+    try:
+        return read_header(descriptor, file.size).entries, file
+    except HeaderError as error:
+        raise InputError(Problem(f"{error.reason}.", str(path), error.tensor or "")) from error
+    finally:
+        os.close(descriptor)
+
+
+def _stored(file: FileIdentity, entry: TensorEntry) -> StoredTensor:
+    return StoredTensor(file, entry.begin, TensorInfo(entry.dtype, entry.shape))
+
+
+def _disagreement(path: Path, name: str, wanted: set[str], found: set[str]) -> Problem:
+    if missing := sorted(wanted - found):
+        return Problem(f"lacks this tensor, which {INDEX} says it holds. Is the file complete?", str(path / name), missing[0])
+    surplus = sorted(found - wanted)
+    return Problem(f"holds this tensor, which {INDEX} does not send here. Remove what is not of this model.", str(path / name), surplus[0])
+
+
+def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
+    content = read_beside(path, name, limit)
+    if content is None:
+        return None
+    try:
+        value = json.loads(content, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        reason = "is nested too deeply" if isinstance(error, RecursionError) else f"is not sound JSON: {error}"
+        raise InputError(Problem(f"{reason}.", str(path / name))) from error
+    if not isinstance(value, dict):
+        raise InputError(Problem("is not a JSON object.", str(path / name)))
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
+
+
+def _aliases(stored: Mapping[str, StoredTensor], config: Mapping[str, Any] | None) -> dict[str, str]:
+    """The LM head that the file leaves out because it is the embedding: so unless the config says it is not tied."""
+    if config is None or config.get("tie_word_embeddings") is False:
+        return {}
+    embeddings = [name for name in stored if name.endswith(EMBEDDINGS)]
+    if len(embeddings) != 1:
+        return {}
+    return {head: embeddings[0] for head in HEADS if head not in stored}

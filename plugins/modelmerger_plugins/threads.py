@@ -1,0 +1,44 @@
+"""Executes the units of work in threads of this process."""
+
+import threading
+
+from modelmerger import SliceWork, hookimpl
+
+PATIENCE = 0.1
+"""Seconds between two looks at the threads; a signal is acted on between them."""
+
+
+@hookimpl(trylast=True)
+def run_slices(work: SliceWork) -> bool:
+    """`work.workers` threads take units in order. The first error ends them all at their next slice, and is raised."""
+    units = iter(work.units)
+    lock = threading.Lock()
+    errors: list[BaseException] = []
+
+    def worker() -> None:
+        try:
+            while not errors:
+                with lock:
+                    unit = next(units, None)
+                if unit is None:
+                    return
+                work.run(unit)
+        except BaseException as error:
+            errors.append(error)
+            work.cancel()
+
+    threads = [threading.Thread(target=worker, name=f"merge-{number}", daemon=True) for number in range(work.workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(PATIENCE)
+    except BaseException:
+        work.cancel()
+        for thread in threads:
+            thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    return True

@@ -1,0 +1,90 @@
+"""Spherical linear interpolation of two models, tensor by tensor.
+
+    merged = sin((1 − t)·Ω)/sin Ω · u₁ + sin(t·Ω)/sin Ω · u₂,      Ω the angle between the flattened tensors θ₁ and θ₂
+
+Shoemake 1985, "Animating rotation with quaternion curves", https://doi.org/10.1145/325165.325242, section 3.3. With
+`normalize_before_slerp`, u are the directions θ/‖θ‖ and the result is scaled to the norm (1 − t)·‖θ₁‖ + t·‖θ₂‖; without, u are
+the tensors themselves. Either way the result is a linear combination whose coefficients follow from ⟨θ₁,θ₁⟩, ⟨θ₁,θ₂⟩, ⟨θ₂,θ₂⟩.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from attrs import field, frozen, validators
+
+from modelmerger import ConfigError, NumericError, Problem, Traits, hookimpl
+from modelmerger.settings import between
+
+traits = Traits(models=(2, 2), gram=True)
+
+LEAST_SINE = 1e-7
+"""sin Ω from a cosine in double precision is uncertain by about this much, so nothing nearer to antipodal can be told from it."""
+
+
+@frozen(kw_only=True)
+class Options:
+    """interpolation_factor: t, 0 is the first model; where it is not given, w₂/(w₁+w₂). epsilon: see `find_coefficients`."""
+
+    interpolation_factor: float | None = field(default=None, validator=validators.optional(between(0, 1)))
+    normalize_before_slerp: bool = True
+    epsilon: float = field(default=1e-8, validator=between(0, 1))
+
+
+@hookimpl
+def check_compatibility(settings: Any) -> Iterable[Problem]:
+    """Warns where interpolation_factor overrules weights that say otherwise."""
+    factor = settings.strategy_options.interpolation_factor
+    first, second = (model.weight for model in settings.models)
+    if factor is not None and first != second and not math.isclose(factor, second / ((first + second) or math.inf)):
+        yield Problem(
+            f"interpolation_factor {factor:g} wins over the weights {first:g} and {second:g}.", "options", severity="warning"
+        )
+
+
+@hookimpl
+def find_coefficients(
+    weights: Sequence[float], options: Options, gram: Sequence[Sequence[float]] | None, shape: Sequence[int]
+) -> list[float] | None:
+    """The two coefficients, from the Gram matrix; without it only where they do not depend on it.
+
+    In this order: a tensor of one element, or a norm below `epsilon`: linear interpolation. Antipodal tensors: `NumericError`.
+    sin Ω below `epsilon`: linear.
+    """
+    t = _factor(weights, options)
+    linear = [1 - t, t]
+    if t in (0, 1) or math.prod(shape) == 1:
+        return linear
+    if gram is None:
+        return None
+    norms = math.sqrt(gram[0][0]), math.sqrt(gram[1][1])
+    if min(norms) < options.epsilon:
+        return linear
+    cosine = max(-1.0, min(1.0, gram[0][1] / (norms[0] * norms[1])))
+    sine = math.sqrt((1 - cosine) * (1 + cosine))
+    if cosine < 0 and sine < max(options.epsilon, LEAST_SINE):
+        raise NumericError(
+            f"the tensors point in opposite directions (cosine {cosine:.9f}), so no arc between them is the shortest. "
+            "Use another strategy for these models."
+        )
+    if sine < options.epsilon:
+        return linear
+    angle = math.acos(cosine)
+    arcs = math.sin((1 - t) * angle) / sine, math.sin(t * angle) / sine
+    if not options.normalize_before_slerp:
+        return list(arcs)
+    norm = (1 - t) * norms[0] + t * norms[1]
+    return [arc * norm / own for arc, own in zip(arcs, norms, strict=True)]
+
+
+def _factor(weights: Sequence[float], options: Options) -> float:
+    if options.interpolation_factor is not None:
+        return options.interpolation_factor
+    total = sum(weights)
+    t = weights[1] / total if total else math.nan
+    if not 0 <= t <= 1:
+        raise ConfigError(
+            f"the weights {weights[0]:g} and {weights[1]:g} give no point between the models. "
+            "Give weights that are not negative and not both 0, or interpolation_factor"
+        )
+    return t

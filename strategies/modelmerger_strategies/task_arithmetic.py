@@ -1,0 +1,53 @@
+"""Task arithmetic: add to a base model what each fine-tuning taught, or take it away.
+
+    merged = θ_base + scaling_factor · Σ ±wᵢ·(θᵢ − θ_base)
+
+Ilharco et al. 2023, "Editing models with task arithmetic", https://arxiv.org/abs/2212.04089, section 2.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+
+from modelmerger import Operation, Traits, hookimpl
+from modelmerger.settings import finite
+
+if TYPE_CHECKING:
+    from attrs import Attribute
+    from torch import Tensor
+
+traits = Traits(models=(1, None), needs_base=True, operations=("add", "subtract"))
+
+
+def _ordered(_: object, __: "Attribute[tuple[float, float]]", value: tuple[float, float]) -> None:
+    if not value[0] < value[1]:
+        raise ValueError(f"must be two numbers, the smaller first, got {list(value)}")
+
+
+@frozen(kw_only=True)
+class Options:
+    """scaling_factor: λ. clamp_weights: whether merged values are clamped to clamp_range, after the check for NaN and infinity."""
+
+    scaling_factor: float = field(default=1.0, validator=finite)
+    clamp_weights: bool = False
+    clamp_range: tuple[float, float] = field(default=(-2.0, 2.0), validator=_ordered)
+
+
+@hookimpl
+def find_coefficients(weights: Sequence[float], operations: Sequence[Operation], options: Options) -> list[float]:
+    """λ·wᵢ for a model that is added, −λ·|wᵢ| for one that is subtracted; the base gets 1 minus their sum."""
+    signed = [-abs(w) if operation == "subtract" else w for w, operation in zip(weights, operations, strict=True)]
+    scaled = [options.scaling_factor * weight for weight in signed]
+    return [*scaled, 1.0 - sum(scaled)]
+
+
+@hookimpl
+def finish_tensor(merged: "Tensor", options: Options) -> dict[str, int]:
+    """Clamps in place; counts the values that were outside."""
+    if not options.clamp_weights:
+        return {}
+    low, high = options.clamp_range
+    outside = int(((merged < low) | (merged > high)).sum())
+    merged.clamp_(low, high)
+    return {"clamped values": outside}

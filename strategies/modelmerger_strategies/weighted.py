@@ -1,0 +1,42 @@
+"""Weighted average of the models.
+
+    merged = Σ wᵢ·θᵢ           (divided by Σ wᵢ with `normalize_weights`)
+
+Averaging the weights of models tuned from one base: Wortsman et al. 2022, "Model soups", https://arxiv.org/abs/2203.05482, eq. 1;
+with weights: Matena and Raffel 2022, https://arxiv.org/abs/2111.09832.
+"""
+
+from collections.abc import Sequence
+
+from attrs import field, frozen
+
+from modelmerger import ConfigError, Traits, hookimpl
+from modelmerger.settings import between
+
+traits = Traits(models=(1, None))
+
+
+@frozen(kw_only=True)
+class Options:
+    """normalize_weights: divide by the sum of the weights. weight_decay: see `find_coefficients`."""
+
+    normalize_weights: bool = True
+    weight_decay: float = field(default=0.0, validator=between(0, 1, open_above=True))
+
+
+@hookimpl
+def find_coefficients(weights: Sequence[float], options: Options, shape: Sequence[int]) -> list[float]:
+    """The weights, normalised if asked for; tensors of two or more dimensions are multiplied by 1 − weight_decay.
+
+    Norms and biases are spared as AdamW spares them: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
+    """
+    divisor = 1.0
+    if options.normalize_weights:
+        divisor = sum(weights)
+        if abs(divisor) <= 1e-9:
+            raise ConfigError(
+                f"the weights {list(weights)} add up to {divisor:g}, which nothing can be divided by. "
+                "Change a weight, or set normalize_weights: false"
+            )
+    kept = 1.0 - options.weight_decay if len(shape) >= 2 else 1.0
+    return [weight / divisor * kept for weight in weights]

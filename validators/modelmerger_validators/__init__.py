@@ -1,0 +1,1 @@
+"""The built-in validators, one a module. There are none yet."""
