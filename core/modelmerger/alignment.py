@@ -74,7 +74,9 @@ def _surplus(name: str, donor: Checkpoint, other: Checkpoint) -> Problem:
             name,
         )
     return Problem(
-        f"'{other.name}' has this tensor and '{donor.name}' lacks it. Merge models of one architecture.", other.place, name
+        f"'{other.name}' has this tensor and '{donor.name}' lacks it. Merge models of one architecture.",
+        other.place,
+        name,
     )
 
 

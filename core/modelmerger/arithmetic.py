@@ -42,7 +42,7 @@ class Workspace:
 
 def bytes_of(vector: "Tensor") -> memoryview:
     """The memory of a contiguous tensor."""
-    return memoryview(vector.view(torch.uint8).numpy())
+    return vector.view(torch.uint8).numpy().data
 
 
 def combined(terms: Iterable[tuple[float, "Tensor"]], total: "Tensor", term: "Tensor") -> "Tensor":
@@ -86,7 +86,9 @@ def raise_nonfinite(plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded
     for index in plan.inputs:
         nans, infinities = _count_nonfinite(checkpoints[index], plan.renames.get(index, plan.name))
         if nans or infinities:
-            parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(infinities)
+            parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(
+                infinities
+            )
             problems.append(
                 Problem(
                     f"'{checkpoints[index].name}' holds {' and '.join(parts)}. "
@@ -96,7 +98,11 @@ def raise_nonfinite(plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded
                 )
             )
     if not problems:
-        cause = f"the values do not fit in {plan.dtype}, the dtype written" if rounded else "the merge itself made a NaN or an infinity"
+        cause = (
+            f"the values do not fit in {plan.dtype}, the dtype written"
+            if rounded
+            else "the merge itself made a NaN or an infinity"
+        )
         remedy = "Choose a wider torch_dtype" if rounded else "Check weights and options"
         problems.append(Problem(f"all inputs are finite, and {cause}. {remedy}.", tensor=plan.name))
     raise NumericError(*problems)

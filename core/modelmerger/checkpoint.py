@@ -75,7 +75,7 @@ class Checkpoint(ABC):
         Safe to call from several threads. Raises `InputChangedError` when the file is no longer what it was.
         """
 
-    def prefetch(self, tensor: str, start: int, stop: int) -> None:
+    def prefetch(self, tensor: str, start: int, stop: int) -> None:  # noqa: B027 (doing nothing is right for most)
         """Tells the system that these elements will be read soon. May do nothing."""
 
 

@@ -21,9 +21,15 @@ from modelmerger.text import LINE_LIMIT, shown, size, suggestion
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 SET = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the config: options.scaling_factor=0.3"
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the config: options.scaling_factor=0.3",
 )
-DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False, callback=lambda c, _, v: _debug(c, v))
+DEBUG = click.option(
+    "--debug", is_flag=True, help="Show tracebacks.", expose_value=False, callback=lambda c, _, v: _debug(c, v)
+)
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,7 +42,9 @@ class Suggesting(click.Group):
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         if args and self.get_command(context, args[0]) is None and not args[0].startswith("-"):
             known = self.list_commands(context)
-            raise click.UsageError(f"no command is named '{args[0]}'{suggestion(args[0], known) or ' (' + ', '.join(known) + ')'}")
+            raise click.UsageError(
+                f"no command is named '{args[0]}'{suggestion(args[0], known) or ' (' + ', '.join(known) + ')'}"
+            )
         return super().resolve_command(context, args)
 
 
@@ -117,7 +125,9 @@ def verify(model: Path, as_json: bool) -> None:
     from modelmerger.verify import verify as verified
 
     found = verified(model)
-    click.echo(_json({"directory": found.directory, "files": found.files, "bytes": found.bytes}) if as_json else str(found))
+    click.echo(
+        _json({"directory": found.directory, "files": found.files, "bytes": found.bytes}) if as_json else str(found)
+    )
 
 
 @cli.command()
@@ -169,7 +179,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 4
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            click.echo(f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.", err=True)
+            click.echo(
+                f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.",
+                err=True,
+            )
             status = 1
         if state["debug"]:
             traceback.print_exc()

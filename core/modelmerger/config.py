@@ -52,7 +52,7 @@ class MergeConfig:
         if problems := unknown_keys(data, SHAPE_OF_CONFIG, "config"):
             raise ConfigError(*problems)
         values = {key: value for key, value in data.items() if value is not None}
-        return cls(**{"strategy": None, "models": None, **values})  # type: ignore[arg-type]
+        return cls(**{"strategy": None, "models": None, **values})
 
     def as_dict(self) -> dict[str, Any]:
         """The config as plain data, without what is left at its default."""
@@ -70,5 +70,3 @@ def read_config(path: str | Path) -> dict[str, Any]:
         return read_document(Path(path))
     except DocumentError as error:
         raise ConfigError(*(Problem(problem, str(path)) for problem in error.problems)) from error
-
-

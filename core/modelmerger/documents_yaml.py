@@ -13,8 +13,8 @@ import yaml
 
 from modelmerger.documents_tree import Place, Scalar, Tree, UnreadableError, read_int, show
 
-# PyYAML's parser in Python is correct but needs a second for 32 KiB; the one in C reads a mebibyte in that time.
-MAX_BYTES_WITHOUT_LIBYAML = 32 * 1024
+# PyYAML's parser in Python may take a second for 32 KiB; the one in C answers a mebibyte in that time.
+MAX_BYTES_WITHOUT_LIBYAML = 16 * 1024
 
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

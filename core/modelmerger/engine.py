@@ -13,7 +13,7 @@ from modelmerger.digests import block_count
 from modelmerger.dtypes import DTYPES
 from modelmerger.hooks import Hooks
 from modelmerger.layout import BLOCK, OutputFile, Placement
-from modelmerger.measuring import Cancelled, Measurements, measured_blocks
+from modelmerger.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.merging import BlockState, SliceMerger
 from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings
@@ -64,7 +64,7 @@ class MergeWork:
                 self._advance(self._measurements.measure(unit, self._local.workspace))
             else:
                 self._write(unit, self._local.workspace)
-        except Cancelled:
+        except CancelledError:
             pass
         except BaseException:
             self.cancel()

@@ -28,7 +28,11 @@ def check_exact_tensors(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> N
 
 
 def _equal(
-    tensor: TensorPlan, checkpoints: Sequence[Checkpoint], first: int, second: int, workspaces: tuple[Workspace, Workspace]
+    tensor: TensorPlan,
+    checkpoints: Sequence[Checkpoint],
+    first: int,
+    second: int,
+    workspaces: tuple[Workspace, Workspace],
 ) -> bool:
     elements = torch.Size(tensor.shape).numel()
     for start in range(0, elements, PIECE):

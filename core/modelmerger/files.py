@@ -26,9 +26,7 @@ class FileIdentity:
 
 
 def identify(path: Path | str, status: os.stat_result) -> FileIdentity:
-    return FileIdentity(
-        str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    )
+    return FileIdentity(str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def open_regular(path: Path | str) -> int:
@@ -49,7 +47,9 @@ def read_small(path: Path, limit: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         length = os.fstat(descriptor).st_size
         if length > limit:
-            raise InputError(Problem(f"is {length:,} bytes long, more than the {limit:,} allowed for such a file.", str(path)))
+            raise InputError(
+                Problem(f"is {length:,} bytes long, more than the {limit:,} allowed for such a file.", str(path))
+            )
         return file.read(limit)
 
 

@@ -83,7 +83,9 @@ class Hooks:
             return None
         expected = len(weights) + self.strategy.traits.needs_base
         if not isinstance(found, Sequence) or len(found) != expected or not all(map(math.isfinite, found)):
-            raise self._broken("find_coefficients", f"gave {found!r} where {expected} finite numbers are due", tensor_name)
+            raise self._broken(
+                "find_coefficients", f"gave {found!r} where {expected} finite numbers are due", tensor_name
+            )
         return tuple(map(float, found))
 
     @property
@@ -135,7 +137,9 @@ class Hooks:
     def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout:
         layout = self._call("save_model", tensors=tensors, max_shard_size=max_shard_size)
         if layout is None:
-            raise PluginError("no plugin lays out the output files (hook 'save_model'). Is the built-in one switched off?")
+            raise PluginError(
+                "no plugin lays out the output files (hook 'save_model'). Is the built-in one switched off?"
+            )
         return layout  # type: ignore[no-any-return]
 
     def run_slices(self, work: SliceWork) -> None:
@@ -251,7 +255,9 @@ def _register(manager: pluggy.PluginManager, provider: Provider, name: str) -> A
         known = [spec for spec, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")]
         unknown = [hook for hook in vars(plugin) if f"hook {hook!r}" in reason and hook not in known]
         near = suggestion(unknown[0], known).lstrip(", ") if unknown else ""
-        raise PluginError(f"{described(provider)} does not fit the hooks{f' ({near})' if near else ''}: {reason}") from error
+        raise PluginError(
+            f"{described(provider)} does not fit the hooks{f' ({near})' if near else ''}: {reason}"
+        ) from error
     return plugin
 
 
@@ -275,7 +281,9 @@ def _strategy(provider: Provider, plugin: Any, hooks: set[str]) -> Strategy:
         raise PluginError(
             f"{described(provider)} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
         )
-    return Strategy(provider, traits, getattr(plugin, "Options", None), "find_coefficients" in hooks, _fingerprint(plugin))
+    return Strategy(
+        provider, traits, getattr(plugin, "Options", None), "find_coefficients" in hooks, _fingerprint(plugin)
+    )
 
 
 def _fingerprint(plugin: Any) -> str:

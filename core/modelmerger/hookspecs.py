@@ -189,7 +189,7 @@ def finish_tensor(merged: "torch.Tensor", options: Any) -> Mapping[str, int] | N
 
 @hookspec(firstresult=True)
 def save_model(tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout | None:
-    """Lays out the files of the merged weights: where each tensor begins, and the bytes around them. Writes nothing.
+    r"""Lays out the files of the merged weights: where each tensor begins, and the bytes around them. Writes nothing.
 
     The engine then writes tensors at their offsets, in any order. Files are named without folders, are tiled by fixed bytes
     and tensors without holes, and begin each tensor at a multiple of its element size. None: not mine, ask the next.
@@ -202,7 +202,7 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout |
         files = [
             OutputFile(f"{number}.raw", tensor.bytes, (), (Placement(tensor, 0),)) for number, tensor in enumerate(tensors)
         ]
-        names = "\\n".join(tensor.name for tensor in tensors)
+        names = "\n".join(tensor.name for tensor in tensors)
         return Layout("raw", files, {"names.txt": names.encode()})
     ```
     """
@@ -248,7 +248,7 @@ def observe_slice(
 
 @hookspec
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings) -> Mapping[str, bytes]:  # type: ignore[empty-body]
-    """The files beside the weights: path inside the output directory → content. Every plugin is asked; the core writes.
+    r"""The files beside the weights: path inside the output directory → content. Every plugin is asked; the core writes.
 
     `checkpoints` as in `check_compatibility`; `plan.donor` is the index of the one whose config and tokenizer are taken.
     Nothing in an input directory may be executed or rendered. Two plugins with one path are an error that names both.
@@ -258,7 +258,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
 
     @hookimpl
     def write_sidecars(plan):
-        return {"TENSORS": "\\n".join(tensor.name for tensor in plan.tensors).encode()}
+        return {"TENSORS": "\n".join(tensor.name for tensor in plan.tensors).encode()}
     ```
     """
 

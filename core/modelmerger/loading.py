@@ -39,7 +39,9 @@ def resolved(path: Path, inside: Path) -> Path:
         return path.absolute()
     real, directory = Path(os.path.realpath(path)), Path(os.path.realpath(inside))
     if not real.is_relative_to(directory) and not _in_blobs(real, directory):
-        raise InputError(Problem(f"is a link that leads out of the model's directory, to {real}. Copy the file instead.", str(path)))
+        raise InputError(
+            Problem(f"is a link that leads out of the model's directory, to {real}. Copy the file instead.", str(path))
+        )
     return real
 
 

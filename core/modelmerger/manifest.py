@@ -56,7 +56,10 @@ def make_manifest(
             }
             for checkpoint, model in zip(checkpoints, plan.models, strict=True)
         ],
-        "plugins": [{"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version} for p in hooks.providers],
+        "plugins": [
+            {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
+            for p in hooks.providers
+        ],
         "notes": [{"severity": note.severity, "message": str(note)} for note in notes],
         "counts": total_counts(records),
         "digest": NAME,
@@ -93,7 +96,10 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise InputError(Problem(f"is no manifest of a merge: {error}.", str(path))) from error
     if schema != SCHEMA:
         raise InputError(
-            Problem(f"has schema {schema!r}, and this version of modelmerger knows {SCHEMA}. Use the version that wrote it.", str(path))
+            Problem(
+                f"has schema {schema!r}, and this version of modelmerger knows {SCHEMA}. Use the version that wrote it.",
+                str(path),
+            )
         )
     return dict(manifest)
 

@@ -22,7 +22,7 @@ BLOCK_ELEMENTS = 1 << 18
 """Elements a block: fixed, so that neither slices nor threads can move a sum."""
 
 
-class Cancelled(Exception):
+class CancelledError(Exception):
     """The merge ended while a worker waited."""
 
 
@@ -78,16 +78,19 @@ class Measurements:
                 break
             start, stop = block * length, min(elements, (block + 1) * length)
             partial = self._block(tensor, start, stop, workspace)
-            read += sum(self._checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].span(start, stop)[1] for i in tensor.inputs)
+            read += sum(
+                self._checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].span(start, stop)[1]
+                for i in tensor.inputs
+            )
             self._store(unit.of, block, partial, -(-elements // length))
         return read
 
     def result(self, index: int) -> "Tensor":
-        """The statistic of a tensor, when all of its blocks are measured. Raises `Cancelled` if that will not happen."""
+        """The statistic of a tensor, when all of its blocks are measured. Raises `CancelledError` if that will not happen."""
         with self._changed:
             while index not in self._total:
                 if self._cancelled.is_set():
-                    raise Cancelled
+                    raise CancelledError
                 self._changed.wait(0.1)
             return self._total[index]
 

@@ -73,12 +73,12 @@ class ModelMerger:
         if self.config.output_path is not None:
             self.merge_report = run_merge(self.config.as_dict())
             self._published = Path(self.merge_report.output)
-            return load_merged(self._published, resolve(self.config.as_dict())[0])
+            return load_merged(self._published)
         folder = Path(tempfile.mkdtemp(prefix="modelmerger-"))
         try:
             self.merge_report = run_merge(self.config.as_dict(), folder / "merged")
             self._published = Path(self.merge_report.output)
-            model = load_merged(self._published, resolve(self.config.as_dict())[0])
+            model = load_merged(self._published)
         except BaseException:
             shutil.rmtree(folder)
             raise
@@ -124,7 +124,9 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         with opened(settings, hooks) as checkpoints:
             for checkpoint in checkpoints:
                 if checkpoint.donor.directory is not None and checkpoint.donor.config is None:
-                    raise ModelCompatibilityError(Problem("Config not found", f"{checkpoint.donor.directory}/config.json"))
+                    raise ModelCompatibilityError(
+                        Problem("Config not found", f"{checkpoint.donor.directory}/config.json")
+                    )
             raise_errors(hooks.check_compatibility(checkpoints, settings), ModelCompatibilityError)
             raise_errors(align(checkpoints, 0)[1], ModelCompatibilityError)
     except InputError as error:

@@ -125,7 +125,9 @@ class SliceMerger:
 
     def _input(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace) -> "Tensor":
         """An input in the dtype of the arithmetic, in memory of its own, in the shape that the strategy sees."""
-        values = workspace.tensor(f"input {checkpoint}", piece.last - piece.first, COMPUTE[self.plan.tensors[index].compute])
+        values = workspace.tensor(
+            f"input {checkpoint}", piece.last - piece.first, COMPUTE[self.plan.tensors[index].compute]
+        )
         values.copy_(self._read(index, checkpoint, piece, workspace))
         return values.view(piece.shape)
 

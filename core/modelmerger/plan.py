@@ -90,7 +90,12 @@ class MergePlan:
                     "name": file.name,
                     "size": file.size,
                     "tensors": [
-                        {"name": p.tensor.name, "dtype": p.tensor.dtype, "shape": list(p.tensor.shape), "offset": p.offset}
+                        {
+                            "name": p.tensor.name,
+                            "dtype": p.tensor.dtype,
+                            "shape": list(p.tensor.shape),
+                            "offset": p.offset,
+                        }
                         for p in file.placements
                     ],
                 }

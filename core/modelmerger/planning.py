@@ -14,7 +14,7 @@ from modelmerger.dtypes import DTYPES, from_config_name
 from modelmerger.errors import ConfigError, ModelCompatibilityError, PluginError, raise_errors
 from modelmerger.hooks import Hooks, described
 from modelmerger.layout import Layout, OutputTensor
-from modelmerger.plan import MergePlan, PlannedModel, TensorPlan
+from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
 
 MOST_SLICE, LEAST_SLICE = 1 << 18, 1 << 14
@@ -67,11 +67,13 @@ class _TensorPlanner:
         if tensor.exact or info.elements == 0:
             others = () if info.elements == 0 else tuple(i for i in inputs if i != self.donor)
             dtype = info.dtype if tensor.exact else self._written(info.dtype)
-            return TensorPlan(tensor.name, dtype, info.shape, "copy", (self.donor, *others), None, "F32", tensor.renames)
+            return TensorPlan(
+                tensor.name, dtype, info.shape, "copy", (self.donor, *others), None, "F32", tensor.renames
+            )
         dtype = self._written(info.dtype)
         stored = {self.checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].dtype for i in inputs}
         compute = "F64" if dtype in ("F32", "F64") or "F64" in stored else "F32"
-        action = "combine" if self.hooks.strategy.linear else "merge"
+        action: Action = "combine" if self.hooks.strategy.linear else "merge"
         return TensorPlan(tensor.name, dtype, info.shape, action, inputs, coefficients, compute, tensor.renames)
 
     def _written(self, dtype: str) -> str:
@@ -99,7 +101,9 @@ class _TensorPlanner:
             return (*range(len(models)), *base), None
         pairs = [(i, c) for i, c in zip((*range(len(models)), *base), found, strict=True) if c != 0]
         if not pairs:
-            raise ConfigError("every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0.")
+            raise ConfigError(
+                "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
+            )
         return tuple(i for i, _ in pairs), tuple(c for _, c in pairs)
 
 
@@ -120,7 +124,9 @@ def _effort(settings: Settings, tensors: Sequence[TensorPlan]) -> tuple[int, int
 
 def _bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
     stored = sum(checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].bytes for i in tensor.inputs)
-    measured = (tensor.action == "combine" and tensor.coefficients is None) or (tensor.action == "merge" and hooks.measures)
+    measured = (tensor.action == "combine" and tensor.coefficients is None) or (
+        tensor.action == "merge" and hooks.measures
+    )
     return stored * (2 if measured else 1)
 
 
@@ -144,11 +150,15 @@ def _check_tiling(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
         end = 0
         for offset, length in spans:
             if offset != end:
-                raise PluginError(f"the layout of format '{layout.format}' leaves a hole or an overlap in {file.name} at {end}.")
+                raise PluginError(
+                    f"the layout of format '{layout.format}' leaves a hole or an overlap in {file.name} at {end}."
+                )
             end += length
         misplaced = [p for p in file.placements if p.offset % max(1, DTYPES[p.tensor.dtype].bits // 8)]
         if end != file.size or misplaced:
-            raise PluginError(f"the layout of format '{layout.format}' gives {file.name} a wrong size or a misaligned tensor.")
+            raise PluginError(
+                f"the layout of format '{layout.format}' gives {file.name} a wrong size or a misaligned tensor."
+            )
 
 
 def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:

@@ -5,11 +5,15 @@ import sys
 from collections.abc import Callable, Iterator
 
 
+def no_progress(_: int, __: int) -> None:
+    """Progress that nobody watches."""
+
+
 @contextlib.contextmanager
 def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """A function of bytes done and bytes in all that draws on stderr while the context lasts."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield no_progress
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

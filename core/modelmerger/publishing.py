@@ -34,7 +34,10 @@ def check_output(target: Path, overwrite: bool, checkpoints: Sequence[Checkpoint
         raise OutputError(Problem(f"exists already. {OURS}.", str(target)))
     if not is_ours(target):
         raise OutputError(
-            Problem("exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten. Give another path.", str(target))
+            Problem(
+                "exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten. Give another path.",
+                str(target),
+            )
         )
 
 
@@ -45,7 +48,10 @@ def check_room(target: Path, needed: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if free < needed:
         raise OutputError(
-            Problem(f"{size(needed)} are needed and {size(free)} are free on the disk. Free some space, or give another path.", str(target))
+            Problem(
+                f"{size(needed)} are needed and {size(free)} are free on the disk. Free some space, or give another path.",
+                str(target),
+            )
         )
 
 
@@ -67,14 +73,16 @@ def give_name(tree: Path, target: Path, overwrite: bool, step: Step) -> None:
     except FileExistsError:
         raise OutputError(Problem(f"came into being while the merge ran. {OURS}.", str(target))) from None
     except ExchangeUnsupportedError:
-        message = "cannot be overwritten in one step on this file system. Give another output path, then rename by hand."
+        message = (
+            "cannot be overwritten in one step on this file system. Give another output path, then rename by hand."
+        )
         raise OutputError(Problem(message, str(target))) from None
     step("fsync", target.parent)
     sync_file(target.parent)
 
 
 def sync_file(path: Path) -> None:
-    """fsync of a file or directory."""
+    """Fsync of a file or directory."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -92,5 +100,8 @@ def _check_apart(target: Path, checkpoints: Sequence[Checkpoint]) -> None:
         for place in {Path(os.path.realpath(place)) for place in places}:
             if real == place or place in real.parents or real in place.parents:
                 raise OutputError(
-                    Problem(f"is, contains or lies in the input '{checkpoint.name}' ({place}). Give another output path.", str(target))
+                    Problem(
+                        f"is, contains or lies in the input '{checkpoint.name}' ({place}). Give another output path.",
+                        str(target),
+                    )
                 )

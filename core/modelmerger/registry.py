@@ -18,7 +18,9 @@ GROUPS: Mapping[Kind, str] = MappingProxyType(
 BUILT_IN = "modelmerger"
 ALLOW = "MODELMERGER_PLUGINS"
 DISABLE = "MODELMERGER_DISABLE_PLUGINS"
-PLURALS: Mapping[Kind, str] = MappingProxyType({"strategy": "strategies", "validator": "validators", "plugin": "plugins"})
+PLURALS: Mapping[Kind, str] = MappingProxyType(
+    {"strategy": "strategies", "validator": "validators", "plugin": "plugins"}
+)
 
 
 @frozen
@@ -109,10 +111,7 @@ def _clash(providers: Iterable[Provider]) -> str:
     first, *others = sorted(providers, key=lambda p: (p.built_in, p.distribution))
     off = first.distribution
     sources = " and by ".join(p.source for p in (first, *others))
-    return (
-        f"{first.kind} '{first.name}' is provided twice: by {sources}; "
-        f"uninstall one of them or set {DISABLE}={off}."
-    )
+    return f"{first.kind} '{first.name}' is provided twice: by {sources}; uninstall one of them or set {DISABLE}={off}."
 
 
 def _discover() -> list[Provider]:

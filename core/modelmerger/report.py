@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from modelmerger.errors import Problem
 from modelmerger.text import amount, shown, size
@@ -31,7 +31,7 @@ class MergeReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for `--json`."""
-        data = {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
+        data = asdict(self, recurse=False)
         data["models"] = list(self.models)
         data["notes"] = [{"severity": note.severity, "message": str(note)} for note in self.notes]
         return data

@@ -33,7 +33,7 @@ def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple
             problems += error.problems
     if hooks is None:
         raise ConfigError(*problems)
-    core, of_strategy, of_plugins = _options(given.get("options") or {}, hooks, registry, problems)
+    core, of_strategy, of_plugins = _options(_mapping(given.get("options")), hooks, registry, problems)
     if models:
         problems += _strategy_problems(hooks, models, given.get("base_model"), of_strategy)
     if problems:
@@ -61,13 +61,21 @@ def base_name(settings: Settings) -> str:
 def _wrong_kinds(given: Mapping[str, Any]) -> list[Problem]:
     problems = []
     if not isinstance(given.get("strategy"), str):
-        problems.append(Problem(f"'strategy' must be the name of a strategy, got {given.get('strategy')!r}", "strategy"))
-    for key in ("base_model", "output_path"):
-        if given.get(key) is not None and (not isinstance(given[key], str) or not given[key]):
-            problems.append(Problem(f"must be a path, got {given[key]!r}", key))
+        problems.append(
+            Problem(f"'strategy' must be the name of a strategy, got {given.get('strategy')!r}", "strategy")
+        )
+    problems += [
+        Problem(f"must be a path, got {given[key]!r}", key)
+        for key in ("base_model", "output_path")
+        if given.get(key) is not None and (not isinstance(given[key], str) or not given[key])
+    ]
     if not isinstance(given.get("options") or {}, Mapping):
         problems.append(Problem(f"must be a mapping, got {given['options']!r}", "options"))
     return problems
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _structured_models(given: Any, problems: list[Problem]) -> list[ModelSettings]:
@@ -76,8 +84,10 @@ def _structured_models(given: Any, problems: list[Problem]) -> list[ModelSetting
         return []
     models = [_structured(model, ModelSettings, f"models[{i}]", problems) for i, model in enumerate(given)]
     names = [model.name for model in models if model and model.name]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(Problem(f"two models are named '{name}'. Give each a name of its own", "models"))
+    problems += [
+        Problem(f"two models are named '{name}'. Give each a name of its own", "models")
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
     return [model for model in models if model] if all(models) else []
 
 
@@ -96,13 +106,12 @@ def _options(
     given: Mapping[str, Any], hooks: Hooks, registry: Registry, problems: list[Problem]
 ) -> tuple[CoreOptions, Any, dict[str, Any]]:
     """The options by owner: core, strategy, always-on plugins by name."""
-    given = given if isinstance(given, Mapping) else {}
     owners: list[tuple[str, Provider | None, type]] = [("core", None, CoreOptions)]
     if hooks.strategy.options is not None:
         owners.append(("strategy", hooks.strategy.provider, hooks.strategy.options))
     owners += [(f"plugin {provider.name}", provider, cls) for provider, cls in hooks.declared_options()]
     owner_of: dict[str, str] = {}
-    sources = {}
+    sources: dict[str, str] = {}
     for owner, provider, cls in owners:
         for field in _option_fields(cls, provider):
             if field in owner_of:
@@ -147,17 +156,19 @@ def _unknown_option(key: Any, owner_of: Mapping[str, str], hooks: Hooks, registr
     return Problem(f"unknown key {key!r}{suggestion(str(key), owner_of)}", "options")
 
 
-def _strategy_problems(
-    hooks: Hooks, models: Sequence[ModelSettings], base_model: Any, options: Any
-) -> list[Problem]:
+def _strategy_problems(hooks: Hooks, models: Sequence[ModelSettings], base_model: Any, options: Any) -> list[Problem]:
     strategy = hooks.strategy
     name = strategy.provider.name
     problems = _count_problems(strategy, len(models))
     if strategy.traits.needs_base and base_model is None:
-        problems.append(Problem(f"{name} needs base_model. Give the path of the model that the others were tuned from", "config"))
+        problems.append(
+            Problem(f"{name} needs base_model. Give the path of the model that the others were tuned from", "config")
+        )
     for index, model in enumerate(models):
         if model.operation not in strategy.traits.operations:
-            problems.append(Problem(f"{name} has no operation '{model.operation}'. Leave it out", f"models[{index}].operation"))
+            problems.append(
+                Problem(f"{name} has no operation '{model.operation}'. Leave it out", f"models[{index}].operation")
+            )
     if not problems and strategy.linear and (options is not None or strategy.options is None):
         try:
             hooks.find_coefficients([m.weight for m in models], [m.operation for m in models], options)

@@ -19,7 +19,7 @@ from modelmerger.settings import Settings
 from modelmerger.staging import no_step, output_errors
 
 
-def load_merged(directory: Path, settings: Settings) -> Any:
+def load_merged(directory: Path) -> Any:
     """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint."""
     config = directory / "config.json"
     if not config.exists():
@@ -53,7 +53,10 @@ def _class_of(config: dict[str, Any], path: Path) -> Any:
         return found
     if names:
         raise InputError(
-            Problem(f"names the architecture {names[0]!r}, which this transformers does not have. The merged model is written.", str(path))
+            Problem(
+                f"names the architecture {names[0]!r}, which this transformers does not have. The merged model is written.",
+                str(path),
+            )
         )
     return transformers.AutoModel
 

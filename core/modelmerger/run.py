@@ -18,6 +18,7 @@ from modelmerger.layout import BLOCK
 from modelmerger.loading import LoadContext
 from modelmerger.manifest import FILE, is_plain, make_manifest, total_counts
 from modelmerger.planning import make_plan
+from modelmerger.progress import no_progress
 from modelmerger.publishing import check_output, check_room, publish
 from modelmerger.report import MergeReport
 from modelmerger.resolve import base_name, resolve
@@ -34,10 +35,6 @@ log = logging.getLogger("modelmerger")
 def set_level(settings: Settings) -> None:
     """`verbose` and `log_level` act on the `modelmerger` logger, never on the root logger."""
     log.setLevel(settings.options.level)
-
-
-def no_progress(_: int, __: int) -> None:
-    """Progress that nobody watches."""
 
 
 @frozen(kw_only=True)
@@ -96,7 +93,9 @@ def run_merge(config: Mapping[str, Any], output: Path | None = None, watch: Watc
         target = Path(os.path.abspath(target))
         overwrite = ready.settings.options.overwrite
         check_output(target, overwrite, ready.checkpoints)
-        from modelmerger.exact import check_exact_tensors  # torch is imported here, after all that can be refused without it
+        from modelmerger.exact import (
+            check_exact_tensors,  # torch is imported here, after all that can be refused without it
+        )
 
         check_exact_tensors(ready.plan, ready.checkpoints)
         check_room(target, max(0, ready.plan.disk - staged_size(target)))
@@ -189,7 +188,9 @@ def _write_documents(ready: Prepared, staging: Staging, notes: Sequence[Problem]
     for provider, written in ready.hooks.write_sidecars(ready.plan, ready.checkpoints, ready.settings):
         for name, content in written.items():
             if not is_plain(name) or not isinstance(content, bytes):
-                raise PluginError(f"{described(provider)} wants to write {name!r}, which is no plain file name with bytes.")
+                raise PluginError(
+                    f"{described(provider)} wants to write {name!r}, which is no plain file name with bytes."
+                )
             if name in taken:
                 raise PluginError(f"{name} is written twice: by {taken[name]} and by {described(provider)}.")
             documents[name], taken[name] = content, described(provider)

@@ -47,7 +47,9 @@ def not_yet(*available: Any) -> Validator:
 
     def check(_: Any, __: "Attribute[Any]", value: Any) -> None:
         if value not in available:
-            raise ValueError(f"{value!r} is not available yet; leave it out or give {' or '.join(map(repr, available))}")
+            raise ValueError(
+                f"{value!r} is not available yet; leave it out or give {' or '.join(map(repr, available))}"
+            )
 
     return check
 

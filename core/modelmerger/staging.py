@@ -15,7 +15,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from attrs import field, frozen
 
@@ -62,7 +62,9 @@ def output_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         room = " Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else " Check the disk"
-        raise OutputError(Problem(f"cannot be written: {reason}.{room}, then run the same command again.", str(path))) from error
+        raise OutputError(
+            Problem(f"cannot be written: {reason}.{room}, then run the same command again.", str(path))
+        ) from error
 
 
 class Staging:
@@ -82,7 +84,7 @@ class Staging:
         self._tree_fd = -1
         self._journal_fd = -1
 
-    def __enter__(self) -> "Staging":
+    def __enter__(self) -> Self:
         with output_errors(self.root):
             self._root_fd = self._locked()
             try:
@@ -218,7 +220,9 @@ class Staging:
 
     def _resume(self, lines: list[dict[str, Any]]) -> None:
         """Keeps the files of weights and the blocks that have the digests the journal names; all else is made again."""
-        self._journal_fd = os.open(JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root_fd)
+        self._journal_fd = os.open(
+            JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root_fd
+        )
         with contextlib.suppress(FileExistsError):
             os.mkdir(TREE, dir_fd=self._root_fd)
         self._tree_fd = self._directory()
@@ -247,8 +251,7 @@ class Staging:
             return {
                 (index, line["block"]): BlockRecord(line["digest"], line.get("counts", {}), line.get("observed", {}))
                 for line in lines
-                if 0 <= line["block"] < block_count(size)
-                and block_digest(descriptor, line["block"]) == line["digest"]
+                if 0 <= line["block"] < block_count(size) and block_digest(descriptor, line["block"]) == line["digest"]
             }
         finally:
             os.close(descriptor)

@@ -2,8 +2,8 @@
 
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar, Union
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, Union, cast
 
 import attrs
 import cattrs
@@ -24,7 +24,7 @@ def structure(data: Any, cls: type[T], place: str) -> T:
     """
     if not isinstance(data, Mapping):
         raise ConfigError(Problem(f"must be a mapping, got {_described(data)}", place))
-    fields = attrs.fields(attrs.resolve_types(cls))
+    fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
     problems = unknown_keys(data, [field.name for field in fields], place)
     values: dict[str, Any] = {}
     for field in fields:
@@ -121,13 +121,20 @@ def _strict_converter() -> cattrs.Converter:
     for kind in (bool, int, str, type(None)):
         converter.register_structure_hook(kind, _exactly)
     converter.register_structure_hook(float, _number)
-    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is typing.Literal, _choice)
-    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) in (Union, types.UnionType), _any_of)
-    for kind, container, name in ((tuple, list | tuple, "a list"), (dict, Mapping, "a mapping")):
-        converter.register_structure_hook_factory(
-            lambda wanted, kind=kind: typing.get_origin(wanted) is kind, _guarded(container, name)
-        )
+    converter.register_structure_hook_func(_is(typing.Literal), _choice)
+    converter.register_structure_hook_func(_is(Union, types.UnionType), _any_of)
+    converter.register_structure_hook_factory(_is(tuple), _guarded(list | tuple, "a list"))
+    converter.register_structure_hook_factory(_is(dict), _guarded(Mapping, "a mapping"))
     return converter
+
+
+def _is(*origins: Any) -> Callable[[Any], bool]:
+    return lambda kind: typing.get_origin(kind) in origins
+
+
+def _tuple_hook(converter: cattrs.Converter) -> Callable[[Any], Any]:
+    """Cattrs has a factory of hooks for every container but tuples, which it takes by this method."""
+    return lambda _: converter._structure_tuple  # noqa: SLF001
 
 
 def _guarded(container: Any, name: str) -> Any:
@@ -135,7 +142,8 @@ def _guarded(container: Any, name: str) -> Any:
 
     def factory(wanted: Any, converter: cattrs.Converter) -> Any:
         is_mapping = typing.get_origin(wanted) is dict
-        inner = converter.gen_structure_mapping(wanted) if is_mapping else converter._structure_tuple
+        plain = converter.gen_structure_mapping if is_mapping else _tuple_hook(converter)
+        inner = plain(wanted)
         arguments = typing.get_args(wanted)
         fixed = None if is_mapping or Ellipsis in arguments else len(arguments)
 

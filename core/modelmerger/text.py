@@ -16,7 +16,7 @@ def shown(name: object, limit: int = 120) -> str:
     if len(text) <= limit:
         return text
     head = (limit - 1) // 2
-    return f"{text[:head]}…{text[-(limit - 1 - head):]}"
+    return f"{text[:head]}…{text[-(limit - 1 - head) :]}"
 
 
 def _visible(character: str) -> bool:

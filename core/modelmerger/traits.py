@@ -23,6 +23,8 @@ class Traits:
 
     models: tuple[int, int | None] = (1, None)
     needs_base: bool = False
-    granularity: Granularity = field(default="elementwise", validator=validators.in_(("elementwise", "rowwise", "whole")))
+    granularity: Granularity = field(
+        default="elementwise", validator=validators.in_(("elementwise", "rowwise", "whole"))
+    )
     gram: bool = False
     operations: tuple[Operation, ...] = ("add",)

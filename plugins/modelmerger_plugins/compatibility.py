@@ -7,7 +7,15 @@ from typing import Any
 from modelmerger import Checkpoint, InputError, Problem, Settings, hookimpl, read_beside
 
 CRITICAL = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "n_embd", "n_layer", "d_model")
-TELLING = ("rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings", "hidden_act", "rms_norm_eps", "layer_norm_eps")
+TELLING = (
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "tie_word_embeddings",
+    "hidden_act",
+    "rms_norm_eps",
+    "layer_norm_eps",
+)
 
 
 @hookimpl
@@ -26,7 +34,9 @@ def _configs(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
         return
     for key in CRITICAL:
         if key in ours and key in theirs and ours[key] != theirs[key]:
-            message = f"{key} is {theirs[key]!r} here and {ours[key]!r} in '{donor.name}'. Merge models of one architecture."
+            message = (
+                f"{key} is {theirs[key]!r} here and {ours[key]!r} in '{donor.name}'. Merge models of one architecture."
+            )
             yield Problem(message, f"{other.place}/config.json")
     for key in TELLING:
         if key in ours and key in theirs and ours[key] != theirs[key]:
@@ -42,11 +52,17 @@ def _tokenizers(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
     try:
         left, right = _vocabulary(ours), _vocabulary(theirs)
     except (ValueError, RecursionError, AttributeError, TypeError):
-        yield Problem("cannot be compared with the donor's: it has another form.", f"{other.place}/tokenizer.json", severity="warning")
+        yield Problem(
+            "cannot be compared with the donor's: it has another form.",
+            f"{other.place}/tokenizer.json",
+            severity="warning",
+        )
         return
     moved = sum(1 for token, row in right.items() if left.get(token, row) != row) + len(left.keys() ^ right.keys())
     if moved:
-        message = f"{moved:,} tokens stand for other rows of the embedding than in '{donor.name}', whose tokenizer is taken."
+        message = (
+            f"{moved:,} tokens stand for other rows of the embedding than in '{donor.name}', whose tokenizer is taken."
+        )
         yield Problem(message, f"{other.place}/tokenizer.json", severity="warning")
 
 

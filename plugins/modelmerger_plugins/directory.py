@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
 def _directory(reference: ModelReference, path: Path, context: LoadContext) -> Checkpoint:
     if os.path.lexists(path / "adapter_config.json"):
         raise InputError(
-            Problem("is an adapter (it has adapter_config.json), and adapters are not available yet. Give full models.", str(path))
+            Problem(
+                "is an adapter (it has adapter_config.json), and adapters are not available yet. Give full models.",
+                str(path),
+            )
         )
     config = _json_object(path, "config.json", CONFIG_LIMIT)
     shards = _shards(path, context)
@@ -92,11 +96,15 @@ def _only_file(path: Path) -> str:
     if len(names) == 1:
         return names[0]
     if names:
-        message = f"has {len(names)} safetensors files and no {INDEX}, so it is unclear which belong together. Add the index."
+        message = (
+            f"has {len(names)} safetensors files and no {INDEX}, so it is unclear which belong together. Add the index."
+        )
         raise InputError(Problem(message, str(path)))
     if pickled := sorted(name for name in os.listdir(path) if name.endswith(PICKLED)):
         raise InputError(_pickled(path / pickled[0]))
-    raise InputError(Problem("has no safetensors weights. Give the directory that holds model.safetensors or its shards.", str(path)))
+    raise InputError(
+        Problem("has no safetensors weights. Give the directory that holds model.safetensors or its shards.", str(path))
+    )
 
 
 def _pickled(path: Path) -> Problem:
@@ -143,9 +151,15 @@ def _stored(file: FileIdentity, entry: TensorEntry) -> StoredTensor:
 
 def _disagreement(path: Path, name: str, wanted: set[str], found: set[str]) -> Problem:
     if missing := sorted(wanted - found):
-        return Problem(f"lacks this tensor, which {INDEX} says it holds. Is the file complete?", str(path / name), missing[0])
+        return Problem(
+            f"lacks this tensor, which {INDEX} says it holds. Is the file complete?", str(path / name), missing[0]
+        )
     surplus = sorted(found - wanted)
-    return Problem(f"holds this tensor, which {INDEX} does not send here. Remove what is not of this model.", str(path / name), surplus[0])
+    return Problem(
+        f"holds this tensor, which {INDEX} does not send here. Remove what is not of this model.",
+        str(path / name),
+        surplus[0],
+    )
 
 
 def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
@@ -165,8 +179,7 @@ def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {twice!r} is given twice")
     return found
 

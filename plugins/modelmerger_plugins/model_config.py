@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
+from modelmerger import Checkpoint, MergePlan, Problem, hookimpl, read_beside
 from modelmerger.dtypes import DTYPES
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -14,7 +14,7 @@ EXECUTABLE_PREFIX = "_attn_implementation"
 
 
 @hookimpl
-def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
     """Says what will be left out of the config because it could make a loader run code."""
     for checkpoint in checkpoints:
         if found := sorted(set(_executable_keys(checkpoint.donor.config or {}))):

@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from attrs import frozen
-
 from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
 
 PATTERNS = (

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import field, frozen, validators
-
 from modelmerger import ConfigError, NumericError, Problem, Traits, hookimpl
 from modelmerger.settings import between
 
@@ -38,7 +37,9 @@ def check_compatibility(settings: Any) -> Iterable[Problem]:
     first, second = (model.weight for model in settings.models)
     if factor is not None and first != second and not math.isclose(factor, second / ((first + second) or math.inf)):
         yield Problem(
-            f"interpolation_factor {factor:g} wins over the weights {first:g} and {second:g}.", "options", severity="warning"
+            f"interpolation_factor {factor:g} wins over the weights {first:g} and {second:g}.",
+            "options",
+            severity="warning",
         )
 
 

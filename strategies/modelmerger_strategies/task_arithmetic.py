@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
-
 from modelmerger import Operation, Traits, hookimpl
 from modelmerger.settings import finite
 

@@ -9,7 +9,6 @@ with weights: Matena and Raffel 2022, https://arxiv.org/abs/2111.09832.
 from collections.abc import Sequence
 
 from attrs import field, frozen
-
 from modelmerger import ConfigError, Traits, hookimpl
 from modelmerger.settings import between
 
