@@ -1,0 +1,129 @@
+"""Small checkpoints, configs, installed distributions that are not, and the command line in this process."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+torch.set_num_threads(1)
+
+SHAPES = {
+    "model.embed_tokens.weight": (24, 16),
+    "model.layers.0.mlp.weight": (40, 16),
+    "model.layers.0.norm.weight": (16,),
+    "model.layers.1.mlp.weight": (40, 16),
+    "model.layers.1.conv.weight": (4, 3, 2, 5),
+    "model.norm.weight": (16,),
+    "model.temperature": (),
+}
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 16,
+    "vocab_size": 24,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+}
+
+
+def random_tensors(
+    seed: int,
+    dtype: torch.dtype = torch.bfloat16,
+    shapes: Mapping[str, Sequence[int]] = SHAPES,
+    near: Mapping[str, torch.Tensor] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Normal numbers of the size that weights have; with `near`, small changes to those."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (torch.randn(tuple(shape), generator=generator) * 0.02 + (near[name].float() if near else 0)).to(dtype)
+        for name, shape in shapes.items()
+    }
+
+
+def write_model(
+    directory: Path,
+    tensors: Mapping[str, torch.Tensor],
+    config: Mapping[str, Any] | None = CONFIG,
+    shards: int = 1,
+) -> Path:
+    """A model directory: safetensors weights in one file or in shards with an index, and config.json unless it is None."""
+    directory.mkdir(parents=True, exist_ok=True)
+    names = list(tensors)
+    if shards == 1:
+        save_file(dict(tensors), directory / "model.safetensors", metadata={"format": "pt"})
+    else:
+        files = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)]
+        placed = {name: files[i % shards] for i, name in enumerate(names)}
+        for file in files:
+            save_file({n: tensors[n] for n in names if placed[n] == file}, directory / file, metadata={"format": "pt"})
+        index = {"metadata": {}, "weight_map": placed}
+        (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    if config is not None:
+        (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> SimpleNamespace:
+    """A base, two models tuned from it (`a`, `b`), their tensors, and a folder to merge into."""
+    base = random_tensors(0)
+    tensors = {"base": base, "a": random_tensors(1, near=base), "b": random_tensors(2, near=base)}
+    paths = {name: write_model(tmp_path / name, values) for name, values in tensors.items()}
+    return SimpleNamespace(folder=tmp_path, output=tmp_path / "merged", tensors=tensors, **paths)
+
+
+@pytest.fixture
+def config(models: SimpleNamespace) -> dict[str, Any]:
+    """A weighted merge of `a` and `b`, as plain data."""
+    return {
+        "strategy": "weighted",
+        "models": [{"path": str(models.a), "weight": 0.6}, {"path": str(models.b), "weight": 0.4}],
+        "output_path": str(models.output),
+    }
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
+    """`command("merge", path)` runs the command line in this process; the result has status, out and err."""
+    from modelmerger.cli import main
+
+    def run(*arguments: object) -> SimpleNamespace:
+        capfd.readouterr()
+        status = main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err)
+
+    return run
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes a distribution that looks installed: a `*.dist-info` folder and modules on the import path."""
+
+    def make(name: str, version: str, entry_points: str, **modules: str) -> Path:
+        site = tmp_path / f"site-{name}"
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        for module, source in modules.items():
+            (site / f"{module}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(site))
+        return site
+
+    return make
+
+
+def directory_state(path: Path) -> dict[str, bytes] | None:
+    """What a path holds, byte for byte; None where it is absent."""
+    if not os.path.lexists(path):
+        return None
+    if not path.is_dir():
+        return {"": path.read_bytes()}
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
