@@ -120,6 +120,28 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     return make
 
 
+def pytest_sessionstart() -> None:
+    """With MODELMERGER_TESTED_FROM, what is tested must come from there (a built wheel) and not from the source folders."""
+    if wanted := os.environ.get("MODELMERGER_TESTED_FROM"):
+        import modelmerger
+
+        home = Path(modelmerger.__file__).resolve()
+        assert home.is_relative_to(Path(wanted).resolve()), f"modelmerger is tested from {home}, not from {wanted}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """In CI nothing may be skipped: what a test needs, CI installs."""
+    if os.environ.get("CI") and (skipped := terminalreporter.stats.get("skipped")):
+        terminalreporter.section("skipped in CI")
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped; install what they name")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter and reporter.stats.get("skipped") and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def directory_state(path: Path) -> dict[str, bytes] | None:
     """What a path holds, byte for byte; None where it is absent."""
     if not os.path.lexists(path):

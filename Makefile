@@ -1,0 +1,54 @@
+# Two commands do everything on a machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+WHEEL := build/wheel
+
+.PHONY: demo test test-all test-wheel lint bench clean
+
+demo: $(VENV)/installed-base
+	$(BIN)/python examples/dialects/demo.py
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+# The wheel's files, put before the editable ones on the import path.
+test-wheel: $(VENV)/installed-lint
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target $(WHEEL) dist/*.whl
+	PYTHONPATH=$(WHEEL) MODELMERGER_TESTED_FROM=$(WHEEL) $(BIN)/python -m pytest -m "not long"
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	$(BIN)/check-wheel-contents dist/*.whl
+
+bench: $(VENV)/installed-base
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed-base
+	$(INSTALL) --editable ".[test]"
+	touch $@
+
+$(VENV)/installed-lint: $(VENV)/installed-test
+	$(INSTALL) --editable ".[test,lint]"
+	touch $@
