@@ -24,6 +24,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
+        self._bytes_read = 0
 
     def tensor(self, purpose: str, elements: int, dtype: torch.dtype) -> "Tensor":
         """An uninitialised vector; the same memory for the same purpose, each time."""
@@ -36,8 +37,15 @@ class Workspace:
     def read(self, checkpoint: Checkpoint, name: str, start: int, stop: int) -> "Tensor":
         """Elements of a stored tensor, in the stored dtype, in memory that the next read reuses."""
         raw = self.tensor("raw", stop - start, torch_dtype(checkpoint.tensors[name].dtype))
-        checkpoint.read(name, start, stop, bytes_of(raw))
+        content = bytes_of(raw)
+        checkpoint.read(name, start, stop, content)
+        self._bytes_read += len(content)
         return raw
+
+    def take_bytes_read(self) -> int:
+        """How many bytes were read since the last call."""
+        count, self._bytes_read = self._bytes_read, 0
+        return count
 
 
 def bytes_of(vector: "Tensor") -> memoryview:

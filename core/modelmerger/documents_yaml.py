@@ -166,10 +166,10 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (PyYAML's signature)
         return True
 
-    def write_double_quoted(self, text: str, split: bool = True) -> None:
+    def write_double_quoted(self, text: str, split: bool = True) -> None:  # noqa: ARG002 (PyYAML's signature)
         # PyYAML would escape everything beyond the basic plane, emoji among it; JSON's escapes are YAML's too.
         quoted = json.dumps(text, ensure_ascii=False)
         self.write_indicator(re.sub("[\x85\u2028\u2029\ufeff]", lambda c: f"\\u{ord(c[0]):04x}", quoted), True)

@@ -61,7 +61,8 @@ class MergeWork:
             self._local.workspace = Workspace()
         try:
             if unit.kind == "measure":
-                self._advance(self._measurements.measure(unit, self._local.workspace))
+                self._measurements.measure(unit, self._local.workspace)
+                self._advance(self._local.workspace.take_bytes_read())
             else:
                 self._write(unit, self._local.workspace)
         except CancelledError:
@@ -126,7 +127,7 @@ class MergeWork:
                         return
                     hasher.update(content)
                     self._staging.write(descriptor, unit.of, content, offset)
-                    self._advance(len(content))
+                    self._advance(workspace.take_bytes_read() + len(content))
                 record = BlockRecord(hasher.hexdigest(), *state.take())
                 self._staging.record(descriptor, unit.of, block, record, begin, end - begin)
         finally:

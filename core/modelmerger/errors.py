@@ -90,14 +90,6 @@ class PluginError(MergeError):
     exit_status = 7
 
 
-class InterruptedMergeError(MergeError):
-    """The merge was stopped by a signal; what is staged is kept for the next run."""
-
-    def __init__(self, problem: Problem | str, signal_number: int) -> None:
-        super().__init__(problem)
-        self.signal_number = signal_number
-
-
 def raise_errors(problems: Iterable[Problem], error: type[MergeError]) -> None:
     """Raises `error` with those of the problems that are errors, if there are any."""
     if errors := [problem for problem in problems if problem.severity == "error"]:

@@ -67,23 +67,17 @@ class Measurements:
             return tensor.coefficients is None
         return tensor.action == "merge" and self._hooks.measures
 
-    def measure(self, unit: Unit, workspace: Workspace) -> int:
-        """Takes the statistic over some blocks of a tensor. Returns how many bytes were read."""
+    def measure(self, unit: Unit, workspace: Workspace) -> None:
+        """Takes the statistic over some blocks of a tensor."""
         tensor = self._plan.tensors[unit.of]
         length = _block_length(tensor, self._plan.granularity)
         elements = torch.Size(tensor.shape).numel()
-        read = 0
         for block in range(unit.first, unit.last):
             if self._cancelled.is_set():
                 break
             start, stop = block * length, min(elements, (block + 1) * length)
             partial = self._block(tensor, start, stop, workspace)
-            read += sum(
-                self._checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].span(start, stop)[1]
-                for i in tensor.inputs
-            )
             self._store(unit.of, block, partial, -(-elements // length))
-        return read
 
     def result(self, index: int) -> "Tensor":
         """The statistic of a tensor, when all of its blocks are measured. Raises `CancelledError` if that will not happen."""

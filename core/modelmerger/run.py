@@ -162,7 +162,7 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int) -> None
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
     lock = threading.Lock()
-    done = reused
+    done = total * reused // max(1, ready.plan.bytes_written)
 
     def advance(count: int) -> None:
         nonlocal done
