@@ -42,10 +42,15 @@ def align(checkpoints: Sequence[Checkpoint], donor: int) -> tuple[list[Aligned],
                 problems.append(_missing(name, reference, other))
             elif found.shape != info.shape or found.dtype != info.dtype:
                 problems += _mismatch(name, reference, other, info, found)
+        if DTYPES[info.dtype].bits == 6:
+            message = f"is {info.dtype}, whose numbers lie across bytes, which cannot be taken over. Convert it first."
+            problems.append(Problem(message, reference.place, name))
         exact = DTYPES[info.dtype].family != "float" or (quantised and info.dtype.startswith("F8"))
         aligned.append(Aligned(name, info, renames, exact))
     for _, other in others:
         problems += [_surplus(name, reference, other) for name in other.tensors if name not in reference.tensors]
+    if problems:
+        problems = [_quantised(checkpoint) for checkpoint in checkpoints if scheme(checkpoint)] + problems
     return aligned, problems
 
 
@@ -55,6 +60,14 @@ def scheme(checkpoint: Checkpoint) -> str:
     if not isinstance(config, Mapping):
         return ""
     return str(config.get("quant_method") or "an unnamed scheme")
+
+
+def _quantised(checkpoint: Checkpoint) -> Problem:
+    return Problem(
+        f"holds quantised weights ({scheme(checkpoint)}), which can only be taken over, from models with equal bits. "
+        "Dequantise it first.",
+        checkpoint.place,
+    )
 
 
 def _missing(name: str, donor: Checkpoint, other: Checkpoint) -> Problem:

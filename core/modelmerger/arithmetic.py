@@ -1,12 +1,13 @@
 """Numbers: slices in the dtype of the arithmetic, sums that begin with their first product, and checks for NaN and infinity."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from modelmerger.checkpoint import Checkpoint
-from modelmerger.dtypes import torch_dtype
+from modelmerger.dtypes import DTYPES, max_finite
 from modelmerger.errors import NumericError, Problem
 from modelmerger.plan import TensorPlan
 from modelmerger.text import amount
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COMPUTE = {"F32": torch.float32, "F64": torch.float64}
+LET_THROUGH = "Repair the model, or set allow_nonfinite: true to let them through"
 SCANNED = 1 << 18
 """Elements looked at in one go when a NaN is searched for."""
 
@@ -35,12 +37,17 @@ class Workspace:
         return buffer[:length].view(dtype)
 
     def read(self, checkpoint: Checkpoint, name: str, start: int, stop: int) -> "Tensor":
-        """Elements of a stored tensor, in the stored dtype, in memory that the next read reuses."""
-        raw = self.tensor("raw", stop - start, torch_dtype(checkpoint.tensors[name].dtype))
+        """Elements of a stored tensor, in the stored dtype, in memory that the next read reuses.
+
+        What torch has no dtype for comes as bytes.
+        """
+        info = checkpoint.tensors[name]
+        raw = self.tensor("raw", info.span(start, stop)[1], torch.uint8)
         content = bytes_of(raw)
         checkpoint.read(name, start, stop, content)
         self._bytes_read += len(content)
-        return raw
+        dtype = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
+        return raw if dtype is None else raw.view(dtype)
 
     def take_bytes_read(self) -> int:
         """How many bytes were read since the last call."""
@@ -76,6 +83,23 @@ def extremes(tensor: "Tensor") -> tuple[float, float]:
     return float(low), float(high)
 
 
+def are_finite(tensors: Iterable["Tensor"]) -> bool:
+    """Whether no tensor holds a NaN or an infinity."""
+    return all(math.isfinite(end) for tensor in tensors for end in extremes(tensor))
+
+
+def overflows(low: float, high: float, written: "Tensor", dtype: str) -> bool:
+    """Whether finite values from `low` to `high` were rounded beyond the largest finite number of the written dtype.
+
+    The written values alone do not tell: torch's conversion to some float8 dtypes stops at the largest number.
+    """
+    largest, reach = max_finite(dtype), max(-low, high)
+    if reach <= largest:
+        return False
+    half_unit = math.ldexp(torch.finfo(written.dtype).eps, math.frexp(largest)[1] - 2)
+    return reach > largest + half_unit or not torch.isfinite(written.to(torch.float64)).all()
+
+
 def gram_of(tensors: Sequence["Tensor"]) -> "Tensor":
     """The Gram matrix of some float64 vectors, float64."""
     gram = torch.empty(len(tensors), len(tensors), dtype=torch.float64)
@@ -85,10 +109,12 @@ def gram_of(tensors: Sequence["Tensor"]) -> "Tensor":
     return gram
 
 
-def raise_nonfinite(plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded: bool) -> None:
+def raise_nonfinite(
+    plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded: bool, remedy: str = LET_THROUGH
+) -> None:
     """Raises the `NumericError` of a tensor that came out not finite: the input to blame, or the merge, or the rounding.
 
-    rounded: whether the merged values were finite before they were rounded to the written dtype.
+    rounded: whether the merged values were finite before they were rounded to the written dtype. remedy: for a bad input.
     """
     problems = []
     for index in plan.inputs:
@@ -99,8 +125,7 @@ def raise_nonfinite(plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded
             )
             problems.append(
                 Problem(
-                    f"'{checkpoints[index].name}' holds {' and '.join(parts)}. "
-                    "Repair the model, or set allow_nonfinite: true to let them through.",
+                    f"'{checkpoints[index].name}' holds {' and '.join(parts)}. {remedy}.",
                     checkpoints[index].place,
                     plan.name,
                 )
@@ -111,8 +136,8 @@ def raise_nonfinite(plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded
             if rounded
             else "the merge itself made a NaN or an infinity"
         )
-        remedy = "Choose a wider torch_dtype" if rounded else "Check weights and options"
-        problems.append(Problem(f"all inputs are finite, and {cause}. {remedy}.", tensor=plan.name))
+        advice = "Choose a wider torch_dtype" if rounded else "Check weights and options"
+        problems.append(Problem(f"all inputs are finite, and {cause}. {advice}.", tensor=plan.name))
     raise NumericError(*problems)
 
 

@@ -8,14 +8,14 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from importlib_metadata import version
 
-from modelmerger.errors import ConfigError, MergeError, Problem
+from modelmerger.errors import ConfigError, MergeError, OutputError, Problem
 from modelmerger.text import LINE_LIMIT, shown, size, suggestion
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
@@ -54,7 +54,11 @@ def _debug(context: click.Context, value: bool) -> bool:
     return value
 
 
-@click.group(cls=Suggesting, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Suggesting,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(version("modelmerger"), prog_name="modelmerger", message="%(prog)s %(version)s")
 def cli() -> None:
     """Merge language models and adapters, safely and in constant memory."""
@@ -163,20 +167,28 @@ def main(arguments: list[str] | None = None) -> int:
     state: dict[str, Any] = {"debug": False, "target": None}
     with _terminable(), _logging():
         try:
-            cli.main(arguments, prog_name="modelmerger", standalone_mode=False, obj=state)
-            sys.stdout.flush()
+            # click's own main would turn a signal and a broken pipe into something else
+            given = sys.argv[1:] if arguments is None else list(arguments)
+            with cli.make_context("modelmerger", given, obj=state) as context:
+                cli.invoke(context)
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return 0
         except click.exceptions.Exit as exit_:
             return exit_.exit_code
         except (click.ClickException, MergeError) as error:
             _say(error)
             status = error.exit_status if isinstance(error, MergeError) else 2
-        except (KeyboardInterrupt, click.Abort) as error:
+            _trace(state)
+        except KeyboardInterrupt as error:
             click.echo(f"error: interrupted.{_resumable(state['target'])}", err=True)
             status = 143 if isinstance(error, Terminated) else 130
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return 4
+            status = _without_output()
+        except OSError as error:
+            _say(OutputError(Problem(f"{error.strerror or error}.", str(error.filename or "standard output"))))
+            status = _without_output()
+            _trace(state)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             click.echo(
@@ -184,8 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
                 err=True,
             )
             status = 1
-        if state["debug"]:
-            traceback.print_exc()
+            _trace(state)
         return status
 
 
@@ -194,10 +205,29 @@ def run() -> None:
     sys.exit(main())
 
 
+def _without_output() -> int:
+    """What is still to be printed goes nowhere, so that the interpreter does not fail at it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 4
+
+
+def _trace(state: Mapping[str, Any]) -> None:
+    if state["debug"]:
+        traceback.print_exc()
+
+
 def _say(error: click.ClickException | MergeError) -> None:
-    lines = error.lines() if isinstance(error, MergeError) else [str(Problem(error.format_message()))]
+    lines = error.lines() if isinstance(error, MergeError) else [str(Problem(_usage(error)))]
     for line in lines:
         click.echo(line if line.startswith("… and") else f"error: {line}", err=True)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Click's message as a sentence that says where help is."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    sentence = error.format_message().rstrip(".")
+    stop = "" if sentence.endswith("?") else "."
+    return f"{sentence}{stop} See {context.command_path} --help" if context else sentence
 
 
 def _config(path: Path, changes: tuple[str, ...]) -> dict[str, Any]:
@@ -220,7 +250,8 @@ def _set(data: dict[str, Any], change: str) -> None:
     try:
         value = parse_document(f"value: {text}", source="--set", format="yaml")["value"]
     except DocumentError as error:
-        raise ConfigError(f"--set {change}: {error}") from error
+        reason = re.sub(r"^line \d+, column \d+: ", "", error.problems[0])
+        raise ConfigError(Problem(f"the value cannot be read: {reason}", f"--set {change}")) from error
     place: Any = data
     for step in steps[:-1]:
         if isinstance(place, list):
@@ -236,13 +267,15 @@ def _set(data: dict[str, Any], change: str) -> None:
 
 
 def _number(step: str, place: list[Any], change: str) -> int:
+    if not place:
+        raise ConfigError(f"--set {change}: the list is empty, so there is no '{step}' in it")
     if not step.isdecimal() or int(step) >= len(place):
         raise ConfigError(f"--set {change}: the list has entries 0 to {len(place) - 1}, and not '{step}'")
     return int(step)
 
 
 def _free_disk(output: Any, needed: int) -> str:
-    parent = Path(output).expanduser().absolute().parent if isinstance(output, str) else None
+    parent = Path(os.path.expanduser(output)).absolute().parent if isinstance(output, str) else None
     if parent is None or not parent.is_dir():
         return ""
     disk = os.statvfs(parent)
@@ -254,7 +287,7 @@ def _free_disk(output: Any, needed: int) -> str:
 def _resumable(target: Path | None) -> str:
     from modelmerger.staging import staging_path
 
-    if target is None or not staging_path(Path(os.path.abspath(target.expanduser()))).exists():
+    if target is None or not staging_path(Path(os.path.abspath(os.path.expanduser(target)))).exists():
         return " Nothing was written."
     return " The output is as it was; run the same command again to go on where this one stopped."
 

@@ -69,4 +69,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         return read_document(Path(path))
     except DocumentError as error:
-        raise ConfigError(*(Problem(problem, str(path)) for problem in error.problems)) from error
+        refused = ConfigError(*(Problem(problem, str(path)) for problem in error.problems))
+        refused.omitted = error.omitted
+        raise refused from error

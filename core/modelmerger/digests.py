@@ -1,7 +1,7 @@
 """Digests of files by blocks: BLAKE3 of each 16 MiB, and of the list of those for the file."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -37,14 +37,13 @@ def blocks_of_file(path: Path) -> tuple[int, list[str]]:
 
 def block_digest(descriptor: int, block: int) -> str:
     """The digest of one block of an open file, read by position."""
+    return range_digest(descriptor, block * BLOCK, (block + 1) * BLOCK)
+
+
+def range_digest(descriptor: int, begin: int, end: int) -> str:
+    """The digest of bytes `begin` to `end` of an open file, or to where it ends before that."""
     hasher = blake3()
-    for piece in _pieces(descriptor, block * BLOCK, BLOCK):
+    while begin < end and (piece := os.pread(descriptor, min(1 << 20, end - begin), begin)):
         hasher.update(piece)
+        begin += len(piece)
     return hasher.hexdigest()
-
-
-def _pieces(descriptor: int, offset: int, length: int) -> Iterator[bytes]:
-    end = offset + length
-    while offset < end and (piece := os.pread(descriptor, min(1 << 20, end - offset), offset)):
-        yield piece
-        offset += len(piece)

@@ -76,19 +76,17 @@ class Tree:
             self.omitted += 1
 
     def key(self, name: str | None, place: object) -> None:
-        """Take the next key of the open mapping; None for a key that was refused already: its value is dropped."""
+        """Take the next key of the open mapping; None for a key that was refused already."""
         self._count(place)
         level = self._levels[-1]
         level.awaits_key = False
-        level.name = name
         if name is None:
             return
         self._check_text(name, place, "a key")
         if name in level.seen:
             self.report(place, "key {} is given twice (first at {}). Remove one.", show(name), level.seen[name])
-            level.name = None
-        else:
-            level.seen[name] = place
+        level.seen.setdefault(name, place)
+        level.name = name
 
     def scalar(self, value: Scalar, place: object, written: str) -> None:
         """Take a value; `written` is how the text spells it."""
@@ -125,12 +123,10 @@ class Tree:
         level = self._levels[-1]
         if isinstance(level.container, list):
             level.container.append(value)
-        elif level.awaits_key:
-            level.awaits_key, level.name = False, None
         else:
-            if level.name is not None:
-                level.container[level.name] = value
-            level.awaits_key = True
+            # The value of a refused key lands anywhere: a tree with problems is never looked at.
+            level.container[level.name] = value
+            level.awaits_key = not level.awaits_key
 
     def _count(self, place: object) -> None:
         self._nodes += 1
@@ -150,14 +146,14 @@ class Tree:
 
 
 class _Level:
-    """An open container; for a mapping also what comes next, the key in hand (None: dropped) and the keys' places."""
+    """An open container; for a mapping also whether a key comes next, the last key, and where each key came first."""
 
     __slots__ = ("awaits_key", "container", "name", "seen")
 
     def __init__(self, container: dict[str, Any] | list[Any]) -> None:
         self.container = container
         self.awaits_key = isinstance(container, dict)
-        self.name: str | None = None
+        self.name = ""
         self.seen: dict[str, object] = {}
 
 
@@ -198,9 +194,8 @@ def name_character(character: str) -> str:
 
 
 def show(text: str, longest: int = 60) -> str:
-    """`text` in quotes for a message, escaped and cut in the middle by `shown`, which never gets to see a mebibyte."""
-    short = text if len(text) <= 2 * longest else text[:longest] + text[-longest:]
-    return f"'{shown(short, longest)}'"
+    """`text` in quotes for a message, escaped and cut in the middle."""
+    return f"'{shown(text, longest)}'"
 
 
 def _not_a_mapping(place: object, what: str) -> str:

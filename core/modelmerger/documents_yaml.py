@@ -171,8 +171,10 @@ class _Dumper(yaml.SafeDumper):
 
     def write_double_quoted(self, text: str, split: bool = True) -> None:  # noqa: ARG002 (PyYAML's signature)
         # PyYAML would escape everything beyond the basic plane, emoji among it; JSON's escapes are YAML's too.
+        # Escaped as well: what would show a reader of the file its characters in another order.
         quoted = json.dumps(text, ensure_ascii=False)
-        self.write_indicator(re.sub("[\x85\u2028\u2029\ufeff]", lambda c: f"\\u{ord(c[0]):04x}", quoted), True)
+        escaped = re.sub("[\x85\u2028-\u202e\u2066-\u2069\ufeff]", lambda c: f"\\u{ord(c[0]):04x}", quoted)
+        self.write_indicator(escaped, True)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

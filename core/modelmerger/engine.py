@@ -1,9 +1,9 @@
 """The blocks of the output as units of work: each block is made slice by slice, written, digested and journalled."""
 
-import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from blake3 import blake3
 
@@ -11,14 +11,16 @@ from modelmerger.arithmetic import Workspace
 from modelmerger.checkpoint import Checkpoint
 from modelmerger.digests import block_count
 from modelmerger.dtypes import DTYPES
+from modelmerger.errors import MergeError
 from modelmerger.hooks import Hooks
+from modelmerger.journal import BlockRecord
 from modelmerger.layout import BLOCK, OutputFile, Placement
 from modelmerger.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.merging import BlockState, SliceMerger
 from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings
 from modelmerger.slices import slices
-from modelmerger.staging import BlockRecord, Staging
+from modelmerger.staging import Staging, close_written
 from modelmerger.work import Unit
 
 MEASURES_A_UNIT = 32
@@ -44,7 +46,8 @@ class MergeWork:
         self._cancelled = threading.Event()
         self._local = threading.local()
         self._index = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
-        self._offsets = [[placement.offset for placement in file.placements] for file in plan.layout.files]
+        self._ordered = [sorted(f.placements, key=lambda p: (p.offset, p.tensor.bytes)) for f in plan.layout.files]
+        self._offsets = [[placement.offset for placement in placements] for placements in self._ordered]
         self._measurements = Measurements(plan, checkpoints, hooks, settings, self._cancelled)
         self._merger = SliceMerger(plan, checkpoints, hooks, settings, self._measurements)
         self.units: Sequence[Unit] = list(self._in_order())
@@ -67,6 +70,13 @@ class MergeWork:
                 self._write(unit, self._local.workspace)
         except CancelledError:
             pass
+        except (MergeError, MemoryError):
+            self.cancel()
+            raise
+        except Exception as error:
+            self.cancel()
+            reason = f"a bug in modelmerger: {type(error).__name__}: {error}. Run it with --debug and report it."
+            raise MergeError(reason) from error
         except BaseException:
             self.cancel()
             raise
@@ -106,7 +116,7 @@ class MergeWork:
 
     def _placements(self, file: int, begin: int, end: int) -> Iterator[Placement]:
         """The tensors of a file that have bytes between two offsets."""
-        placements = self._plan.layout.files[file].placements
+        placements = self._ordered[file]
         for number in range(max(0, bisect_right(self._offsets[file], begin) - 1), len(placements)):
             placement = placements[number]
             if placement.offset >= end:
@@ -122,33 +132,50 @@ class MergeWork:
             for block in range(unit.first, unit.last):
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
                 hasher = blake3()
-                for offset, content in self._contents(unit.of, begin, end, workspace, state):
+                sources = self._sources(unit.of, begin, end)
+                parts: dict[str, blake3] = {}
+                for name, offset, content in self._contents(sources, begin, end, workspace, state):
                     if self._cancelled.is_set():
                         return
                     hasher.update(content)
+                    if len(sources) > 1:
+                        parts.setdefault(name, blake3()).update(content)
                     self._staging.write(descriptor, unit.of, content, offset)
                     self._advance(workspace.take_bytes_read() + len(content))
-                record = BlockRecord(hasher.hexdigest(), *state.take())
+                digests = {name: part.hexdigest() for name, part in parts.items()}
+                record = BlockRecord(hasher.hexdigest(), *state.take(), digests)
                 self._staging.record(descriptor, unit.of, block, record, begin, end - begin)
         finally:
-            os.close(descriptor)
+            close_written(descriptor, Path(file.name))
 
-    def _contents(
-        self, file: int, begin: int, end: int, workspace: Workspace, state: BlockState
-    ) -> Iterator[tuple[int, memoryview]]:
-        """The bytes of a block in order, each piece valid until the next is asked for."""
-        parts: list[tuple[int, bytes | Placement]] = [
+    def _sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:
+        """What the bytes between two offsets are made of, in order: fixed bytes and tensors, each with its offset in the file."""
+        found: list[tuple[int, bytes | Placement]] = [
             (offset, content)
             for offset, content in self._plan.layout.files[file].fixed
             if offset < end and offset + len(content) > begin
         ]
-        parts += [(placement.offset, placement) for placement in self._placements(file, begin, end)]
-        for offset, part in sorted(parts, key=lambda item: item[0]):
-            if isinstance(part, bytes):
-                low, high = max(begin, offset), min(end, offset + len(part))
-                yield low, memoryview(part)[low - offset : high - offset]
-            elif part.tensor.bytes:
-                yield from self._tensor_bytes(part, begin, end, workspace, state)
+        found += [
+            (placement.offset, placement) for placement in self._placements(file, begin, end) if placement.tensor.bytes
+        ]
+        return sorted(found, key=lambda item: item[0])
+
+    def _contents(
+        self,
+        sources: Sequence[tuple[int, bytes | Placement]],
+        begin: int,
+        end: int,
+        workspace: Workspace,
+        state: BlockState,
+    ) -> Iterator[tuple[str, int, memoryview]]:
+        """The bytes of a block in order, each piece valid until the next is asked for: whose (a tensor's name), offset, bytes."""
+        for offset, source in sources:
+            if isinstance(source, bytes):
+                low, high = max(begin, offset), min(end, offset + len(source))
+                yield "", low, memoryview(source)[low - offset : high - offset]
+            else:
+                for position, content in self._tensor_bytes(source, begin, end, workspace, state):
+                    yield source.tensor.name, position, content
 
     def _tensor_bytes(
         self, placement: Placement, begin: int, end: int, workspace: Workspace, state: BlockState

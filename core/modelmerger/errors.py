@@ -34,6 +34,8 @@ class MergeError(Exception):
     """Base of every error this package raises on purpose. `.problems` holds what is wrong, one entry each."""
 
     exit_status: ClassVar[int] = 1
+    omitted = 0
+    """How many further problems whoever found these did not list."""
 
     def __init__(self, *problems: Problem | str) -> None:
         self.problems = tuple(Problem(p) if isinstance(p, str) else p for p in problems)
@@ -45,8 +47,8 @@ class MergeError(Exception):
     def lines(self) -> list[str]:
         """At most twenty lines of at most 300 characters, then how many more there are."""
         lines = [str(problem) for problem in self.problems[:MOST_SHOWN]]
-        if len(self.problems) > MOST_SHOWN:
-            lines.append(f"… and {len(self.problems) - MOST_SHOWN} more")
+        if more := len(self.problems) - len(lines) + self.omitted:
+            lines.append(f"… and {more} more")
         return lines
 
 

@@ -13,37 +13,46 @@ from modelmerger.plan import MergePlan, TensorPlan
 PIECE = 1 << 18
 
 
-def check_exact_tensors(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> None:
-    """Raises `ModelCompatibilityError` for each copied tensor whose bits differ between the models."""
+def check_exact_tensors(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> int:
+    """Raises `ModelCompatibilityError` for each copied tensor whose bits differ between the models. Returns the bytes read."""
     workspaces = Workspace(), Workspace()
-    problems = [
-        _problem(tensor, checkpoints[tensor.inputs[0]], checkpoints[other])
-        for tensor in plan.tensors
-        if tensor.action == "copy"
-        for other in tensor.inputs[1:]
-        if not _equal(tensor, checkpoints, tensor.inputs[0], other, workspaces)
-    ]
+    problems: list[Problem] = []
+    for tensor in plan.tensors:
+        if tensor.action == "copy" and len(tensor.inputs) > 1:
+            first, *others = tensor.inputs
+            unequal = _unequal(tensor, checkpoints, first, others, workspaces)
+            problems += [_problem(tensor, checkpoints[first], checkpoints[other]) for other in unequal]
     if problems:
         raise ModelCompatibilityError(*problems)
+    return sum(workspace.take_bytes_read() for workspace in workspaces)
 
 
-def _equal(
+def _unequal(
     tensor: TensorPlan,
     checkpoints: Sequence[Checkpoint],
     first: int,
-    second: int,
+    others: Sequence[int],
     workspaces: tuple[Workspace, Workspace],
-) -> bool:
+) -> list[int]:
+    """Which of the other checkpoints hold other bits than the first."""
+    unequal: list[int] = []
     elements = torch.Size(tensor.shape).numel()
     for start in range(0, elements, PIECE):
         stop = min(elements, start + PIECE)
-        left, right = (
-            workspace.read(checkpoints[index], tensor.renames.get(index, tensor.name), start, stop).view(torch.uint8)
-            for workspace, index in zip(workspaces, (first, second), strict=True)
-        )
-        if not torch.equal(left, right):
-            return False
-    return True
+        expected = _bits(tensor, checkpoints, first, start, stop, workspaces[0])
+        for other in others:
+            if other not in unequal and not torch.equal(
+                expected, _bits(tensor, checkpoints, other, start, stop, workspaces[1])
+            ):
+                unequal.append(other)
+    return unequal
+
+
+def _bits(
+    tensor: TensorPlan, checkpoints: Sequence[Checkpoint], index: int, start: int, stop: int, workspace: Workspace
+) -> torch.Tensor:
+    name = tensor.renames.get(index, tensor.name)
+    return workspace.read(checkpoints[index], name, start, stop).view(torch.uint8)
 
 
 def _problem(tensor: TensorPlan, first: Checkpoint, second: Checkpoint) -> Problem:

@@ -43,14 +43,27 @@ def open_regular(path: Path | str) -> int:
 
 def read_small(path: Path, limit: int) -> bytes:
     """The whole of a regular file of at most `limit` bytes."""
+    with os.fdopen(_open_small(path, limit), "rb") as file:
+        try:
+            return file.read(limit)
+        except OSError as error:
+            raise InputError(Problem(f"cannot be read: {error.strerror}.", str(path))) from error
+
+
+def check_small(path: Path, limit: int) -> None:
+    """Raises what `read_small` would raise, and reads nothing."""
+    os.close(_open_small(path, limit))
+
+
+def _open_small(path: Path, limit: int) -> int:
     descriptor = open_regular(path)
-    with os.fdopen(descriptor, "rb") as file:
-        length = os.fstat(descriptor).st_size
-        if length > limit:
-            raise InputError(
-                Problem(f"is {length:,} bytes long, more than the {limit:,} allowed for such a file.", str(path))
-            )
-        return file.read(limit)
+    length = os.fstat(descriptor).st_size
+    if length > limit:
+        os.close(descriptor)
+        raise InputError(
+            Problem(f"is {length:,} bytes long, more than the {limit:,} allowed for such a file.", str(path))
+        )
+    return descriptor
 
 
 class InputFiles:
@@ -67,7 +80,10 @@ class InputFiles:
         with self._descriptor(file) as descriptor:
             done = 0
             while done < len(buffer):
-                count = os.preadv(descriptor, [buffer[done:]], offset + done)
+                try:
+                    count = os.preadv(descriptor, [buffer[done:]], offset + done)
+                except OSError as error:
+                    raise InputError(Problem(f"cannot be read: {error.strerror}.", file.path)) from error
                 if count == 0:
                     raise InputChangedError(_changed(file, "is shorter than when the merge was planned"))
                 done += count

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,7 @@ from modelmerger.loading import LoadContext
 from modelmerger.plan import MergePlan
 from modelmerger.registry import BUILT_IN, Provider, Registry
 from modelmerger.settings import Settings
-from modelmerger.text import suggestion
+from modelmerger.text import shown, suggestion
 from modelmerger.traits import Operation, Traits
 from modelmerger.work import SliceWork
 
@@ -54,10 +54,16 @@ class Hooks:
         return [(self._by_plugin_name[name], cls) for name, cls in calls if cls is not None]
 
     def load_model(self, reference: ModelReference, context: LoadContext) -> Checkpoint | None:
-        return self._call("load_model", reference=reference, context=context)  # type: ignore[no-any-return]
+        found = self._call("load_model", reference=reference, context=context)
+        if found is not None and not isinstance(found, Checkpoint):
+            raise self._wrong_answer("load_model", found, "a Checkpoint or None")
+        return found
 
     def check_compatibility(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Problem]:
         calls = self._each("check_compatibility", checkpoints=checkpoints, settings=settings)
+        for name, problems in calls:
+            if not _is_list_of(Problem, problems or ()):
+                raise self._wrong_answer("check_compatibility", problems, "Problems", name)
         return [problem for _, problems in calls for problem in problems or ()]
 
     def find_coefficients(
@@ -82,7 +88,7 @@ class Hooks:
         if found is None and gram is None and self.strategy.traits.gram:
             return None
         expected = len(weights) + self.strategy.traits.needs_base
-        if not isinstance(found, Sequence) or len(found) != expected or not all(map(math.isfinite, found)):
+        if not _is_list_of((int, float), found) or len(found) != expected or not all(map(math.isfinite, found)):
             raise self._broken(
                 "find_coefficients", f"gave {found!r} where {expected} finite numbers are due", tensor_name
             )
@@ -96,7 +102,13 @@ class Hooks:
         found = self._call("measure_tensor", tensor_name, tensors=tensors, options=options)
         if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64"):
             raise self._broken("measure_tensor", f"gave {_kind(found)} where float64 or int64 is due", tensor_name)
+        if _shares_memory(found, tensors):
+            raise self._broken("measure_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
         return found  # type: ignore[no-any-return]
+
+    def unsteady_measure(self, tensor_name: str) -> PluginError:
+        """The error for a statistic whose shape or dtype changes from block to block."""
+        return self._broken("measure_tensor", "gave another shape or dtype for another block", tensor_name)
 
     def merge_tensor(
         self,
@@ -119,20 +131,26 @@ class Hooks:
             tensor_name=tensor_name,
         )
         first = tensors[0]
-        if getattr(merged, "shape", None) != first.shape or merged.dtype != first.dtype:
-            expected = f"{_kind(first)} is due"
+        if not isinstance(merged, type(first)) or merged.shape != first.shape or merged.dtype != first.dtype:
+            expected = f"a tensor, {_kind(first)}, is due"
             raise self._broken("merge_tensor", f"gave {_kind(merged)} where {expected}", tensor_name)
-        storage = merged.untyped_storage().data_ptr()
-        if merged.numel() and any(storage == tensor.untyped_storage().data_ptr() for tensor in tensors):
+        if _shares_memory(merged, tensors):
             raise self._broken("merge_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
-        return merged  # type: ignore[no-any-return]
+        return merged
+
+    def nonfinite(self, hook: str, tensor_name: str) -> PluginError:
+        """The error for a strategy's hook that made a NaN or an infinity of finite inputs."""
+        return self._broken(hook, "made a NaN or an infinity of finite inputs", tensor_name)
 
     @property
     def finishes(self) -> bool:
         return bool(self._manager.hook.finish_tensor.get_hookimpls())
 
     def finish_tensor(self, merged: "torch.Tensor", options: Any, tensor_name: str) -> Mapping[str, int]:
-        return self._call("finish_tensor", tensor_name, merged=merged, options=options) or {}
+        found = self._call("finish_tensor", tensor_name, merged=merged, options=options) or {}
+        if not isinstance(found, Mapping) or not _is_list_of(int, list(found.values())):
+            raise self._broken("finish_tensor", f"gave {found!r} where whole numbers by name are due", tensor_name)
+        return found
 
     def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout:
         layout = self._call("save_model", tensors=tensors, max_shard_size=max_shard_size)
@@ -140,11 +158,18 @@ class Hooks:
             raise PluginError(
                 "no plugin lays out the output files (hook 'save_model'). Is the built-in one switched off?"
             )
-        return layout  # type: ignore[no-any-return]
+        if not isinstance(layout, Layout):
+            raise self._wrong_answer("save_model", layout, "a Layout or None")
+        return layout
 
     def run_slices(self, work: SliceWork) -> None:
         if not self._call("run_slices", work=work):
             raise PluginError("no plugin executes the slices (hook 'run_slices'). Is the built-in one switched off?")
+
+    def unfinished(self) -> PluginError:
+        """The error for a `run_slices` that came back before every block was written."""
+        suspects = self._suspects(self._manager.hook.run_slices)
+        return PluginError(f"{suspects}: run_slices came back before all of the work was done.")
 
     @property
     def observes(self) -> bool:
@@ -154,12 +179,19 @@ class Hooks:
         self, tensors: Sequence["torch.Tensor"], merged: "torch.Tensor", tensor_name: str
     ) -> Mapping[str, float]:
         calls = self._each("observe_slice", tensor_name, tensors=tensors, merged=merged, tensor_name=tensor_name)
+        for name, found in calls:
+            numbers = list(found.values()) if isinstance(found, Mapping) else [found or 0]
+            if not _is_list_of((int, float), numbers):
+                raise self._wrong_answer("observe_slice", found, "numbers by name", name, tensor_name)
         return {f"{plugin}: {key}": value for plugin, found in calls for key, value in (found or {}).items()}
 
     def write_sidecars(
         self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
     ) -> list[tuple[Provider, Mapping[str, bytes]]]:
         calls = self._each("write_sidecars", plan=plan, checkpoints=checkpoints, settings=settings)
+        for name, found in calls:
+            if not isinstance(found or {}, Mapping) or not _is_list_of(str, list(found or ())):
+                raise self._wrong_answer("write_sidecars", found, "contents by file name", name)
         return [(self._by_plugin_name[name], found or {}) for name, found in calls]
 
     def _call(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
@@ -167,14 +199,14 @@ class Hooks:
         return self._guarded(caller, lambda: caller(**arguments), tensor)
 
     def _each(self, hook: str, tensor: str = "", **arguments: Any) -> list[tuple[str, Any]]:
-        """Every voice's answer with the name of its plugin; generators are read to their end inside the guard."""
+        """Every voice's answer with the name of its plugin; streams are read to their end inside the guard."""
         caller = getattr(self._manager.hook, hook)
 
         def collect() -> list[tuple[str, Any]]:
             answers = []
             for implementation in reversed(caller.get_hookimpls()):
                 answer = implementation.function(*(arguments[name] for name in implementation.argnames))
-                is_stream = inspect.isgenerator(answer)
+                is_stream = isinstance(answer, Iterator)
                 answers.append((implementation.plugin_name, list(answer) if is_stream else answer))
             return answers
 
@@ -187,12 +219,12 @@ class Hooks:
             raise NumericError(*(p if p.tensor else evolve(p, tensor=tensor) for p in error.problems)) from error
         except (MergeError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             culprit = self._culprit(caller, error)
             message = f"{culprit} raised {type(error).__name__} in {caller.name}: {error}"
             raise PluginError(Problem(message, tensor=tensor)) from error
 
-    def _culprit(self, caller: pluggy.HookCaller, error: Exception) -> str:
+    def _culprit(self, caller: pluggy.HookCaller, error: BaseException) -> str:
         """The plugin whose function stands in the traceback."""
         by_code = {getattr(i.function, "__code__", None): i.plugin_name for i in caller.get_hookimpls()}
         trace = error.__traceback__
@@ -200,7 +232,17 @@ class Hooks:
             if trace.tb_frame.f_code in by_code:
                 return described(self._by_plugin_name[by_code[trace.tb_frame.f_code]])
             trace = trace.tb_next
-        return "a plugin"
+        return self._suspects(caller)
+
+    def _suspects(self, caller: pluggy.HookCaller) -> str:
+        """Who may have answered a hook: plugins of others, or else the built-in ones."""
+        providers = [self._by_plugin_name[i.plugin_name] for i in caller.get_hookimpls()]
+        return " or ".join(described(p) for p in [p for p in providers if not p.built_in] or providers)
+
+    def _wrong_answer(self, hook: str, answer: Any, due: str, plugin: str = "", tensor: str = "") -> PluginError:
+        caller = getattr(self._manager.hook, hook)
+        who = described(self._by_plugin_name[plugin]) if plugin else self._suspects(caller)
+        return PluginError(Problem(f"{who}: {hook} gave {shown(answer)} instead of {due}.", tensor=tensor))
 
     def _broken(self, hook: str, what: str, tensor: str) -> PluginError:
         return PluginError(Problem(f"{described(self.strategy.provider)}: {hook} {what}.", tensor=tensor))
@@ -208,6 +250,15 @@ class Hooks:
 
 def described(provider: Provider) -> str:
     return f"{provider.kind} '{provider.name}' from {provider.source}"
+
+
+def _is_list_of(kind: Any, values: Any) -> bool:
+    return isinstance(values, Sequence) and not isinstance(values, str) and all(isinstance(v, kind) for v in values)
+
+
+def _shares_memory(made: "torch.Tensor", inputs: Sequence["torch.Tensor"]) -> bool:
+    storage = made.untyped_storage().data_ptr()
+    return made.numel() > 0 and any(storage == tensor.untyped_storage().data_ptr() for tensor in inputs)
 
 
 def _kind(value: Any) -> str:

@@ -233,7 +233,7 @@ def observe_slice(
 ) -> Mapping[str, float] | None:
     """Additive statistics of a slice for reports, summed over each tensor. Every plugin that has this hook is called.
 
-    `tensors` and `merged` as in `merge_tensor`; they must not be changed. It costs time in every slice: plugins should have
+    `tensors` and `merged` as in `merge_tensor`, but all of them vectors; they must not be changed. It costs time in every slice: plugins should have
     it only while a report wants it.
 
     ```python

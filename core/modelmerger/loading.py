@@ -1,12 +1,13 @@
 """What a plugin that opens models gets: files that are checked for being regular, inside the model's directory, and unchanged."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from attrs import frozen
 
 from modelmerger.errors import InputError, Problem
-from modelmerger.files import FileIdentity, InputFiles, identify, open_regular, read_small
+from modelmerger.files import FileIdentity, InputFiles, check_small, identify, open_regular, read_small
 
 
 @frozen(eq=False)
@@ -33,9 +34,28 @@ def read_beside(directory: Path, name: str, limit: int = 64 << 20) -> bytes | No
     return read_small(resolved(path, directory), limit)
 
 
+def refusals(directory: Path, names: Iterable[str], limit: int) -> list[Problem]:
+    """What `read_beside` would raise for these files, found without reading them: for checks before a merge begins."""
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            check_small(resolved(directory / name, directory), limit)
+        except InputError as error:
+            problems += error.problems
+    return problems
+
+
+def names_in(directory: Path) -> list[str]:
+    """What a directory holds, sorted. Raises `InputError` where it cannot be listed."""
+    try:
+        return sorted(os.listdir(directory))
+    except OSError as error:
+        raise InputError(Problem(f"cannot be listed: {error.strerror}.", str(directory))) from error
+
+
 def resolved(path: Path, inside: Path) -> Path:
     """Where a path leads. Only a link that stays in the model's directory, or leads to its Hub cache's blobs, is followed."""
-    if not path.is_symlink():
+    if not os.path.islink(path):
         return path.absolute()
     real, directory = Path(os.path.realpath(path)), Path(os.path.realpath(inside))
     if not real.is_relative_to(directory) and not _in_blobs(real, directory):

@@ -12,9 +12,9 @@ from modelmerger.digests import NAME, block_count, blocks_of_bytes, digest_of_bl
 from modelmerger.errors import InputError, MergeError, Problem
 from modelmerger.files import read_small
 from modelmerger.hooks import Hooks
+from modelmerger.journal import BlockRecord
 from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings
-from modelmerger.staging import BlockRecord
 
 FILE = "modelmerger.json"
 SCHEMA = 1
@@ -35,8 +35,9 @@ def make_manifest(
     """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal manifests."""
     files = {}
     for number, file in enumerate(plan.layout.files):
-        blocks = [records[number, block].digest for block in range(block_count(file.size))]
-        files[file.name] = file_entry(file.size, blocks)
+        found = [records[number, block] for block in range(block_count(file.size))]
+        parts = {str(block): dict(record.parts) for block, record in enumerate(found) if record.parts}
+        files[file.name] = file_entry(file.size, [record.digest for record in found], parts)
     for name, content in documents.items():
         if name not in COMPANIONS:
             files[name] = file_entry(len(content), blocks_of_bytes(content))
@@ -66,12 +67,20 @@ def make_manifest(
         "files": dict(sorted(files.items())),
         "companions": list(COMPANIONS),
     }
-    return (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()
+    return encoded(manifest)
 
 
-def file_entry(size: int, blocks: Sequence[str]) -> dict[str, Any]:
-    """What the manifest says of a file."""
-    return {"size": size, "digest": digest_of_blocks(blocks), "blocks": list(blocks)}
+def encoded(manifest: Mapping[str, Any]) -> bytes:
+    """JSON in UTF-8. A byte of a file's name that is no UTF-8, half a surrogate pair to Python, stays an escape."""
+    return (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode(errors="backslashreplace")
+
+
+def file_entry(
+    size: int, blocks: Sequence[str], parts: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, Any]:
+    """What the manifest says of a file. parts: by number, the blocks that several tensors share: the digest of each one's bytes."""
+    entry = {"size": size, "digest": digest_of_blocks(blocks), "blocks": list(blocks)}
+    return entry | ({"parts": parts} if parts else {})
 
 
 def total_counts(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, int]:
@@ -90,10 +99,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
         schema = manifest["schema"]
-        if schema == SCHEMA and not _is_sound(manifest):
+        if not isinstance(schema, int) or (schema == SCHEMA and not _is_sound(manifest)):
             raise ValueError("a part is missing or has another form")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(Problem(f"is no manifest of a merge: {error}.", str(path))) from error
+    except RecursionError as error:
+        raise InputError(Problem("is no manifest of a merge: it is nested too deeply.", str(path))) from error
+    except (ValueError, TypeError, KeyError) as error:
+        reason = error if isinstance(error, ValueError) else "a part is missing or has another form"
+        raise InputError(Problem(f"is no manifest of a merge: {reason}.", str(path))) from error
     if schema != SCHEMA:
         raise InputError(
             Problem(
@@ -118,12 +130,15 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
     return (
         isinstance(files, dict)
         and isinstance(companions, list)
+        and all(isinstance(name, str) for name in companions)
         and isinstance(manifest["plan"], str)
         and all(
             is_plain(name)
             and isinstance(file["size"], int)
+            and file["size"] >= 0
             and isinstance(file["blocks"], list)
             and all(isinstance(block, str) for block in file["blocks"])
+            and all(isinstance(parts, dict) for parts in dict(file.get("parts", {})).values())
             for name, file in files.items()
         )
     )

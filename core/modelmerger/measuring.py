@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from modelmerger.arithmetic import COMPUTE, Workspace, gram_of, raise_nonfinite
+from modelmerger.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
 from modelmerger.checkpoint import Checkpoint
+from modelmerger.errors import NumericError, Problem
 from modelmerger.hooks import Hooks
 from modelmerger.plan import MergePlan, TensorPlan
 from modelmerger.settings import Settings
@@ -93,7 +94,8 @@ class Measurements:
         tensor = self._plan.tensors[index]
         gram = self.result(index)
         if not torch.isfinite(gram).all():
-            raise_nonfinite(tensor, self._checkpoints, rounded=False)
+            remedy = "Repair the model: the coefficients follow from all of its values"
+            raise_nonfinite(tensor, self._checkpoints, rounded=False, remedy=remedy)
         found = self._hooks.find_coefficients(
             [model.weight for model in self._settings.models],
             [model.operation for model in self._settings.models],
@@ -104,6 +106,9 @@ class Measurements:
         )
         if found is None:
             raise AssertionError("the hooks face gives coefficients once the Gram matrix is known")
+        if not any(found):
+            message = "every coefficient of this tensor is zero, so nothing would be left of it."
+            raise NumericError(Problem(message, tensor=tensor.name))
         return found
 
     def _block(self, tensor: TensorPlan, start: int, stop: int, workspace: Workspace) -> "Tensor":
@@ -117,6 +122,8 @@ class Measurements:
             inputs.append(values)
         if gram:
             return gram_of(inputs)
+        if not self._settings.options.allow_nonfinite and not are_finite(inputs):
+            raise_nonfinite(tensor, self._checkpoints, rounded=False)
         if self._plan.granularity == "rowwise":
             inputs = [values.view(-1, row_length(tensor)) for values in inputs]
         return self._hooks.measure_tensor(inputs, self._settings.strategy_options, tensor.name)
@@ -124,6 +131,8 @@ class Measurements:
     def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
         with self._changed:
             partials = self._partial.setdefault(index, {})
+            if any(other.shape != partial.shape or other.dtype != partial.dtype for other in partials.values()):
+                raise self._hooks.unsteady_measure(self._plan.tensors[index].name)
             partials[block] = partial
             if len(partials) == blocks:
                 total = partials[0].clone()

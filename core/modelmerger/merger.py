@@ -1,5 +1,6 @@
 """The Python API: `ModelMerger` for those who want the merged model as an object, `merge` for those who want it on disk."""
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -99,11 +100,13 @@ class ModelMerger:
         from modelmerger.returned import save
 
         settings, _ = resolve(self.config.as_dict())
-        save(model, self._published, Path(output_path).expanduser().absolute(), settings)
+        save(model, self._published, Path(os.path.abspath(os.path.expanduser(output_path))), settings)
 
 
 def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     """Raises `ModelCompatibilityError` when models, given as mappings with a `path`, cannot be merged with each other."""
+    if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | Path)]:
+        raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
     from modelmerger.alignment import align
 
     registry = Registry.installed()

@@ -4,15 +4,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from attrs import frozen
 
-from modelmerger.arithmetic import COMPUTE, Workspace, bytes_of, combined, extremes, raise_nonfinite
+from modelmerger.arithmetic import (
+    COMPUTE,
+    Workspace,
+    are_finite,
+    bytes_of,
+    combined,
+    extremes,
+    overflows,
+    raise_nonfinite,
+)
 from modelmerger.checkpoint import Checkpoint
-from modelmerger.dtypes import max_finite, torch_dtype
+from modelmerger.dtypes import torch_dtype
 from modelmerger.hooks import Hooks
 from modelmerger.measuring import Measurements
-from modelmerger.plan import MergePlan
+from modelmerger.plan import MergePlan, TensorPlan
 from modelmerger.settings import Settings
 from modelmerger.slices import Slice
 
@@ -63,22 +71,38 @@ class SliceMerger:
     def bytes_of_slice(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> memoryview:
         """The slice as it will stand in the file, in memory of the workspace. Raises `NumericError` for NaN and infinity."""
         tensor = self.plan.tensors[index]
-        if tensor.action == "copy":
+        if tensor.action == "copy" or self._keeps_bits(tensor):
             return bytes_of(self._read(index, tensor.inputs[0], piece, workspace))
         merged = self._combined(index, piece, workspace, state)
         if merged is None:
             merged = self._merged(index, piece, workspace, state)
         check = not self.settings.options.allow_nonfinite
         low, high = extremes(merged) if check else (0.0, 0.0)
-        if not math.isfinite(low + high):
+        if not (math.isfinite(low) and math.isfinite(high)):
+            if tensor.action == "merge":  # the inputs were looked at before the strategy got them
+                raise self.hooks.nonfinite("merge_tensor", tensor.name)
             raise_nonfinite(tensor, self.checkpoints, rounded=False)
         if self.hooks.finishes:
             state.count(self.hooks.finish_tensor(merged, self.settings.strategy_options, tensor.name))
+            low, high = extremes(merged) if check else (0.0, 0.0)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise self.hooks.nonfinite("finish_tensor", tensor.name)
         written = workspace.tensor("written", merged.numel(), torch_dtype(tensor.dtype))
         written.copy_(merged)
-        if max(-low, high) > max_finite(tensor.dtype) and not torch.isfinite(written.to(torch.float64)).all():
+        if check and overflows(low, high, written, tensor.dtype):
             raise_nonfinite(tensor, self.checkpoints, rounded=True)
         return bytes_of(written)
+
+    def _keeps_bits(self, tensor: TensorPlan) -> bool:
+        """Whether NaN may pass and the tensor is one input as it is: arithmetic would change the bits of a NaN."""
+        return (
+            self.settings.options.allow_nonfinite
+            and tensor.coefficients == (1.0,)
+            and self.checkpoints[tensor.inputs[0]].tensors[tensor.renames.get(tensor.inputs[0], tensor.name)].dtype
+            == tensor.dtype
+            and not self.hooks.finishes
+            and not self.hooks.observes
+        )
 
     def _combined(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> "Tensor | None":
         """Σ coefficient · input as a vector; None for a tensor that the strategy merges itself."""
@@ -104,7 +128,7 @@ class SliceMerger:
             return state.whole[index][piece.start : piece.stop].clone()
         tensor = self.plan.tensors[index]
         inputs = [self._input(index, i, piece, workspace) for i in tensor.inputs]
-        if not self.settings.options.allow_nonfinite and not all(math.isfinite(sum(extremes(t))) for t in inputs):
+        if not self.settings.options.allow_nonfinite and not are_finite(inputs):
             raise_nonfinite(tensor, self.checkpoints, rounded=False)
         models = [self.settings.models[i] for i in tensor.inputs if i < len(self.settings.models)]
         merged = self.hooks.merge_tensor(
@@ -115,13 +139,16 @@ class SliceMerger:
             self.measurements.result(index) if self.measurements.wanted(index) else None,
             tensor.name,
         )
-        if self.hooks.observes:
-            state.observe(tensor.name, self.hooks.observe_slice(inputs, merged, tensor.name))
         flat = merged.reshape(-1)
+        wanted = slice(piece.start - piece.first, piece.stop - piece.first)
         if self.plan.granularity == "whole":
             state.whole[index] = flat
             flat = flat.clone()
-        return flat[piece.start - piece.first : piece.stop - piece.first]
+        if self.hooks.observes:  # a row that lies in two blocks is made twice, and must not be counted twice
+            seen = slice(None) if self.plan.granularity == "whole" else wanted
+            parts = [values.reshape(-1)[seen] for values in inputs]
+            state.observe(tensor.name, self.hooks.observe_slice(parts, flat[seen], tensor.name))
+        return flat[wanted]
 
     def _input(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace) -> "Tensor":
         """An input in the dtype of the arithmetic, in memory of its own, in the shape that the strategy sees."""

@@ -14,12 +14,16 @@ from modelmerger.dtypes import DTYPES, from_config_name
 from modelmerger.errors import ConfigError, ModelCompatibilityError, PluginError, raise_errors
 from modelmerger.hooks import Hooks, described
 from modelmerger.layout import Layout, OutputTensor
+from modelmerger.manifest import is_plain
 from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
 
 MOST_SLICE, LEAST_SLICE = 1 << 18, 1 << 14
 PROCESS_MEMORY = 230 << 20
 """Resident bytes of Python with torch imported."""
+MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
+"""So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients, products and
+sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place × (1 + 2⁻¹⁰)."""
 
 
 def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergePlan:
@@ -72,8 +76,9 @@ class _TensorPlanner:
             )
         dtype = self._written(info.dtype)
         stored = {self.checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].dtype for i in inputs}
-        compute = "F64" if dtype in ("F32", "F64") or "F64" in stored else "F32"
         action: Action = "combine" if self.hooks.strategy.linear else "merge"
+        many = action == "combine" and len(inputs) > MOST_IN_FLOAT32.get(dtype, 511)
+        compute = "F64" if dtype in ("F32", "F64") or "F64" in stored or many else "F32"
         return TensorPlan(tensor.name, dtype, info.shape, action, inputs, coefficients, compute, tensor.renames)
 
     def _written(self, dtype: str) -> str:
@@ -123,11 +128,13 @@ def _effort(settings: Settings, tensors: Sequence[TensorPlan]) -> tuple[int, int
 
 
 def _bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    stored = sum(checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].bytes for i in tensor.inputs)
+    sizes = [checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].bytes for i in tensor.inputs]
+    if tensor.action == "copy":  # what several models have is compared first
+        return sum(sizes) + sizes[0] * (len(sizes) > 1)
     measured = (tensor.action == "combine" and tensor.coefficients is None) or (
         tensor.action == "merge" and hooks.measures
     )
-    return stored * (2 if measured else 1)
+    return sum(sizes) * (2 if measured else 1)
 
 
 def _memory(hooks: Hooks, tensors: Sequence[TensorPlan], workers: int, slice_elements: int) -> int:
@@ -142,9 +149,12 @@ def _memory(hooks: Hooks, tensors: Sequence[TensorPlan], workers: int, slice_ele
 
 def _check_tiling(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
     """A layout from a plugin places every tensor once, aligned, and leaves neither hole nor overlap."""
-    placed = [placement.tensor.name for file in layout.files for placement in file.placements]
-    if sorted(placed) != sorted(tensor.name for tensor in tensors):
-        raise PluginError(f"the layout of format '{layout.format}' does not place every tensor exactly once.")
+    placed = [placement.tensor for file in layout.files for placement in file.placements]
+    if sorted(placed, key=_by_name) != sorted(tensors, key=_by_name):
+        raise PluginError(f"the layout of format '{layout.format}' does not place every tensor exactly once, as it is.")
+    names = [*(file.name for file in layout.files), *layout.documents]
+    if len(set(names)) != len(names) or not all(is_plain(name) and "/" not in name for name in names):
+        raise PluginError(f"the layout of format '{layout.format}' has a file name that is no plain name, or is not unique.")
     for file in layout.files:
         spans = sorted([(p.offset, p.tensor.bytes) for p in file.placements] + [(o, len(b)) for o, b in file.fixed])
         end = 0
@@ -161,6 +171,10 @@ def _check_tiling(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
             )
 
 
+def _by_name(tensor: OutputTensor) -> str:
+    return tensor.name
+
+
 def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:
     """Names everything that decides the output's bytes: config, inputs as they are, plugins, torch, and the layout."""
     options = settings.options
@@ -170,12 +184,13 @@ def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint],
         "models": [[m.path, m.weight, m.name, m.operation] for m in settings.models],
         "base": settings.base_model,
         "options": [options.torch_dtype, options.seed, options.allow_nonfinite, repr(settings.strategy_options)],
+        "options of plugins": [[name, repr(value)] for name, value in sorted(settings.plugin_options.items())],
         "plugins": [described(provider) for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
-        "inputs": [_identity(checkpoint) for checkpoint in checkpoints],
+        "inputs": [[_identity(checkpoint), checkpoint.donor.config] for checkpoint in checkpoints],
     }
-    hasher.update(json.dumps(decisive, sort_keys=True).encode())
+    hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
     for part in _layout_parts(layout):
         hasher.update(part)
     return hasher.hexdigest()
@@ -188,6 +203,8 @@ def _identity(checkpoint: Checkpoint) -> list[list[int | str]]:
 def _layout_parts(layout: Layout) -> Iterable[bytes]:
     for file in layout.files:
         yield f"\n{file.name} {file.size}\n".encode()
+        for placement in file.placements:
+            yield f"{placement}\n".encode()
         for offset, content in file.fixed:
             yield f"{offset} ".encode() + content
     for name, content in layout.documents.items():

@@ -98,7 +98,8 @@ class Registry:
                 raise ConfigError(f"{kind} '{name}' from {provider.source} is switched off: {reason}.")
         known = self.names(kind)
         installed = ", ".join(known) or "none"
-        raise ConfigError(f"no {kind} is named '{name}'{suggestion(name, known) or ';'} (installed: {installed})")
+        near = suggestion(name, known).replace(",", ";", 1)
+        raise ConfigError(f"no {kind} is named '{name}'{near} (installed: {installed})")
 
     def always_on(self) -> list[Provider]:
         """The plugins of every merge. Two of one name: `ConfigError`."""
@@ -116,8 +117,9 @@ def _clash(providers: Iterable[Provider]) -> str:
 
 def _discover() -> list[Provider]:
     providers = {}
+    installed = importlib_metadata.entry_points()
     for kind, group in GROUPS.items():
-        for point in importlib_metadata.entry_points(group=group):
+        for point in installed.select(group=group):
             distribution = point.dist
             name = distribution.name if distribution else "an unknown distribution"
             version = distribution.version if distribution else "?"

@@ -1,17 +1,17 @@
 """What a config means: the plugins it names are assembled, its options go to their owners, every problem is said at once."""
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import attrs
 
-from modelmerger.errors import ConfigError, MergeError, PluginError, Problem
+from modelmerger.errors import ConfigError, PluginError, Problem
 from modelmerger.hooks import Hooks, Strategy, assemble, described
+from modelmerger.naming import named
 from modelmerger.registry import BUILT_IN, Provider, Registry
 from modelmerger.settings import CoreOptions, ModelSettings, PeftSettings, Settings, ValidationSettings
-from modelmerger.structure import structure, unknown_keys
+from modelmerger.structure import described_value, structure, unknown_keys
 from modelmerger.text import suggestion
 
 SHAPE_OF_CONFIG = ("strategy", "models", "base_model", "output_path", "options", "peft_config", "validation")
@@ -19,57 +19,56 @@ SHAPE_OF_CONFIG = ("strategy", "models", "base_model", "output_path", "options",
 
 def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple[Settings, Hooks]:
     """The settings that a config stands for, and the plugins of its run. Raises `ConfigError` with every problem."""
+    registry = registry or Registry.installed()
     problems = unknown_keys(given, SHAPE_OF_CONFIG, "config")
-    problems += _wrong_kinds(given)
+    problems += _wrong_kinds(given, registry)
     models = _structured_models(given.get("models"), problems)
     peft = _structured(given.get("peft_config"), PeftSettings, "peft_config", problems)
     _structured(given.get("validation"), ValidationSettings, "validation", problems)
-    registry = registry or Registry.installed()
     hooks = None
     if isinstance(strategy := given.get("strategy"), str):
         try:
             hooks = assemble(registry, strategy)
         except ConfigError as error:
             problems += error.problems
+    options = _mapping(given.get("options"))
     if hooks is None:
+        known = {field.name for field in attrs.fields(CoreOptions)}
+        _structured({k: v for k, v in options.items() if k in known}, CoreOptions, "options", problems)
         raise ConfigError(*problems)
-    core, of_strategy, of_plugins = _options(_mapping(given.get("options")), hooks, registry, problems)
-    if models:
-        problems += _strategy_problems(hooks, models, given.get("base_model"), of_strategy)
+    core, of_strategy, of_plugins = _options(options, hooks, registry, problems)
+    problems += _strategy_problems(hooks, registry, given, models, of_strategy)
     if problems:
         raise ConfigError(*problems)
     settings = Settings(
         strategy=given["strategy"],
-        models=tuple(_named(models)),
+        models=tuple(named(models)),
         base_model=given.get("base_model"),
         output_path=given.get("output_path"),
         options=core,
         strategy_options=of_strategy,
         plugin_options=of_plugins,
         peft=peft,
-        given={key: given[key] for key in SHAPE_OF_CONFIG if given.get(key) not in (None, {})},
+        given={key: deepcopy(given[key]) for key in SHAPE_OF_CONFIG if given.get(key) not in (None, {})},
     )
     return settings, hooks
 
 
-def base_name(settings: Settings) -> str:
-    """The name of the base model: the last part of its path, told apart from the models' names."""
-    name = PurePath(settings.base_model or "").name or "base"
-    return name if name not in {model.name for model in settings.models} else f"{name} (base)"
-
-
-def _wrong_kinds(given: Mapping[str, Any]) -> list[Problem]:
+def _wrong_kinds(given: Mapping[str, Any], registry: Registry) -> list[Problem]:
     problems = []
-    if not isinstance(given.get("strategy"), str):
-        problems.append(
-            Problem(f"'strategy' must be the name of a strategy, got {given.get('strategy')!r}", "strategy")
-        )
-    problems += [
-        Problem(f"must be a path, got {given[key]!r}", key)
-        for key in ("base_model", "output_path")
-        if given.get(key) is not None and (not isinstance(given[key], str) or not given[key])
-    ]
-    if not isinstance(given.get("options") or {}, Mapping):
+    strategy = given.get("strategy")
+    if strategy is None:
+        names = ", ".join(registry.names("strategy"))
+        problems.append(Problem(f"the key 'strategy' is missing. Installed are {names}", "config"))
+    elif not isinstance(strategy, str):
+        problems.append(Problem(f"must be the name of a strategy, got {strategy!r}", "strategy"))
+    for key in ("base_model", "output_path"):
+        path = given.get(key)
+        if path is not None and not isinstance(path, str):
+            problems.append(Problem(f"must be a path, as a text, got {path!r}", key))
+        elif path == "":
+            problems.append(Problem("must not be empty. Give a path, or leave it out", key))
+    if not isinstance(given.get("options", {}), Mapping | None):
         problems.append(Problem(f"must be a mapping, got {given['options']!r}", "options"))
     return problems
 
@@ -79,16 +78,33 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _structured_models(given: Any, problems: list[Problem]) -> list[ModelSettings]:
-    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        problems.append(Problem("must be a list of at least one model, each with a 'path'", "models"))
+    if given is None:
+        problems.append(Problem("the key 'models' is missing. Give a list of models, each with a 'path'", "config"))
+    elif not _is_list(given):
+        problems.append(Problem(f"must be a list of models, each with a 'path', got {given!r}", "models"))
+    elif not given:
+        problems.append(Problem("must hold at least one model", "models"))
+    if not given or not _is_list(given):
         return []
-    models = [_structured(model, ModelSettings, f"models[{i}]", problems) for i, model in enumerate(given)]
+    models = [_structured_model(model, f"models[{i}]", problems) for i, model in enumerate(given)]
     names = [model.name for model in models if model and model.name]
     problems += [
         Problem(f"two models are named '{name}'. Give each a name of its own", "models")
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
     return [model for model in models if model] if all(models) else []
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _structured_model(given: Any, place: str, problems: list[Problem]) -> Any:
+    if not isinstance(given, Mapping):
+        hint = f". Write it as path: {given}" if isinstance(given, str) else ""
+        problems.append(Problem(f"must be a mapping with a 'path', got {described_value(given)}{hint}", place))
+        return None
+    return _structured(given, ModelSettings, place, problems)
 
 
 def _structured(given: Any, cls: type, place: str, problems: list[Problem]) -> Any:
@@ -133,10 +149,13 @@ def _options(
     return core, values.pop("strategy", None), {key.removeprefix("plugin "): value for key, value in values.items()}
 
 
-def _option_fields(cls: type, provider: Provider | None) -> list[str]:
-    if not attrs.has(cls):
+def _option_fields(cls: Any, provider: Provider | None) -> list[str]:
+    if not isinstance(cls, type) or not attrs.has(cls):
         raise PluginError(f"{_source(provider)}: the options must be an attrs class, got {cls!r}.")
-    return [field.name for field in attrs.fields(cls)]
+    try:
+        return [field.name for field in attrs.fields(attrs.resolve_types(cls))]
+    except NameError as error:
+        raise PluginError(f"{_source(provider)}: the types of its options cannot be resolved: {error}.") from error
 
 
 def _source(provider: Provider | None) -> str:
@@ -145,35 +164,50 @@ def _source(provider: Provider | None) -> str:
 
 def _unknown_option(key: Any, owner_of: Mapping[str, str], hooks: Hooks, registry: Registry) -> Problem:
     """Says which other strategy an option belongs to. Only strategies that come with this package are imported to find out."""
-    for provider in registry.providers:
-        if provider.kind == "strategy" and provider.built_in and provider != hooks.strategy.provider:
-            options = getattr(provider.load(), "Options", None)
-            if options is not None and key in _option_fields(options, provider):
-                return Problem(
-                    f"'{key}' belongs to {provider.name}, and the strategy is {hooks.strategy.provider.name}. Leave it out",
-                    "options",
-                )
+    for provider, module in _other_built_ins(hooks, registry):
+        options = getattr(module, "Options", None)
+        if options is not None and key in _option_fields(options, provider):
+            return Problem(
+                f"'{key}' belongs to {provider.name}, and the strategy is {hooks.strategy.provider.name}. Leave it out",
+                "options",
+            )
     return Problem(f"unknown key {key!r}{suggestion(str(key), owner_of)}", "options")
 
 
-def _strategy_problems(hooks: Hooks, models: Sequence[ModelSettings], base_model: Any, options: Any) -> list[Problem]:
+def _other_built_ins(hooks: Hooks, registry: Registry) -> Iterator[tuple[Provider, Any]]:
+    for provider in registry.providers:
+        if provider.kind == "strategy" and provider.built_in and provider != hooks.strategy.provider:
+            yield provider, provider.load()
+
+
+def _strategy_problems(
+    hooks: Hooks, registry: Registry, given: Mapping[str, Any], models: Sequence[ModelSettings], options: Any
+) -> list[Problem]:
+    """`models` is empty where one of them is wrong; how many were given is counted all the same."""
     strategy = hooks.strategy
     name = strategy.provider.name
-    problems = _count_problems(strategy, len(models))
-    if strategy.traits.needs_base and base_model is None:
+    counted = given.get("models")
+    problems = _count_problems(strategy, len(counted)) if counted and _is_list(counted) else []
+    if strategy.traits.needs_base and given.get("base_model") is None:
         problems.append(
             Problem(f"{name} needs base_model. Give the path of the model that the others were tuned from", "config")
         )
     for index, model in enumerate(models):
         if model.operation not in strategy.traits.operations:
-            problems.append(
-                Problem(f"{name} has no operation '{model.operation}'. Leave it out", f"models[{index}].operation")
-            )
-    if not problems and strategy.linear and (options is not None or strategy.options is None):
+            owners = [
+                f"'{model.operation}' belongs to {provider.name}, and the strategy is {name}. Leave it out"
+                for provider, module in _other_built_ins(hooks, registry)
+                if model.operation in module.traits.operations
+            ]
+            message = [*owners, f"{name} has no operation '{model.operation}'. Leave it out"][0]
+            problems.append(Problem(message, f"models[{index}].operation"))
+    if models and not problems and strategy.linear and (options is not None or strategy.options is None):
         try:
             hooks.find_coefficients([m.weight for m in models], [m.operation for m in models], options)
-        except MergeError as error:
-            problems += error.problems
+        except ConfigError as error:
+            problems += [
+                problem if problem.where else attrs.evolve(problem, where="models") for problem in error.problems
+            ]
     return problems
 
 
@@ -191,30 +225,3 @@ def _count_problems(strategy: Strategy, count: int) -> list[Problem]:
 
 def _spelled(count: int | None) -> str:
     return {1: "one", 2: "two", 3: "three", 4: "four"}.get(count or 0, str(count))
-
-
-def _named(models: Sequence[ModelSettings]) -> list[ModelSettings]:
-    """Every model with a name: the given one, else the last part of its path with as many parents as it takes to be unique."""
-    paths = [PurePath(os.path.normpath(os.path.expanduser(model.path))).parts for model in models]
-    names: list[str] = []
-    for index, model in enumerate(models):
-        taken = set(names) | {other.name for other in models if other.name}
-        if model.name:
-            names.append(model.name)
-            continue
-        rivals = [path for other, path in enumerate(paths) if other != index and not models[other].name]
-        names.append(_unique(paths[index], rivals, taken))
-    return [attrs.evolve(model, name=name) for model, name in zip(models, names, strict=True)]
-
-
-def _unique(path: Sequence[str], rivals: Sequence[Sequence[str]], taken: set[str]) -> str:
-    for length in range(1, len(path) + 1):
-        name = "/".join(path[-length:])
-        if name not in taken and all(rival[-length:] != path[-length:] for rival in rivals):
-            return name
-    name = path[-1]
-    number = 2
-    while name in taken:
-        name = f"{path[-1]}#{number}"
-        number += 1
-    return name

@@ -1,8 +1,10 @@
 """The merged model as an object: loaded from its published directory through transformers, and saved elsewhere as safely."""
 
 import json
+import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,28 @@ from modelmerger.errors import ConfigError, InputError, Problem
 from modelmerger.files import InputFiles
 from modelmerger.hooks import assemble
 from modelmerger.loading import LoadContext
-from modelmerger.manifest import COMPANIONS, FILE, file_entry, read_manifest
-from modelmerger.publishing import check_output, give_name, sync_file
+from modelmerger.manifest import COMPANIONS, FILE, encoded, file_entry, read_manifest
+from modelmerger.publishing import check_apart, check_output, give_name, sync_file
 from modelmerger.registry import Registry
 from modelmerger.settings import Settings
 from modelmerger.staging import no_step, output_errors
+
+TOKENIZERS = ("tokenizer*", "vocab.*", "*.model", "tekken.json")
 
 
 def load_merged(directory: Path) -> Any:
     """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint."""
     config = directory / "config.json"
     if not config.exists():
+        files = InputFiles()
         checkpoint = assemble(Registry.installed(), None).load_model(
-            ModelReference(str(directory), directory.name, "output_path"), LoadContext(InputFiles())
+            ModelReference(str(directory), directory.name, "output_path"), LoadContext(files)
         )
         if checkpoint is None:
             raise InputError(Problem("cannot be opened again: no plugin knows what was written.", str(directory)))
+        weakref.finalize(checkpoint, files.close)
         return checkpoint
-    model_class = _class_of(json.loads(config.read_text()), config)
+    model_class = _class_of(json.loads(config.read_bytes()), config)
     model = model_class.from_pretrained(
         directory, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
@@ -38,7 +44,7 @@ def load_merged(directory: Path) -> Any:
 
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer in a directory, or None where it has none."""
-    if not any(directory.glob("tokenizer*")):
+    if not any(any(directory.glob(pattern)) for pattern in TOKENIZERS):
         return None
     import transformers
 
@@ -48,17 +54,15 @@ def load_tokenizer(directory: Path) -> Any:
 def _class_of(config: dict[str, Any], path: Path) -> Any:
     import transformers
 
-    names = config.get("architectures") or []
-    if names and (found := getattr(transformers, str(names[0]), None)) is not None:
+    names = config.get("architectures")
+    if not names:
+        return transformers.AutoModel
+    name = names[0] if isinstance(names, list) else names
+    found = getattr(transformers, name, None) if isinstance(name, str) else None
+    if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
         return found
-    if names:
-        raise InputError(
-            Problem(
-                f"names the architecture {names[0]!r}, which this transformers does not have. The merged model is written.",
-                str(path),
-            )
-        )
-    return transformers.AutoModel
+    message = f"names the architecture {name!r}, and this transformers has no such model class. Merge it by merge(config), which loads no model."
+    raise InputError(Problem(message, str(path)))
 
 
 def save(model: Any, published: Path | None, target: Path, settings: Settings) -> None:
@@ -66,6 +70,10 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
     if published is None:
         raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
     check_output(target, settings.options.overwrite, ())
+    for source in settings.models:
+        check_apart(target, source.name, [os.path.expanduser(source.path)])
+    if settings.base_model is not None:
+        check_apart(target, "base_model", [os.path.expanduser(settings.base_model)])
     with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         tree = Path(folder) / "model"
         if isinstance(model, Checkpoint):
@@ -76,6 +84,8 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
             _copy_documents(published, tree)
             _write_manifest(published, tree)
         for path in sorted(tree.rglob("*"), reverse=True):
+            if path.is_file():
+                path.chmod(tree.stat().st_mode & 0o666)  # safetensors makes its files 0600, whatever the umask
             sync_file(path)
         sync_file(tree)
         give_name(tree, target, settings.options.overwrite, no_step)
@@ -95,4 +105,4 @@ def _write_manifest(published: Path, tree: Path) -> None:
     files = {path.relative_to(tree).as_posix(): path for path in sorted(tree.rglob("*")) if path.is_file()}
     entries = {name: file_entry(*blocks_of_file(path)) for name, path in files.items() if name not in COMPANIONS}
     manifest = {**read_manifest(published), "files": entries}
-    (tree / FILE).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    (tree / FILE).write_bytes(encoded(manifest))

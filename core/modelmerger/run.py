@@ -14,16 +14,18 @@ from modelmerger.checkpoint import Checkpoint, ModelReference
 from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, PluginError, Problem, raise_errors
 from modelmerger.files import InputFiles, recheck
 from modelmerger.hooks import Hooks, described
+from modelmerger.journal import BlockRecord
 from modelmerger.layout import BLOCK
 from modelmerger.loading import LoadContext
 from modelmerger.manifest import FILE, is_plain, make_manifest, total_counts
+from modelmerger.naming import base_name
 from modelmerger.planning import make_plan
 from modelmerger.progress import no_progress
-from modelmerger.publishing import check_output, check_room, publish
+from modelmerger.publishing import check_output, check_room, finish_earlier, publish
 from modelmerger.report import MergeReport
-from modelmerger.resolve import base_name, resolve
+from modelmerger.resolve import resolve
 from modelmerger.settings import Settings
-from modelmerger.staging import BlockRecord, Staging, Step, no_step, output_errors, staged_size
+from modelmerger.staging import Staging, Step, no_step, staged_size
 
 if TYPE_CHECKING:
     from modelmerger.plan import MergePlan
@@ -87,36 +89,46 @@ def run_merge(config: Mapping[str, Any], output: Path | None = None, watch: Watc
     started = time.monotonic()
     with prepared(config) as ready:
         set_level(ready.settings)
-        target = output or (Path(ready.settings.output_path).expanduser() if ready.settings.output_path else None)
+        target = output or (Path(os.path.expanduser(ready.settings.output_path)) if ready.settings.output_path else None)
         if target is None:
             raise ConfigError("no output path: give output_path in the config, or --output on the command line.")
         target = Path(os.path.abspath(target))
         overwrite = ready.settings.options.overwrite
+        staging = Staging(target, ready.plan.digest, ready.plan.layout, watch.step)
+        finished = finish_earlier(staging, ready.plan.digest, overwrite, watch.step)
+        if finished is not None:
+            _say(finished)
+            seconds = time.monotonic() - started
+            return _report(ready, target, staging, [*ready.notes, *finished], ready.plan.bytes_written, seconds)
         check_output(target, overwrite, ready.checkpoints)
         from modelmerger.exact import (
             check_exact_tensors,  # torch is imported here, after all that can be refused without it
         )
 
-        check_exact_tensors(ready.plan, ready.checkpoints)
+        compared = check_exact_tensors(ready.plan, ready.checkpoints)
         check_room(target, max(0, ready.plan.disk - staged_size(target)))
-        with Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
+        with staging:
             notes = list(ready.notes)
             if staging.removed_other_plan:
                 message = "an unfinished merge of another plan (config, inputs or plugins differ) was removed."
                 notes.append(Problem(message, str(staging.root), severity="warning"))
-            for note in notes:
-                log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
+            _say(notes)
             log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
             reused = _staged_bytes(staging.records, ready.plan)
-            _merge(ready, staging, watch, reused)
-            _write_documents(ready, staging, notes)
-            with output_errors(target):
-                staging.sync()
+            _merge(ready, staging, watch, reused, compared)
+            _write_documents(ready, staging)
+            staging.sync()
             for file in ready.plan.inputs:
                 recheck(file)
-            publish(staging, overwrite, watch.step)
+            left = publish(staging, overwrite, watch.step)
             log.info("published %s", target)
-            return _report(ready, target, staging, notes, reused, time.monotonic() - started)
+            _say(left)
+            return _report(ready, target, staging, [*notes, *left], reused, time.monotonic() - started)
+
+
+def _say(notes: Sequence[Problem]) -> None:
+    for note in notes:
+        log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
 
 
 def _load_all(references: Sequence[ModelReference], hooks: Hooks, context: LoadContext) -> list[Checkpoint]:
@@ -153,7 +165,7 @@ def _config_notes(settings: Settings) -> list[Problem]:
     return [Problem("none of the models is an adapter, so peft_config has no effect.", "peft_config", severity="note")]
 
 
-def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int) -> None:
+def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int) -> None:
     import threading
 
     import torch
@@ -162,7 +174,7 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int) -> None
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
     lock = threading.Lock()
-    done = total * reused // max(1, ready.plan.bytes_written)
+    done = compared + (total - compared) * reused // max(1, ready.plan.bytes_written)
 
     def advance(count: int) -> None:
         nonlocal done
@@ -174,13 +186,14 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int) -> None
     torch.set_num_threads(1)
     try:
         work = MergeWork(ready.plan, ready.checkpoints, ready.hooks, ready.settings, staging, advance)
-        with output_errors(staging.target):
-            ready.hooks.run_slices(work)
+        ready.hooks.run_slices(work)
     finally:
         torch.set_num_threads(threads)
+    if _staged_bytes(staging.records, ready.plan) != ready.plan.bytes_written:
+        raise ready.hooks.unfinished()
 
 
-def _write_documents(ready: Prepared, staging: Staging, notes: Sequence[Problem]) -> None:
+def _write_documents(ready: Prepared, staging: Staging) -> None:
     """Sidecars of every plugin, then the manifest, last."""
     documents: dict[str, bytes] = dict(ready.plan.layout.documents)
     taken = {file.name: "the weights" for file in ready.plan.layout.files} | dict.fromkeys(documents, "the weights")
@@ -195,11 +208,10 @@ def _write_documents(ready: Prepared, staging: Staging, notes: Sequence[Problem]
                 raise PluginError(f"{name} is written twice: by {taken[name]} and by {described(provider)}.")
             documents[name], taken[name] = content, described(provider)
     manifest = make_manifest(
-        ready.plan, ready.hooks, ready.settings, ready.checkpoints, staging.records, documents, notes
+        ready.plan, ready.hooks, ready.settings, ready.checkpoints, staging.records, documents, ready.notes
     )
-    with output_errors(staging.target):
-        for name, content in {**documents, FILE: manifest}.items():
-            staging.write_document(name, content)
+    for name, content in {**documents, FILE: manifest}.items():
+        staging.write_document(name, content)
 
 
 def _staged_bytes(records: Mapping[tuple[int, int], BlockRecord], plan: "MergePlan") -> int:

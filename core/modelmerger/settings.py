@@ -1,57 +1,18 @@
 """The config, checked and frozen: what every later stage reads. `MergeConfig` is what the user writes; this is what it means."""
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
+from modelmerger.checks import Check, between, finite, not_empty, not_yet, one_of
 from modelmerger.traits import Operation
 
 DTYPE_NAMES = ("float64", "float32", "float16", "bfloat16")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-Validator = Callable[[Any, "Attribute[Any]", Any], None]
-
-
-def one_of(*choices: str) -> Validator:
-    """An attrs validator: the value is one of these."""
-
-    def check(_: Any, __: "Attribute[Any]", value: Any) -> None:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}, got {value!r}")
-
-    return check
-
-
-def between(low: float, high: float, *, open_above: bool = False) -> Validator:
-    """An attrs validator: low ≤ value ≤ high (or < high)."""
-
-    def check(_: Any, __: "Attribute[Any]", value: float) -> None:
-        if not (low <= value < high if open_above else low <= value <= high):
-            raise ValueError(f"must be in [{low:g}, {high:g}{')' if open_above else ']'}, got {value!r}")
-
-    return check
-
-
-def finite(_: Any, __: "Attribute[Any]", value: float) -> None:
-    """An attrs validator: neither NaN nor infinite."""
-    if not math.isfinite(value):
-        raise ValueError(f"must be a finite number, got {value!r}")
-
-
-def not_yet(*available: Any) -> Validator:
-    """An attrs validator for what later versions will do: any value but these is refused."""
-
-    def check(_: Any, __: "Attribute[Any]", value: Any) -> None:
-        if value not in available:
-            raise ValueError(
-                f"{value!r} is not available yet; leave it out or give {' or '.join(map(repr, available))}"
-            )
-
-    return check
 
 
 def shard_bytes(size: int | str) -> int:
@@ -67,6 +28,9 @@ def _shard_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
     shard_bytes(value)
 
 
+_NO_VALIDATION = "validation is not available yet; leave 'validation' out or set run_tests: false in it"
+
+
 def _not_both(instance: "CoreOptions", _: "Attribute[Any]", value: bool | None) -> None:
     if value and instance.sequential_loading:
         raise ValueError("contradicts 'sequential_loading': both are true. Give one of them")
@@ -74,7 +38,34 @@ def _not_both(instance: "CoreOptions", _: "Attribute[Any]", value: bool | None) 
 
 @frozen(kw_only=True)
 class CoreOptions:
-    """Options of every merge, whatever the strategy."""
+    """Options of every merge, whatever the strategy.
+
+    torch_dtype: dtype written for floating tensors; auto: the donor's, tensor by tensor.
+    device_map: where slices are merged; auto: on the CPU.
+    low_memory_mode: one worker, the smallest slices.
+    sequential_loading: one worker, one input file open at a time; turns parallel_loading off.
+    parallel_loading: the inputs of a slice are read ahead, all at once. On unless sequential_loading is.
+    cache_models: keep opened models for the next merge.
+    use_safetensors: false: write pickled shards instead.
+    max_shard_size: size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes.
+    offload_folder: scratch space of merges that have no output_path.
+    torch_compile: compile the strategy's slice function.
+    gradient_checkpointing: switch it on in the returned model.
+    verbose: the modelmerger logger says what happens.
+    log_level: level of the modelmerger logger; wins over verbose.
+    seed: the only source of randomness; recorded in the manifest.
+    allow_nonfinite: let NaN and infinity through, which otherwise end the merge.
+    allow_pickle: read pickled inputs too.
+    missing_tensors: what becomes of a tensor that only some models have; error: the merge is refused.
+    merge_embeddings: false: the embeddings are the donor's, bit for bit.
+    merge_lm_head: false: the LM head is the donor's, bit for bit.
+    overwrite: replace an output directory that an earlier merge wrote, in one step.
+    preserve_base_model: for adapters: the output is an adapter, not a full model.
+    merge_method: for adapters: how their factors are put together.
+    rank: for adapters: the rank of the merged one.
+    tokenizer_source: which model's vocabulary the merged model has.
+    missing_tokens: the embedding of tokens that a model lacks.
+    """
 
     torch_dtype: str = field(default="auto", validator=one_of("auto", *DTYPE_NAMES))
     device_map: str = field(default="auto", validator=not_yet("auto", "cpu"))
@@ -115,9 +106,14 @@ class CoreOptions:
 
 @frozen(kw_only=True)
 class ModelSettings:
-    """One entry of `models`. `name` is given or empty."""
+    """One entry of `models`.
 
-    path: str = field(validator=validators.min_len(1))
+    path: a model's directory, or a .safetensors file. weight: how much of the model goes into the merge.
+    name: what messages and the model card call it; empty: the last part of the path.
+    operation: task_arithmetic adds or subtracts what the model learned.
+    """
+
+    path: str = field(validator=not_empty)
     weight: float = field(default=1.0, validator=finite)
     name: str = ""
     operation: Operation = "add"
@@ -125,7 +121,11 @@ class ModelSettings:
 
 @frozen(kw_only=True)
 class PeftSettings:
-    """`peft_config`: of use to adapters alone."""
+    """`peft_config`: of use to adapters alone.
+
+    base_model_path: the model that the adapters belong to. adapter_names: which adapters of each directory.
+    merge_adapters: whether the strategy works on the adapters' updates, or on full models.
+    """
 
     base_model_path: str | None = None
     adapter_names: tuple[str, ...] = ("default",)
@@ -134,9 +134,16 @@ class PeftSettings:
 
 @frozen(kw_only=True)
 class ValidationSettings:
-    """`validation`. Given without `run_tests`, it is on."""
+    """`validation`. Given without `run_tests`, it is on.
 
-    run_tests: bool = field(default=True, validator=not_yet(False))
+    run_tests: whether the merged model is validated. test_prompts: prompts, or a mapping from dialects to prompts.
+    chat_template: whether prompts go through the tokenizer's chat template. metrics: names of validators.
+    sample_size: how many texts are scored. test_batch_size: how many at a time. quick_test: minutes become seconds.
+    dataset: a text or JSONL file of texts. max_new_tokens: length of generated answers. seed: makes generation reproducible.
+    compare_with_sources: the same metrics for every source model. thresholds: the worst acceptable value of each metric.
+    """
+
+    run_tests: bool = field(default=True, validator=Check({"enum": [False]}, lambda on: _NO_VALIDATION if on else None))
     test_prompts: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     chat_template: bool | Literal["auto"] = "auto"
     metrics: tuple[str, ...] | None = None

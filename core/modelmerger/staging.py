@@ -1,31 +1,29 @@
 """The staging directory beside the output: locked, written by position, journalled, and resumed where its plan is the same.
 
-`.NAME.modelmerger/` holds `journal` (a header line with the plan's digest, then a line for each finished block) and
-`model/`, the tree that becomes the output in one rename. A journal line is believed only if the block it speaks of still
-has the digest it names, so lines need no fsync of their own.
+`.NAME.modelmerger/` holds `journal` and `model/`, the tree that becomes the output in one rename.
 """
 
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from attrs import field, frozen
-
+from modelmerger import journal
 from modelmerger.digests import block_count, block_digest
 from modelmerger.errors import OutputError, Problem
+from modelmerger.journal import BlockRecord, Journal, read_journal
 from modelmerger.layout import Layout
 from modelmerger.system import start_writeback
 
 Step = Callable[[str, Path], None]
-JOURNAL, TREE = "journal", "model"
+JOURNAL, TREE = journal.NAME, "model"
+NOT_OURS = "exists and is no staging directory of a merge. Move it away, or give another output path."
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -43,15 +41,6 @@ def staged_size(target: Path) -> int:
     with contextlib.suppress(OSError):
         return sum(path.lstat().st_blocks * 512 for path in tree.iterdir())
     return 0
-
-
-@frozen
-class BlockRecord:
-    """What is known of a finished block: its digest, and what was counted and observed while it was made."""
-
-    digest: str
-    counts: Mapping[str, int] = field(factory=dict)
-    observed: Mapping[str, Mapping[str, float]] = field(factory=dict)
 
 
 @contextlib.contextmanager
@@ -97,75 +86,116 @@ class Staging:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[Journal | None]:
+        """The lock alone, and what the journal says: nothing is made ready for a merge. `remove` may be called inside.
+
+        An empty directory has an empty journal; None stands for a directory that is none of ours.
+        """
+        with output_errors(self.root):
+            self._root_fd = self._locked()
+        try:
+            with output_errors(self.root):
+                found = self._journal()
+            yield found
+        finally:
+            self.close()
+
     def close(self) -> None:
         for descriptor in (self._journal_fd, self._tree_fd, self._root_fd):
             if descriptor >= 0:
-                os.close(descriptor)
+                with contextlib.suppress(OSError):  # nothing depends on the last lines of the journal
+                    os.close(descriptor)
         self._journal_fd = self._tree_fd = self._root_fd = -1
 
     def open_for_writing(self, file: int) -> int:
-        """A descriptor of a file of the layout, for `write`. The caller closes it."""
+        """A descriptor of a file of the layout, for `write`. The caller gives it to `close_written`."""
         name = self._layout.files[file].name
-        return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._tree_fd)
+        with output_errors(self.tree / name):
+            return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._tree_fd)
 
     def write(self, descriptor: int, file: int, content: memoryview, offset: int) -> None:
-        self._step("write", self.tree / self._layout.files[file].name)
-        while content:
-            count = os.pwrite(descriptor, content, offset)
-            content, offset = content[count:], offset + count
+        path = self.tree / self._layout.files[file].name
+        with output_errors(path):
+            self._step("write", path)
+            while content:
+                count = os.pwrite(descriptor, content, offset)
+                content, offset = content[count:], offset + count
 
     def record(self, descriptor: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:
         """Notes a finished block and asks for its writeback."""
         start_writeback(descriptor, offset, length)
-        line = {"file": file, "block": block, "digest": record.digest}
-        line |= {key: value for key, value in (("counts", record.counts), ("observed", record.observed)) if value}
-        with self._lock:
+        with self._lock, output_errors(self.root / JOURNAL):
             self._step("journal", self.root / JOURNAL)
-            os.write(self._journal_fd, json.dumps(line).encode() + b"\n")
+            journal.append(self._journal_fd, journal.block_line(file, block, record))
             self.records[file, block] = record
 
     def write_document(self, name: str, content: bytes) -> None:
         """A whole small file of the output, in a sub-folder if its name says so."""
         *folders, last = name.split("/")
+        path = self.tree
         directory = os.dup(self._tree_fd)
         try:
-            for folder in folders:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(folder, dir_fd=directory)
-                inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-                os.close(directory)
-                directory = inner
-            self._step("create", self.tree / name)
-            with os.fdopen(os.open(last, _CREATE, 0o666, dir_fd=directory), "wb") as file:
-                self._step("write", self.tree / name)
-                file.write(content)
-                file.flush()
-                self._step("fsync", self.tree / name)
-                os.fsync(file.fileno())
-            if folders:
-                os.fsync(directory)
+            with output_errors(self.tree / name):
+                for folder in folders:
+                    path /= folder
+                    directory = self._enter(directory, folder, path)
+                self._step("create", self.tree / name)
+                with os.fdopen(os.open(last, _CREATE, 0o666, dir_fd=directory), "wb") as file:
+                    self._step("write", self.tree / name)
+                    file.write(content)
+                    file.flush()
+                    self._step("fsync", self.tree / name)
+                    os.fsync(file.fileno())
+                if folders:
+                    self._step("fsync", path)
+                    os.fsync(directory)
         finally:
             os.close(directory)
+
+    def _enter(self, parent: int, folder: str, path: Path) -> int:
+        """A descriptor of a sub-folder, made if need be and then on the disk, in place of its parent's."""
+        try:
+            self._step("create", path)
+            os.mkdir(folder, dir_fd=parent)
+            self._step("fsync", path.parent)
+            os.fsync(parent)
+        except FileExistsError:
+            pass
+        inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        os.close(parent)
+        return inner
 
     def sync(self) -> None:
         """Everything staged is on the disk when this returns: files first, then their directory."""
         for index, file in enumerate(self._layout.files):
-            self._step("fsync", self.tree / file.name)
+            path = self.tree / file.name
             descriptor = self.open_for_writing(index)
             try:
-                os.fsync(descriptor)
+                with output_errors(path):
+                    self._step("fsync", path)
+                    os.fsync(descriptor)
             finally:
-                os.close(descriptor)
-        self._step("fsync", self.tree)
-        os.fsync(self._tree_fd)
+                close_written(descriptor, path)
+        with output_errors(self.tree):
+            self._step("fsync", self.tree)
+            os.fsync(self._tree_fd)
+
+    def mark(self) -> None:
+        """Notes in the journal which tree is about to be published."""
+        with output_errors(self.root / JOURNAL):
+            self._step("journal", self.root / JOURNAL)
+            journal.append(self._journal_fd, journal.tree_line(os.fstat(self._tree_fd).st_ino))
 
     def remove(self) -> None:
-        """Removes the staging directory and what is in it, the journal last, so that a killed removal is recognised as ours."""
-        self._step("remove", self.root)
-        shutil.rmtree(self.tree, ignore_errors=not self.tree.exists())
+        """Removes the staging directory and what is in it, the journal last, so that a killed removal is recognised as ours.
+
+        Raises `OSError` where that fails.
+        """
+        self._step("remove", self.tree)
+        _discard(TREE, self._root_fd)
         self._step("remove", self.root / JOURNAL)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(JOURNAL, dir_fd=self._root_fd)
+        _discard(JOURNAL, self._root_fd)
         self._step("remove", self.root)
         self.root.rmdir()
 
@@ -175,83 +205,94 @@ class Staging:
             self._step("create", self.root)
             with contextlib.suppress(FileExistsError):
                 self.root.mkdir()
-            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # whoever held it has just removed it
+            except NotADirectoryError:
+                raise OutputError(Problem(NOT_OURS, str(self.root))) from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(descriptor), os.stat(self.root, follow_symlinks=False)):
+                        return descriptor
+            except BaseException as error:
                 os.close(descriptor)
+                if not isinstance(error, BlockingIOError):
+                    raise
                 message = "is being written by another merge at this moment. Wait for it, or give another output path."
                 raise OutputError(Problem(message, str(self.target))) from None
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(self.root, follow_symlinks=False)):
-                    return descriptor
             os.close(descriptor)
 
+    def _journal(self) -> Journal | None:
+        """The journal of the locked directory. None where the directory is none of ours."""
+        entries = os.listdir(self._root_fd)
+        if not entries:
+            return Journal()
+        found = read_journal(self._root_fd)
+        return None if found is None or (not found.plan and entries != [JOURNAL]) else found
+
     def _open(self) -> None:
-        found = _journal_lines(self._root_fd)
-        if found is None and os.listdir(self._root_fd):
-            message = "exists and is no staging directory of a merge. Move it away, or give another output path."
-            raise OutputError(Problem(message, str(self.root)))
-        if found and found[0] == self._header():
-            self._resume(found[1:])
+        found = self._journal()
+        if found is None:
+            raise OutputError(Problem(NOT_OURS, str(self.root)))
+        if found.plan == self._plan_digest:
+            self._resume(found)
         else:
-            self.removed_other_plan = bool(found)
+            self.removed_other_plan = bool(found.plan)
             self._start()
 
-    def _header(self) -> dict[str, Any]:
-        return {"modelmerger": 1, "plan": self._plan_digest}
-
     def _start(self) -> None:
-        for name in os.listdir(self._root_fd):
-            if name == TREE:
-                self._step("remove", self.tree)
-                shutil.rmtree(self.tree)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(JOURNAL, dir_fd=self._root_fd)
+        self._step("remove", self.tree)
+        _discard(TREE, self._root_fd)
+        _discard(JOURNAL, self._root_fd)
         self._step("create", self.root / JOURNAL)
         self._journal_fd = os.open(JOURNAL, _CREATE | os.O_APPEND, 0o666, dir_fd=self._root_fd)
         self._step("journal", self.root / JOURNAL)
-        os.write(self._journal_fd, json.dumps(self._header()).encode() + b"\n")
+        journal.append(self._journal_fd, journal.header(self._plan_digest))
+        self._step("fsync", self.root / JOURNAL)
+        os.fsync(self._journal_fd)
         self._step("create", self.tree)
         os.mkdir(TREE, dir_fd=self._root_fd)
         self._tree_fd = self._directory()
         for file in self._layout.files:
             self._allocate(file.name, file.size)
 
-    def _resume(self, lines: list[dict[str, Any]]) -> None:
+    def _resume(self, found: Journal) -> None:
         """Keeps the files of weights and the blocks that have the digests the journal names; all else is made again."""
         self._journal_fd = os.open(
             JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root_fd
         )
-        with contextlib.suppress(FileExistsError):
+        self._step("journal", self.root / JOURNAL)
+        os.write(self._journal_fd, b"\n")  # ends a line that a kill may have torn
+        if not _is_directory(TREE, self._root_fd):
+            self._step("create", self.tree)
+            _discard(TREE, self._root_fd)
             os.mkdir(TREE, dir_fd=self._root_fd)
         self._tree_fd = self._directory()
         sizes = {file.name: file.size for file in self._layout.files}
         for entry in os.listdir(self._tree_fd):
-            found = os.stat(entry, dir_fd=self._tree_fd, follow_symlinks=False)
-            if stat.S_ISDIR(found.st_mode):
-                shutil.rmtree(self.tree / entry)
-            elif not stat.S_ISREG(found.st_mode) or sizes.get(entry) != found.st_size:
-                os.unlink(entry, dir_fd=self._tree_fd)
+            status = os.stat(entry, dir_fd=self._tree_fd, follow_symlinks=False)
+            is_weights = stat.S_ISREG(status.st_mode) and status.st_nlink <= 1 and sizes.get(entry) == status.st_size
+            if not is_weights:
+                self._step("remove", self.tree / entry)
+                _discard(entry, self._tree_fd)
         present = set(os.listdir(self._tree_fd))
-        by_file: dict[int, list[dict[str, Any]]] = {}
-        for line in lines:
-            by_file.setdefault(line["file"], []).append(line)
         for index, file in enumerate(self._layout.files):
             if file.name in present:
-                self.records |= self._intact(index, file.name, file.size, by_file.get(index, []))
+                self.records |= self._intact(index, file.name, file.size, found.records)
             else:
                 self._allocate(file.name, file.size)
 
     def _intact(
-        self, index: int, name: str, size: int, lines: list[dict[str, Any]]
+        self, index: int, name: str, size: int, records: Mapping[tuple[int, int], BlockRecord]
     ) -> dict[tuple[int, int], BlockRecord]:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._tree_fd)
         try:
             return {
-                (index, line["block"]): BlockRecord(line["digest"], line.get("counts", {}), line.get("observed", {}))
-                for line in lines
-                if 0 <= line["block"] < block_count(size) and block_digest(descriptor, line["block"]) == line["digest"]
+                (index, block): records[index, block]
+                for block in range(block_count(size))
+                if (index, block) in records and block_digest(descriptor, block) == records[index, block].digest
             }
         finally:
             os.close(descriptor)
@@ -275,18 +316,22 @@ class Staging:
             os.close(descriptor)
 
 
-def _journal_lines(directory: int) -> list[dict[str, Any]] | None:
-    """The lines of the journal that are whole; None where there is no journal."""
-    try:
-        descriptor = os.open(JOURNAL, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        text = file.read()
-    lines = []
-    for line in text.split(b"\n")[:-1]:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+def close_written(descriptor: int, path: Path) -> None:
+    """Closes what `open_for_writing` opened. A write that failed late is said here by some file systems."""
+    with output_errors(path):
+        os.close(descriptor)
+
+
+def _is_directory(name: str, directory: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    return False
+
+
+def _discard(name: str, directory: int) -> None:
+    """Removes an entry of a directory, whatever it is, if it is there. No link is followed."""
+    if _is_directory(name, directory):
+        shutil.rmtree(name, dir_fd=directory)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)

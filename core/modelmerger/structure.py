@@ -8,6 +8,7 @@ from typing import Any, TypeVar, Union, cast
 import attrs
 import cattrs
 from cattrs.errors import IterableValidationError, IterableValidationNote
+from cattrs.gen import mapping_structure_factory
 
 from modelmerger.errors import ConfigError, Problem
 from modelmerger.text import suggestion
@@ -19,32 +20,51 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 def structure(data: Any, cls: type[T], place: str) -> T:
     """An instance of the attrs class `cls` from a mapping.
 
-    Each value must have the type of its field and pass the field's validators. Raises `ConfigError` with one problem for
-    each thing that is wrong, named by its place (`models[0].weight`).
+    Each value must have the type of its field and pass the field's validators, defaults too. Raises `ConfigError` with one
+    problem for each thing that is wrong, named by its place (`models[0].weight`).
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(Problem(f"must be a mapping, got {_described(data)}", place))
+        raise ConfigError(Problem(f"must be a mapping, got {described_value(data)}", place))
     fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
     problems = unknown_keys(data, [field.name for field in fields], place)
     values: dict[str, Any] = {}
+    wrong = set()
     for field in fields:
         if field.name in data:
             try:
                 values[field.name] = _converter.structure(data[field.name], field.type)
             except Exception as error:
                 problems += _problems(error, inside(place, field.name))
+                wrong.add(field.name)
         elif field.default is attrs.NOTHING:
             problems.append(Problem(f"the key '{field.name}' is missing", place))
-    present = types.SimpleNamespace(**{f.name: values.get(f.name, f.default) for f in fields})
+    present = types.SimpleNamespace(**{f.name: values[f.name] if f.name in values else _default(f) for f in fields})
     for field in fields:
-        if field.name in values and field.validator is not None:
+        value = getattr(present, field.name)
+        if field.validator is not None and field.name not in wrong and value is not attrs.NOTHING:
             try:
-                field.validator(present, field, values[field.name])
-            except ValueError as error:
-                problems.append(Problem(str(error), inside(place, field.name)))
+                field.validator(present, field, value)
+            except (ValueError, TypeError) as error:
+                problems.append(Problem(_reason(error), inside(place, field.name)))
     if problems:
         raise ConfigError(*problems)
-    return cls(**values)
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(Problem(_reason(error), place)) from error
+
+
+def _default(field: "attrs.Attribute[Any]") -> Any:
+    """The default; NOTHING where there is none, or where it takes the instance to make it."""
+    default: Any = field.default
+    if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return default
+    return attrs.NOTHING if default.takes_self else default.factory()
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of an error; attrs' own validators put the field and the value behind it."""
+    return str(error.args[0] if error.args else error)
 
 
 def unknown_keys(data: Mapping[Any, Any], known: Iterable[str], place: str) -> list[Problem]:
@@ -65,12 +85,13 @@ def _problems(error: Exception, place: str) -> Iterator[Problem]:
         yield Problem(str(error), place)
 
 
-def _described(value: Any) -> str:
+def described_value(value: Any) -> str:
+    """A value as a message shows it."""
     return "nothing" if value is None else repr(value)
 
 
 def _wrong(expected: str, value: Any) -> ValueError:
-    return ValueError(f"must be {expected}, got {_described(value)}")
+    return ValueError(f"must be {expected}, got {described_value(value)}")
 
 
 def _exactly(value: Any, kind: type) -> Any:
@@ -132,9 +153,9 @@ def _is(*origins: Any) -> Callable[[Any], bool]:
     return lambda kind: typing.get_origin(kind) in origins
 
 
-def _tuple_hook(converter: cattrs.Converter) -> Callable[[Any], Any]:
+def _tuple_hook(converter: cattrs.Converter) -> Any:
     """Cattrs has a factory of hooks for every container but tuples, which it takes by this method."""
-    return lambda _: converter._structure_tuple  # noqa: SLF001
+    return converter._structure_tuple  # noqa: SLF001
 
 
 def _guarded(container: Any, name: str) -> Any:
@@ -142,8 +163,7 @@ def _guarded(container: Any, name: str) -> Any:
 
     def factory(wanted: Any, converter: cattrs.Converter) -> Any:
         is_mapping = typing.get_origin(wanted) is dict
-        plain = converter.gen_structure_mapping if is_mapping else _tuple_hook(converter)
-        inner = plain(wanted)
+        inner = mapping_structure_factory(wanted, converter) if is_mapping else _tuple_hook(converter)
         arguments = typing.get_args(wanted)
         fixed = None if is_mapping or Ellipsis in arguments else len(arguments)
 

@@ -32,15 +32,22 @@ def _renameat2(source: Path, target: Path, flags: int) -> None:
 def rename_new(source: Path, target: Path) -> None:
     """Renames a directory to a name that nothing has. `FileExistsError` where something has it.
 
-    Where the file system knows no such rename, the name is reserved with `mkdir` and the empty directory renamed over.
+    Where the file system knows no such rename, the name is looked for first: of what may appear in that instant, the
+    system's own rename replaces an empty directory alone.
     """
     try:
         _renameat2(source, target, _NOREPLACE)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        target.mkdir()
-        source.rename(target)
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        try:
+            source.rename(target)
+        except OSError as late:
+            if late.errno not in (errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
 
 
 def exchange(first: Path, second: Path) -> None:

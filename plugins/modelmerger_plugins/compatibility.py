@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from modelmerger import Checkpoint, InputError, Problem, Settings, hookimpl, read_beside
+from modelmerger.text import amount
 
 CRITICAL = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "n_embd", "n_layer", "d_model")
 TELLING = (
@@ -16,12 +17,18 @@ TELLING = (
     "rms_norm_eps",
     "layer_norm_eps",
 )
+LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers")
+TOKENS = ("vocab_size",)
+MOST_SHARED = 1000
+"""Layers, and more, that one tensor could stand for: some architectures use the weights of a layer several times."""
 
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
     """Configs that differ where weights depend on it: errors. Where the meaning of weights may differ: warnings."""
     donor = checkpoints[-1] if settings.base_model is not None else checkpoints[0]
+    for checkpoint in checkpoints:
+        yield from _claims(checkpoint)
     for other in checkpoints:
         if other is not donor:
             yield from _configs(donor, other)
@@ -44,6 +51,33 @@ def _configs(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
             yield Problem(message, f"{other.place}/config.json", severity="warning")
 
 
+def _claims(checkpoint: Checkpoint) -> Iterable[Problem]:
+    """A loader would build what the config claims, however much: more than the weights could ever fill is refused."""
+    tensors = len(checkpoint.tensors)
+    elements = sum(tensor.elements for tensor in checkpoint.tensors.values())
+    for level in _levels(checkpoint.donor.config or {}):
+        for keys, most, what in (
+            (LAYERS, max(MOST_SHARED, tensors), "layers"),
+            (TOKENS, max(MOST_SHARED, elements), "tokens"),
+        ):
+            for key in keys:
+                claimed = level.get(key)
+                if isinstance(claimed, int | float) and claimed > most:
+                    message = (
+                        f"{key} claims {claimed:,} {what}, and the weights are {amount(tensors, 'tensor')} "
+                        f"of {amount(elements, 'number')} in all. Is this the right config?"
+                    )
+                    yield Problem(message, f"{checkpoint.place}/config.json")
+
+
+def _levels(value: Any) -> Iterable[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        yield value
+    if isinstance(value, Mapping | list):
+        for member in value.values() if isinstance(value, Mapping) else value:
+            yield from _levels(member)
+
+
 def _tokenizers(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
     """Tokens that stand for other rows of the embedding in another model would be averaged with each other in silence."""
     ours, theirs = _tokenizer(donor), _tokenizer(other)
@@ -51,7 +85,7 @@ def _tokenizers(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
         return
     try:
         left, right = _vocabulary(ours), _vocabulary(theirs)
-    except (ValueError, RecursionError, AttributeError, TypeError):
+    except (ValueError, RecursionError, AttributeError, TypeError, LookupError):
         yield Problem(
             "cannot be compared with the donor's: it has another form.",
             f"{other.place}/tokenizer.json",

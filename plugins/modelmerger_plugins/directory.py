@@ -21,6 +21,7 @@ from modelmerger import (
     read_beside,
 )
 from modelmerger.files import FileIdentity, open_regular
+from modelmerger.loading import names_in
 from modelmerger.safetensors_header import HeaderError, TensorEntry, read_header
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -28,13 +29,15 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 HEADS = ("lm_head.weight",)
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight", "embed_in.weight")
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
+MOST_LEVELS = 100
+"""Of nesting in config.json and in an index, so that whoever walks over them needs no stack of its own."""
 
 
 @hookimpl(trylast=True)
 def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
     """The checkpoint of a directory or file. None where the path is neither: another plugin may know it."""
-    path = Path(reference.path).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(reference.path))
+    if os.path.isdir(path):
         return _directory(reference, path, context)
     if path.suffix == ".safetensors" and os.path.lexists(path):
         tensors, file = _read(path, path.parent, context)
@@ -42,7 +45,7 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
         return FileCheckpoint(reference.name, stored, context.files, (file,))
     if path.suffix in PICKLED and os.path.lexists(path):
         raise InputError(_pickled(path))
-    if path.suffix == ".safetensors" or not os.path.lexists(path) or path.is_file():
+    if path.suffix == ".safetensors" or not os.path.lexists(path) or os.path.isfile(path):
         return None
     raise InputError(Problem("is neither a directory nor a regular file. Give a model's directory.", str(path)))
 
@@ -92,7 +95,8 @@ def _shards(path: Path, context: LoadContext) -> dict[str, tuple[Tensors, set[st
 
 
 def _only_file(path: Path) -> str:
-    names = sorted(name for name in os.listdir(path) if name.endswith(".safetensors"))
+    present = names_in(path)
+    names = [name for name in present if name.endswith(".safetensors")]
     if len(names) == 1:
         return names[0]
     if names:
@@ -100,7 +104,7 @@ def _only_file(path: Path) -> str:
             f"has {len(names)} safetensors files and no {INDEX}, so it is unclear which belong together. Add the index."
         )
         raise InputError(Problem(message, str(path)))
-    if pickled := sorted(name for name in os.listdir(path) if name.endswith(PICKLED)):
+    if pickled := [name for name in present if name.endswith(PICKLED)]:
         raise InputError(_pickled(path / pickled[0]))
     raise InputError(
         Problem("has no safetensors weights. Give the directory that holds model.safetensors or its shards.", str(path))
@@ -141,6 +145,8 @@ def _read(path: Path, inside: Path, context: LoadContext) -> Tensors:
         return read_header(descriptor, file.size).entries, file
     except HeaderError as error:
         raise InputError(Problem(f"{error.reason}.", str(path), error.tensor or "")) from error
+    except OSError as error:
+        raise InputError(Problem(f"cannot be read: {error.strerror}.", str(path))) from error
     finally:
         os.close(descriptor)
 
@@ -168,12 +174,23 @@ def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(content, object_pairs_hook=_unique_keys)
+        if _is_deeper(value, MOST_LEVELS):
+            raise RecursionError
     except (ValueError, RecursionError) as error:
-        reason = "is nested too deeply" if isinstance(error, RecursionError) else f"is not sound JSON: {error}"
+        reason = f"is not sound JSON: {error}"
+        if isinstance(error, RecursionError):
+            reason = f"is nested more than {MOST_LEVELS} levels deep"
         raise InputError(Problem(f"{reason}.", str(path / name))) from error
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    members = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(member, levels - 1) for member in members)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,26 +2,62 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from modelmerger import Checkpoint, hookimpl, read_beside
+from modelmerger import Checkpoint, Problem, hookimpl, read_beside
+from modelmerger.loading import names_in, refusals
 
-LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)([._-].{0,80})?", re.IGNORECASE)
-LIMIT = 1 << 20
+LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)([._-].{0,80})?", re.IGNORECASE | re.DOTALL)
+LIMIT = 16 << 20
+LONGEST_PART = 60
+"""Characters: at four bytes each, still a name that every file system takes."""
+
+
+@hookimpl
+def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
+    """An error for each licence file that cannot be copied: a merged model without it would claim more than it may."""
+    for checkpoint in checkpoints:
+        if (directory := checkpoint.donor.directory) is not None:
+            yield from refusals(directory, _licences(directory), LIMIT)
 
 
 @hookimpl
 def write_sidecars(checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
     """LICENSE, NOTICE, USE_POLICY and COPYING files, each source's in a folder of its own."""
     files: dict[str, bytes] = {}
+    folders: set[str] = set()
     for checkpoint in checkpoints:
         directory = checkpoint.donor.directory
         if directory is None:
             continue
-        folder = re.sub(r"[^\w.-]+|^\.+", "_", checkpoint.name)
-        for name in sorted(os.listdir(directory)):
-            if LICENCE.fullmatch(name) and not name.endswith(".py") and not (directory / name).is_dir():
-                content = read_beside(directory, name, LIMIT)
-                if content is not None:
-                    files[f"licenses/{folder}/{name}"] = content
+        folder = _unused(_plain(checkpoint.name), folders)
+        names: set[str] = set()
+        for name in _licences(directory):
+            content = read_beside(directory, name, LIMIT)
+            if content is not None:
+                files[f"licenses/{folder}/{_unused(_plain(name), names)}"] = content
     return files
+
+
+def _licences(directory: Path) -> list[str]:
+    return [
+        name
+        for name in names_in(directory)
+        if LICENCE.fullmatch(name) and not name.lower().endswith(".py") and not os.path.isdir(directory / name)
+    ]
+
+
+def _plain(name: str) -> str:
+    """A part of a path that any name can become: letters, digits, `_`, `-`, and dots that do not come first."""
+    return re.sub(r"[^\w.-]+|^\.+", "_", name)[:LONGEST_PART]
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it where another source has it already. Adds it to `taken`."""
+    number, free = 1, name
+    while free.casefold() in taken:
+        number += 1
+        free = f"{name}-{number}"
+    taken.add(free.casefold())
+    return free

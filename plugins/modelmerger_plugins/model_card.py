@@ -1,13 +1,26 @@
 """README.md of the merged model: what was merged, how, and under which licences."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, InputError, MergePlan, Settings, hookimpl, read_beside
+from modelmerger import Checkpoint, ConfigError, InputError, MergePlan, Problem, Settings, hookimpl, read_beside
 from modelmerger.documents import DocumentError, dump_yaml, parse_document
 from modelmerger.text import shown
 
 CARD_LIMIT = 4 << 20
+OTHER = "other"
+"""The Hub's word for a licence that it has no word for; `license_name` says which."""
+
+
+@hookimpl
+def check_compatibility(settings: Settings) -> Iterable[Problem]:
+    """Nothing to say about the models; a config that the card could not hold is refused here, before anything is merged."""
+    try:
+        dump_yaml(settings.given)
+    except DocumentError as error:
+        raise ConfigError(*(Problem(problem, "config") for problem in error.problems)) from error
+    return ()
 
 
 @hookimpl
@@ -17,15 +30,17 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     known = sorted({licence for licence in licences.values() if licence})
     head: dict[str, Any] = {"base_model": [model.path for model in plan.models], "base_model_relation": "merge"}
     head |= {"library_name": "transformers", "tags": ["merge", "modelmerger"]}
-    if len(known) == 1 and all(licences.values()):
-        head["license"] = known[0]
+    alike = len(known) == 1 and all(licences.values()) and known != [OTHER]
+    if alike:
+        named = known[0].removeprefix(f"{OTHER}: ")
+        head |= {"license": known[0]} if named == known[0] else {"license": OTHER, "license_name": named}
     config = dump_yaml(settings.given)
     fence = "`" * max(3, 1 + _longest_run(config))
     sources = "\n".join(f"| {_cell(name)} | {_cell(licence or 'not stated')} |" for name, licence in licences.items())
     warning = ""
     if len(known) > 1:
         warning = f"\n**The licences of the sources differ ({_cell(', '.join(known))}). Check that they allow what you want to do.**\n"
-    elif not all(licences.values()):
+    elif not alike:
         warning = "\nNot every source states its licence. Find out before you pass this model on.\n"
     text = f"""---
 {dump_yaml(head)}---
@@ -53,19 +68,25 @@ def _licence(checkpoint: Checkpoint) -> str | None:
         card = read_beside(directory, "README.md", CARD_LIMIT) if directory else None
     except InputError:
         return None
-    if card is None or not card.startswith(b"---"):
+    card = (card or b"").removeprefix(b"\xef\xbb\xbf")
+    if not card.startswith(b"---"):
         return None
-    head = card[3:].split(b"\n---", 1)[0]
     try:
-        licence = parse_document(head, source="README.md", format="yaml").get("license")
+        head = parse_document(card[3:].split(b"\n---", 1)[0], source="README.md", format="yaml")
     except DocumentError:
         return None
+    licence, name = head.get("license"), head.get("license_name")
+    if isinstance(licence, list):
+        licence = ", ".join(map(str, licence))
+    if licence == OTHER and name:
+        licence = f"{OTHER}: {name}"
     return str(licence) if licence else None
 
 
 def _cell(text: str) -> str:
     """Text in a Markdown table: nothing in it is markup."""
-    return "".join(f"&#{ord(c)};" if c in "|`*_[]<>&#\\!~$" else c for c in shown(text))
+    escaped = "".join(f"&#{ord(c)};" if c in "|`*_[]<>&#\\!~$:@" else c for c in shown(text))
+    return re.sub(r"www\.", "www&#46;", escaped, flags=re.IGNORECASE)
 
 
 def _longest_run(text: str) -> int:

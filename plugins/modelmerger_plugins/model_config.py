@@ -1,21 +1,33 @@
 """config.json and generation_config.json of the merged model: the donor's, with the dtype made true and no way to run code."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, MergePlan, Problem, hookimpl, read_beside
+from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
 from modelmerger.dtypes import DTYPES
+from modelmerger.loading import refusals
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
-EXECUTABLE = ("auto_map", "trust_remote_code")
-EXECUTABLE_PREFIX = "_attn_implementation"
+GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20
+EXECUTABLE = ("auto_map", "trust_remote_code", "custom_pipelines")
+EXECUTABLE_PREFIXES = (
+    "_attn_implementation",
+    "attn_implementation",
+    "_experts_implementation",
+    "experts_implementation",
+)
+"""Attention and experts may be named as kernels of a Hub repository, which transformers would download and run."""
 
 
 @hookimpl
-def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
-    """Says what will be left out of the config because it could make a loader run code."""
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+    """Says what will be left out of the config because it could make a loader run code, and what cannot be copied."""
+    donor = checkpoints[-1] if settings.base_model is not None else checkpoints[0]
+    if donor.donor.directory is not None and os.path.lexists(donor.donor.directory / GENERATION):
+        yield from refusals(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
     for checkpoint in checkpoints:
         if found := sorted(set(_executable_keys(checkpoint.donor.config or {}))):
             message = f"{', '.join(found)} can make a loader run code, and is left out of the merged model's config."
@@ -29,21 +41,28 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mappin
     files = {}
     if donor.config is not None:
         config = _cleaned(donor.config, _main_dtype(plan))
-        files["config.json"] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+        files["config.json"] = _encoded(config)
     if donor.directory is not None:
-        generation = read_beside(donor.directory, "generation_config.json")
+        generation = read_beside(donor.directory, GENERATION, GENERATION_LIMIT)
         if generation is not None:
-            files["generation_config.json"] = generation
+            files[GENERATION] = generation
     return files
 
 
+def _encoded(config: Any) -> bytes:
+    """JSON in UTF-8. Half a surrogate pair, which JSON may name and UTF-8 cannot hold, stays an escape."""
+    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+
+
 def _main_dtype(plan: MergePlan) -> str | None:
-    """The dtype of most of the floating weights, as configs spell it."""
+    """The dtype of most of the floating weights, as configs spell it. Beside others, float8 weights are quantised: not it."""
     sizes: Counter[str] = Counter()
     for file in plan.layout.files:
         for placement in file.placements:
             if DTYPES[placement.tensor.dtype].family == "float":
                 sizes[placement.tensor.dtype] += placement.tensor.bytes
+    if wide := Counter({dtype: size for dtype, size in sizes.items() if DTYPES[dtype].bits > 8}):
+        sizes = wide
     return DTYPES[sizes.most_common(1)[0][0]].torch_name if sizes else None
 
 
@@ -72,4 +91,4 @@ def _executable_keys(value: Any) -> Iterable[str]:
 
 
 def _is_executable(key: str) -> bool:
-    return key in EXECUTABLE or key.startswith(EXECUTABLE_PREFIX)
+    return key in EXECUTABLE or key.startswith(EXECUTABLE_PREFIXES)

@@ -28,15 +28,18 @@ def run_slices(work: SliceWork) -> bool:
             work.cancel()
 
     threads = [threading.Thread(target=worker, name=f"merge-{number}", daemon=True) for number in range(work.workers)]
-    for thread in threads:
-        thread.start()
+    started: list[threading.Thread] = []
     try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
         for thread in threads:
             while thread.is_alive():
                 thread.join(PATIENCE)
-    except BaseException:
+    except BaseException as error:
+        errors.append(error)
         work.cancel()
-        for thread in threads:
+        for thread in started:
             thread.join()
         raise
     if errors:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from attrs import frozen
 from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
+from modelmerger.loading import names_in, refusals
+from modelmerger.manifest import is_plain
 
 PATTERNS = (
     "tokenizer.json",
@@ -28,7 +30,7 @@ PATTERNS = (
 )
 TEMPLATES = "additional_chat_templates"
 LIMIT = 256 << 20
-CODE = (".py", ".pkl", ".pickle", ".bin", ".so")
+CODE = (".py", ".pyc", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".npy", ".npz", ".bin", ".so", ".sh")
 
 
 @frozen(kw_only=True)
@@ -46,10 +48,15 @@ def declare_options() -> type:
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
-    """A note where the donor has no tokenizer to copy."""
+    """A note where the donor has no tokenizer to copy, an error for each of its files that cannot be copied."""
+    if not settings.plugin_options["tokenizer"].preserve_tokenizer:
+        return
     donor = checkpoints[-1] if settings.base_model is not None else checkpoints[0]
-    if settings.plugin_options["tokenizer"].preserve_tokenizer and not _files(donor.donor.directory):
+    files = _files(donor.donor.directory)
+    if donor.donor.directory is None or not files:
         yield Problem("has no tokenizer files, so the merged model gets none.", donor.place, severity="note")
+    else:
+        yield from refusals(donor.donor.directory, files, LIMIT)
 
 
 @hookimpl
@@ -65,8 +72,8 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
 def _files(directory: Path | None) -> list[str]:
     if directory is None:
         return []
-    names = [name for name in os.listdir(directory) if any(fnmatchcase(name, pattern) for pattern in PATTERNS)]
+    names = [name for name in names_in(directory) if any(fnmatchcase(name, pattern) for pattern in PATTERNS)]
     templates = directory / TEMPLATES
-    if templates.is_dir() and not templates.is_symlink():
-        names += [f"{TEMPLATES}/{name}" for name in os.listdir(templates) if name.endswith(".jinja")]
-    return sorted(name for name in names if not name.endswith(CODE))
+    if os.path.isdir(templates) and not os.path.islink(templates):
+        names += [f"{TEMPLATES}/{name}" for name in names_in(templates) if name.endswith(".jinja")]
+    return [name for name in names if not name.lower().endswith(CODE) and is_plain(name)]

@@ -8,12 +8,13 @@ the tensors themselves. Either way the result is a linear combination whose coef
 """
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import field, frozen, validators
 from modelmerger import ConfigError, NumericError, Problem, Traits, hookimpl
-from modelmerger.settings import between
+from modelmerger.checks import between
 
 traits = Traits(models=(2, 2), gram=True)
 
@@ -23,7 +24,11 @@ LEAST_SINE = 1e-7
 
 @frozen(kw_only=True)
 class Options:
-    """interpolation_factor: t, 0 is the first model; where it is not given, w₂/(w₁+w₂). epsilon: see `find_coefficients`."""
+    """interpolation_factor: t, 0 is the first model; where it is not given, w₂/(w₁+w₂).
+
+    normalize_before_slerp: directions are interpolated on the sphere and the norms linearly; false: the tensors as they are.
+    epsilon: norms and sines below it make the interpolation linear.
+    """
 
     interpolation_factor: float | None = field(default=None, validator=validators.optional(between(0, 1)))
     normalize_before_slerp: bool = True
@@ -58,17 +63,18 @@ def find_coefficients(
         return linear
     if gram is None:
         return None
+    epsilon = max(options.epsilon, sys.float_info.min)
     norms = math.sqrt(gram[0][0]), math.sqrt(gram[1][1])
-    if min(norms) < options.epsilon:
+    if min(norms) < epsilon:
         return linear
     cosine = max(-1.0, min(1.0, gram[0][1] / (norms[0] * norms[1])))
     sine = math.sqrt((1 - cosine) * (1 + cosine))
-    if cosine < 0 and sine < max(options.epsilon, LEAST_SINE):
+    if cosine < 0 and sine < max(epsilon, LEAST_SINE):
         raise NumericError(
             f"the tensors point in opposite directions (cosine {cosine:.9f}), so no arc between them is the shortest. "
             "Use another strategy for these models."
         )
-    if sine < options.epsilon:
+    if sine < epsilon:
         return linear
     angle = math.acos(cosine)
     arcs = math.sin((1 - t) * angle) / sine, math.sin(t * angle) / sine

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 from modelmerger import Operation, Traits, hookimpl
-from modelmerger.settings import finite
+from modelmerger.checks import finite
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -26,7 +26,10 @@ def _ordered(_: object, __: "Attribute[tuple[float, float]]", value: tuple[float
 
 @frozen(kw_only=True)
 class Options:
-    """scaling_factor: λ. clamp_weights: whether merged values are clamped to clamp_range, after the check for NaN and infinity."""
+    """scaling_factor: λ. clamp_weights: whether merged values are clamped, after the check for NaN and infinity.
+
+    clamp_range: the smallest and the largest value that clamping leaves.
+    """
 
     scaling_factor: float = field(default=1.0, validator=finite)
     clamp_weights: bool = False

@@ -10,14 +10,17 @@ from collections.abc import Sequence
 
 from attrs import field, frozen
 from modelmerger import ConfigError, Traits, hookimpl
-from modelmerger.settings import between
+from modelmerger.checks import between
 
 traits = Traits(models=(1, None))
 
 
 @frozen(kw_only=True)
 class Options:
-    """normalize_weights: divide by the sum of the weights. weight_decay: see `find_coefficients`."""
+    """normalize_weights: divide by the sum of the weights.
+
+    weight_decay: tensors of two or more dimensions are multiplied by 1 − weight_decay.
+    """
 
     normalize_weights: bool = True
     weight_decay: float = field(default=0.0, validator=between(0, 1, open_above=True))

@@ -1,0 +1,185 @@
+"""Failures of the command line: a status by kind, one line a problem on stderr, no traceback unless it is asked for."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import directory_state, write_model
+
+import modelmerger.run
+from modelmerger import MergeConfig
+
+Command = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def path(models: SimpleNamespace, config: dict[str, Any]) -> Path:
+    file: Path = models.folder / "merge.yaml"
+    file.write_text(MergeConfig(**config).to_yaml())
+    return file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Missing command. See modelmerger --help"),
+        (["mrege"], "no command is named 'mrege', did you mean 'merge'?"),
+        (["zzz"], "no command is named 'zzz' (check, merge, plan, plugins, verify)"),
+        (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
+        (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
+        (["plugins", "x"], "Got unexpected extra argument (x). See modelmerger plugins --help"),
+        (["merge", "c.yaml", "--ouput", "x"], "No such option '--ouput'. Did you mean '--output'? See modelmerger merge --help"),
+        (["--debgu"], "No such option '--debgu'. See modelmerger --help"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_sentence_and_status_2(command: Command, arguments: list[str], sentence: str) -> None:
+    result = command(*arguments)
+    assert (result.status, result.out, result.err) == (2, "", f"error: {sentence}\n")
+
+
+def test_a_config_that_cannot_be_read_is_named(command: Command, models: SimpleNamespace, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere.yaml"
+    assert command("merge", nowhere).err == f"error: {nowhere}: the file does not exist. Check the path.\n"
+    directory = command("merge", models.a)
+    assert (directory.status, len(directory.err.splitlines())) == (2, 1)
+    assert f"{models.a}: this is a directory" in directory.err
+    weights = command("check", models.a / "model.safetensors")
+    assert (weights.status, len(weights.err.splitlines())) == (2, 1)
+    assert str(models.a / "model.safetensors") in weights.err
+
+
+def test_merge_without_an_output_path_is_a_usage_error(command: Command, path: Path, models: SimpleNamespace) -> None:
+    result = command("merge", path, "--set", "output_path=")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "error: no output path: give output_path in the config, or --output on the command line.\n"
+
+
+def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> None:
+    path.write_text("strategy: slrp\nmodels:\n  - pth: ./a\n  - path: ./b\n    weight: '1'\noptions: {verbose: 1}\noutput: ./x\n")
+    result = command("merge", path)
+    assert result.status == 2
+    assert sorted(result.err.splitlines()) == [
+        "error: config: unknown key 'output', did you mean 'output_path'?",
+        "error: models[0]: the key 'path' is missing",
+        "error: models[0]: unknown key 'pth', did you mean 'path'?",
+        "error: models[1].weight: must be a number, got '1'",
+        "error: no strategy is named 'slrp'; did you mean 'slerp'? (installed: sequential, slerp, task_arithmetic, weighted)",
+        "error: options.verbose: must be true or false, got 1",
+    ]
+
+
+def test_at_most_twenty_lines_of_at_most_300_characters(command: Command, path: Path, models: SimpleNamespace) -> None:
+    names = [f"model.{'very_' * 60}long.{n}\u202e\x1b[31m" for n in range(33)]
+    write_model(models.a, {name: torch.zeros(2) for name in names})
+    write_model(models.b, {name: torch.zeros(3) for name in names})
+    result = command("merge", path)
+    lines = result.err.splitlines()
+    assert result.status == 3
+    assert len(lines) == 21
+    assert lines[20] == "… and 13 more"
+    assert all(line.startswith("error: ") for line in lines[:20])
+    assert max(map(len, lines)) <= 300
+    assert not {"\u202e", "\x1b"} & set(result.err)
+    assert not models.output.exists()
+
+
+def test_models_that_are_missing_are_all_named(command: Command, path: Path) -> None:
+    result = command("check", path, "--set", "models[0].path=./nowhere", "--set", "models[1].path=org/name")
+    assert result.status == 3
+    assert result.err == (
+        "error: ./nowhere: does not exist. Check the path.\n"
+        "error: org/name: does not exist. Check the path. "
+        "Models by Hub id are not available yet: download it and give the directory.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("nowhere/merged", "the folder {folder}/nowhere does not exist. Make it first."),
+        ("a", "is, contains or lies in the input 'a'"),
+        ("merge.yaml", "exists and is a file"),
+        ("base", "exists already"),
+    ],
+)
+def test_an_output_that_may_not_be_written_is_status_4(
+    command: Command, path: Path, models: SimpleNamespace, output: str, reason: str
+) -> None:
+    before = {str(p): directory_state(p) for p in models.folder.iterdir()}
+    result = command("merge", path, "--output", models.folder / output)
+    assert result.status == 4
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"error: {models.folder / output}: ")
+    assert reason.format(folder=models.folder) in line
+    assert {str(p): directory_state(p) for p in models.folder.iterdir()} == before
+
+
+def test_nan_in_an_input_is_status_5(command: Command, path: Path, models: SimpleNamespace) -> None:
+    models.tensors["b"]["model.temperature"].fill_(float("nan"))
+    write_model(models.b, models.tensors["b"])
+    result = command("merge", path)
+    assert result.status == 5
+    assert result.err.startswith(f"error: {models.b}: model.temperature: 'b' holds 1 NaN.")
+    assert not models.output.exists()
+
+
+def test_a_bug_of_ours_is_status_1_and_says_so(command: Command, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(modelmerger.run, "run_merge", broken)
+    result = command("merge", path)
+    assert (result.status, result.out) == (1, "")
+    assert result.err == "error: a bug in modelmerger: RuntimeError: two\\nlines. Run it with --debug and report it.\n"
+    debugged = command("merge", path, "--debug")
+    assert debugged.err.startswith(result.err)
+    assert "Traceback (most recent call last):" in debugged.err
+    assert "RuntimeError: two" in debugged.err
+
+
+def test_debug_shows_where_an_error_was_raised(command: Command, path: Path) -> None:
+    arguments = ("check", path, "--set", "options.verbose=1")
+    plain, debugged = command(*arguments), command(*arguments, "--debug")
+    assert "Traceback" not in plain.err
+    assert debugged.status == plain.status == 2
+    assert debugged.err.startswith(plain.err + "Traceback (most recent call last):")
+    assert "in resolve" in debugged.err
+    assert "NoneType" not in debugged.err
+
+
+def test_debug_of_a_success_shows_nothing(command: Command, path: Path) -> None:
+    assert command("plan", path, "--debug").err == ""
+
+
+def test_ctrl_c_before_anything_was_written(command: Command, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(modelmerger.run, "run_merge", interrupted)
+    result = command("merge", path)
+    assert (result.status, result.err) == (130, "error: interrupted. Nothing was written.\n")
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "modelmerger", "plugins", "--json"], stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (4, b"")
+
+
+def test_errors_leave_stdout_empty_for_machines(command: Command, path: Path, models: SimpleNamespace) -> None:
+    for arguments in (("merge", path, "--set", "strategy=x"), ("plan", path, "--set", "models=3"), ("verify", models.a)):
+        result = command(*arguments, "--json")
+        assert result.status != 0
+        assert result.out == ""
+    assert json.loads(command("plan", path, "--json").out)

@@ -1,0 +1,145 @@
+"""Merges of tensors in memory, through the real config, plan and engine but without a file: for tests of many merges."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from attrs import evolve, frozen
+
+from modelmerger.arithmetic import bytes_of
+from modelmerger.checkpoint import Checkpoint, Donor, TensorInfo
+from modelmerger.dtypes import from_torch, torch_dtype
+from modelmerger.engine import MergeWork
+from modelmerger.hooks import Hooks
+from modelmerger.journal import BlockRecord
+from modelmerger.layout import Placement
+from modelmerger.plan import MergePlan
+from modelmerger.planning import make_plan
+from modelmerger.registry import Registry
+from modelmerger.resolve import resolve
+from modelmerger.settings import Settings
+from modelmerger.work import Unit
+
+Tensors = Mapping[str, torch.Tensor]
+Order = Callable[[Sequence[Unit]], Sequence[Unit]]
+installed = cache(Registry.installed)
+
+
+class MemoryCheckpoint(Checkpoint):
+    """A model in memory, which remembers what was read of it: (tensor, start, stop)."""
+
+    def __init__(
+        self, name: str, tensors: Tensors, config: Mapping[str, Any] | None = None, aliases: Mapping[str, str] = {}
+    ) -> None:
+        self.name = name
+        self.tensors = {key: TensorInfo(from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()}
+        self.aliases = aliases
+        self.files = ()
+        self.donor = Donor(None, config)
+        self.reads: list[tuple[str, int, int]] = []
+        self._bytes = {
+            key: value.contiguous().view(-1).view(torch.uint8).numpy().data for key, value in tensors.items()
+        }
+
+    def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        offset, length = self.tensors[tensor].span(start, stop)
+        buffer[:length] = self._bytes[tensor][offset : offset + length]
+        self.reads.append((tensor, start, stop))
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(self.tensors[tensor].span(start, stop)[1] for tensor, start, stop in self.reads)
+
+
+class MemoryStaging:
+    """Takes what the engine writes; every byte that is never written stays 0xAA."""
+
+    def __init__(self, plan: MergePlan) -> None:
+        self.names = [file.name for file in plan.layout.files]
+        self.files = [bytearray(b"\xaa" * file.size) for file in plan.layout.files]
+        self.records: dict[tuple[int, int], BlockRecord] = {}
+        self.bytes_written = 0
+
+    def open_for_writing(self, _: int) -> int:
+        return os.open(os.devnull, os.O_WRONLY)
+
+    def write(self, _: int, file: int, content: memoryview, offset: int) -> None:
+        self.files[file][offset : offset + len(content)] = content
+        self.bytes_written += len(content)
+
+    def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:
+        self.records[file, block] = record
+
+
+@frozen(eq=False)
+class Planned:
+    """A merge that can be executed as often as one likes."""
+
+    plan: MergePlan
+    settings: Settings
+    hooks: Hooks
+    checkpoints: Sequence[Checkpoint]
+
+    def stage(self, order: Order = list, staged: MemoryStaging | None = None, **changed: Any) -> MemoryStaging:
+        """Executes with another order of units, on top of blocks that are staged, or with other workers or slice_elements."""
+        plan = evolve(self.plan, **changed)
+        staging = staged or MemoryStaging(plan)
+        work = MergeWork(plan, self.checkpoints, self.hooks, self.settings, staging, lambda _: None)  # type: ignore[arg-type]
+        work.units = list(order(work.units))
+        self.hooks.run_slices(work)
+        return staging
+
+    def merge(self, **changed: Any) -> dict[str, torch.Tensor]:
+        """The merged tensors, from all files, as the layout places them."""
+        staging = self.stage(**changed)
+        return {
+            placement.tensor.name: tensor_in(content, placement)
+            for content, file in zip(staging.files, self.plan.layout.files, strict=True)
+            for placement in file.placements
+        }
+
+
+def tensor_in(content: bytearray, placement: Placement) -> torch.Tensor:
+    """A tensor of a file."""
+    tensor = torch.empty(placement.tensor.shape, dtype=torch_dtype(placement.tensor.dtype))
+    bytes_of(tensor.view(-1))[:] = content[placement.offset : placement.offset + placement.tensor.bytes]
+    return tensor
+
+
+def set_block(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Blocks of output files of this size in every module, for small files of many blocks."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("modelmerger.") and hasattr(module, "BLOCK"):
+            monkeypatch.setattr(module, "BLOCK", size)
+
+
+def planned(
+    strategy: str,
+    models: Sequence[Tensors | Checkpoint],
+    base: Tensors | Checkpoint | None = None,
+    weights: Sequence[float] | None = None,
+    operations: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> Planned:
+    """The plan of merging `model_0`, `model_1`, … (and `base`)."""
+    entries: list[dict[str, Any]] = [{"path": f"model_{i}", "name": f"model_{i}"} for i in range(len(models))]
+    for entry, weight in zip(entries, weights or (), strict=bool(weights)):
+        entry["weight"] = weight
+    for entry, operation in zip(entries, operations or (), strict=bool(operations)):
+        entry["operation"] = operation
+    config = {"strategy": strategy, "models": entries, "options": options or {}}
+    config |= {"base_model": "base"} if base is not None else {}
+    settings, hooks = resolve(config, registry or installed())
+    named = [(f"model_{i}", model) for i, model in enumerate(models)] + [("base", base)] * (base is not None)
+    checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
+    return Planned(make_plan(hooks, checkpoints, settings), settings, hooks, checkpoints)
+
+
+def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+    """`planned(…).merge()`."""
+    return planned(*arguments, **keywords).merge()

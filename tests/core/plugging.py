@@ -1,0 +1,35 @@
+"""Plugins of fake installed distributions, each in a module with a name of its own."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+GROUPS = {"strategy": "modelmerger.strategies", "validator": "modelmerger.validators", "plugin": "modelmerger.plugins"}
+WEIGHTS_SQUARED = """
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(1, None))
+
+@hookimpl
+def find_coefficients(weights):
+    return [weight**2 for weight in weights]
+"""
+_numbers = itertools.count()
+
+
+def install(
+    distribution: Callable[..., Path],
+    plugins: Iterable[tuple[str, str, str]],
+    name: str = "acme-merge",
+    version: str = "1.0",
+) -> list[str]:
+    """Installs plugins, each given as (kind, name, source); their module names."""
+    entries: dict[str, list[str]] = {}
+    modules = {}
+    for kind, plugin, source in plugins:
+        module = f"acme_{plugin}_{next(_numbers)}"
+        modules[module] = source
+        entries.setdefault(GROUPS[kind], []).append(f"{plugin} = {module}")
+    text = "\n".join(f"[{group}]\n" + "\n".join(lines) + "\n" for group, lines in entries.items())
+    distribution(name, version, text, **modules)
+    return list(modules)

@@ -1,0 +1,179 @@
+"""Which tensor goes with which, and what does not fit: said in the plan phase, before anything is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import CONFIG, directory_state, random_tensors, write_model
+from safetensors.torch import load_file
+
+from modelmerger.alignment import align
+from modelmerger.errors import ModelCompatibilityError
+from modelmerger.run import prepared, run_merge
+from tests.core.memory_merge import MemoryCheckpoint, merge_in_memory
+
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def messages(*models: dict[str, torch.Tensor], donor: int = 0, configs: dict[int, dict[str, Any]] = {}) -> list[str]:
+    checkpoints = [MemoryCheckpoint(f"m{i}", tensors, configs.get(i)) for i, tensors in enumerate(models)]
+    return [str(problem) for problem in align(checkpoints, donor)[1]]
+
+
+def test_the_donor_gives_names_order_shapes_and_dtypes() -> None:
+    first = {"b": torch.ones(2), "a": torch.ones(3).half()}
+    second = {"a": torch.ones(3).bfloat16(), "b": torch.ones(2, dtype=torch.float64)}
+
+    for donor, expected in ((0, [("b", "F32"), ("a", "F16")]), (1, [("a", "BF16"), ("b", "F64")])):
+        aligned, problems = align([MemoryCheckpoint("m0", first), MemoryCheckpoint("m1", second)], donor)
+        assert [(tensor.name, tensor.info.dtype) for tensor in aligned] == expected
+        assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (torch.ones(2, 3), torch.ones(3, 2), "m1: t: has shape [3, 2] here and [2, 3] in 'm0'. Only equal shapes"),
+        (torch.ones(6), torch.ones(2, 3), "m1: t: has shape [2, 3] here and [6] in 'm0'."),
+        (torch.ones(1), torch.tensor(1.0), "m1: t: has shape [] here and [1] in 'm0'."),
+        (torch.ones(0, 3), torch.ones(3, 0), "m1: t: has shape [3, 0] here and [0, 3] in 'm0'."),
+        (torch.ones(2), torch.ones(2).long(), "m1: t: is I64 here and F32 in 'm0'. Convert one of the models first."),
+        (torch.ones(2).int(), torch.ones(2).long(), "m1: t: is I64 here and I32 in 'm0'."),
+        (torch.ones(2).bool(), torch.ones(2).byte(), "m1: t: is U8 here and BOOL in 'm0'."),
+    ],
+    ids=str,
+)
+def test_shapes_ranks_and_families_that_differ_are_named_with_both_values(
+    ours: torch.Tensor, theirs: torch.Tensor, expected: str
+) -> None:
+    (message,) = messages({"t": ours, "u": torch.ones(1)}, {"t": theirs, "u": torch.ones(1)})
+
+    assert message.startswith(expected)
+
+
+def test_every_mismatch_of_every_model_is_said_at_once() -> None:
+    found = messages(
+        {"a": torch.ones(2), "b": torch.ones(2), "c": torch.ones(2)},
+        {"a": torch.ones(3).long(), "b": torch.ones(2), "c": torch.ones(2)},
+        {"a": torch.ones(2), "b": torch.ones(2), "d": torch.ones(2)},
+    )
+
+    assert [line.split(". ")[0] for line in found] == [
+        "m1: a: has shape [3] here and [2] in 'm0'",
+        "m1: a: is I64 here and F32 in 'm0'",
+        "m2: c: 'm0' has this tensor and 'm2' lacks it",
+        "m2: d: 'm2' has this tensor and 'm0' lacks it",
+    ]
+
+
+def test_equal_scalars_and_empty_tensors_pass_through() -> None:
+    first = {"scalar": torch.tensor(1.0), "empty": torch.ones(0, 7), "none": torch.ones(0)}
+    second = {"scalar": torch.tensor(2.0), "empty": torch.ones(0, 7), "none": torch.ones(0)}
+
+    for strategy in ("weighted", "slerp"):
+        merged = merge_in_memory(strategy, [first, second])
+        assert merged["scalar"].tolist() == 1.5
+        assert merged["empty"].shape == (0, 7)
+        assert merged["none"].shape == (0,)
+
+
+def test_quantised_models_that_do_not_fit_are_said_to_be_quantised() -> None:
+    found = messages(
+        {"w": torch.ones(4, 4)},
+        {"w": torch.ones(8, dtype=torch.uint8), "w.absmax": torch.ones(1)},
+        configs={1: {"quantization_config": {"quant_method": "bitsandbytes"}}},
+    )
+
+    assert found[0].startswith("m1: holds quantised weights (bitsandbytes)")
+    assert len(found) == 4
+
+
+def test_a_tensor_that_only_one_model_has_fails_before_anything_is_written(
+    models: SimpleNamespace, config: dict[str, Any], command: Callable[..., SimpleNamespace]
+) -> None:
+    write_model(models.b, models.tensors["b"] | {"extra.weight": torch.ones(3)})
+    import json
+
+    (models.folder / "merge.json").write_text(json.dumps(config))
+    before = directory_state(models.folder)
+
+    result = command("merge", models.folder / "merge.json")
+
+    assert result.status == 3
+    assert result.err.startswith(f"error: {models.b}: extra.weight: 'b' has this tensor and 'a' lacks it.")
+    assert directory_state(models.folder) == before
+
+
+def test_a_mismatch_is_found_from_headers_alone(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    """No tensor is read: the data may even be damaged."""
+    write_model(models.b, models.tensors["b"] | {"model.norm.weight": torch.full((17,), float("nan"))})
+
+    with (
+        pytest.raises(ModelCompatibilityError, match=r"model.norm.weight: has shape \[17\] here and \[16\] in 'a'"),
+        prepared(config),
+    ):
+        pass
+
+
+def tied_and_untied(folder: Path) -> SimpleNamespace:
+    tensors = random_tensors(1)
+    untied = {**random_tensors(2), HEAD: random_tensors(3, shapes={HEAD: (24, 16)})[HEAD]}
+    return SimpleNamespace(
+        tied=write_model(folder / "tied", tensors, CONFIG),
+        untied=write_model(folder / "untied", untied, CONFIG | {"tie_word_embeddings": False}),
+        embedding=tensors[EMBEDDING],
+        head=untied[HEAD],
+    )
+
+
+def merged_of(folder: Path, donor: Path, other: Path) -> dict[str, torch.Tensor]:
+    run_merge({"strategy": "weighted", "models": [{"path": str(donor)}, {"path": str(other)}]}, folder / "merged")
+    return load_file(folder / "merged" / "model.safetensors")
+
+
+def test_a_tied_model_lends_its_embedding_to_the_head_of_an_untied_donor(tmp_path: Path) -> None:
+    pair = tied_and_untied(tmp_path)
+
+    merged = merged_of(tmp_path, pair.untied, pair.tied)
+
+    assert torch.equal(merged[HEAD], ((pair.head.double() + pair.embedding.double()) / 2).bfloat16())
+
+
+def test_an_untied_model_has_no_place_for_its_head_in_a_tied_donor(tmp_path: Path) -> None:
+    pair = tied_and_untied(tmp_path)
+
+    with pytest.raises(ModelCompatibilityError) as caught:
+        merged_of(tmp_path, pair.tied, pair.untied)
+
+    assert any(
+        p.tensor == HEAD and f"'untied' has a matrix of its own here, where 'tied' ties it to {EMBEDDING}" in p.message
+        for p in caught.value.problems
+    )
+    assert not (tmp_path / "merged").exists()
+
+
+def test_tied_models_give_a_tied_model(tmp_path: Path) -> None:
+    paths = [write_model(tmp_path / name, random_tensors(seed)) for seed, name in enumerate("ab")]
+
+    assert HEAD not in merged_of(tmp_path, *paths)
+
+
+@pytest.mark.parametrize("tie", [False, None])
+def test_a_head_is_missing_only_where_the_config_does_not_tie_it(tmp_path: Path, tie: bool | None) -> None:
+    """`tie_word_embeddings` left out means tied when the file has no head."""
+    pair = tied_and_untied(tmp_path)
+    config = {key: value for key, value in CONFIG.items() if key != "tie_word_embeddings"}
+    write_model(
+        pair.tied,
+        load_file(pair.tied / "model.safetensors"),
+        config | ({} if tie is None else {"tie_word_embeddings": tie}),
+    )
+
+    if tie is None:
+        assert HEAD in merged_of(tmp_path, pair.untied, pair.tied)
+    else:
+        with pytest.raises(ModelCompatibilityError, match=f"{HEAD}: 'untied' has this tensor and 'tied' lacks it"):
+            merged_of(tmp_path, pair.untied, pair.tied)

@@ -1,0 +1,147 @@
+"""`MergeConfig`: plain data, checked when it is made and whenever it is used, and the same from Python, YAML and JSON."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import modelmerger
+from modelmerger import ConfigError, MergeConfig, ModelMerger
+
+MODELS = [{"path": "./a", "weight": 0.6}, {"path": "./b", "weight": 0.4, "name": "second"}]
+FULL = {
+    "strategy": "task_arithmetic",
+    "models": [{"path": "./a", "weight": 1.2, "operation": "add"}, {"path": "./b", "weight": -0.3, "operation": "subtract"}],
+    "base_model": "./base",
+    "output_path": "./نموذج",
+    "options": {"scaling_factor": 0.5, "clamp_weights": True, "clamp_range": [-2.0, 2.0], "log_level": None},
+    "peft_config": {"merge_adapters": True, "adapter_names": ["default"]},
+    "validation": {"run_tests": False, "test_prompts": {"gulf": ["شلونك؟"]}},
+}  # fmt: skip
+
+
+def test_values_are_kept_as_the_plain_data_they_were() -> None:
+    config = MergeConfig(strategy="weighted", models=MODELS, options={"torch_dtype": "float16"})
+    assert config.models is MODELS
+    assert config.options == {"torch_dtype": "float16"}
+    assert (config.base_model, config.output_path, config.peft_config, config.validation) == (None, None, {}, {})
+
+
+def test_it_is_checked_when_it_is_made_with_every_problem() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MergeConfig(
+            strategy="weighted",
+            models=[{"path": "./a", "wieght": 0.6}, {"path": "./b", "weight": "0.4"}],
+            base_model=3,  # type: ignore[arg-type]
+            options={"torch_dtyp": "float16", "verbose": "no"},
+            peft_config={"adapters": []},
+        )
+    assert sorted(map(str, caught.value.problems)) == [
+        "base_model: must be a path, as a text, got 3",
+        "models[0]: unknown key 'wieght', did you mean 'weight'?",
+        "models[1].weight: must be a number, got '0.4'",
+        "options.verbose: must be true or false, got 'no'",
+        "options: unknown key 'torch_dtyp', did you mean 'torch_dtype'?",
+        "peft_config: unknown key 'adapters', did you mean 'adapter_names'?",
+    ]
+
+
+def test_it_is_checked_again_at_each_use(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    made = MergeConfig(**config)
+    merger = ModelMerger(made)
+    merger.check_compatibility()
+    made.options["verbose"] = "no"
+    for use in (merger.check_compatibility, merger.plan, merger.load_models, merger.merge, lambda: modelmerger.merge(made)):
+        with pytest.raises(ConfigError, match="options.verbose: must be true or false"):
+            use()
+    assert not models.output.exists()
+    made.options["verbose"] = False
+    assert modelmerger.merge(made).output == str(models.output)
+
+
+def test_a_change_after_construction_takes_effect(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    made = MergeConfig(**config)
+    merger = ModelMerger(made)
+    before = merger.plan()
+    made.models[0]["weight"] = 3.6
+    made.options["torch_dtype"] = "float32"
+    after = merger.plan()
+    assert before.tensors[0].coefficients == pytest.approx((0.6, 0.4))
+    assert after.tensors[0].coefficients == pytest.approx((0.9, 0.1))
+    assert {tensor.dtype for tensor in after.tensors} == {"F32"}
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
+def test_from_file_reads_what_python_would_say(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"merge{suffix}"
+    path.write_text(json.dumps(FULL) if suffix == ".json" else MergeConfig(**FULL).to_yaml(), encoding="utf-8")
+    assert MergeConfig.from_file(path) == MergeConfig(**FULL)
+    assert MergeConfig.from_file(str(path)) == MergeConfig(**FULL)
+
+
+def test_to_yaml_leaves_out_defaults_and_keeps_arabic_readable(tmp_path: Path) -> None:
+    text = MergeConfig(strategy="weighted", models=MODELS, output_path="./نموذج").to_yaml()
+    assert "نموذج" in text
+    assert not {"base_model", "options", "peft_config", "validation"} & {line.split(":")[0] for line in text.splitlines()}
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    assert MergeConfig.from_file(tmp_path / "c.yaml").models == MODELS
+
+
+def test_texts_that_look_like_something_else_survive_the_round_trip(tmp_path: Path) -> None:
+    paths = ["no", "1e-3", "0.5", "null", "a: b", "~", "#x", " x ", "10:30", "2024-01-01", "'", '"', "a\\b", "سلام", "- a"]
+    config = MergeConfig(strategy="weighted", models=[{"path": path, "weight": 1e-8} for path in paths])
+    (tmp_path / "c.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    assert MergeConfig.from_file(tmp_path / "c.yaml") == config
+
+
+def test_from_dict_says_what_is_unknown_or_missing() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MergeConfig.from_dict({"strategy": "weighted", "modles": MODELS})
+    assert str(caught.value) == "config: unknown key 'modles', did you mean 'models'?"
+    with pytest.raises(ConfigError) as caught:
+        MergeConfig.from_dict({"output_path": "./x"})
+    assert caught.value.lines() == [
+        "config: the key 'strategy' is missing. Installed are sequential, slerp, task_arithmetic, weighted",
+        "config: the key 'models' is missing. Give a list of models, each with a 'path'",
+    ]
+
+
+def test_keys_left_empty_in_a_file_are_as_if_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("strategy: weighted\nmodels:\n  - path: ./a\noptions:\noutput_path:\nvalidation:\n")
+    assert MergeConfig.from_file(path) == MergeConfig(strategy="weighted", models=[{"path": "./a"}])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("missing.yaml", None, "the file does not exist"),
+        ("list.yaml", "- a\n", "it must be a mapping of keys to values"),
+        ("broken.json", '{"strategy": "weighted",}', "this is not JSON"),
+        ("broken.yaml", "strategy: [weighted\n", "this is not YAML"),
+        ("twice.yaml", "strategy: weighted\nstrategy: slerp\n", "line 2"),
+        ("nan.yaml", "strategy: weighted\nmodels:\n  - path: a\n    weight: .nan\n", "line 4"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_config_error_that_names_it(
+    tmp_path: Path, name: str, content: str | None, reason: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        MergeConfig.from_file(path)
+    assert all(problem.where == str(path) for problem in caught.value.problems)
+    assert reason in str(caught.value)
+
+
+def test_a_file_with_many_mistakes_says_how_many_it_does_not_list(tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    path.write_text("strategy: weighted\n" + "".join(f"seed: {n}\n" for n in range(36)))
+    with pytest.raises(ConfigError) as caught:
+        MergeConfig.from_file(path)
+    lines = caught.value.lines()
+    assert len(lines) == 21
+    assert lines[-1] == "… and 15 more"

@@ -1,0 +1,88 @@
+"""Commands that merge nothing import neither torch nor transformers; a merge imports no transformers, and no strategy but its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.core.plugging import WEIGHTS_SQUARED, install
+
+HEAVY = ("torch", "numpy", "transformers", "peft", "accelerate", "huggingface_hub", "safetensors", "yaml.constructor")
+RUN = """
+import json, sys
+from modelmerger.cli import main
+statuses = [main(arguments) for arguments in json.loads(sys.argv[1])]
+print(json.dumps([statuses, sorted(sys.modules)]))
+"""
+
+
+def run(*commands: list[str], extra_path: list[str] | None = None) -> tuple[list[int], set[str]]:
+    """Runs commands one after the other in a process of their own: the exit statuses, and all modules imported by then."""
+    search = [*(extra_path or []), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(search)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN, json.dumps(commands)],
+        env=environment, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    statuses, modules = json.loads(done.stdout.splitlines()[-1])
+    return statuses, set(modules)
+
+
+@pytest.fixture
+def path(models: SimpleNamespace, config: dict[str, Any]) -> str:
+    file = models.folder / "merge.json"
+    file.write_text(json.dumps(config))
+    return str(file)
+
+
+def test_commands_that_merge_nothing_import_nothing_heavy(path: str, models: SimpleNamespace) -> None:
+    statuses, modules = run(
+        ["--help"],
+        ["--version"],
+        ["merge", "--help"],
+        ["plugins"],
+        ["plugins", "--json"],
+        ["mrege", path],
+        ["merge", path, "--set", "options.verbose=1"],
+        ["merge", path, "--set", "strategy=tie"],
+        ["merge", path, "--set", "options.epsilon=1"],
+        ["merge", str(models.folder / "nowhere.yaml")],
+        ["merge", path, "--set", "models[0].path=./nowhere"],
+        ["merge", path, "--output", str(models.folder / "nowhere/merged")],
+        ["check", path],
+        ["plan", path],
+    )
+    assert statuses == [0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 3, 4, 0, 0]
+    assert "modelmerger.run" in modules
+    assert not modules & {*HEAVY, "rich"} - {"yaml.constructor"}
+
+
+def test_a_merge_imports_torch_but_no_transformers(path: str, models: SimpleNamespace) -> None:
+    statuses, modules = run(["merge", path], ["verify", str(models.output)])
+    assert statuses == [0, 0]
+    assert "torch" in modules
+    assert not modules & {"transformers", "peft", "accelerate", "huggingface_hub", "rich"}
+    built_in = {name for name in modules if name.startswith("modelmerger_strategies.")}
+    assert built_in == {"modelmerger_strategies.weighted"}
+
+
+def test_only_the_named_strategy_of_others_is_imported(path: str, distribution: Callable[..., Path]) -> None:
+    named, other, validator = install(
+        distribution,
+        [("strategy", "ties", WEIGHTS_SQUARED), ("strategy", "dare", "1 / 0"), ("validator", "bleu", "1 / 0")],
+    )
+    site = [entry for entry in sys.path if entry.endswith("site-acme-merge")]
+    statuses, modules = run(["check", path], ["check", path, "--set", "strategy=ties"], ["plugins"], extra_path=site)
+    assert statuses == [0, 0, 0]
+    assert modules & {named, other, validator} == {named}
+
+
+def test_import_modelmerger_imports_nothing_heavy() -> None:
+    code = "import sys, modelmerger; modelmerger.MergeConfig, modelmerger.ModelMerger; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not {f"'{name}'" for name in HEAVY if f"'{name}'" in done.stdout}

@@ -1,0 +1,389 @@
+"""The Python API: the merged model as an object, its tokenizer, saving it elsewhere, and looking before merging."""
+
+import gc
+import json
+import logging
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import modelmerger
+import pytest
+import torch
+from conftest import directory_state, random_tensors, write_model
+from inputs.tiny_models import load, logits, tied
+from inputs.watching import watched
+from modelmerger import (
+    ConfigError,
+    InputError,
+    MergeConfig,
+    ModelCompatibilityError,
+    ModelMerger,
+    OutputError,
+    check_model_compatibility,
+    verify,
+)
+from safetensors.torch import load_file
+
+__all__ = ["tied"]
+
+
+@pytest.fixture
+def tiny(tied: SimpleNamespace, tmp_path: Path) -> dict[str, Any]:
+    """The config of a merge of two real models."""
+    models = [{"path": str(tied.a), "weight": 0.75}, {"path": str(tied.b), "weight": 0.25}]
+    return {"strategy": "weighted", "models": models, "output_path": str(tmp_path / "merged")}
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary directories are made."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+def test_merge_returns_the_published_model_in_evaluation_mode(
+    tiny: dict[str, Any], tied: SimpleNamespace, tmp_path: Path
+) -> None:
+    merger = ModelMerger(MergeConfig(**tiny))
+
+    model = merger.merge()
+
+    assert type(model).__name__ == "Qwen2ForCausalLM"
+    assert not model.training
+    assert torch.equal(logits(model), logits(load(tmp_path / "merged")[0]))
+    assert merger.merge_report is not None
+    assert merger.merge_report.output == str(tmp_path / "merged")
+    assert merger.tokenizer.get_vocab().keys() == tied.words.get_vocab().keys()
+    verify(tmp_path / "merged")
+
+
+def test_without_an_output_path_the_directory_goes_with_the_model(tiny: dict[str, Any], temporary: Path) -> None:
+    del tiny["output_path"]
+    merger = ModelMerger(MergeConfig(**tiny))
+
+    model = merger.merge()
+
+    (folder,) = temporary.iterdir()
+    assert merger.tokenizer is not None
+    assert logits(model).isfinite().all()
+    del model
+    gc.collect()
+    assert not folder.exists()
+    assert merger.tokenizer is None
+
+
+def test_a_merge_that_fails_leaves_no_temporary_directory(models: SimpleNamespace, temporary: Path) -> None:
+    write_model(models.b, {**models.tensors["b"], "model.norm.weight": torch.full((16,), float("nan"))})
+    config = MergeConfig(strategy="weighted", models=[{"path": str(models.a)}, {"path": str(models.b)}])
+
+    with pytest.raises(modelmerger.NumericError, match=r"model\.norm\.weight"):
+        ModelMerger(config).merge()
+
+    assert list(temporary.iterdir()) == []
+
+
+def test_without_config_json_the_merged_model_is_the_lazily_read_checkpoint(
+    models: SimpleNamespace, temporary: Path
+) -> None:
+    paths = [models.a / "model.safetensors", models.b / "model.safetensors"]
+    merger = ModelMerger(MergeConfig(strategy="weighted", models=[{"path": str(path)} for path in paths]))
+    before = set(os.listdir("/proc/self/fd"))
+
+    checkpoint = merger.merge()
+
+    assert isinstance(checkpoint, modelmerger.Checkpoint)
+    assert checkpoint.tensors.keys() == models.tensors["a"].keys()
+    content = bytearray(32)
+    checkpoint.read("model.norm.weight", 0, 16, memoryview(content))
+    exact = sum(models.tensors[name]["model.norm.weight"].double() for name in ("a", "b")) / 2
+    merged = torch.frombuffer(content, dtype=torch.bfloat16).double()
+    torch.testing.assert_close(merged, exact, rtol=2**-8, atol=0)
+    merger.save_merged_model(checkpoint, models.folder / "saved")
+    assert load_file(models.folder / "saved" / "model.safetensors").keys() == models.tensors["a"].keys()
+    verify(models.folder / "saved")
+    del checkpoint
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+    assert set(os.listdir("/proc/self/fd")) <= before
+
+
+def test_the_tokenizer_of_a_model_without_one_is_none(tiny: dict[str, Any]) -> None:
+    tiny["options"] = {"preserve_tokenizer": False}
+    merger = ModelMerger(MergeConfig(**tiny))
+    with pytest.raises(ConfigError, match="nothing is merged yet"):
+        _ = merger.tokenizer
+
+    merger.merge()
+
+    assert merger.tokenizer is None
+
+
+def test_merging_and_loading_open_no_socket(tiny: dict[str, Any]) -> None:
+    """D6: transformers included."""
+    merger = ModelMerger(MergeConfig(**tiny))
+
+    with watched() as seen:
+        merger.merge()
+        _ = merger.tokenizer
+
+    assert (seen.network, seen.processes) == ([], [])
+
+
+def test_saving_writes_a_directory_that_loads_and_verifies(tiny: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "merged-before").mkdir()
+    merger = ModelMerger(MergeConfig(**tiny))
+    model = merger.merge()
+    with torch.no_grad():
+        model.model.norm.weight.mul_(2)
+
+    merger.save_merged_model(model, tmp_path / "saved")
+
+    saved, said = load(tmp_path / "saved")
+    assert said == load(tmp_path / "merged")[1]
+    assert torch.equal(logits(saved), logits(model))
+    assert not torch.equal(logits(saved), logits(load(tmp_path / "merged")[0]))
+    verify(tmp_path / "saved")
+    verify(tmp_path / "merged")
+    names = {path.name for path in (tmp_path / "merged").iterdir()}
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == names
+    umask = os.umask(0)
+    os.umask(umask)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "saved").rglob("*") if path.is_file()}
+    assert modes == {0o666 & ~umask}
+    assert stat.S_IMODE((tmp_path / "saved").stat().st_mode) == 0o777 & ~umask
+    assert sorted(os.listdir(tmp_path)) == ["merged", "merged-before", "saved"]
+
+
+def test_saving_in_shards_has_an_index(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["options"] = {"max_shard_size": 3000}
+    merger = ModelMerger(MergeConfig(**tiny))
+    model = merger.merge()
+
+    merger.save_merged_model(model, str(tmp_path / "saved"))
+
+    assert (tmp_path / "saved" / "model.safetensors.index.json").exists()
+    assert torch.equal(logits(load(tmp_path / "saved")[0]), logits(model))
+    verify(tmp_path / "saved")
+
+
+def test_saving_refuses_what_publishing_refuses(tiny: dict[str, Any], tied: SimpleNamespace, tmp_path: Path) -> None:
+    """A11, A13, A14, A16."""
+    merger = ModelMerger(MergeConfig(**tiny))
+    model = merger.merge()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "precious").touch()
+    (tmp_path / "file").touch()
+    before = directory_state(tied.a)
+    cases = {
+        tmp_path / "taken": "exists already",
+        tmp_path / "file": "exists and is a file",
+        tmp_path / "merged": "exists already",
+        tmp_path / "absent" / "saved": "does not exist. Make it first.",
+        tied.a / "saved": "is, contains or lies in the input",
+        tied.a / "x" / ".." / "saved": "is, contains or lies in the input",
+    }
+
+    for target, words in cases.items():
+        with pytest.raises(OutputError, match=re.escape(words)):
+            merger.save_merged_model(model, target)
+
+    assert os.listdir(tmp_path / "taken") == ["precious"]
+    assert directory_state(tied.a) == before
+    assert sorted(os.listdir(tmp_path)) == ["file", "merged", "taken"]
+
+
+def test_saving_overwrites_our_own_output_when_told_to(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """A12, A13."""
+    tiny["options"] = {"overwrite": True}
+    merger = ModelMerger(MergeConfig(**tiny))
+    model = merger.merge()
+    shutil.copytree(tmp_path / "merged", tmp_path / "ours")
+    (tmp_path / "ours" / "stray").touch()
+    (tmp_path / "others").mkdir()
+
+    merger.save_merged_model(model, tmp_path / "ours")
+
+    assert not (tmp_path / "ours" / "stray").exists()
+    verify(tmp_path / "ours")
+    with pytest.raises(OutputError, match="no merge wrote it"):
+        merger.save_merged_model(model, tmp_path / "others")
+
+
+def test_saving_before_merging_says_so(tiny: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing is merged yet, so there is nothing to save"):
+        ModelMerger(MergeConfig(**tiny)).save_merged_model(None, tmp_path / "saved")
+
+
+def test_names_in_other_scripts_are_saved_whatever_the_locale(
+    models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = models.folder / "نموذج"
+    models.a.rename(folder)
+    (folder / "config.json").unlink()
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ascii")
+    merger = ModelMerger(MergeConfig(strategy="weighted", models=[{"path": str(folder)}, {"path": str(models.b)}]))
+
+    merger.save_merged_model(merger.merge(), models.output)
+
+    assert json.loads((models.output / "modelmerger.json").read_bytes())["donor"] == "نموذج"
+
+
+@pytest.mark.parametrize(
+    "architectures", [["NoSuchModel"], ["set_seed"], ["AutoTokenizer"], [7], {"a": 1}, "torch"], ids=str
+)
+def test_an_architecture_that_is_no_model_class_is_refused(
+    models: SimpleNamespace, temporary: Path, architectures: object
+) -> None:
+    """B10: nothing but a model class of transformers is ever called."""
+    (models.a / "config.json").write_text(json.dumps({"architectures": architectures, "model_type": "llama"}))
+    merger = ModelMerger(MergeConfig(strategy="weighted", models=[{"path": str(models.a)}, {"path": str(models.b)}]))
+
+    with pytest.raises(InputError, match=r"names the architecture .* this transformers has no such model class"):
+        merger.merge()
+
+    assert list(temporary.iterdir()) == []
+
+
+def test_checkpoints_are_read_lazily_by_name(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    config |= {"strategy": "task_arithmetic", "base_model": str(models.base)}
+    config["models"][0]["name"] = "first"
+    merger = ModelMerger(MergeConfig(**config))
+
+    with watched() as seen:
+        checkpoints = merger.load_models()
+
+    assert list(checkpoints) == ["first", "b", "base"]
+    assert seen.opened_in(models.a / "model.safetensors")
+    content = bytearray(32)
+    checkpoints["b"].read("model.norm.weight", 0, 16, memoryview(content))
+    assert torch.equal(torch.frombuffer(content, dtype=torch.bfloat16), models.tensors["b"]["model.norm.weight"])
+
+
+def test_the_plan_is_printed_and_is_plain_data(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    plan = ModelMerger(MergeConfig(**config)).plan()
+
+    text = str(plan)
+    assert text.splitlines()[0] == "weighted of 2 models"
+    assert f"  a: weight 0.6, gives config and tokenizer ({models.a})" in text
+    assert "7 merged tensors" in text
+    data = json.loads(json.dumps(plan.as_dict()))
+    size = sum(tensor.nbytes for tensor in models.tensors["a"].values())
+    assert (data["bytes_read"], data["donor"]) == (2 * size, "a")
+    assert {tensor["name"] for tensor in data["tensors"]} == models.tensors["a"].keys()
+    assert not models.output.exists()
+
+
+def test_checking_returns_what_is_to_be_said_and_writes_nothing(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    (models.b / "config.json").write_text(json.dumps({"tie_word_embeddings": False}))
+    config["peft_config"] = {"merge_adapters": True}
+
+    found = ModelMerger(MergeConfig(**config)).check_compatibility()
+
+    assert sorted(problem.severity for problem in found) == ["note", "note", "warning"]
+    assert any("peft_config has no effect" in problem.message for problem in found)
+    assert any("tie_word_embeddings is False here and True in 'a'" in problem.message for problem in found)
+    assert not models.output.exists()
+
+
+def test_checking_names_file_tensor_and_both_values(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    write_model(models.b, {**models.tensors["b"], "model.norm.weight": torch.zeros(17)})
+
+    with pytest.raises(ModelCompatibilityError) as refusal:
+        ModelMerger(MergeConfig(**config)).check_compatibility()
+
+    assert str(refusal.value) == (
+        f"{models.b}: model.norm.weight: has shape [17] here and [16] in 'a'. Only equal shapes can be merged."
+    )
+
+
+def test_the_config_is_read_again_at_every_call(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    merger = ModelMerger(MergeConfig(**config))
+    merger.plan()
+
+    merger.config.options["no_such_option"] = 1
+
+    for call in (merger.plan, merger.check_compatibility, merger.load_models, merger.merge):
+        with pytest.raises(ConfigError, match="unknown key 'no_such_option'"):
+            call()
+
+
+def test_the_function_merges_to_disk_and_loads_no_model(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    with watched() as seen:
+        report = modelmerger.merge(MergeConfig(**config))
+
+    assert (report.output, report.tensors, report.models) == (str(models.output), 7, ["a", "b"])
+    assert not [name for name in seen.imported if name.startswith("transformers")]
+
+
+def test_the_function_needs_an_output_path(config: dict[str, Any]) -> None:
+    del config["output_path"]
+
+    with pytest.raises(ConfigError, match="no output path"):
+        modelmerger.merge(MergeConfig(**config))
+
+
+def test_models_that_fit_are_compatible(models: SimpleNamespace) -> None:
+    assert check_model_compatibility([{"path": str(models.a)}, {"path": models.b, "weight": 2}]) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: (m.b / "config.json").unlink(), "Config not found"),
+        (lambda m: shutil.rmtree(m.b), "does not exist"),
+        (lambda m: (m.b / "config.json").write_text('{"vocab_size": 25}'), "vocab_size is 25 here and 24 in"),
+        (lambda m: (m.b / "config.json").write_text('{"hidden_size": 17}'), "hidden_size is 17 here and 16 in"),
+        (lambda m: write_model(m.b, {"t": torch.zeros(2)}), "has this tensor and"),
+        (lambda m: (m.b / "model.safetensors").write_bytes(b""), "the file is 0 bytes long"),
+    ],
+    ids=["no config", "no model", "vocabulary", "hidden size", "tensors", "damaged"],
+)
+def test_models_that_do_not_fit_are_incompatible(models: SimpleNamespace, change: Any, words: str) -> None:
+    change(models)
+
+    with pytest.raises(ModelCompatibilityError, match=re.escape(words)) as refusal:
+        check_model_compatibility([{"path": str(models.a)}, {"path": str(models.b)}])
+    assert all(str(models.b) in problem.where for problem in refusal.value.problems)
+
+
+def test_a_model_without_path_is_said(models: SimpleNamespace) -> None:
+    with pytest.raises(ConfigError, match=re.escape("models[1]: the key 'path' is missing")):
+        check_model_compatibility([{"path": str(models.a)}, {"weight": 1}])
+
+
+def test_a_model_replaced_between_two_merges_is_the_one_that_is_used(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    """C9."""
+    config["options"] = {"overwrite": True}
+    merger = ModelMerger(MergeConfig(**config))
+    modelmerger.merge(merger.config)
+    new = random_tensors(9)
+    write_model(models.b, new)
+
+    modelmerger.merge(merger.config)
+
+    exact = 0.6 * models.tensors["a"]["model.norm.weight"].double() + 0.4 * new["model.norm.weight"].double()
+    merged = load_file(models.output / "model.safetensors")["model.norm.weight"].double()
+    torch.testing.assert_close(merged, exact, rtol=2**-8, atol=0)
+
+
+def test_the_root_logger_is_left_alone(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    root, level = logging.getLogger(), logging.getLogger().level
+    config["options"] = {"verbose": True}
+    handlers = list(root.handlers)
+
+    modelmerger.merge(MergeConfig(**config))
+
+    assert (root.level, root.handlers) == (level, handlers)
+    assert logging.getLogger("modelmerger").level == logging.INFO

@@ -1,0 +1,139 @@
+"""What the documentation says is run: snippets, commands, links, and that nothing a user can write is left out."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from modelmerger import MergeConfig, hookspecs
+from modelmerger.cli import cli
+from modelmerger.documents import parse_document
+from modelmerger.registry import Registry
+from modelmerger.settings import CoreOptions
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+WRITTEN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
+MODELS = ("models/base", "models/chat", "models/formal")
+DIALECTS = tuple(f"examples/dialects/models/{name}" for name in ("base", "egyptian", "gulf", "levantine", "maghrebi"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models that the pages name: the Arabic base model that ships, and near copies of it."""
+    folder = tmp_path_factory.mktemp("library")
+    base = ROOT / "examples/dialects/base"
+    weights = load_file(base / "model.safetensors")
+    for number, name in enumerate((*MODELS, *DIALECTS)):
+        shutil.copytree(base, folder / name)
+        generator = torch.Generator().manual_seed(number)
+        moved = {k: (v + torch.randn(v.shape, generator=generator) * 1e-3).to(v.dtype) for k, v in weights.items()}
+        save_file(moved, folder / name / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def place(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current directory in which the pages' paths exist."""
+    for name in (*MODELS, *DIALECTS):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(library / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_configs(page: Path, place: Path) -> None:
+    """The page's config, under the name that its commands use."""
+    (place / "examples/dialects/merged").mkdir(parents=True, exist_ok=True)
+    for text in [*blocks(page, "yaml"), *blocks(ROOT / "README.md", "yaml")][:1]:
+        (place / "merge.yaml").write_text(text)
+        (place / "examples/dialects/task_arithmetic.yaml").write_text(text)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line.split("#")[0].split() for block in blocks(page, "console") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_configs_in_the_docs_are_configs(page: Path) -> None:
+    for text in blocks(page, "yaml"):
+        MergeConfig.from_dict(parse_document(text, source=str(page), format="yaml"))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(c[0].endswith("modelmerger") for c in commands(p))], ids=page_id)
+def test_commands_in_the_docs_succeed(page: Path, place: Path, command: Callable[..., SimpleNamespace]) -> None:
+    write_configs(page, place)
+    for program, *arguments in commands(page):
+        if program.endswith("modelmerger"):
+            local = [str(place / "stronger") if a == "/tmp/stronger" else a for a in arguments]  # noqa: S108
+            result = command(*local)
+            assert result.status == 0, (arguments, result.err)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=page_id)
+def test_python_in_the_docs_runs(page: Path, place: Path) -> None:
+    write_configs(page, place)
+    if page.name == "tutorial.md":
+        config = MergeConfig.from_file("merge.yaml")
+        import modelmerger
+
+        modelmerger.merge(config)
+    for snippet in blocks(page, "python"):
+        exec(compile(snippet, page_id(page), "exec"), {})  # noqa: S102
+
+
+def test_make_targets_in_the_docs_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in WRITTEN:
+        for line in commands(page):
+            if line[0] == "make":
+                assert line[1] in targets, (page, line)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=page_id)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_hook_has_a_section() -> None:
+    hooks = {name for name, value in vars(hookspecs).items() if hasattr(value, "modelmerger_spec")}
+    sections = set(re.findall(r"^## ([a-z_]+)$", (ROOT / "docs/reference/hooks.md").read_text(), re.MULTILINE))
+    assert hooks == sections
+
+
+def test_every_option_is_documented() -> None:
+    config = (ROOT / "docs/reference/config.md").read_text()
+    assert [f.name for f in attrs.fields(CoreOptions) if f"`{f.name}`" not in config] == []
+    strategies = (ROOT / "docs/reference/strategies.md").read_text()
+    for provider in Registry.installed().providers:
+        if provider.kind == "strategy" and provider.built_in:
+            assert f"\n## {provider.name}\n" in strategies
+            options = getattr(provider.load(), "Options", None)
+            names = [field.name for field in attrs.fields(options)] if options else []
+            assert [name for name in names if f"`{name}`" not in strategies] == []
+
+
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs/reference/command-line.md").read_text()
+    assert [name for name in cli.commands if f"modelmerger {name}" not in page] == []
+
+
+def test_nothing_names_a_place_of_one_machine() -> None:
+    assert not [page for page in WRITTEN if re.search(rf"/(work|farm|root)/|{os.sep}home{os.sep}", page.read_text())]

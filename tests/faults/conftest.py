@@ -1,0 +1,74 @@
+"""Models that make a merge with many different steps, and what the folder around the output looks like."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import random_tensors, write_model
+
+from modelmerger.registry import Registry
+from modelmerger.run import run_merge
+from tests.faults.stopping import assert_sentences
+
+FEW, MANY = 2_500, 1_500
+"""Shard sizes that make two shards, and four."""
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return Registry.installed()
+
+
+@pytest.fixture(autouse=True)
+def _looked_up_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed does not change here, and to look it up takes longer than one of these merges."""
+    monkeypatch.setattr(Registry, "installed", lambda: registry)
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> SimpleNamespace:
+    """Two models with a licence and a tokenizer, and `config(shard size, **options)` for a merge of them with one worker."""
+    base = random_tensors(0)
+    for number, name in enumerate("ab"):
+        directory = write_model(tmp_path / name, random_tensors(number + 1, near=base))
+        (directory / "LICENSE").write_text(f"the licence of {name}\n")
+        (directory / "tokenizer.json").write_text("{}")
+    output = tmp_path / "merged"
+
+    def config(shard: int = FEW, *, weight: float = 0.5, **options: Any) -> dict[str, Any]:
+        return {
+            "strategy": "weighted",
+            "models": [{"path": str(tmp_path / "a"), "weight": weight}, {"path": str(tmp_path / "b"), "weight": 0.5}],
+            "output_path": str(output),
+            "options": {"max_shard_size": shard, "low_memory_mode": True, **options},
+        }
+
+    return SimpleNamespace(folder=tmp_path, output=output, config=config, a=tmp_path / "a", b=tmp_path / "b", merge=run_merge)
+
+
+@pytest.fixture
+def refused(command: Callable[..., SimpleNamespace]) -> Callable[..., str]:
+    """`refused(status, "merge", path)` runs the command line, wants that exit status and sentences alone, and gives them."""
+
+    def run(status: int, *arguments: object) -> str:
+        found = command(*arguments)
+        assert found.status == status, found.err
+        assert_sentences(found.err)
+        return found.err
+
+    return run
+
+
+@pytest.fixture
+def config_file(sharded: SimpleNamespace) -> Callable[..., Path]:
+    """Writes `sharded.config(...)` to a file for the command line."""
+
+    def write(*arguments: Any, **options: Any) -> Path:
+        path = sharded.folder / "config.json"
+        path.write_text(json.dumps(sharded.config(*arguments, **options)))
+        return path
+
+    return write

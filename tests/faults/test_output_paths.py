@@ -1,0 +1,428 @@
+"""What may not be written is not touched: outputs that exist, are inputs, or belong to somebody else."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import directory_state
+
+from modelmerger.cli import main
+from modelmerger.errors import OutputError
+from modelmerger.run import Watch, run_merge
+from modelmerger.staging import Staging, staging_path
+from modelmerger.verify import verify
+from tests.faults.conftest import MANY
+from tests.faults.stopping import assert_sentences, ended, fork
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Whether no tensor has been read so far."""
+    read = []
+    from modelmerger.files import InputFiles
+
+    reading = InputFiles.read
+    monkeypatch.setattr(InputFiles, "read", lambda *given: (read.append(given), reading(*given)))
+    return lambda: not read
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_merges_at_once_give_one_whole_output(sharded: SimpleNamespace, overwrite: bool) -> None:
+    """A10"""
+    if overwrite:
+        run_merge(sharded.config(weight=0.7))
+    config = sharded.config(MANY, overwrite=overwrite)
+    started, go_on = sharded.folder / "started", sharded.folder / "go on"
+
+    def hold(name: str, _: Path) -> None:
+        if name == "write" and not started.exists():
+            started.touch()
+            while not go_on.exists():
+                pass
+
+    said = sharded.folder / "said"
+    first = fork(lambda: run_merge(config, watch=Watch(step=hold)) and None)
+    while not started.exists():
+        pass
+    (sharded.folder / "second.json").write_text(json.dumps(config))
+    second = fork(lambda: main(["merge", str(sharded.folder / "second.json")]), said)
+    assert ended(second) == 4
+    go_on.touch()
+    assert ended(first) == 0
+
+    assert "is being written by another merge at this moment" in said.read_text()
+    assert_sentences(said.read_text())
+    verify(sharded.output)
+    assert not staging_path(sharded.output).exists()
+
+
+def test_many_merges_at_once_give_one_whole_output(sharded: SimpleNamespace) -> None:
+    """A10: whoever is late, at the lock or at the rename, fails with a sentence."""
+    config = sharded.config(MANY)
+
+    def attempt() -> int:
+        try:
+            run_merge(config)
+        except OutputError:
+            return 4
+        return 0
+
+    statuses = [ended(child) for child in [fork(attempt) for _ in range(5)]]
+
+    assert sorted(statuses) == [0, 4, 4, 4, 4]
+    verify(sharded.output)
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+    (path / "thesis.txt").write_text("years of work")
+
+
+def file(path: Path) -> None:
+    path.write_text("years of work")
+
+
+def link(path: Path) -> None:
+    directory(path.parent / "elsewhere")
+    path.symlink_to(path.parent / "elsewhere")
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere")
+
+
+@pytest.mark.parametrize("make", [directory, file, link, dangling])
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
+def test_an_output_that_exists_is_left_alone(
+    sharded: SimpleNamespace,
+    config_file: Callable[..., Path],
+    refused: Refused,
+    unread: Callable[[], bool],
+    make: Callable[[Path], None],
+    overwrite: bool,
+) -> None:
+    """A11, A13"""
+    make(sharded.output)
+    path = config_file(overwrite=overwrite)
+    before = directory_state(sharded.folder)
+
+    err = refused(4, "merge", path)
+
+    assert err.startswith(f"error: {sharded.output}: exists")
+    assert directory_state(sharded.folder) == before
+    assert not (sharded.folder / "nowhere").exists()
+    assert unread()
+
+
+def test_the_output_of_an_earlier_merge_is_left_alone_without_overwrite(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused
+) -> None:
+    """A11: the same merge once more is no exception."""
+    path = config_file()
+    run_merge(sharded.config())
+    before = directory_state(sharded.output)
+
+    assert "exists already" in refused(4, "merge", path)
+    assert directory_state(sharded.output) == before
+    assert not staging_path(sharded.output).exists()
+
+
+MANIFESTS = {"none": None, "not JSON": "{", "another's": '{"schema": 1, "files": []}', "a list": "[1]", "deep": "[" * 9999}
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
+def test_overwrite_wants_a_sound_manifest(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused, manifest: str | None
+) -> None:
+    """A13"""
+    directory(sharded.output)
+    if manifest is not None:
+        (sharded.output / "modelmerger.json").write_text(manifest)
+    before = directory_state(sharded.output)
+
+    assert "no merge wrote it" in refused(4, "merge", config_file(overwrite=True))
+    assert directory_state(sharded.output) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(sharded: SimpleNamespace, overwrite: bool) -> None:
+    """A11, A13: what is in it is not ours to delete, with overwrite too."""
+    if overwrite:
+        run_merge(sharded.config())
+
+    def appear(name: str, _: Path) -> None:
+        if name == "rename":
+            shutil.rmtree(sharded.output, ignore_errors=True)
+            directory(sharded.output)
+
+    config = sharded.config(MANY, overwrite=overwrite)
+    with pytest.raises(OutputError, match="while the merge ran"):
+        run_merge(config, watch=Watch(step=lambda name, path: appear(name, path) if name == "journal" else None))
+        run_merge(config, watch=Watch(step=appear))
+
+    assert directory_state(sharded.output) == {"thesis.txt": b"years of work"}
+
+
+PLACES: dict[str, Callable[[SimpleNamespace], Path]] = {
+    "the input itself": lambda s: s.a,
+    "inside the input": lambda s: s.a / "merged",
+    "around the input": lambda s: s.folder,
+    "with dots": lambda s: s.b / ".." / "a" / "merged",
+    "through a link": lambda s: linked(s.folder / "link", s.a) / "merged",
+    "through a link above": lambda s: linked(s.folder / "above", s.folder) / "a",
+    "base model": lambda s: s.folder / "base" / "merged",
+}
+
+
+def linked(path: Path, to: Path) -> Path:
+    path.symlink_to(to)
+    return path
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
+def test_an_output_apart_from_every_input_is_wanted(
+    sharded: SimpleNamespace,
+    config_file: Callable[..., Path],
+    refused: Refused,
+    unread: Callable[[], bool],
+    place: Callable[[SimpleNamespace], Path],
+    overwrite: bool,
+) -> None:
+    """A14"""
+    shutil.copytree(sharded.a, sharded.folder / "base")
+    path = config_file(overwrite=overwrite)
+    config = json.loads(path.read_text())
+    config |= {"strategy": "task_arithmetic", "base_model": str(sharded.folder / "base"), "output_path": str(place(sharded))}
+    path.write_text(json.dumps(config))
+    before = directory_state(sharded.folder)
+
+    err = refused(4, "merge", path)
+
+    assert "is, contains or lies in the input" in err
+    assert directory_state(sharded.folder) == before
+    assert unread()
+
+
+def test_an_input_that_is_a_link_to_the_output_is_found_out(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused
+) -> None:
+    """A14: an earlier output, merged again into itself through a link."""
+    run_merge(sharded.config())
+    path = config_file(overwrite=True)
+    config = json.loads(path.read_text())
+    config["models"][0]["path"] = str(linked(sharded.folder / "same", sharded.output))
+    path.write_text(json.dumps(config))
+    before = directory_state(sharded.output)
+
+    assert "is, contains or lies in the input" in refused(4, "merge", path)
+    assert directory_state(sharded.output) == before
+
+
+def test_an_input_in_the_staging_directory_is_left_alone(sharded: SimpleNamespace) -> None:
+    """A14: the staging directory is emptied by a merge of another plan."""
+    run_merge(sharded.config())
+    staging_path(sharded.output).mkdir()
+    sharded.output.rename(staging_path(sharded.output) / "model")
+    config = sharded.config()
+    config["models"][0]["path"] = str(staging_path(sharded.output) / "model")
+    before = directory_state(staging_path(sharded.output))
+
+    with pytest.raises(OutputError, match="lies in the input"):
+        run_merge(config)
+    assert directory_state(staging_path(sharded.output)) == before
+
+
+@pytest.fixture
+def bait(sharded: SimpleNamespace) -> Iterator[Path]:
+    """A folder elsewhere that a planted link leads to. Nothing in it may change."""
+    folder = sharded.folder / "bait"
+    folder.mkdir()
+    for name in ("model-00001-of-00004.safetensors", "config.json", "LICENSE", "journal"):
+        (folder / name).write_bytes(b"untouched")
+    yield folder
+    assert set(directory_state(folder).values()) == {b"untouched"}
+    assert len(directory_state(folder)) == 4
+
+
+PLANTED = {
+    "staging directory": "",
+    "tree": "model",
+    "shard": "model/model-00001-of-00004.safetensors",
+    "document": "model/config.json",
+    "folder of documents": "model/licenses",
+    "journal": "journal",
+}
+
+
+@pytest.mark.parametrize("place", PLANTED.values(), ids=PLANTED)
+def test_a_link_planted_in_the_staging_directory_is_not_followed(
+    sharded: SimpleNamespace, bait: Path, place: str
+) -> None:
+    """A15: before the merge begins, in what an earlier run of the same plan left."""
+    config = sharded.config(MANY)
+    interrupt_at(config, "rename")
+    planted = staging_path(sharded.output) / place
+    target = bait / planted.name if (bait / planted.name).exists() else bait
+    if planted.is_dir():
+        shutil.rmtree(planted)
+    else:
+        planted.unlink()
+    planted.symlink_to(target)
+
+    if place in ("", "journal"):
+        with pytest.raises(OutputError, match="is no staging directory of a merge"):
+            run_merge(config)
+        return
+    run_merge(config)
+
+    assert not any(path.is_symlink() for path in sharded.output.rglob("*"))
+    verify(sharded.output)
+
+
+@pytest.mark.parametrize("step", ["create", "write"])
+def test_a_link_planted_while_the_merge_runs_is_not_followed(sharded: SimpleNamespace, bait: Path, step: str) -> None:
+    """A15: just before a file is made, and just before one is opened to be written."""
+
+    def plant(name: str, path: Path) -> None:
+        if (name, path.name) == (step, "model-00001-of-00004.safetensors") and not path.is_symlink():
+            path.unlink(missing_ok=True)
+            path.symlink_to(bait / path.name)
+
+    with pytest.raises(OutputError):
+        run_merge(sharded.config(MANY), watch=Watch(step=plant))
+    assert directory_state(sharded.output) is None
+
+
+def test_a_hard_link_planted_in_the_staging_directory_is_not_written_through(sharded: SimpleNamespace) -> None:
+    """A15: a staged shard that is a second name of somebody's file of the same size."""
+    config = sharded.config(MANY)
+    interrupt_at(config, "rename")
+    shard = staging_path(sharded.output) / "model" / "model-00001-of-00004.safetensors"
+    theirs = sharded.folder / "theirs"
+    theirs.write_bytes(b"x" * shard.stat().st_size)
+    shard.unlink()
+    os.link(theirs, shard)
+
+    run_merge(config)
+
+    assert set(theirs.read_bytes()) == {ord("x")}
+    verify(sharded.output)
+
+
+def test_a_folder_that_merely_has_the_name_of_a_staging_directory_is_left_alone(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused
+) -> None:
+    """A13: with files in it that are called like ours."""
+    mine = staging_path(sharded.output)
+    (mine / "model").mkdir(parents=True)
+    (mine / "model" / "thesis.txt").write_text("years of work")
+    (mine / "journal").write_text("Dear diary,\n")
+    before = directory_state(mine)
+
+    assert "is no staging directory of a merge" in refused(4, "merge", config_file())
+    assert directory_state(mine) == before
+
+
+def interrupt_at(config: dict[str, object], step: str) -> None:
+    def stop(name: str, _: Path) -> None:
+        if name == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_merge(config, watch=Watch(step=stop))
+
+
+def test_a_missing_parent_is_refused_before_anything_is_read(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused, unread: Callable[[], bool]
+) -> None:
+    """A16"""
+    err = refused(4, "merge", config_file(), "--output", sharded.folder / "no" / "merged")
+
+    assert f"the folder {sharded.folder}/no does not exist" in err
+    assert not (sharded.folder / "no").exists()
+    assert unread()
+
+
+def test_a_parent_that_cannot_be_written_to_is_refused_before_anything_is_read(
+    sharded: SimpleNamespace, config_file: Callable[..., Path]
+) -> None:
+    """A16: in a child without the rights of root, where root runs the tests."""
+    parent = sharded.folder / "read only"
+    parent.mkdir()
+    path, said = config_file(), sharded.folder / "said"
+    for place in [*sharded.folder.parents[:2], sharded.folder, *sharded.folder.rglob("*")]:
+        place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o055)
+    parent.chmod(0o555)
+
+    def without_rights() -> int:
+        from modelmerger.files import InputFiles
+
+        if os.getuid() == 0:
+            os.setuid(65534)
+        InputFiles.read = lambda *_: os._exit(98)  # type: ignore[method-assign]
+        return main(["merge", str(path), "--output", str(parent / "merged")])
+
+    assert ended(fork(without_rights, said)) == 4, said.read_text()
+    assert f"the folder {parent} cannot be written to" in said.read_text()
+    assert_sentences(said.read_text())
+
+
+LONG = {"a name of 250 characters": "x" * 250, "a name of 300 characters": "x" * 300, "NUL": "mer\0ged", "a file above": "a/config.json/x"}
+
+
+@pytest.mark.parametrize("name", LONG.values(), ids=LONG)
+def test_a_name_that_no_file_system_takes_is_refused_with_a_sentence(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused, name: str
+) -> None:
+    """A16"""
+    path = config_file()
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"output_path": f"{sharded.folder}/{name}"}))
+    before = directory_state(sharded.folder)
+
+    refused(4, "merge", path)
+
+    assert directory_state(sharded.folder) == before
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_modes_follow_the_umask(sharded: SimpleNamespace, umask: int) -> None:
+    """A17"""
+    before = os.umask(umask)
+    try:
+        run_merge(sharded.config())
+    finally:
+        os.umask(before)
+
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [sharded.output, *sharded.output.rglob("*")]}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {0o666 & ~umask}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o777 & ~umask}
+
+
+def test_the_lock_goes_with_its_process(sharded: SimpleNamespace) -> None:
+    """A10: a killed merge leaves no lock behind."""
+    ready = sharded.folder / "ready"
+
+    def hold() -> None:
+        with Staging(sharded.output, "plan", SimpleNamespace(files=[])):  # type: ignore[arg-type]
+            ready.touch()
+            signal.pause()
+
+    child = fork(hold)
+    while not ready.exists():
+        pass
+    with pytest.raises(OutputError, match="another merge"):
+        run_merge(sharded.config())
+    os.kill(child, signal.SIGKILL)
+    assert ended(child) == -signal.SIGKILL
+
+    run_merge(sharded.config())

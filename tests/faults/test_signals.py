@@ -1,0 +1,85 @@
+"""A merge that is interrupted ends soon, says how to go on, and does."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import directory_state
+
+from modelmerger.cli import main
+from modelmerger.run import run_merge
+from modelmerger.staging import Staging, staging_path
+from tests.faults.conftest import MANY
+from tests.faults.stopping import assert_sentences, ended, fork
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("overwrite", [False, True], ids=["new output", "overwrite"])
+def test_an_interrupted_merge_ends_soon_and_is_resumed(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], sent: int, status: int, overwrite: bool
+) -> None:
+    """A6"""
+    if overwrite:
+        run_merge(sharded.config(weight=0.7))
+    old = directory_state(sharded.output)
+    config = sharded.config(MANY, overwrite=overwrite)
+    path, said = config_file(MANY, overwrite=overwrite), sharded.folder / "said"
+    child = fork(lambda: slowed_down(path), said)
+    wait_for_block(sharded.output)
+
+    started = time.monotonic()
+    os.kill(child, sent)
+
+    assert ended(child, 5) == status
+    assert time.monotonic() - started < 5
+    assert_sentences(said.read_text())
+    assert "interrupted" in said.read_text()
+    assert "run the same command again" in said.read_text()
+    assert directory_state(sharded.output) == old
+    assert staging_path(sharded.output).is_dir()
+    assert run_merge(config).bytes_reused > 0
+    resumed = directory_state(sharded.output)
+    shutil.rmtree(sharded.output)
+    run_merge(config)
+    assert directory_state(sharded.output) == resumed
+
+
+def slowed_down(config: Path) -> int:
+    """The command line with writes that take a quarter of a second."""
+    write = Staging.write
+
+    def slow(self: Staging, *arguments: object) -> None:
+        time.sleep(0.25)
+        write(self, *arguments)  # type: ignore[arg-type]
+
+    Staging.write = slow  # type: ignore[method-assign]
+    return main(["merge", str(config)])
+
+
+def wait_for_block(output: Path) -> None:
+    """Until the journal holds the header and a block."""
+    journal = staging_path(output) / "journal"
+    until = time.monotonic() + 30
+    while not journal.exists() or len(journal.read_bytes().splitlines()) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_an_interrupt_before_anything_is_written_says_so(
+    sharded: SimpleNamespace,
+    config_file: Callable[..., Path],
+    command: Callable[..., SimpleNamespace],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A6"""
+    monkeypatch.setattr("modelmerger.run.make_plan", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    found = command("merge", config_file())
+
+    assert found.status == 143
+    assert found.err == "error: interrupted. Nothing was written.\n"
+    assert not staging_path(sharded.output).exists()

@@ -1,0 +1,199 @@
+"""Rows C5 to C7: tensors that only some models have, tied and untied heads, integers and quantised weights."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import CONFIG, random_tensors, write_model
+from inputs.refusing import weighted
+from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, check_model_compatibility, merge
+from modelmerger.text import shown
+from safetensors.torch import load_file
+
+Refused = Callable[..., SimpleNamespace]
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def with_head(tensors: Mapping[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    return {**tensors, HEAD: random_tensors(seed)[EMBEDDING]}
+
+
+def test_a_tensor_that_only_some_models_have_is_named(models: SimpleNamespace, refused: Refused) -> None:
+    """C5: one the donor has and another lacks, and the other way round; each a line."""
+    extra = write_model(models.folder / "extra", {**models.tensors["b"], "model.extra": torch.zeros(3)})
+    lacking = write_model(models.folder / "lacking", {k: v for k, v in models.tensors["b"].items() if "conv" not in k})
+
+    more = refused(weighted(models.a, extra)).text
+    less = refused(weighted(models.a, lacking)).text
+    both = refused(weighted(lacking, extra), lines=2).text.splitlines()
+
+    assert more.startswith(f"{shown(str(extra))}: model.extra: 'extra' has this tensor and 'a' lacks it.")
+    assert less.startswith(
+        f"{shown(str(lacking))}: model.layers.1.conv.weight: 'a' has this tensor and 'lacking' lacks it."
+    )
+    assert {line.split(": ")[1] for line in both} == {"model.layers.1.conv.weight", "model.extra"}
+
+
+def test_at_most_twenty_lines_are_said(models: SimpleNamespace, refused: Refused) -> None:
+    """C5, D5."""
+    many = write_model(models.folder / "many", {f"t{i:02}": torch.zeros(1) for i in range(30)}, None)
+    none = write_model(models.folder / "none", {"t00": torch.zeros(1)}, None)
+    path = models.folder / "check.json"
+    path.write_text(json.dumps(weighted(many, none)))
+
+    with pytest.raises(ModelCompatibilityError) as refusal:
+        ModelMerger(MergeConfig(**weighted(many, none))).check_compatibility()
+
+    lines = str(refusal.value).splitlines()
+    assert (len(lines), lines[-1]) == (21, "… and 9 more")
+    assert len(refusal.value.problems) == 29
+
+
+def test_a_head_that_is_left_out_because_it_is_tied_stands_in_with_the_embedding(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    """C6: an untied donor and a tied model."""
+    untied = with_head(models.tensors["a"], 7)
+    write_model(models.a, untied, {**CONFIG, "tie_word_embeddings": False})
+
+    merge(MergeConfig(**config))
+
+    merged = load_file(models.output / "model.safetensors")
+    for name, other in ((HEAD, EMBEDDING), (EMBEDDING, EMBEDDING)):
+        exact = 0.6 * untied[name].double() + 0.4 * models.tensors["b"][other].double()
+        torch.testing.assert_close(merged[name].double(), exact, rtol=2**-8, atol=0)
+    assert json.loads((models.output / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_two_tied_models_stay_tied(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    """C6: no head is made up, and the config says so."""
+    merge(MergeConfig(**config))
+
+    assert load_file(models.output / "model.safetensors").keys() == models.tensors["a"].keys()
+    assert json.loads((models.output / "config.json").read_text())["tie_word_embeddings"] is True
+
+
+def test_an_untied_head_has_no_place_in_a_tied_donor(models: SimpleNamespace, refused: Refused) -> None:
+    """C6."""
+    write_model(models.b, with_head(models.tensors["b"], 7), {**CONFIG, "tie_word_embeddings": False})
+
+    text = refused(weighted(models.a, models.b)).text
+
+    assert text.startswith(
+        f"{shown(str(models.b))}: {HEAD}: 'b' has a matrix of its own here, where 'a' ties it to {EMBEDDING}"
+    )
+
+
+def test_a_missing_head_is_missed_where_the_config_says_untied(models: SimpleNamespace, refused: Refused) -> None:
+    """C6: nothing stands in for a head that should be there."""
+    write_model(models.a, with_head(models.tensors["a"], 7), {**CONFIG, "tie_word_embeddings": False})
+    write_model(models.b, models.tensors["b"], {**CONFIG, "tie_word_embeddings": False})
+
+    assert refused(weighted(models.a, models.b)).text.startswith(f"{shown(str(models.b))}: {HEAD}: 'a' has this tensor")
+
+
+def test_equal_integers_are_taken_over_bit_for_bit(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    """C7."""
+    ids = {"model.position_ids": torch.arange(7), "model.mask": torch.tensor([True, False])}
+    for name in ("a", "b"):
+        write_model(getattr(models, name), {**models.tensors[name], **ids})
+
+    merge(MergeConfig(**config))
+
+    merged = load_file(models.output / "model.safetensors")
+    assert all(torch.equal(merged[name], value) and merged[name].dtype == value.dtype for name, value in ids.items())
+
+
+def test_integers_that_differ_are_refused(models: SimpleNamespace, command: Callable[..., SimpleNamespace]) -> None:
+    """C7: their bits are read by `merge`, before anything is written."""
+    for step, name in enumerate(("a", "b")):
+        write_model(getattr(models, name), {**models.tensors[name], "model.position_ids": torch.arange(7) + step})
+    path = models.folder / "merge.json"
+    path.write_text(json.dumps(weighted(models.a, models.b, output_path=str(models.output))))
+
+    result = command("merge", path)
+
+    assert result.status == 3
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(
+        f"error: {shown(str(models.b))}: model.position_ids: holds I64 numbers, which can only be taken over"
+    )
+    assert not models.output.exists()
+
+
+def quantised(models: SimpleNamespace, name: str, shift: int) -> Path:
+    weights = (torch.arange(64).view(8, 8) + shift).to(torch.uint8)
+    config = {**CONFIG, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    return write_model(getattr(models, name), {**models.tensors[name], "model.quantised": weights}, config)
+
+
+def test_quantised_weights_that_differ_are_refused_with_their_scheme(
+    models: SimpleNamespace, command: Callable[..., SimpleNamespace]
+) -> None:
+    """C7."""
+    path = models.folder / "merge.json"
+    path.write_text(
+        json.dumps(weighted(quantised(models, "a", 0), quantised(models, "b", 1), output_path=str(models.output)))
+    )
+
+    result = command("merge", path)
+
+    assert result.status == 3
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert "model.quantised: holds quantised weights (bitsandbytes)" in line
+    assert "Dequantise the models first" in line
+    assert not models.output.exists()
+
+
+def test_float8_weights_of_equal_bits_are_taken_over_and_are_not_the_dtype_of_the_config(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    """C7: the config's dtype is that of what is computed with."""
+    weights = torch.randn(64, 64, generator=torch.Generator().manual_seed(3)).to(torch.float8_e4m3fn)
+    for name in ("a", "b"):
+        write_model(
+            getattr(models, name),
+            {**models.tensors[name], "model.quantised": weights},
+            {**CONFIG, "quantization_config": {"quant_method": "fp8"}},
+        )
+
+    merge(MergeConfig(**config))
+
+    merged = load_file(models.output / "model.safetensors")["model.quantised"]
+    assert torch.equal(merged.view(torch.uint8), weights.view(torch.uint8))
+    assert json.loads((models.output / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+def test_other_shapes_and_dtype_families_are_named_with_both_values(models: SimpleNamespace, refused: Refused) -> None:
+    """C4."""
+    shaped = {**models.tensors["b"], "model.norm.weight": torch.zeros(17)}
+    typed = {**models.tensors["b"], "model.norm.weight": torch.zeros(16, dtype=torch.int32)}
+
+    shape = refused(weighted(models.a, write_model(models.folder / "shaped", shaped))).text
+    family = refused(weighted(models.a, write_model(models.folder / "typed", typed))).text
+
+    assert "model.norm.weight: has shape [17] here and [16] in 'a'." in shape
+    assert "model.norm.weight: is I32 here and BF16 in 'a'." in family
+
+
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "model_type"])
+def test_configs_that_differ_where_the_weights_depend_on_it_are_refused(
+    models: SimpleNamespace, refused: Refused, key: str
+) -> None:
+    """C4."""
+    ours = {**CONFIG, "num_hidden_layers": 2}
+    (models.a / "config.json").write_text(json.dumps(ours))
+    theirs = "other" if key == "model_type" else ours[key] + 1
+    (models.b / "config.json").write_text(json.dumps({**ours, key: theirs}))
+
+    text = refused(weighted(models.a, models.b)).text
+
+    assert text.startswith(
+        f"{shown(str(models.b / 'config.json'))}: {key} is {theirs!r} here and {ours[key]!r} in 'a'."
+    )
+    with pytest.raises(ModelCompatibilityError, match=key):
+        check_model_compatibility([{"path": str(models.a)}, {"path": str(models.b)}])

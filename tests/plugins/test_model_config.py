@@ -1,0 +1,116 @@
+"""The merged model's config: the donor's, true about dtypes at every level, and unable to make a loader run code."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import CONFIG, random_tensors, write_model
+from modelmerger import MergeConfig, merge
+
+
+def merged_config(models: SimpleNamespace, config: dict[str, Any], donors: dict[str, Any] | str) -> Any:
+    (models.a / "config.json").write_text(donors if isinstance(donors, str) else json.dumps(donors))
+    (models.b / "config.json").unlink(missing_ok=True)
+    merge(MergeConfig(**config))
+    return json.loads((models.output / "config.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("spelled", "expected"),
+    [
+        ({"dtype": "float32"}, {"dtype": "float16"}),
+        ({"torch_dtype": "float32"}, {"torch_dtype": "float16"}),
+        ({"torch_dtype": "torch.bfloat16"}, {"torch_dtype": "torch.float16"}),
+        ({"torch_dtype": "auto"}, {"torch_dtype": "float16"}),
+        ({"dtype": None}, {"dtype": None}),
+        ({"text_config": {"torch_dtype": "bfloat16"}}, {"text_config": {"torch_dtype": "float16"}}),
+        ({"dtype": "a", "v": {"w": [{"dtype": "b"}]}}, {"dtype": "float16", "v": {"w": [{"dtype": "float16"}]}}),
+        ({"hidden_size": 16}, {"hidden_size": 16}),
+    ],
+    ids=str,
+)
+def test_the_dtype_is_made_true_at_every_level_in_the_donors_spelling(
+    models: SimpleNamespace, config: dict[str, Any], spelled: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    config["options"] = {"torch_dtype": "float16"}
+
+    assert merged_config(models, config, spelled) == expected
+
+
+def test_without_the_option_the_dtype_is_that_of_most_weights(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for name in ("a", "b"):
+        tensors = {**models.tensors[name], "model.norm.weight": torch.ones(16, dtype=torch.float32)}
+        write_model(getattr(models, name), tensors, CONFIG)
+
+    assert merged_config(models, config, {"dtype": "float32"}) == {"dtype": "bfloat16"}
+
+
+def test_everything_else_is_the_donors_in_its_order(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    donors = {"z": [1, 2.5, None, True, "نص"], "a": {"y": {}, "b": []}, "architectures": ["Unknown"]}
+
+    written = merged_config(models, config, donors)
+
+    assert list(written) == list(donors)
+    assert written == donors
+
+
+def test_the_base_model_is_the_donor_when_it_is_given(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for name in ("a", "b", "base"):
+        (getattr(models, name) / "config.json").write_text(json.dumps({"from": name}))
+        (getattr(models, name) / "generation_config.json").write_text(json.dumps({"from": name}))
+    config |= {"strategy": "task_arithmetic", "base_model": str(models.base)}
+
+    merge(MergeConfig(**config))
+
+    for file in ("config.json", "generation_config.json"):
+        assert json.loads((models.output / file).read_text()) == {"from": "base"}
+
+
+@pytest.mark.parametrize("content", [b'{"eos_token_id": 2}', b"{ malformed", b"\xff\xfe\0", b""])
+def test_generation_config_is_copied_byte_for_byte_and_never_read(
+    models: SimpleNamespace, config: dict[str, Any], content: bytes
+) -> None:
+    (models.a / "generation_config.json").write_bytes(content)
+
+    merge(MergeConfig(**config))
+
+    assert (models.output / "generation_config.json").read_bytes() == content
+
+
+def test_a_donor_without_config_gives_none(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    (models.a / "config.json").unlink()
+    (models.b / "generation_config.json").write_text("{}")
+
+    merge(MergeConfig(**config))
+
+    assert not (models.output / "config.json").exists()
+    assert not (models.output / "generation_config.json").exists()
+
+
+def test_what_differs_in_meaning_is_a_warning(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    (models.a / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 10000.0, "rope_scaling": None}))
+    (models.b / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 500000.0, "rope_scaling": None}))
+
+    report = merge(MergeConfig(**config))
+
+    assert [note.message for note in report.notes if note.severity == "warning"] == [
+        "rope_theta is 500000.0 here and 10000.0 in 'a', whose config is taken."
+    ]
+
+
+def test_a_quantised_name_of_a_dtype_is_kept_where_no_weight_is_floating(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    for name in ("a", "b"):
+        write_model(getattr(models, name), {"t": torch.arange(4)})
+
+    assert merged_config(models, config, {"dtype": "float16"}) == {"dtype": "float16"}
+
+
+def test_the_dtype_of_random_tensors_in_float32_is_written(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for seed, name in enumerate(("a", "b")):
+        write_model(getattr(models, name), random_tensors(seed, torch.float32))
+
+    assert merged_config(models, config, CONFIG)["torch_dtype"] == "float32"

@@ -1,0 +1,115 @@
+"""The built-in way to run the units of a merge: in order, in threads, ended by the first error."""
+
+import _thread
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from attrs import field, mutable
+from inputs.watching import within
+from modelmerger.work import Unit
+from modelmerger_plugins.threads import run_slices
+
+
+@mutable
+class Work:
+    act: Callable[[Unit], None]
+    workers: int = 2
+    units: Sequence[Unit] = tuple(Unit("write", 0, number, number + 1) for number in range(20))
+    started: list[int] = field(factory=list)
+    cancelled: threading.Event = field(factory=threading.Event)
+
+    def run(self, unit: Unit) -> None:
+        self.started.append(unit.first)
+        self.act(unit)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+def merging() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("merge-")]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5, 40])
+def test_every_unit_is_run_once_in_the_order_of_its_start(workers: int) -> None:
+    work = Work(lambda _: time.sleep(0.001), workers)
+
+    assert run_slices(work) is True
+
+    assert sorted(work.started) == list(range(20))
+    assert workers > 1 or work.started == list(range(20))
+    assert not work.cancelled.is_set()
+    assert merging() == []
+
+
+def test_units_run_side_by_side() -> None:
+    meeting = threading.Barrier(2, timeout=5)
+
+    run_slices(Work(lambda _: meeting.wait(), 2, Work(print).units[:2]))
+
+
+def test_no_unit_is_no_work() -> None:
+    assert run_slices(Work(print, 2, ())) is True
+
+
+def test_the_first_error_ends_the_run_and_is_raised() -> None:
+    """D3."""
+
+    def act(unit: Unit) -> None:
+        if unit.first == 3:
+            raise ValueError("the third")
+        time.sleep(0.005)
+
+    work = Work(act)
+    with within(5), pytest.raises(ValueError, match="the third"):
+        run_slices(work)
+
+    assert work.cancelled.is_set()
+    assert len(work.started) < 8
+    assert merging() == []
+
+
+def test_a_worker_that_dies_of_anything_ends_the_run() -> None:
+    """D3."""
+
+    def act(_: Unit) -> None:
+        raise SystemExit(3)
+
+    with within(5), pytest.raises(SystemExit):
+        run_slices(Work(act))
+
+
+def test_an_interrupt_waits_for_the_workers_and_is_raised() -> None:
+    """A6: nothing writes any more once the caller hears of it."""
+    work = Work(lambda _: work.cancelled.wait(5), 2)
+    threading.Timer(0.2, _thread.interrupt_main).start()
+
+    with within(5), pytest.raises(KeyboardInterrupt):
+        run_slices(work)
+
+    assert work.cancelled.is_set()
+    assert len(work.started) == 2
+    assert merging() == []
+
+
+def test_where_no_thread_can_be_started_those_that_run_are_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D3."""
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "merge-1":
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    work = Work(lambda _: work.cancelled.wait(5), 3)
+
+    with within(5), pytest.raises(RuntimeError, match="can't start new thread"):
+        run_slices(work)
+
+    assert len(started) == 1
+    assert len(work.started) <= 1
+    assert merging() == []
