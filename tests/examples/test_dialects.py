@@ -37,6 +37,7 @@ def load_scripts(*names: str) -> list[ModuleType]:
 
 
 BUILD, SCORING, REPORT, GENERATION = load_scripts("build", "scoring", "report", "generation")
+(DEMO,) = load_scripts("demo")
 
 
 def committed_files() -> list[Path]:
@@ -165,9 +166,7 @@ def test_merge_configurations_point_at_what_the_build_makes(merge):
 
 def test_a_sequential_merge_gives_every_specialist_the_same_share():
     config = yaml.safe_load((EXAMPLE / "sequential.yaml").read_text(encoding="utf-8"))
-    shares: list[float] = []
-    for model in config["models"]:
-        shares = [share * (1 - model["weight"]) for share in shares] + [model["weight"]]
+    shares = DEMO.sequential_shares([model["weight"] for model in config["models"]])
     assert shares == pytest.approx([1 / len(DIALECTS)] * len(DIALECTS), abs=1e-12)
 
 
@@ -199,8 +198,10 @@ def rows(merged: float):
     specialist = dict.fromkeys(DIALECTS, 5.0)
     singles = [REPORT.Row("base", scores(egyptian=5.5, gulf=5.5, levantine=5.5, maghrebi=5.5, msa=4.0), "")]
     singles += [REPORT.Row(name, scores(**{**specialist, name: 4.0}), "") for name in DIALECTS]
-    merge = REPORT.Row("weighted", scores(**dict.fromkeys(DIALECTS, merged)), "", DIALECTS)
-    pair = REPORT.Row("slerp", scores(**{**specialist, "egyptian": 4.1, "gulf": 4.1}), "", ("egyptian", "gulf"))
+    merge = REPORT.Row("task_arithmetic", scores(**dict.fromkeys(DIALECTS, merged)), "", DIALECTS)
+    pair = REPORT.Row(
+        "slerp", scores(**{**specialist, "egyptian": 4.1, "gulf": 4.1}), "", ("egyptian", "gulf"), "a pair"
+    )
     return [*singles, merge, pair]
 
 
@@ -213,16 +214,16 @@ def printed(table) -> str:
 def test_the_table_stars_the_best_of_each_column_in_eighty_plain_columns():
     text = printed(REPORT.loss_table(rows(4.5)))
     starred = {line.split()[0]: line.count("*") for line in text.splitlines() if "*" in line and "best" not in line}
-    assert starred == {"base": 1, "egyptian": 1, "gulf": 1, "levantine": 1, "maghrebi": 1, "weighted": 1}
-    assert "slerp (2 of 4): egyptian and gulf only" in text
+    assert starred == {"base": 1, "egyptian": 1, "gulf": 1, "levantine": 1, "maghrebi": 1, "task": 1}
+    assert "slerp (2 of 4): a pair" in text
     assert all(len(line.rstrip()) <= 80 and "…" not in line for line in text.splitlines())
 
 
 @pytest.mark.parametrize(
     ("merged", "said"),
     [
-        (4.5, ["4 of 4 specialists", "1 of 1 merges", "4.50", "4.75", "+0.250", "is more than chance"]),
-        (4.76, ["0 of 1 merges", "4.76", "-0.010"]),
+        (4.5, ["4 of 4 specialists", "task arithmetic beats 5", "4.50", "4.75", "+0.250", "is more than chance"]),
+        (4.76, ["task arithmetic beats 1", "4.76", "-0.010"]),
     ],
 )
 def test_the_closing_line_follows_the_figures(merged, said):
