@@ -1,0 +1,122 @@
+"""What is compared: each contender turns a merge into the command that carries it out."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shapes import Shape
+
+MERGEKIT_METHODS = {"weighted": "linear", "task_arithmetic": "task_arithmetic", "slerp": "slerp"}
+INTERPOLATION_FACTOR = 0.4
+SCALING_FACTOR = 0.7
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One merge of `models` (and `base`), each a directory with a checkpoint of `shape`."""
+
+    shape: Shape
+    strategy: str
+    models: tuple[Path, ...]
+    base: Path | None = None
+
+    @property
+    def name(self) -> str:
+        base = "base + " if self.base else ""
+        return f"{self.shape.name} {self.strategy} ({base}{len(self.models)} models)"
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Unequal, so that no contender can treat them as a mean; their sum is 1."""
+        total = sum(range(1, len(self.models) + 1))
+        return tuple((place + 1) / total for place in range(len(self.models)))
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        directories = self.models if self.base is None else (self.base, *self.models)
+        return tuple(file for directory in directories for file in sorted(directory.glob("*.safetensors")))
+
+
+@dataclass(frozen=True)
+class Run:
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    output: Path
+
+
+@dataclass(frozen=True)
+class Variant:
+    """modelmerger with one of its costs left out: environment variables and options added to the usual run."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+# The place for switches that leave out one cost of modelmerger, so that it can be measured: name -> Variant.
+# `run.py --variants NAME,…` measures each in turn with the usual run, as `modelmerger:NAME`.
+VARIANTS: dict[str, Variant] = {
+    "unchecked": Variant(options={"allow_nonfinite": True}),
+}
+
+
+def modelmerger(merge: Merge, scratch: Path, variant: Variant) -> Run:
+    output = scratch / "output"
+    options: dict[str, Any] = {**variant.options}
+    if merge.strategy == "weighted":
+        options["normalize_weights"] = True
+    elif merge.strategy == "task_arithmetic":
+        options["scaling_factor"] = SCALING_FACTOR
+    else:
+        options |= {"interpolation_factor": INTERPOLATION_FACTOR, "normalize_before_slerp": False}
+    models: list[dict[str, Any]] = [{"path": str(path)} for path in merge.models]
+    if merge.strategy != "slerp":
+        for model, weight in zip(models, merge.weights, strict=True):
+            model["weight"] = weight
+    config: dict[str, Any] = {"strategy": merge.strategy, "models": models, "options": options}
+    if merge.base is not None:
+        config["base_model"] = str(merge.base)
+    file = write_config(scratch / "modelmerger.json", {**config, "output_path": str(output)})
+    return Run((sys.executable, "-m", "modelmerger", "merge", str(file)), variant.environment, output)
+
+
+def mergekit(merge: Merge, scratch: Path, program: Path, dtype: str) -> Run:
+    """mergekit with its default flags, but for the tokenizer, which these models do not have.
+
+    `dtype` is what it computes in: bfloat16, as in its own examples, or float32, as modelmerger does. It writes bfloat16.
+    """
+    output = scratch / "output"
+    models: list[dict[str, Any]] = [{"model": str(path)} for path in merge.models]
+    parameters: dict[str, Any] = {}
+    base = merge.base
+    if merge.strategy == "slerp":
+        base, parameters = merge.models[0], {"t": INTERPOLATION_FACTOR}
+    else:
+        for model, weight in zip(models, merge.weights, strict=True):
+            model["parameters"] = {"weight": weight}
+        parameters["normalize"] = merge.strategy == "weighted"
+    if merge.strategy == "task_arithmetic":
+        parameters["lambda"] = SCALING_FACTOR
+    method = MERGEKIT_METHODS[merge.strategy]
+    config: dict[str, Any] = {"merge_method": method, "models": models, "parameters": parameters, "dtype": dtype}
+    if dtype != "bfloat16":
+        config["out_dtype"] = "bfloat16"
+    if base is not None:
+        config["base_model"] = str(base)
+    file = write_config(scratch / "mergekit.yaml", config)
+    command = (str(program), "--quiet", "--no-copy-tokenizer", str(file), str(output))
+    return Run(command, {"HF_HUB_OFFLINE": "1"}, output)
+
+
+def copy(merge: Merge, scratch: Path) -> Run:
+    """The floor: copy one of the models, and wait until it is on the device."""
+    output = scratch / "output"
+    script = 'cp -r --reflink=never "$0" "$1" && sync "$1"/* "$1"'
+    return Run(("/bin/sh", "-c", script, str(merge.models[0]), str(output)), {}, output)
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> Path:
+    path.write_text(json.dumps(config, indent=1))
+    return path

@@ -1,0 +1,135 @@
+"""Measure modelmerger beside mergekit and a plain copy, on synthetic checkpoints of real shapes.
+
+    python benchmarks/run.py            every shape, 3 rounds; writes benchmarks/results/latest.{json,md,svg}
+    python benchmarks/run.py --quick    the smallest shape, 1 round; writes beside the cache, not over the published figures
+
+Contenders run in turn (A B C A B C …), each as a whole process. README.md beside this file says what is measured.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import contenders
+import machine
+import measure
+from contenders import Merge, Run, Variant
+from options import parse
+from report import markdown, write_reports
+from results import Result
+from shapes import SHAPES, Shape
+from workplace import model_limit, prepare_mergekit, prepare_models, size_of
+
+Contender = Callable[[Merge, Path], Run]
+COMPLETE = 0.99  # of a model's bytes; a contender that wrote less has not merged
+
+
+def choose_contenders(options: argparse.Namespace, mergekit: Path | None) -> dict[str, Contender]:
+    chosen: dict[str, Contender] = {}
+    for name in options.contenders:
+        if name == "modelmerger":
+            chosen[name] = partial(contenders.modelmerger, variant=Variant())
+            for key in options.variants:
+                chosen[f"{name}:{key}"] = partial(contenders.modelmerger, variant=contenders.VARIANTS[key])
+        elif name == "cp":
+            chosen[name] = contenders.copy
+        elif mergekit is not None:
+            dtype = "float32" if name == "mergekit-float32" else "bfloat16"
+            chosen[name] = partial(contenders.mergekit, program=mergekit, dtype=dtype)
+    return chosen
+
+
+def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str]) -> Iterator[Merge]:
+    """The merges of one shape, its models ready; what the disk has no room for is added to `skipped`."""
+    limit = model_limit(shape, int(options.disk_gb * 1e9))
+    wanted: list[tuple[str, int]] = []
+    for strategy in options.strategies:
+        counts = [2] if strategy == "slerp" else [int(count) for count in options.models]
+        for count in counts:
+            needed = count + (strategy == "task_arithmetic")
+            if needed > limit:
+                skipped.append(f"{shape.name} {strategy} with {count} models needs more than {options.disk_gb:g} GB")
+            else:
+                wanted.append((strategy, count))
+    if not wanted:
+        return
+    numbers = list(range(1, max(count for _, count in wanted) + 1))
+    if any(strategy == "task_arithmetic" for strategy, _ in wanted):
+        numbers.insert(0, 0)
+    made = prepare_models(options.cache, shape, numbers, int(options.disk_gb * 1e9))
+    for strategy, count in wanted:
+        models = tuple(made[number] for number in range(1, count + 1))
+        yield Merge(shape, strategy, models, made[0] if strategy == "task_arithmetic" else None)
+
+
+def run_once(contender: Contender, merge: Merge, scratch: Path, page_cache: str) -> tuple[measure.Measurement, str]:
+    """One run, and what was wrong with it ("" if nothing)."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    run = contender(merge, scratch)
+    os.sync()
+    if page_cache == "warm":
+        measure.read_through(merge.inputs)
+    else:
+        measure.evict(merge.inputs)
+    found = measure.run(run.command, run.environment, scratch / "log")
+    if found.status != 0:
+        print(found.output, file=sys.stderr)
+        return found, f"failed with exit status {found.status}"
+    written = size_of([run.output])
+    if written < COMPLETE * merge.shape.bytes:
+        return found, f"wrote {written} of {merge.shape.bytes} bytes"
+    return found, ""
+
+
+def measure_merge(merge: Merge, chosen: dict[str, Contender], options: argparse.Namespace, warm_up: bool) -> Result:
+    inputs = sum(file.stat().st_size for file in merge.inputs)
+    result = Result(
+        merge.name,
+        merge.shape.name,
+        merge.strategy,
+        len(merge.models),
+        inputs,
+        merge.shape.bytes,
+        {n: [] for n in chosen},
+    )
+    for number in range(0 if warm_up else 1, options.rounds + 1):
+        for name in list(result.runs):
+            found, problem = run_once(chosen[name], merge, options.cache / "scratch", options.page_cache)
+            label = f"round {number}" if number else "warm-up"
+            print(f"{merge.name}: {name}: {label}: {problem or f'{found.wall:.2f} s'}", flush=True)
+            if problem:
+                result.failures[name] = problem
+                del result.runs[name]
+            elif number:
+                result.runs[name].append(found)
+    return result
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(__doc__ or "", arguments)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    mergekit: Path | None = options.mergekit
+    if mergekit is None and any(name.startswith("mergekit") for name in options.contenders):
+        mergekit = prepare_mergekit(options.cache)
+    described = machine.describe(options.cache, mergekit)
+    chosen = choose_contenders(options, mergekit)
+    skipped: list[str] = []
+    settings = {"rounds": options.rounds, "page_cache": options.page_cache, "skipped": skipped}
+    results: list[Result] = []
+    for shape in (SHAPES[name] for name in options.shapes):
+        for place, merge in enumerate(choose_merges(options, shape, skipped)):
+            results.append(measure_merge(merge, chosen, options, warm_up=place == 0))
+            write_reports(options.results, described, settings, results)
+    shutil.rmtree(options.cache / "scratch", ignore_errors=True)
+    print(markdown(described, settings, results))
+    print(f"written: {options.results}/latest.json, latest.md, latest.svg")
+    return 1 if any(result.failures for result in results) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""What must be there before anything is measured: models in the cache, and mergekit in an environment of its own."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from shapes import LAYOUT, Shape
+
+HERE = Path(__file__).resolve().parent
+
+
+def model_limit(shape: Shape, budget: int) -> int:
+    """How many models of `shape` fit into `budget` bytes of disk beside one output."""
+    return budget // shape.bytes - 1
+
+
+def prepare_models(cache: Path, shape: Shape, numbers: Iterable[int], budget: int) -> dict[int, Path]:
+    """Make the models that are not there yet; models of other shapes go when the budget asks for it.
+
+    They are written by another process: what this one ever held in memory would count as the peak of its children.
+    """
+    root = cache / f"models-{LAYOUT}"
+    wanted = {number: root / shape.name / f"model-{number}" for number in numbers}
+    others = [path for path in sorted(root.glob("*")) if path.name != shape.name]
+    needed = (len(wanted) + 1) * shape.bytes
+    while others and size_of(others) + needed > budget:
+        shutil.rmtree(others.pop(0))
+    for number, directory in wanted.items():
+        if not directory.exists():
+            print(f"writing {shape.name} model {number}", flush=True)
+            subprocess.run([sys.executable, HERE / "synthetic.py", shape.name, str(number), directory], check=True)
+    return wanted
+
+
+def prepare_mergekit(cache: Path) -> Path:
+    """The mergekit-yaml of the environment in the cache, which is made when it is not there."""
+    environment = cache / "mergekit-env"
+    program = environment / "bin" / "mergekit-yaml"
+    if not program.exists():
+        print("making an environment for mergekit", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        requirements = HERE / "mergekit-requirements.txt"
+        subprocess.run([environment / "bin" / "pip", "install", "--quiet", "-r", requirements], check=True)
+    return program
+
+
+def size_of(directories: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for directory in directories for file in directory.rglob("*") if file.is_file())
