@@ -85,7 +85,8 @@ class Tree:
         self._check_text(name, place, "a key")
         if name in level.seen:
             self.report(place, "key {} is given twice (first at {}). Remove one.", show(name), level.seen[name])
-        level.seen.setdefault(name, place)
+        else:
+            level.seen[name] = place
         level.name = name
 
     def scalar(self, value: Scalar, place: object, written: str) -> None:

@@ -89,8 +89,10 @@ class InputFiles:
                 done += count
 
     def prefetch(self, file: FileIdentity, offset: int, length: int) -> None:
-        with self._descriptor(file) as descriptor:
-            os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+        """Tells the system what will be read soon, where it can be told."""
+        if hasattr(os, "posix_fadvise"):
+            with self._descriptor(file) as descriptor, contextlib.suppress(OSError):
+                os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         with self._lock:

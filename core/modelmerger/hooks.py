@@ -1,24 +1,21 @@
 """The typed face of the plugins of one run: the only code that touches pluggy's untyped `hook`."""
 
-import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 from attrs import evolve, field, frozen
-from blake3 import blake3
 
-from modelmerger import hookspecs
 from modelmerger.checkpoint import Checkpoint, ModelReference
 from modelmerger.errors import MergeError, NumericError, PluginError, Problem
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
 from modelmerger.plan import MergePlan
-from modelmerger.registry import BUILT_IN, Provider, Registry
+from modelmerger.registry import Provider
 from modelmerger.settings import Settings
-from modelmerger.text import shown, suggestion
+from modelmerger.text import shown
 from modelmerger.traits import Operation, Traits
 from modelmerger.work import SliceWork
 
@@ -88,7 +85,7 @@ class Hooks:
         if found is None and gram is None and self.strategy.traits.gram:
             return None
         expected = len(weights) + self.strategy.traits.needs_base
-        if not _is_list_of((int, float), found) or len(found) != expected or not all(map(math.isfinite, found)):
+        if not _is_list_of(Real, found) or len(found) != expected or not all(map(math.isfinite, found)):
             raise self._broken(
                 "find_coefficients", f"gave {found!r} where {expected} finite numbers are due", tensor_name
             )
@@ -266,80 +263,3 @@ def _kind(value: Any) -> str:
     if shape is None:
         return type(value).__name__
     return f"{str(value.dtype).removeprefix('torch.')} of shape {list(shape)}"
-
-
-NO_STRATEGY = Strategy(Provider("strategy", "none", BUILT_IN, "", "", None), Traits(), None, True, "")
-"""Stands where models are compared and nothing is merged."""
-
-
-def assemble(registry: Registry, strategy: str | None, validators: Iterable[str] = ()) -> Hooks:
-    """A plugin manager of its own for one run: the named strategy and validators, and the plugins that are always on."""
-    chosen = [registry.find("strategy", strategy)] if strategy is not None else []
-    chosen += [registry.find("validator", name) for name in validators]
-    providers = (*chosen, *registry.always_on())
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    by_name = {}
-    plugins = {}
-    for provider in providers:
-        name = f"{provider.kind} {provider.name}"
-        by_name[name] = provider
-        plugins[name] = _register(manager, provider, name)
-    if strategy is None:
-        return Hooks(NO_STRATEGY, providers, manager, by_name)
-    plugin = plugins[f"strategy {strategy}"]
-    hooks_of_strategy = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
-    return Hooks(_strategy(chosen[0], plugin, hooks_of_strategy), providers, manager, by_name)
-
-
-def _register(manager: pluggy.PluginManager, provider: Provider, name: str) -> Any:
-    plugin = provider.load()
-    wanted = getattr(plugin, "hooks_version", hookspecs.HOOKS_VERSION)
-    if wanted != hookspecs.HOOKS_VERSION:
-        raise PluginError(f"{described(provider)} wants hooks {wanted}, this is {hookspecs.HOOKS_VERSION}.")
-    try:
-        manager.register(plugin, name)
-        _refuse_wrappers(manager, provider, plugin)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        reason = " ".join(str(error).split())
-        known = [spec for spec, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")]
-        unknown = [hook for hook in vars(plugin) if f"hook {hook!r}" in reason and hook not in known]
-        near = suggestion(unknown[0], known).lstrip(", ") if unknown else ""
-        raise PluginError(
-            f"{described(provider)} does not fit the hooks{f' ({near})' if near else ''}: {reason}"
-        ) from error
-    return plugin
-
-
-def _refuse_wrappers(manager: pluggy.PluginManager, provider: Provider, plugin: Any) -> None:
-    for caller in manager.get_hookcallers(plugin) or ():
-        collects = caller.spec is not None and not caller.spec.opts["firstresult"]
-        for implementation in caller.get_hookimpls():
-            wraps = implementation.hookwrapper or (implementation.wrapper and collects)
-            if implementation.plugin is plugin and wraps:
-                raise PluginError(
-                    f"{described(provider)} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
-                )
-
-
-def _strategy(provider: Provider, plugin: Any, hooks: set[str]) -> Strategy:
-    traits = getattr(plugin, "traits", None)
-    if not isinstance(traits, Traits):
-        raise PluginError(f"{described(provider)} has no 'traits'. Give its module `traits = Traits(…)`.")
-    merges = {"find_coefficients", "merge_tensor"} & hooks
-    if len(merges) != 1:
-        raise PluginError(
-            f"{described(provider)} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
-        )
-    return Strategy(
-        provider, traits, getattr(plugin, "Options", None), "find_coefficients" in hooks, _fingerprint(plugin)
-    )
-
-
-def _fingerprint(plugin: Any) -> str:
-    try:
-        source = inspect.getsourcefile(plugin if inspect.ismodule(plugin) else type(plugin))
-        return blake3(Path(source or "").read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return ""

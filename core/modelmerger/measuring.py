@@ -60,6 +60,7 @@ class Measurements:
         self._lock = threading.Lock()
         self._partial: dict[int, dict[int, Tensor]] = {}
         self._total: dict[int, Tensor] = {}
+        self._coefficients: dict[int, tuple[float, ...]] = {}
         self._changed = threading.Condition(self._lock)
 
     def wanted(self, index: int) -> bool:
@@ -91,6 +92,8 @@ class Measurements:
 
     def coefficients(self, index: int) -> tuple[float, ...]:
         """What the strategy makes of the Gram matrix of this tensor's inputs."""
+        if (known := self._coefficients.get(index)) is not None:
+            return known
         tensor = self._plan.tensors[index]
         gram = self.result(index)
         if not torch.isfinite(gram).all():
@@ -109,6 +112,7 @@ class Measurements:
         if not any(found):
             message = "every coefficient of this tensor is zero, so nothing would be left of it."
             raise NumericError(Problem(message, tensor=tensor.name))
+        self._coefficients[index] = found
         return found
 
     def _block(self, tensor: TensorPlan, start: int, stop: int, workspace: Workspace) -> "Tensor":

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelmerger.assembly import assemble
 from modelmerger.checkpoint import Checkpoint
 from modelmerger.config import MergeConfig
 from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
-from modelmerger.hooks import assemble
 from modelmerger.registry import Registry
 from modelmerger.report import MergeReport
 from modelmerger.resolve import resolve

@@ -10,13 +10,13 @@ from blake3 import blake3
 
 from modelmerger.alignment import Aligned, align
 from modelmerger.checkpoint import Checkpoint, TensorInfo
-from modelmerger.dtypes import DTYPES, from_config_name
-from modelmerger.errors import ConfigError, ModelCompatibilityError, PluginError, raise_errors
+from modelmerger.dtypes import from_config_name
+from modelmerger.errors import ConfigError, ModelCompatibilityError, raise_errors
 from modelmerger.hooks import Hooks, described
 from modelmerger.layout import Layout, OutputTensor
-from modelmerger.manifest import is_plain
 from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
+from modelmerger.tiling import check_tiling
 
 MOST_SLICE, LEAST_SLICE = 1 << 18, 1 << 14
 PROCESS_MEMORY = 230 << 20
@@ -38,7 +38,7 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
     tensors = [planner.plan(tensor) for tensor in aligned]
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
     layout = hooks.save_model(outputs, shard_bytes(settings.options.max_shard_size))
-    _check_tiling(layout, outputs)
+    check_tiling(layout, outputs)
     workers, slice_elements = _effort(settings, tensors)
     return MergePlan(
         strategy=settings.strategy,
@@ -145,34 +145,6 @@ def _memory(hooks: Hooks, tensors: Sequence[TensorPlan], workers: int, slice_ele
         largest = max((TensorInfo("F64", t.shape).elements for t in tensors if t.action == "merge"), default=0)
     per_element = 8 * (2 * most + 2) if any(tensor.compute == "F64" for tensor in tensors) else 4 * (2 * most + 2)
     return PROCESS_MEMORY + workers * max(slice_elements, largest) * per_element
-
-
-def _check_tiling(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
-    """A layout from a plugin places every tensor once, aligned, and leaves neither hole nor overlap."""
-    placed = [placement.tensor for file in layout.files for placement in file.placements]
-    if sorted(placed, key=_by_name) != sorted(tensors, key=_by_name):
-        raise PluginError(f"the layout of format '{layout.format}' does not place every tensor exactly once, as it is.")
-    names = [*(file.name for file in layout.files), *layout.documents]
-    if len(set(names)) != len(names) or not all(is_plain(name) and "/" not in name for name in names):
-        raise PluginError(f"the layout of format '{layout.format}' has a file name that is no plain name, or is not unique.")
-    for file in layout.files:
-        spans = sorted([(p.offset, p.tensor.bytes) for p in file.placements] + [(o, len(b)) for o, b in file.fixed])
-        end = 0
-        for offset, length in spans:
-            if offset != end:
-                raise PluginError(
-                    f"the layout of format '{layout.format}' leaves a hole or an overlap in {file.name} at {end}."
-                )
-            end += length
-        misplaced = [p for p in file.placements if p.offset % max(1, DTYPES[p.tensor.dtype].bits // 8)]
-        if end != file.size or misplaced:
-            raise PluginError(
-                f"the layout of format '{layout.format}' gives {file.name} a wrong size or a misaligned tensor."
-            )
-
-
-def _by_name(tensor: OutputTensor) -> str:
-    return tensor.name
 
 
 def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:

@@ -100,13 +100,17 @@ def finish_earlier(staging: Staging, plan: str, overwrite: bool, step: Step) -> 
 
 def give_name(tree: Path, target: Path, overwrite: bool, step: Step) -> None:
     """One rename, then fsync of the parent. With `overwrite`, an old target stands under the tree's name afterwards."""
+    foreign = OutputError(Problem(f"was replaced by what no merge wrote, while the merge ran. {OURS}.", str(target)))
     replaces = overwrite and target.is_dir() and not target.is_symlink()
     if replaces and not is_ours(target):
-        raise OutputError(Problem(f"was replaced by what no merge wrote, while the merge ran. {OURS}.", str(target)))
+        raise foreign
     step("rename", target)
     try:
         if replaces:
             exchange(tree, target)
+            if not is_ours(tree):  # what came in this instant is not ours to delete
+                exchange(target, tree)
+                raise foreign
         else:
             rename_new(tree, target)
     except FileExistsError:

@@ -6,8 +6,9 @@ from typing import Any
 
 import attrs
 
+from modelmerger.assembly import assemble
 from modelmerger.errors import ConfigError, PluginError, Problem
-from modelmerger.hooks import Hooks, Strategy, assemble, described
+from modelmerger.hooks import Hooks, Strategy, described
 from modelmerger.naming import named
 from modelmerger.registry import BUILT_IN, Provider, Registry
 from modelmerger.settings import CoreOptions, ModelSettings, PeftSettings, Settings, ValidationSettings

@@ -8,11 +8,11 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from modelmerger.assembly import assemble
 from modelmerger.checkpoint import Checkpoint, ModelReference
 from modelmerger.digests import blocks_of_file
 from modelmerger.errors import ConfigError, InputError, Problem
 from modelmerger.files import InputFiles
-from modelmerger.hooks import assemble
 from modelmerger.loading import LoadContext
 from modelmerger.manifest import COMPANIONS, FILE, encoded, file_entry, read_manifest
 from modelmerger.publishing import check_apart, check_output, give_name, sync_file

@@ -24,7 +24,6 @@ LONGEST_ENTRY = 4096
 _METADATA = "__metadata__"
 _FIELDS = {"dtype", "shape", "data_offsets"}
 _TOO_LARGE = 1 << 63
-_MOST_SEEN = 4096
 
 _Content = tuple[str, tuple[int, ...], int]  # dtype, shape, bytes
 
@@ -105,7 +104,7 @@ def parse_header(raw: bytes | bytearray, data_size: int) -> Header:
         if name != _METADATA:
             content, begin, end, position = _entry(text, position, name)
             entries.append(_placed(name, content, begin, end, data_start, data_size))
-            if usual and len(seen) < _MOST_SEEN:
+            if usual:
                 seen[usual[2]] = content
         elif metadata is None:
             metadata, position = _metadata(text, position)

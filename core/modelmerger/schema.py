@@ -13,8 +13,9 @@ from typing import Any, Literal, Union, cast
 
 import attrs
 
+from modelmerger.assembly import assemble
 from modelmerger.checks import Check
-from modelmerger.hooks import Hooks, assemble
+from modelmerger.hooks import Hooks
 from modelmerger.registry import ALLOW, Registry
 from modelmerger.settings import CoreOptions, ModelSettings, PeftSettings, ValidationSettings
 

@@ -306,8 +306,10 @@ class Staging:
         try:
             self._step("allocate", self.tree / name)
             try:
-                if size:
+                if size and hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(descriptor, 0, size)
+                else:
+                    os.ftruncate(descriptor, size)
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
                     raise

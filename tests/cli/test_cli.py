@@ -12,8 +12,6 @@ import torch
 from conftest import write_model
 from safetensors.torch import load_file
 
-from modelmerger import MergeConfig
-
 Command = Callable[..., SimpleNamespace]
 COMMANDS = ("check", "merge", "plan", "plugins", "verify")
 
@@ -21,7 +19,7 @@ COMMANDS = ("check", "merge", "plan", "plugins", "verify")
 @pytest.fixture
 def path(models: SimpleNamespace, config: dict[str, Any]) -> Path:
     file: Path = models.folder / "merge.yaml"
-    file.write_text(MergeConfig(**config).to_yaml())
+    file.write_text(json.dumps(config))
     return file
 
 
@@ -51,7 +49,9 @@ def test_merge_writes_the_model_and_says_so_in_one_line(command: Command, path: 
     (line,) = result.out.splitlines()
     assert line.startswith(f"merged 2 models (weighted) into {models.output}: 7 tensors, ")
     merged = load_file(models.output / "model.safetensors")
-    expected = 0.6 * models.tensors["a"]["model.norm.weight"].float() + 0.4 * models.tensors["b"]["model.norm.weight"].float()
+    expected = (
+        0.6 * models.tensors["a"]["model.norm.weight"].float() + 0.4 * models.tensors["b"]["model.norm.weight"].float()
+    )
     torch.testing.assert_close(merged["model.norm.weight"].float(), expected, rtol=2**-8, atol=0)
 
 
@@ -69,7 +69,9 @@ def test_output_wins_over_the_config(command: Command, path: Path, models: Simpl
     assert not models.output.exists()
 
 
-def test_an_output_that_exists_is_replaced_with_overwrite_alone(command: Command, path: Path, models: SimpleNamespace) -> None:
+def test_an_output_that_exists_is_replaced_with_overwrite_alone(
+    command: Command, path: Path, models: SimpleNamespace
+) -> None:
     assert command("merge", path).status == 0
     before = (models.output / "model.safetensors").read_bytes()
     again = command("merge", path, "--set", "models[0].weight=0.1")
@@ -95,7 +97,9 @@ def test_merge_json_is_the_report(command: Command, path: Path, models: SimpleNa
     ]
 
 
-def test_check_says_yes_with_its_notes_and_writes_nothing(command: Command, path: Path, models: SimpleNamespace) -> None:
+def test_check_says_yes_with_its_notes_and_writes_nothing(
+    command: Command, path: Path, models: SimpleNamespace
+) -> None:
     before = sorted(models.folder.rglob("*"))
     result = command("check", path)
     assert (result.status, result.out) == (0, "the models can be merged\n")
@@ -156,11 +160,20 @@ def test_verify_of_what_no_merge_wrote(command: Command, models: SimpleNamespace
     )
     nowhere = command("verify", models.folder / "nowhere")
     assert nowhere.status == 3
-    assert nowhere.err == f"error: {models.folder / 'nowhere'}: is not a directory. Give the directory of a merged model.\n"
+    assert (
+        nowhere.err
+        == f"error: {models.folder / 'nowhere'}: is not a directory. Give the directory of a merged model.\n"
+    )
 
 
-def test_plugins_lists_what_is_installed_by_kind(command: Command, distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    distribution("acme-merge", "1.0", "[modelmerger.strategies]\nties = acme_never_imported\n[modelmerger.validators]\nbleu = acme_never_imported\n")
+def test_plugins_lists_what_is_installed_by_kind(
+    command: Command, distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution(
+        "acme-merge",
+        "1.0",
+        "[modelmerger.strategies]\nties = acme_never_imported\n[modelmerger.validators]\nbleu = acme_never_imported\n",
+    )
     distribution("other-merge", "2.0", "[modelmerger.strategies]\nslerp = acme_never_imported\n")
     monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", "bleu,licenses")
     result = command("plugins")

@@ -74,7 +74,10 @@ def test_the_file_is_not_changed(command: Command, path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("options.torch_dtype", "--set wants KEY=VALUE, got 'options.torch_dtype'. For example --set options.scaling_factor=0.3"),
+        (
+            "options.torch_dtype",
+            "--set wants KEY=VALUE, got 'options.torch_dtype'. For example --set options.scaling_factor=0.3",
+        ),
         ("=3", "--set wants KEY=VALUE, got '=3'. For example --set options.scaling_factor=0.3"),
         ("models[2].weight=1", "--set models[2].weight=1: the list has entries 0 to 1, and not '2'"),
         ("models[-1].weight=1", "--set models[-1].weight=1: the list has entries 0 to 1, and not '-1'"),
@@ -97,7 +100,9 @@ def test_a_mistake_is_one_sentence(command: Command, path: Path, change: str, se
     assert (result.status, result.out, result.err) == (2, "", f"error: {sentence}\n")
 
 
-@pytest.mark.parametrize("value", ["[0.1", "{a:", "'open", "!!python/object:os.system x", "*alias", ".nan", "1\n2: 3", "a: b: c"])
+@pytest.mark.parametrize(
+    "value", ["[0.1", "{a:", "'open", "!!python/object:os.system x", "*alias", ".nan", "1\n2: 3", "a: b: c"]
+)
 def test_a_value_that_is_no_yaml_is_one_sentence_that_shows_it(command: Command, path: Path, value: str) -> None:
     result = command("check", path, "--set", f"models[0].weight={value}")
     assert result.status == 2

@@ -93,6 +93,24 @@ _TEXTS = {
     "an unknown escape": _header(f'{{"\\x41":{EMPTY}}}', "not JSON: Invalid \\escape at character 2"),
     "a cut escape": _header(f'{{"\\u00g0":{EMPTY}}}', "not JSON: Invalid \\uXXXX escape"),
     "a raw newline in a key": _header(f'{{"a\nb":{EMPTY}}}', "not JSON: Invalid control character at"),
+    "a no-break space behind the brace": _header(f'{{\u00a0"a":{EMPTY}}}', r"it needs a string and has '\xa0"),
+    "a no-break space behind a key": _header(f'{{"a"\u00a0:{EMPTY}}}', r"it needs ':' and has '\xa0:{"),
+    "a no-break space behind a colon": HostileFile(framed(f'{{"a":\u00a0{EMPTY}}}'), r"its entry is '\xa0{", "a"),
+    "a no-break space behind an entry": _header(
+        f'{{"a":{EMPTY}\u00a0,"b":{EMPTY}}}', r"it needs ',' or '}' and has '\xa0,"
+    ),
+    "a no-break space behind a comma": _header(
+        f'{{"a":{EMPTY},\u00a0"b":{EMPTY}}}', r"it needs a string and has '\xa0"
+    ),
+    "a no-break space behind the second entry": _header(
+        f'{{"a":{EMPTY},"b":{EMPTY}\u00a0,"c":{EMPTY}}}', r"it needs ',' or '}' and has '\xa0,"
+    ),
+    "a no-break space behind the second comma": _header(
+        f'{{"a":{EMPTY},"b":{EMPTY},\u00a0"c":{EMPTY}}}', r"it needs a string and has '\xa0"
+    ),
+    "a no-break space in an entry": HostileFile(
+        framed(f'{{"a":{EMPTY.replace(":", chr(0xA0) + ":")}}}'), "is not JSON", "a"
+    ),
     "a form feed between": _header(f'{{\f"a":{EMPTY}}}', r"it needs a string and has '\x0c"),
 }
 

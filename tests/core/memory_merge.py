@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from attrs import evolve, frozen
-
 from modelmerger.arithmetic import bytes_of
 from modelmerger.checkpoint import Checkpoint, Donor, TensorInfo
 from modelmerger.dtypes import from_torch, torch_dtype

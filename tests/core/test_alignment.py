@@ -1,24 +1,27 @@
 """Which tensor goes with which, and what does not fit: said in the plan phase, before anything is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from conftest import CONFIG, directory_state, random_tensors, write_model
-from safetensors.torch import load_file
-
 from modelmerger.alignment import align
 from modelmerger.errors import ModelCompatibilityError
 from modelmerger.run import prepared, run_merge
+from safetensors.torch import load_file
+
 from tests.core.memory_merge import MemoryCheckpoint, merge_in_memory
 
+NO_CONFIGS: Mapping[int, dict[str, Any]] = MappingProxyType({})
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
-def messages(*models: dict[str, torch.Tensor], donor: int = 0, configs: dict[int, dict[str, Any]] = {}) -> list[str]:
+def messages(
+    *models: dict[str, torch.Tensor], donor: int = 0, configs: Mapping[int, dict[str, Any]] = NO_CONFIGS
+) -> list[str]:
     checkpoints = [MemoryCheckpoint(f"m{i}", tensors, configs.get(i)) for i, tensors in enumerate(models)]
     return [str(problem) for problem in align(checkpoints, donor)[1]]
 
@@ -41,6 +44,7 @@ def test_the_donor_gives_names_order_shapes_and_dtypes() -> None:
         (torch.ones(1), torch.tensor(1.0), "m1: t: has shape [] here and [1] in 'm0'."),
         (torch.ones(0, 3), torch.ones(3, 0), "m1: t: has shape [3, 0] here and [0, 3] in 'm0'."),
         (torch.ones(2), torch.ones(2).long(), "m1: t: is I64 here and F32 in 'm0'. Convert one of the models first."),
+        (torch.ones(2).long(), torch.ones(2), "m1: t: is F32 here and I64 in 'm0'."),
         (torch.ones(2).int(), torch.ones(2).long(), "m1: t: is I64 here and I32 in 'm0'."),
         (torch.ones(2).bool(), torch.ones(2).byte(), "m1: t: is U8 here and BOOL in 'm0'."),
     ],

@@ -3,8 +3,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from modelmerger.arithmetic import Workspace, are_finite, bytes_of, combined, extremes, gram_of, overflows
+
 from tests.core.memory_merge import MemoryCheckpoint
 
 NAN, INF = float("nan"), float("inf")
@@ -12,7 +12,7 @@ numbers = st.floats(-1e3, 1e3, width=32)
 
 
 @given(st.lists(st.tuples(st.floats(-3, 3), st.lists(numbers, min_size=5, max_size=5)), min_size=1, max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_sum_is_each_product_rounded_and_added_in_order(terms: list[tuple[float, list[float]]]) -> None:
     expected = None
     for coefficient, values in terms:

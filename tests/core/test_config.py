@@ -5,9 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 import modelmerger
+import pytest
 from modelmerger import ConfigError, MergeConfig, ModelMerger
 
 MODELS = [{"path": "./a", "weight": 0.6}, {"path": "./b", "weight": 0.4, "name": "second"}]
@@ -53,8 +52,14 @@ def test_it_is_checked_again_at_each_use(models: SimpleNamespace, config: dict[s
     merger = ModelMerger(made)
     merger.check_compatibility()
     made.options["verbose"] = "no"
-    for use in (merger.check_compatibility, merger.plan, merger.load_models, merger.merge, lambda: modelmerger.merge(made)):
-        with pytest.raises(ConfigError, match="options.verbose: must be true or false"):
+    for use in (
+        merger.check_compatibility,
+        merger.plan,
+        merger.load_models,
+        merger.merge,
+        lambda: modelmerger.merge(made),
+    ):
+        with pytest.raises(ConfigError, match=r"options.verbose: must be true or false"):
             use()
     assert not models.output.exists()
     made.options["verbose"] = False
@@ -84,13 +89,31 @@ def test_from_file_reads_what_python_would_say(tmp_path: Path, suffix: str) -> N
 def test_to_yaml_leaves_out_defaults_and_keeps_arabic_readable(tmp_path: Path) -> None:
     text = MergeConfig(strategy="weighted", models=MODELS, output_path="./نموذج").to_yaml()
     assert "نموذج" in text
-    assert not {"base_model", "options", "peft_config", "validation"} & {line.split(":")[0] for line in text.splitlines()}
+    assert not {"base_model", "options", "peft_config", "validation"} & {
+        line.split(":")[0] for line in text.splitlines()
+    }
     (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
     assert MergeConfig.from_file(tmp_path / "c.yaml").models == MODELS
 
 
 def test_texts_that_look_like_something_else_survive_the_round_trip(tmp_path: Path) -> None:
-    paths = ["no", "1e-3", "0.5", "null", "a: b", "~", "#x", " x ", "10:30", "2024-01-01", "'", '"', "a\\b", "سلام", "- a"]
+    paths = [
+        "no",
+        "1e-3",
+        "0.5",
+        "null",
+        "a: b",
+        "~",
+        "#x",
+        " x ",
+        "10:30",
+        "2024-01-01",
+        "'",
+        '"',
+        "a\\b",
+        "سلام",
+        "- a",
+    ]
     config = MergeConfig(strategy="weighted", models=[{"path": path, "weight": 1e-8} for path in paths])
     (tmp_path / "c.yaml").write_text(config.to_yaml(), encoding="utf-8")
     assert MergeConfig.from_file(tmp_path / "c.yaml") == config

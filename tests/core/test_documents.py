@@ -267,6 +267,13 @@ def test_exactly_what_yaml_calls_printable_is_taken() -> None:
         assert parse(json.dumps({"a": character}), "json") == {"a": character}
 
 
+def test_a_key_given_three_times_is_reported_twice_with_its_first_place() -> None:
+    assert [problem.split(".")[0] for problem in problems_of("a: 1\na: 2\n\na: 3")] == [
+        "line 2, column 1: key 'a' is given twice (first at line 1, column 1)",
+        "line 4, column 1: key 'a' is given twice (first at line 1, column 1)",
+    ]
+
+
 def test_a_problem_in_the_middle_hides_no_later_one_and_a_syntax_error_comes_last() -> None:
     problems = problems_of("a: .nan\nb: !x 1\na: 2\non: 3\nc: [1\n")
     assert [problem.split(":")[0] for problem in problems[:4]] == [
@@ -670,6 +677,15 @@ def test_written_yaml_is_easy_to_read() -> None:
         "strategy: weighted\nmodels:\n- path: ./نموذج\n  weight: 0.4\n- path: 🙂\n  weight: 1.0e-08\n"
         "prompt: \"مرحبا\\nكيف حالك؟ 🙂\"\nname: 'no'\nclamp:\n- -2\n- 2.0\nempty: {}\n"
     )
+
+
+def test_what_other_readers_or_people_could_mistake_is_quoted_or_escaped() -> None:
+    assert dump_yaml({"a": "0o17", "b": "017", "c": "1e5"}) == "a: '0o17'\nb: '017'\nc: '1e5'\n"
+    assert dump_yaml({"a": "\ufeff\u2028\x85\u2029"}) == 'a: "\\ufeff\\u2028\\u0085\\u2029"\n'
+
+
+def test_a_long_text_stays_on_one_line() -> None:
+    assert dump_yaml({"a": "كلمة word " * 50 + "."}).count("\n") == 1
 
 
 def test_a_value_used_twice_is_written_twice_and_not_as_an_alias() -> None:

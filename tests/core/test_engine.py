@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_tensors, write_model
-from safetensors.torch import load_file
-
 from modelmerger import measuring, verify
 from modelmerger.digests import block_count
 from modelmerger.registry import Registry
 from modelmerger.run import run_merge
 from modelmerger.work import Unit
+from safetensors.torch import load_file
+
 from tests.core.memory_merge import MemoryStaging, Planned, planned, set_block
 
 SHAPES = {

@@ -1,7 +1,6 @@
 """Errors as the user meets them: one short line a problem, at most twenty, and an exit status by kind."""
 
 import pytest
-
 from modelmerger import errors
 from modelmerger.errors import (
     ConfigError,

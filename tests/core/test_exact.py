@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, write_model
-from safetensors.torch import load_file
-
 from modelmerger import exact
 from modelmerger.errors import ModelCompatibilityError
 from modelmerger.exact import check_exact_tensors
 from modelmerger.run import run_merge
+from safetensors.torch import load_file
+
 from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 
 QUANTISED = {"quantization_config": {"quant_method": "gptq", "bits": 4}}

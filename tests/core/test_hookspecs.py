@@ -10,8 +10,17 @@ from typing import Any
 import pluggy
 import pytest
 import torch
-
-from modelmerger import FileCheckpoint, Layout, LoadContext, MergeError, ModelReference, OutputTensor, Problem, Traits, hookspecs
+from modelmerger import (
+    FileCheckpoint,
+    Layout,
+    LoadContext,
+    MergeError,
+    ModelReference,
+    OutputTensor,
+    Problem,
+    Traits,
+    hookspecs,
+)
 from modelmerger.files import InputFiles
 from modelmerger.work import Unit
 
@@ -151,15 +160,17 @@ def test_the_example_validator_finds_nothing() -> None:
 def test_the_example_of_a_strategy_merges_models(
     name: str, distribution: Callable[..., Path], models: SimpleNamespace
 ) -> None:
-    from safetensors.torch import load_file
-    from tests.core.plugging import install
-
     from modelmerger.run import run_merge
+    from safetensors.torch import load_file
+
+    from tests.core.plugging import install
 
     (source,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(HOOKS[name]) or "", re.DOTALL)
     install(distribution, [("strategy", "from_the_docs", source)])
     paths = [models.a, models.b, models.base]
-    run_merge({"strategy": "from_the_docs", "models": [{"path": str(p)} for p in paths], "output_path": str(models.output)})
+    run_merge(
+        {"strategy": "from_the_docs", "models": [{"path": str(p)} for p in paths], "output_path": str(models.output)}
+    )
     merged = load_file(models.output / "model.safetensors")
     for tensor in merged:
         inputs = torch.stack([models.tensors[key][tensor].double() for key in ("a", "b", "base")])

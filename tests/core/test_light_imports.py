@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from tests.core.plugging import WEIGHTS_SQUARED, install
 
 HEAVY = ("torch", "numpy", "transformers", "peft", "accelerate", "huggingface_hub", "safetensors", "yaml.constructor")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from modelmerger import measuring
 from modelmerger.arithmetic import Workspace
 from modelmerger.errors import PluginError
 from modelmerger.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.registry import Registry
 from modelmerger.work import Unit
+
 from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 
 GENERATOR = np.random.default_rng(0)
@@ -196,6 +196,6 @@ def test_a_statistic_that_changes_its_shape_is_the_plugins_fault(distribution: C
     distribution("acme-shaped", "1.0", "[modelmerger.strategies]\nshaped = acme_shaped\n", acme_shaped=SHAPED)
 
     with pytest.raises(
-        PluginError, match="t: strategy 'shaped' from acme-shaped 1.0: measure_tensor gave another shape"
+        PluginError, match=r"t: strategy 'shaped' from acme-shaped 1\.0: measure_tensor gave another shape"
     ):
         planned("shaped", [{"t": FIRST}], registry=Registry.installed()).merge()

@@ -16,6 +16,7 @@ import modelmerger
 import pytest
 import torch
 from conftest import directory_state, random_tensors, write_model
+from inputs.refusing import _known_plugins, installed
 from inputs.tiny_models import load, logits, tied
 from inputs.watching import watched
 from modelmerger import (
@@ -30,7 +31,7 @@ from modelmerger import (
 )
 from safetensors.torch import load_file
 
-__all__ = ["tied"]
+__all__ = ["_known_plugins", "installed", "tied"]
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_merge_returns_the_published_model_in_evaluation_mode(
     assert torch.equal(logits(model), logits(load(tmp_path / "merged")[0]))
     assert merger.merge_report is not None
     assert merger.merge_report.output == str(tmp_path / "merged")
-    assert merger.tokenizer.get_vocab().keys() == tied.words.get_vocab().keys()
+    assert merger.tokenizer.get_vocab().keys() >= tied.words.get_vocab().keys()
     verify(tmp_path / "merged")
 
 

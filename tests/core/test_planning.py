@@ -11,13 +11,13 @@ import attrs
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
-
 from modelmerger.errors import PluginError
 from modelmerger.layout import Layout, OutputFile, OutputTensor, Placement
 from modelmerger.plan import MergePlan
 from modelmerger.planning import make_plan
 from modelmerger.registry import Registry
 from modelmerger.run import prepared
+
 from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 
 SHAPES = {"matrix": (61, 37), "vector": (99,), "scalar": (), "empty": (0, 4)}
@@ -171,7 +171,6 @@ DECISIVE: dict[str, Callable[[dict[str, Any], Path], object]] = {
 def test_the_digest_changes_with_whatever_decides_the_output(what: str, tmp_path: Path) -> None:
     config = on_disk(tmp_path)
     before = plan_of(config).digest
-    assert plan_of(config).digest == before
 
     DECISIVE[what](config, tmp_path)
 
@@ -261,6 +260,7 @@ def test_planning_reads_no_tensor() -> None:
 A, B = OutputTensor("a", "F32", (4,), 16), OutputTensor("b", "F16", (3,), 6)
 BAD_LAYOUTS = {
     "a hole": [OutputFile("f", 24, (), (Placement(A, 0), Placement(B, 18)))],
+    "a tensor beyond the end": [OutputFile("f", 22, (), (Placement(A, 0), Placement(B, 18)))],
     "an overlap": [OutputFile("f", 20, (), (Placement(A, 0), Placement(B, 14)))],
     "a hole before the first": [OutputFile("f", 26, (), (Placement(A, 4), Placement(B, 20)))],
     "a file too long": [OutputFile("f", 23, (), (Placement(A, 0), Placement(B, 16)))],

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.core.plugging import WEIGHTS_SQUARED, install
-
 from modelmerger import ConfigError, PluginError
 from modelmerger.registry import ALLOW, DISABLE, Registry
 from modelmerger.resolve import resolve
+
+from tests.core.plugging import WEIGHTS_SQUARED, install
 
 Distribution = Callable[..., Path]
 BUILT_IN_STRATEGIES = ["sequential", "slerp", "task_arithmetic", "weighted"]
@@ -46,9 +46,13 @@ def test_the_built_ins_are_found_as_everything_else_is() -> None:
 
 
 def test_discovery_imports_nothing(distribution: Distribution) -> None:
-    modules = install(distribution, [("strategy", "ties", BROKEN), ("validator", "bleu", BROKEN), ("plugin", "loud", BROKEN)])
+    modules = install(
+        distribution, [("strategy", "ties", BROKEN), ("validator", "bleu", BROKEN), ("plugin", "loud", BROKEN)]
+    )
     registry = Registry.installed({})
-    assert {("strategy", "ties"), ("validator", "bleu"), ("plugin", "loud")} <= {(p.kind, p.name) for p in registry.providers}
+    assert {("strategy", "ties"), ("validator", "bleu"), ("plugin", "loud")} <= {
+        (p.kind, p.name) for p in registry.providers
+    }
     (ties,) = [provider for provider in registry.providers if provider.name == "ties"]
     assert (ties.source, ties.built_in) == ("acme-merge 1.0", False)
     assert not modules_of(modules)
@@ -120,7 +124,9 @@ def test_the_name_of_a_built_in_cannot_be_taken(
 
 def test_the_name_of_a_built_in_plugin_cannot_be_taken_either(distribution: Distribution) -> None:
     (module,) = install(distribution, [("plugin", "tokenizer", LISTENING)])
-    with pytest.raises(ConfigError, match="plugin 'tokenizer' is provided twice: by acme-merge 1.0 and by modelmerger"):
+    with pytest.raises(
+        ConfigError, match=r"plugin 'tokenizer' is provided twice: by acme-merge 1.0 and by modelmerger"
+    ):
         resolve(merge_by("weighted"))
     assert not modules_of([module])
 
@@ -145,7 +151,9 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_the_reason(
 
 def test_an_entry_point_that_leads_nowhere_is_named(distribution: Distribution) -> None:
     distribution("acme-merge", "1.0", "[modelmerger.strategies]\nties = acme_nowhere:strategy\n")
-    with pytest.raises(PluginError, match="strategy 'ties' from acme-merge 1.0 could not be imported: ModuleNotFoundError"):
+    with pytest.raises(
+        PluginError, match=r"strategy 'ties' from acme-merge 1.0 could not be imported: ModuleNotFoundError"
+    ):
         resolve(merge_by("ties"))
 
 
@@ -193,7 +201,7 @@ def test_a_broken_plugin_that_is_switched_off_is_not_imported(
     distribution: Distribution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (module,) = install(distribution, [("plugin", "loud", BROKEN)])
-    with pytest.raises(PluginError, match="plugin 'loud' from acme-merge 1.0 could not be imported"):
+    with pytest.raises(PluginError, match=r"plugin 'loud' from acme-merge 1.0 could not be imported"):
         resolve(merge_by("weighted"))
     for variable, value in ((DISABLE, "loud"), (DISABLE, "acme-merge"), (ALLOW, "")):
         with monkeypatch.context() as patch:
@@ -226,7 +234,9 @@ def test_two_runs_share_no_plugin_manager() -> None:
     registry = Registry.installed({ALLOW: ""})
     (first_settings, first), (_, second) = resolve(merge_by("weighted"), registry), resolve(merge_by("slerp"), registry)
     assert first._manager is not second._manager
-    assert [name for name, _ in first._manager.list_name_plugin() if name.startswith("strategy")] == ["strategy weighted"]
+    assert [name for name, _ in first._manager.list_name_plugin() if name.startswith("strategy")] == [
+        "strategy weighted"
+    ]
     assert [name for name, _ in second._manager.list_name_plugin() if name.startswith("strategy")] == ["strategy slerp"]
     first._manager.unregister(name="strategy weighted")
     again = resolve(merge_by("weighted"), registry)[1]

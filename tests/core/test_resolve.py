@@ -8,13 +8,13 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.core.plugging import WEIGHTS_SQUARED, install
-
 from modelmerger.errors import ConfigError, PluginError
 from modelmerger.naming import base_name
 from modelmerger.resolve import resolve
 from modelmerger.run import prepared, run_merge
 from modelmerger.settings import Settings
+
+from tests.core.plugging import WEIGHTS_SQUARED, install
 
 
 def settings(strategy: str = "weighted", **given: Any) -> Settings:
@@ -178,7 +178,11 @@ def test_problems_of_models_options_and_strategy_are_said_together() -> None:
 
 
 def test_an_unknown_strategy_does_not_hide_other_problems() -> None:
-    found = problems("slrp", models=[{"path": "a"}, {"path": "b", "weight": "1"}, {"path": "c"}], options={"verbose": 1, "epsilon": 9})
+    found = problems(
+        "slrp",
+        models=[{"path": "a"}, {"path": "b", "weight": "1"}, {"path": "c"}],
+        options={"verbose": 1, "epsilon": 9},
+    )
     assert found == [
         "models[1].weight: must be a number, got '1'",
         "no strategy is named 'slrp'; did you mean 'slerp'? (installed: sequential, slerp, task_arithmetic, weighted)",
@@ -209,7 +213,9 @@ def test_peft_config_without_adapters_is_allowed_and_noted(models: SimpleNamespa
     peft = {"merge_adapters": True, "adapter_names": ["default"], "base_model_path": str(models.folder / "nowhere")}
     report = run_merge({**config, "peft_config": peft})
     notes = [note for note in report.notes if note.where == "peft_config"]
-    assert [str(note) for note in notes] == ["peft_config: none of the models is an adapter, so peft_config has no effect."]
+    assert [str(note) for note in notes] == [
+        "peft_config: none of the models is an adapter, so peft_config has no effect."
+    ]
     assert notes[0].severity == "note"
     with prepared(config) as ready:
         assert not [note for note in ready.notes if note.where == "peft_config"]
@@ -243,18 +249,24 @@ from modelmerger import Traits, hookimpl
 class Options:
     {body}
 """
-STRATEGY = OPTIONS + """
+STRATEGY = (
+    OPTIONS
+    + """
 traits = Traits(models=(1, None))
 
 @hookimpl
 def find_coefficients(weights, options):
     return [weight * options.power for weight in weights]
 """
-PLUGIN = OPTIONS + """
+)
+PLUGIN = (
+    OPTIONS
+    + """
 @hookimpl
 def declare_options():
     return Options
 """
+)
 
 
 def test_a_strategy_of_others_brings_its_own_options(distribution: Callable[..., Path]) -> None:
@@ -263,7 +275,9 @@ def test_a_strategy_of_others_brings_its_own_options(distribution: Callable[...,
     models = [{"path": "a"}]
     assert settings("powered", models=models, options={"power": 3}).strategy_options.power == 3.0
     assert problems("powered", models=models, options={"power": -1}) == ["options.power: 'power' must be > 0: -1.0"]
-    assert problems("powered", models=models, options={"powr": 1}) == ["options: unknown key 'powr', did you mean 'power'?"]
+    assert problems("powered", models=models, options={"powr": 1}) == [
+        "options: unknown key 'powr', did you mean 'power'?"
+    ]
     assert problems("weighted", models=models, options={"power": 1}) == ["options: unknown key 'power'"]
 
 
@@ -289,7 +303,7 @@ def test_an_option_with_two_owners_is_an_error_that_names_both(
     with pytest.raises(PluginError) as caught:
         settings(models=[{"path": "a"}])
     message = str(caught.value)
-    assert f"option '{body.split(':')[0]}' is declared twice" in message
+    assert f"option '{body.split(':', maxsplit=1)[0]}' is declared twice" in message
     assert owner in message
     assert "plugin 'greedy' from acme-merge 1.0" in message
 
@@ -305,7 +319,7 @@ def test_options_that_cannot_be_used_are_the_plugins_fault(
     distribution: Callable[..., Path], body: str, reason: str
 ) -> None:
     install(distribution, [("strategy", "powered", STRATEGY.format(body=body))])
-    with pytest.raises(PluginError, match="strategy 'powered' from acme-merge 1.0") as caught:
+    with pytest.raises(PluginError, match=r"strategy 'powered' from acme-merge 1.0") as caught:
         settings("powered", models=[{"path": "a"}])
     assert reason in str(caught.value)
 

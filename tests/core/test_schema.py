@@ -7,11 +7,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tests.core.plugging import WEIGHTS_SQUARED, install
-
 from modelmerger import ConfigError
 from modelmerger.resolve import resolve
 from modelmerger.schema import config_schema
+
+from tests.core.plugging import WEIGHTS_SQUARED, install
 
 PUBLISHED = Path(__file__).parents[2] / "docs/merge-config.schema.json"
 TWO = [{"path": "./a", "weight": 0.6}, {"path": "./b", "weight": 0.4, "name": "b"}]
@@ -92,10 +92,14 @@ def test_every_key_is_described(validator: Any) -> None:
     def undescribed(schema: Any, place: str) -> list[str]:
         if not isinstance(schema, dict):
             return []
-        found = [place] if set(schema) and "description" not in schema and place.split(".")[-2:-1] == ["properties"] else []
+        found = (
+            [place] if set(schema) and "description" not in schema and place.split(".")[-2:-1] == ["properties"] else []
+        )
         return found + [gap for key, value in schema.items() for gap in undescribed(value, f"{place}.{key}")]
 
-    top = {key: value for key, value in validator.schema["properties"].items() if key not in ("peft_config", "validation")}
+    top = {
+        key: value for key, value in validator.schema["properties"].items() if key not in ("peft_config", "validation")
+    }
     assert undescribed({"properties": top}, "schema") == []
     for branch in validator.schema["allOf"]:
         assert undescribed(branch["then"]["properties"]["options"], "options") == []

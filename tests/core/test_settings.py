@@ -4,13 +4,13 @@ from typing import Any
 
 import attrs
 import pytest
-
 from modelmerger.errors import ConfigError
 from modelmerger.registry import ALLOW, Registry
 from modelmerger.resolve import resolve
 from modelmerger.settings import CoreOptions, Settings, shard_bytes
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
+REGISTRY = Registry.installed({ALLOW: ""})
 NOT_YET = "is not available yet"
 
 # option: the strategy that has it, good values, bad values with a part of what is said of them
@@ -58,7 +58,7 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
 
 def settings(strategy: str, **options: Any) -> Settings:
     base = {"base_model": "./base"} if strategy == "task_arithmetic" else {}
-    return resolve({"strategy": strategy, "models": MODELS, "options": options, **base})[0]
+    return resolve({"strategy": strategy, "models": MODELS, "options": options, **base}, REGISTRY)[0]
 
 
 def value_of(found: Settings, option: str) -> Any:
@@ -66,7 +66,9 @@ def value_of(found: Settings, option: str) -> Any:
     return next(getattr(owner, option) for owner in owners if hasattr(owner, option))
 
 
-@pytest.mark.parametrize(("option", "strategy", "good"), [(o, s, g) for o, (s, goods, _) in TABLE.items() for g in goods])
+@pytest.mark.parametrize(
+    ("option", "strategy", "good"), [(o, s, g) for o, (s, goods, _) in TABLE.items() for g in goods]
+)
 def test_good_values_are_taken_as_they_are(option: str, strategy: str, good: Any) -> None:
     assert value_of(settings(strategy, **{option: good}), option) == (tuple(good) if isinstance(good, list) else good)
 
@@ -83,16 +85,16 @@ def test_bad_values_are_refused_with_their_place(option: str, strategy: str, bad
 
 
 def test_the_table_holds_every_option_there_is() -> None:
-    registry = Registry.installed({ALLOW: ""})
-    modules = [registry.find("strategy", name).load() for name in registry.names("strategy")]
+    modules = [REGISTRY.find("strategy", name).load() for name in REGISTRY.names("strategy")]
     classes = [CoreOptions, *(m.Options for m in modules if hasattr(m, "Options"))]
-    classes += [p.load().declare_options() for p in registry.always_on() if hasattr(p.load(), "declare_options")]
+    classes += [p.load().declare_options() for p in REGISTRY.always_on() if hasattr(p.load(), "declare_options")]
     assert sorted(TABLE) == sorted(field.name for cls in classes for field in attrs.fields(cls))
 
 
 @pytest.mark.parametrize("strategy", ["weighted", "sequential", "slerp", "task_arithmetic"])
 @pytest.mark.parametrize(
-    ("option", "owner"), [(o, s) for o, (s, _, _) in TABLE.items() if not hasattr(CoreOptions(), o) and o != "preserve_tokenizer"]
+    ("option", "owner"),
+    [(o, s) for o, (s, _, _) in TABLE.items() if not hasattr(CoreOptions(), o) and o != "preserve_tokenizer"],
 )
 def test_an_option_of_another_strategy_is_refused_by_its_owner(option: str, owner: str, strategy: str) -> None:
     good = TABLE[option][1][0]

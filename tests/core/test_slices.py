@@ -1,6 +1,5 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from modelmerger.plan import TensorPlan
 from modelmerger.slices import Slice, slices
 from modelmerger.traits import Granularity
@@ -26,6 +25,7 @@ def part(draw_shape: tuple[int, ...], data: st.DataObject) -> tuple[int, int]:
 
 
 @given(shapes, st.sampled_from(["elementwise", "rowwise", "whole"]), st.integers(1, 30), st.data())
+@settings(max_examples=30, deadline=None)
 def test_slices_tile_the_wanted_part_and_read_enough(
     shape: tuple[int, ...], granularity: Granularity, most: int, data: st.DataObject
 ) -> None:
@@ -41,6 +41,7 @@ def test_slices_tile_the_wanted_part_and_read_enough(
 
 
 @given(shapes, st.integers(1, 30), st.data())
+@settings(max_examples=30, deadline=None)
 def test_an_elementwise_strategy_sees_short_vectors(shape: tuple[int, ...], most: int, data: st.DataObject) -> None:
     for piece in slices(tensor(shape), "elementwise", *part(shape, data), most):
         assert piece.shape == (piece.stop - piece.start,)
@@ -49,6 +50,7 @@ def test_an_elementwise_strategy_sees_short_vectors(shape: tuple[int, ...], most
 
 
 @given(shapes, st.integers(1, 30), st.data())
+@settings(max_examples=30, deadline=None)
 def test_a_rowwise_strategy_sees_whole_rows(shape: tuple[int, ...], most: int, data: st.DataObject) -> None:
     row = shape[-1] if shape else 1
     for piece in slices(tensor(shape), "rowwise", *part(shape, data), most):
@@ -60,6 +62,7 @@ def test_a_rowwise_strategy_sees_whole_rows(shape: tuple[int, ...], most: int, d
 
 
 @given(shapes, st.data())
+@settings(max_examples=30, deadline=None)
 def test_a_strategy_on_whole_tensors_sees_them_in_their_shape(shape: tuple[int, ...], data: st.DataObject) -> None:
     start, stop = part(shape, data)
 

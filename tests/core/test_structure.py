@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import pytest
 from attrs import Factory, define, field, frozen, validators
-
 from modelmerger.errors import ConfigError
 from modelmerger.structure import structure
 
@@ -139,9 +138,7 @@ def test_attrs_own_validators_and_checks_after_init_are_said_in_one_sentence() -
             if self.color == "green" and self.count == 3:
                 raise ValueError("green goes with any count but 3")
 
-    assert problems({"color": "blue"}, Borrowed) == [
-        "here.color: 'color' must be in ['red', 'green'] (got 'blue')"
-    ]
+    assert problems({"color": "blue"}, Borrowed) == ["here.color: 'color' must be in ['red', 'green'] (got 'blue')"]
     assert problems({"count": 0}, Borrowed) == ["here.count: 'count' must be > 0: 0"]
     assert problems({"color": "green", "count": 3}, Borrowed) == ["here: green goes with any count but 3"]
 

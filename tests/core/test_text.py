@@ -5,7 +5,6 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from modelmerger.text import amount, shown, size, suggestion
 
 
@@ -42,7 +41,14 @@ def test_whatever_is_shown_is_one_visible_line_within_the_limit(text: str, limit
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (3 << 20, "3.0 MiB"), (1536 << 20, "1.5 GiB"), (1 << 61, "2048.0 PiB")],
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 KiB"),
+        (3 << 20, "3.0 MiB"),
+        (1536 << 20, "1.5 GiB"),
+        (1 << 61, "2048.0 PiB"),
+    ],
 )
 def test_sizes_are_in_binary_units(count: int, text: str) -> None:
     assert size(count) == text

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from conftest import random_tensors, write_model
-
 from modelmerger.registry import Registry
 from modelmerger.run import run_merge
+
 from tests.faults.stopping import assert_sentences
 
 FEW, MANY = 2_500, 1_500
@@ -46,7 +46,9 @@ def sharded(tmp_path: Path) -> SimpleNamespace:
             "options": {"max_shard_size": shard, "low_memory_mode": True, **options},
         }
 
-    return SimpleNamespace(folder=tmp_path, output=output, config=config, a=tmp_path / "a", b=tmp_path / "b", merge=run_merge)
+    return SimpleNamespace(
+        folder=tmp_path, output=output, config=config, a=tmp_path / "a", b=tmp_path / "b", merge=run_merge
+    )
 
 
 @pytest.fixture

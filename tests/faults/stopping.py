@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-
 from modelmerger.run import Watch, run_merge
 
 PATIENCE = 60.0
@@ -77,6 +76,13 @@ def ended(child: int, patience: float = PATIENCE) -> int:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     raise AssertionError(f"the child hung for {patience} seconds")
+
+
+def wait_until(holds: Callable[[], object], patience: float = PATIENCE) -> None:
+    until = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < until, f"waited {patience} seconds in vain"
+        time.sleep(0.005)
 
 
 def killed_merge(config: dict[str, Any], at: int) -> int:

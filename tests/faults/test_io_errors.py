@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-
 from modelmerger.errors import OutputError
 from modelmerger.run import Watch, run_merge
 from modelmerger.staging import staging_path
 from modelmerger.verify import verify
+
 from tests.faults.conftest import FEW, MANY
 from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork
 from tests.faults.traced import attached
@@ -153,9 +153,7 @@ INJECTIONS = {
 
 
 @needs_strace
-@pytest.mark.parametrize(
-    ("call", "error"), [(call, error) for call, errors in INJECTIONS.items() for error in errors]
-)
+@pytest.mark.parametrize(("call", "error"), [(call, error) for call, errors in INJECTIONS.items() for error in errors])
 def test_an_error_from_the_system_itself_is_exit_4(
     config_file: Callable[..., Path], sharded: SimpleNamespace, call: str, error: str
 ) -> None:
@@ -174,7 +172,10 @@ def test_an_error_from_the_system_itself_is_exit_4(
 
 
 def test_a_full_disk_is_said_before_the_first_tensor_is_read(
-    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    sharded: SimpleNamespace,
+    config_file: Callable[..., Path],
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A4: with what is needed and what is free."""
     disk = os.statvfs(sharded.folder)
@@ -201,7 +202,7 @@ def test_what_an_unfinished_merge_takes_is_not_needed_again(
     with pytest.raises(OutputError):
         run_merge(config, watch=Watch(step=Steps(len(steps.seen) - 6, failing(errno.ENOSPC))))
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=64 << 20, f_frsize=1))
-    with pytest.raises(OutputError, match="64.0 MiB are free"):
+    with pytest.raises(OutputError, match=r"64\.0 MiB are free"):
         run_merge(config, sharded.folder / "elsewhere")
 
     assert run_merge(config).bytes_reused > 0
@@ -230,7 +231,11 @@ def test_a_file_that_may_not_grow_is_exit_4(
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "README.md", "modelmerger.json"])
 @pytest.mark.parametrize("step", ["create", "write", "fsync"])
 def test_a_full_disk_while_documents_are_written_is_exit_4(
-    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Callable[..., str], name: str, step: str,
+    sharded: SimpleNamespace,
+    config_file: Callable[..., Path],
+    refused: Callable[..., str],
+    name: str,
+    step: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A5"""
@@ -252,9 +257,13 @@ def test_a_full_disk_while_documents_are_written_is_exit_4(
 
 
 def test_a_read_error_is_said_of_the_input(
-    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    sharded: SimpleNamespace,
+    config_file: Callable[..., Path],
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A2: and not of the output."""
+
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -267,7 +276,9 @@ def test_a_read_error_is_said_of_the_input(
 
 
 def test_a_worker_that_dies_ends_the_merge(
-    config_file: Callable[..., Path], command: Callable[..., SimpleNamespace], sharded: SimpleNamespace,
+    config_file: Callable[..., Path],
+    command: Callable[..., SimpleNamespace],
+    sharded: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """D3: in no more time than a unit takes, with one line."""
@@ -324,7 +335,11 @@ def test_a_broken_pipe_is_the_exit_status_of_the_process_too(sharded: SimpleName
     reading, writing = os.pipe()
     os.close(reading)
     found = subprocess.run(
-        [sys.executable, "-m", "modelmerger", "plugins"], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+        [sys.executable, "-m", "modelmerger", "plugins"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
     )
     os.close(writing)
     assert (found.returncode, found.stderr) == (4, b"")

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-
 from modelmerger.run import Watch, run_merge
 from modelmerger.staging import staging_path
 from modelmerger.verify import verify
+
 from tests.faults.conftest import FEW, MANY
 from tests.faults.stopping import Steps, die, ended, fork, killed_merge, spread
 
@@ -149,7 +149,9 @@ def test_a_second_kill_keeps_what_the_first_run_and_the_second_made(sharded: Sim
     with (staging_path(sharded.output) / "journal").open("ab") as journal:
         journal.write(b'{"file": 1, "blo')
     resumed = Steps()
-    child = fork(lambda: run_merge(config, watch=Watch(step=lambda n, p: die_at_third_journal_line(resumed, n, p))) and None)
+    child = fork(
+        lambda: run_merge(config, watch=Watch(step=lambda n, p: die_at_third_journal_line(resumed, n, p))) and None
+    )
     assert ended(child) == -signal.SIGKILL
 
     report = run_merge(config)

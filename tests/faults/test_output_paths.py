@@ -11,14 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-
 from modelmerger.cli import main
 from modelmerger.errors import OutputError
 from modelmerger.run import Watch, run_merge
 from modelmerger.staging import Staging, staging_path
 from modelmerger.verify import verify
+
 from tests.faults.conftest import MANY
-from tests.faults.stopping import assert_sentences, ended, fork
+from tests.faults.stopping import assert_sentences, ended, fork, wait_until
 
 Refused = Callable[..., str]
 
@@ -45,18 +45,17 @@ def test_two_merges_at_once_give_one_whole_output(sharded: SimpleNamespace, over
     def hold(name: str, _: Path) -> None:
         if name == "write" and not started.exists():
             started.touch()
-            while not go_on.exists():
-                pass
+            wait_until(go_on.exists)
 
     said = sharded.folder / "said"
     first = fork(lambda: run_merge(config, watch=Watch(step=hold)) and None)
-    while not started.exists():
-        pass
+    wait_until(started.exists)
     (sharded.folder / "second.json").write_text(json.dumps(config))
     second = fork(lambda: main(["merge", str(sharded.folder / "second.json")]), said)
-    assert ended(second) == 4
+    statuses = [ended(second)]
     go_on.touch()
-    assert ended(first) == 0
+    statuses.append(ended(first))
+    assert statuses == [4, 0]
 
     assert "is being written by another merge at this moment" in said.read_text()
     assert_sentences(said.read_text())
@@ -135,7 +134,13 @@ def test_the_output_of_an_earlier_merge_is_left_alone_without_overwrite(
     assert not staging_path(sharded.output).exists()
 
 
-MANIFESTS = {"none": None, "not JSON": "{", "another's": '{"schema": 1, "files": []}', "a list": "[1]", "deep": "[" * 9999}
+MANIFESTS = {
+    "none": None,
+    "not JSON": "{",
+    "another's": '{"schema": 1, "files": []}',
+    "a list": "[1]",
+    "deep": "[" * 9999,
+}
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
@@ -152,21 +157,22 @@ def test_overwrite_wants_a_sound_manifest(
     assert directory_state(sharded.output) == before
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(sharded: SimpleNamespace, overwrite: bool) -> None:
+@pytest.mark.parametrize("moment", ["fsync", "rename"])
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
+def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(
+    sharded: SimpleNamespace, overwrite: bool, moment: str
+) -> None:
     """A11, A13: what is in it is not ours to delete, with overwrite too."""
     if overwrite:
         run_merge(sharded.config())
 
     def appear(name: str, _: Path) -> None:
-        if name == "rename":
+        if name == moment:
             shutil.rmtree(sharded.output, ignore_errors=True)
             directory(sharded.output)
 
-    config = sharded.config(MANY, overwrite=overwrite)
     with pytest.raises(OutputError, match="while the merge ran"):
-        run_merge(config, watch=Watch(step=lambda name, path: appear(name, path) if name == "journal" else None))
-        run_merge(config, watch=Watch(step=appear))
+        run_merge(sharded.config(MANY, overwrite=overwrite), watch=Watch(step=appear))
 
     assert directory_state(sharded.output) == {"thesis.txt": b"years of work"}
 
@@ -201,7 +207,11 @@ def test_an_output_apart_from_every_input_is_wanted(
     shutil.copytree(sharded.a, sharded.folder / "base")
     path = config_file(overwrite=overwrite)
     config = json.loads(path.read_text())
-    config |= {"strategy": "task_arithmetic", "base_model": str(sharded.folder / "base"), "output_path": str(place(sharded))}
+    config |= {
+        "strategy": "task_arithmetic",
+        "base_model": str(sharded.folder / "base"),
+        "output_path": str(place(sharded)),
+    }
     path.write_text(json.dumps(config))
     before = directory_state(sharded.folder)
 
@@ -376,7 +386,7 @@ def test_a_parent_that_cannot_be_written_to_is_refused_before_anything_is_read(
     assert_sentences(said.read_text())
 
 
-LONG = {"a name of 250 characters": "x" * 250, "a name of 300 characters": "x" * 300, "NUL": "mer\0ged", "a file above": "a/config.json/x"}
+LONG = {"a name of 250 characters": "x" * 250, "a name of 300 characters": "x" * 300, "a file above": "a/config.json/x"}
 
 
 @pytest.mark.parametrize("name", LONG.values(), ids=LONG)
@@ -418,11 +428,12 @@ def test_the_lock_goes_with_its_process(sharded: SimpleNamespace) -> None:
             signal.pause()
 
     child = fork(hold)
-    while not ready.exists():
-        pass
-    with pytest.raises(OutputError, match="another merge"):
-        run_merge(sharded.config())
-    os.kill(child, signal.SIGKILL)
+    wait_until(ready.exists)
+    try:
+        with pytest.raises(OutputError, match="another merge"):
+            run_merge(sharded.config())
+    finally:
+        os.kill(child, signal.SIGKILL)
     assert ended(child) == -signal.SIGKILL
 
     run_merge(sharded.config())

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-
 from modelmerger.cli import main
 from modelmerger.run import run_merge
 from modelmerger.staging import Staging, staging_path
+
 from tests.faults.conftest import MANY
-from tests.faults.stopping import assert_sentences, ended, fork
+from tests.faults.stopping import assert_sentences, ended, fork, wait_until
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -64,10 +64,7 @@ def slowed_down(config: Path) -> int:
 def wait_for_block(output: Path) -> None:
     """Until the journal holds the header and a block."""
     journal = staging_path(output) / "journal"
-    until = time.monotonic() + 30
-    while not journal.exists() or len(journal.read_bytes().splitlines()) < 2:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: journal.exists() and len(journal.read_bytes().splitlines()) >= 2)
 
 
 def test_an_interrupt_before_anything_is_written_says_so(

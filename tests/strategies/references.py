@@ -39,10 +39,7 @@ def slerp(first: Array, second: Array, t: float, normalize: bool = True) -> Arra
     units = first / norms[0], second / norms[1]
     apart, together = units[0] - units[1], units[0] + units[1]
     angle = 2 * np.arctan2(np.sqrt((apart * apart).sum()), np.sqrt((together * together).sum()))
-    if angle == 0:
-        arcs = 1 - t, t
-    else:
-        arcs = np.sin((1 - t) * angle) / np.sin(angle), np.sin(t * angle) / np.sin(angle)
+    arcs = (1 - t, t) if angle == 0 else (np.sin((1 - t) * angle) / np.sin(angle), np.sin(t * angle) / np.sin(angle))
     if not normalize:
         return arcs[0] * first + arcs[1] * second
     return ((1 - t) * norms[0] + t * norms[1]) * (arcs[0] * units[0] + arcs[1] * units[1])

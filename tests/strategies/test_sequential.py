@@ -1,7 +1,7 @@
 import pytest
 import torch
-
 from modelmerger.errors import ConfigError
+
 from tests.core.memory_merge import merge_in_memory, planned
 
 

@@ -11,10 +11,10 @@ import torch
 from conftest import write_model
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
 from modelmerger.errors import ConfigError, ModelCompatibilityError, NumericError
 from modelmerger.planning import make_plan
 from modelmerger.run import run_merge
+
 from tests.core.memory_merge import merge_in_memory, planned
 from tests.strategies.references import half_ulp
 
@@ -66,6 +66,20 @@ def test_any_angle_rounds_once_to_float32(normalize: bool, angle: float, t: floa
     exact, magnitude = reference(models[0]["t"], models[1]["t"], t, normalize)
     bound = half_ulp(exact, torch.float32) * (1 + 2**-10) + 2**-40 * (magnitude - abs(exact)).clip(0)
     assert (abs(merged.double().numpy() - exact) <= bound).all()
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("angle", [1e-7, 1e-5, 1.5e-4, 1e-3, 0.1, 1, 2])
+def test_small_and_large_angles_are_exact_to_float64(normalize: bool, angle: float) -> None:
+    """A few roundings, though a small angle itself is known from its cosine to half of its digits only."""
+    models = at_angle(angle)
+
+    merged = merge_in_memory(
+        "slerp", models, options={"interpolation_factor": 0.3, "normalize_before_slerp": normalize}
+    )["t"]
+
+    exact, magnitude = reference(models[0]["t"], models[1]["t"], 0.3, normalize)
+    assert (abs(merged.numpy() - exact) <= 12 * 2.0**-53 * magnitude).all()
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -149,7 +163,7 @@ def test_opposite_tensors_are_an_error_that_names_the_tensor(second: list[float]
         {"fine": torch.ones(2), "t": torch.tensor(second)},
     ]
 
-    with pytest.raises(NumericError, match="^t: the tensors point in opposite directions") as caught:
+    with pytest.raises(NumericError, match=r"^t: the tensors point in opposite directions") as caught:
         merge_in_memory("slerp", models, options=options)
     assert caught.value.exit_status == 5
 

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from modelmerger.errors import ConfigError
+
 from tests.core.memory_merge import Planned, merge_in_memory, planned
 
 
@@ -97,7 +97,7 @@ def test_values_at_the_ends_of_the_range_are_not_counted() -> None:
     ids=str,
 )
 def test_options_that_make_no_sense_are_errors(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="clamp_range|scaling_factor|clamp_weights"):
+    with pytest.raises(ConfigError, match=r"clamp_range|scaling_factor|clamp_weights"):
         planned("task_arithmetic", [model(1, 2, 3)], BASE, options=options)
 
 

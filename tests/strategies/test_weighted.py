@@ -1,7 +1,7 @@
 import pytest
 import torch
-
 from modelmerger.errors import ConfigError
+
 from tests.core.memory_merge import merge_in_memory, planned
 
 
@@ -27,7 +27,7 @@ def test_weights_are_one_each_by_default_and_may_be_negative() -> None:
 
 @pytest.mark.parametrize("weights", [[1, -1], [0, 0], [0.1, 0.2, -0.3]], ids=str)
 def test_weights_that_add_up_to_zero_are_an_error_and_no_division(weights: list[float]) -> None:
-    with pytest.raises(ConfigError, match="add up to .*, which nothing can be divided by") as caught:
+    with pytest.raises(ConfigError, match=r"add up to .*, which nothing can be divided by") as caught:
         planned("weighted", [model(1, 2)] * len(weights), weights=weights)
     assert caught.value.exit_status == 2
 

@@ -1,0 +1,47 @@
+"""Many files and few descriptors; many problems and few lines."""
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+from conftest import random_tensors, write_model
+from modelmerger.cli import main
+from modelmerger.verify import verify
+
+from tests.faults.stopping import ended, fork
+
+SHARDS = 500
+
+
+def test_500_shards_are_merged_with_64_open_files(sharded: SimpleNamespace, config_file: Callable[..., Path]) -> None:
+    """D4: inputs and output have 500 shards each."""
+    shapes = {f"model.layers.{number}.weight": (2, 8) for number in range(SHARDS)}
+    for seed, path in enumerate((sharded.a, sharded.b)):
+        (path / "model.safetensors").unlink()
+        write_model(path, random_tensors(seed, shapes=shapes), shards=SHARDS)
+    path, said = config_file(32, low_memory_mode=False), sharded.folder / "said"
+
+    def limited() -> int:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        return main(["merge", str(path)]) or main(["verify", str(sharded.output)])
+
+    assert ended(fork(limited, said)) == 0, said.read_text()
+    assert len(list(sharded.output.glob("*.safetensors"))) == SHARDS
+    verify(sharded.output)
+
+
+def test_many_problems_are_twenty_lines_and_a_count(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Callable[..., str]
+) -> None:
+    """D5: of at most 300 characters, however long the names are."""
+    shapes = {f"model.layers.{number}.{'x' * 400}.weight": (2, 8) for number in range(30)}
+    other = dict.fromkeys(shapes, (3, 8))
+    write_model(sharded.a, random_tensors(0, shapes=shapes))
+    write_model(sharded.b, random_tensors(1, shapes=other))
+
+    lines = refused(3, "merge", config_file()).splitlines()
+
+    assert len(lines) == 21
+    assert lines[-1] == "… and 10 more"
+    assert all(line.startswith("error: ") for line in lines[:-1])
