@@ -2,9 +2,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-
 from modelmerger import MergeConfig, merge
+from safetensors.torch import load_file
 
 
 def test_a_merge_publishes_the_weighted_average(models: SimpleNamespace, config: dict[str, Any]) -> None:

@@ -89,7 +89,9 @@ def run_merge(config: Mapping[str, Any], output: Path | None = None, watch: Watc
     started = time.monotonic()
     with prepared(config) as ready:
         set_level(ready.settings)
-        target = output or (Path(os.path.expanduser(ready.settings.output_path)) if ready.settings.output_path else None)
+        target = output or (
+            Path(os.path.expanduser(ready.settings.output_path)) if ready.settings.output_path else None
+        )
         if target is None:
             raise ConfigError("no output path: give output_path in the config, or --output on the command line.")
         target = Path(os.path.abspath(target))

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
-
 from modelmerger.dtypes import DTYPES, from_config_name, from_torch, max_finite, torch_dtype
 
 IN_TORCH = [name for name, dtype in DTYPES.items() if dtype.torch_name]

@@ -18,9 +18,9 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from modelmerger.dtypes import DTYPES, torch_dtype
 from modelmerger.safetensors_header import Header, HeaderError, TensorEntry, build_header, parse_header, read_header
+
 from tests.core.hostile_headers import EMPTY, HOSTILE, HostileFile, entry, framed
 
 Listed = tuple[str, str, list[int], int, int]

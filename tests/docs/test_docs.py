@@ -10,13 +10,12 @@ from types import SimpleNamespace
 import attrs
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
 from modelmerger import MergeConfig, hookspecs
 from modelmerger.cli import cli
 from modelmerger.documents import parse_document
 from modelmerger.registry import Registry
 from modelmerger.settings import CoreOptions
+from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -76,12 +75,14 @@ def test_configs_in_the_docs_are_configs(page: Path) -> None:
         MergeConfig.from_dict(parse_document(text, source=str(page), format="yaml"))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(c[0].endswith("modelmerger") for c in commands(p))], ids=page_id)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(c[0].endswith("modelmerger") for c in commands(p))], ids=page_id
+)
 def test_commands_in_the_docs_succeed(page: Path, place: Path, command: Callable[..., SimpleNamespace]) -> None:
     write_configs(page, place)
     for program, *arguments in commands(page):
         if program.endswith("modelmerger"):
-            local = [str(place / "stronger") if a == "/tmp/stronger" else a for a in arguments]  # noqa: S108
+            local = [str(place / "stronger") if a == "/tmp/stronger" else a for a in arguments]
             result = command(*local)
             assert result.status == 0, (arguments, result.err)
 
@@ -95,7 +96,7 @@ def test_python_in_the_docs_runs(page: Path, place: Path) -> None:
 
         modelmerger.merge(config)
     for snippet in blocks(page, "python"):
-        exec(compile(snippet, page_id(page), "exec"), {})  # noqa: S102
+        exec(compile(snippet, page_id(page), "exec"), {})
 
 
 def test_make_targets_in_the_docs_exist() -> None:
