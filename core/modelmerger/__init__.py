@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from modelmerger.settings import Settings as Settings
     from modelmerger.traits import Operation as Operation
     from modelmerger.traits import Traits as Traits
-    from modelmerger.verify import verify as verify
+    from modelmerger.verification import verify as verify
     from modelmerger.work import SliceWork as SliceWork
 
 _HOMES = {
@@ -64,7 +64,7 @@ _HOMES = {
     "report": ("MergeReport",),
     "settings": ("Settings",),
     "traits": ("Operation", "Traits"),
-    "verify": ("verify",),
+    "verification": ("verify",),
     "work": ("SliceWork",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -126,7 +126,7 @@ def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @DEBUG
 def verify(model: Path, as_json: bool) -> None:
     """Say whether the merged MODEL is still what was published."""
-    from modelmerger.verify import verify as verified
+    from modelmerger.verification import verify as verified
 
     found = verified(model)
     click.echo(

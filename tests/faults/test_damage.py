@@ -9,7 +9,7 @@ import pytest
 from conftest import directory_state
 from modelmerger.run import run_merge
 from modelmerger.safetensors_header import read_header
-from modelmerger.verify import verify
+from modelmerger.verification import verify
 from safetensors import safe_open
 
 from tests.faults.conftest import MANY

@@ -17,7 +17,7 @@ from conftest import directory_state
 from modelmerger.errors import OutputError
 from modelmerger.run import Watch, run_merge
 from modelmerger.staging import staging_path
-from modelmerger.verify import verify
+from modelmerger.verification import verify
 
 from tests.faults.conftest import FEW, MANY
 from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork

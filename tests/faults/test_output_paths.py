@@ -15,7 +15,7 @@ from modelmerger.cli import main
 from modelmerger.errors import OutputError
 from modelmerger.run import Watch, run_merge
 from modelmerger.staging import Staging, staging_path
-from modelmerger.verify import verify
+from modelmerger.verification import verify
 
 from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, wait_until

@@ -12,7 +12,7 @@ from modelmerger import MergeConfig, merge
 from modelmerger.errors import InputError
 from modelmerger.layout import BLOCK
 from modelmerger.manifest import FILE
-from modelmerger.verify import verify
+from modelmerger.verification import verify
 from safetensors.torch import load_file
 
 from tests.inputs.watching import watched
