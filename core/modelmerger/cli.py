@@ -285,10 +285,13 @@ def _free_disk(output: Any, needed: int) -> str:
 
 
 def _resumable(target: Path | None) -> str:
-    from modelmerger.staging import staging_path
+    from modelmerger.staging import is_published, staging_path
 
-    if target is None or not staging_path(Path(os.path.abspath(os.path.expanduser(target)))).exists():
+    place = Path(os.path.abspath(os.path.expanduser(target))) if target is not None else None
+    if place is None or not staging_path(place).exists():
         return " Nothing was written."
+    if is_published(place):
+        return f" The merged model is at {shown(place)}; run the same command again to clear up."
     return " The output is as it was; run the same command again to go on where this one stopped."
 
 

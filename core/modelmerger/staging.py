@@ -43,6 +43,21 @@ def staged_size(target: Path) -> int:
     return 0
 
 
+def is_published(target: Path) -> bool:
+    """Whether what was staged beside the target has the target's name by now, and only clearing up is left."""
+    try:
+        descriptor = os.open(staging_path(target), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        found = read_journal(descriptor)
+        return found is not None and found.tree == os.stat(target, follow_symlinks=False).st_ino
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
     """Turns what the system says about writing into `OutputError` with the path."""

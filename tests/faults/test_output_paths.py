@@ -166,7 +166,10 @@ def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(
     if overwrite:
         run_merge(sharded.config())
 
+    seen = []
+
     def appear(name: str, _: Path) -> None:
+        seen.append(name)
         if name == moment:
             shutil.rmtree(sharded.output, ignore_errors=True)
             directory(sharded.output)
@@ -175,6 +178,8 @@ def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(
         run_merge(sharded.config(MANY, overwrite=overwrite), watch=Watch(step=appear))
 
     assert directory_state(sharded.output) == {"thesis.txt": b"years of work"}
+    if overwrite and moment == "fsync":
+        assert "rename" not in seen  # not even exchanged and exchanged back
 
 
 PLACES: dict[str, Callable[[SimpleNamespace], Path]] = {

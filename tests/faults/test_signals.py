@@ -13,6 +13,7 @@ from conftest import directory_state
 from modelmerger.cli import main
 from modelmerger.run import run_merge
 from modelmerger.staging import Staging, staging_path
+from modelmerger.verification import verify
 
 from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, wait_until
@@ -65,6 +66,33 @@ def wait_for_block(output: Path) -> None:
     """Until the journal holds the header and a block."""
     journal = staging_path(output) / "journal"
     wait_until(lambda: journal.exists() and len(journal.read_bytes().splitlines()) >= 2)
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["new output", "overwrite"])
+def test_an_interrupt_after_the_rename_says_that_the_model_is_there(
+    sharded: SimpleNamespace,
+    config_file: Callable[..., Path],
+    command: Callable[..., SimpleNamespace],
+    monkeypatch: pytest.MonkeyPatch,
+    overwrite: bool,
+) -> None:
+    """A6"""
+    if overwrite:
+        run_merge(sharded.config(MANY, weight=0.7))
+    path = config_file(overwrite=overwrite)
+    monkeypatch.setattr(Staging, "remove", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    found = command("merge", path)
+    monkeypatch.undo()
+
+    assert found.status == 143
+    assert (
+        found.err
+        == f"error: interrupted. The merged model is at {sharded.output}; run the same command again to clear up.\n"
+    )
+    verify(sharded.output)
+    again = command("merge", path)
+    assert (again.status, again.err) == (0, "")
+    assert not staging_path(sharded.output).exists()
 
 
 def test_an_interrupt_before_anything_is_written_says_so(
