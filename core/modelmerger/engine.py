@@ -3,7 +3,6 @@
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from blake3 import blake3
 
@@ -146,7 +145,7 @@ class MergeWork:
                 record = BlockRecord(hasher.hexdigest(), *state.take(), digests)
                 self._staging.record(descriptor, unit.of, block, record, begin, end - begin)
         finally:
-            close_written(descriptor, Path(file.name))
+            close_written(descriptor, self._staging.tree / file.name)
 
     def _sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:
         """What the bytes between two offsets are made of, in order: fixed bytes and tensors, each with its offset in the file."""

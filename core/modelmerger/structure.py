@@ -57,7 +57,7 @@ def structure(data: Any, cls: type[T], place: str) -> T:
 def _default(field: "attrs.Attribute[Any]") -> Any:
     """The default; NOTHING where there is none, or where it takes the instance to make it."""
     default: Any = field.default
-    if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+    if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types its Factory as a function
         return default
     return attrs.NOTHING if default.takes_self else default.factory()
 

@@ -16,13 +16,6 @@ Command = Callable[..., SimpleNamespace]
 COMMANDS = ("check", "merge", "plan", "plugins", "verify")
 
 
-@pytest.fixture
-def path(models: SimpleNamespace, config: dict[str, Any]) -> Path:
-    file: Path = models.folder / "merge.yaml"
-    file.write_text(json.dumps(config))
-    return file
-
-
 def test_help_lists_every_command(command: Command) -> None:
     result = command("--help")
     assert (result.status, result.err) == (0, "")

@@ -17,13 +17,6 @@ from conftest import directory_state, write_model
 Command = Callable[..., SimpleNamespace]
 
 
-@pytest.fixture
-def path(models: SimpleNamespace, config: dict[str, Any]) -> Path:
-    file: Path = models.folder / "merge.yaml"
-    file.write_text(json.dumps(config))
-    return file
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,6 +1,5 @@
 """Progress on a terminal and silence in a pipe; what the `modelmerger` logger says, and to whom."""
 
-import json
 import logging
 import os
 import pty
@@ -10,19 +9,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from modelmerger.cli import main
 
 Command = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture
-def path(models: SimpleNamespace, config: dict[str, Any]) -> Path:
-    file: Path = models.folder / "merge.yaml"
-    file.write_text(json.dumps(config))
-    return file
 
 
 def on_a_terminal(*arguments: object) -> tuple[int, str]:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,8 @@ class MemoryCheckpoint(Checkpoint):
 class MemoryStaging:
     """Takes what the engine writes; every byte that is never written stays 0xAA."""
 
+    tree = Path("memory")
+
     def __init__(self, plan: MergePlan) -> None:
         self.names = [file.name for file in plan.layout.files]
         self.files = [bytearray(b"\xaa" * file.size) for file in plan.layout.files]
@@ -87,7 +90,7 @@ class Planned:
         """Executes with another order of units, on top of blocks that are staged, or with other workers or slice_elements."""
         plan = evolve(self.plan, **changed)
         staging = staged or MemoryStaging(plan)
-        work = MergeWork(plan, self.checkpoints, self.hooks, self.settings, staging, lambda _: None)  # type: ignore[arg-type]
+        work = MergeWork(plan, self.checkpoints, self.hooks, self.settings, staging, lambda _: None)  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
         work.units = list(order(work.units))
         self.hooks.run_slices(work)
         return staging

@@ -33,7 +33,7 @@ def test_it_is_checked_when_it_is_made_with_every_problem() -> None:
         MergeConfig(
             strategy="weighted",
             models=[{"path": "./a", "wieght": 0.6}, {"path": "./b", "weight": "0.4"}],
-            base_model=3,  # type: ignore[arg-type]
+            base_model=3,  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
             options={"torch_dtyp": "float16", "verbose": "no"},
             peft_config={"adapters": []},
         )

@@ -17,7 +17,7 @@ def deserialized(dtype: str, elements: int, size: int) -> str:
     """The dtype that safetensors reads from a file with one vector of this dtype."""
     header = f'{{"a":{{"dtype":"{dtype}","shape":[{elements}],"data_offsets":[0,{size}]}}}}'.encode()
     content = len(header).to_bytes(8, "little") + header + bytes(size)
-    return str(safetensors.deserialize(content)[0][1]["dtype"])  # type: ignore[no-untyped-call]
+    return str(safetensors.deserialize(content)[0][1]["dtype"])  # type: ignore[no-untyped-call]  # safetensors has no types here
 
 
 def test_safetensors_knows_exactly_these_dtypes() -> None:

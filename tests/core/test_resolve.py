@@ -238,7 +238,7 @@ def test_settings_do_not_change_with_the_config_they_came_from() -> None:
     assert found.given == {"strategy": "weighted", "models": [{"path": "a"}], "options": {"seed": 1}}
     assert found.options.seed == 1
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        found.options.seed = 3  # type: ignore[misc]
+        found.options.seed = 3  # type: ignore[misc]  # a stand-in, or wrong on purpose
 
 
 OPTIONS = """

@@ -55,7 +55,7 @@ def summary(header: Header) -> dict[str, tuple[str, list[int], int, int]]:
 
 
 def assert_agrees_with_safetensors(header: Header, content: bytes) -> None:
-    theirs = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]
+    theirs = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]  # safetensors has no types here
     assert theirs.keys() == header.entries.keys()
     for name, ours in header.entries.items():
         assert ours.name == name
@@ -101,9 +101,9 @@ def test_offsets_are_those_of_the_file_and_entries_come_in_their_order() -> None
 def test_a_header_cannot_be_changed() -> None:
     header = parse_header(b'{"__metadata__":{"format":"pt"}}', 0)
     with pytest.raises(TypeError):
-        header.entries["a"] = TensorEntry("a", "U8", (), 0, 1)  # type: ignore[index]
+        header.entries["a"] = TensorEntry("a", "U8", (), 0, 1)  # type: ignore[index]  # a stand-in, or wrong on purpose
     with pytest.raises(TypeError):
-        header.metadata["format"] = "np"  # type: ignore[index]
+        header.metadata["format"] = "np"  # type: ignore[index]  # a stand-in, or wrong on purpose
 
 
 ACCEPTED = {

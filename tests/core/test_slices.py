@@ -8,7 +8,7 @@ shapes = st.lists(st.integers(1, 9), max_size=4).map(tuple)
 
 
 def tensor(shape: tuple[int, ...], action: str = "merge") -> TensorPlan:
-    return TensorPlan("t", "F32", shape, action, (0,), None, "F32")  # type: ignore[arg-type]
+    return TensorPlan("t", "F32", shape, action, (0,), None, "F32")  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
 
 
 def elements(shape: tuple[int, ...]) -> int:
@@ -71,5 +71,5 @@ def test_a_strategy_on_whole_tensors_sees_them_in_their_shape(shape: tuple[int, 
 
 def test_what_is_copied_is_never_cut_in_rows_or_held_whole() -> None:
     for granularity in ("rowwise", "whole"):
-        cut = slices(tensor((2, 100), "copy"), granularity, 0, 200, 64)  # type: ignore[arg-type]
+        cut = slices(tensor((2, 100), "copy"), granularity, 0, 200, 64)  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
         assert [piece.stop for piece in cut] == [64, 128, 192, 200]

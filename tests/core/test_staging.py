@@ -125,7 +125,7 @@ def test_a_staging_directory_that_goes_before_it_is_opened_is_made_again(
         if path == root:
             monkeypatch.undo()
             root.rmdir()
-        return opening(path, *arguments, **named)  # type: ignore[call-overload,no-any-return]
+        return opening(path, *arguments, **named)  # type: ignore[call-overload,no-any-return]  # a stand-in, or wrong on purpose
 
     monkeypatch.setattr(os, "open", late)
     with Staging(target, "plan", LAYOUT) as staging:

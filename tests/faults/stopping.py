@@ -57,7 +57,7 @@ def fork(run: Callable[[], object], error_file: Path | None = None) -> int:
         if error_file is not None:
             os.dup2(os.open(error_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
             sys.stderr = os.fdopen(2, "w", closefd=False)
-        status = int(run() or 0)  # type: ignore[call-overload]
+        status = int(run() or 0)  # type: ignore[call-overload]  # a stand-in, or wrong on purpose
     except BaseException:
         traceback.print_exc()
     finally:

@@ -312,7 +312,7 @@ def test_a_standard_output_that_takes_nothing_is_no_deadlock(
     def run() -> int:
         if kind == "closed":
             os.close(1)
-            sys.stdout = None  # type: ignore[assignment]
+            sys.stdout = None  # type: ignore[assignment]  # a stand-in, or wrong on purpose
             return main(["merge", str(path)])
         if kind == "full":
             os.dup2(os.open("/dev/full", os.O_WRONLY), 1)

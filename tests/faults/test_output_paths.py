@@ -383,7 +383,7 @@ def test_a_parent_that_cannot_be_written_to_is_refused_before_anything_is_read(
 
         if os.getuid() == 0:
             os.setuid(65534)
-        InputFiles.read = lambda *_: os._exit(98)  # type: ignore[method-assign]
+        InputFiles.read = lambda *_: os._exit(98)  # type: ignore[method-assign]  # a stand-in, or wrong on purpose
         return main(["merge", str(path), "--output", str(parent / "merged")])
 
     assert ended(fork(without_rights, said)) == 4, said.read_text()
@@ -428,7 +428,7 @@ def test_the_lock_goes_with_its_process(sharded: SimpleNamespace) -> None:
     ready = sharded.folder / "ready"
 
     def hold() -> None:
-        with Staging(sharded.output, "plan", SimpleNamespace(files=[])):  # type: ignore[arg-type]
+        with Staging(sharded.output, "plan", SimpleNamespace(files=[])):  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
             ready.touch()
             signal.pause()
 

@@ -56,9 +56,9 @@ def slowed_down(config: Path) -> int:
 
     def slow(self: Staging, *arguments: object) -> None:
         time.sleep(0.25)
-        write(self, *arguments)  # type: ignore[arg-type]
+        write(self, *arguments)  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
 
-    Staging.write = slow  # type: ignore[method-assign]
+    Staging.write = slow  # type: ignore[method-assign]  # a stand-in, or wrong on purpose
     return main(["merge", str(config)])
 
 
