@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
@@ -26,15 +26,21 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
+        self._views: dict[str, Tensor] = {}
+        self._memory: dict[str, memoryview] = {}
         self._bytes_read = 0
 
     def tensor(self, purpose: str, elements: int, dtype: torch.dtype) -> "Tensor":
         """An uninitialised vector; the same memory for the same purpose, each time."""
-        length = elements * dtype.itemsize
-        buffer = self._buffers.get(purpose)
-        if buffer is None or buffer.numel() < length:
-            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8)
-        return buffer[:length].view(dtype)
+        view = self._views.get(purpose)  # a slice is as long as the one before it, but for the last of a tensor
+        if view is None or view.numel() != elements or view.dtype != dtype:
+            view = self._views[purpose] = self._buffer(purpose, elements * dtype.itemsize).view(dtype)
+        return view
+
+    def memory(self, purpose: str, length: int) -> memoryview:
+        """The same as bytes."""
+        self._buffer(purpose, length)
+        return self._memory[purpose][:length]
 
     def read(self, checkpoint: Checkpoint, name: str, start: int, stop: int) -> "Tensor":
         """Elements of a stored tensor, in the stored dtype, in memory that the next read reuses.
@@ -42,17 +48,24 @@ class Workspace:
         What torch has no dtype for comes as bytes.
         """
         info = checkpoint.tensors[name]
-        raw = self.tensor("raw", info.span(start, stop)[1], torch.uint8)
-        content = bytes_of(raw)
-        checkpoint.read(name, start, stop, content)
-        self._bytes_read += len(content)
-        dtype = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
-        return raw if dtype is None else raw.view(dtype)
+        length = info.span(start, stop)[1]
+        checkpoint.read(name, start, stop, self.memory("raw", length))
+        self._bytes_read += length
+        dtype: torch.dtype | None = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
+        return self.tensor("raw", length, torch.uint8) if dtype is None else self.tensor("raw", stop - start, dtype)
 
     def take_bytes_read(self) -> int:
         """How many bytes were read since the last call."""
         count, self._bytes_read = self._bytes_read, 0
         return count
+
+    def _buffer(self, purpose: str, length: int) -> "Tensor":
+        buffer = self._buffers.get(purpose)
+        if buffer is None or buffer.numel() < length:
+            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8)
+            self._memory[purpose] = bytes_of(buffer)
+            self._views.pop(purpose, None)
+        return buffer[:length]
 
 
 def bytes_of(vector: "Tensor") -> memoryview:
@@ -83,9 +96,17 @@ def extremes(tensor: "Tensor") -> tuple[float, float]:
     return float(low), float(high)
 
 
+def has_finite_sum(tensor: "Tensor") -> bool:
+    """True: no element is a NaN or infinite. False: one may be, or the sum went beyond the dtype, so look at the `extremes`.
+
+    A quarter of what the extremes cost. torch adds up no numbers of one byte.
+    """
+    return tensor.dtype.itemsize > 1 and math.isfinite(float(tensor.sum()))
+
+
 def are_finite(tensors: Iterable["Tensor"]) -> bool:
     """Whether no tensor holds a NaN or an infinity."""
-    return all(math.isfinite(end) for tensor in tensors for end in extremes(tensor))
+    return all(has_finite_sum(tensor) or all(map(math.isfinite, extremes(tensor))) for tensor in tensors)
 
 
 def overflows(low: float, high: float, written: "Tensor", dtype: str) -> bool:
@@ -111,7 +132,7 @@ def gram_of(tensors: Sequence["Tensor"]) -> "Tensor":
 
 def raise_nonfinite(
     plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded: bool, remedy: str = LET_THROUGH
-) -> None:
+) -> NoReturn:
     """Raises the `NumericError` of a tensor that came out not finite: the input to blame, or the merge, or the rounding.
 
     rounded: whether the merged values were finite before they were rounded to the written dtype. remedy: for a bad input.

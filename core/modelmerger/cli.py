@@ -1,6 +1,7 @@
 """The command line: a thin shim over the Python API. Every failure is a line on stderr and an exit status."""
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -201,8 +202,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run() -> None:
-    """The console script."""
-    sys.exit(main())
+    """The console script.
+
+    torch's import makes half a million objects that live to the end. To look through them for garbage takes a fifth of a
+    second while they are made, and as much again when the interpreter ends. numpy's BLAS, which no merge uses, would start
+    a thread a core, and they wait by spinning.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()
+    status = main()
+    gc.freeze()
+    sys.exit(status)
 
 
 def _without_output() -> int:

@@ -1,14 +1,35 @@
-"""Digests of files by blocks: BLAKE3 of each 16 MiB, and of the list of those for the file."""
+"""Digests of files by pieces: BLAKE3 of each, and of the list of those for the file. A piece lies in one block and in one tensor."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from attrs import frozen
 from blake3 import blake3
 
 from modelmerger.layout import BLOCK
 
-NAME = "blake3-16MiB"
+NAME = "blake3-pieces"
+
+
+@frozen
+class Piece:
+    """Some bytes of a file: how many, their digest in hexadecimal, and the tensor that they are of ("" for what is of none)."""
+
+    length: int
+    digest: str
+    tensor: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.length} {self.digest}" + (f" {self.tensor}" if self.tensor else "")
+
+    @classmethod
+    def parsed(cls, text: str) -> "Piece":
+        """What `str` was made of. Raises `ValueError` for what it never makes."""
+        length, digest, *tensor = text.split(" ", 2)
+        if not length.isdecimal() or len(bytes.fromhex(digest)) != blake3.digest_size:
+            raise ValueError(f"{text!r} names no piece of a file")
+        return cls(int(length), digest, *tensor)
 
 
 def block_count(size: int) -> int:
@@ -16,34 +37,46 @@ def block_count(size: int) -> int:
     return -(-size // BLOCK)
 
 
-def digest_of_blocks(blocks: Sequence[str]) -> str:
-    """The digest of a file from the hexadecimal digests of its blocks."""
-    return blake3(b"".join(bytes.fromhex(block) for block in blocks)).hexdigest()
+def digest_of_bytes(content: bytes | memoryview) -> str:
+    return blake3(content).hexdigest()
 
 
-def blocks_of_bytes(content: bytes) -> list[str]:
-    return [blake3(content[start : start + BLOCK]).hexdigest() for start in range(0, len(content), BLOCK)]
+def digest_of_pieces(pieces: Sequence[Piece]) -> str:
+    """The digest of a file from those of its pieces."""
+    return blake3(b"".join(bytes.fromhex(piece.digest) for piece in pieces)).hexdigest()
 
 
-def blocks_of_file(path: Path) -> tuple[int, list[str]]:
-    """Size and block digests of a file."""
+def pieces_of_bytes(content: bytes) -> list[Piece]:
+    """A small file's pieces: its blocks."""
+    blocks = (content[start : start + BLOCK] for start in range(0, len(content), BLOCK))
+    return [Piece(len(block), digest_of_bytes(block)) for block in blocks]
+
+
+def pieces_of_file(path: Path) -> list[Piece]:
+    """A file's pieces: its blocks."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
-        return size, [block_digest(descriptor, block) for block in range(block_count(size))]
+        ends = (min(start + BLOCK, size) for start in range(0, size, BLOCK))
+        return [
+            Piece(end - block * BLOCK, range_digest(descriptor, block * BLOCK, end)) for block, end in enumerate(ends)
+        ]
     finally:
         os.close(descriptor)
 
 
-def block_digest(descriptor: int, block: int) -> str:
-    """The digest of one block of an open file, read by position."""
-    return range_digest(descriptor, block * BLOCK, (block + 1) * BLOCK)
+def differing(descriptor: int, begin: int, pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Which of the pieces that lie one after another from byte `begin` of an open file have another digest there."""
+    for piece in pieces:
+        if range_digest(descriptor, begin, begin + piece.length) != piece.digest:
+            yield piece
+        begin += piece.length
 
 
 def range_digest(descriptor: int, begin: int, end: int) -> str:
     """The digest of bytes `begin` to `end` of an open file, or to where it ends before that."""
     hasher = blake3()
-    while begin < end and (piece := os.pread(descriptor, min(1 << 20, end - begin), begin)):
-        hasher.update(piece)
-        begin += len(piece)
+    while begin < end and (content := os.pread(descriptor, min(1 << 20, end - begin), begin)):
+        hasher.update(content)
+        begin += len(content)
     return hasher.hexdigest()

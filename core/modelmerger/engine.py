@@ -3,12 +3,13 @@
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from blake3 import blake3
+import torch
 
 from modelmerger.arithmetic import Workspace
 from modelmerger.checkpoint import Checkpoint
-from modelmerger.digests import block_count
+from modelmerger.digests import Piece, block_count, digest_of_bytes
 from modelmerger.dtypes import DTYPES
 from modelmerger.errors import MergeError
 from modelmerger.hooks import Hooks
@@ -21,6 +22,9 @@ from modelmerger.settings import Settings
 from modelmerger.slices import slices
 from modelmerger.staging import Staging, close_written
 from modelmerger.work import Unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MEASURES_A_UNIT = 32
 
@@ -130,22 +134,35 @@ class MergeWork:
             state = BlockState()
             for block in range(unit.first, unit.last):
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
-                hasher = blake3()
-                sources = self._sources(unit.of, begin, end)
-                parts: dict[str, blake3] = {}
-                for name, offset, content in self._contents(sources, begin, end, workspace, state):
-                    if self._cancelled.is_set():
-                        return
-                    hasher.update(content)
-                    if len(sources) > 1:
-                        parts.setdefault(name, blake3()).update(content)
-                    self._staging.write(descriptor, unit.of, content, offset)
-                    self._advance(workspace.take_bytes_read() + len(content))
-                digests = {name: part.hexdigest() for name, part in parts.items()}
-                record = BlockRecord(hasher.hexdigest(), *state.take(), digests)
-                self._staging.record(descriptor, unit.of, block, record, begin, end - begin)
+                pieces = []
+                for name, low, high in self._fill(unit.of, begin, end, workspace, state):
+                    content = workspace.memory("block", end - begin)[low - begin : high - begin]
+                    pieces.append(Piece(len(content), digest_of_bytes(content), name))
+                content = workspace.memory("block", end - begin)
+                self._staging.write(descriptor, unit.of, content, begin)
+                self._advance(workspace.take_bytes_read() + len(content))
+                self._staging.record(descriptor, unit.of, block, BlockRecord(pieces, *state.take()), begin, end - begin)
         finally:
             close_written(descriptor, self._staging.tree / file.name)
+
+    def _fill(
+        self, file: int, begin: int, end: int, workspace: Workspace, state: BlockState
+    ) -> Iterator[tuple[str, int, int]]:
+        """Makes the bytes between two offsets of a file in the workspace's block; what is done is named: of which tensor, from, to."""
+        out = workspace.tensor("block", end - begin, torch.uint8)
+        for offset, source in self._sources(file, begin, end):
+            length = len(source) if isinstance(source, bytes) else source.tensor.bytes
+            low, high = max(begin, offset), min(end, offset + length)
+            if isinstance(source, bytes):
+                workspace.memory("block", end - begin)[low - begin : high - begin] = source[
+                    low - offset : high - offset
+                ]
+                yield "", low, high
+            else:
+                self._fill_tensor(
+                    source, low - offset, high - offset, out[low - begin : high - begin], workspace, state
+                )
+                yield source.tensor.name, low, high
 
     def _sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:
         """What the bytes between two offsets are made of, in order: fixed bytes and tensors, each with its offset in the file."""
@@ -159,35 +176,20 @@ class MergeWork:
         ]
         return sorted(found, key=lambda item: item[0])
 
-    def _contents(
-        self,
-        sources: Sequence[tuple[int, bytes | Placement]],
-        begin: int,
-        end: int,
-        workspace: Workspace,
-        state: BlockState,
-    ) -> Iterator[tuple[str, int, memoryview]]:
-        """The bytes of a block in order, each piece valid until the next is asked for: whose (a tensor's name), offset, bytes."""
-        for offset, source in sources:
-            if isinstance(source, bytes):
-                low, high = max(begin, offset), min(end, offset + len(source))
-                yield "", low, memoryview(source)[low - offset : high - offset]
-            else:
-                for position, content in self._tensor_bytes(source, begin, end, workspace, state):
-                    yield source.tensor.name, position, content
-
-    def _tensor_bytes(
-        self, placement: Placement, begin: int, end: int, workspace: Workspace, state: BlockState
-    ) -> Iterator[tuple[int, memoryview]]:
+    def _fill_tensor(
+        self, placement: Placement, low: int, high: int, out: "Tensor", workspace: Workspace, state: BlockState
+    ) -> None:
+        """Bytes `low` to `high` of a tensor, slice by slice."""
         index = self._index[placement.tensor.name]
         state.forget_all_but(index)
         tensor = self._plan.tensors[index]
-        width = DTYPES[tensor.dtype].bits
-        low = (max(begin, placement.offset) - placement.offset) * 8 // width
-        high = (min(end, placement.offset + placement.tensor.bytes) - placement.offset) * 8 // width
+        bits = DTYPES[tensor.dtype].bits
+        start, stop = low * 8 // bits, high * 8 // bits
         if self._reads_ahead:
             for checkpoint in tensor.inputs:
-                self._checkpoints[checkpoint].prefetch(tensor.renames.get(checkpoint, tensor.name), low, high)
-        for piece in slices(tensor, self._plan.granularity, low, high, self._plan.slice_elements):
-            content = self._merger.bytes_of_slice(index, piece, workspace, state)
-            yield placement.offset + piece.start * width // 8, content
+                self._checkpoints[checkpoint].prefetch(tensor.renames.get(checkpoint, tensor.name), start, stop)
+        for piece in slices(tensor, self._plan.granularity, start, stop, self._plan.slice_elements):
+            if self._cancelled.is_set():
+                raise CancelledError
+            part = out[piece.start * bits // 8 - low : piece.stop * bits // 8 - low]
+            self._merger.write_slice(index, piece, part, workspace, state)

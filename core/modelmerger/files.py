@@ -13,7 +13,7 @@ from attrs import frozen
 from modelmerger.errors import InputChangedError, InputError, Problem
 
 
-@frozen
+@frozen(cache_hash=True)
 class FileIdentity:
     """A file as it was when it was first opened. Two equal identities at two moments: the content did not change between them."""
 

@@ -1,17 +1,20 @@
 """The journal of a staging directory: a header with the plan's digest, then a line for each finished block.
 
-A block's line is believed only if the block still has the digest it names, so lines need no fsync of their own. What is
+A block's line is believed only if the block still has the digests it names, so lines need no fsync of their own. What is
 torn or damaged is passed over. Before the staged tree gets the output's name, a line says which tree (inode) that is, so
 that a later run can tell a merge that was stopped before that moment from one that was stopped after it.
 """
 
+import contextlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
+
+from modelmerger.digests import Piece
 
 NAME = "journal"
 _HEADER = b'{"modelmerger": 1, "plan": "'
@@ -19,15 +22,11 @@ _HEADER = b'{"modelmerger": 1, "plan": "'
 
 @frozen
 class BlockRecord:
-    """What is known of a finished block: its digest, and what was counted and observed while it was made.
+    """What is known of a finished block: its pieces with their digests, and what was counted and observed as it was made."""
 
-    parts: in a block that several tensors share, the digest of each one's bytes in it; of the header's under an empty name.
-    """
-
-    digest: str
+    pieces: Sequence[Piece]
     counts: Mapping[str, int] = field(factory=dict)
     observed: Mapping[str, Mapping[str, float]] = field(factory=dict)
-    parts: Mapping[str, str] = field(factory=dict)
 
 
 @frozen
@@ -44,8 +43,8 @@ def header(plan: str) -> dict[str, Any]:
 
 
 def block_line(file: int, block: int, record: BlockRecord) -> dict[str, Any]:
-    line = {"file": file, "block": block, "digest": record.digest}
-    more = {"counts": record.counts, "observed": record.observed, "parts": record.parts}
+    line = {"file": file, "block": block, "pieces": list(map(str, record.pieces))}
+    more = {"counts": record.counts, "observed": record.observed}
     return line | {key: value for key, value in more.items() if value}
 
 
@@ -82,9 +81,10 @@ def read_journal(directory: int) -> Journal | None:
     tree = None
     for line in map(_parsed, lines):
         if _is_block(line):
-            more = (line.get(key, {}) for key in ("counts", "observed", "parts"))
-            record = BlockRecord(line["digest"], *more)
-            records[line["file"], line["block"]] = record
+            with contextlib.suppress(ValueError):
+                pieces = tuple(map(Piece.parsed, line["pieces"]))
+                record = BlockRecord(pieces, line.get("counts", {}), line.get("observed", {}))
+                records[line["file"], line["block"]] = record
         elif isinstance(line.get("tree"), int):
             tree = line["tree"]
     return Journal(start["plan"], records, tree)
@@ -104,8 +104,8 @@ def _is_block(line: Mapping[str, Any]) -> bool:
     return (
         isinstance(line.get("file"), int)
         and isinstance(line.get("block"), int)
-        and isinstance(line.get("digest"), str)
-        and _is_mapping_to(str, line.get("parts", {}))
+        and isinstance(line.get("pieces"), list)
+        and all(isinstance(piece, str) for piece in line["pieces"])
         and _is_mapping_to(int, counts)
         and _is_mapping_to(dict, observed)
         and all(_is_mapping_to((int, float), found) for found in observed.values())

@@ -8,7 +8,7 @@ from typing import Any
 import importlib_metadata
 
 from modelmerger.checkpoint import Checkpoint
-from modelmerger.digests import NAME, block_count, blocks_of_bytes, digest_of_blocks
+from modelmerger.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
 from modelmerger.errors import InputError, MergeError, Problem
 from modelmerger.files import read_small
 from modelmerger.hooks import Hooks
@@ -35,12 +35,11 @@ def make_manifest(
     """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal manifests."""
     files = {}
     for number, file in enumerate(plan.layout.files):
-        found = [records[number, block] for block in range(block_count(file.size))]
-        parts = {str(block): dict(record.parts) for block, record in enumerate(found) if record.parts}
-        files[file.name] = file_entry(file.size, [record.digest for record in found], parts)
+        blocks = range(block_count(file.size))
+        files[file.name] = file_entry([piece for block in blocks for piece in records[number, block].pieces])
     for name, content in documents.items():
         if name not in COMPANIONS:
-            files[name] = file_entry(len(content), blocks_of_bytes(content))
+            files[name] = file_entry(pieces_of_bytes(content))
     manifest = {
         "schema": SCHEMA,
         "modelmerger": importlib_metadata.version("modelmerger"),
@@ -75,12 +74,18 @@ def encoded(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode(errors="backslashreplace")
 
 
-def file_entry(
-    size: int, blocks: Sequence[str], parts: Mapping[str, Mapping[str, str]] | None = None
-) -> dict[str, Any]:
-    """What the manifest says of a file. parts: by number, the blocks that several tensors share: the digest of each one's bytes."""
-    entry = {"size": size, "digest": digest_of_blocks(blocks), "blocks": list(blocks)}
-    return entry | ({"parts": parts} if parts else {})
+def file_entry(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """What the manifest says of a file: size and digest, and of each piece length, digest and tensor in a line."""
+    return {
+        "size": sum(piece.length for piece in pieces),
+        "digest": digest_of_pieces(pieces),
+        "pieces": list(map(str, pieces)),
+    }
+
+
+def pieces_of(entry: Mapping[str, Any]) -> list[Piece]:
+    """The pieces in what the manifest says of a file."""
+    return list(map(Piece.parsed, entry["pieces"]))
 
 
 def total_counts(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, int]:
@@ -134,11 +139,8 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
         and isinstance(manifest["plan"], str)
         and all(
             is_plain(name)
-            and isinstance(file["size"], int)
-            and file["size"] >= 0
-            and isinstance(file["blocks"], list)
-            and all(isinstance(block, str) for block in file["blocks"])
-            and all(isinstance(parts, dict) for parts in dict(file.get("parts", {})).values())
+            and all(isinstance(piece, str) for piece in file["pieces"])
+            and file_entry(pieces_of(file)).items() <= file.items()
             for name, file in files.items()
         )
     )

@@ -12,15 +12,12 @@ from modelmerger.errors import NumericError, Problem
 from modelmerger.hooks import Hooks
 from modelmerger.plan import MergePlan, TensorPlan
 from modelmerger.settings import Settings
-from modelmerger.slices import row_length
+from modelmerger.slices import MEASURED, row_length
 from modelmerger.traits import Granularity
 from modelmerger.work import Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-BLOCK_ELEMENTS = 1 << 18
-"""Elements a block: fixed, so that neither slices nor threads can move a sum."""
 
 
 class CancelledError(Exception):
@@ -36,9 +33,9 @@ def measured_blocks(tensor: TensorPlan, granularity: Granularity) -> int:
 def _block_length(tensor: TensorPlan, granularity: Granularity) -> int:
     """Elements in a block: whole rows for a rowwise strategy."""
     if granularity != "rowwise":
-        return BLOCK_ELEMENTS
+        return MEASURED
     row = row_length(tensor)
-    return max(1, BLOCK_ELEMENTS // row) * row
+    return max(1, MEASURED // row) * row
 
 
 class Measurements:

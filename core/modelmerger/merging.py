@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from attrs import frozen
 
@@ -10,9 +10,9 @@ from modelmerger.arithmetic import (
     COMPUTE,
     Workspace,
     are_finite,
-    bytes_of,
     combined,
     extremes,
+    has_finite_sum,
     overflows,
     raise_nonfinite,
 )
@@ -68,30 +68,35 @@ class SliceMerger:
     settings: Settings
     measurements: Measurements
 
-    def bytes_of_slice(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> memoryview:
-        """The slice as it will stand in the file, in memory of the workspace. Raises `NumericError` for NaN and infinity."""
+    def write_slice(self, index: int, piece: Slice, out: "Tensor", workspace: Workspace, state: BlockState) -> None:
+        """Fills `out`, a vector of bytes, with the slice as it stands in the file. Raises `NumericError` for NaN and infinity."""
         tensor = self.plan.tensors[index]
         if tensor.action == "copy" or self._keeps_bits(tensor):
-            return bytes_of(self._read(index, tensor.inputs[0], piece, workspace))
+            out.copy_(self._read(index, tensor.inputs[0], piece, workspace).view(out.dtype))
+            return
         merged = self._combined(index, piece, workspace, state)
         if merged is None:
             merged = self._merged(index, piece, workspace, state)
         check = not self.settings.options.allow_nonfinite
-        low, high = extremes(merged) if check else (0.0, 0.0)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            if tensor.action == "merge":  # the inputs were looked at before the strategy got them
-                raise self.hooks.nonfinite("merge_tensor", tensor.name)
-            raise_nonfinite(tensor, self.checkpoints, rounded=False)
         if self.hooks.finishes:
+            if check and not are_finite([merged]):
+                self._raise_nonfinite(tensor)
             state.count(self.hooks.finish_tensor(merged, self.settings.strategy_options, tensor.name))
-            low, high = extremes(merged) if check else (0.0, 0.0)
-            if not (math.isfinite(low) and math.isfinite(high)):
+            if check and not are_finite([merged]):
                 raise self.hooks.nonfinite("finish_tensor", tensor.name)
-        written = workspace.tensor("written", merged.numel(), torch_dtype(tensor.dtype))
+        written = out.view(torch_dtype(tensor.dtype))
         written.copy_(merged)
-        if check and overflows(low, high, written, tensor.dtype):
-            raise_nonfinite(tensor, self.checkpoints, rounded=True)
-        return bytes_of(written)
+        if check and not has_finite_sum(written):
+            low, high = extremes(merged)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                self._raise_nonfinite(tensor)
+            if overflows(low, high, written, tensor.dtype):
+                raise_nonfinite(tensor, self.checkpoints, rounded=True)
+
+    def _raise_nonfinite(self, tensor: TensorPlan) -> NoReturn:
+        if tensor.action == "merge":  # the inputs were looked at before the strategy got them
+            raise self.hooks.nonfinite("merge_tensor", tensor.name)
+        raise_nonfinite(tensor, self.checkpoints, rounded=False)
 
     def _keeps_bits(self, tensor: TensorPlan) -> bool:
         """Whether NaN may pass and the tensor is one input as it is: arithmetic would change the bits of a NaN."""

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
+from math import prod
 
 import importlib_metadata
 from attrs import field, frozen
@@ -13,12 +14,13 @@ from modelmerger.checkpoint import Checkpoint, TensorInfo
 from modelmerger.dtypes import from_config_name
 from modelmerger.errors import ConfigError, ModelCompatibilityError, raise_errors
 from modelmerger.hooks import Hooks, described
-from modelmerger.layout import Layout, OutputTensor
+from modelmerger.layout import BLOCK, Layout, OutputTensor
 from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
+from modelmerger.slices import MEASURED
 from modelmerger.tiling import check_tiling
 
-MOST_SLICE, LEAST_SLICE = 1 << 18, 1 << 14
+MOST_SLICE, LEAST_SLICE = 1 << 19, 1 << 14
 PROCESS_MEMORY = 230 << 20
 """Resident bytes of Python with torch imported."""
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
@@ -120,11 +122,11 @@ def _planned_models(checkpoints: Sequence[Checkpoint], settings: Settings) -> li
 
 
 def _effort(settings: Settings, tensors: Sequence[TensorPlan]) -> tuple[int, int]:
-    """Workers, and elements in a slice: fewer where more models are read, so that memory does not grow with their number."""
+    """Workers, and elements in a slice: fewer where a strategy gets the slices of many models at once, to bound the memory."""
     options = settings.options
     workers = 1 if options.low_memory_mode or options.sequential_loading else len(os.sched_getaffinity(0))
-    most = max((len(tensor.inputs) for tensor in tensors), default=1)
-    return workers, LEAST_SLICE if options.low_memory_mode else max(LEAST_SLICE, MOST_SLICE // max(1, most // 2))
+    together = max((len(tensor.inputs) for tensor in tensors if tensor.action == "merge"), default=1)
+    return workers, LEAST_SLICE if options.low_memory_mode else max(LEAST_SLICE, MOST_SLICE // max(1, together // 2))
 
 
 def _bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
@@ -138,13 +140,16 @@ def _bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorP
 
 
 def _memory(hooks: Hooks, tensors: Sequence[TensorPlan], workers: int, slice_elements: int) -> int:
-    """Expected peak: the process, and for each worker the raw and the converted slices of all inputs and of the result."""
-    most = max((len(tensor.inputs) for tensor in tensors), default=1)
-    largest = 0
+    """Expected peak: the process, and for each worker a block of output, a raw slice and the converted ones that are held at once."""
+    width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
+    together = max((len(tensor.inputs) for tensor in tensors if tensor.action == "merge"), default=0)
+    slices = 8 * slice_elements + width * slice_elements * (together + 2)
     if hooks.strategy.traits.granularity == "whole":
-        largest = max((TensorInfo("F64", t.shape).elements for t in tensors if t.action == "merge"), default=0)
-    per_element = 8 * (2 * most + 2) if any(tensor.compute == "F64" for tensor in tensors) else 4 * (2 * most + 2)
-    return PROCESS_MEMORY + workers * max(slice_elements, largest) * per_element
+        largest = max((prod(tensor.shape) for tensor in tensors if tensor.action == "merge"), default=0)
+        slices = 8 * slice_elements + width * largest * (together + 2)
+    measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
+    gram = 8 * MEASURED * max(measured, default=0)
+    return PROCESS_MEMORY + workers * (BLOCK + slices + gram)
 
 
 def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from modelmerger.assembly import assemble
 from modelmerger.checkpoint import Checkpoint, ModelReference
-from modelmerger.digests import blocks_of_file
+from modelmerger.digests import pieces_of_file
 from modelmerger.errors import ConfigError, InputError, Problem
 from modelmerger.files import InputFiles
 from modelmerger.loading import LoadContext
@@ -103,6 +103,6 @@ def _copy_documents(published: Path, tree: Path) -> None:
 
 def _write_manifest(published: Path, tree: Path) -> None:
     files = {path.relative_to(tree).as_posix(): path for path in sorted(tree.rglob("*")) if path.is_file()}
-    entries = {name: file_entry(*blocks_of_file(path)) for name, path in files.items() if name not in COMPANIONS}
+    entries = {name: file_entry(pieces_of_file(path)) for name, path in files.items() if name not in COMPANIONS}
     manifest = {**read_manifest(published), "files": entries}
     (tree / FILE).write_bytes(encoded(manifest))

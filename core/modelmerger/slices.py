@@ -7,6 +7,9 @@ from attrs import frozen
 from modelmerger.plan import TensorPlan
 from modelmerger.traits import Granularity
 
+MEASURED = 1 << 18
+"""Elements that a statistic is taken over at a time: fixed, so that neither slices nor threads can move a sum."""
+
 
 @frozen
 class Slice:

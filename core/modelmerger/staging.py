@@ -10,15 +10,15 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from modelmerger import journal
-from modelmerger.digests import block_count, block_digest
+from modelmerger.digests import Piece, block_count, differing
 from modelmerger.errors import OutputError, Problem
 from modelmerger.journal import BlockRecord, Journal, read_journal
-from modelmerger.layout import Layout
+from modelmerger.layout import BLOCK, Layout
 from modelmerger.system import start_writeback
 
 Step = Callable[[str, Path], None]
@@ -307,7 +307,7 @@ class Staging:
             return {
                 (index, block): records[index, block]
                 for block in range(block_count(size))
-                if (index, block) in records and block_digest(descriptor, block) == records[index, block].digest
+                if (index, block) in records and _is_intact(descriptor, block, size, records[index, block].pieces)
             }
         finally:
             os.close(descriptor)
@@ -337,6 +337,13 @@ def close_written(descriptor: int, path: Path) -> None:
     """Closes what `open_for_writing` opened. A write that failed late is said here by some file systems."""
     with output_errors(path):
         os.close(descriptor)
+
+
+def _is_intact(descriptor: int, block: int, size: int, pieces: Sequence[Piece]) -> bool:
+    """Whether a block of a file is all there, as its pieces say it was written."""
+    begin = block * BLOCK
+    whole = sum(piece.length for piece in pieces) == min(BLOCK, size - begin)
+    return whole and not any(True for _ in differing(descriptor, begin, pieces))
 
 
 def _is_directory(name: str, directory: int) -> bool:

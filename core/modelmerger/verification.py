@@ -7,13 +7,13 @@ from typing import Any
 
 from attrs import frozen
 
-from modelmerger.digests import block_count, block_digest, range_digest
+from modelmerger.digests import differing
 from modelmerger.errors import InputError, Problem
 from modelmerger.files import open_regular
-from modelmerger.layout import BLOCK
-from modelmerger.manifest import FILE, read_manifest
-from modelmerger.safetensors_header import HeaderError, read_header
+from modelmerger.manifest import FILE, pieces_of, read_manifest
 from modelmerger.text import amount, size
+
+DIFFERS = "differs from what was published. Merge again, or restore the file from a copy."
 
 
 @frozen
@@ -64,39 +64,11 @@ def _differences(directory: Path, name: str, expected: Mapping[str, Any]) -> lis
         found = os.fstat(descriptor).st_size
         if found != expected["size"]:
             return [Problem(f"is {found:,} bytes long and was {expected['size']:,} when it was published.", str(path))]
-        blocks = expected["blocks"]
-        bad = [b for b in range(block_count(found)) if blocks[b : b + 1] != [block_digest(descriptor, b)]]
-        return _named(path, descriptor, expected, bad) if bad else []
+        pieces = pieces_of(expected)
+        bad = dict.fromkeys(piece.tensor for piece in differing(descriptor, 0, pieces))
+        what = "its header " if any(piece.tensor for piece in pieces) else ""
+        return [Problem(DIFFERS if tensor else what + DIFFERS, str(path), tensor) for tensor in bad]
     except OSError as error:
         return [Problem(f"cannot be read: {error.strerror}.", str(path))]
     finally:
         os.close(descriptor)
-
-
-def _named(path: Path, descriptor: int, expected: Mapping[str, Any], bad: list[int]) -> list[Problem]:
-    """One problem for each tensor that differs; for the file alone where it has no tensors, or where its header differs."""
-    message = "differs from what was published. Merge again, or restore the file from a copy."
-    if path.suffix != ".safetensors":
-        return [Problem(message, str(path))]
-    try:
-        header = read_header(descriptor, expected["size"])
-    except HeaderError as error:
-        return [Problem(f"its header differs from what was published: {error.reason}", str(path))]
-    spans = [("", 0, header.data_start), *((e.name, e.begin, e.end) for e in header.entries.values())]
-    problems: dict[str, Problem] = {}
-    for block in bad:
-        first, last = block * BLOCK, (block + 1) * BLOCK
-        inside = [
-            (name, max(begin, first), min(end, last)) for name, begin, end in spans if begin < last and end > first
-        ]
-        parts, others = expected.get("parts", {}).get(str(block)), ""
-        if parts is not None:
-            inside = [span for span in inside if parts.get(span[0]) != range_digest(descriptor, *span[1:])]
-        elif len(inside) > 1:
-            others = f" or one of the {len(inside) - 1} others in the same 16 MiB"
-            inside = inside[-1:]
-        for name, _, _ in inside:
-            if name == "":
-                return [Problem(f"its header {message}", str(path))]
-            problems.setdefault(name, Problem(f"{others} {message}".strip(), str(path), name))
-    return list(problems.values()) or [Problem(message, str(path))]

@@ -46,7 +46,7 @@ def on_a_terminal(*arguments: object) -> tuple[int, str]:
 
 
 def test_a_terminal_sees_bytes_rate_and_all_of_the_work(path: Path) -> None:
-    status, screen = on_a_terminal("merge", path)
+    status, screen = on_a_terminal("merge", path, "--set", "options.max_shard_size=1KB")
     assert status == 0, screen
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
     assert "merging" in plain

@@ -3,7 +3,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelmerger.arithmetic import Workspace, are_finite, bytes_of, combined, extremes, gram_of, overflows
+from modelmerger.arithmetic import (
+    Workspace,
+    are_finite,
+    bytes_of,
+    combined,
+    extremes,
+    gram_of,
+    has_finite_sum,
+    overflows,
+)
 
 from tests.core.memory_merge import MemoryCheckpoint
 
@@ -39,6 +48,11 @@ def test_one_buffer_serves_one_purpose_and_grows() -> None:
     assert workspace.tensor("a", 5, torch.float64).data_ptr() == small.data_ptr()
     assert workspace.tensor("b", 10, torch.float32).data_ptr() != small.data_ptr()
     assert workspace.tensor("a", 20, torch.float32).shape == (20,)
+    workspace.memory("a", 80)[4:8] = np.float32(7).tobytes()
+    assert workspace.tensor("a", 20, torch.float32)[1] == 7
+    workspace.memory("a", 160)[156:] = np.float32(8).tobytes()
+    assert workspace.tensor("a", 20, torch.float32).shape == (20,)
+    assert workspace.tensor("a", 40, torch.float32)[39] == 8
 
 
 def test_reading_gives_the_stored_elements_and_counts_their_bytes() -> None:
@@ -59,6 +73,20 @@ def test_extremes_show_what_is_not_finite() -> None:
     assert are_finite([torch.ones(2), torch.tensor([3e38, 3e38])])
     for bad in (NAN, INF, -INF):
         assert not are_finite([torch.ones(2), torch.tensor([1.0, bad])])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_finite_sum_rules_out_what_is_not_finite(dtype: torch.dtype) -> None:
+    """Wherever it stands, and whatever would cancel it."""
+    for length in (1, 7, 1000):
+        assert has_finite_sum(torch.full((length,), -0.5, dtype=dtype))
+        for place in {0, length // 2, length - 1}:
+            for bad in (NAN, INF, -INF):
+                tensor = torch.ones(length, dtype=dtype)
+                tensor[place] = bad
+                tensor[length - 1 - place] -= bad
+                assert not has_finite_sum(tensor)
+    assert not has_finite_sum(torch.zeros(3, dtype=torch.float8_e4m3fn))
 
 
 def test_the_gram_matrix_holds_every_inner_product() -> None:

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from modelmerger.digests import Piece
 from modelmerger.journal import BlockRecord, Journal, append, block_line, header, read_journal, tree_line
 
+DIGEST = "0a" * 32
+ONE, TWO = (Piece(3, DIGEST, "x y"),), (Piece(1, DIGEST), Piece(2, DIGEST, "weight"))
 RECORDS = {
-    (0, 0): BlockRecord("aa"),
-    (0, 1): BlockRecord("bb", {"clamped values": 3}, {"weight": {"norm": 0.1, "cosine": float("inf")}}, {"x": "cc"}),
+    (0, 0): BlockRecord(ONE),
+    (0, 1): BlockRecord(TWO, {"clamped values": 3}, {"weight": {"norm": 0.1, "cosine": float("inf")}}),
 }
 
 
@@ -37,9 +40,9 @@ def test_what_was_written_is_read_again(tmp_path: Path, directory: int) -> None:
 
 
 def test_the_last_line_of_a_block_counts(tmp_path: Path, directory: int) -> None:
-    write(tmp_path, header("plan"), block_line(0, 0, BlockRecord("old")), block_line(0, 0, BlockRecord("new")))
+    write(tmp_path, header("plan"), block_line(0, 0, BlockRecord(ONE)), block_line(0, 0, BlockRecord(TWO)))
 
-    assert read_journal(directory) == Journal("plan", {(0, 0): BlockRecord("new")})
+    assert read_journal(directory) == Journal("plan", {(0, 0): BlockRecord(TWO)})
 
 
 @pytest.mark.parametrize(
@@ -49,11 +52,13 @@ def test_the_last_line_of_a_block_counts(tmp_path: Path, directory: int) -> None
         b"\0\0\0\0\0\n",
         b"\xff\xfe\n",
         b"7\n[]\nnull\n",
-        b'{"file": "0", "block": 0, "digest": "aa"}\n',
-        b'{"file": 0, "block": 0, "digest": 5}\n',
-        b'{"file": 0, "block": 0, "digest": "aa", "counts": {"x": "y"}}\n',
-        b'{"file": 0, "block": 0, "digest": "aa", "observed": {"x": 1}}\n',
-        b'{"file": 0, "block": 0, "digest": "aa", "parts": []}\n',
+        b'{"file": "0", "block": 0, "pieces": []}\n',
+        b'{"file": 0, "block": 0}\n',
+        b'{"file": 0, "block": 0, "pieces": "5"}\n',
+        b'{"file": 0, "block": 0, "pieces": [5]}\n',
+        b'{"file": 0, "block": 0, "pieces": ["5 aa"]}\n',
+        b'{"file": 0, "block": 0, "pieces": [], "counts": {"x": "y"}}\n',
+        b'{"file": 0, "block": 0, "pieces": [], "observed": {"x": 1}}\n',
         b'{"tree": "x"}\n',
         b"[" * 100_000 + b"\n",
         b'{"file": ' + b"9" * 10_000 + b"}\n",
@@ -63,9 +68,9 @@ def test_a_damaged_line_costs_no_other_line(tmp_path: Path, directory: int, dama
     write(tmp_path, header("plan"))
     with (tmp_path / "journal").open("ab") as journal:
         journal.write(damage)
-    write(tmp_path, *lines_of({(1, 1): BlockRecord("dd")}))
+    write(tmp_path, *lines_of({(1, 1): BlockRecord(ONE)}))
 
-    assert read_journal(directory) == Journal("plan", {(1, 1): BlockRecord("dd")})
+    assert read_journal(directory) == Journal("plan", {(1, 1): BlockRecord(ONE)})
 
 
 @pytest.mark.parametrize("length", range(len(json.dumps(header("plan")))))

@@ -7,16 +7,16 @@ import pytest
 from blake3 import blake3
 from conftest import directory_state
 from modelmerger import MergeConfig, merge
-from modelmerger.digests import blocks_of_bytes, digest_of_blocks
+from modelmerger.digests import Piece, pieces_of_bytes
 from modelmerger.errors import InputError
 from modelmerger.journal import BlockRecord
-from modelmerger.manifest import COMPANIONS, FILE, file_entry, is_ours, is_plain, read_manifest, total_counts
+from modelmerger.manifest import COMPANIONS, FILE, file_entry, is_ours, is_plain, pieces_of, read_manifest, total_counts
 
 SOUND: dict[str, Any] = {
     "schema": 1,
     "plan": "p",
     "companions": ["README.md"],
-    "files": {"config.json": {"size": 3, "digest": "d", "blocks": ["b"]}},
+    "files": {"config.json": file_entry(pieces_of_bytes(b"abc"))},
 }
 
 
@@ -29,9 +29,13 @@ def test_every_file_but_the_companions_is_in_the_manifest_with_its_digest(
     written = directory_state(models.output) or {}
     assert set(manifest["files"]) == set(written) - {*COMPANIONS, FILE}
     for name, entry in manifest["files"].items():
-        blocks = blocks_of_bytes(written[name])
-        assert (entry["size"], entry["blocks"]) == (len(written[name]), blocks)
-        assert entry["digest"] == digest_of_blocks(blocks)
+        pieces, begin, digests = pieces_of(entry), 0, b""
+        for piece in pieces:
+            digests += (digest := blake3(written[name][begin : begin + piece.length]).digest())
+            assert piece.digest == digest.hex()
+            begin += piece.length
+        assert begin == entry["size"] == len(written[name])
+        assert entry["digest"] == blake3(digests).hexdigest()
     assert manifest["plan"] == report.plan
     assert manifest["config"]["models"][0]["weight"] == 0.6
     assert [source["name"] for source in manifest["sources"]] == ["a", "b"]
@@ -45,11 +49,11 @@ def test_tensors_that_share_a_block_have_digests_of_their_own(models: SimpleName
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header.pop("__metadata__")
-    expected = {"": blake3(content[: 8 + length]).hexdigest()}
-    for name, entry in header.items():
+    expected = [Piece(8 + length, blake3(content[: 8 + length]).hexdigest())]
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        expected[name] = blake3(content[begin:end]).hexdigest()
-    assert read_manifest(models.output)["files"]["model.safetensors"]["parts"] == {"0": expected}
+        expected.append(Piece(end - begin, blake3(content[begin:end]).hexdigest(), name))
+    assert pieces_of(read_manifest(models.output)["files"]["model.safetensors"]) == expected
 
 
 def test_equal_merges_have_equal_manifests(models: SimpleNamespace, config: dict[str, Any]) -> None:
@@ -68,10 +72,10 @@ def test_equal_merges_have_equal_manifests(models: SimpleNamespace, config: dict
 
 
 def test_counts_are_summed_over_blocks() -> None:
-    records = {(0, 0): BlockRecord("a", {"x": 1}), (0, 1): BlockRecord("b", {"x": 2, "a": 3}), (1, 0): BlockRecord("c")}
+    records = {(0, 0): BlockRecord((), {"x": 1}), (0, 1): BlockRecord((), {"x": 2, "a": 3}), (1, 0): BlockRecord(())}
 
     assert total_counts(records) == {"a": 3, "x": 3}
-    assert file_entry(0, []) == {"size": 0, "digest": blake3(b"").hexdigest(), "blocks": []}
+    assert file_entry([]) == {"size": 0, "digest": blake3(b"").hexdigest(), "pieces": []}
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "licenses/org/name/LICENSE", ".hidden", "a b", "نموذج.json", "..a"])
@@ -114,21 +118,24 @@ HOSTILE = {
     "files is a list": changed(files=[]),
     "file is a list": changed(files={"a": []}),
     "file is null": changed(files={"a": None}),
-    "no size": changed(files={"a": {"blocks": []}}),
+    "no size": changed(files={"a": {"pieces": []}}),
+    "no pieces": changed(files={"a": {"size": 0}}),
+    "not the digest of its pieces": changed(**file(digest="0" * 64)),
+    "not the size of its pieces": changed(**file(size=4)),
     "size is a text": changed(**file(size="3")),
     "size is a fraction": changed(**file(size=0.5)),
     "size is negative": changed(**file(size=-1)),
-    "blocks is a text": changed(**file(blocks="b")),
-    "block is a number": changed(**file(blocks=[1])),
-    "parts is a list": changed(**file(parts=[1])),
-    "part is a list": changed(**file(parts={"0": []})),
-    "parts is null": changed(**file(parts=None)),
+    "pieces is a text": changed(**file(pieces="b")),
+    "pieces is null": changed(**file(pieces=None)),
+    "piece is a number": changed(**file(pieces=[1])),
+    "piece has no digest": changed(**file(pieces=["3"])),
+    "piece has a short digest": changed(**file(pieces=["3 0a"])),
     "companions is a text": changed(companions="README.md"),
     "companion is a list": changed(companions=[[]]),
-    "dots": changed(files={"../secret": {"size": 1, "blocks": []}}),
-    "absolute": changed(files={"/etc/passwd": {"size": 1, "blocks": []}}),
-    "NUL": changed(files={"a\0b": {"size": 1, "blocks": []}}),
-    "half a character": changed(files={"\ud800": {"size": 1, "blocks": []}}),
+    "dots": changed(files={"../secret": file_entry([])}),
+    "absolute": changed(files={"/etc/passwd": file_entry([])}),
+    "NUL": changed(files={"a\0b": file_entry([])}),
+    "half a character": changed(files={"\ud800": file_entry([])}),
 }
 
 

@@ -51,7 +51,7 @@ def merge_tensor(tensors, measurement):
 
 @pytest.fixture(autouse=True)
 def blocks_of_60_elements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "BLOCK_ELEMENTS", 60)
+    monkeypatch.setattr(measuring, "MEASURED", 60)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from conftest import CONFIG, random_tensors, write_model
 from modelmerger.errors import PluginError
 from modelmerger.layout import Layout, OutputFile, OutputTensor, Placement
 from modelmerger.plan import MergePlan
-from modelmerger.planning import make_plan
+from modelmerger.planning import _effort, make_plan
 from modelmerger.registry import Registry
 from modelmerger.run import prepared
 
@@ -123,12 +123,13 @@ def test_effort_follows_the_options() -> None:
     usual = planned("weighted", models(2)).plan
     low = planned("weighted", models(2), options={"low_memory_mode": True}).plan
     sequential = planned("weighted", models(2), options={"sequential_loading": True}).plan
-    many = planned("weighted", models(12)).plan
+    many = planned("weighted", models(12))
+    together = [attrs.evolve(tensor, action="merge") for tensor in many.plan.tensors]
 
     assert usual.workers == len(os.sched_getaffinity(0))
     assert low.workers == sequential.workers == 1
-    assert low.slice_elements < many.slice_elements < usual.slice_elements
-    assert sequential.slice_elements == usual.slice_elements
+    assert low.slice_elements < usual.slice_elements == sequential.slice_elements == many.plan.slice_elements
+    assert low.slice_elements < _effort(many.settings, together)[1] < usual.slice_elements
     assert low.memory < usual.memory
 
 

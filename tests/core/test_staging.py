@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from modelmerger.digests import Piece, pieces_of_bytes
 from modelmerger.errors import OutputError
 from modelmerger.journal import BlockRecord
 from modelmerger.layout import BLOCK, Layout, OutputFile
@@ -12,6 +13,7 @@ from modelmerger.staging import Staging, close_written, output_errors, staged_si
 SIZE = BLOCK + 1000
 LAYOUT = Layout("test", [OutputFile("weights", SIZE, (), ()), OutputFile("empty", 0, (), ())])
 BLOCKS = [b"a" * BLOCK, b"b" * 1000]
+PIECES = [pieces_of_bytes(BLOCKS[0]), pieces_of_bytes(BLOCKS[1][:300]) + pieces_of_bytes(BLOCKS[1][300:])]
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def stage(target: Path, blocks: list[int], plan: str = "plan") -> None:
         descriptor = staging.open_for_writing(0)
         for block in blocks:
             staging.write(descriptor, 0, memoryview(BLOCKS[block]), block * BLOCK)
-            record = BlockRecord(blake3(BLOCKS[block]).hexdigest(), {"counted": block})
+            record = BlockRecord(PIECES[block], {"counted": block})
             staging.record(descriptor, 0, block, record, block * BLOCK, len(BLOCKS[block]))
         close_written(descriptor, staging.tree / "weights")
 
@@ -81,6 +83,15 @@ def test_a_damaged_block_is_not_kept_and_the_others_are(target: Path, block: int
 
     with Staging(target, "plan", LAYOUT) as staging:
         assert set(staging.records) == {(0, 1 - block)}
+
+
+def test_a_block_whose_pieces_do_not_fill_it_is_not_kept(target: Path) -> None:
+    stage(target, [0])
+    journal = staging_path(target) / "journal"
+    journal.write_text(journal.read_text().replace(str(PIECES[0][0]), str(Piece(0, blake3(b"").hexdigest()))))
+
+    with Staging(target, "plan", LAYOUT) as staging:
+        assert not staging.records
 
 
 def test_what_is_not_of_the_layout_is_removed_on_resuming(target: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import write_model
 from modelmerger import MergeConfig, merge
+from modelmerger.digests import Piece, pieces_of_bytes
 from modelmerger.errors import InputError
 from modelmerger.layout import BLOCK
-from modelmerger.manifest import FILE
+from modelmerger.manifest import FILE, file_entry, pieces_of
 from modelmerger.verification import verify
 from safetensors.torch import load_file
 
@@ -48,7 +49,7 @@ def test_a_manifest_that_leads_out_is_refused_and_nothing_there_is_opened(output
     secret = output.parent / "secret"
     secret.write_text("x")
     name = name.format(folder=output.parent)
-    change_manifest(output, lambda m: m["files"].update({name: {"size": 1, "digest": "", "blocks": [""]}}))
+    change_manifest(output, lambda m: m["files"].update({name: file_entry(pieces_of_bytes(b"x"))}))
 
     with watched() as seen:
         (problem,) = problems(output)
@@ -62,7 +63,7 @@ def test_links_that_lead_out_are_named_and_nothing_there_is_opened(output: Path)
     outside.mkdir()
     (outside / "LICENSE").write_text("x")
     (output / "licenses").symlink_to(outside)
-    entry = {"size": 1, "digest": "", "blocks": [""]}
+    entry = file_entry(pieces_of_bytes(b"x"))
     change_manifest(output, lambda m: m["files"].update({"licenses/LICENSE": entry}))
 
     with watched() as seen:
@@ -77,15 +78,10 @@ def test_links_that_lead_out_are_named_and_nothing_there_is_opened(output: Path)
 @pytest.mark.parametrize(
     "change",
     [
-        lambda entry: entry.update(blocks=[]),
-        lambda entry: entry.update(blocks=["", *entry["blocks"]]),
-        lambda entry: entry["blocks"].__setitem__(0, "0" * 64),
-        lambda entry: entry["blocks"].__setitem__(0, "not hexadecimal"),
-        lambda entry: (entry["blocks"].__setitem__(0, ""), entry.pop("parts")),
-        lambda entry: (entry["blocks"].__setitem__(0, ""), entry.update(parts={"0": {}})),
-        lambda entry: (entry["blocks"].__setitem__(0, ""), entry.update(parts={"x": {"y": 1}})),
-        lambda entry: entry.update(size=10**4000),
-        lambda entry: entry.update(size=0),
+        lambda entry: entry.update(file_entry([])),
+        lambda entry: entry.update(file_entry([Piece(0, "0" * 64), *pieces_of(entry)])),
+        lambda entry: entry.update(file_entry(pieces_of(entry)[:-1])),
+        lambda entry: entry.update(file_entry([Piece(entry["size"], "0" * 64)])),
     ],
 )
 def test_a_manifest_that_says_something_else_is_a_difference(

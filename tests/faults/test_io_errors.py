@@ -144,7 +144,7 @@ def test_the_system_sees_the_same_order(sharded: SimpleNamespace) -> None:
 
 
 INJECTIONS = {
-    "pwrite64": ["EIO:when=1", "ENOSPC:when=4"],
+    "pwrite64": ["EIO:when=1", "ENOSPC:when=2"],
     "fsync": ["EIO:when=1", "EIO:when=4", "EIO:when=9"],
     "fallocate": ["ENOSPC:when=2"],
     "mkdirat,mkdir": ["ENOSPC:when=2"],
@@ -284,10 +284,10 @@ def test_a_worker_that_dies_ends_the_merge(
     """D3: in no more time than a unit takes, with one line."""
     from modelmerger.merging import SliceMerger
 
-    def dies(*_: object) -> memoryview:
+    def dies(*_: object) -> None:
         raise RuntimeError("worker gone")
 
-    monkeypatch.setattr(SliceMerger, "bytes_of_slice", dies)
+    monkeypatch.setattr(SliceMerger, "write_slice", dies)
     signal.alarm(30)
     try:
         found = command("merge", config_file(low_memory_mode=False))
