@@ -10,6 +10,7 @@ from typing import Any
 from shapes import Shape
 
 MERGEKIT_METHODS = {"weighted": "linear", "task_arithmetic": "task_arithmetic", "slerp": "slerp"}
+WITHOUT = Path(__file__).resolve().parent / "without.py"
 INTERPOLATION_FACTOR = 0.4
 SCALING_FACTOR = 0.7
 
@@ -49,16 +50,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Variant:
-    """modelmerger with one of its costs left out: environment variables and options added to the usual run."""
+    """modelmerger run otherwise than usual: with other options, or with one of its costs left out by without.py."""
 
-    environment: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    without: str = ""
 
 
-# The place for switches that leave out one cost of modelmerger, so that it can be measured: name -> Variant.
 # `run.py --variants NAME,…` measures each in turn with the usual run, as `modelmerger:NAME`.
 VARIANTS: dict[str, Variant] = {
-    "unchecked": Variant(options={"allow_nonfinite": True}),
+    "no-digests": Variant(without="digests"),
+    "no-fsync": Variant(without="fsync"),
+    "no-finite-check": Variant(without="finite-check"),
+    "low-memory": Variant({"low_memory_mode": True}),
+    "sequential-loading": Variant({"sequential_loading": True}),
+    "no-parallel-loading": Variant({"parallel_loading": False}),
+    "torch-compile": Variant({"torch_compile": True}),
 }
 
 
@@ -79,7 +85,8 @@ def modelmerger(merge: Merge, scratch: Path, variant: Variant) -> Run:
     if merge.base is not None:
         config["base_model"] = str(merge.base)
     file = write_config(scratch / "modelmerger.json", {**config, "output_path": str(output)})
-    return Run((sys.executable, "-m", "modelmerger", "merge", str(file)), variant.environment, output)
+    program = (str(WITHOUT), variant.without) if variant.without else ("-m", "modelmerger")
+    return Run((sys.executable, *program, "merge", str(file)), {}, output)
 
 
 def mergekit(merge: Merge, scratch: Path, program: Path, dtype: str) -> Run:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -101,6 +102,16 @@ def read_through(files: Sequence[Path]) -> None:
         with path.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
+
+
+def touch_memory(size: int) -> None:
+    """Use that much memory and free it, in another process.
+
+    A virtual machine may have handed free memory back to its host, and then the first use of each page takes many times as
+    long as usual: by chance, some runs would pay for it and others not.
+    """
+    flags = "mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE"
+    subprocess.run([sys.executable, "-c", f"import mmap; mmap.mmap(-1, {size}, flags={flags})"], check=True)
 
 
 def evict(files: Sequence[Path]) -> None:

@@ -25,6 +25,7 @@ from shapes import SHAPES, Shape
 from workplace import model_limit, prepare_mergekit, prepare_models, size_of
 
 Contender = Callable[[Merge, Path], Run]
+TOUCHED = 6 << 30  # bytes of memory made ready before each run; what is written goes there first
 COMPLETE = 0.99  # of a model's bytes; a contender that wrote less has not merged
 
 
@@ -76,6 +77,7 @@ def run_once(contender: Contender, merge: Merge, scratch: Path, page_cache: str)
         measure.read_through(merge.inputs)
     else:
         measure.evict(merge.inputs)
+    measure.touch_memory(TOUCHED)
     found = measure.run(run.command, run.environment, scratch / "log")
     if found.status != 0:
         print(found.output, file=sys.stderr)

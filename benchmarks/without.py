@@ -1,0 +1,25 @@
+"""Run the modelmerger command with one of its costs left out, so that the cost can be measured. Its output is not to be used.
+
+python benchmarks/without.py {digests,fsync,finite-check} merge CONFIG
+"""
+
+import os
+import sys
+
+from modelmerger import arithmetic, cli, engine, merging
+
+
+def leave_out(cost: str) -> None:
+    if cost == "digests":
+        engine.digest_of_bytes = lambda _: "0" * 64
+    elif cost == "fsync":
+        os.fsync = lambda _: None
+    elif cost == "finite-check":
+        merging.has_finite_sum = arithmetic.has_finite_sum = lambda _: True
+    else:
+        raise SystemExit(f"{cost} is not one of digests, fsync, finite-check")
+
+
+if __name__ == "__main__":
+    leave_out(sys.argv.pop(1))
+    cli.run()
