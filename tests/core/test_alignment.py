@@ -220,8 +220,7 @@ def test_union_has_the_others_tensors_too() -> None:
     assert {name: tensor.tolist() for name, tensor in merged.items()} == expected
     assert notes_of(merge) == [
         "1 tensor that not every model has: taken from the donor 'model_0' unmerged, for example a of 'model_0'.",
-        "2 tensors that the donor 'model_0' lacks: added unmerged from the first model that has such a tensor, "
-        "for example b of 'model_1'.",
+        "2 tensors that the donor 'model_0' lacks: added unmerged from the first model that has such a tensor, for example b of 'model_1'.",
     ]
     actions = {tensor.name: (tensor.action, tensor.inputs) for tensor in merge.plan.tensors}
     assert actions == {"both": ("combine", (0, 1, 2)), "a": ("take", (0,)), "b": ("take", (1,)), "c": ("copy", (2,))}

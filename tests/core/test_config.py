@@ -119,6 +119,20 @@ def test_texts_that_look_like_something_else_survive_the_round_trip(tmp_path: Pa
     assert MergeConfig.from_file(tmp_path / "c.yaml") == config
 
 
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_weights_by_layer_and_pattern_survive_the_round_trip_in_their_order(tmp_path: Path, suffix: str) -> None:
+    patterns = {"*.mlp.*": [0.0, 0.5, 1.0], "model.layers.[0-9].*": 0.25, "default": 1.0, "*": -1e-8, "?": 2.0}
+    models = [{"path": "./a", "weight": [0.25, 1]}, {"path": "./b", "weight": patterns}]
+    config = MergeConfig(strategy="weighted", models=models)
+    path = tmp_path / f"merge{suffix}"
+    path.write_text(json.dumps(config.as_dict()) if suffix == ".json" else config.to_yaml(), encoding="utf-8")
+
+    read = MergeConfig.from_file(path)
+
+    assert read == config
+    assert list(read.models[1]["weight"]) == list(patterns)
+
+
 def test_from_dict_says_what_is_unknown_or_missing() -> None:
     with pytest.raises(ConfigError) as caught:
         MergeConfig.from_dict({"strategy": "weighted", "modles": MODELS})
