@@ -5,9 +5,9 @@ so those of an encoder and of a decoder go apart.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
@@ -32,16 +32,18 @@ def weights_by_tensor(
     names: all tensors of the output. merged: those of them that have a weight. Errors: a pattern that matches no tensor, a merged
     tensor that nothing matches where there is no default (its weight is then given as 1). A pattern without effect is a warning.
     """
-    if all(isinstance(weight, float) for weight in models):
-        return dict.fromkeys(merged, tuple(weight for weight in models if isinstance(weight, float))), []
+    numbers = [weight for weight in models if isinstance(weight, float)]
+    if len(numbers) == len(models):
+        return dict.fromkeys(merged, tuple(numbers)), []
     depth = depths(names)
     problems: list[Problem] = []
     columns = []
     for index, weight in enumerate(models):
         if isinstance(weight, dict):
-            chosen = {name: _pattern(weight, name) for name in merged}
-            problems += _pattern_problems(weight, chosen, names, f"models[{index}].weight")
-            columns.append([at(weight.get(chosen[name] or DEFAULT, 1.0), depth[name]) for name in merged])
+            matchers = {pattern: re.compile(translate(pattern)).match for pattern in weight if pattern != DEFAULT}
+            chosen = {name: next((p for p, match in matchers.items() if match(name)), DEFAULT) for name in merged}
+            problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, f"models[{index}].weight")
+            columns.append([at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
         else:
             columns.append([at(weight, depth[name]) for name in merged])
     return dict(zip(merged, zip(*columns, strict=True), strict=True)), problems
@@ -86,36 +88,28 @@ def spelled(weight: Weight) -> str:
     return f"{weight:g}"
 
 
-def _pattern(weight: Mapping[str, Numbers], name: str) -> str | None:
-    """The key that decides the weight of a tensor."""
-    for pattern in weight:
-        if pattern != DEFAULT and fnmatchcase(name, pattern):
-            return pattern
-    return DEFAULT if DEFAULT in weight else None
-
-
 def _pattern_problems(
-    weight: Mapping[str, Numbers], chosen: Mapping[str, str | None], names: Collection[str], place: str
+    matchers: Mapping[str, Callable[[str], object]],
+    chosen: Mapping[str, str],
+    names: Collection[str],
+    has_default: bool,
+    place: str,
 ) -> Iterable[Problem]:
+    """What is to be said of patterns and of tensors, of which `chosen` says the pattern that decides, or the default."""
     deciding = set(chosen.values())
-    for pattern in weight:
-        if pattern == DEFAULT or pattern in deciding:
-            continue
-        if any(fnmatchcase(name, pattern) for name in names):
-            message = f"the pattern '{shown(pattern, 80)}' has no effect: all its tensors match an earlier one, or are taken over as they are."
-            yield Problem(message, place, severity="warning")
+    for pattern in (p for p in matchers if p not in deciding):
+        if any(map(matchers[pattern], names)):
+            message = "has no effect: all its tensors match an earlier one, or are taken over as they are."
+            yield Problem(f"the pattern '{shown(pattern, 80)}' {message}", place, severity="warning")
         else:
-            yield Problem(
-                f"the pattern '{shown(pattern, 80)}' matches no tensor. The closest is {_closest(pattern, names)}.",
-                place,
-            )
-    if unmatched := [name for name, pattern in chosen.items() if pattern is None]:
+            yield Problem(f"the pattern '{shown(pattern, 80)}' matches no tensor.{_closest(pattern, names)}", place)
+    if not has_default and (unmatched := [name for name, pattern in chosen.items() if pattern == DEFAULT]):
         others = f", nor {amount(len(unmatched) - 1, 'other tensor')}" if unmatched[1:] else ""
         yield Problem(f"no pattern matches it{others}. Add one, or '{DEFAULT}'.", place, unmatched[0])
 
 
 def _closest(pattern: str, names: Iterable[str]) -> str:
-    """The tensor whose name has most of the pattern in it, in order. Of tensors that differ in numbers alone, the first."""
+    """Names the tensor that has most of the pattern in its name, in order; of those that differ in numbers alone, the first."""
     wanted = re.sub(r"[*?\[\]0-9]", "", pattern)[:200]
     alike: dict[str, str] = {}
     for name in names:
@@ -125,7 +119,8 @@ def _closest(pattern: str, names: Iterable[str]) -> str:
         blocks = SequenceMatcher(None, wanted, text, autojunk=False).get_matching_blocks()
         return sum(block.size for block in blocks), -len(text)
 
-    return shown(alike[max(islice(alike, 1000), key=likeness)], 100)
+    closest = max(islice(alike, 1000), key=likeness, default=None)
+    return "" if closest is None else f" The closest is {shown(alike[closest], 100)}."
 
 
 def _problem(weight: Weight) -> str | None:

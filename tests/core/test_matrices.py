@@ -1,5 +1,8 @@
 """`merge_embeddings` and `merge_lm_head`: the matrix is the donor's, bit for bit, and everything else is merged."""
 
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +11,7 @@ import torch
 from conftest import CONFIG, random_tensors, write_model
 from inputs.tiny_models import load, tied, untied
 from modelmerger.errors import ConfigError, NumericError
+from modelmerger.registry import Registry
 from modelmerger.run import prepared, run_merge
 from safetensors.torch import load_file
 
@@ -71,6 +75,24 @@ def test_the_base_is_the_donor_whatever_the_strategy(strategy: str) -> None:
     merge = planned(strategy, models, base, [1, 0.5], options=options)
 
     assert from_the_donor(merge, base or models[0]) == {EMBEDDING, HEAD}
+
+
+def test_a_strategy_on_whole_tensors_does_not_see_what_is_kept(distribution: Callable[..., Path]) -> None:
+    seen = """
+        from modelmerger import Traits, hookimpl
+        traits = Traits(models=(2, None), granularity="whole")
+
+        @hookimpl
+        def merge_tensor(tensors, tensor_name):
+            assert "embed" not in tensor_name
+            return tensors[0] + tensors[1]
+    """
+    distribution("acme", "1.0", "[modelmerger.strategies]\nacme_sum = acme_sum\n", acme_sum=dedent(seen))
+    models = [model(1), model(2)]
+
+    merge = planned("acme_sum", models, options={"merge_embeddings": False}, registry=Registry.installed())
+
+    assert from_the_donor(merge, models[0]) == {EMBEDDING}
 
 
 @pytest.mark.parametrize("stored", ["left out", "twice"])
@@ -180,7 +202,7 @@ def test_a_matrix_that_is_no_float_need_not_be_equal_everywhere() -> None:
 
 @pytest.mark.parametrize("options", [{"merge_embeddings": False}, {"merge_embeddings": False, "merge_lm_head": False}])
 def test_real_models_keep_their_matrices_on_the_disk_and_load(
-    tied: SimpleNamespace, untied: SimpleNamespace, tmp_path: Any, options: dict[str, bool]
+    tied: SimpleNamespace, untied: SimpleNamespace, tmp_path: Path, options: dict[str, bool]
 ) -> None:
     for models, heads in ((tied, set()), (untied, {HEAD} if "merge_lm_head" in options else set())):
         output = tmp_path / str(bool(heads)) / "merged"

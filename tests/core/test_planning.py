@@ -22,7 +22,7 @@ from modelmerger.run import prepared
 from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 from tests.strategies import references
 
-SHAPES = {"matrix": (61, 37), "vector": (99,), "scalar": (), "empty": (0, 4)}
+SHAPES = {"wte.weight": (11, 7), "matrix": (61, 37), "vector": (99,), "scalar": (), "empty": (0, 4)}
 IDS = {"ids": torch.arange(50)}
 MEDIAN = """
 import torch
@@ -68,6 +68,9 @@ def read_of(merge: Planned) -> int:
         ("task_arithmetic", 2, [0.5, 0.25], {}),
         ("task_arithmetic", 2, [0.5, 0.5], {}),
         ("acme_median", 3, None, {}),
+        ("weighted", 2, [1, {"*": 0.5}], {"merge_embeddings": False}),
+        ("task_arithmetic", 2, [[0.5, 0.25], 1], {"merge_embeddings": False, "missing_tensors": "union"}),
+        ("acme_median", 3, None, {"merge_embeddings": False, "missing_tensors": "donor"}),
     ],
 )
 def test_bytes_read_and_written_are_those_of_the_merge(
@@ -79,8 +82,12 @@ def test_bytes_read_and_written_are_those_of_the_merge(
 ) -> None:
     distribution("acme", "1.0", "[modelmerger.strategies]\nacme_median = acme_median\n", acme_median=MEDIAN)
     base = models(count + 1)[-1] if strategy == "task_arithmetic" else None
+    given = models(count)
+    if "missing_tensors" in options:
+        given[1] |= {"of one alone": torch.ones(9)}
+        del given[1]["vector"]
 
-    merge = planned(strategy, models(count), base, weights, options=options, registry=Registry.installed())
+    merge = planned(strategy, given, base, weights, options=options, registry=Registry.installed())
 
     assert read_of(merge) == merge.plan.bytes_read
     assert merge.plan.bytes_written == sum(file.size for file in merge.plan.layout.files)

@@ -176,6 +176,12 @@ def test_a_pattern_behind_one_that_matches_all_its_tensors_is_a_warning() -> Non
     assert problem.message.startswith("the pattern '*.mlp.*' has no effect")
 
 
+def test_models_without_tensors_have_no_closest_one() -> None:
+    (problem,) = said({"*": 0.5}, [])
+    assert problem.message == "the pattern '*' matches no tensor."
+    assert weights_by_tensor([(0.0, 1.0)], [], []) == ({}, [])
+
+
 def test_names_and_patterns_of_any_length_are_told_in_time() -> None:
     names = [f"{'x' * 50000}.{i}.{'ab' * i}" for i in range(300)]
 
