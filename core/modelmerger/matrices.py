@@ -1,4 +1,4 @@
-"""The options `merge_embeddings` and `merge_lm_head`: which matrices of the merged model stay the donor's."""
+"""The embedding and the LM head: which of them stay the donor's (`merge_embeddings`, `merge_lm_head`), and which are one."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -34,6 +34,14 @@ def kept_matrices(donor: Checkpoint, options: CoreOptions) -> tuple[set[str], li
         if not heads:
             notes.append(_ineffective("merge_lm_head", "an LM head", HEADS))
     return kept, notes
+
+
+def tied_heads(donor: Checkpoint) -> dict[str, str]:
+    """LM heads that the donor's file holds although they are the embedding, which must stay equal to it: head → embedding."""
+    embeddings = [name for name in donor.tensors if is_embedding(name)]
+    if not embeddings or not _is_tied(donor):
+        return {}
+    return dict.fromkeys(filter(is_head, donor.tensors), embeddings[0])
 
 
 def _is_tied(donor: Checkpoint) -> bool:

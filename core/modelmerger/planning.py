@@ -14,7 +14,7 @@ from modelmerger.dtypes import from_config_name
 from modelmerger.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.hooks import Hooks, described
 from modelmerger.layout import Layout, OutputTensor
-from modelmerger.matrices import kept_matrices
+from modelmerger.matrices import kept_matrices, tied_heads
 from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
 from modelmerger.tiling import check_tiling
@@ -42,7 +42,7 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
     raise_errors(notes, ModelCompatibilityError)
     kept, found = kept_matrices(checkpoints[donor], settings.options)
     aligned = [evolve(tensor, taken=tensor.taken or tensor.name in kept) for tensor in aligned]
-    weights, of_weights = _weights(settings, aligned)
+    weights, of_weights = _weights(settings, aligned, tied_heads(checkpoints[donor]))
     planner = _TensorPlanner(hooks, checkpoints, settings, donor, weights)
     tensors = [planner.plan(tensor) for tensor in aligned]
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
@@ -67,13 +67,20 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
     )
 
 
-def _weights(settings: Settings, aligned: Sequence[Aligned]) -> tuple[Mapping[str, tuple[float, ...]], list[Problem]]:
-    """The weights of every tensor that is not taken as it is, and warnings. Raises `ConfigError` for patterns that do not fit."""
-    merged = [tensor.name for tensor in aligned if not tensor.taken]
-    models = [model.weight for model in settings.models]
-    weights, problems = weights_by_tensor(models, [tensor.name for tensor in aligned], merged)
+def _weights(
+    settings: Settings, aligned: Sequence[Aligned], tied: Mapping[str, str]
+) -> tuple[Mapping[str, tuple[float, ...]], list[Problem]]:
+    """The weights of every tensor that is not taken as it is, and warnings. Raises `ConfigError` for patterns that do not fit.
+
+    tied: tensors that have the weights of another.
+    """
+    merged = {tensor.name for tensor in aligned if not tensor.taken}
+    copies = {name: other for name, other in tied.items() if {name, other} <= merged}
+    names = [tensor.name for tensor in aligned]
+    own = [name for name in names if name in merged and name not in copies]
+    weights, problems = weights_by_tensor([model.weight for model in settings.models], names, own)
     raise_errors(problems, ConfigError)
-    return weights, problems
+    return weights | {name: weights[other] for name, other in copies.items()}, problems
 
 
 @frozen(eq=False)

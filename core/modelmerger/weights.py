@@ -29,7 +29,7 @@ def weights_by_tensor(
 ) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
     """The weights of each merged tensor, one a model, and what is to be said of patterns.
 
-    names: all tensors of the output. merged: those of them that have a weight. Errors: a pattern that matches no tensor, a merged
+    names: all tensors of the output. merged: those of them that have weights of their own. Errors: a pattern that matches no tensor, a merged
     tensor that nothing matches where there is no default (its weight is then given as 1). A pattern without effect is a warning.
     """
     numbers = [weight for weight in models if isinstance(weight, float)]
@@ -99,7 +99,7 @@ def _pattern_problems(
     deciding = set(chosen.values())
     for pattern in (p for p in matchers if p not in deciding):
         if any(map(matchers[pattern], names)):
-            message = "has no effect: all its tensors match an earlier one, or are taken over as they are."
+            message = "has no effect: all its tensors match an earlier one, or have no weight of their own."
             yield Problem(f"the pattern '{shown(pattern, 80)}' {message}", place, severity="warning")
         else:
             yield Problem(f"the pattern '{shown(pattern, 80)}' matches no tensor.{_closest(pattern, names)}", place)

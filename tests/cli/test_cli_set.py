@@ -31,7 +31,7 @@ def planned(command: Command, path: Path) -> Callable[..., dict[str, Any]]:
     return plan
 
 
-def weights(plan: dict[str, Any]) -> list[float]:
+def weights(plan: dict[str, Any]) -> list[Any]:
     return [model["weight"] for model in plan["models"]]
 
 
@@ -54,6 +54,10 @@ def test_values_are_read_as_yaml(planned: Callable[..., dict[str, Any]], models:
     assert whole["models"][1]["name"] == "no"
     assert planned("options={torch_dtype: float16, seed: 3}")["strategy"] == "weighted"
     assert planned("options.max_shard_size=1KB", "options.preserve_tokenizer=false")["files"][1:]
+    assert weights(planned('models[0].weight={"*.mlp.*": 0.3, default: [0, 1]}'))[0] == {
+        "*.mlp.*": 0.3,
+        "default": [0, 1],
+    }
     assert planned("models[0].name=a=b")["models"][0]["name"] == "a=b"
     assert planned("models[0].name=نموذج")["models"][0]["name"] == "نموذج"
 

@@ -106,6 +106,26 @@ def test_a_tied_matrix_is_one_and_merge_embeddings_decides(stored: str) -> None:
     assert from_the_donor(merge_of(*models, config={"text_config": TIED}, merge_embeddings=False), models[0]) == kept
 
 
+def test_a_tied_head_that_the_file_holds_twice_stays_equal_to_the_embedding() -> None:
+    tensors = [model(seed) for seed in (1, 2)]
+    for one in tensors:
+        one[HEAD] = one[EMBEDDING].clone()
+    weights = [[1, 0], {"lm_head.*": 0.9, "default": [0.25, 0.75]}]
+
+    for config, equal in ((TIED, True), (UNTIED, False)):
+        merge = planned(
+            "weighted", [MemoryCheckpoint(f"m{i}", one, config) for i, one in enumerate(tensors)], weights=weights
+        )
+        merged = merge.merge()
+        assert torch.equal(merged[HEAD], merged[EMBEDDING]) is equal
+        said = [
+            "models[1].weight: the pattern 'lm_head.*' has no effect: all its tensors match an earlier one, or have"
+        ]
+        assert [str(note)[: len(said[0])] for note in merge.plan.notes] == said * equal
+    with_embedding_kept = merge_of(*tensors, config=TIED, merge_embeddings=False).merge()
+    assert torch.equal(with_embedding_kept[HEAD], tensors[0][EMBEDDING])
+
+
 @pytest.mark.parametrize(
     ("options", "contradict"),
     [
