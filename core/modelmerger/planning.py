@@ -11,7 +11,7 @@ from blake3 import blake3
 from modelmerger.alignment import Aligned, align
 from modelmerger.checkpoint import Checkpoint, TensorInfo
 from modelmerger.dtypes import from_config_name
-from modelmerger.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
+from modelmerger.errors import ConfigError, ModelCompatibilityError, raise_errors
 from modelmerger.hooks import Hooks, described
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.matrices import kept_matrices, tied_heads
@@ -40,10 +40,16 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
     donor = len(settings.models) if settings.base_model is not None else 0
     aligned, notes = align(checkpoints, donor, settings.options.missing_tensors)
     raise_errors(notes, ModelCompatibilityError)
-    kept, found = kept_matrices(checkpoints[donor], settings.options)
+    kept, of_matrices = kept_matrices(checkpoints[donor], settings.options)
     aligned = [evolve(tensor, taken=tensor.taken or tensor.name in kept) for tensor in aligned]
-    weights, of_weights = _weights(settings, aligned, tied_heads(checkpoints[donor]))
-    planner = _TensorPlanner(hooks, checkpoints, settings, donor, weights)
+    weights, of_weights = weights_by_tensor(
+        [model.weight for model in settings.models],
+        [tensor.name for tensor in aligned],
+        [tensor.name for tensor in aligned if not tensor.taken],
+        tied_heads(checkpoints[donor]),
+    )
+    raise_errors(of_weights, ConfigError)
+    planner = _TensorPlanner(hooks, checkpoints, settings, weights)
     tensors = [planner.plan(tensor) for tensor in aligned]
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
     layout = hooks.save_model(outputs, shard_bytes(settings.options.max_shard_size))
@@ -63,24 +69,8 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
         bytes_written=sum(file.size for file in layout.files),
         memory=_memory(hooks, tensors, workers, slice_elements),
         digest=_digest(hooks, settings, checkpoints, layout),
-        notes=[*notes, *found, *of_weights],
+        notes=[*notes, *of_matrices, *of_weights],
     )
-
-
-def _weights(
-    settings: Settings, aligned: Sequence[Aligned], tied: Mapping[str, str]
-) -> tuple[Mapping[str, tuple[float, ...]], list[Problem]]:
-    """The weights of every tensor that is not taken as it is, and warnings. Raises `ConfigError` for patterns that do not fit.
-
-    tied: tensors that have the weights of another.
-    """
-    merged = {tensor.name for tensor in aligned if not tensor.taken}
-    copies = {name: other for name, other in tied.items() if {name, other} <= merged}
-    names = [tensor.name for tensor in aligned]
-    own = [name for name in names if name in merged and name not in copies]
-    weights, problems = weights_by_tensor([model.weight for model in settings.models], names, own)
-    raise_errors(problems, ConfigError)
-    return weights | {name: weights[other] for name, other in copies.items()}, problems
 
 
 @frozen(eq=False)
@@ -88,9 +78,8 @@ class _TensorPlanner:
     hooks: Hooks
     checkpoints: Sequence[Checkpoint]
     settings: Settings
-    donor: int
     weights: Mapping[str, tuple[float, ...]]
-    _known: dict[Sequence[tuple[float, ...]], Inputs] = field(factory=dict)
+    _known: dict[tuple[tuple[int, ...], tuple[float, ...]], Inputs] = field(factory=dict)
 
     def plan(self, tensor: Aligned) -> TensorPlan:
         info = tensor.info

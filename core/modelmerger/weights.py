@@ -11,6 +11,7 @@ from fnmatch import translate
 from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
+from types import MappingProxyType
 
 from modelmerger.checks import Check, finite
 from modelmerger.errors import Problem
@@ -20,18 +21,28 @@ from modelmerger.text import amount, shown
 Numbers = float | tuple[float, ...]
 Weight = float | tuple[float, ...] | dict[str, float | tuple[float, ...]]
 """A number; numbers from the first layer to the last; or either by shell patterns on tensor names, the first match first."""
+NOT_TIED: Mapping[str, str] = MappingProxyType({})
 DEFAULT = "default"
 """The key of a mapping that stands for all tensors that no pattern matches."""
 
 
 def weights_by_tensor(
-    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str]
+    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
 ) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
     """The weights of each merged tensor, one a model, and what is to be said of patterns.
 
-    names: all tensors of the output. merged: those of them that have weights of their own. Errors: a pattern that matches no tensor, a merged
-    tensor that nothing matches where there is no default (its weight is then given as 1). A pattern without effect is a warning.
+    names: all tensors of the output. merged: those of them that have weights. tied: those that have the weights of another.
+    Errors: a pattern that matches no tensor; a merged tensor that nothing matches where there is no default (its weight is then
+    given as 1). A pattern without effect is a warning.
     """
+    copies = {name: other for name, other in tied.items() if name in merged and other in merged}
+    found, problems = _own_weights(models, names, [name for name in merged if name not in copies])
+    return found | {name: found[other] for name, other in copies.items()}, problems
+
+
+def _own_weights(
+    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str]
+) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
     numbers = [weight for weight in models if isinstance(weight, float)]
     if len(numbers) == len(models):
         return dict.fromkeys(merged, tuple(numbers)), []
