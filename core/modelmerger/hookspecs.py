@@ -105,7 +105,8 @@ def find_coefficients(
     written), beginning with the first product; an input of coefficient 0 is not read, one of coefficient 1 keeps its bits.
     A strategy with this hook also works on adapters, exactly.
 
-    `weights` and `operations`: one a model. `gram`: None while the merge is planned; then, for a strategy whose traits say
+    `weights` and `operations`: one a model; the weights are this tensor's own, also where the config gives them by layer or
+    pattern. `gram`: None while the merge is planned; then, for a strategy whose traits say
     `gram=True` and that answered None to the first call, the Gram matrix of the inputs of this tensor (float64).
     `shape`: of the tensor. Raise `ConfigError` for weights that make no sense and `NumericError` where the
     result is undefined.
@@ -153,7 +154,8 @@ def merge_tensor(
 
     `tensors`: float32 (float64 where float32 or float64 is written), all of one shape: a vector for an elementwise
     strategy, (rows, row length) for a rowwise one, the tensor's own shape for a strategy on whole tensors; the models in the
-    order of the config, then the base if needed. Returns a new tensor of the same shape and dtype; the engine checks it for
+    order of the config, then the base if needed. A model of weight 0 is left out. `weights` and `operations`: one a model that is
+    there; the weights are this tensor's own. Returns a new tensor of the same shape and dtype; the engine checks it for
     NaN and infinity and rounds once. The inputs must not be changed or returned.
 
     ```python

@@ -97,7 +97,7 @@ class Measurements:
             remedy = "Repair the model: the coefficients follow from all of its values"
             raise_nonfinite(tensor, self._checkpoints, rounded=False, remedy=remedy)
         found = self._hooks.find_coefficients(
-            [model.weight for model in self._settings.models],
+            tensor.weights,
             [model.operation for model in self._settings.models],
             self._settings.strategy_options,
             gram.tolist(),

@@ -78,7 +78,7 @@ class SliceMerger:
         if merged is None:
             merged = self._merged(index, piece, workspace, state)
         check = not self.settings.options.allow_nonfinite
-        if self.hooks.finishes:
+        if self._finishes(tensor):
             if check and not are_finite([merged]):
                 self._raise_nonfinite(tensor)
             state.count(self.hooks.finish_tensor(merged, self.settings.strategy_options, tensor.name))
@@ -105,14 +105,17 @@ class SliceMerger:
             and tensor.coefficients == (1.0,)
             and self.checkpoints[tensor.inputs[0]].tensors[tensor.renames.get(tensor.inputs[0], tensor.name)].dtype
             == tensor.dtype
-            and not self.hooks.finishes
+            and not self._finishes(tensor)
             and not self.hooks.observes
         )
+
+    def _finishes(self, tensor: TensorPlan) -> bool:
+        return self.hooks.finishes and tensor.action != "take"
 
     def _combined(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> "Tensor | None":
         """Σ coefficient · input as a vector; None for a tensor that the strategy merges itself."""
         tensor = self.plan.tensors[index]
-        if tensor.action != "combine":
+        if tensor.action == "merge":
             return None
         coefficients = tensor.coefficients or self.measurements.coefficients(index)
         terms = [(c, i) for c, i in zip(coefficients, tensor.inputs, strict=True) if c != 0]
@@ -138,7 +141,7 @@ class SliceMerger:
         models = [self.settings.models[i] for i in tensor.inputs if i < len(self.settings.models)]
         merged = self.hooks.merge_tensor(
             inputs,
-            [model.weight for model in models],
+            [tensor.weights[i] for i in tensor.inputs if i < len(self.settings.models)],
             [model.operation for model in models],
             self.settings.strategy_options,
             self.measurements.result(index) if self.measurements.wanted(index) else None,

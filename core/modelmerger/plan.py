@@ -6,12 +6,14 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from modelmerger.errors import Problem
 from modelmerger.files import FileIdentity
 from modelmerger.layout import Layout
 from modelmerger.text import amount, shown, size
 from modelmerger.traits import Granularity, Operation
+from modelmerger.weights import Weight, spelled
 
-Action = Literal["combine", "merge", "copy"]
+Action = Literal["combine", "merge", "take", "copy"]
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 
 
@@ -19,9 +21,11 @@ NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 class TensorPlan:
     """What becomes of one tensor.
 
-    action: "combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "copy" takes the donor's bits.
+    action: "combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "take" takes one model's numbers,
+    checked for NaN and infinity as merged ones are; "copy" takes the donor's bits.
     inputs: which checkpoints are read. coefficients: one an input; None where they follow from a measurement.
     compute: dtype of the arithmetic, "F32" or "F64". renames: checkpoint → the name it has the tensor under, if another.
+    weights: the tensor's own, one a model of the config; none where they do not count.
     """
 
     name: str
@@ -32,6 +36,7 @@ class TensorPlan:
     coefficients: tuple[float, ...] | None
     compute: str
     renames: Mapping[int, str] = NO_RENAMES
+    weights: tuple[float, ...] = ()
 
 
 @frozen
@@ -40,7 +45,7 @@ class PlannedModel:
 
     name: str
     path: str
-    weight: float | None
+    weight: Weight | None
     operation: Operation
 
 
@@ -49,6 +54,7 @@ class MergePlan:
     """Everything that decides the output's bytes, and what the merge will cost.
 
     `tensors[i]` is read from `models` and lies where `layout` says. `digest` names the plan: equal digests, equal outputs.
+    `notes`: what options decided that their user should know.
     Sizes in bytes: `bytes_read` counts what is read twice (for a measurement) twice; `memory` is the expected peak.
     """
 
@@ -65,6 +71,7 @@ class MergePlan:
     bytes_written: int
     memory: int
     digest: str
+    notes: Sequence[Problem] = ()
 
     @property
     def disk(self) -> int:
@@ -85,6 +92,7 @@ class MergePlan:
             "memory": self.memory,
             "disk": self.disk,
             "workers": self.workers,
+            "notes": [{"severity": note.severity, "message": str(note)} for note in self.notes],
             "files": [
                 {
                     "name": file.name,
@@ -106,6 +114,7 @@ class MergePlan:
                     "name": t.name,
                     "action": t.action,
                     "inputs": [self.models[i].name for i in t.inputs],
+                    "weights": t.weights,
                     "coefficients": t.coefficients,
                 }
                 for t in self.tensors
@@ -113,19 +122,19 @@ class MergePlan:
         }
 
     def __str__(self) -> str:
-        counts = {action: sum(t.action == action for t in self.tensors) for action in ("combine", "merge", "copy")}
-        merged = counts["combine"] + counts["merge"]
+        merged = sum(tensor.action in ("combine", "merge") for tensor in self.tensors)
         lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}"]
         for index, model in enumerate(self.models):
-            role = "base" if model.weight is None else f"weight {model.weight:g}"
+            role = "base" if model.weight is None else f"weight {shown(spelled(model.weight))}"
             sign = ", subtracted" if model.operation == "subtract" else ""
             donor = ", gives config and tokenizer" if index == self.donor else ""
             lines.append(f"  {shown(model.name)}: {role}{sign}{donor} ({shown(model.path)})")
         lines += [
-            f"tensors  {amount(merged, 'merged tensor')}, {amount(counts['copy'], 'copied tensor')}",
+            f"tensors  {amount(merged, 'merged tensor')}, {amount(len(self.tensors) - merged, 'copied tensor')}",
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
             f"reads    {size(self.bytes_read)}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}",
             f"disk     {size(self.disk)} while merging",
+            *(f"{note.severity:<8} {note}" for note in self.notes),
         ]
         return "\n".join(lines)

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 import importlib_metadata
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from blake3 import blake3
 
 from modelmerger.alignment import Aligned, align
@@ -15,10 +15,12 @@ from modelmerger.dtypes import from_config_name
 from modelmerger.errors import ConfigError, ModelCompatibilityError, raise_errors
 from modelmerger.hooks import Hooks, described
 from modelmerger.layout import BLOCK, Layout, OutputTensor
+from modelmerger.matrices import kept_matrices, tied_heads
 from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
 from modelmerger.slices import MEASURED
 from modelmerger.tiling import check_tiling
+from modelmerger.weights import weights_by_tensor
 
 MOST_SLICE, LEAST_SLICE = 1 << 19, 1 << 14
 PROCESS_MEMORY = 230 << 20
@@ -27,6 +29,10 @@ MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
 """So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients, products and
 sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place × (1 + 2⁻¹⁰)."""
 
+Inputs = tuple[tuple[int, ...], tuple[float, ...] | None]
+"""Checkpoints, and one coefficient each or None."""
+_NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
+
 
 def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergePlan:
     """The plan of merging these checkpoints: the models in the order of the config, then the base model if one is given.
@@ -34,9 +40,18 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
     Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
     donor = len(settings.models) if settings.base_model is not None else 0
-    aligned, problems = align(checkpoints, donor)
-    raise_errors(problems, ModelCompatibilityError)
-    planner = _TensorPlanner(hooks, checkpoints, settings, donor)
+    aligned, notes = align(checkpoints, donor, settings.options.missing_tensors)
+    raise_errors(notes, ModelCompatibilityError)
+    kept, of_matrices = kept_matrices(checkpoints[donor], settings.options)
+    aligned = [evolve(tensor, taken=tensor.taken or tensor.name in kept) for tensor in aligned]
+    weights, of_weights = weights_by_tensor(
+        [model.weight for model in settings.models],
+        [tensor.name for tensor in aligned],
+        [tensor.name for tensor in aligned if not tensor.taken],
+        tied_heads(checkpoints[donor]),
+    )
+    raise_errors(of_weights, ConfigError)
+    planner = _TensorPlanner(hooks, checkpoints, settings, weights)
     tensors = [planner.plan(tensor) for tensor in aligned]
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
     layout = hooks.save_model(outputs, shard_bytes(settings.options.max_shard_size))
@@ -56,6 +71,7 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
         bytes_written=sum(file.size for file in layout.files),
         memory=_memory(hooks, tensors, workers, slice_elements),
         digest=_digest(hooks, settings, checkpoints, layout),
+        notes=[*notes, *of_matrices, *of_weights],
     )
 
 
@@ -64,42 +80,54 @@ class _TensorPlanner:
     hooks: Hooks
     checkpoints: Sequence[Checkpoint]
     settings: Settings
-    donor: int
-    _known: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[float, ...] | None]] = field(factory=dict)
+    weights: Mapping[str, tuple[float, ...]]
+    _known: dict[tuple[tuple[int, ...], tuple[float, ...]], Inputs] = field(factory=dict)
 
     def plan(self, tensor: Aligned) -> TensorPlan:
         info = tensor.info
-        inputs, coefficients = self._inputs(info.shape)
+        weights = self.weights.get(tensor.name, ())
+        inputs, coefficients = ((tensor.source,), (1.0,)) if tensor.taken else self._inputs(tensor, weights)
         if tensor.exact or info.elements == 0:
-            others = () if info.elements == 0 else tuple(i for i in inputs if i != self.donor)
+            others = () if info.elements == 0 else tuple(i for i in inputs if i != tensor.source)
             dtype = info.dtype if tensor.exact else self._written(info.dtype)
             return TensorPlan(
-                tensor.name, dtype, info.shape, "copy", (self.donor, *others), None, "F32", tensor.renames
+                tensor.name, dtype, info.shape, "copy", (tensor.source, *others), None, "F32", tensor.renames
             )
         dtype = self._written(info.dtype)
         stored = {self.checkpoints[i].tensors[tensor.renames.get(i, tensor.name)].dtype for i in inputs}
-        action: Action = "combine" if self.hooks.strategy.linear else "merge"
+        action: Action = "take" if tensor.taken else "combine" if self.hooks.strategy.linear else "merge"
         many = action == "combine" and len(inputs) > MOST_IN_FLOAT32.get(dtype, 511)
         compute = "F64" if dtype in ("F32", "F64") or "F64" in stored or many else "F32"
-        return TensorPlan(tensor.name, dtype, info.shape, action, inputs, coefficients, compute, tensor.renames)
+        return TensorPlan(
+            tensor.name, dtype, info.shape, action, inputs, coefficients, compute, tensor.renames, weights
+        )
 
     def _written(self, dtype: str) -> str:
         wanted = self.settings.options.torch_dtype
         return dtype if wanted == "auto" else from_config_name(wanted)
 
-    def _inputs(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    def _inputs(self, tensor: Aligned, weights: tuple[float, ...]) -> Inputs:
         """Which checkpoints are read, and with what coefficients where these are known before anything is read."""
-        if shape not in self._known:
-            self._known[shape] = self._ask(shape)
-        return self._known[shape]
+        key = tensor.info.shape, weights
+        if key not in self._known:
+            try:
+                self._known[key] = self._ask(*key)
+            except ConfigError as error:
+                raise ConfigError(
+                    *(evolve(p, where=p.where or "models", tensor=tensor.name) for p in error.problems)
+                ) from error
+        return self._known[key]
 
-    def _ask(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    def _ask(self, shape: tuple[int, ...], weights: tuple[float, ...]) -> Inputs:
         models = self.settings.models
         base = (len(models),) if self.hooks.strategy.traits.needs_base else ()
         if not self.hooks.strategy.linear:
-            return tuple(i for i, model in enumerate(models) if model.weight != 0) + base, None
+            inputs = tuple(i for i, weight in enumerate(weights) if weight != 0) + base
+            if not inputs:
+                raise ConfigError(_NOTHING_LEFT)
+            return inputs, None
         found = self.hooks.find_coefficients(
-            [model.weight for model in models],
+            weights,
             [model.operation for model in models],
             self.settings.strategy_options,
             shape=shape,
@@ -108,9 +136,7 @@ class _TensorPlanner:
             return (*range(len(models)), *base), None
         pairs = [(i, c) for i, c in zip((*range(len(models)), *base), found, strict=True) if c != 0]
         if not pairs:
-            raise ConfigError(
-                "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
-            )
+            raise ConfigError(_NOTHING_LEFT)
         return tuple(i for i, _ in pairs), tuple(c for _, c in pairs)
 
 
@@ -158,9 +184,10 @@ def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint],
     hasher = blake3()
     decisive = {
         "strategy": settings.strategy,
-        "models": [[m.path, m.weight, m.name, m.operation] for m in settings.models],
+        "models": [[m.path, repr(m.weight), m.name, m.operation] for m in settings.models],
         "base": settings.base_model,
         "options": [options.torch_dtype, options.seed, options.allow_nonfinite, repr(settings.strategy_options)],
+        "taken": [options.missing_tensors, options.merge_embeddings, options.merge_lm_head],
         "options of plugins": [[name, repr(value)] for name, value in sorted(settings.plugin_options.items())],
         "plugins": [described(provider) for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,

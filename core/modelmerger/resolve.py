@@ -202,9 +202,13 @@ def _strategy_problems(
             ]
             message = [*owners, f"{name} has no operation '{model.operation}'. Leave it out"][0]
             problems.append(Problem(message, f"models[{index}].operation"))
-    if models and not problems and strategy.linear and (options is not None or strategy.options is None):
+    weights = [model.weight for model in models if isinstance(model.weight, float)]
+    numbers = bool(models) and len(weights) == len(
+        models
+    )  # other weights mean something only to tensors: the plan checks them
+    if numbers and not problems and strategy.linear and (options is not None or strategy.options is None):
         try:
-            hooks.find_coefficients([m.weight for m in models], [m.operation for m in models], options)
+            hooks.find_coefficients(weights, [m.operation for m in models], options)
         except ConfigError as error:
             problems += [
                 problem if problem.where else attrs.evolve(problem, where="models") for problem in error.problems

@@ -80,7 +80,7 @@ def prepared(config: Mapping[str, Any]) -> Iterator[Prepared]:
         problems = hooks.check_compatibility(checkpoints, settings)
         raise_errors(problems, ModelCompatibilityError)
         plan = make_plan(hooks, checkpoints, settings)
-        yield Prepared(settings, hooks, checkpoints, plan, [*_config_notes(settings), *problems])
+        yield Prepared(settings, hooks, checkpoints, plan, [*_config_notes(settings), *problems, *plan.notes])
 
 
 def run_merge(config: Mapping[str, Any], output: Path | None = None, watch: Watch | None = None) -> MergeReport:

@@ -136,7 +136,7 @@ def _type(kind: Any) -> Schema:
         length = {} if Ellipsis in arguments else {"minItems": len(arguments), "maxItems": len(arguments)}
         return {"type": "array", "items": _type(arguments[0])} | length
     if origin is dict:
-        return {"type": "object", "additionalProperties": _type(arguments[1])}
+        return {"type": "object", "additionalProperties": _value(arguments[1], None)}
     return {"type": _TYPES[kind]}
 
 

@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
-from modelmerger.checks import Check, between, finite, not_empty, not_yet, one_of
+from modelmerger.checks import Check, between, not_empty, not_yet, one_of
 from modelmerger.traits import Operation
+from modelmerger.weights import Weight, sound_weight
 
 DTYPE_NAMES = ("float64", "float32", "float16", "bfloat16")
+MissingTensors = Literal["error", "donor", "union"]
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -56,9 +58,10 @@ class CoreOptions:
     seed: the only source of randomness; recorded in the manifest.
     allow_nonfinite: let NaN and infinity through, which otherwise end the merge.
     allow_pickle: read pickled inputs too.
-    missing_tensors: what becomes of a tensor that only some models have; error: the merge is refused.
-    merge_embeddings: false: the embeddings are the donor's, bit for bit.
-    merge_lm_head: false: the LM head is the donor's, bit for bit.
+    missing_tensors: what becomes of tensors that only some models have; error: the merge is refused; donor: those that the
+        donor has are taken from it, the others left out; union: the others are taken from the first model that has them.
+    merge_embeddings: false: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it.
+    merge_lm_head: false: the LM head is the donor's, bit for bit. True unless it is tied to the embedding.
     overwrite: replace an output directory that an earlier merge wrote, in one step.
     preserve_base_model: for adapters: the output is an adapter, not a full model.
     merge_method: for adapters: how their factors are put together.
@@ -83,9 +86,9 @@ class CoreOptions:
     seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
     allow_nonfinite: bool = False
     allow_pickle: bool = field(default=False, validator=not_yet(False))
-    missing_tensors: str = field(default="error", validator=not_yet("error"))
-    merge_embeddings: bool = field(default=True, validator=not_yet(True))
-    merge_lm_head: bool = field(default=True, validator=not_yet(True))
+    missing_tensors: MissingTensors = "error"
+    merge_embeddings: bool = True
+    merge_lm_head: bool | None = None
     overwrite: bool = False
     preserve_base_model: bool | None = field(default=None, validator=not_yet(None))
     merge_method: str | None = field(default=None, validator=not_yet(None))
@@ -108,13 +111,15 @@ class CoreOptions:
 class ModelSettings:
     """One entry of `models`.
 
-    path: a model's directory, or a .safetensors file. weight: how much of the model goes into the merge.
+    path: a model's directory, or a .safetensors file.
+    weight: how much of the model goes into the merge: a number, numbers from the first layer to the last, or either by patterns
+        on tensor names, with 'default' for the rest.
     name: what messages and the model card call it; empty: the last part of the path.
     operation: task_arithmetic adds or subtracts what the model learned.
     """
 
     path: str = field(validator=not_empty)
-    weight: float = field(default=1.0, validator=finite)
+    weight: Weight = field(default=1.0, validator=sound_weight)
     name: str = ""
     operation: Operation = "add"
 

@@ -115,8 +115,9 @@ def _choice(value: Any, kind: Any) -> Any:
 
 def _any_of(value: Any, kind: Any) -> Any:
     choices = typing.get_args(kind)
+    given = list if isinstance(value, tuple) else dict if isinstance(value, Mapping) else type(value)
     for choice in choices:
-        if _kind(choice) is type(value) or (choice is float and type(value) is int):
+        if _kind(choice) is given or (choice is float and given is int):
             return _converter.structure(value, choice)
     literals = [choice for choice in choices if typing.get_origin(choice) is typing.Literal]
     for choice in literals:

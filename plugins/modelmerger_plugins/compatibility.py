@@ -31,11 +31,11 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
         yield from _claims(checkpoint)
     for other in checkpoints:
         if other is not donor:
-            yield from _configs(donor, other)
+            yield from _configs(donor, other, settings)
             yield from _tokenizers(donor, other)
 
 
-def _configs(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
+def _configs(donor: Checkpoint, other: Checkpoint, settings: Settings) -> Iterable[Problem]:
     ours, theirs = donor.donor.config, other.donor.config
     if ours is None or theirs is None:
         return
@@ -44,7 +44,8 @@ def _configs(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
             message = (
                 f"{key} is {theirs[key]!r} here and {ours[key]!r} in '{donor.name}'. Merge models of one architecture."
             )
-            yield Problem(message, f"{other.place}/config.json")
+            missing = key in LAYERS and settings.options.missing_tensors != "error"
+            yield Problem(message, f"{other.place}/config.json", severity="warning" if missing else "error")
     for key in TELLING:
         if key in ours and key in theirs and ours[key] != theirs[key]:
             message = f"{key} is {theirs[key]!r} here and {ours[key]!r} in '{donor.name}', whose config is taken."

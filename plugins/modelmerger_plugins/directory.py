@@ -23,11 +23,10 @@ from modelmerger import (
 from modelmerger.files import FileIdentity, open_regular
 from modelmerger.loading import names_in
 from modelmerger.safetensors_header import HeaderError, TensorEntry, read_header
+from modelmerger.tensor_names import HEADS, is_embedding, is_head
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-HEADS = ("lm_head.weight",)
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight", "embed_in.weight")
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
 MOST_LEVELS = 100
 """Of nesting in config.json and in an index, so that whoever walks over them needs no stack of its own."""
@@ -205,7 +204,7 @@ def _aliases(stored: Mapping[str, StoredTensor], config: Mapping[str, Any] | Non
     """The LM head that the file leaves out because it is the embedding: so unless the config says it is not tied."""
     if config is None or config.get("tie_word_embeddings") is False:
         return {}
-    embeddings = [name for name in stored if name.endswith(EMBEDDINGS)]
-    if len(embeddings) != 1:
+    embeddings = [name for name in stored if is_embedding(name)]
+    if len(embeddings) != 1 or any(map(is_head, stored)):
         return {}
-    return {head: embeddings[0] for head in HEADS if head not in stored}
+    return dict.fromkeys(HEADS, embeddings[0])

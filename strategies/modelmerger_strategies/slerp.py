@@ -15,6 +15,7 @@ from typing import Any
 from attrs import field, frozen, validators
 from modelmerger import ConfigError, NumericError, Problem, Traits, hookimpl
 from modelmerger.checks import between
+from modelmerger.weights import spelled
 
 traits = Traits(models=(2, 2), gram=True)
 
@@ -40,9 +41,11 @@ def check_compatibility(settings: Any) -> Iterable[Problem]:
     """Warns where interpolation_factor overrules weights that say otherwise."""
     factor = settings.strategy_options.interpolation_factor
     first, second = (model.weight for model in settings.models)
-    if factor is not None and first != second and not math.isclose(factor, second / ((first + second) or math.inf)):
+    numbers = isinstance(first, float) and isinstance(second, float)
+    agree = first == second or (numbers and math.isclose(factor or 0, second / ((first + second) or math.inf)))
+    if factor is not None and not agree:
         yield Problem(
-            f"interpolation_factor {factor:g} wins over the weights {first:g} and {second:g}.",
+            f"interpolation_factor {factor:g} wins over the weights {spelled(first)} and {spelled(second)}.",
             "options",
             severity="warning",
         )

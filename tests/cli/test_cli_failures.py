@@ -62,7 +62,7 @@ def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> N
         "error: config: unknown key 'output', did you mean 'output_path'?",
         "error: models[0]: the key 'path' is missing",
         "error: models[0]: unknown key 'pth', did you mean 'path'?",
-        "error: models[1].weight: must be a number, got '1'",
+        "error: models[1].weight: must be a number or a list or a mapping, got '1'",
         "error: no strategy is named 'slrp'; did you mean 'slerp'? (installed: sequential, slerp, task_arithmetic, weighted)",
         "error: options.verbose: must be true or false, got 1",
     ]

@@ -31,7 +31,7 @@ def planned(command: Command, path: Path) -> Callable[..., dict[str, Any]]:
     return plan
 
 
-def weights(plan: dict[str, Any]) -> list[float]:
+def weights(plan: dict[str, Any]) -> list[Any]:
     return [model["weight"] for model in plan["models"]]
 
 
@@ -54,6 +54,10 @@ def test_values_are_read_as_yaml(planned: Callable[..., dict[str, Any]], models:
     assert whole["models"][1]["name"] == "no"
     assert planned("options={torch_dtype: float16, seed: 3}")["strategy"] == "weighted"
     assert planned("options.max_shard_size=1KB", "options.preserve_tokenizer=false")["files"][1:]
+    assert weights(planned('models[0].weight={"*.mlp.*": 0.3, default: [0, 1]}'))[0] == {
+        "*.mlp.*": 0.3,
+        "default": [0, 1],
+    }
     assert planned("models[0].name=a=b")["models"][0]["name"] == "a=b"
     assert planned("models[0].name=نموذج")["models"][0]["name"] == "نموذج"
 
@@ -88,8 +92,8 @@ def test_the_file_is_not_changed(command: Command, path: Path) -> None:
         ("modles[0].weight=1", "config: unknown key 'modles', did you mean 'models'?"),
         ("models[0].wieght=1", "models[0]: unknown key 'wieght', did you mean 'weight'?"),
         ("options.weight_decey=0.1", "options: unknown key 'weight_decey', did you mean 'weight_decay'?"),
-        ("models[0].weight=abc", "models[0].weight: must be a number, got 'abc'"),
-        ("models[0].weight='0.5'", "models[0].weight: must be a number, got '0.5'"),
+        ("models[0].weight=abc", "models[0].weight: must be a number or a list or a mapping, got 'abc'"),
+        ("models[0].weight='0.5'", "models[0].weight: must be a number or a list or a mapping, got '0.5'"),
         ("options.seed=", "options.seed: must be a whole number, got nothing"),
         ("options.verbose=yes", "options.verbose: must be true or false, got 'yes'"),
         ("options=3", "options: must be a mapping, got 3"),

@@ -123,7 +123,7 @@ def planned(
     strategy: str,
     models: Sequence[Tensors | Checkpoint],
     base: Tensors | Checkpoint | None = None,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[Any] | None = None,
     operations: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,

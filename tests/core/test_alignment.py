@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import CONFIG, directory_state, random_tensors, write_model
 from modelmerger.alignment import align
-from modelmerger.errors import ModelCompatibilityError
+from modelmerger.errors import ModelCompatibilityError, NumericError
 from modelmerger.run import prepared, run_merge
 from safetensors.torch import load_file
 
-from tests.core.memory_merge import MemoryCheckpoint, merge_in_memory
+from tests.core.memory_merge import MemoryCheckpoint, Planned, merge_in_memory, planned
 
 NO_CONFIGS: Mapping[int, dict[str, Any]] = MappingProxyType({})
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -181,3 +181,115 @@ def test_a_head_is_missing_only_where_the_config_does_not_tie_it(tmp_path: Path,
     else:
         with pytest.raises(ModelCompatibilityError, match=f"{HEAD}: 'untied' has this tensor and 'tied' lacks it"):
             merged_of(tmp_path, pair.untied, pair.tied)
+
+
+def missing_merge(*models: dict[str, torch.Tensor], **options: Any) -> Planned:
+    return planned("weighted", models, options=options)
+
+
+def notes_of(merge: Planned) -> list[str]:
+    assert {(note.where, note.severity) for note in merge.plan.notes} <= {("options.missing_tensors", "note")}
+    return [note.message for note in merge.plan.notes]
+
+
+A_AND_B = (
+    {"both": torch.tensor([1.0]), "a": torch.tensor([2.0, 3.0])},
+    {"both": torch.tensor([3.0]), "b": torch.ones(3)},
+)
+
+
+def test_donor_has_exactly_the_donors_tensors_and_says_so() -> None:
+    merge = missing_merge(*A_AND_B, missing_tensors="donor")
+
+    merged = merge.merge()
+
+    assert {name: tensor.tolist() for name, tensor in merged.items()} == {"both": [2.0], "a": [2.0, 3.0]}
+    assert notes_of(merge) == [
+        "1 tensor that not every model has: taken from the donor 'model_0' unmerged, for example a of 'model_0'.",
+        "1 tensor that the donor 'model_0' has no place for: left out, for example b of 'model_1'.",
+    ]
+
+
+def test_union_has_the_others_tensors_too() -> None:
+    third = {"both": torch.tensor([5.0]), "b": torch.zeros(3), "c": torch.tensor([7], dtype=torch.int32)}
+
+    merge = missing_merge(*A_AND_B, third, missing_tensors="union")
+
+    merged = merge.merge()
+    expected = {"both": [3.0], "a": [2.0, 3.0], "b": [1.0, 1.0, 1.0], "c": [7]}
+    assert {name: tensor.tolist() for name, tensor in merged.items()} == expected
+    assert notes_of(merge) == [
+        "1 tensor that not every model has: taken from the donor 'model_0' unmerged, for example a of 'model_0'.",
+        "2 tensors that the donor 'model_0' lacks: added unmerged from the first model that has such a tensor, for example b of 'model_1'.",
+    ]
+    actions = {tensor.name: (tensor.action, tensor.inputs) for tensor in merge.plan.tensors}
+    assert actions == {"both": ("combine", (0, 1, 2)), "a": ("take", (0,)), "b": ("take", (1,)), "c": ("copy", (2,))}
+
+
+@pytest.mark.parametrize("missing", ["error", "donor", "union"])
+def test_models_that_have_the_same_tensors_are_merged_alike_and_nothing_is_said(missing: str) -> None:
+    merge = missing_merge({"t": torch.tensor([1.0])}, {"t": torch.tensor([2.0])}, missing_tensors=missing)
+
+    assert merge.merge()["t"] == 1.5
+    assert notes_of(merge) == []
+
+
+def test_a_tensor_that_the_base_alone_has_is_the_donors() -> None:
+    base, model = {"t": torch.ones(2), "base": torch.ones(4)}, {"t": torch.zeros(2), "model": torch.ones(3)}
+
+    for missing, names in (("donor", {"t", "base"}), ("union", {"t", "base", "model"})):
+        merge = planned("task_arithmetic", [model], base, options={"missing_tensors": missing})
+        merged = merge.merge()
+        assert merged.keys() == names
+        assert torch.equal(merged["base"], base["base"])
+
+
+@pytest.mark.parametrize("missing", ["error", "donor", "union"])
+def test_shapes_that_differ_are_errors_whatever_is_missing(missing: str) -> None:
+    with pytest.raises(ModelCompatibilityError, match="has shape"):
+        missing_merge({"t": torch.ones(2)}, {"t": torch.ones(3)}, missing_tensors=missing)
+    with pytest.raises(ModelCompatibilityError, match=r"t: has shape \[3\] here and \[2\] in 'model_0'"):
+        missing_merge({"t": torch.ones(2)}, {}, {"t": torch.ones(3)}, missing_tensors=missing)
+
+
+def test_shapes_of_what_is_added_must_agree_as_well() -> None:
+    with pytest.raises(ModelCompatibilityError, match=r"model_2: t: has shape \[3\] here and \[2\] in 'model_1'"):
+        missing_merge({}, {"t": torch.ones(2)}, {"t": torch.ones(3)}, missing_tensors="union")
+
+
+def test_what_is_added_keeps_its_dtype_unless_one_is_asked_for() -> None:
+    models = {"t": torch.ones(1)}, {"t": torch.ones(1), "new": torch.tensor([0.1]).half()}
+
+    assert torch.equal(missing_merge(*models, missing_tensors="union").merge()["new"], models[1]["new"])
+    merged = missing_merge(*models, missing_tensors="union", torch_dtype="float32").merge()
+    assert torch.equal(merged["new"], models[1]["new"].float())
+
+
+def test_a_nan_in_what_is_added_is_an_error_that_names_its_model() -> None:
+    models = {"t": torch.ones(1)}, {"t": torch.ones(1), "new": torch.tensor([float("nan")])}
+
+    with pytest.raises(NumericError, match="'model_1' holds 1 NaN"):
+        missing_merge(*models, missing_tensors="union").merge()
+
+
+@pytest.mark.parametrize("missing", ["donor", "union"])
+def test_a_head_of_its_own_is_left_out_where_the_donor_ties_it(tmp_path: Path, missing: str) -> None:
+    pair = tied_and_untied(tmp_path)
+    models = [{"path": str(pair.tied)}, {"path": str(pair.untied)}]
+
+    report = run_merge(
+        {"strategy": "weighted", "models": models, "options": {"missing_tensors": missing}}, tmp_path / "merged"
+    )
+
+    assert HEAD not in load_file(tmp_path / "merged" / "model.safetensors")
+    assert any(f"left out, for example {HEAD} of 'untied'" in note.message for note in report.notes)
+
+
+def test_a_tied_head_stands_in_with_the_embedding_and_is_not_missing(tmp_path: Path) -> None:
+    pair = tied_and_untied(tmp_path)
+    models = [{"path": str(pair.untied)}, {"path": str(pair.tied)}]
+    config = {"strategy": "weighted", "models": models, "options": {"missing_tensors": "donor"}}
+
+    with prepared(config) as ready:
+        assert ready.plan.notes == []
+        assert all(tensor.action == "combine" for tensor in ready.plan.tensors)

@@ -40,7 +40,7 @@ def test_it_is_checked_when_it_is_made_with_every_problem() -> None:
     assert sorted(map(str, caught.value.problems)) == [
         "base_model: must be a path, as a text, got 3",
         "models[0]: unknown key 'wieght', did you mean 'weight'?",
-        "models[1].weight: must be a number, got '0.4'",
+        "models[1].weight: must be a number or a list or a mapping, got '0.4'",
         "options.verbose: must be true or false, got 'no'",
         "options: unknown key 'torch_dtyp', did you mean 'torch_dtype'?",
         "peft_config: unknown key 'adapters', did you mean 'adapter_names'?",
@@ -117,6 +117,20 @@ def test_texts_that_look_like_something_else_survive_the_round_trip(tmp_path: Pa
     config = MergeConfig(strategy="weighted", models=[{"path": path, "weight": 1e-8} for path in paths])
     (tmp_path / "c.yaml").write_text(config.to_yaml(), encoding="utf-8")
     assert MergeConfig.from_file(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_weights_by_layer_and_pattern_survive_the_round_trip_in_their_order(tmp_path: Path, suffix: str) -> None:
+    patterns = {"*.mlp.*": [0.0, 0.5, 1.0], "model.layers.[0-9].*": 0.25, "default": 1.0, "*": -1e-8, "?": 2.0}
+    models = [{"path": "./a", "weight": [0.25, 1]}, {"path": "./b", "weight": patterns}]
+    config = MergeConfig(strategy="weighted", models=models)
+    path = tmp_path / f"merge{suffix}"
+    path.write_text(json.dumps(config.as_dict()) if suffix == ".json" else config.to_yaml(), encoding="utf-8")
+
+    read = MergeConfig.from_file(path)
+
+    assert read == config
+    assert list(read.models[1]["weight"]) == list(patterns)
 
 
 def test_from_dict_says_what_is_unknown_or_missing() -> None:

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
-from modelmerger.errors import PluginError
+from modelmerger.errors import ConfigError, PluginError
 from modelmerger.layout import Layout, OutputFile, OutputTensor, Placement
 from modelmerger.plan import MergePlan
 from modelmerger.planning import _effort, make_plan
@@ -19,8 +20,9 @@ from modelmerger.registry import Registry
 from modelmerger.run import prepared
 
 from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
+from tests.strategies import references
 
-SHAPES = {"matrix": (61, 37), "vector": (99,), "scalar": (), "empty": (0, 4)}
+SHAPES = {"wte.weight": (11, 7), "matrix": (61, 37), "vector": (99,), "scalar": (), "empty": (0, 4)}
 IDS = {"ids": torch.arange(50)}
 MEDIAN = """
 import torch
@@ -66,6 +68,9 @@ def read_of(merge: Planned) -> int:
         ("task_arithmetic", 2, [0.5, 0.25], {}),
         ("task_arithmetic", 2, [0.5, 0.5], {}),
         ("acme_median", 3, None, {}),
+        ("weighted", 2, [1, {"*": 0.5}], {"merge_embeddings": False}),
+        ("task_arithmetic", 2, [[0.5, 0.25], 1], {"merge_embeddings": False, "missing_tensors": "union"}),
+        ("acme_median", 3, None, {"merge_embeddings": False, "missing_tensors": "donor"}),
     ],
 )
 def test_bytes_read_and_written_are_those_of_the_merge(
@@ -77,8 +82,12 @@ def test_bytes_read_and_written_are_those_of_the_merge(
 ) -> None:
     distribution("acme", "1.0", "[modelmerger.strategies]\nacme_median = acme_median\n", acme_median=MEDIAN)
     base = models(count + 1)[-1] if strategy == "task_arithmetic" else None
+    given = models(count)
+    if "missing_tensors" in options:
+        given[1] |= {"of one alone": torch.ones(9)}
+        del given[1]["vector"]
 
-    merge = planned(strategy, models(count), base, weights, options=options, registry=Registry.installed())
+    merge = planned(strategy, given, base, weights, options=options, registry=Registry.installed())
 
     assert read_of(merge) == merge.plan.bytes_read
     assert merge.plan.bytes_written == sum(file.size for file in merge.plan.layout.files)
@@ -150,6 +159,11 @@ def plan_of(config: Mapping[str, Any]) -> MergePlan:
 
 DECISIVE: dict[str, Callable[[dict[str, Any], Path], object]] = {
     "a weight": lambda c, _: c["models"][0].update(weight=0.6),
+    "a weight by layer": lambda c, _: c["models"][0].update(weight=[0.5, 0.6]),
+    "a weight by pattern": lambda c, _: c["models"][0].update(weight={"*.mlp.*": 0.6, "default": 0.5}),
+    "whether embeddings are merged": lambda c, _: c["options"].update(merge_embeddings=False),
+    "whether the head is merged": lambda c, _: c["options"].update(merge_embeddings=False, merge_lm_head=False),
+    "what becomes of missing tensors": lambda c, _: c["options"].update(missing_tensors="union"),
     "an operation": lambda c, _: c["models"][0].update(operation="subtract"),
     "a name": lambda c, _: c["models"][0].update(name="other"),
     "the order of models": lambda c, _: c["models"].reverse(),
@@ -308,3 +322,137 @@ def test_a_document_of_a_layout_must_not_have_the_name_of_a_file(monkeypatch: py
     assert plan_with(Layout("raw", files, {"index": b""}), monkeypatch).bytes_written == 22
     with pytest.raises(PluginError, match="is not unique"):
         plan_with(Layout("raw", files, {"f": b""}), monkeypatch)
+
+
+LAYERED = {"embed_tokens.weight": (6, 4), **{f"layers.{i}.w": (5, 4) for i in range(3)}, "norm.weight": (4,)}
+LAYERS = {"embed_tokens.weight": 0, "layers.0.w": 0, "layers.1.w": 1, "layers.2.w": 2, "norm.weight": 2}
+BY_PATTERN = {"*.1.*": 0.75, "default": [0.25, 0.5, 1]}
+SECOND = {"embed_tokens.weight": 0.25, "layers.0.w": 0.25, "layers.1.w": 0.75, "layers.2.w": 1.0, "norm.weight": 1.0}
+"""What `BY_PATTERN` says of each tensor."""
+
+
+def layered(count: int, dtype: torch.dtype = torch.float32) -> list[dict[str, torch.Tensor]]:
+    return [random_tensors(seed, dtype, LAYERED) for seed in range(count)]
+
+
+def formula(strategy: str, tensors: list[np.ndarray], weights: list[float]) -> np.ndarray:
+    if strategy == "weighted":
+        return references.weighted(tensors[:2], weights)
+    if strategy == "sequential":
+        return references.sequential(tensors[:2], weights)
+    if strategy == "slerp":
+        return references.slerp(tensors[0], tensors[1], weights[1] / sum(weights))
+    return references.task_arithmetic(tensors[:2], tensors[2], weights, [False, True])
+
+
+@pytest.mark.parametrize("strategy", ["weighted", "sequential", "slerp", "task_arithmetic"])
+def test_every_strategy_merges_each_tensor_by_its_own_weights(strategy: str) -> None:
+    tensors = layered(3)
+    first: Any = 1 if strategy == "sequential" else [2, 1]
+    base = tensors[2] if strategy == "task_arithmetic" else None
+    operations = ["add", "subtract"] if base else None
+
+    merged = planned(strategy, tensors[:2], base, [first, BY_PATTERN], operations).merge()
+
+    for name, depth in LAYERS.items():
+        weights = [1.0 if strategy == "sequential" else 2 - depth / 2, SECOND[name]]
+        exact = formula(strategy, [t[name].double().numpy() for t in tensors], weights)
+        np.testing.assert_allclose(merged[name].double().numpy(), exact, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_a_list_of_one_is_that_number() -> None:
+    tensors = layered(2)
+
+    one, number = (planned("weighted", tensors, weights=[w, 0.25]).merge() for w in ([0.5], 0.5))
+
+    assert all(torch.equal(one[name], number[name]) for name in LAYERED)
+
+
+def test_a_layer_of_weight_zero_is_not_read() -> None:
+    merge = planned("weighted", layered(2), weights=[1, [0, 1]])
+
+    assert {t.name: t.inputs for t in merge.plan.tensors if t.inputs == (0,)}.keys() == {
+        "embed_tokens.weight",
+        "layers.0.w",
+    }
+    assert read_of(merge) == merge.plan.bytes_read
+
+
+def test_a_strategy_of_others_gets_the_tensors_own_weights(distribution: Callable[..., Path]) -> None:
+    entries = "[modelmerger.strategies]\nown_sum = acme_own_sum\nown_first = acme_own_first\n"
+    head = "from modelmerger import Traits, hookimpl\ntraits = Traits(models=(2, None))\n\n@hookimpl\n"
+    merging = (
+        "def merge_tensor(tensors, weights):\n    return sum(t * w for t, w in zip(tensors, weights, strict=True))\n"
+    )
+    linear = "def find_coefficients(weights):\n    return [weights[1], weights[0]]\n"
+    distribution("acme", "1.0", entries, acme_own_sum=head + merging, acme_own_first=head + linear)
+    tensors = layered(2)
+
+    weights = [[0, 1], BY_PATTERN]
+    summed = planned("own_sum", tensors, weights=weights, registry=Registry.installed()).merge()
+    crossed = planned("own_first", tensors, weights=weights, registry=Registry.installed()).merge()
+
+    for name, depth in LAYERS.items():
+        a, b = (t[name].double() for t in tensors)
+        torch.testing.assert_close(summed[name].double(), a * depth / 2 + b * SECOND[name], rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(crossed[name].double(), a * SECOND[name] + b * depth / 2, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights", "said"),
+    [
+        ("weighted", [[1, 0], [-1, 1]], "models: embed_tokens.weight: the weights [1.0, -1.0] add up to 0"),
+        ("sequential", [[1, 0.5], 1], "models: layers.1.w: sequential starts with the first model"),
+        ("slerp", [1, {"layers.2.*": -3, "default": 1}], "models: layers.2.w: the weights 1 and -3 give no point"),
+        ("weighted", [1, {"layers.*": 1}], "models[1].weight: embed_tokens.weight: no pattern matches it, nor 1 other"),
+        ("weighted", [{"*.mpl.*": 1, "default": 1}, 1], "models[0].weight: the pattern '*.mpl.*' matches no tensor"),
+    ],
+)
+def test_weights_that_do_not_fit_a_tensor_name_it(strategy: str, weights: list[Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned(strategy, layered(2), weights=weights)
+    (line,) = caught.value.lines()
+    assert line.startswith(said)
+
+
+def test_a_tensor_of_which_nothing_would_be_left_is_named(distribution: Callable[..., Path]) -> None:
+    distribution("acme", "1.0", "[modelmerger.strategies]\nacme_median = acme_median\n", acme_median=MEDIAN)
+    weights = [[1, 0], [1, 0]]
+
+    for strategy, options in (("weighted", {"normalize_weights": False}), ("acme_median", {})):
+        with pytest.raises(ConfigError, match=r"^models: layers.2.w: every coefficient of this merge is zero"):
+            planned(strategy, layered(2), weights=weights, options=options, registry=Registry.installed())
+
+
+def test_all_patterns_that_do_not_fit_are_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned("weighted", layered(2), weights=[{"x*": 1, "y*": 1}, {"z*": 1, "default": 1}])
+    assert [problem.where for problem in caught.value.problems] == [*["models[0].weight"] * 3, "models[1].weight"]
+
+
+def test_a_weight_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    config = on_disk(tmp_path)
+    config["models"][0]["weight"] = [0, 0.5]
+    config["models"][1]["weight"] = {"*.mlp.*": 0.3, "default": [1, 0.5]}
+
+    plan = plan_of(config)
+
+    data = json.loads(json.dumps(plan.as_dict()))
+    assert [model["weight"] for model in data["models"]] == [[0, 0.5], {"*.mlp.*": 0.3, "default": [1, 0.5]}, None]
+    by_name = {tensor["name"]: tensor["weights"] for tensor in data["tensors"]}
+    assert by_name["model.layers.0.mlp.weight"] == [0, 0.3]
+    assert by_name["model.norm.weight"] == [0.5, 0.5]
+    assert str(plan).splitlines()[1:3] == [
+        f"  a: weight [0, 0.5] ({tmp_path / 'a'})",
+        f"  b: weight {{'*.mlp.*': 0.3, 'default': [1, 0.5]}} ({tmp_path / 'b'})",
+    ]
+
+
+def test_the_order_of_patterns_decides_and_is_in_the_digest(tmp_path: Path) -> None:
+    config = on_disk(tmp_path)
+    digests = []
+    for weight in ({"*.mlp.*": 0.3, "*layers*": 0.4, "*": 1}, {"*layers*": 0.4, "*.mlp.*": 0.3, "*": 1}):
+        config["models"][0]["weight"] = weight
+        digests.append(plan_of(config).digest)
+
+    assert len(set(digests)) == 2

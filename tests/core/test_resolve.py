@@ -184,7 +184,7 @@ def test_an_unknown_strategy_does_not_hide_other_problems() -> None:
         options={"verbose": 1, "epsilon": 9},
     )
     assert found == [
-        "models[1].weight: must be a number, got '1'",
+        "models[1].weight: must be a number or a list or a mapping, got '1'",
         "no strategy is named 'slrp'; did you mean 'slerp'? (installed: sequential, slerp, task_arithmetic, weighted)",
         "options.verbose: must be true or false, got 1",
     ]  # fmt: skip
@@ -202,7 +202,7 @@ def test_an_unknown_strategy_does_not_hide_other_problems() -> None:
         ([{"path": ""}], "models[0].path: must not be empty"),
         ([{"path": Path("a")}], f"models[0].path: must be a text, got {Path('a')!r}"),
         ([{"path": "a", "weight": float("nan")}], "models[0].weight: must be a finite number, got nan"),
-        ([{"path": "a", "weight": None}], "models[0].weight: must be a number, got nothing"),
+        ([{"path": "a", "weight": None}], "models[0].weight: must be a number or a list or a mapping, got nothing"),
     ],
 )
 def test_models_that_are_none_are_refused(models: Any, problem: str) -> None:

@@ -29,6 +29,21 @@ def test_every_model_is_compared_with_the_donor_alone(models: SimpleNamespace, c
     }
 
 
+@pytest.mark.parametrize("missing", ["donor", "union"])
+def test_another_number_of_layers_is_a_warning_where_tensors_may_be_missing(
+    models: SimpleNamespace, config: dict[str, Any], missing: str
+) -> None:
+    for name, layers in (("a", 2), ("b", 3)):
+        (getattr(models, name) / "config.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": layers}))
+    with pytest.raises(ModelCompatibilityError, match="num_hidden_layers is 3 here and 2 in 'a'"):
+        ModelMerger(MergeConfig(**config)).check_compatibility()
+    config["options"] = {"missing_tensors": missing}
+
+    notes = ModelMerger(MergeConfig(**config)).check_compatibility()
+
+    assert any(n.severity == "warning" and "num_hidden_layers is 3 here" in n.message for n in notes)
+
+
 def test_the_base_model_is_what_the_others_are_compared_with(models: SimpleNamespace, config: dict[str, Any]) -> None:
     write(models, a=25, b=25, base=24)
     config |= {"strategy": "task_arithmetic", "base_model": str(models.base)}

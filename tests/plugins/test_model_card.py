@@ -1,5 +1,6 @@
 """The model card: what the sources' cards say of licences, and what the merged model's card makes of it."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,6 +39,19 @@ def test_the_head_names_the_sources_and_what_was_done(models: SimpleNamespace, c
     assert UNKNOWN not in body
     assert "| a | mit |\n| b | mit |\n" in body
     assert yaml.safe_load(body.split("```yaml\n")[1].split("\n```")[0]) == config
+
+
+def test_weights_by_layer_and_pattern_are_in_the_card_and_the_manifest(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    config["models"][0]["weight"] = {"*.norm.*": 0.5, "*.mlp.*": [0.1, 0.9], "default": 1}
+    config["models"][1]["weight"] = [0, 1]
+
+    _, body = card(models, config, None, None)
+
+    written = yaml.safe_load(body.split("```yaml\n")[1].split("\n```")[0])
+    assert written == json.loads((models.output / "modelmerger.json").read_text())["config"] == config
+    assert list(written["models"][0]["weight"]) == ["*.norm.*", "*.mlp.*", "default"]
 
 
 def test_licences_that_differ_are_a_warning_and_no_licence_of_the_merge(

@@ -225,6 +225,11 @@ def test_interpolation_factor_wins_over_weights_and_says_so() -> None:
     assert warnings_of([1, -1], {"interpolation_factor": 0.4}) != []
     assert warnings_of([3, 1], {"interpolation_factor": 0.25}) == []
     assert warnings_of([1, 1], {"interpolation_factor": 0.4}) == []
+    assert warnings_of([1, [0, 1]], {"interpolation_factor": 0.5}) == [
+        "interpolation_factor 0.5 wins over the weights 1 and [0, 1]."
+    ]
+    assert warnings_of([{"*": 2}, {"*": 2}], {"interpolation_factor": 0.4}) == []
+    assert warnings_of([1, [0, 1]], {}) == []
     assert warnings_of([3, 1], {}) == []
 
 

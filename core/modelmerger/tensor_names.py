@@ -1,0 +1,39 @@
+"""What the name of a tensor tells: its layer, and whether it is the embedding or the LM head. By the names the field uses."""
+
+import re
+
+EMBEDDINGS = (
+    "embed_tokens.weight",
+    "wte.weight",
+    "word_embeddings.weight",
+    "shared.weight",
+    "embed_in.weight",
+    "tok_embeddings.weight",
+    "embeddings.weight",
+)
+"""How names of the embedding of tokens end."""
+HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
+"""How names of the LM head end."""
+_LAYER = re.compile(r"(?:^|\.)([0-9]{1,9})(?=\.|\Z)")
+
+
+def layer_of(name: str) -> tuple[str, int] | None:
+    """The prefix of the layers and the number of this one: `model.layers.3.mlp.experts.7.w1` → ("model.layers", 3)."""
+    found = _LAYER.search(name)
+    return (name[: found.start()], int(found[1])) if found else None
+
+
+def is_embedding(name: str) -> bool:
+    return f".{name}".endswith(tuple(f".{end}" for end in EMBEDDINGS))
+
+
+def is_head(name: str) -> bool:
+    """Whether this is an LM head; within a layer, nothing is one."""
+    return f".{name}".endswith(tuple(f".{end}" for end in HEADS)) and layer_of(name) is None
+
+
+def precedes_layers(name: str) -> bool:
+    """Whether a tensor outside the layers stands before them, as embeddings of all kinds and their norms do."""
+    words = re.split(r"[._]", name)
+    embeds = any(word.startswith("emb") or word in ("wte", "wpe", "shared") for word in words)
+    return embeds and not is_head(name)
