@@ -108,7 +108,7 @@ class CoreOptions:
 class ModelSettings:
     """One entry of `models`.
 
-    path: a model's directory, or a .safetensors file. weight: how much of the model goes into the merge.
+    path: a model's directory, a .safetensors file, a trainer's output directory, or a Hub id. weight: how much of the model goes into the merge.
     name: what messages and the model card call it; empty: the last part of the path.
     operation: task_arithmetic adds or subtracts what the model learned.
     """

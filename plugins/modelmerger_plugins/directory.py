@@ -26,7 +26,9 @@ from modelmerger.safetensors_header import HeaderError, TensorEntry, read_header
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-HEADS = ("lm_head.weight",)
+TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
+"""How the pickles begin that a trainer leaves beside the weights."""
+HEADS = ("lm_head.weight", "embed_out.weight")
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight", "embed_in.weight")
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
 MOST_LEVELS = 100
@@ -104,7 +106,7 @@ def _only_file(path: Path) -> str:
             f"has {len(names)} safetensors files and no {INDEX}, so it is unclear which belong together. Add the index."
         )
         raise InputError(Problem(message, str(path)))
-    if pickled := [name for name in present if name.endswith(PICKLED)]:
+    if pickled := [n for n in present if n.endswith(PICKLED) and not n.startswith(TRAINING)]:
         raise InputError(_pickled(path / pickled[0]))
     raise InputError(
         Problem("has no safetensors weights. Give the directory that holds model.safetensors or its shards.", str(path))
@@ -206,6 +208,6 @@ def _aliases(stored: Mapping[str, StoredTensor], config: Mapping[str, Any] | Non
     if config is None or config.get("tie_word_embeddings") is False:
         return {}
     embeddings = [name for name in stored if name.endswith(EMBEDDINGS)]
-    if len(embeddings) != 1:
+    if len(embeddings) != 1 or any(head in stored for head in HEADS):
         return {}
-    return {head: embeddings[0] for head in HEADS if head not in stored}
+    return dict.fromkeys(HEADS, embeddings[0])
