@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -73,10 +72,12 @@ class UnreachableError(Exception):
 def _located(model: HubId) -> Location:
     """From the Hub, or, where it cannot be reached, from the cache."""
     try:
-        weights = _weights(model, _listed(model))
+        commit, names = _listed(model)
     except UnreachableError as error:
         return _cached(model, str(error))
+    weights = _weights(model, names)
     try:
+        _fetch(model, commit, [name for name in names if "/" not in name and fnmatchcase(name, weights)])
         snapshot = _snapshot(model, weights)
     except UnreachableError as error:
         message = f"the download from the Hub broke off ({error}). Run the same command again: files that are complete are kept."
@@ -84,13 +85,22 @@ def _located(model: HubId) -> Location:
     return Location(str(snapshot), snapshot.name)
 
 
-def _listed(model: HubId) -> list[str]:
-    """The names of all files of a repository."""
+def _listed(model: HubId) -> tuple[str, list[str]]:
+    """The commit of a revision, and the names of its files."""
     with _answers(model):
         from huggingface_hub import HfApi
 
         found = HfApi(library_name="modelmerger").model_info(model.repository, revision=model.revision)
-        return [file.rfilename for file in found.siblings or ()]
+        return found.sha or model.revision, [file.rfilename for file in found.siblings or ()]
+
+
+def _fetch(model: HubId, commit: str, names: Sequence[str]) -> None:
+    """Brings large files into the cache, here in the main thread: a signal ends it at once, and not after the file."""
+    with _answers(model):
+        from huggingface_hub import hf_hub_download
+
+        for name in names:
+            hf_hub_download(model.repository, name, revision=commit, library_name="modelmerger")
 
 
 def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
@@ -106,21 +116,20 @@ def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
             ignore_patterns=[*(f"*/{pattern}" for pattern in patterns), *CODE],
             local_files_only=cached,
             library_name="modelmerger",
-            tqdm_class=_bars(),
+            tqdm_class=_no_bars(),
         )
         return Path(found)
 
 
-def _bars() -> Any:
-    """Progress bars of huggingface_hub, on a terminal alone."""
+def _no_bars() -> Any:
+    """For small files, beside the bars that huggingface_hub draws of large ones, on a terminal alone."""
     from huggingface_hub.utils.tqdm import tqdm
 
-    class Bars(tqdm):
+    class NoBars(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            options["disable"] = options.get("disable") or not sys.stderr.isatty()
-            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]  # tqdm has no types
+            super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]  # tqdm has no types
 
-    return Bars
+    return NoBars
 
 
 def _weights(model: HubId, names: Sequence[str]) -> str:

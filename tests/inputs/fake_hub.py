@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,8 @@ class FakeHub:
     """Commits of repositories, and what was asked for.
 
     status: answered to everything if set. closed: repositories whose files (not their list) are gated. cut: file name → after
-    so many bytes the connection breaks off, `cuts` times in all.
+    so many bytes the connection breaks off, `cuts` times in all. stalled: the file whose last byte is not sent before
+    `released`; this process gets a SIGTERM instead.
     """
 
     endpoint: str
@@ -34,6 +37,8 @@ class FakeHub:
     closed: set[str] = field(factory=set)
     cut: dict[str, int] = field(factory=dict)
     cuts: int = 1
+    stalled: str = ""
+    released: threading.Event = field(factory=threading.Event)
     asked: list[str] = field(factory=list)
     ranges: list[str] = field(factory=list)
 
@@ -119,6 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.cuts and name in self.hub.cut:
             self.hub.cuts -= 1
             self.wfile.write(content[start : start + self.hub.cut[name]])
+            self.close_connection = True
+        elif name == self.hub.stalled:
+            self.wfile.write(content[start:-1])
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.hub.released.wait(8)
             self.close_connection = True
         else:
             self.wfile.write(content[start:])

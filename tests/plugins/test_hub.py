@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import random_tensors, write_model
 from inputs.fake_hub import FakeHub, hub, served
+from inputs.watching import within
 from modelmerger import InputError, MergeConfig, ModelMerger, check_model_compatibility, merge, verify
 from safetensors.torch import load_file
 
@@ -266,10 +267,11 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(
 
 
 def test_a_download_that_breaks_off_for_good_says_so_and_keeps_what_is_complete(
-    hub: FakeHub, by_id: dict[str, Any], models: SimpleNamespace, command: Command, monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub, models: SimpleNamespace, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pushed(hub, "org/a", write_model(models.folder / "sharded", models.tensors["a"], shards=2))
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
-    hub.cut, hub.cuts = {"model.safetensors": 0}, 1000
+    hub.cut, hub.cuts = {"model-00002-of-00002.safetensors": 0}, 1000
 
     line = refusal(command, models.folder, "org/a")
 
@@ -278,7 +280,21 @@ def test_a_download_that_breaks_off_for_good_says_so_and_keeps_what_is_complete(
     hub.cuts = 0
     hub.asked.clear()
     ModelMerger(MergeConfig(strategy="weighted", models=[{"path": "org/a"}])).load_models()
-    assert hub.fetched == ["model.safetensors"]
+    assert [name for name in hub.fetched if name.endswith(".safetensors")] == ["model-00002-of-00002.safetensors"]
+
+
+def test_a_signal_ends_a_download_in_the_middle_of_a_file(
+    hub: FakeHub, by_id: dict[str, Any], command: Command, models: SimpleNamespace
+) -> None:
+    hub.stalled = "model.safetensors"
+    path = models.folder / "merge.json"
+    path.write_text(json.dumps(by_id))
+
+    with within(5, patience=7):
+        result = command("merge", path)
+
+    hub.released.set()
+    assert (result.status, result.err) == (143, "error: interrupted. Nothing was written.\n")
 
 
 @pytest.mark.parametrize("how", ["HF_HUB_OFFLINE", "no connection", "status 503"])
