@@ -87,27 +87,27 @@ def _located(model: HubId) -> Location:
 
 def _listed(model: HubId) -> tuple[str, list[str]]:
     """The commit of a revision, and the names of its files."""
-    with _answers(model):
-        from huggingface_hub import HfApi
+    from huggingface_hub import HfApi
 
+    with _answers(model):
         found = HfApi(library_name="modelmerger").model_info(model.repository, revision=model.revision)
         return found.sha or model.revision, [file.rfilename for file in found.siblings or ()]
 
 
 def _fetch(model: HubId, commit: str, names: Sequence[str]) -> None:
     """Brings large files into the cache, here in the main thread: a signal ends it at once, and not after the file."""
-    with _answers(model):
-        from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download
 
+    with _answers(model):
         for name in names:
             hf_hub_download(model.repository, name, revision=commit, library_name="modelmerger")
 
 
 def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
     """The folder in the cache that is named after the commit. Fetches what it lacks, unless only what is `cached` will do."""
-    with _answers(model):
-        from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download
 
+    with _answers(model):
         patterns = [*DATA, weights]
         found = snapshot_download(
             model.repository,
