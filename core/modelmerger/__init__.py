@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from modelmerger.checkpoint import Checkpoint as Checkpoint
     from modelmerger.checkpoint import Donor as Donor
     from modelmerger.checkpoint import FileCheckpoint as FileCheckpoint
+    from modelmerger.checkpoint import Location as Location
     from modelmerger.checkpoint import ModelReference as ModelReference
     from modelmerger.checkpoint import StoredTensor as StoredTensor
     from modelmerger.checkpoint import TensorInfo as TensorInfo
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from modelmerger.work import SliceWork as SliceWork
 
 _HOMES = {
-    "checkpoint": ("Checkpoint", "Donor", "FileCheckpoint", "ModelReference", "StoredTensor", "TensorInfo"),
+    "checkpoint": ("Checkpoint", "Donor", "FileCheckpoint", "Location", "ModelReference", "StoredTensor", "TensorInfo"),
     "config": ("MergeConfig",),
     "errors": (
         "ConfigError",

@@ -1,7 +1,7 @@
 """A checkpoint is a view: names, shapes and dtypes, and a way to read some elements of a tensor into a buffer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from modelmerger.dtypes import DTYPES
+from modelmerger.errors import Problem
 from modelmerger.files import FileIdentity, InputFiles
 
 
@@ -40,6 +41,19 @@ class ModelReference:
     path: str
     name: str
     where: str
+
+
+@frozen
+class Location:
+    """Where a model that the config names lies on this disk.
+
+    revision: what that name stands for today, in a form that cannot change (a commit), for names that can come to stand for
+    something else; else empty. notes: what the user should know of it.
+    """
+
+    path: str
+    revision: str = ""
+    notes: Sequence[Problem] = ()
 
 
 @frozen

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 from attrs import evolve, field, frozen
 
-from modelmerger.checkpoint import Checkpoint, ModelReference
+from modelmerger.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.errors import MergeError, NumericError, PluginError, Problem
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
@@ -49,6 +49,13 @@ class Hooks:
     def declared_options(self) -> list[tuple[Provider, type]]:
         calls = self._each("declare_options")
         return [(self._by_plugin_name[name], cls) for name, cls in calls if cls is not None]
+
+    def locate_model(self, reference: ModelReference) -> Location:
+        """Where the model lies: where its path says, unless a plugin knows better."""
+        found = self._call("locate_model", reference=reference)
+        if found is not None and not isinstance(found, Location):
+            raise self._wrong_answer("locate_model", found, "a Location or None")
+        return found or Location(reference.path)
 
     def load_model(self, reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         found = self._call("load_model", reference=reference, context=context)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from modelmerger.checkpoint import Checkpoint, ModelReference
+from modelmerger.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.errors import Problem
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
@@ -47,6 +47,26 @@ def declare_options() -> type:  # type: ignore[empty-body]
     @hookimpl
     def declare_options():
         return Options
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def locate_model(reference: ModelReference) -> Location | None:
+    """Says where a model that the config names lies on this disk, and brings it there first. None: not mine, ask the next.
+
+    Where no plugin answers, the model lies where its path says. Only what the user wrote is located: a path that stands in a
+    model's own files is hostile text, and never comes here. Refuse with `InputError`.
+
+    ```python
+    import os
+    from modelmerger import Location, hookimpl
+
+    @hookimpl
+    def locate_model(reference):
+        if not reference.path.startswith("team:"):     # team:chat lies in a folder that everyone has
+            return None
+        return Location(os.path.join("/models/of-the-team", reference.path.removeprefix("team:")))
     ```
     """
 

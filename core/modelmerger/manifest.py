@@ -52,6 +52,7 @@ def make_manifest(
             {
                 "name": checkpoint.name,
                 "path": model.path,
+                **({"revision": model.revision} if model.revision else {}),
                 "files": [{"name": Path(file.path).name, "size": file.size} for file in checkpoint.files],
             }
             for checkpoint, model in zip(checkpoints, plan.models, strict=True)

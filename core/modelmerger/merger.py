@@ -55,8 +55,8 @@ class ModelMerger:
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a lazily read checkpoint, by name; no weights are in memory. Open until the merger goes."""
         settings, hooks = resolve(self.config.as_dict())
-        checkpoints = self._open.enter_context(opened(settings, hooks))
-        return {checkpoint.name: checkpoint for checkpoint in checkpoints}
+        models = self._open.enter_context(opened(settings, hooks))
+        return {checkpoint.name: checkpoint for checkpoint in models.checkpoints}
 
     def plan(self) -> "MergePlan":
         """What a merge would do and cost, in full."""
@@ -69,15 +69,15 @@ class ModelMerger:
         Through the transformers class that `architectures[0]` of its config names; where there is no config.json, the lazily
         read checkpoint. Without output_path the model lives in a temporary directory that goes with the returned object.
         """
-        from modelmerger.returned import load_merged
+        from modelmerger.returned import check_loadable, load_merged
 
         if self.config.output_path is not None:
-            self.merge_report = run_merge(self.config.as_dict())
+            self.merge_report = run_merge(self.config.as_dict(), accept=check_loadable)
             self._published = Path(self.merge_report.output)
             return load_merged(self._published)
         folder = Path(tempfile.mkdtemp(prefix="modelmerger-"))
         try:
-            self.merge_report = run_merge(self.config.as_dict(), folder / "merged")
+            self.merge_report = run_merge(self.config.as_dict(), folder / "merged", accept=check_loadable)
             self._published = Path(self.merge_report.output)
             model = load_merged(self._published)
         except BaseException:
@@ -124,13 +124,13 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         given={},
     )
     try:
-        with opened(settings, hooks) as checkpoints:
-            for checkpoint in checkpoints:
+        with opened(settings, hooks) as found:
+            for checkpoint in found.checkpoints:
                 if checkpoint.donor.directory is not None and checkpoint.donor.config is None:
                     raise ModelCompatibilityError(
                         Problem("Config not found", f"{checkpoint.donor.directory}/config.json")
                     )
-            raise_errors(hooks.check_compatibility(checkpoints, settings), ModelCompatibilityError)
-            raise_errors(align(checkpoints, 0)[1], ModelCompatibilityError)
+            raise_errors(hooks.check_compatibility(found.checkpoints, settings), ModelCompatibilityError)
+            raise_errors(align(found.checkpoints, 0)[1], ModelCompatibilityError)
     except InputError as error:
         raise ModelCompatibilityError(*error.problems) from error

@@ -41,12 +41,16 @@ class TensorPlan:
 
 @frozen
 class PlannedModel:
-    """A checkpoint of the plan: the models in the order of the config, then the base model if there is one."""
+    """A checkpoint of the plan: the models in the order of the config, then the base model if there is one.
+
+    path: as the config has it. revision: the commit that is read, where the path can come to stand for another one.
+    """
 
     name: str
     path: str
     weight: Weight | None
     operation: Operation
+    revision: str = ""
 
 
 @frozen(kw_only=True)
@@ -84,7 +88,14 @@ class MergePlan:
             "strategy": self.strategy,
             "digest": self.digest,
             "models": [
-                {"name": m.name, "path": m.path, "weight": m.weight, "operation": m.operation} for m in self.models
+                {
+                    "name": m.name,
+                    "path": m.path,
+                    "revision": m.revision or None,
+                    "weight": m.weight,
+                    "operation": m.operation,
+                }
+                for m in self.models
             ],
             "donor": self.models[self.donor].name,
             "bytes_read": self.bytes_read,
@@ -128,7 +139,8 @@ class MergePlan:
             role = "base" if model.weight is None else f"weight {shown(spelled(model.weight))}"
             sign = ", subtracted" if model.operation == "subtract" else ""
             donor = ", gives config and tokenizer" if index == self.donor else ""
-            lines.append(f"  {shown(model.name)}: {role}{sign}{donor} ({shown(model.path)})")
+            commit = f", commit {shown(model.revision)}" if model.revision else ""
+            lines.append(f"  {shown(model.name)}: {role}{sign}{donor} ({shown(model.path)}{commit})")
         lines += [
             f"tensors  {amount(merged, 'merged tensor')}, {amount(len(self.tensors) - merged, 'copied tensor')}",
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",

@@ -34,9 +34,12 @@ Inputs = tuple[tuple[int, ...], tuple[float, ...] | None]
 _NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
 
 
-def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergePlan:
+def make_plan(
+    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings, revisions: Sequence[str] = ()
+) -> MergePlan:
     """The plan of merging these checkpoints: the models in the order of the config, then the base model if one is given.
 
+    `revisions`: the commit of each checkpoint, empty where it has none; left out where none of them has.
     Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
     donor = len(settings.models) if settings.base_model is not None else 0
@@ -61,7 +64,7 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
         strategy=settings.strategy,
         granularity=hooks.strategy.traits.granularity,
         donor=donor,
-        models=_planned_models(checkpoints, settings),
+        models=_planned_models(checkpoints, settings, revisions),
         inputs=[file for checkpoint in checkpoints for file in checkpoint.files],
         tensors=tensors,
         layout=layout,
@@ -140,10 +143,16 @@ class _TensorPlanner:
         return tuple(i for i, _ in pairs), tuple(c for _, c in pairs)
 
 
-def _planned_models(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[PlannedModel]:
-    models = [PlannedModel(model.name, model.path, model.weight, model.operation) for model in settings.models]
+def _planned_models(
+    checkpoints: Sequence[Checkpoint], settings: Settings, revisions: Sequence[str]
+) -> list[PlannedModel]:
+    commits = revisions or [""] * len(checkpoints)
+    models = [
+        PlannedModel(model.name, model.path, model.weight, model.operation, commit)
+        for model, commit in zip(settings.models, commits, strict=False)
+    ]
     if settings.base_model is not None:
-        models.append(PlannedModel(checkpoints[-1].name, settings.base_model, None, "add"))
+        models.append(PlannedModel(checkpoints[-1].name, settings.base_model, None, "add", commits[-1]))
     return models
 
 

@@ -25,6 +25,15 @@ def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task(description, total=None)
+
+    def draw(done: int, total: int) -> None:
+        progress.start()  # not before there is something to show: models may be fetched first, with bars of their own
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield draw
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from modelmerger.loading import LoadContext
 from modelmerger.manifest import COMPANIONS, FILE, encoded, file_entry, read_manifest
 from modelmerger.publishing import check_apart, check_output, give_name, sync_file
 from modelmerger.registry import Registry
+from modelmerger.run import Prepared
 from modelmerger.settings import Settings
 from modelmerger.staging import no_step, output_errors
 
+UNLOADED = "Merge it by merge(config), which loads no model"
 TOKENIZERS = ("tokenizer*", "vocab.*", "*.model", "tekken.json")
 
 
@@ -35,11 +38,18 @@ def load_merged(directory: Path) -> Any:
             raise InputError(Problem("cannot be opened again: no plugin knows what was written.", str(directory)))
         weakref.finalize(checkpoint, files.close)
         return checkpoint
-    model_class = _class_of(json.loads(config.read_bytes()), config)
+    model_class = _class_of(json.loads(config.read_bytes()), str(config))
     model = model_class.from_pretrained(
         directory, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
     return model.eval()
+
+
+def check_loadable(ready: Prepared) -> None:
+    """Raises `InputError` when `load_merged` would find no class for what is about to be merged."""
+    donor = ready.checkpoints[ready.plan.donor]
+    if donor.donor.config is not None:
+        _class_of(donor.donor.config, f"{donor.place}/config.json")
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -51,18 +61,23 @@ def load_tokenizer(directory: Path) -> Any:
     return transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
 
-def _class_of(config: dict[str, Any], path: Path) -> Any:
+def _class_of(config: Mapping[str, Any], place: str) -> Any:
     import transformers
 
     names = config.get("architectures")
     if not names:
-        return transformers.AutoModel
+        kind = config.get("model_type")
+        configs = transformers.CONFIG_MAPPING
+        if isinstance(kind, str) and kind in configs and configs[kind] in transformers.MODEL_MAPPING:
+            return transformers.AutoModel
+        lack = f"names no architecture, and this transformers knows no model of the model_type {kind!r}"
+        raise InputError(Problem(f"{lack}. {UNLOADED}.", place))
     name = names[0] if isinstance(names, list) else names
     found = getattr(transformers, name, None) if isinstance(name, str) else None
     if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
         return found
-    message = f"names the architecture {name!r}, and this transformers has no such model class. Merge it by merge(config), which loads no model."
-    raise InputError(Problem(message, str(path)))
+    lack = f"names the architecture {name!r}, and this transformers has no such model class"
+    raise InputError(Problem(f"{lack}. {UNLOADED}.", place))
 
 
 def save(model: Any, published: Path | None, target: Path, settings: Settings) -> None:
@@ -70,10 +85,12 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
     if published is None:
         raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
     check_output(target, settings.options.overwrite, ())
-    for source in settings.models:
-        check_apart(target, source.name, [os.path.expanduser(source.path)])
+    sources = [(source.name, source.path) for source in settings.models]
     if settings.base_model is not None:
-        check_apart(target, "base_model", [os.path.expanduser(settings.base_model)])
+        sources.append(("base_model", settings.base_model))
+    for name, source in sources:
+        if os.path.exists(place := os.path.expanduser(source)):  # a Hub id is no place
+            check_apart(target, name, [place])
     with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         tree = Path(folder) / "model"
         if isinstance(model, Checkpoint):

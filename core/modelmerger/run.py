@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from modelmerger.checkpoint import Checkpoint, ModelReference
+from modelmerger.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, PluginError, Problem, raise_errors
 from modelmerger.files import InputFiles, recheck
 from modelmerger.hooks import Hooks, described
@@ -58,37 +58,64 @@ class Prepared:
     notes: Sequence[Problem] = field(factory=list)
 
 
+@frozen(eq=False)
+class Opened:
+    """The models of a config in order, then the base model if one is given; and where each of them was found."""
+
+    checkpoints: Sequence[Checkpoint]
+    locations: Sequence[Location]
+
+    @property
+    def notes(self) -> list[Problem]:
+        return list(dict.fromkeys(note for location in self.locations for note in location.notes))
+
+
 @contextlib.contextmanager
-def opened(settings: Settings, hooks: Hooks) -> Iterator[list[Checkpoint]]:
-    """The checkpoints of a config: the models in order, then the base model if one is given."""
+def opened(settings: Settings, hooks: Hooks) -> Iterator[Opened]:
+    """The models of a config, found and open while the context lasts."""
     files = InputFiles(1 if settings.options.sequential_loading else 32)
     try:
         context = LoadContext(files)
         references = [ModelReference(m.path, m.name, f"models[{i}].path") for i, m in enumerate(settings.models)]
         if settings.base_model is not None:
             references.append(ModelReference(settings.base_model, base_name(settings), "base_model"))
-        yield _load_all(references, hooks, context)
+        yield _open_all(references, hooks, context)
     finally:
         files.close()
+
+
+def accept_all(_: Prepared) -> None:
+    """Nothing else stands against a merge."""
 
 
 @contextlib.contextmanager
 def prepared(config: Mapping[str, Any]) -> Iterator[Prepared]:
     """Everything before the first write: raises whatever stands against the merge."""
     settings, hooks = resolve(config)
-    with opened(settings, hooks) as checkpoints:
-        problems = hooks.check_compatibility(checkpoints, settings)
+    with opened(settings, hooks) as models:
+        problems = hooks.check_compatibility(models.checkpoints, settings)
         raise_errors(problems, ModelCompatibilityError)
-        plan = make_plan(hooks, checkpoints, settings)
-        yield Prepared(settings, hooks, checkpoints, plan, [*_config_notes(settings), *problems, *plan.notes])
+        revisions = [location.revision for location in models.locations]
+        plan = make_plan(hooks, models.checkpoints, settings, revisions)
+        notes = [*_config_notes(settings), *models.notes, *problems, *plan.notes]
+        yield Prepared(settings, hooks, models.checkpoints, plan, notes)
 
 
-def run_merge(config: Mapping[str, Any], output: Path | None = None, watch: Watch | None = None) -> MergeReport:
-    """Merges and publishes. `output` wins over the config's output_path; with neither, `ConfigError`."""
+def run_merge(
+    config: Mapping[str, Any],
+    output: Path | None = None,
+    watch: Watch | None = None,
+    accept: Callable[[Prepared], None] = accept_all,
+) -> MergeReport:
+    """Merges and publishes. `output` wins over the config's output_path; with neither, `ConfigError`.
+
+    `accept` is called before the first write, and raises what else stands against the merge.
+    """
     watch = watch or Watch()
     started = time.monotonic()
     with prepared(config) as ready:
         set_level(ready.settings)
+        accept(ready)
         target = output or (
             Path(os.path.expanduser(ready.settings.output_path)) if ready.settings.output_path else None
         )
@@ -133,17 +160,22 @@ def _say(notes: Sequence[Problem]) -> None:
         log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
 
 
-def _load_all(references: Sequence[ModelReference], hooks: Hooks, context: LoadContext) -> list[Checkpoint]:
+def _open_all(references: Sequence[ModelReference], hooks: Hooks, context: LoadContext) -> Opened:
+    """Every path is located once, so that one name in a config is one state of a model, however often it is named."""
     problems: list[Problem] = []
     checkpoints = []
+    located: dict[str, Location] = {}
     for reference in references:
         try:
-            checkpoints.append(_load(reference, hooks, context))
+            if reference.path not in located:
+                located[reference.path] = hooks.locate_model(reference)
+            found = evolve(reference, path=located[reference.path].path)
+            checkpoints.append(_load(found, hooks, context))
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(*problems)
-    return checkpoints
+    return Opened(checkpoints, [located[reference.path] for reference in references])
 
 
 def _load(reference: ModelReference, hooks: Hooks, context: LoadContext) -> Checkpoint:
@@ -156,9 +188,9 @@ def _load(reference: ModelReference, hooks: Hooks, context: LoadContext) -> Chec
 def _not_found(path: str) -> str:
     if os.path.exists(os.path.expanduser(path)):
         return "is no model: neither a directory with safetensors weights nor a .safetensors file. Check the path."
-    local = path.startswith((".", "/", "~")) or path.count("/") != 1
-    hub = "" if local else " Models by Hub id are not available yet: download it and give the directory."
-    return f"does not exist. Check the path.{hub}"
+    if "/" in path or os.path.splitext(path)[1]:
+        return "does not exist. Check the path."
+    return "does not exist. Check the path; a model on the Hub is given as org/name."
 
 
 def _config_notes(settings: Settings) -> list[Problem]:

@@ -111,7 +111,7 @@ class CoreOptions:
 class ModelSettings:
     """One entry of `models`.
 
-    path: a model's directory, or a .safetensors file.
+    path: a model's directory, a .safetensors file, a trainer's output directory, or a Hub id.
     weight: how much of the model goes into the merge: a number, numbers from the first layer to the last, or either by patterns
         on tensor names, with 'default' for the rest.
     name: what messages and the model card call it; empty: the last part of the path.

@@ -27,6 +27,8 @@ from modelmerger.tensor_names import HEADS, is_embedding, is_head
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
+"""How the pickles begin that a trainer leaves beside the weights."""
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
 MOST_LEVELS = 100
 """Of nesting in config.json and in an index, so that whoever walks over them needs no stack of its own."""
@@ -103,7 +105,7 @@ def _only_file(path: Path) -> str:
             f"has {len(names)} safetensors files and no {INDEX}, so it is unclear which belong together. Add the index."
         )
         raise InputError(Problem(message, str(path)))
-    if pickled := [name for name in present if name.endswith(PICKLED)]:
+    if pickled := [n for n in present if n.endswith(PICKLED) and not n.startswith(TRAINING)]:
         raise InputError(_pickled(path / pickled[0]))
     raise InputError(
         Problem("has no safetensors weights. Give the directory that holds model.safetensors or its shards.", str(path))

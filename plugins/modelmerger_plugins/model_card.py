@@ -6,6 +6,7 @@ from typing import Any
 
 from modelmerger import Checkpoint, ConfigError, InputError, MergePlan, Problem, Settings, hookimpl, read_beside
 from modelmerger.documents import DocumentError, dump_yaml, parse_document
+from modelmerger.plan import PlannedModel
 from modelmerger.text import shown
 
 CARD_LIMIT = 4 << 20
@@ -28,7 +29,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     """The model card."""
     licences = {checkpoint.name: _licence(checkpoint) for checkpoint in checkpoints}
     known = sorted({licence for licence in licences.values() if licence})
-    head: dict[str, Any] = {"base_model": [model.path for model in plan.models], "base_model_relation": "merge"}
+    head: dict[str, Any] = {"base_model": [_repository(model) for model in plan.models], "base_model_relation": "merge"}
     head |= {"library_name": "transformers", "tags": ["merge", "modelmerger"]}
     alike = len(known) == 1 and all(licences.values()) and known != [OTHER]
     if alike:
@@ -36,7 +37,10 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
         head |= {"license": known[0]} if named == known[0] else {"license": OTHER, "license_name": named}
     config = dump_yaml(settings.given)
     fence = "`" * max(3, 1 + _longest_run(config))
-    sources = "\n".join(f"| {_cell(name)} | {_cell(licence or 'not stated')} |" for name, licence in licences.items())
+    sources = "\n".join(
+        f"| {_cell(model.name)}{_commit(model)} | {_cell(licences[model.name] or 'not stated')} |"
+        for model in plan.models
+    )
     warning = ""
     if len(known) > 1:
         warning = f"\n**The licences of the sources differ ({_cell(', '.join(known))}). Check that they allow what you want to do.**\n"
@@ -59,6 +63,15 @@ Made with modelmerger by the strategy {_cell(plan.strategy)} from {len(settings.
 {config}{fence}
 """
     return {"README.md": text.encode()}
+
+
+def _repository(model: PlannedModel) -> str:
+    """A path, or a Hub id without its revision: it is what the Hub draws the model's family tree from."""
+    return model.path.partition("@")[0] if model.revision else model.path
+
+
+def _commit(model: PlannedModel) -> str:
+    return f" ({_cell(_repository(model))}, commit {_cell(model.revision)})" if model.revision else ""
 
 
 def _licence(checkpoint: Checkpoint) -> str | None:

@@ -88,8 +88,8 @@ def test_models_that_are_missing_are_all_named(command: Command, path: Path) -> 
     assert result.status == 3
     assert result.err == (
         "error: ./nowhere: does not exist. Check the path.\n"
-        "error: org/name: does not exist. Check the path. "
-        "Models by Hub id are not available yet: download it and give the directory.\n"
+        "error: org/name: is not on this disk, nor whole in the Hub's cache, and the Hub cannot be reached "
+        "(HF_HUB_OFFLINE is set). Run it once with a connection, or give a directory.\n"
     )
 
 

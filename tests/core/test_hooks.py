@@ -38,6 +38,10 @@ def declare_options():
     return Options
 
 @hookimpl
+def locate_model(reference):
+    note(f"locate_model {{reference.name}}")
+
+@hookimpl
 def load_model(reference):
     note(f"load_model {{reference.name}}")
 
@@ -128,7 +132,9 @@ def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[s
         # the config
         "declare_options",
         # the models, headers only
+        "locate_model first",
         "load_model first",
+        "locate_model second",
         "load_model second",
         "check_compatibility first second",
         "check_compatibility by the strategy",
@@ -151,8 +157,11 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
     assert diary == [
         "declare_options",
         "find_coefficients",  # weights that make no sense are refused with the config
+        "locate_model first",
         "load_model first",
+        "locate_model second",
         "load_model second",
+        "locate_model base",
         "load_model base",
         "check_compatibility first second base",
         "find_coefficients",  # for each shape: which inputs have to be read?
@@ -169,6 +178,34 @@ def test_a_config_error_calls_no_hook_but_the_options(diary: list[str], two_tens
     with pytest.raises(Exception, match="unknown key 'witnesed', did you mean 'witnessed'"):
         run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}})
     assert diary == ["declare_options"]
+
+
+def test_a_plugin_that_knows_where_a_name_lies_is_asked_once_and_what_it_says_is_recorded(
+    distribution: Distribution, two_tensors: dict[str, Any], tmp_path: Path
+) -> None:
+    source = f"""
+from modelmerger import Location, Problem, hookimpl
+
+asked = []
+
+@hookimpl
+def locate_model(reference):
+    if reference.path.startswith("team:"):
+        asked.append(reference.path)
+        note = Problem("is the team's.", reference.path, severity="note")
+        return Location("{tmp_path}/" + reference.path.removeprefix("team:"), "v7", [note])
+"""
+    (module,) = install(distribution, [("plugin", "team", source)])
+    models = [{"path": "team:first", "name": "a"}, {"path": "team:first", "name": "b"}, two_tensors["models"][1]]
+
+    report = run_merge({**two_tensors, "strategy": "weighted", "models": models})
+
+    assert importlib.import_module(module).asked == ["team:first"]
+    assert [str(note) for note in report.notes if "team" in note.message] == ["team:first: is the team's."]
+    manifest = json.loads((tmp_path / "merged" / "modelmerger.json").read_bytes())
+    assert [source.get("revision") for source in manifest["sources"]] == ["v7", "v7", None]
+    weights = load_file(tmp_path / "merged" / "model.safetensors")["w"]
+    torch.testing.assert_close(weights, torch.full((4,), (1 + 1 + 2) / 3))
 
 
 def test_plugins_of_others_answer_before_the_built_in_ones(
@@ -376,6 +413,7 @@ def test_a_statistic_that_changes_its_shape_is_refused(distribution: Distributio
 
 
 BROKEN_PLUGINS = {
+    "locate_model(reference)": ("return '/a/path'", "locate_model gave /a/path instead of a Location or None"),
     "load_model(reference)": ("return 'a checkpoint'", "load_model gave a checkpoint instead of a Checkpoint or None"),
     "load_model(context)": ("raise KeyError('x')", "raised KeyError in load_model: 'x'"),
     "check_compatibility(checkpoints)": ("return ['too short']", "check_compatibility gave ['too short'] instead of Problems"),

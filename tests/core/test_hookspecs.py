@@ -26,6 +26,7 @@ from modelmerger.work import Unit
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "modelmerger_spec")}
 FIRST_RESULT = {
+    "locate_model",
     "load_model",
     "find_coefficients",
     "measure_tensor",
@@ -93,6 +94,11 @@ def hook(name: str) -> Any:
 
 def test_the_example_options_are_an_attrs_class() -> None:
     assert hook("declare_options")()().keep_readme is False
+
+
+def test_the_example_locator_knows_names_of_its_own_kind() -> None:
+    assert hook("locate_model")(ModelReference("team:chat", "c", "models[0].path")).path == "/models/of-the-team/chat"
+    assert hook("locate_model")(ModelReference("./chat", "c", "models[0].path")) is None
 
 
 def test_the_example_loader_opens_a_file_of_its_own_kind(tmp_path: Path) -> None:

@@ -253,6 +253,53 @@ def test_an_architecture_that_is_no_model_class_is_refused(
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({"architectures": ["NoSuchModel"]}, "names the architecture 'NoSuchModel', and this transformers has no such"),
+        ({"model_type": "no_such_type"}, "knows no model of the model_type 'no_such_type'"),
+        ({"architectures": []}, "knows no model of the model_type None"),
+    ],
+)
+def test_a_model_that_could_not_be_returned_is_told_before_merging_and_merges_to_disk(
+    models: SimpleNamespace, config: dict[str, Any], claims: dict[str, Any], words: str
+) -> None:
+    for path in (models.a, models.b):
+        (path / "config.json").write_text(json.dumps(claims))
+    before = sorted(os.listdir(models.folder))
+
+    with pytest.raises(InputError, match=re.escape(words)) as refusal, watched() as seen:
+        ModelMerger(MergeConfig(**config)).merge()
+
+    assert str(refusal.value).startswith(f"{models.a}/config.json: ")
+    assert str(refusal.value).endswith("Merge it by merge(config), which loads no model.")
+    assert sorted(os.listdir(models.folder)) == before
+    assert not seen.opened_in(models.folder / ".merged.modelmerger")
+    modelmerger.merge(MergeConfig(**config))
+    verify(models.output)
+
+
+def test_the_base_models_architecture_is_the_one_that_counts(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    (models.a / "config.json").write_text(json.dumps({"architectures": ["NoSuchModel"]}))
+    (models.base / "config.json").write_text(json.dumps({"architectures": ["AlsoNoModel"]}))
+    config |= {"strategy": "task_arithmetic", "base_model": str(models.base)}
+
+    with pytest.raises(InputError, match=r"base/config\.json: names the architecture 'AlsoNoModel'"):
+        ModelMerger(MergeConfig(**config)).merge()
+
+
+def test_without_architectures_the_model_type_will_do(
+    tiny: dict[str, Any], tied: SimpleNamespace, tmp_path: Path
+) -> None:
+    shutil.copytree(tied.a, tmp_path / "a")
+    claims = json.loads((tied.a / "config.json").read_text())
+    del claims["architectures"]
+    (tmp_path / "a" / "config.json").write_text(json.dumps(claims))
+    tiny["models"][0]["path"] = str(tmp_path / "a")
+
+    assert type(ModelMerger(MergeConfig(**tiny)).merge()).__name__ == "Qwen2Model"
+
+
 def test_checkpoints_are_read_lazily_by_name(models: SimpleNamespace, config: dict[str, Any]) -> None:
     config |= {"strategy": "task_arithmetic", "base_model": str(models.base)}
     config["models"][0]["name"] = "first"

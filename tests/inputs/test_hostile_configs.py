@@ -169,7 +169,7 @@ def test_a_config_that_is_no_config_file_is_refused_at_once(
 
 @pytest.mark.parametrize(
     "path",
-    ["./absent", "/absent/model", "../absent", "~/absent", "~nobody-of-this-name/model", "absent", "a/b/c", "x" * 5000],
+    ["./absent", "/absent/model", "../absent", "~/absent", "~nobody-of-this-name/model", "absent.bin", "a/b/c"],
 )
 def test_a_missing_path_is_refused_without_network(refused: Refused, models: SimpleNamespace, path: str) -> None:
     """B15, D6."""
@@ -178,16 +178,24 @@ def test_a_missing_path_is_refused_without_network(refused: Refused, models: Sim
     assert refusal.text == f"{shown(path)}: does not exist. Check the path."
 
 
-@pytest.mark.parametrize("path", ["org/name", "meta-llama/Llama-3.2-1B"])
-def test_a_hub_id_is_said_to_be_unavailable_without_network(
+@pytest.mark.parametrize("path", ["absent", "x" * 5000])
+def test_a_missing_name_without_an_organisation_is_no_hub_id(
     refused: Refused, models: SimpleNamespace, path: str
 ) -> None:
     """B15, D6."""
     refusal = refused(weighted(models.a, path))
 
+    assert refusal.text == f"{shown(path)}: does not exist. Check the path; a model on the Hub is given as org/name."
+
+
+@pytest.mark.parametrize("path", ["org/name", "meta-llama/Llama-3.2-1B@main"])
+def test_a_hub_id_is_refused_offline_without_network(refused: Refused, models: SimpleNamespace, path: str) -> None:
+    """B15, D6."""
+    refusal = refused(weighted(models.a, path), seconds=5)
+
     assert refusal.text == (
-        f"{path}: does not exist. Check the path. Models by Hub id are not available yet: "
-        "download it and give the directory."
+        f"{path}: is not on this disk, nor whole in the Hub's cache, and the Hub cannot be reached "
+        "(HF_HUB_OFFLINE is set). Run it once with a connection, or give a directory."
     )
 
 

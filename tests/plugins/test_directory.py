@@ -161,6 +161,17 @@ def test_a_head_that_is_there_is_no_alias(tmp_path: Path, head: str) -> None:
     assert opened(write_model(tmp_path, tensors)).aliases == {}
 
 
+def test_a_tied_gpt_neox_stands_in_with_its_embedding(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    embedding, head = torch.full((2, 2), 1.0), torch.full((2, 2), 3.0)
+    write_model(models.a, {"gpt_neox.embed_in.weight": embedding, "embed_out.weight": head}, {})
+    write_model(models.b, {"gpt_neox.embed_in.weight": embedding * 8}, {"tie_word_embeddings": True})
+
+    merge(MergeConfig(**config))
+
+    merged = load_file(models.output / "model.safetensors")
+    torch.testing.assert_close(merged["embed_out.weight"], 0.6 * head + 0.4 * 8 * embedding)
+
+
 def test_which_of_two_embeddings_a_head_is_tied_to_is_not_guessed(tmp_path: Path) -> None:
     tensors = {f"{part}.embed_tokens.weight": torch.ones(2, 2) for part in ("encoder", "decoder")}
 

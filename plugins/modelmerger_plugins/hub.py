@@ -1,0 +1,215 @@
+"""Models by Hub id, `org/name` or `org/name@revision`: fetched into the Hub's own cache, at one commit, and nothing but data."""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from modelmerger import InputError, Location, ModelReference, OutputError, Problem, hookimpl
+from modelmerger.loading import names_in
+from modelmerger.text import shown
+
+HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>(?!.*\.\.)[\w./+-]+))?", re.ASCII)
+MAIN = "main"
+MODEL, ANY_WEIGHTS = "model*.safetensors", "*.safetensors"
+DATA = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "tekken.json",
+    "*processor_config.json",
+    "feature_extractor_config.json",
+    "normalizer.json",
+    "README.md",
+    "[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*",
+    "[Nn][Oo][Tt][Ii][Cc][Ee]*",
+    "[Uu][Ss][Ee]_[Pp][Oo][Ll][Ii][Cc][Yy]*",
+    "[Cc][Oo][Pp][Yy][Ii][Nn][Gg]*",
+)
+TEMPLATES = "additional_chat_templates/*.jinja"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+CODE = ("*.py", "*.pyc", "*.so", "*.sh", *(f"*{ending}" for ending in PICKLED))
+LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+
+
+@hookimpl(trylast=True)
+def locate_model(reference: ModelReference) -> Location | None:
+    """The snapshot of a Hub id, fetched first. What exists on the disk, or is written like a path or a file, is no Hub id."""
+    path = reference.path
+    match = HUB_ID.fullmatch(path)
+    if match is None or path.endswith((".safetensors", *PICKLED)) or os.path.lexists(path):
+        return None
+    return _located(HubId(path, match["repository"], match["revision"] or MAIN))
+
+
+@frozen
+class HubId:
+    """given: as the config has it. revision: a branch, tag or commit."""
+
+    given: str
+    repository: str
+    revision: str
+
+
+class UnreachableError(Exception):
+    """The Hub gave no answer, or only that it cannot answer now; the text says why."""
+
+
+def _located(model: HubId) -> Location:
+    """From the Hub, or, where it cannot be reached, from the cache."""
+    try:
+        commit, names = _listed(model)
+    except UnreachableError as error:
+        return _cached(model, str(error))
+    weights = _weights(model, names)
+    try:
+        _fetch(model, commit, [name for name in names if "/" not in name and fnmatchcase(name, weights)])
+        snapshot = _snapshot(model, weights)
+    except UnreachableError as error:
+        message = f"the download from the Hub broke off ({error}). Run the same command again: files that are complete are kept."
+        raise InputError(Problem(message, model.given)) from error
+    return Location(str(snapshot), snapshot.name)
+
+
+def _listed(model: HubId) -> tuple[str, list[str]]:
+    """The commit of a revision, and the names of its files."""
+    from huggingface_hub import HfApi
+
+    with _answers(model):
+        found = HfApi(library_name="modelmerger").model_info(model.repository, revision=model.revision)
+        return found.sha or model.revision, [file.rfilename for file in found.siblings or ()]
+
+
+def _fetch(model: HubId, commit: str, names: Sequence[str]) -> None:
+    """Brings large files into the cache, here in the main thread: a signal ends it at once, and not after the file."""
+    from huggingface_hub import hf_hub_download
+
+    with _answers(model):
+        for name in names:
+            hf_hub_download(model.repository, name, revision=commit, library_name="modelmerger")
+
+
+def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
+    """The folder in the cache that is named after the commit. Fetches what it lacks, unless only what is `cached` will do."""
+    from huggingface_hub import snapshot_download
+
+    with _answers(model):
+        patterns = [*DATA, weights]
+        found = snapshot_download(
+            model.repository,
+            revision=model.revision,
+            allow_patterns=[*patterns, TEMPLATES],
+            ignore_patterns=[*(f"*/{pattern}" for pattern in patterns), *CODE],
+            local_files_only=cached,
+            library_name="modelmerger",
+            tqdm_class=_no_bars(),
+        )
+        return Path(found)
+
+
+def _no_bars() -> Any:
+    """For small files, beside the bars that huggingface_hub draws of large ones, on a terminal alone."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class NoBars(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]  # tqdm has no types
+
+    return NoBars
+
+
+def _weights(model: HubId, names: Sequence[str]) -> str:
+    """The pattern of the weights. Where transformers' own are, weights in other files are another copy of them."""
+    if any(fnmatchcase(name, MODEL) for name in names):
+        return MODEL
+    if any(name.endswith(".safetensors") and "/" not in name for name in names):
+        return ANY_WEIGHTS
+    pickled = next((f" (but {shown(name)})" for name in names if name.endswith(PICKLED)), "")
+    message = (
+        f"has no safetensors weights on the Hub{pickled}. "
+        "Give a revision or repository that has them, or convert the model and give its directory."
+    )
+    raise InputError(Problem(message, model.given))
+
+
+def _cached(model: HubId, reason: str) -> Location:
+    """The snapshot that an earlier download left."""
+    try:
+        snapshot = _snapshot(model, MODEL, cached=True)
+        if not any(name.endswith(".safetensors") for name in names_in(snapshot)):
+            raise UnreachableError(reason)
+    except UnreachableError as error:
+        message = (
+            f"is not on this disk, nor whole in the Hub's cache, and the Hub cannot be reached ({reason}). "
+            "Run it once with a connection, or give a directory."
+        )
+        raise InputError(Problem(message, model.given)) from error
+    message = f"the Hub cannot be reached ({reason}), so {model.revision} is what the cache has, {snapshot.name}."
+    return Location(str(snapshot), snapshot.name, (Problem(message, model.given, severity="note"),))
+
+
+@contextlib.contextmanager
+def _answers(model: HubId) -> Iterator[None]:
+    """What goes wrong, in our words: `InputError` for an answer, `OutputError` for the cache, else `UnreachableError`."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it would tell every new attempt; what comes of them is told here, once
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (408, 429) or status >= 500:
+            raise UnreachableError(f"it answers with status {status}") from error
+        raise InputError(Problem(_refusal(model, error), model.given)) from error
+    except HFValidationError as error:
+        message = "is neither a path that exists nor a name that a repository on the Hub can have. Check the spelling."
+        raise InputError(Problem(message, model.given)) from error
+    except OfflineModeIsEnabled as error:
+        raise UnreachableError("HF_HUB_OFFLINE is set") from error
+    except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError):
+            raise UnreachableError(_reason(error)) from error
+        message = f"{error.strerror}. The Hub's cache is there: free some space, or set HF_HOME to another place."
+        raise OutputError(Problem(message, str(error.filename or model.given))) from error
+    except Exception as error:  # what the HTTP library raises depends on the version of huggingface_hub
+        raise UnreachableError(_reason(error)) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _refusal(model: HubId, error: Exception) -> str:
+    from huggingface_hub.errors import DisabledRepoError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, RevisionNotFoundError):
+        return (
+            f"has no revision '{model.revision}' on the Hub. Check what stands behind the @; without it, main is taken."
+        )
+    if isinstance(error, GatedRepoError):
+        return f"is gated on the Hub. Ask for access on the page of {model.repository} there, then {LOG_IN}."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"is neither a path that exists nor a repository that the Hub shows you. Check the spelling; if it is private, {LOG_IN}."
+    if isinstance(error, DisabledRepoError):
+        return "was disabled on the Hub. Give another model."
+    return f"is refused by the Hub ({_reason(error)}). If it is private or gated, {LOG_IN}."
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an exception says, or its name."""
+    lines = str(error).strip().splitlines()
+    return shown(lines[0].rstrip(".") if lines else type(error).__name__, 80)

@@ -1,0 +1,42 @@
+"""Finds the newest checkpoint in the directory that a trainer writes to."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from modelmerger import InputError, Location, ModelReference, Problem, hookimpl, read_beside
+from modelmerger.loading import names_in, resolved
+from modelmerger.text import amount
+
+CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})", re.ASCII)
+WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|adapter_config\.json", re.DOTALL)
+STATE, STATE_LIMIT = "trainer_state.json", 64 << 20
+
+
+@hookimpl(trylast=True)
+def locate_model(reference: ModelReference) -> Location | None:
+    """The checkpoint-N of the highest N in a directory without weights of its own."""
+    directory = Path(os.path.expanduser(reference.path))
+    if not os.path.isdir(directory):
+        return None
+    names = names_in(directory)
+    steps = {int(match[1]): name for name in names if (match := CHECKPOINT.fullmatch(name))}
+    if not steps or any(map(WEIGHTS.fullmatch, names)):
+        return None
+    latest = steps[max(steps)]
+    message = f"has no weights of its own; of its {amount(len(steps), 'checkpoint')} the last, {latest}, is taken."
+    best = _best(directory / latest)
+    if best != latest and best in steps.values():
+        message += f" Its {STATE} says that {best} is the best: give {directory / best} to take that one."
+    note = Problem(message, str(directory), severity="note")
+    return Location(str(resolved(directory / latest, directory)), notes=(note,))
+
+
+def _best(checkpoint: Path) -> str:
+    """The name of the checkpoint that the trainer found to be the best; empty where it says none."""
+    try:
+        state = json.loads(read_beside(checkpoint, STATE, STATE_LIMIT) or b"{}")
+        return Path(state["best_model_checkpoint"]).name
+    except (InputError, ValueError, TypeError, KeyError, RecursionError):
+        return ""
