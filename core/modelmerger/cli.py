@@ -17,7 +17,7 @@ import click
 from importlib_metadata import version
 
 from modelmerger.errors import ConfigError, MergeError, OutputError, Problem
-from modelmerger.text import LINE_LIMIT, shown, size, suggestion
+from modelmerger.text import LINE_LIMIT, shown, suggestion
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -112,13 +112,17 @@ def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @JSON
 @DEBUG
 def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
-    """Print what merging CONFIG would read and write, and the memory and disk it needs."""
+    """Print what merging CONFIG would read and write, the memory and disk it needs, and about how long it would take."""
+    from modelmerger.outlook import look_ahead
     from modelmerger.run import prepared
 
-    data = _config(config, settings)
-    with prepared(data) as ready:
-        made = ready.plan
-    click.echo(_json(made.as_dict()) if as_json else f"{made}{_free_disk(data.get('output_path'), made.disk)}")
+    with prepared(_config(config, settings)) as ready:
+        output = ready.settings.output_path
+        outlook = look_ahead(ready.plan, Path(output) if output else None)
+    if as_json:
+        click.echo(_json(ready.plan.as_dict() | {"outlook": outlook.as_dict()}))
+    else:
+        click.echo(f"{ready.plan}\n{outlook}".rstrip())
 
 
 @cli.command()
@@ -282,16 +286,6 @@ def _number(step: str, place: list[Any], change: str) -> int:
     if not step.isdecimal() or int(step) >= len(place):
         raise ConfigError(f"--set {change}: the list has entries 0 to {len(place) - 1}, and not '{step}'")
     return int(step)
-
-
-def _free_disk(output: Any, needed: int) -> str:
-    parent = Path(os.path.expanduser(output)).absolute().parent if isinstance(output, str) else None
-    if parent is None or not parent.is_dir():
-        return ""
-    disk = os.statvfs(parent)
-    free = disk.f_bavail * disk.f_frsize
-    verdict = "enough" if free >= needed else "NOT ENOUGH for this merge"
-    return f"\nfree     {size(free)} in {shown(parent)}: {verdict}"
 
 
 def _resumable(target: Path | None) -> str:

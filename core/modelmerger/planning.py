@@ -46,7 +46,7 @@ def make_plan(
     aligned, notes = align(checkpoints, donor, settings.options.missing_tensors)
     raise_errors(notes, ModelCompatibilityError)
     kept, of_matrices = kept_matrices(checkpoints[donor], settings.options)
-    aligned = [evolve(tensor, taken=tensor.taken or tensor.name in kept) for tensor in aligned]
+    aligned = [evolve(tensor, taken=True) if tensor.name in kept else tensor for tensor in aligned]
     weights, of_weights = weights_by_tensor(
         [model.weight for model in settings.models],
         [tensor.name for tensor in aligned],
@@ -217,7 +217,8 @@ def _layout_parts(layout: Layout) -> Iterable[bytes]:
     for file in layout.files:
         yield f"\n{file.name} {file.size}\n".encode()
         for placement in file.placements:
-            yield f"{placement}\n".encode()
+            tensor = placement.tensor
+            yield f"{placement.offset} {tensor.dtype} {tensor.shape} {tensor.name!r}\n".encode()
         for offset, content in file.fixed:
             yield f"{offset} ".encode() + content
     for name, content in layout.documents.items():

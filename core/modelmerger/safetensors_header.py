@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from json import JSONDecodeError, JSONDecoder, dumps
+from json import JSONDecodeError, JSONDecoder, JSONEncoder
 from operator import attrgetter
 from types import MappingProxyType
 
@@ -137,8 +137,7 @@ def build_header(entries: Sequence[tuple[str, str, Sequence[int], int, int]], me
     return len(raw).to_bytes(8, "little") + raw
 
 
-def _json(value: object) -> str:
-    return dumps(value, ensure_ascii=False, separators=(",", ":"))
+_json = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _read(fd: int, offset: int, count: int) -> bytearray:

@@ -14,6 +14,7 @@ EMBEDDINGS = (
 """How names of the embedding of tokens end."""
 HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
 """How names of the LM head end."""
+_EMBEDDINGS, _HEADS = (tuple(f".{end}" for end in ends) for ends in (EMBEDDINGS, HEADS))
 _LAYER = re.compile(r"(?:^|\.)([0-9]{1,9})(?=\.|\Z)")
 
 
@@ -24,12 +25,12 @@ def layer_of(name: str) -> tuple[str, int] | None:
 
 
 def is_embedding(name: str) -> bool:
-    return f".{name}".endswith(tuple(f".{end}" for end in EMBEDDINGS))
+    return f".{name}".endswith(_EMBEDDINGS)
 
 
 def is_head(name: str) -> bool:
     """Whether this is an LM head; within a layer, nothing is one."""
-    return f".{name}".endswith(tuple(f".{end}" for end in HEADS)) and layer_of(name) is None
+    return f".{name}".endswith(_HEADS) and layer_of(name) is None
 
 
 def precedes_layers(name: str) -> bool:

@@ -6,9 +6,11 @@ from itertools import accumulate
 
 from modelmerger import Layout, OutputFile, OutputTensor, Placement, hookimpl
 from modelmerger.dtypes import DTYPES
-from modelmerger.safetensors_header import build_header
+from modelmerger.safetensors_header import MOST_HEADER_BYTES, build_header
 
 INDEX = "model.safetensors.index.json"
+ENTRY = 100
+"""Bytes in a header for a tensor, but for its name and shape."""
 
 
 @hookimpl(trylast=True)
@@ -28,14 +30,17 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout:
 
 
 def _shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:
+    """Shards of at most `most` bytes of tensors, and of names enough for half of the header that readers accept."""
     shards: list[list[OutputTensor]] = [[]]
-    size = 0
+    size = described = 0
     for tensor in tensors:
-        if shards[-1] and size + tensor.bytes > most:
+        entry = ENTRY + len(tensor.name.encode(errors="replace")) + 20 * len(tensor.shape)
+        if shards[-1] and (size + tensor.bytes > most or described + entry > MOST_HEADER_BYTES // 2):
             shards.append([])
-            size = 0
+            size = described = 0
         shards[-1].append(tensor)
         size += tensor.bytes
+        described += entry
     return shards
 
 

@@ -37,6 +37,16 @@ def test_tensors_fill_shards_in_their_order(sizes: list[int], expected: list[lis
     assert files([tensor(str(i), size) for i, size in enumerate(sizes)], 120) == expected
 
 
+def test_a_shard_ends_where_its_header_would_grow_beyond_what_readers_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelmerger_plugins import safetensors
+
+    monkeypatch.setattr(safetensors, "MOST_HEADER_BYTES", 3000)
+    layout = save_model([tensor(f"نموذج {i:0100}", 1) for i in range(30)], 10**9)
+
+    assert len(layout.files) > 3
+    assert all(len(file.fixed[0][1]) < 1500 for file in layout.files)
+
+
 def test_one_file_has_no_index() -> None:
     layout = save_model([tensor("a", 3)], 10**9)
 
