@@ -55,7 +55,7 @@ class ModelMerger:
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a lazily read checkpoint, by name; no weights are in memory. Open until the merger goes."""
         settings, hooks = resolve(self.config.as_dict())
-        checkpoints = self._open.enter_context(opened(settings, hooks))
+        _, checkpoints = self._open.enter_context(opened(settings, hooks))
         return {checkpoint.name: checkpoint for checkpoint in checkpoints}
 
     def plan(self) -> "MergePlan":
@@ -124,7 +124,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         given={},
     )
     try:
-        with opened(settings, hooks) as checkpoints:
+        with opened(settings, hooks) as (settings, checkpoints):
             for checkpoint in checkpoints:
                 if checkpoint.donor.directory is not None and checkpoint.donor.config is None:
                     raise ModelCompatibilityError(

@@ -5,10 +5,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from modelmerger.checkpoint import Checkpoint, ModelReference
 from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, PluginError, Problem, raise_errors
@@ -23,7 +24,7 @@ from modelmerger.planning import make_plan
 from modelmerger.progress import no_progress
 from modelmerger.publishing import check_output, check_room, finish_earlier, publish
 from modelmerger.report import MergeReport
-from modelmerger.resolve import resolve
+from modelmerger.resolve import NEEDS_BASE, resolve
 from modelmerger.settings import Settings
 from modelmerger.staging import Staging, Step, no_step, staged_size
 
@@ -59,15 +60,18 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def opened(settings: Settings, hooks: Hooks) -> Iterator[list[Checkpoint]]:
-    """The checkpoints of a config: the models in order, then the base model if one is given."""
+def opened(settings: Settings, hooks: Hooks) -> Iterator[tuple[Settings, list[Checkpoint]]]:
+    """The checkpoints of a config: the models in order, then the base model if there is one, as the settings then say.
+
+    Adapters bring their base model with them where the config names none.
+    """
     files = InputFiles(1 if settings.options.sequential_loading else 32)
     try:
-        context = LoadContext(files)
+        context = LoadContext(files, settings, partial(_load, hooks))
         references = [ModelReference(m.path, m.name, f"models[{i}].path") for i, m in enumerate(settings.models)]
         if settings.base_model is not None:
             references.append(ModelReference(settings.base_model, base_name(settings), "base_model"))
-        yield _load_all(references, hooks, context)
+        yield _with_base(settings, hooks, _load_all(references, hooks, context))
     finally:
         files.close()
 
@@ -76,11 +80,13 @@ def opened(settings: Settings, hooks: Hooks) -> Iterator[list[Checkpoint]]:
 def prepared(config: Mapping[str, Any]) -> Iterator[Prepared]:
     """Everything before the first write: raises whatever stands against the merge."""
     settings, hooks = resolve(config)
-    with opened(settings, hooks) as checkpoints:
+    with opened(settings, hooks) as (settings, checkpoints):
         problems = hooks.check_compatibility(checkpoints, settings)
         raise_errors(problems, ModelCompatibilityError)
         plan = make_plan(hooks, checkpoints, settings)
-        yield Prepared(settings, hooks, checkpoints, plan, [*_config_notes(settings), *problems, *plan.notes])
+        yield Prepared(
+            settings, hooks, checkpoints, plan, [*_config_notes(settings, checkpoints), *problems, *plan.notes]
+        )
 
 
 def run_merge(config: Mapping[str, Any], output: Path | None = None, watch: Watch | None = None) -> MergeReport:
@@ -138,7 +144,7 @@ def _load_all(references: Sequence[ModelReference], hooks: Hooks, context: LoadC
     checkpoints = []
     for reference in references:
         try:
-            checkpoints.append(_load(reference, hooks, context))
+            checkpoints.append(_load(hooks, reference, context))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -146,7 +152,17 @@ def _load_all(references: Sequence[ModelReference], hooks: Hooks, context: LoadC
     return checkpoints
 
 
-def _load(reference: ModelReference, hooks: Hooks, context: LoadContext) -> Checkpoint:
+def _with_base(settings: Settings, hooks: Hooks, checkpoints: list[Checkpoint]) -> tuple[Settings, list[Checkpoint]]:
+    bases = [checkpoint.base for checkpoint in checkpoints if checkpoint.base is not None]
+    if settings.base_model is None and bases:
+        settings = evolve(settings, base_model=bases[0].reference.path)
+        checkpoints = [*checkpoints, bases[0].checkpoint]
+    if settings.base_model is None and hooks.strategy.traits.needs_base:
+        raise ConfigError(Problem(NEEDS_BASE.format(settings.strategy), "config"))
+    return settings, checkpoints
+
+
+def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
     checkpoint = hooks.load_model(reference, context)
     if checkpoint is None:
         raise InputError(Problem(_not_found(reference.path), reference.path))
@@ -161,8 +177,8 @@ def _not_found(path: str) -> str:
     return f"does not exist. Check the path.{hub}"
 
 
-def _config_notes(settings: Settings) -> list[Problem]:
-    if settings.peft is None:
+def _config_notes(settings: Settings, checkpoints: Sequence[Checkpoint]) -> list[Problem]:
+    if settings.peft is None or any(checkpoint.base is not None for checkpoint in checkpoints):
         return []
     return [Problem("none of the models is an adapter, so peft_config has no effect.", "peft_config", severity="note")]
 
