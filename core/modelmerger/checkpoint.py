@@ -69,6 +69,7 @@ class Checkpoint(ABC):
 
     tensors: name → dtype and shape. aliases: names that the file leaves out because they are tied to another tensor
     (`lm_head.weight` → `model.embed_tokens.weight`). files: every file that is read, as it was when it was opened.
+    base: the model that this one only changes, as an adapter does; None for a model that stands by itself.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Checkpoint(ABC):
     aliases: Mapping[str, str]
     files: tuple[FileIdentity, ...]
     donor: Donor
+    base: "Base | None" = None
 
     @property
     def place(self) -> str:
@@ -91,6 +93,14 @@ class Checkpoint(ABC):
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:  # noqa: B027 (doing nothing is right for most)
         """Tells the system that these elements will be read soon. May do nothing."""
+
+
+@frozen(eq=False)
+class Base:
+    """The model that an adapter changes: how it was named, and its tensors."""
+
+    reference: ModelReference
+    checkpoint: Checkpoint
 
 
 @frozen(eq=False)

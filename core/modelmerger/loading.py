@@ -1,20 +1,35 @@
 """What a plugin that opens models gets: files that are checked for being regular, inside the model's directory, and unchanged."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
+from modelmerger.checkpoint import Checkpoint, ModelReference
 from modelmerger.errors import InputError, Problem
 from modelmerger.files import FileIdentity, InputFiles, check_small, identify, open_regular, read_small
+from modelmerger.settings import Settings
+
+
+def _knows_no_model(reference: ModelReference, _: "LoadContext") -> Checkpoint:
+    raise InputError(Problem("cannot be opened from here.", reference.path))
 
 
 @frozen(eq=False)
 class LoadContext:
-    """`files` reads by position and is handed to `FileCheckpoint`."""
+    """`files` reads by position and is handed to `FileCheckpoint`. settings: of the merge; None where no merge is going on."""
 
     files: InputFiles
+    settings: Settings | None = None
+    _open: Callable[[ModelReference, "LoadContext"], Checkpoint] = _knows_no_model
+    _opened: dict[str, Checkpoint] = field(factory=dict, init=False, repr=False)
+
+    def open_model(self, reference: ModelReference) -> Checkpoint:
+        """Another model or file of weights, by whichever plugin knows it; the same path is opened once. Raises `InputError`."""
+        if reference.path not in self._opened:
+            self._opened[reference.path] = self._open(reference, self)
+        return self._opened[reference.path]
 
     def open_file(self, path: Path | str, inside: Path | None = None) -> FileIdentity:
         """Checks a file and remembers its identity. A link may lead inside `inside`, or into the blobs of the same Hub cache."""

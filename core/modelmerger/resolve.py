@@ -1,5 +1,6 @@
 """What a config means: the plugins it names are assembled, its options go to their owners, every problem is said at once."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -15,6 +16,7 @@ from modelmerger.settings import CoreOptions, ModelSettings, PeftSettings, Setti
 from modelmerger.structure import described_value, structure, unknown_keys
 from modelmerger.text import suggestion
 
+NEEDS_BASE = "{} needs base_model. Give the path of the model that the others were tuned from"
 SHAPE_OF_CONFIG = ("strategy", "models", "base_model", "output_path", "options", "peft_config", "validation")
 
 
@@ -39,6 +41,7 @@ def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple
         raise ConfigError(*problems)
     core, of_strategy, of_plugins = _options(options, hooks, registry, problems)
     problems += _strategy_problems(hooks, registry, given, models, of_strategy)
+    problems += _base_problems(hooks, given.get("base_model"), peft.base_model_path if peft else None)
     if problems:
         raise ConfigError(*problems)
     settings = Settings(
@@ -175,6 +178,20 @@ def _unknown_option(key: Any, owner_of: Mapping[str, str], hooks: Hooks, registr
     return Problem(f"unknown key {key!r}{suggestion(str(key), owner_of)}", "options")
 
 
+def _base_problems(hooks: Hooks, base_model: Any, of_adapters: str | None) -> list[Problem]:
+    """The base model of adapters will do for a strategy that needs one: whether there are adapters is seen when models are opened."""
+    if base_model is None and of_adapters is None and hooks.strategy.traits.needs_base:
+        return [Problem(NEEDS_BASE.format(hooks.strategy.provider.name), "config")]
+    if isinstance(base_model, str) and of_adapters is not None and not _is_one_path(base_model, of_adapters):
+        message = f"is {of_adapters!r}, and base_model is {base_model!r}. Give the same path, or one of them"
+        return [Problem(message, "peft_config.base_model_path")]
+    return []
+
+
+def _is_one_path(left: str, right: str) -> bool:
+    return left == right or os.path.abspath(os.path.expanduser(left)) == os.path.abspath(os.path.expanduser(right))
+
+
 def _other_built_ins(hooks: Hooks, registry: Registry) -> Iterator[tuple[Provider, Any]]:
     for provider in registry.providers:
         if provider.kind == "strategy" and provider.built_in and provider != hooks.strategy.provider:
@@ -189,10 +206,6 @@ def _strategy_problems(
     name = strategy.provider.name
     counted = given.get("models")
     problems = _count_problems(strategy, len(counted)) if counted and _is_list(counted) else []
-    if strategy.traits.needs_base and given.get("base_model") is None:
-        problems.append(
-            Problem(f"{name} needs base_model. Give the path of the model that the others were tuned from", "config")
-        )
     for index, model in enumerate(models):
         if model.operation not in strategy.traits.operations:
             owners = [

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from modelmerger.planning import make_plan
 from modelmerger.progress import no_progress
 from modelmerger.publishing import check_output, check_room, finish_earlier, publish
 from modelmerger.report import MergeReport
-from modelmerger.resolve import resolve
+from modelmerger.resolve import NEEDS_BASE, resolve
 from modelmerger.settings import Settings
 from modelmerger.staging import Staging, Step, no_step, staged_size
 
@@ -60,8 +61,9 @@ class Prepared:
 
 @frozen(eq=False)
 class Opened:
-    """The models of a config in order, then the base model if one is given; and where each of them was found."""
+    """The models of a config in order, then the base model if there is one, as the settings then say; and where each was found."""
 
+    settings: Settings
     checkpoints: Sequence[Checkpoint]
     locations: Sequence[Location]
 
@@ -72,14 +74,14 @@ class Opened:
 
 @contextlib.contextmanager
 def opened(settings: Settings, hooks: Hooks) -> Iterator[Opened]:
-    """The models of a config, found and open while the context lasts."""
+    """The models of a config, found and open while the context lasts. Adapters bring a base model where the config names none."""
     files = InputFiles(1 if settings.options.sequential_loading else 32)
     try:
-        context = LoadContext(files)
+        context = LoadContext(files, settings, partial(_load, hooks))
         references = [ModelReference(m.path, m.name, f"models[{i}].path") for i, m in enumerate(settings.models)]
         if settings.base_model is not None:
             references.append(ModelReference(settings.base_model, base_name(settings), "base_model"))
-        yield _open_all(references, hooks, context)
+        yield _with_base(hooks, _open_all(settings, references, hooks, context))
     finally:
         files.close()
 
@@ -93,12 +95,12 @@ def prepared(config: Mapping[str, Any]) -> Iterator[Prepared]:
     """Everything before the first write: raises whatever stands against the merge."""
     settings, hooks = resolve(config)
     with opened(settings, hooks) as models:
-        problems = hooks.check_compatibility(models.checkpoints, settings)
+        problems = hooks.check_compatibility(models.checkpoints, models.settings)
         raise_errors(problems, ModelCompatibilityError)
         revisions = [location.revision for location in models.locations]
-        plan = make_plan(hooks, models.checkpoints, settings, revisions)
-        notes = [*_config_notes(settings), *models.notes, *problems, *plan.notes]
-        yield Prepared(settings, hooks, models.checkpoints, plan, notes)
+        plan = make_plan(hooks, models.checkpoints, models.settings, revisions)
+        notes = [*_config_notes(models), *models.notes, *problems, *plan.notes]
+        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes)
 
 
 def run_merge(
@@ -160,7 +162,7 @@ def _say(notes: Sequence[Problem]) -> None:
         log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
 
 
-def _open_all(references: Sequence[ModelReference], hooks: Hooks, context: LoadContext) -> Opened:
+def _open_all(settings: Settings, references: Sequence[ModelReference], hooks: Hooks, context: LoadContext) -> Opened:
     """Every path is located once, so that one name in a config is one state of a model, however often it is named."""
     problems: list[Problem] = []
     checkpoints = []
@@ -170,15 +172,29 @@ def _open_all(references: Sequence[ModelReference], hooks: Hooks, context: LoadC
             if reference.path not in located:
                 located[reference.path] = hooks.locate_model(reference)
             found = evolve(reference, path=located[reference.path].path)
-            checkpoints.append(_load(found, hooks, context))
+            checkpoints.append(_load(hooks, found, context))
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(*problems)
-    return Opened(checkpoints, [located[reference.path] for reference in references])
+    return Opened(settings, checkpoints, [located[reference.path] for reference in references])
 
 
-def _load(reference: ModelReference, hooks: Hooks, context: LoadContext) -> Checkpoint:
+def _with_base(hooks: Hooks, models: Opened) -> Opened:
+    bases = [checkpoint.base for checkpoint in models.checkpoints if checkpoint.base is not None]
+    if models.settings.base_model is None and bases:
+        path = bases[0].reference.path
+        return Opened(
+            evolve(models.settings, base_model=path),
+            [*models.checkpoints, bases[0].checkpoint],
+            [*models.locations, Location(path)],
+        )
+    if models.settings.base_model is None and hooks.strategy.traits.needs_base:
+        raise ConfigError(Problem(NEEDS_BASE.format(models.settings.strategy), "config"))
+    return models
+
+
+def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
     checkpoint = hooks.load_model(reference, context)
     if checkpoint is None:
         raise InputError(Problem(_not_found(reference.path), reference.path))
@@ -193,8 +209,8 @@ def _not_found(path: str) -> str:
     return "does not exist. Check the path; a model on the Hub is given as org/name."
 
 
-def _config_notes(settings: Settings) -> list[Problem]:
-    if settings.peft is None:
+def _config_notes(models: Opened) -> list[Problem]:
+    if models.settings.peft is None or any(checkpoint.base is not None for checkpoint in models.checkpoints):
         return []
     return [Problem("none of the models is an adapter, so peft_config has no effect.", "peft_config", severity="note")]
 

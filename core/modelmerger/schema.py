@@ -22,6 +22,7 @@ from modelmerger.settings import CoreOptions, ModelSettings, PeftSettings, Valid
 Schema = dict[str, Any]
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _CHOSEN = "strategy"
+_TEXT: Schema = {"type": "string"}
 
 
 def config_schema() -> Schema:
@@ -70,8 +71,11 @@ def _of_strategy(name: str, hooks: Hooks, common: list[str]) -> Schema:
     options = {"properties": own, "propertyNames": {"enum": [*common, *own]}}
     consequence: Schema = {"properties": {"models": models, "options": options}}
     if traits.needs_base:
-        consequence["required"] = ["base_model"]
-        consequence["properties"]["base_model"] = {"type": "string"}
+        of_adapters = {"type": "object", "required": ["base_model_path"], "properties": {"base_model_path": _TEXT}}
+        consequence["anyOf"] = [
+            {"required": ["base_model"], "properties": {"base_model": _TEXT}},
+            {"required": ["peft_config"], "properties": {"peft_config": of_adapters}},
+        ]
     return {"if": {"required": [_CHOSEN], "properties": {_CHOSEN: {"const": name}}}, "then": consequence}
 
 

@@ -63,9 +63,6 @@ class CoreOptions:
     merge_embeddings: false: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it.
     merge_lm_head: false: the LM head is the donor's, bit for bit. True unless it is tied to the embedding.
     overwrite: replace an output directory that an earlier merge wrote, in one step.
-    preserve_base_model: for adapters: the output is an adapter, not a full model.
-    merge_method: for adapters: how their factors are put together.
-    rank: for adapters: the rank of the merged one.
     tokenizer_source: which model's vocabulary the merged model has.
     missing_tokens: the embedding of tokens that a model lacks.
     """
@@ -90,9 +87,6 @@ class CoreOptions:
     merge_embeddings: bool = True
     merge_lm_head: bool | None = None
     overwrite: bool = False
-    preserve_base_model: bool | None = field(default=None, validator=not_yet(None))
-    merge_method: str | None = field(default=None, validator=not_yet(None))
-    rank: int | None = field(default=None, validator=not_yet(None))
     tokenizer_source: str = field(default="base", validator=not_yet("base"))
     missing_tokens: str = field(default="mean_subtokens", validator=not_yet("mean_subtokens"))
 
@@ -124,16 +118,25 @@ class ModelSettings:
     operation: Operation = "add"
 
 
+def _plain_names(_: Any, __: "Attribute[Any]", names: tuple[str, ...]) -> None:
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"must hold at least one name, each once, got {list(names)}")
+    if wrong := [name for name in names if name in ("", ".", "..") or set(name) & set("/\\\0")]:
+        raise ValueError(f"must hold names of sub-folders, and {wrong[0]!r} is none")
+
+
 @frozen(kw_only=True)
 class PeftSettings:
     """`peft_config`: of use to adapters alone.
 
-    base_model_path: the model that the adapters belong to. adapter_names: which adapters of each directory.
+    base_model_path: the model that the adapters belong to; else the one that each adapter names, if it is on this machine.
+    adapter_names: which adapters of each directory; 'default' is the directory itself, others are its sub-folders. Their updates
+        are added up.
     merge_adapters: whether the strategy works on the adapters' updates, or on full models.
     """
 
     base_model_path: str | None = None
-    adapter_names: tuple[str, ...] = ("default",)
+    adapter_names: tuple[str, ...] = field(default=("default",), validator=_plain_names)
     merge_adapters: bool = False
 
 

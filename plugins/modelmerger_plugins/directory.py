@@ -52,13 +52,6 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
 
 
 def _directory(reference: ModelReference, path: Path, context: LoadContext) -> Checkpoint:
-    if os.path.lexists(path / "adapter_config.json"):
-        raise InputError(
-            Problem(
-                "is an adapter (it has adapter_config.json), and adapters are not available yet. Give full models.",
-                str(path),
-            )
-        )
     config = _json_object(path, "config.json", CONFIG_LIMIT)
     shards = _shards(path, context)
     stored: dict[str, StoredTensor] = {}

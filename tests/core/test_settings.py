@@ -48,12 +48,15 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "allow_pickle": ("weighted", [False], [(True, NOT_YET)]),
     "missing_tensors": ("weighted", ["error", "donor", "union"], [("base", "one of error, donor, union"), (None, "one of error")]),
     "overwrite": ("weighted", [True, False], [(1, "true or false")]),
-    "preserve_base_model": ("weighted", [None], [(True, NOT_YET), (False, NOT_YET)]),
-    "merge_method": ("weighted", [None], [("linear", NOT_YET)]),
-    "rank": ("weighted", [None], [(8, NOT_YET)]),
+    "preserve_base_model": ("weighted", [True, False, None], [("no", "true or false")]),
+    "merge_method": ("weighted", ["linear", "cat", "svd", "peft_linear", None], [("best", "must be one of linear")]),
+    "rank": ("weighted", [1, 8, None], [(0, "in [1")]),
     "tokenizer_source": ("weighted", ["base"], [("union", NOT_YET)]),
     "missing_tokens": ("weighted", ["mean_subtokens"], [("zeros", NOT_YET)]),
 }  # fmt: skip
+
+
+OF_PLUGINS = ("preserve_tokenizer", "preserve_base_model", "merge_method", "rank")
 
 
 def settings(strategy: str, **options: Any) -> Settings:
@@ -94,7 +97,7 @@ def test_the_table_holds_every_option_there_is() -> None:
 @pytest.mark.parametrize("strategy", ["weighted", "sequential", "slerp", "task_arithmetic"])
 @pytest.mark.parametrize(
     ("option", "owner"),
-    [(o, s) for o, (s, _, _) in TABLE.items() if not hasattr(CoreOptions(), o) and o != "preserve_tokenizer"],
+    [(o, s) for o, (s, _, _) in TABLE.items() if not hasattr(CoreOptions(), o) and o not in OF_PLUGINS],
 )
 def test_an_option_of_another_strategy_is_refused_by_its_owner(option: str, owner: str, strategy: str) -> None:
     good = TABLE[option][1][0]

@@ -1,0 +1,52 @@
+"""Which model an adapter belongs to. What the adapter says of it comes from a stranger: it opens no socket."""
+
+import os
+from pathlib import Path
+
+from attrs import evolve
+from modelmerger import InputError, LoadContext, ModelReference, Problem, Settings
+from modelmerger.checkpoint import Base
+from modelmerger.naming import base_name
+from modelmerger.text import shown
+
+from modelmerger_plugins.peft_adapters import config
+
+
+def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
+    """The base that the config of the merge gives, else the one that the adapter names, if it is on this machine."""
+    settings = context.settings
+    given = named_base(settings) if settings else None
+    path = given or local_path(adapter.base, adapter.values.get("revision"))
+    if path is None:
+        message = (
+            f"names the base model {shown(adapter.base)!r}, which is neither a directory nor in the local cache. "
+            "Give peft_config.base_model_path, or base_model."
+        )
+        raise InputError(Problem(message, str(adapter.path)))
+    if os.path.lexists(Path(os.path.expanduser(path)) / config.FILE):
+        message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
+        raise InputError(Problem(message, path))
+    name = base_name(evolve(settings, base_model=path)) if settings else Path(path).name
+    where = "peft_config.base_model_path" if given else str(adapter.path)
+    reference = ModelReference(path, name, where)
+    return Base(reference, context.open_model(reference))
+
+
+def named_base(settings: Settings) -> str | None:
+    """The base model that the config of the merge names."""
+    return (settings.peft.base_model_path if settings.peft else None) or settings.base_model
+
+
+def local_path(name: str, revision: object = None) -> str | None:
+    """Where a base model that an adapter names is on this machine; None where it is not. Nothing is downloaded."""
+    if not name or "\0" in name:
+        return None
+    if os.path.isdir(os.path.expanduser(name)):
+        return name
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision if isinstance(revision, str) else None)
+    except (ValueError, OSError):
+        return None
+    return os.path.dirname(found) if isinstance(found, str) else None

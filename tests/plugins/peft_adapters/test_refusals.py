@@ -1,0 +1,157 @@
+"""Adapters that cannot be merged, hostile ones among them: one clear sentence each, nothing opened that should not be."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import modelmerger
+import pytest
+import torch
+from inputs.watching import Seen, watched
+from modelmerger import ConfigError, InputError, MergeConfig, ModelCompatibilityError, ModelMerger, NumericError
+from plugins.peft_adapters.tiny_adapters import gpt2, make_adapter, make_base, qwen2
+from safetensors.torch import load_file, save_file
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("made")
+    base = make_base(folder / "base", qwen2)
+    return SimpleNamespace(base=base, adapter=make_adapter(folder / "adapter", base, 1))
+
+
+@pytest.fixture
+def adapter(made: SimpleNamespace, tmp_path: Path) -> Path:
+    """A copy to be spoilt."""
+    return shutil.copytree(made.adapter, tmp_path / "spoilt")
+
+
+def merger(*adapters: Path, **config: Any) -> ModelMerger:
+    return ModelMerger(MergeConfig(strategy="weighted", models=[{"path": str(path)} for path in adapters], **config))
+
+
+def change(adapter: Path, **fields: Any) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def change_tensors(adapter: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"peft_type": "PROMPT_TUNING"}, "of the kind 'PROMPT_TUNING', which cannot be merged"),
+        ({"peft_type": None}, "of the kind None"),
+        ({"never_heard_of": 3}, "sets never_heard_of to 3"),
+        ({"layer_replication": [[0, 1], [0, 2]]}, "sets layer_replication to"),
+        ({"target_parameters": ["experts.w"]}, "sets target_parameters to"),
+        ({"use_qalora": True}, "sets use_qalora to True"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa', which changes the base model too"),
+        ({"rank_pattern": {"(a+)+$": 4}}, "a pattern that could take very long"),
+        ({"rank_pattern": {"(": 4}}, "which is no pattern"),
+        ({"rank_pattern": [1]}, "where a mapping is due"),
+        ({"rank_pattern": {"q_proj": 3}}, "has rank 4, and the adapter's config says 3"),
+        ({"lora_alpha": "much"}, "no finite number as the alpha"),
+        ({"lora_alpha": True}, "no finite number as the alpha"),
+        ({"use_dora": True}, "contradicts use_dora"),
+        ({"base_model_name_or_path": "no/such-model"}, "neither a directory nor in the local cache"),
+        ({"base_model_name_or_path": "../../../etc\0"}, "holds the control character U+0000"),
+        ({"base_model_name_or_path": "https://example.org/x"}, "neither a directory nor in the local cache"),
+        ({"base_model_name_or_path": 7}, "neither a directory nor in the local cache"),
+    ],
+)
+def test_a_config_that_means_what_we_do_not_do_is_refused(adapter: Path, fields: dict[str, Any], sentence: str) -> None:
+    """B12, C8: by name, with no socket, no process and nothing imported."""
+    change(adapter, auto_mapping={"parent_library": "evil", "base_model_class": "Evil"})
+    change(adapter, **fields)
+    seen = Seen()
+    with watched(seen), pytest.raises(InputError) as refusal:
+        merger(adapter).check_compatibility()
+    assert sentence in str(refusal.value)
+    assert all(len(line) <= 300 for line in refusal.value.lines())
+    assert (seen.network, seen.processes, seen.unpickled) == ([], [], [])
+
+
+def test_an_adapter_that_is_its_own_base_is_refused(adapter: Path) -> None:
+    change(adapter, base_model_name_or_path=str(adapter))
+    with pytest.raises(InputError, match="is an adapter itself"):
+        merger(adapter).check_compatibility()
+
+
+def test_keys_that_match_nothing_or_partly_are_listed(adapter: Path) -> None:
+    """C8."""
+
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        layer = "base_model.model.model.layers.0"
+        del tensors[f"{layer}.self_attn.q_proj.lora_B.weight"]
+        tensors["base_model.model.elsewhere.weight"] = torch.ones(2)
+        tensors["strange"] = torch.ones(2)
+
+    change_tensors(adapter, spoil)
+    with pytest.raises(InputError) as refusal:
+        merger(adapter).check_compatibility()
+    said = str(refusal.value)
+    assert "q_proj.lora_A.weight: is one of the parts lora_A" in said
+    assert "elsewhere.weight: matches nothing: 'base' has no tensor elsewhere.weight" in said
+    assert "strange: does not begin with 'base_model.model.'" in said
+    assert len(refusal.value.problems) == 3
+
+
+def test_a_base_of_another_shape_or_architecture_lists_every_key(made: SimpleNamespace, tmp_path: Path) -> None:
+    other = make_base(tmp_path / "gpt2", gpt2)
+    with pytest.raises(InputError) as refusal:
+        merger(made.adapter, peft_config={"base_model_path": str(other)}).check_compatibility()
+    assert len(refusal.value.problems) == len(load_file(made.adapter / "adapter_model.safetensors"))
+
+
+def test_another_base_than_the_adapter_names_is_a_warning(made: SimpleNamespace, tmp_path: Path) -> None:
+    other = make_base(tmp_path / "other", qwen2, 5)
+    notes = merger(made.adapter, peft_config={"base_model_path": str(other)}).check_compatibility()
+    assert [note.severity for note in notes if "was trained on" in note.message] == ["warning"]
+    assert not [note for note in merger(made.adapter).check_compatibility() if "was trained on" in note.message]
+
+
+def test_nan_in_an_adapter_names_adapter_and_key(adapter: Path, tmp_path: Path) -> None:
+    """C1, exit 5."""
+    key = "base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"
+    change_tensors(adapter, lambda tensors: tensors[key].view(-1)[:2].fill_(float("nan")))
+    config = MergeConfig(strategy="weighted", models=[{"path": str(adapter)}], output_path=str(tmp_path / "merged"))
+    with pytest.raises(NumericError, match="the adapter holds 2 NaN") as refusal:
+        modelmerger.merge(config)
+    assert key in str(refusal.value)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_pickled_adapter_is_refused(adapter: Path) -> None:
+    """B1."""
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    seen = Seen()
+    with watched(seen), pytest.raises(InputError, match="is pickled"):
+        merger(adapter).check_compatibility()
+    assert seen.unpickled == []
+
+
+def test_a_name_that_is_not_there_says_which_are(adapter: Path) -> None:
+    with pytest.raises(InputError, match=r"has no adapter 'other'.*It has: default"):
+        merger(adapter, peft_config={"adapter_names": ["default", "other"]}).check_compatibility()
+    with pytest.raises(ConfigError, match="names of sub-folders"):
+        merger(adapter, peft_config={"adapter_names": ["../spoilt"]})
+
+
+def test_options_that_contradict(made: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(ModelCompatibilityError, match="contradicts merge_adapters: false"):
+        merger(made.adapter, options={"preserve_base_model": True}).check_compatibility()
+    with pytest.raises(ModelCompatibilityError, match=r"options.merge_method: is of use to adapters alone"):
+        merger(made.base, options={"merge_method": "svd"}).check_compatibility()
+    with pytest.raises(ModelCompatibilityError, match=r"options.rank: says how adapters are merged into an adapter"):
+        merger(made.adapter, options={"rank": 4}).check_compatibility()
+    with pytest.raises(ConfigError, match="Give the same path, or one of them"):
+        merger(made.adapter, base_model=str(made.base), peft_config={"base_model_path": str(tmp_path)})
