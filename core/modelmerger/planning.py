@@ -192,7 +192,7 @@ def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint],
         "plugins": [described(provider) for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
-        "inputs": [[_identity(checkpoint), checkpoint.donor.config] for checkpoint in checkpoints],
+        "inputs": [[_identity(checkpoint), checkpoint.content, checkpoint.donor.config] for checkpoint in checkpoints],
     }
     hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
     for part in _layout_parts(layout):

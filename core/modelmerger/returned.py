@@ -70,10 +70,8 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
     if published is None:
         raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
     check_output(target, settings.options.overwrite, ())
-    for source in settings.models:
-        check_apart(target, source.name, [os.path.expanduser(source.path)])
-    if settings.base_model is not None:
-        check_apart(target, "base_model", [os.path.expanduser(settings.base_model)])
+    for place, source in settings.paths.items():
+        check_apart(target, place, [os.path.expanduser(source)])
     with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         tree = Path(folder) / "model"
         if isinstance(model, Checkpoint):

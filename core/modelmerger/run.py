@@ -16,6 +16,7 @@ from modelmerger.files import InputFiles, recheck
 from modelmerger.hooks import Hooks, described
 from modelmerger.journal import BlockRecord
 from modelmerger.layout import BLOCK
+from modelmerger.live import place_of
 from modelmerger.loading import LoadContext
 from modelmerger.manifest import FILE, is_plain, make_manifest, total_counts
 from modelmerger.naming import base_name
@@ -64,9 +65,10 @@ def opened(settings: Settings, hooks: Hooks) -> Iterator[list[Checkpoint]]:
     files = InputFiles(1 if settings.options.sequential_loading else 32)
     try:
         context = LoadContext(files)
-        references = [ModelReference(m.path, m.name, f"models[{i}].path") for i, m in enumerate(settings.models)]
+        named = [(place_of(i), model.path, model.name) for i, model in enumerate(settings.models)]
         if settings.base_model is not None:
-            references.append(ModelReference(settings.base_model, base_name(settings), "base_model"))
+            named.append(("base_model", settings.base_model, base_name(settings)))
+        references = [ModelReference(path, name, place, settings.live.get(place)) for place, path, name in named]
         yield _load_all(references, hooks, context)
     finally:
         files.close()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from attrs import Attribute, field, frozen, validators
 
 from modelmerger.checks import Check, between, not_empty, not_yet, one_of
+from modelmerger.live import place_of
 from modelmerger.traits import Operation
 from modelmerger.weights import Weight, sound_weight
 
@@ -111,7 +112,7 @@ class CoreOptions:
 class ModelSettings:
     """One entry of `models`.
 
-    path: a model's directory, or a .safetensors file.
+    path: a model's directory, or a .safetensors file; in Python also a module, or a mapping of tensors.
     weight: how much of the model goes into the merge: a number, numbers from the first layer to the last, or either by patterns
         on tensor names, with 'default' for the rest.
     name: what messages and the model card call it; empty: the last part of the path.
@@ -176,3 +177,12 @@ class Settings:
     peft: PeftSettings | None
     given: Mapping[str, Any]
     """The config as the user gave it, for the manifest and the model card."""
+    live: Mapping[str, Any] = field(factory=dict, repr=False)
+    """Models given as objects, by their place in the config, where a text stands for them."""
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The paths of the models and of the base model, by their place in the config."""
+        places = {place_of(i): model.path for i, model in enumerate(self.models)}
+        places |= {"base_model": self.base_model} if self.base_model is not None else {}
+        return {place: path for place, path in places.items() if place not in self.live}
