@@ -12,9 +12,10 @@ from modelmerger.files import FileIdentity, InputFiles, check_small, identify, o
 
 @frozen(eq=False)
 class LoadContext:
-    """`files` reads by position and is handed to `FileCheckpoint`."""
+    """`files` reads by position and is handed to `FileCheckpoint`. `allow_pickle`: whether pickled weights may be read."""
 
     files: InputFiles
+    allow_pickle: bool = False
 
     def open_file(self, path: Path | str, inside: Path | None = None) -> FileIdentity:
         """Checks a file and remembers its identity. A link may lead inside `inside`, or into the blobs of the same Hub cache."""

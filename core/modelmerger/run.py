@@ -64,7 +64,7 @@ def opened(settings: Settings, hooks: Hooks) -> Iterator[list[Checkpoint]]:
     """The checkpoints of a config: the models in order, then the base model if one is given."""
     files = InputFiles(1 if settings.options.sequential_loading else 32)
     try:
-        context = LoadContext(files)
+        context = LoadContext(files, settings.options.allow_pickle)
         named = [(place_of(i), model.path, model.name) for i, model in enumerate(settings.models)]
         if settings.base_model is not None:
             named.append(("base_model", settings.base_model, base_name(settings)))

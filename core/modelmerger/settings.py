@@ -58,7 +58,7 @@ class CoreOptions:
     log_level: level of the modelmerger logger; wins over verbose.
     seed: the only source of randomness; recorded in the manifest.
     allow_nonfinite: let NaN and infinity through, which otherwise end the merge.
-    allow_pickle: read pickled inputs too.
+    allow_pickle: read pickled weights too, through torch's unpickler for weights alone.
     missing_tensors: what becomes of tensors that only some models have; error: the merge is refused; donor: those that the
         donor has are taken from it, the others left out; union: the others are taken from the first model that has them.
     merge_embeddings: false: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it.
@@ -86,7 +86,7 @@ class CoreOptions:
     log_level: str | None = field(default=None, validator=validators.optional(one_of(*LOG_LEVELS)))
     seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
     allow_nonfinite: bool = False
-    allow_pickle: bool = field(default=False, validator=not_yet(False))
+    allow_pickle: bool = False
     missing_tensors: MissingTensors = "error"
     merge_embeddings: bool = True
     merge_lm_head: bool | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 from modelmerger import Checkpoint, Donor, InputError, ModelReference, Problem, TensorInfo, hookimpl
 from modelmerger.dtypes import from_torch
-from modelmerger.tensor_names import is_embedding, is_head
+from modelmerger.tensor_names import tied_heads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +29,7 @@ def load_model(reference: ModelReference) -> Checkpoint | None:
     aliases: Mapping[str, str]
     if isinstance(reference.source, Mapping):
         _check(reference.source, place)
-        tensors, donor = _without_tied_heads(reference.source), Donor()
-        aliases = _aliases(reference.source, tensors)
+        tensors, aliases, donor = *_without_tied_heads(reference.source), Donor()
     else:
         tensors, aliases, donor = _contents(_unwrapped(reference.source), place)
     if not tensors:
@@ -104,8 +103,7 @@ def _contents(module: "Module", place: str) -> tuple[Mapping[str, "Tensor"], Map
     state = dict(module.state_dict())
     transformers = sys.modules.get("transformers")  # where there is a model of its, it is imported
     if transformers is None or not isinstance(module, transformers.PreTrainedModel):
-        tensors = _without_tied_heads(state)
-        return tensors, _aliases(state, tensors), Donor()
+        return *_without_tied_heads(state), Donor()
     from transformers.core_model_loading import revert_weight_conversion
     from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
@@ -177,10 +175,10 @@ def _problem(name: Any, value: Any, place: str) -> Problem | None:
     return None
 
 
-def _without_tied_heads(tensors: Mapping[str, "Tensor"]) -> Mapping[str, "Tensor"]:
-    """All tensors but LM heads that are the embedding, as files leave them out."""
-    embeddings = {_memory(tensor) for name, tensor in tensors.items() if is_embedding(name)}
-    return {n: tensor for n, tensor in tensors.items() if not (is_head(n) and _memory(tensor) in embeddings)}
+def _without_tied_heads(tensors: Mapping[str, "Tensor"]) -> tuple[Mapping[str, "Tensor"], Mapping[str, str]]:
+    """All tensors but LM heads that are the embedding, as files leave them out; and these heads → the embedding."""
+    tied = tied_heads({name: _memory(tensor) for name, tensor in tensors.items()})
+    return {name: tensor for name, tensor in tensors.items() if name not in tied}, tied
 
 
 def _aliases(tensors: Mapping[str, "Tensor"], kept: Iterable[str]) -> dict[str, str]:

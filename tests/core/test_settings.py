@@ -45,7 +45,7 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "log_level": ("weighted", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", None], [("debug", "one of DEBUG"), (10, "text")]),
     "seed": ("weighted", [0, 2**63 - 1], [(-1, "in [0"), (2**63, "in [0"), (1.0, "whole number")]),
     "allow_nonfinite": ("weighted", [True, False], [("no", "true or false")]),
-    "allow_pickle": ("weighted", [False], [(True, NOT_YET)]),
+    "allow_pickle": ("weighted", [True, False], [("no", "true or false")]),
     "missing_tensors": ("weighted", ["error", "donor", "union"], [("base", "one of error, donor, union"), (None, "one of error")]),
     "overwrite": ("weighted", [True, False], [(1, "true or false")]),
     "preserve_base_model": ("weighted", [None], [(True, NOT_YET), (False, NOT_YET)]),
