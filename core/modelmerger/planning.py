@@ -54,7 +54,8 @@ def make_plan(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Setting
     planner = _TensorPlanner(hooks, checkpoints, settings, weights)
     tensors = [planner.plan(tensor) for tensor in aligned]
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
-    layout = hooks.save_model(outputs, shard_bytes(settings.options.max_shard_size))
+    options = settings.options
+    layout = hooks.save_model(outputs, shard_bytes(options.max_shard_size), options.use_safetensors)
     check_tiling(layout, outputs)
     workers, slice_elements = _effort(settings, tensors)
     return MergePlan(

@@ -29,7 +29,7 @@ def load_merged(directory: Path) -> Any:
     if not config.exists():
         files = InputFiles()
         checkpoint = assemble(Registry.installed(), None).load_model(
-            ModelReference(str(directory), directory.name, "output_path"), LoadContext(files)
+            ModelReference(str(directory), directory.name, "output_path"), LoadContext(files, allow_pickle=True)
         )
         if checkpoint is None:
             raise InputError(Problem("cannot be opened again: no plugin knows what was written.", str(directory)))
@@ -37,7 +37,11 @@ def load_merged(directory: Path) -> Any:
         return checkpoint
     model_class = _class_of(json.loads(config.read_bytes()), config)
     model = model_class.from_pretrained(
-        directory, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False
+        directory,
+        dtype="auto",
+        local_files_only=True,
+        use_safetensors=any(directory.glob("*.safetensors")),
+        trust_remote_code=False,
     )
     return model.eval()
 

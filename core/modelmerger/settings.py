@@ -49,7 +49,7 @@ class CoreOptions:
     sequential_loading: one worker, one input file open at a time; turns parallel_loading off.
     parallel_loading: the inputs of a slice are read ahead, all at once. On unless sequential_loading is.
     cache_models: keep opened models for the next merge.
-    use_safetensors: false: write pickled shards instead.
+    use_safetensors: false: write pytorch_model.bin, as torch.save does, instead.
     max_shard_size: size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes.
     offload_folder: scratch space of merges that have no output_path.
     torch_compile: compile the strategy's slice function.
@@ -77,7 +77,7 @@ class CoreOptions:
     sequential_loading: bool = False
     parallel_loading: bool | None = field(default=None, validator=_not_both)
     cache_models: bool = field(default=False, validator=not_yet(False))
-    use_safetensors: bool = field(default=True, validator=not_yet(True))
+    use_safetensors: bool = True
     max_shard_size: int | str = field(default="5GB", validator=_shard_size)
     offload_folder: str | None = field(default=None, validator=not_yet(None))
     torch_compile: bool = field(default=False, validator=not_yet(False))

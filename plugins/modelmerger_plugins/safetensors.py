@@ -1,48 +1,26 @@
 """Lays out the merged weights as safetensors files, sharded as transformers does it."""
 
-import json
 from collections.abc import Sequence
 from itertools import accumulate
 
 from modelmerger import Layout, OutputFile, OutputTensor, Placement, hookimpl
 from modelmerger.dtypes import DTYPES
+from modelmerger.layout import shard_names, shards, weight_index
 from modelmerger.safetensors_header import build_header
 
 INDEX = "model.safetensors.index.json"
 
 
 @hookimpl(trylast=True)
-def save_model(tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout:
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool) -> Layout | None:
     """Tensors fill shards in order; one larger than a shard gets its own. Wide elements come first in a file, so all align."""
-    shards = _shards(tensors, max_shard_size)
-    names = _names(len(shards))
-    files = [_file(name, shard) for name, shard in zip(names, shards, strict=True)]
-    if len(files) == 1:
-        return Layout("safetensors", files)
-    weight_map = {p.tensor.name: file.name for file in files for p in file.placements}
-    index = {
-        "metadata": {"total_size": sum(tensor.bytes for tensor in tensors)},
-        "weight_map": dict(sorted(weight_map.items())),
-    }
-    return Layout("safetensors", files, {INDEX: (json.dumps(index, ensure_ascii=False, indent=2) + "\n").encode()})
-
-
-def _shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:
-    shards: list[list[OutputTensor]] = [[]]
-    size = 0
-    for tensor in tensors:
-        if shards[-1] and size + tensor.bytes > most:
-            shards.append([])
-            size = 0
-        shards[-1].append(tensor)
-        size += tensor.bytes
-    return shards
-
-
-def _names(count: int) -> list[str]:
-    if count == 1:
-        return ["model.safetensors"]
-    return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    if not use_safetensors:
+        return None
+    parts = shards(tensors, max_shard_size)
+    files = [
+        _file(name, part) for name, part in zip(shard_names("model", ".safetensors", len(parts)), parts, strict=True)
+    ]
+    return Layout("safetensors", files, weight_index(INDEX, files))
 
 
 def _file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:

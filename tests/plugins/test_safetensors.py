@@ -17,7 +17,10 @@ def tensor(name: str, count: int, dtype: str = "F32") -> OutputTensor:
 
 
 def files(tensors: list[OutputTensor], most: int) -> list[list[str]]:
-    return [[placement.tensor.name for placement in file.placements] for file in save_model(tensors, most).files]
+    return [
+        [placement.tensor.name for placement in file.placements]
+        for file in save_model(tensors, most, use_safetensors=True).files
+    ]
 
 
 @pytest.mark.parametrize(
@@ -38,14 +41,14 @@ def test_tensors_fill_shards_in_their_order(sizes: list[int], expected: list[lis
 
 
 def test_one_file_has_no_index() -> None:
-    layout = save_model([tensor("a", 3)], 10**9)
+    layout = save_model([tensor("a", 3)], 10**9, use_safetensors=True)
 
     assert [file.name for file in layout.files] == ["model.safetensors"]
     assert layout.documents == {}
 
 
 def test_shards_are_numbered_and_indexed() -> None:
-    layout = save_model([tensor("طبقة", 3), tensor("b", 3)], 12)
+    layout = save_model([tensor("طبقة", 3), tensor("b", 3)], 12, use_safetensors=True)
 
     names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     assert [file.name for file in layout.files] == names
@@ -58,7 +61,7 @@ def test_shards_are_numbered_and_indexed() -> None:
 def test_every_tensor_begins_at_a_multiple_of_its_element_size_and_of_the_header() -> None:
     tensors = [tensor("u8", 3, "U8"), tensor("f16", 3, "F16"), tensor("f64", 1, "F64"), tensor("f32", 1, "F32")]
 
-    (file,) = save_model(tensors, 10**9).files
+    (file,) = save_model(tensors, 10**9, use_safetensors=True).files
 
     ((start, header),) = file.fixed
     assert (start, len(header) % 8) == (0, 0)
