@@ -36,11 +36,15 @@ class TensorInfo:
 
 @frozen
 class ModelReference:
-    """A model as the config names it. `name` is unique among the models; `where` is its place in the config, for messages."""
+    """A model as the config names it. `name` is unique among the models; `where` is its place in the config, for messages.
+
+    source: the module or the mapping of tensors that is the model, and then `path` is but a text about it; None for a path.
+    """
 
     path: str
     name: str
     where: str
+    source: Any = None
 
 
 @frozen
@@ -58,10 +62,14 @@ class Location:
 
 @frozen
 class Donor:
-    """What a model directory holds beside its weights: where it is, and its config.json (None when there is none)."""
+    """What a model holds beside its weights: where it is, and its config.json (None when there is none).
+
+    generation: the generation_config.json of a model that has no directory.
+    """
 
     directory: Path | None = None
     config: Mapping[str, Any] | None = None
+    generation: Mapping[str, Any] | None = None
 
 
 class Checkpoint(ABC):
@@ -78,6 +86,11 @@ class Checkpoint(ABC):
     files: tuple[FileIdentity, ...]
     donor: Donor
     base: "Base | None" = None
+
+    @property
+    def content(self) -> str:
+        """A digest of what no file holds, so that other numbers make another plan. Empty where `files` say it all."""
+        return ""
 
     @property
     def place(self) -> str:

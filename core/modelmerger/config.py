@@ -8,6 +8,7 @@ from attrs import define, field
 
 from modelmerger.documents import DocumentError, dump_yaml, read_document
 from modelmerger.errors import ConfigError, Problem
+from modelmerger.live import set_apart
 from modelmerger.resolve import SHAPE_OF_CONFIG, resolve
 from modelmerger.structure import unknown_keys
 
@@ -17,7 +18,8 @@ class MergeConfig:
     """What to merge and how.
 
     strategy: the name of an installed strategy. models: one mapping a model, with `path`, and optionally `weight` (default
-    1.0), `name`, `operation`. base_model: the model that the others were tuned from. output_path: where the merged model goes.
+    1.0), `name`, `operation`. base_model: the model that the others were tuned from. Both may be modules or mappings of tensors
+    instead of paths. output_path: where the merged model goes.
     options, peft_config, validation: see the reference. Values are plain dicts and lists and may be changed; they are checked
     when the config is made and again whenever it is used. Raises `ConfigError`, whose `.problems` lists everything wrong.
 
@@ -32,7 +34,7 @@ class MergeConfig:
 
     strategy: str
     models: list[dict[str, Any]]
-    base_model: str | None = None
+    base_model: Any = None
     output_path: str | None = None
     options: dict[str, Any] = field(factory=dict)
     peft_config: dict[str, Any] = field(factory=dict)
@@ -60,7 +62,11 @@ class MergeConfig:
         return {name: value for name, value in data.items() if value is not None and value != {}}
 
     def to_yaml(self) -> str:
-        """The config as YAML that `from_file` reads back as an equal config."""
+        """The config as YAML that `from_file` reads back as an equal config. Raises `ConfigError` for models in memory."""
+        _, live = set_apart(self.as_dict())
+        if live:
+            message = "is a model in memory, which no file can name. Save it, and give its directory"
+            raise ConfigError(*(Problem(message, place) for place in live))
         return dump_yaml(self.as_dict())
 
 

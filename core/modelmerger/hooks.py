@@ -156,8 +156,10 @@ class Hooks:
             raise self._broken("finish_tensor", f"gave {found!r} where whole numbers by name are due", tensor_name)
         return found
 
-    def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout:
-        layout = self._call("save_model", tensors=tensors, max_shard_size=max_shard_size)
+    def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool = True) -> Layout:
+        layout = self._call(
+            "save_model", tensors=tensors, max_shard_size=max_shard_size, use_safetensors=use_safetensors
+        )
         if layout is None:
             raise PluginError(
                 "no plugin lays out the output files (hook 'save_model'). Is the built-in one switched off?"

@@ -210,11 +210,12 @@ def finish_tensor(merged: "torch.Tensor", options: Any) -> Mapping[str, int] | N
 
 
 @hookspec(firstresult=True)
-def save_model(tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout | None:
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool) -> Layout | None:
     r"""Lays out the files of the merged weights: where each tensor begins, and the bytes around them. Writes nothing.
 
     The engine then writes tensors at their offsets, in any order. Files are named without folders, are tiled by fixed bytes
     and tensors without holes, and begin each tensor at a multiple of its element size. None: not mine, ask the next.
+    `max_shard_size` in bytes and `use_safetensors` are the user's options.
 
     ```python
     from modelmerger import Layout, OutputFile, Placement, hookimpl

@@ -1,5 +1,6 @@
 """Where every byte of the merged weights will lie: pure data, known before the first tensor is read."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
@@ -43,3 +44,33 @@ class Layout:
     format: str
     files: Sequence[OutputFile]
     documents: Mapping[str, bytes] = field(factory=dict)
+
+
+def shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:
+    """Tensors fill files of `most` bytes in order; one larger than that gets its own. At least one file, as transformers cuts."""
+    parts: list[list[OutputTensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if parts[-1] and size + tensor.bytes > most:
+            parts.append([])
+            size = 0
+        parts[-1].append(tensor)
+        size += tensor.bytes
+    return parts
+
+
+def shard_names(stem: str, suffix: str, count: int) -> list[str]:
+    """`model.safetensors`, or `model-00001-of-00002.safetensors` and so on."""
+    if count == 1:
+        return [f"{stem}{suffix}"]
+    return [f"{stem}-{number:05d}-of-{count:05d}{suffix}" for number in range(1, count + 1)]
+
+
+def weight_index(name: str, files: Sequence[OutputFile]) -> dict[str, bytes]:
+    """The index that says which tensor is in which file, under its name; nothing for a single file."""
+    if len(files) == 1:
+        return {}
+    placed = {placement.tensor.name: file.name for file in files for placement in file.placements}
+    total = sum(placement.tensor.bytes for file in files for placement in file.placements)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
+    return {name: (json.dumps(index, ensure_ascii=False, indent=2) + "\n").encode()}

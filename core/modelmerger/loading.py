@@ -18,11 +18,15 @@ def _knows_no_model(reference: ModelReference, _: "LoadContext") -> Checkpoint:
 
 @frozen(eq=False)
 class LoadContext:
-    """`files` reads by position and is handed to `FileCheckpoint`. settings: of the merge; None where no merge is going on."""
+    """`files` reads by position and is handed to `FileCheckpoint`. settings: of the merge; None where no merge is going on.
+
+    allow_pickle: whether pickled weights may be read.
+    """
 
     files: InputFiles
     settings: Settings | None = None
     _open: Callable[[ModelReference, "LoadContext"], Checkpoint] = _knows_no_model
+    allow_pickle: bool = False
     _opened: dict[str, Checkpoint] = field(factory=dict, init=False, repr=False)
 
     def open_model(self, reference: ModelReference) -> Checkpoint:

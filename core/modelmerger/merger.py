@@ -13,6 +13,7 @@ from modelmerger.assembly import assemble
 from modelmerger.checkpoint import Checkpoint
 from modelmerger.config import MergeConfig
 from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
+from modelmerger.live import set_apart
 from modelmerger.registry import Registry
 from modelmerger.report import MergeReport
 from modelmerger.resolve import resolve
@@ -105,6 +106,8 @@ class ModelMerger:
 
 def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     """Raises `ModelCompatibilityError` when models, given as mappings with a `path`, cannot be merged with each other."""
+    plain, live = set_apart({"models": models})
+    models = plain["models"]
     if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | Path)]:
         raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
     from modelmerger.alignment import align
@@ -122,6 +125,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         plugin_options=options,
         peft=None,
         given={},
+        live=live,
     )
     try:
         with opened(settings, hooks) as found:

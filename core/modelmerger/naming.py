@@ -1,17 +1,21 @@
 """Names for models that were given none: as short as tells them apart."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import PurePath
 
 from attrs import evolve
 
+from modelmerger.live import place_of
 from modelmerger.settings import ModelSettings, Settings
 
 
-def named(models: Sequence[ModelSettings]) -> list[ModelSettings]:
-    """Every model with a name: the given one, else the last part of its path with as many parents as it takes to be unique."""
-    paths = [_absolute(model.path).parts for model in models]
+def named(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[ModelSettings]:
+    """Every model with a name: the given one, else the last part of its path with as many parents as it takes to be unique.
+
+    Those whose places are `live` have no path: `model_0` is the first of all models.
+    """
+    paths = [(f"model_{i}",) if place_of(i) in live else _absolute(model.path).parts for i, model in enumerate(models)]
     names: list[str] = []
     for index, model in enumerate(models):
         taken = set(names) | {other.name for other in models if other.name}
@@ -25,7 +29,8 @@ def named(models: Sequence[ModelSettings]) -> list[ModelSettings]:
 
 def base_name(settings: Settings) -> str:
     """The name of the base model: the last part of its path, told apart from the models' names."""
-    name = _absolute(settings.base_model or "").name or "base"
+    path = "base" if "base_model" in settings.live else settings.base_model
+    name = _absolute(path or "").name or "base"
     return name if name not in {model.name for model in settings.models} else f"{name} (base)"
 
 

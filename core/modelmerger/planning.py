@@ -57,7 +57,8 @@ def make_plan(
     planner = _TensorPlanner(hooks, checkpoints, settings, weights)
     tensors = [planner.plan(tensor) for tensor in aligned]
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
-    layout = hooks.save_model(outputs, shard_bytes(settings.options.max_shard_size))
+    options = settings.options
+    layout = hooks.save_model(outputs, shard_bytes(options.max_shard_size), options.use_safetensors)
     check_tiling(layout, outputs)
     workers, slice_elements = _effort(settings, tensors)
     return MergePlan(
@@ -202,7 +203,7 @@ def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint],
         "plugins": [described(provider) for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
-        "inputs": [[_identity(checkpoint), checkpoint.donor.config] for checkpoint in checkpoints],
+        "inputs": [[_identity(checkpoint), checkpoint.content, checkpoint.donor.config] for checkpoint in checkpoints],
     }
     hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
     for part in _layout_parts(layout):

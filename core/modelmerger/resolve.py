@@ -10,6 +10,7 @@ import attrs
 from modelmerger.assembly import assemble
 from modelmerger.errors import ConfigError, PluginError, Problem
 from modelmerger.hooks import Hooks, Strategy, described
+from modelmerger.live import set_apart
 from modelmerger.naming import named
 from modelmerger.registry import BUILT_IN, Provider, Registry
 from modelmerger.settings import CoreOptions, ModelSettings, PeftSettings, Settings, ValidationSettings
@@ -23,6 +24,7 @@ SHAPE_OF_CONFIG = ("strategy", "models", "base_model", "output_path", "options",
 def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple[Settings, Hooks]:
     """The settings that a config stands for, and the plugins of its run. Raises `ConfigError` with every problem."""
     registry = registry or Registry.installed()
+    given, live = set_apart(given)
     problems = unknown_keys(given, SHAPE_OF_CONFIG, "config")
     problems += _wrong_kinds(given, registry)
     models = _structured_models(given.get("models"), problems)
@@ -46,7 +48,7 @@ def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple
         raise ConfigError(*problems)
     settings = Settings(
         strategy=given["strategy"],
-        models=tuple(named(models)),
+        models=tuple(named(models, live)),
         base_model=given.get("base_model"),
         output_path=given.get("output_path"),
         options=core,
@@ -54,6 +56,7 @@ def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple
         plugin_options=of_plugins,
         peft=peft,
         given={key: deepcopy(given[key]) for key in SHAPE_OF_CONFIG if given.get(key) not in (None, {})},
+        live=live,
     )
     return settings, hooks
 

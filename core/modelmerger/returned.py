@@ -32,7 +32,7 @@ def load_merged(directory: Path) -> Any:
     if not config.exists():
         files = InputFiles()
         checkpoint = assemble(Registry.installed(), None).load_model(
-            ModelReference(str(directory), directory.name, "output_path"), LoadContext(files)
+            ModelReference(str(directory), directory.name, "output_path"), LoadContext(files, allow_pickle=True)
         )
         if checkpoint is None:
             raise InputError(Problem("cannot be opened again: no plugin knows what was written.", str(directory)))
@@ -40,7 +40,11 @@ def load_merged(directory: Path) -> Any:
         return checkpoint
     model_class = _class_of(json.loads(config.read_bytes()), str(config))
     model = model_class.from_pretrained(
-        directory, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False
+        directory,
+        dtype="auto",
+        local_files_only=True,
+        use_safetensors=any(directory.glob("*.safetensors")),
+        trust_remote_code=False,
     )
     return model.eval()
 
@@ -85,10 +89,7 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
     if published is None:
         raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
     check_output(target, settings.options.overwrite, ())
-    sources = [(source.name, source.path) for source in settings.models]
-    if settings.base_model is not None:
-        sources.append(("base_model", settings.base_model))
-    for name, source in sources:
+    for name, source in settings.paths.items():
         if os.path.exists(place := os.path.expanduser(source)):  # a Hub id is no place
             check_apart(target, name, [place])
     with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:

@@ -17,6 +17,7 @@ from modelmerger.files import InputFiles, recheck
 from modelmerger.hooks import Hooks, described
 from modelmerger.journal import BlockRecord
 from modelmerger.layout import BLOCK
+from modelmerger.live import place_of
 from modelmerger.loading import LoadContext
 from modelmerger.manifest import FILE, is_plain, make_manifest, total_counts
 from modelmerger.naming import base_name
@@ -77,10 +78,11 @@ def opened(settings: Settings, hooks: Hooks) -> Iterator[Opened]:
     """The models of a config, found and open while the context lasts. Adapters bring a base model where the config names none."""
     files = InputFiles(1 if settings.options.sequential_loading else 32)
     try:
-        context = LoadContext(files, settings, partial(_load, hooks))
-        references = [ModelReference(m.path, m.name, f"models[{i}].path") for i, m in enumerate(settings.models)]
+        context = LoadContext(files, settings, partial(_load, hooks), settings.options.allow_pickle)
+        named = [(place_of(i), model.path, model.name) for i, model in enumerate(settings.models)]
         if settings.base_model is not None:
-            references.append(ModelReference(settings.base_model, base_name(settings), "base_model"))
+            named.append(("base_model", settings.base_model, base_name(settings)))
+        references = [ModelReference(path, name, place, settings.live.get(place)) for place, path, name in named]
         yield _with_base(hooks, _open_all(settings, references, hooks, context))
     finally:
         files.close()

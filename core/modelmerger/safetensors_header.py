@@ -129,7 +129,7 @@ def build_header(entries: Sequence[tuple[str, str, Sequence[int], int, int]], me
     """
     members = [f'"{_METADATA}":{_json(dict(metadata))}'] if metadata else []
     for name, dtype, shape, begin, end in entries:
-        _check_name(name)
+        check_name(name)
         members.append(f"{_json(name)}:{_json({'dtype': dtype, 'shape': list(shape), 'data_offsets': [begin, end]})}")
     raw = ("{" + ",".join(members) + "}").encode("utf-8", "surrogatepass")
     raw += b" " * (-len(raw) % 8)
@@ -235,7 +235,7 @@ def _entry(text: str, position: int, name: str) -> tuple[_Content, int, int, int
 
     A valid entry ends with the first '}' after its beginning, so no more than that is handed to the JSON decoder.
     """
-    _check_name(name)
+    check_name(name)
     stop = text.find("}", position, position + LONGEST_ENTRY) + 1
     chunk = text[position : stop or position + LONGEST_ENTRY]
     if not chunk.startswith("{"):
@@ -291,7 +291,8 @@ def _placed(name: str, content: _Content, begin: int, end: int, data_start: int,
     return TensorEntry(name, dtype, shape, data_start + begin, data_start + end)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises `HeaderError` for a tensor's name that is empty, too long, or no sound text."""
     if not name:
         raise HeaderError("a tensor's name is empty")
     if _control(name):

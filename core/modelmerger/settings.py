@@ -7,6 +7,7 @@ from typing import Any, Literal
 from attrs import Attribute, field, frozen, validators
 
 from modelmerger.checks import Check, between, not_empty, not_yet, one_of
+from modelmerger.live import place_of
 from modelmerger.traits import Operation
 from modelmerger.weights import Weight, sound_weight
 
@@ -48,7 +49,7 @@ class CoreOptions:
     sequential_loading: one worker, one input file open at a time; turns parallel_loading off.
     parallel_loading: the inputs of a slice are read ahead, all at once. On unless sequential_loading is.
     cache_models: keep opened models for the next merge.
-    use_safetensors: false: write pickled shards instead.
+    use_safetensors: false: write pytorch_model.bin, as torch.save does, instead.
     max_shard_size: size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes.
     offload_folder: scratch space of merges that have no output_path.
     torch_compile: compile the strategy's slice function.
@@ -57,7 +58,7 @@ class CoreOptions:
     log_level: level of the modelmerger logger; wins over verbose.
     seed: the only source of randomness; recorded in the manifest.
     allow_nonfinite: let NaN and infinity through, which otherwise end the merge.
-    allow_pickle: read pickled inputs too.
+    allow_pickle: read pickled weights too, through torch's unpickler for weights alone.
     missing_tensors: what becomes of tensors that only some models have; error: the merge is refused; donor: those that the
         donor has are taken from it, the others left out; union: the others are taken from the first model that has them.
     merge_embeddings: false: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it.
@@ -73,7 +74,7 @@ class CoreOptions:
     sequential_loading: bool = False
     parallel_loading: bool | None = field(default=None, validator=_not_both)
     cache_models: bool = field(default=False, validator=not_yet(False))
-    use_safetensors: bool = field(default=True, validator=not_yet(True))
+    use_safetensors: bool = True
     max_shard_size: int | str = field(default="5GB", validator=_shard_size)
     offload_folder: str | None = field(default=None, validator=not_yet(None))
     torch_compile: bool = field(default=False, validator=not_yet(False))
@@ -82,7 +83,7 @@ class CoreOptions:
     log_level: str | None = field(default=None, validator=validators.optional(one_of(*LOG_LEVELS)))
     seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
     allow_nonfinite: bool = False
-    allow_pickle: bool = field(default=False, validator=not_yet(False))
+    allow_pickle: bool = False
     missing_tensors: MissingTensors = "error"
     merge_embeddings: bool = True
     merge_lm_head: bool | None = None
@@ -105,7 +106,8 @@ class CoreOptions:
 class ModelSettings:
     """One entry of `models`.
 
-    path: a model's directory, a .safetensors file, a trainer's output directory, or a Hub id.
+    path: a model's directory, a .safetensors file, a trainer's output directory, or a Hub id; in Python also a module, or a
+        mapping of tensors.
     weight: how much of the model goes into the merge: a number, numbers from the first layer to the last, or either by patterns
         on tensor names, with 'default' for the rest.
     name: what messages and the model card call it; empty: the last part of the path.
@@ -179,3 +181,12 @@ class Settings:
     peft: PeftSettings | None
     given: Mapping[str, Any]
     """The config as the user gave it, for the manifest and the model card."""
+    live: Mapping[str, Any] = field(factory=dict, repr=False)
+    """Models given as objects, by their place in the config, where a text stands for them."""
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The paths of the models and of the base model, by their place in the config."""
+        places = {place_of(i): model.path for i, model in enumerate(self.models)}
+        places |= {"base_model": self.base_model} if self.base_model is not None else {}
+        return {place: path for place, path in places.items() if place not in self.live}

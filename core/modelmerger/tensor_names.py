@@ -1,6 +1,7 @@
 """What the name of a tensor tells: its layer, and whether it is the embedding or the LM head. By the names the field uses."""
 
 import re
+from collections.abc import Hashable, Mapping
 
 EMBEDDINGS = (
     "embed_tokens.weight",
@@ -31,6 +32,12 @@ def is_embedding(name: str) -> bool:
 def is_head(name: str) -> bool:
     """Whether this is an LM head; within a layer, nothing is one."""
     return f".{name}".endswith(_HEADS) and layer_of(name) is None
+
+
+def tied_heads(places: Mapping[str, Hashable]) -> dict[str, str]:
+    """LM heads that lie where an embedding lies: head → embedding. places: by name; equal for tensors that are one."""
+    embeddings = {place: name for name, place in places.items() if is_embedding(name)}
+    return {name: embeddings[place] for name, place in places.items() if is_head(name) and place in embeddings}
 
 
 def precedes_layers(name: str) -> bool:

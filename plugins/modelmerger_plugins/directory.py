@@ -1,12 +1,13 @@
-"""Opens local models: a directory with safetensors weights, whole or in shards, or a single safetensors file."""
+"""Opens local models: a directory with weights, whole or in shards, or a single file. Pickled ones only where that is allowed."""
 
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from modelmerger import (
     Checkpoint,
     Donor,
@@ -22,13 +23,45 @@ from modelmerger import (
 )
 from modelmerger.files import FileIdentity, open_regular
 from modelmerger.loading import names_in
+from modelmerger.pickled import read_pickled
 from modelmerger.safetensors_header import HeaderError, TensorEntry, read_header
-from modelmerger.tensor_names import HEADS, is_embedding, is_head
+from modelmerger.tensor_names import HEADS, is_embedding, is_head, tied_heads
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
 """How the pickles begin that a trainer leaves beside the weights."""
+Reader = Callable[[int, int], Mapping[str, TensorEntry]]
+"""What an open file of a given size holds."""
+
+
+@frozen
+class Format:
+    """How weights are stored: what a single file and an index are called, how files may end, and how one is read."""
+
+    name: str
+    single: str
+    index: str
+    suffixes: tuple[str, ...]
+    read: Reader
+
+    def has(self, name: str) -> bool:
+        """Whether a file of this name holds weights in this format."""
+        return name.endswith(self.suffixes) and not name.startswith(TRAINING)
+
+
+SAFETENSORS = Format(
+    "safetensors",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    (".safetensors",),
+    lambda descriptor, size: read_header(descriptor, size).entries,
+)
+PICKLED = Format(
+    "pickled",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"),
+    read_pickled,
+)
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
 MOST_LEVELS = 100
 """Of nesting in config.json and in an index, so that whoever walks over them needs no stack of its own."""
@@ -40,12 +73,11 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
     path = Path(os.path.expanduser(reference.path))
     if os.path.isdir(path):
         return _directory(reference, path, context)
-    if path.suffix == ".safetensors" and os.path.lexists(path):
-        tensors, file = _read(path, path.parent, context)
-        stored = {name: _stored(file, entry) for name, entry in tensors.items()}
-        return FileCheckpoint(reference.name, stored, context.files, (file,))
-    if path.suffix in PICKLED and os.path.lexists(path):
-        raise InputError(_pickled(path))
+    for form in (SAFETENSORS, PICKLED):
+        if path.suffix in form.suffixes and os.path.lexists(path):
+            tensors, file = _read(path, path.parent, form, context)
+            stored = {name: _stored(file, entry) for name, entry in tensors.items()}
+            return _checkpoint(reference.name, stored, context, (file,), Donor())
     if path.suffix == ".safetensors" or not os.path.lexists(path) or os.path.isfile(path):
         return None
     raise InputError(Problem("is neither a directory nor a regular file. Give a model's directory.", str(path)))
@@ -53,78 +85,84 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
 
 def _directory(reference: ModelReference, path: Path, context: LoadContext) -> Checkpoint:
     config = _json_object(path, "config.json", CONFIG_LIMIT)
-    shards = _shards(path, context)
+    form = _format(path)
+    shards = _shards(path, form, context)
     stored: dict[str, StoredTensor] = {}
     files = []
     for name, (tensors, wanted) in shards.items():
         entries, file = tensors
         files.append(file)
         if wanted is not None and wanted != set(entries):
-            raise InputError(_disagreement(path, name, wanted, set(entries)))
+            raise InputError(_disagreement(path, name, form, wanted, set(entries)))
         stored |= {tensor: _stored(file, entry) for tensor, entry in entries.items()}
     if not stored:
         raise InputError(Problem("holds no tensor. Is this the right directory?", str(path)))
-    donor = Donor(path.absolute(), config)
-    return FileCheckpoint(reference.name, stored, context.files, tuple(files), donor, _aliases(stored, config))
+    return _checkpoint(reference.name, stored, context, tuple(files), Donor(path.absolute(), config))
 
 
-Tensors = tuple[Mapping[str, TensorEntry], FileIdentity]
+def _checkpoint(
+    name: str, stored: dict[str, StoredTensor], context: LoadContext, files: tuple[FileIdentity, ...], donor: Donor
+) -> Checkpoint:
+    """Pickled files may hold an LM head that is the embedding, in the same place: it is left out, as safetensors leave it out."""
+    places = {tensor: (lies.file, lies.offset, lies.info) for tensor, lies in stored.items()}
+    tied = tied_heads(places)
+    kept = {tensor: lies for tensor, lies in stored.items() if tensor not in tied}
+    return FileCheckpoint(name, kept, context.files, files, donor, tied or _aliases(kept, donor.config))
 
 
-def _shards(path: Path, context: LoadContext) -> dict[str, tuple[Tensors, set[str] | None]]:
-    """File name → what it holds, and what the index says it holds (None where there is no index)."""
-    index = _weight_map(path)
-    single = os.path.lexists(path / SINGLE)
-    if index is None:
-        name = SINGLE if single else _only_file(path)
-        return {name: (_read(path / name, path, context), None)}
-    names = dict.fromkeys(index.values())
-    if single and list(names) != [SINGLE]:
-        message = f"has both {SINGLE} and an index of other shards, so it is ambiguous which weights count. Remove one."
-        raise InputError(Problem(message, str(path)))
-    wanted: dict[str, set[str]] = {name: set() for name in names}
-    for tensor, name in index.items():
-        wanted[name].add(tensor)
-    return {name: (_read(path / name, path, context), wanted[name]) for name in names}
-
-
-def _only_file(path: Path) -> str:
+def _format(path: Path) -> Format:
+    """Safetensors, where a directory has any; else pickled files, where it has any."""
     present = names_in(path)
-    names = [name for name in present if name.endswith(".safetensors")]
-    if len(names) == 1:
-        return names[0]
-    if names:
-        message = (
-            f"has {len(names)} safetensors files and no {INDEX}, so it is unclear which belong together. Add the index."
-        )
-        raise InputError(Problem(message, str(path)))
-    if pickled := [n for n in present if n.endswith(PICKLED) and not n.startswith(TRAINING)]:
-        raise InputError(_pickled(path / pickled[0]))
+    for form in (SAFETENSORS, PICKLED):
+        if form.index in present or any(map(form.has, present)):
+            return form
     raise InputError(
         Problem("has no safetensors weights. Give the directory that holds model.safetensors or its shards.", str(path))
     )
 
 
-def _pickled(path: Path) -> Problem:
-    return Problem(
-        "is pickled, and loading a pickle can run code. Convert the model to safetensors "
-        "(save_pretrained does it); allow_pickle is not available yet.",
-        str(path),
-    )
+Tensors = tuple[Mapping[str, TensorEntry], FileIdentity]
 
 
-def _weight_map(path: Path) -> dict[str, str] | None:
-    """Tensor → file name, from the index; None where there is none. Names must be plain names of safetensors files."""
-    index = _json_object(path, INDEX, INDEX_LIMIT)
+def _shards(path: Path, form: Format, context: LoadContext) -> dict[str, tuple[Tensors, set[str] | None]]:
+    """File name → what it holds, and what the index says it holds (None where there is no index)."""
+    index = _weight_map(path, form)
+    single = os.path.lexists(path / form.single)
+    if index is None:
+        name = form.single if single else _only_file(path, form)
+        return {name: (_read(path / name, path, form, context), None)}
+    names = dict.fromkeys(index.values())
+    if single and list(names) != [form.single]:
+        message = (
+            f"has both {form.single} and an index of other shards, so it is ambiguous which weights count. Remove one."
+        )
+        raise InputError(Problem(message, str(path)))
+    wanted: dict[str, set[str]] = {name: set() for name in names}
+    for tensor, name in index.items():
+        wanted[name].add(tensor)
+    return {name: (_read(path / name, path, form, context), wanted[name]) for name in names}
+
+
+def _only_file(path: Path, form: Format) -> str:
+    names = [name for name in names_in(path) if form.has(name)]
+    if len(names) != 1:
+        message = f"has {len(names)} {form.name} files and no {form.index}, so it is unclear which belong together. Add the index."
+        raise InputError(Problem(message, str(path)))
+    return names[0]
+
+
+def _weight_map(path: Path, form: Format) -> dict[str, str] | None:
+    """Tensor → file name, from the index; None where there is none. Names must be plain names of files of the format."""
+    index = _json_object(path, form.index, INDEX_LIMIT)
     if index is None:
         return None
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(Problem("has no 'weight_map' of tensors to files.", str(path / INDEX)))
+        raise InputError(Problem("has no 'weight_map' of tensors to files.", str(path / form.index)))
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or not name.endswith(".safetensors") or not _is_file_name(name):
-            message = f"sends this tensor to {name!r}, which is not the plain name of a safetensors file in the same directory."
-            raise InputError(Problem(message, str(path / INDEX), tensor))
+        if not isinstance(name, str) or not name.endswith(form.suffixes) or not _is_file_name(name):
+            message = f"sends this tensor to {name!r}, which is not the plain name of a {form.name} file in the same directory."
+            raise InputError(Problem(message, str(path / form.index), tensor))
     return weight_map
 
 
@@ -132,11 +170,17 @@ def _is_file_name(name: str) -> bool:
     return name not in (".", "..") and name.isprintable() and not set(name) & set("/\\\0")
 
 
-def _read(path: Path, inside: Path, context: LoadContext) -> Tensors:
+def _read(path: Path, inside: Path, form: Format, context: LoadContext) -> Tensors:
+    if form is PICKLED and not context.allow_pickle:
+        message = (
+            "is pickled, and loading a pickle can run code. Convert the model to safetensors (save_pretrained does it), "
+            "or set allow_pickle: true if you trust whoever made it."
+        )
+        raise InputError(Problem(message, str(path)))
     file = context.open_file(path, inside)
     descriptor = open_regular(file.path)
     try:
-        return read_header(descriptor, file.size).entries, file
+        return form.read(descriptor, file.size), file
     except HeaderError as error:
         raise InputError(Problem(f"{error.reason}.", str(path), error.tensor or "")) from error
     except OSError as error:
@@ -149,14 +193,14 @@ def _stored(file: FileIdentity, entry: TensorEntry) -> StoredTensor:
     return StoredTensor(file, entry.begin, TensorInfo(entry.dtype, entry.shape))
 
 
-def _disagreement(path: Path, name: str, wanted: set[str], found: set[str]) -> Problem:
+def _disagreement(path: Path, name: str, form: Format, wanted: set[str], found: set[str]) -> Problem:
     if missing := sorted(wanted - found):
         return Problem(
-            f"lacks this tensor, which {INDEX} says it holds. Is the file complete?", str(path / name), missing[0]
+            f"lacks this tensor, which {form.index} says it holds. Is the file complete?", str(path / name), missing[0]
         )
     surplus = sorted(found - wanted)
     return Problem(
-        f"holds this tensor, which {INDEX} does not send here. Remove what is not of this model.",
+        f"holds this tensor, which {form.index} does not send here. Remove what is not of this model.",
         str(path / name),
         surplus[0],
     )

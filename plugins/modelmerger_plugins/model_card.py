@@ -29,7 +29,8 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     """The model card."""
     licences = {checkpoint.name: _licence(checkpoint) for checkpoint in checkpoints}
     known = sorted({licence for licence in licences.values() if licence})
-    head: dict[str, Any] = {"base_model": [_repository(model) for model in plan.models], "base_model_relation": "merge"}
+    paths = [_repository(model) for model in plan.models if model.path in settings.paths.values()]
+    head: dict[str, Any] = {"base_model": paths, "base_model_relation": "merge"} if paths else {}
     head |= {"library_name": "transformers", "tags": ["merge", "modelmerger"]}
     alike = len(known) == 1 and all(licences.values()) and known != [OTHER]
     if alike:

@@ -46,6 +46,8 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mappin
         generation = read_beside(donor.directory, GENERATION, GENERATION_LIMIT)
         if generation is not None:
             files[GENERATION] = generation
+    elif donor.generation is not None:
+        files[GENERATION] = _encoded(donor.generation)
     return files
 
 

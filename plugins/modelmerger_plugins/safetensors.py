@@ -1,11 +1,11 @@
 """Lays out the merged weights as safetensors files, sharded as transformers does it."""
 
-import json
 from collections.abc import Sequence
 from itertools import accumulate
 
 from modelmerger import Layout, OutputFile, OutputTensor, Placement, hookimpl
 from modelmerger.dtypes import DTYPES
+from modelmerger.layout import shard_names, shards, weight_index
 from modelmerger.safetensors_header import MOST_HEADER_BYTES, build_header
 
 INDEX = "model.safetensors.index.json"
@@ -14,40 +14,29 @@ ENTRY = 100
 
 
 @hookimpl(trylast=True)
-def save_model(tensors: Sequence[OutputTensor], max_shard_size: int) -> Layout:
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool) -> Layout | None:
     """Tensors fill shards in order; one larger than a shard gets its own. Wide elements come first in a file, so all align."""
-    shards = _shards(tensors, max_shard_size)
-    names = _names(len(shards))
-    files = [_file(name, shard) for name, shard in zip(names, shards, strict=True)]
-    if len(files) == 1:
-        return Layout("safetensors", files)
-    weight_map = {p.tensor.name: file.name for file in files for p in file.placements}
-    index = {
-        "metadata": {"total_size": sum(tensor.bytes for tensor in tensors)},
-        "weight_map": dict(sorted(weight_map.items())),
-    }
-    return Layout("safetensors", files, {INDEX: (json.dumps(index, ensure_ascii=False, indent=2) + "\n").encode()})
+    if not use_safetensors:
+        return None
+    parts = [part for shard in shards(tensors, max_shard_size) for part in _described(shard)]
+    files = [
+        _file(name, part) for name, part in zip(shard_names("model", ".safetensors", len(parts)), parts, strict=True)
+    ]
+    return Layout("safetensors", files, weight_index(INDEX, files))
 
 
-def _shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:
-    """Shards of at most `most` bytes of tensors, and of names enough for half of the header that readers accept."""
-    shards: list[list[OutputTensor]] = [[]]
-    size = described = 0
-    for tensor in tensors:
+def _described(shard: list[OutputTensor]) -> list[list[OutputTensor]]:
+    """The shard, cut where its header would take more than half of what readers accept."""
+    parts: list[list[OutputTensor]] = [[]]
+    described = 0
+    for tensor in shard:
         entry = ENTRY + len(tensor.name.encode(errors="replace")) + 20 * len(tensor.shape)
-        if shards[-1] and (size + tensor.bytes > most or described + entry > MOST_HEADER_BYTES // 2):
-            shards.append([])
-            size = described = 0
-        shards[-1].append(tensor)
-        size += tensor.bytes
+        if parts[-1] and described + entry > MOST_HEADER_BYTES // 2:
+            parts.append([])
+            described = 0
+        parts[-1].append(tensor)
         described += entry
-    return shards
-
-
-def _names(count: int) -> list[str]:
-    if count == 1:
-        return ["model.safetensors"]
-    return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    return parts
 
 
 def _file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:

@@ -1,0 +1,53 @@
+"""Models given as objects: found in a config, and replaced there by a text, so that all that follows is plain data."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def set_apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config with a text in place of each module and each mapping of tensors; and these, by their place in the config.
+
+    A place is `models[0].path` or `base_model`.
+    """
+    plain, live = dict(given), dict(_live(given))
+    if "base_model" in live:
+        plain["base_model"] = described(live["base_model"])
+    models = given.get("models")
+    if isinstance(models, Sequence) and not isinstance(models, str):
+        plain["models"] = [
+            {**model, "path": described(live[place])} if (place := place_of(i)) in live else model
+            for i, model in enumerate(models)
+        ]
+    return plain, live
+
+
+def place_of(index: int) -> str:
+    """Where the config says what a model is."""
+    return f"models[{index}].path"
+
+
+def described(source: Any) -> str:
+    """`<Qwen2ForCausalLM in memory>`, which is no path."""
+    kind = "mapping of tensors" if isinstance(source, Mapping) else type(source).__name__
+    return f"<{kind} in memory>"
+
+
+def is_live(source: Any) -> bool:
+    """Whether this is a module, or a mapping that holds a tensor. Before torch is imported, nothing is."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    if isinstance(source, Mapping):
+        return any(isinstance(value, torch.Tensor) for value in source.values())
+    return isinstance(source, torch.nn.Module)
+
+
+def _live(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if is_live(given.get("base_model")):
+        yield "base_model", given["base_model"]
+    models = given.get("models")
+    if isinstance(models, Sequence) and not isinstance(models, str):
+        for index, model in enumerate(models):
+            if isinstance(model, Mapping) and is_live(model.get("path")):
+                yield place_of(index), model["path"]

@@ -1,0 +1,192 @@
+"""Opens models that are in memory: a `torch.nn.Module`, or a mapping of names to tensors. Tensors are read where they lie."""
+
+import copy
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+from modelmerger import Checkpoint, Donor, InputError, ModelReference, Problem, TensorInfo, hookimpl
+from modelmerger.dtypes import from_torch
+from modelmerger.tensor_names import tied_heads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+DIGESTED = 16 << 20
+"""Bytes that are digested in one go."""
+
+
+@hookimpl
+def load_model(reference: ModelReference) -> Checkpoint | None:
+    """The checkpoint of a module or mapping. None for a path."""
+    if reference.source is None:
+        return None
+    place = f"{reference.name} {reference.path}"
+    aliases: Mapping[str, str]
+    if isinstance(reference.source, Mapping):
+        _check(reference.source, place)
+        tensors, aliases, donor = *_without_tied_heads(reference.source), Donor()
+    else:
+        tensors, aliases, donor = _contents(_unwrapped(reference.source), place)
+    if not tensors:
+        raise InputError(Problem("holds no tensor. Is this the right object?", place))
+    return LiveCheckpoint(reference.name, place, tensors, aliases, donor)
+
+
+class LiveCheckpoint(Checkpoint):
+    """Tensors in memory. They are no copies: who changes them while they are merged gets some of the old and some of the new."""
+
+    def __init__(
+        self, name: str, place: str, tensors: Mapping[str, "Tensor"], aliases: Mapping[str, str], donor: Donor
+    ) -> None:
+        self.name = name
+        self.tensors = {key: TensorInfo(from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()}
+        self.aliases = aliases
+        self.files = ()
+        self.donor = donor
+        self._place = place
+        self._values = {key: value.detach() for key, value in tensors.items()}
+
+    @property
+    def place(self) -> str:
+        return self._place
+
+    @cached_property
+    def content(self) -> str:
+        """Of all names, shapes, dtypes and numbers, as they are when this is first asked for."""
+        hasher = blake3(max_threads=blake3.AUTO)
+        for name, info in self.tensors.items():
+            hasher.update(repr((name, info)).encode(errors="surrogatepass"))
+            step = DIGESTED // self._values[name].element_size()
+            for start in range(0, info.elements, step):
+                stop = min(info.elements, start + step)
+                content = bytearray(info.span(start, stop)[1])
+                self.read(name, start, stop, memoryview(content))
+                hasher.update(content)
+        return hasher.hexdigest()
+
+    def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        import torch
+
+        if stop > start:
+            source = self._values[tensor]
+            _copy(source, start, stop, torch.frombuffer(buffer, dtype=source.dtype, count=stop - start))
+
+
+def _copy(source: "Tensor", start: int, stop: int, out: "Tensor") -> None:
+    """Elements of the flattened tensor into a vector. What lies otherwise in memory is copied in whole rows, and parts of two."""
+    if source.is_contiguous() or source.dim() < 2:
+        out.copy_(source.reshape(-1)[start:stop])
+        return
+    row = source[0].numel()
+    first, last = -(-start // row), stop // row
+    if first > last:  # within one row
+        _copy(source[last], start - last * row, stop - last * row, out)
+        return
+    head, tail = first * row - start, stop - last * row
+    if head:
+        _copy(source[first - 1], row - head, row, out[:head])
+    if last > first:
+        out[head : len(out) - tail].view(last - first, *source.shape[1:]).copy_(source[first:last])
+    if tail:
+        _copy(source[last], 0, tail, out[len(out) - tail :])
+
+
+def _contents(module: "Module", place: str) -> tuple[Mapping[str, "Tensor"], Mapping[str, str], Donor]:
+    """The tensors of a module under the names that its own `save_pretrained` writes, names of tied ones, and its configs."""
+    _check_kind(module, place)
+    _check(module.state_dict(keep_vars=True), place)
+    state = dict(module.state_dict())
+    transformers = sys.modules.get("transformers")  # where there is a model of its, it is imported
+    if transformers is None or not isinstance(module, transformers.PreTrainedModel):
+        return *_without_tied_heads(state), Donor()
+    from transformers.core_model_loading import revert_weight_conversion
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+    kept = {name: tensor for name, tensor in state.items() if name not in (module._keys_to_ignore_on_save or ())}  # noqa: SLF001 (as save_pretrained does)
+    try:
+        once = remove_tied_weights_from_state_dict(dict(kept), module)
+    except RuntimeError as error:
+        message = "holds tensors that share memory and that its class does not tie. Untie them: save_pretrained refuses such a model too."
+        raise InputError(Problem(message, place)) from error
+    tensors = revert_weight_conversion(module, dict(once))
+    aliases = {name: tied for name, tied in _aliases(kept, once).items() if tied in tensors}
+    return tensors, aliases, _donor(module)
+
+
+def _unwrapped(module: "Module") -> "Module":
+    """The module inside what torch.compile and data parallelism wrap around it."""
+    import torch
+
+    wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    while True:
+        inner = module.module if isinstance(module, wrappers) else getattr(module, "_orig_mod", None)
+        if not isinstance(inner, torch.nn.Module):
+            return module
+        module = inner
+
+
+def _donor(module: Any) -> Donor:
+    """The configs that `save_pretrained` would write."""
+    config = copy.deepcopy(module.config)
+    config.architectures = [type(module).__name__]
+    config.dtype = str(module.dtype).removeprefix("torch.")
+    generation = module.generation_config.to_json_string() if module.can_generate() else "null"
+    return Donor(None, json.loads(config.to_json_string()), json.loads(generation))
+
+
+def _check_kind(module: "Module", place: str) -> None:
+    if getattr(module, "peft_config", None) or getattr(module, "_hf_peft_config_loaded", False):
+        message = "has adapters in it. Give what its merge_and_unload() returns, or the adapters' directories."
+        raise InputError(Problem(message, place))
+    if getattr(module, "hf_quantizer", None) is not None:
+        raise InputError(Problem("is quantised. Dequantise it first, or load it without quantisation.", place))
+
+
+def _check(tensors: Mapping[Any, Any], place: str) -> None:
+    problems = [problem for name, value in tensors.items() if (problem := _problem(name, value, place))]
+    if problems:
+        raise InputError(*problems)
+
+
+def _problem(name: Any, value: Any, place: str) -> Problem | None:
+    """What stands against reading this entry as a tensor in memory."""
+    import torch
+
+    if not isinstance(name, str):
+        return Problem(f"has the key {name!r}, and tensors have texts for names.", place)
+    if not isinstance(value, torch.Tensor):
+        return Problem(f"holds a {type(value).__name__} here, not a tensor.", place, name)
+    if value.is_meta:
+        message = "is on the meta device, so it has no numbers here. Load the model, and do not offload it."
+        return Problem(message, place, name)
+    if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.is_quantized or value.layout != torch.strided:
+        kind = type(value).__name__ if value.layout == torch.strided else str(value.layout).removeprefix("torch.")
+        message = f"is no plain tensor ({kind}): sharded, sparse or quantised. Gather or dequantise the model first."
+        return Problem(message, place, name)
+    try:
+        from_torch(value.dtype)
+    except ValueError as error:
+        return Problem(f"{error}.", place, name)
+    return None
+
+
+def _without_tied_heads(tensors: Mapping[str, "Tensor"]) -> tuple[Mapping[str, "Tensor"], Mapping[str, str]]:
+    """All tensors but LM heads that are the embedding, as files leave them out; and these heads → the embedding."""
+    tied = tied_heads({name: _memory(tensor) for name, tensor in tensors.items()})
+    return {name: tensor for name, tensor in tensors.items() if name not in tied}, tied
+
+
+def _aliases(tensors: Mapping[str, "Tensor"], kept: Iterable[str]) -> dict[str, str]:
+    """Names that are not kept → the kept name of the same memory."""
+    names = {_memory(tensors[name]): name for name in kept}
+    return {n: names[_memory(t)] for n, t in tensors.items() if n not in kept and _memory(t) in names}
+
+
+def _memory(tensor: "Tensor") -> tuple[Any, ...]:
+    """Equal for tensors that are one, whatever their names."""
+    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype

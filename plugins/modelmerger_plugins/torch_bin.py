@@ -1,0 +1,172 @@
+"""Lays out the merged weights as `pytorch_model.bin`, the zip archives of `torch.save`, where `use_safetensors: false` asks for it.
+
+All but the numbers is known ahead: a pickle of names, dtypes and shapes, a zip header before each tensor, and the directory of
+the archive behind the last. The checksums of the numbers are not: they are zero, as torch writes them with
+`torch.serialization.set_crc32_options(False)`. torch looks at none; the digests of the manifest do what they are for.
+"""
+
+import pickle
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from math import prod
+
+from attrs import define, field, frozen
+from modelmerger import ConfigError, Layout, OutputFile, OutputTensor, Placement, Problem, hookimpl
+from modelmerger.dtypes import DTYPES
+from modelmerger.layout import shard_names, shards, weight_index
+
+INDEX = "pytorch_model.bin.index.json"
+ALIGNMENT = 64
+"""Bytes: where torch.save lets a tensor begin, so that it can be mapped into memory."""
+STORAGES = {
+    "F64": "DoubleStorage",
+    "F32": "FloatStorage",
+    "F16": "HalfStorage",
+    "BF16": "BFloat16Storage",
+    "I64": "LongStorage",
+    "I32": "IntStorage",
+    "I16": "ShortStorage",
+    "I8": "CharStorage",
+    "U8": "ByteStorage",
+    "BOOL": "BoolStorage",
+    "C64": "ComplexFloatStorage",
+}
+"""What a pickle calls the memory of a tensor. Other dtypes have memory without a dtype."""
+_LARGE, _MANY = 0xFFFFFFFF, 0xFFFF
+_UTF8 = 0x800
+
+
+@hookimpl(trylast=True)
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool) -> Layout | None:
+    """Shards as safetensors have them. None where safetensors are wanted. Raises `ConfigError` for dtypes that torch lacks."""
+    if use_safetensors:
+        return None
+    if problems := [_unknown(tensor) for tensor in tensors if DTYPES[tensor.dtype].torch_name is None]:
+        raise ConfigError(*problems)
+    parts = shards(tensors, max_shard_size)
+    files = [
+        _file(name, part) for name, part in zip(shard_names("pytorch_model", ".bin", len(parts)), parts, strict=True)
+    ]
+    return Layout("torch.save", files, weight_index(INDEX, files))
+
+
+def _unknown(tensor: OutputTensor) -> Problem:
+    message = f"is {tensor.dtype}, which torch cannot save. Leave use_safetensors: false out"
+    return Problem(message, "options.use_safetensors", tensor.name)
+
+
+def _file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:
+    archive = _Archive()
+    archive.add("data.pkl", _pickled(tensors))
+    archive.add("byteorder", b"little")
+    placements = [Placement(tensor, archive.reserve(f"data/{key}", tensor.bytes)) for key, tensor in enumerate(tensors)]
+    archive.add("version", b"3\n")
+    archive.close()
+    return OutputFile(name, archive.size, archive.fixed, placements)
+
+
+@frozen
+class _Record:
+    name: bytes
+    offset: int
+    """Of its header."""
+    length: int
+    checksum: int
+
+
+@define(eq=False)
+class _Archive:
+    """A zip archive without compression. fixed: bytes at offsets; between them lies what was reserved."""
+
+    fixed: list[tuple[int, bytes]] = field(factory=list)
+    size: int = 0
+    _records: list[_Record] = field(factory=list)
+
+    def add(self, name: str, content: bytes) -> None:
+        self._append(self._header(name, len(content), zlib.crc32(content)) + content)
+
+    def reserve(self, name: str, length: int) -> int:
+        """Where `length` bytes are left out, for a tensor."""
+        self._append(self._header(name, length, 0))
+        start = self.size
+        self.size += length
+        return start
+
+    def close(self) -> None:
+        """The directory of the archive."""
+        begin = self.size
+        directory = b"".join(map(_directory_entry, self._records))
+        count = len(self._records)
+        end = b""
+        if begin >= _LARGE or len(directory) >= _LARGE or count >= _MANY:
+            end = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), begin)
+            end += struct.pack("<4sIQI", b"PK\6\7", 0, begin + len(directory), 1)
+        few, short, near = min(count, _MANY), min(len(directory), _LARGE), min(begin, _LARGE)
+        end += struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, few, few, short, near, 0)
+        self._append(directory + end)
+
+    def _append(self, content: bytes) -> None:
+        self.fixed.append((self.size, content))
+        self.size += len(content)
+
+    def _header(self, name: str, length: int, checksum: int) -> bytes:
+        """The header of a record, padded so that what follows is aligned."""
+        record = _Record(f"archive/{name}".encode(), self.size, length, checksum)
+        self._records.append(record)
+        large = struct.pack("<HHQQ", 1, 16, length, length) if length >= _LARGE else b""
+        padding = -(record.offset + 30 + len(record.name) + len(large) + 4) % ALIGNMENT
+        extra = large + struct.pack("<2sH", b"FB", padding) + b"Z" * padding
+        shown = min(length, _LARGE)
+        numbers = (45 if large else 20, _UTF8, 0, 0, 0, checksum, shown, shown, len(record.name), len(extra))
+        return struct.pack("<4sHHHHHIIIHH", b"PK\3\4", *numbers) + record.name + extra
+
+
+def _directory_entry(record: _Record) -> bytes:
+    large = [record.length, record.length] if record.length >= _LARGE else []
+    large += [record.offset] if record.offset >= _LARGE else []
+    extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
+    length, offset = min(record.length, _LARGE), min(record.offset, _LARGE)
+    version = 45 if large else 20
+    numbers = (version, version, _UTF8, 0, 0, 0, record.checksum, length, length, len(record.name), len(extra))
+    return struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", *numbers, 0, 0, 0, 0, offset) + record.name + extra
+
+
+def _pickled(tensors: Iterable[OutputTensor]) -> bytes:
+    """A dict of names to tensors, whose numbers are records of the archive."""
+    members = b"".join(_text(tensor.name) + _tensor(tensor, key) for key, tensor in enumerate(tensors))
+    return pickle.PROTO + b"\2" + pickle.EMPTY_DICT + pickle.MARK + members + pickle.SETITEMS + pickle.STOP
+
+
+def _tensor(tensor: OutputTensor, key: int) -> bytes:
+    """The call of torch's function that makes a tensor of its memory, offset, shape, strides, no gradient and no hooks."""
+    known = tensor.dtype in STORAGES
+    kind = _global("torch", STORAGES[tensor.dtype]) if known else _global("torch.storage", "UntypedStorage")
+    length = prod(tensor.shape) if known else tensor.bytes
+    memory = _tuple(_text("storage"), kind, _text(str(key)), _text("cpu"), _number(length)) + pickle.BINPERSID
+    strides = [*accumulate(reversed(tensor.shape[1:]), lambda a, b: a * b, initial=1)][::-1] if tensor.shape else []
+    parts = [memory, _number(0), _tuple(*map(_number, tensor.shape)), _tuple(*map(_number, strides)), pickle.NEWFALSE]
+    parts.append(_global("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE)
+    if not known:
+        parts.append(_global("torch", str(DTYPES[tensor.dtype].torch_name)))
+    function = "_rebuild_tensor_v2" if known else "_rebuild_tensor_v3"
+    return _global("torch._utils", function) + _tuple(*parts) + pickle.REDUCE
+
+
+def _global(module: str, name: str) -> bytes:
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+
+def _text(text: str) -> bytes:
+    content = text.encode()
+    return pickle.BINUNICODE + struct.pack("<I", len(content)) + content
+
+
+def _number(number: int) -> bytes:
+    content = pickle.encode_long(number)
+    return pickle.LONG1 + bytes([len(content)]) + content
+
+
+def _tuple(*parts: bytes) -> bytes:
+    return pickle.MARK + b"".join(parts) + pickle.TUPLE
