@@ -58,7 +58,7 @@ BAD: list[dict[str, Any]] = [
     {"strategy": "weighted", "models": TWO, "options": {"verbose": "no"}},
     {"strategy": "weighted", "models": TWO, "options": {"verbose": None}},
     {"strategy": "weighted", "models": TWO, "options": {"torch_dtype": "float8"}},
-    {"strategy": "weighted", "models": TWO, "options": {"device_map": "cuda"}},
+    {"strategy": "weighted", "models": TWO, "options": {"device_map": "gpu"}},
     {"strategy": "weighted", "models": TWO, "options": {"rank": 4}},
     {"strategy": "weighted", "models": TWO, "options": {"seed": -1}},
     {"strategy": "weighted", "models": TWO, "options": {"seed": 2**63}},
