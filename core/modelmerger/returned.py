@@ -21,6 +21,7 @@ from modelmerger.registry import Registry
 from modelmerger.settings import CoreOptions, Settings
 from modelmerger.staging import no_step, output_errors
 
+WEIGHTS = ("model.safetensors", "model-", "pytorch_model")
 log = logging.getLogger("modelmerger")
 TOKENIZERS = ("tokenizer*", "vocab.*", "*.model", "tekken.json")
 
@@ -126,7 +127,7 @@ def _copy_documents(published: Path, tree: Path) -> None:
     """What the model itself does not write: tokenizer, licences, card."""
     for path in sorted(published.rglob("*")):
         copy = tree / path.relative_to(published)
-        is_weights = path.name.startswith("model") and ".safetensors" in path.name
+        is_weights = path.name.startswith(WEIGHTS)
         if path.is_file() and path.name != FILE and not is_weights and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)

@@ -176,6 +176,20 @@ def test_saving_in_shards_has_an_index(tiny: dict[str, Any], tmp_path: Path) -> 
     verify(tmp_path / "saved")
 
 
+def test_saving_a_pickled_merge_leaves_its_weights_behind(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["options"] = {"use_safetensors": False}
+    merger = ModelMerger(MergeConfig(**tiny))
+    model = merger.merge()
+    with torch.no_grad():
+        model.model.norm.weight.mul_(2)
+
+    merger.save_merged_model(model, tmp_path / "saved")
+
+    assert not list((tmp_path / "saved").glob("pytorch_model*"))
+    assert torch.equal(logits(load(tmp_path / "saved")[0]), logits(model))
+    verify(tmp_path / "saved")
+
+
 def test_saving_refuses_what_publishing_refuses(tiny: dict[str, Any], tied: SimpleNamespace, tmp_path: Path) -> None:
     """A11, A13, A14, A16."""
     merger = ModelMerger(MergeConfig(**tiny))
