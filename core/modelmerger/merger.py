@@ -1,8 +1,6 @@
 """The Python API: `ModelMerger` for those who want the merged model as an object, `merge` for those who want it on disk."""
 
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +16,7 @@ from modelmerger.registry import Registry
 from modelmerger.report import MergeReport
 from modelmerger.resolve import resolve
 from modelmerger.run import Watch, opened, prepared, run_merge
+from modelmerger.scratch import Scratch
 from modelmerger.settings import CoreOptions, ModelSettings, Settings
 
 if TYPE_CHECKING:
@@ -67,24 +66,20 @@ class ModelMerger:
     def merge(self) -> Any:
         """Merges, publishes to output_path, and returns the merged model in evaluation mode.
 
-        Through the transformers class that `architectures[0]` of its config names; where there is no config.json, the lazily
-        read checkpoint. Without output_path the model lives in a temporary directory that goes with the returned object.
+        Through the transformers class that `architectures[0]` of its config names, placed as `device_map` says; where there is
+        no config.json, the lazily read checkpoint. Without output_path the model lives in a temporary directory, in
+        offload_folder if that is given, that goes with the returned object.
         """
         from modelmerger.returned import check_loadable, load_merged
 
-        if self.config.output_path is not None:
-            self.merge_report = run_merge(self.config.as_dict(), accept=check_loadable)
-            self._published = Path(self.merge_report.output)
-            return load_merged(self._published)
-        folder = Path(tempfile.mkdtemp(prefix="modelmerger-"))
-        try:
-            self.merge_report = run_merge(self.config.as_dict(), folder / "merged", accept=check_loadable)
-            self._published = Path(self.merge_report.output)
-            model = load_merged(self._published)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
-        weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+        given = self.config.as_dict()
+        options = resolve(given)[0].options
+        with Scratch(options.offload_folder) as scratch:
+            output = scratch.path / "merged" if self.config.output_path is None else None
+            report = run_merge(given, output, accept=check_loadable)
+            self.merge_report, self._published = report, Path(report.output)
+            model = load_merged(self._published, options, scratch.path / "offload")
+            scratch.goes_with(model)
         return model
 
     @property

@@ -1,6 +1,7 @@
 """The merged model as an object: loaded from its published directory through transformers, and saved elsewhere as safely."""
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -19,15 +20,21 @@ from modelmerger.manifest import COMPANIONS, FILE, encoded, file_entry, read_man
 from modelmerger.publishing import check_apart, check_output, give_name, sync_file
 from modelmerger.registry import Registry
 from modelmerger.run import Prepared
-from modelmerger.settings import Settings
+from modelmerger.settings import CoreOptions, Settings
 from modelmerger.staging import no_step, output_errors
 
 UNLOADED = "Merge it by merge(config), which loads no model"
+WEIGHTS = ("model.safetensors", "model-", "pytorch_model")
+log = logging.getLogger("modelmerger")
 TOKENIZERS = ("tokenizer*", "vocab.*", "*.model", "tekken.json")
 
 
-def load_merged(directory: Path) -> Any:
-    """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint."""
+def load_merged(directory: Path, options: CoreOptions, offload: Path) -> Any:
+    """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint.
+
+    Placed as `device_map` says; with `low_memory_mode`, its weights stay in the directory and are read module by module as they
+    are used. `offload` is a folder, made if need be, for weights that cannot be read from the directory by module.
+    """
     config = directory / "config.json"
     if not config.exists():
         files = InputFiles()
@@ -39,13 +46,23 @@ def load_merged(directory: Path) -> Any:
         weakref.finalize(checkpoint, files.close)
         return checkpoint
     model_class = _class_of(json.loads(config.read_bytes()), str(config))
+    safe = any(directory.glob("*.safetensors"))
+    lazily = options.low_memory_mode and safe
+    if options.low_memory_mode and not safe:
+        log.warning(
+            "low_memory_mode: the returned model is loaded, since weights are read lazily from safetensors alone."
+        )
     model = model_class.from_pretrained(
         directory,
         dtype="auto",
+        device_map={"": "disk"} if lazily else options.device_map,
+        offload_folder=str(offload),
         local_files_only=True,
-        use_safetensors=any(directory.glob("*.safetensors")),
+        use_safetensors=safe,
         trust_remote_code=False,
     )
+    if options.gradient_checkpointing:
+        _checkpoint_gradients(model)
     return model.eval()
 
 
@@ -54,6 +71,19 @@ def check_loadable(ready: Prepared) -> None:
     donor = ready.checkpoints[ready.plan.donor]
     if donor.donor.config is not None:
         _class_of(donor.donor.config, f"{donor.place}/config.json")
+
+
+def _checkpoint_gradients(model: Any) -> None:
+    if not model.supports_gradient_checkpointing:
+        log.warning("gradient_checkpointing: %s does not know it, so it stays off.", type(model).__name__)
+        return
+    enable = (
+        getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    )  # its old name
+    enable()
+    model.config.use_cache = False
+    if any(parameter.is_meta for parameter in model.parameters()):
+        log.warning("gradient_checkpointing: the weights stay on the disk, and training needs them loaded.")
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -113,7 +143,7 @@ def _copy_documents(published: Path, tree: Path) -> None:
     """What the model itself does not write: tokenizer, licences, card."""
     for path in sorted(published.rglob("*")):
         copy = tree / path.relative_to(published)
-        is_weights = path.name.startswith("model") and ".safetensors" in path.name
+        is_weights = path.name.startswith(WEIGHTS)
         if path.is_file() and path.name != FILE and not is_weights and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)

@@ -37,8 +37,17 @@ log = logging.getLogger("modelmerger")
 
 
 def set_level(settings: Settings) -> None:
-    """`verbose` and `log_level` act on the `modelmerger` logger, never on the root logger."""
+    """`verbose` and `log_level` act on the `modelmerger` logger, never on the root logger.
+
+    Where nobody would show what is asked for, the logger gets a handler of its own, on stderr.
+    """
     log.setLevel(settings.options.level)
+    asked = settings.options.verbose or settings.options.log_level is not None
+    if asked and not log.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        handler.addFilter(lambda _: not logging.getLogger().handlers)  # nothing is shown twice once the root has one
+        log.addHandler(handler)
 
 
 @frozen(kw_only=True)

@@ -31,6 +31,21 @@ def _shard_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
     shard_bytes(value)
 
 
+_STRATEGIES = "auto|balanced|balanced_low_0|sequential"
+_DEVICE = r"cpu|cuda(:[0-9]{1,3})?"
+
+
+def _device_map_problem(value: str | Mapping[str, int | str]) -> str | None:
+    if isinstance(value, str):
+        allowed = "auto, cpu, cuda, cuda:N, balanced, balanced_low_0, sequential"
+        sound = re.fullmatch(f"{_STRATEGIES}|{_DEVICE}", value) is not None
+    else:
+        allowed = "cpu, disk, cuda, cuda:N or a number"
+        sound = len(value) > 0 and all(re.fullmatch(f"{_DEVICE}|disk|[0-9]+", str(place)) for place in value.values())
+    return None if sound else f"must be one of {allowed}, got {value!r}"
+
+
+_DEVICE_MAP = Check({"pattern": f"^({_STRATEGIES}|{_DEVICE})$"}, _device_map_problem)
 _NO_VALIDATION = "validation is not available yet; leave 'validation' out or set run_tests: false in it"
 
 
@@ -44,16 +59,16 @@ class CoreOptions:
     """Options of every merge, whatever the strategy.
 
     torch_dtype: dtype written for floating tensors; auto: the donor's, tensor by tensor.
-    device_map: where slices are merged; auto: on the CPU.
-    low_memory_mode: one worker, the smallest slices.
+    device_map: where the returned model is placed; auto: on an accelerator where torch sees one. Slices are merged on the CPU.
+    low_memory_mode: one worker, the smallest slices; the weights of the returned model stay on the disk.
     sequential_loading: one worker, one input file open at a time; turns parallel_loading off.
     parallel_loading: the inputs of a slice are read ahead, all at once. On unless sequential_loading is.
     cache_models: keep opened models for the next merge.
     use_safetensors: false: write pytorch_model.bin, as torch.save does, instead.
     max_shard_size: size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes.
-    offload_folder: scratch space of merges that have no output_path.
+    offload_folder: scratch space of merges that have no output_path, and of what a returned model offloads; made if need be.
     torch_compile: compile the strategy's slice function.
-    gradient_checkpointing: switch it on in the returned model.
+    gradient_checkpointing: on in the returned model, whose use_cache is off then.
     verbose: the modelmerger logger says what happens.
     log_level: level of the modelmerger logger; wins over verbose.
     seed: the only source of randomness; recorded in the manifest.
@@ -69,16 +84,16 @@ class CoreOptions:
     """
 
     torch_dtype: str = field(default="auto", validator=one_of("auto", *DTYPE_NAMES))
-    device_map: str = field(default="auto", validator=not_yet("auto", "cpu"))
+    device_map: str | dict[str, int | str] = field(default="auto", validator=_DEVICE_MAP)
     low_memory_mode: bool = False
     sequential_loading: bool = False
     parallel_loading: bool | None = field(default=None, validator=_not_both)
     cache_models: bool = field(default=False, validator=not_yet(False))
     use_safetensors: bool = True
     max_shard_size: int | str = field(default="5GB", validator=_shard_size)
-    offload_folder: str | None = field(default=None, validator=not_yet(None))
+    offload_folder: str | None = field(default=None, validator=validators.optional(not_empty))
     torch_compile: bool = field(default=False, validator=not_yet(False))
-    gradient_checkpointing: bool = field(default=False, validator=not_yet(False))
+    gradient_checkpointing: bool = False
     verbose: bool = False
     log_level: str | None = field(default=None, validator=validators.optional(one_of(*LOG_LEVELS)))
     seed: int = field(default=0, validator=between(0, 2**63, open_above=True))

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,6 +172,20 @@ def test_saving_in_shards_has_an_index(tiny: dict[str, Any], tmp_path: Path) -> 
     merger.save_merged_model(model, str(tmp_path / "saved"))
 
     assert (tmp_path / "saved" / "model.safetensors.index.json").exists()
+    assert torch.equal(logits(load(tmp_path / "saved")[0]), logits(model))
+    verify(tmp_path / "saved")
+
+
+def test_saving_a_pickled_merge_leaves_its_weights_behind(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["options"] = {"use_safetensors": False}
+    merger = ModelMerger(MergeConfig(**tiny))
+    model = merger.merge()
+    with torch.no_grad():
+        model.model.norm.weight.mul_(2)
+
+    merger.save_merged_model(model, tmp_path / "saved")
+
+    assert not list((tmp_path / "saved").glob("pytorch_model*"))
     assert torch.equal(logits(load(tmp_path / "saved")[0]), logits(model))
     verify(tmp_path / "saved")
 
@@ -435,3 +451,144 @@ def test_the_root_logger_is_left_alone(models: SimpleNamespace, config: dict[str
 
     assert (root.level, root.handlers) == (level, handlers)
     assert logging.getLogger("modelmerger").level == logging.INFO
+
+
+def parameters_in_memory(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if not parameter.is_meta)
+
+
+@pytest.mark.parametrize("published", [True, False], ids=["published", "temporary"])
+def test_in_low_memory_mode_the_returned_weights_stay_on_the_disk(
+    tiny: dict[str, Any], temporary: Path, published: bool
+) -> None:
+    expected = logits(ModelMerger(MergeConfig(**tiny)).merge())
+    tiny["options"] = {"low_memory_mode": True, "overwrite": True}
+    if not published:
+        del tiny["output_path"]
+
+    model = ModelMerger(MergeConfig(**tiny)).merge()
+
+    assert parameters_in_memory(model) == 0
+    assert torch.equal(logits(model), expected)
+    assert bool(list(temporary.iterdir())) != published
+    del model
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+
+
+def test_in_low_memory_mode_pickled_weights_are_loaded_and_that_is_said(
+    tiny: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny["options"] = {"low_memory_mode": True, "use_safetensors": False}
+
+    model = ModelMerger(MergeConfig(**tiny)).merge()
+
+    assert parameters_in_memory(model) > 0
+    said = [record.getMessage() for record in caplog.records if record.name == "modelmerger"]
+    assert said == [
+        "low_memory_mode: the returned model is loaded, since weights are read lazily from safetensors alone."
+    ]
+
+
+def test_the_returned_model_is_placed_as_the_map_says(tiny: dict[str, Any]) -> None:
+    tiny["options"] = {"device_map": {"model": "cpu", "lm_head": "disk"}}
+
+    model = ModelMerger(MergeConfig(**tiny)).merge()
+
+    assert model.hf_device_map == {"model": "cpu", "lm_head": "disk"}
+
+
+def test_gradient_checkpointing_is_on_and_the_cache_off(tiny: dict[str, Any]) -> None:
+    assert not ModelMerger(MergeConfig(**tiny)).merge().model.gradient_checkpointing
+    tiny["options"] = {"gradient_checkpointing": True, "overwrite": True}
+
+    model = ModelMerger(MergeConfig(**tiny)).merge()
+
+    assert model.model.gradient_checkpointing
+    assert model.config.use_cache is False
+    model.train()
+    model(torch.arange(3, 11).view(1, 8), labels=torch.arange(3, 11).view(1, 8)).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_gradient_checkpointing_with_weights_on_the_disk_is_warned_of(
+    tiny: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny["options"] = {"gradient_checkpointing": True, "low_memory_mode": True}
+
+    ModelMerger(MergeConfig(**tiny)).merge()
+
+    said = [record.getMessage() for record in caplog.records if record.name == "modelmerger"]
+    assert said == ["gradient_checkpointing: the weights stay on the disk, and training needs them loaded."]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_the_offload_folder_holds_a_merge_without_output_path_and_is_cleared(
+    tiny: dict[str, Any], tmp_path: Path, temporary: Path, exists: bool
+) -> None:
+    folder = tmp_path / "offload"
+    if exists:
+        folder.mkdir()
+    del tiny["output_path"]
+    tiny["options"] = {"offload_folder": str(folder)}
+
+    model = ModelMerger(MergeConfig(**tiny)).merge()
+
+    assert [path.name for path in folder.glob("*/*")] == ["merged"]
+    assert list(temporary.iterdir()) == []
+    assert logits(model).isfinite().all()
+    del model
+    gc.collect()
+    assert folder.exists() == exists
+    assert not exists or list(folder.iterdir()) == []
+
+
+def test_what_others_put_in_the_offload_folder_stays(tiny: dict[str, Any], tmp_path: Path) -> None:
+    del tiny["output_path"]
+    tiny["options"] = {"offload_folder": str(tmp_path / "offload")}
+
+    model = ModelMerger(MergeConfig(**tiny)).merge()
+    (tmp_path / "offload" / "theirs").touch()
+    del model
+    gc.collect()
+
+    assert os.listdir(tmp_path / "offload") == ["theirs"]
+
+
+def test_an_offload_folder_that_cannot_be_made_is_said(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["options"] = {"offload_folder": str(tmp_path / "absent" / "offload")}
+
+    with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
+        ModelMerger(MergeConfig(**tiny)).merge()
+
+
+SAYS = """
+import logging, sys
+from modelmerger import MergeConfig, merge
+{setup}
+merge(MergeConfig(strategy="weighted", models=[{{"path": {model!r}}}], output_path={output!r}, options={options!r}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "options", "lines"),
+    [
+        ("", {"verbose": True}, 2),
+        ("", {"log_level": "INFO"}, 2),
+        ("", {}, 0),
+        ("", {"verbose": True, "log_level": "ERROR"}, 0),
+        ("logging.basicConfig(level=logging.INFO)", {"verbose": True}, 2),
+        ("logging.basicConfig(level=logging.WARNING)", {"verbose": True}, 2),
+    ],
+    ids=["verbose", "level", "quiet", "level wins", "a root handler", "a quiet root"],
+)
+def test_what_is_asked_for_is_shown_once(
+    models: SimpleNamespace, setup: str, options: dict[str, Any], lines: int
+) -> None:
+    code = SAYS.format(setup=setup, model=str(models.a), output=str(models.output), options=options)
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    said = [line for line in done.stderr.splitlines() if "modelmerger" in line]
+    assert sum("merging 7 tensors" in line or "published" in line for line in said) == lines
+    assert done.stdout == ""

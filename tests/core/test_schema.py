@@ -59,7 +59,7 @@ BAD: list[dict[str, Any]] = [
     {"strategy": "weighted", "models": TWO, "options": {"verbose": "no"}},
     {"strategy": "weighted", "models": TWO, "options": {"verbose": None}},
     {"strategy": "weighted", "models": TWO, "options": {"torch_dtype": "float8"}},
-    {"strategy": "weighted", "models": TWO, "options": {"device_map": "cuda"}},
+    {"strategy": "weighted", "models": TWO, "options": {"device_map": "gpu"}},
     {"strategy": "weighted", "models": TWO, "options": {"rank": 0}},
     {"strategy": "weighted", "models": TWO, "options": {"merge_method": "best"}},
     {"strategy": "task_arithmetic", "models": TWO, "peft_config": {"merge_adapters": True}},
