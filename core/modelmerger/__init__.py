@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelmerger.checkpoint import StoredTensor as StoredTensor
     from modelmerger.checkpoint import TensorInfo as TensorInfo
     from modelmerger.config import MergeConfig as MergeConfig
+    from modelmerger.dialects import DialectScores as DialectScores
     from modelmerger.errors import ConfigError as ConfigError
     from modelmerger.errors import InputChangedError as InputChangedError
     from modelmerger.errors import InputError as InputError
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "checkpoint": ("Checkpoint", "Donor", "FileCheckpoint", "ModelReference", "StoredTensor", "TensorInfo"),
     "config": ("MergeConfig",),
+    "dialects": ("DialectScores",),
     "errors": (
         "ConfigError",
         "InputChangedError",
