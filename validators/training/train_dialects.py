@@ -165,7 +165,7 @@ def main() -> None:
             "rate": RATE,
             "decay": DECAY,
             "batch": BATCH,
-            "note": "Epochs, rate and sources' shares were picked among twenty settings by these figures, which flatters them slightly.",
+            "note": "Epochs, rate and sources' shares were picked among 24 settings by these figures, which flatters them slightly.",
         },
         **measures,
     }
