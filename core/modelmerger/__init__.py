@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from modelmerger.checkpoint import StoredTensor as StoredTensor
     from modelmerger.checkpoint import TensorInfo as TensorInfo
     from modelmerger.config import MergeConfig as MergeConfig
+    from modelmerger.dialects import DialectScores as DialectScores
     from modelmerger.errors import ConfigError as ConfigError
     from modelmerger.errors import InputChangedError as InputChangedError
     from modelmerger.errors import InputError as InputError
@@ -24,8 +25,15 @@ if TYPE_CHECKING:
     from modelmerger.errors import OutputError as OutputError
     from modelmerger.errors import PluginError as PluginError
     from modelmerger.errors import Problem as Problem
+    from modelmerger.errors import ThresholdError as ThresholdError
+    from modelmerger.errors import UnmeasurableError as UnmeasurableError
+    from modelmerger.findings import Finding as Finding
+    from modelmerger.findings import Sample as Sample
+    from modelmerger.findings import ValidationReport as ValidationReport
     from modelmerger.hookspecs import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hookspecs import hookimpl as hookimpl
+    from modelmerger.language_model import Answer as Answer
+    from modelmerger.language_model import LanguageModel as LanguageModel
     from modelmerger.layout import Layout as Layout
     from modelmerger.layout import OutputFile as OutputFile
     from modelmerger.layout import OutputTensor as OutputTensor
@@ -38,6 +46,8 @@ if TYPE_CHECKING:
     from modelmerger.plan import MergePlan as MergePlan
     from modelmerger.report import MergeReport as MergeReport
     from modelmerger.settings import Settings as Settings
+    from modelmerger.settings import ValidationSettings as ValidationSettings
+    from modelmerger.subject import Subject as Subject
     from modelmerger.traits import Operation as Operation
     from modelmerger.traits import Traits as Traits
     from modelmerger.verification import verify as verify
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "checkpoint": ("Checkpoint", "Donor", "FileCheckpoint", "Location", "ModelReference", "StoredTensor", "TensorInfo"),
     "config": ("MergeConfig",),
+    "dialects": ("DialectScores",),
     "errors": (
         "ConfigError",
         "InputChangedError",
@@ -56,14 +67,19 @@ _HOMES = {
         "OutputError",
         "PluginError",
         "Problem",
+        "ThresholdError",
+        "UnmeasurableError",
     ),
+    "findings": ("Finding", "Sample", "ValidationReport"),
     "hookspecs": ("HOOKS_VERSION", "hookimpl"),
+    "language_model": ("Answer", "LanguageModel"),
     "layout": ("Layout", "OutputFile", "OutputTensor", "Placement"),
     "loading": ("LoadContext", "read_beside"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "plan": ("MergePlan",),
     "report": ("MergeReport",),
-    "settings": ("Settings",),
+    "settings": ("Settings", "ValidationSettings"),
+    "subject": ("Subject",),
     "traits": ("Operation", "Traits"),
     "verification": ("verify",),
     "work": ("SliceWork",),

@@ -92,6 +92,16 @@ class PluginError(MergeError):
     exit_status = 7
 
 
+class UnmeasurableError(MergeError):
+    """A validator cannot measure something; the message says why. The report says it in place of a number, and goes on."""
+
+
+class ThresholdError(MergeError):
+    """A validation found a value worse than the worst acceptable one."""
+
+    exit_status = 8
+
+
 def raise_errors(problems: Iterable[Problem], error: type[MergeError]) -> None:
     """Raises `error` with those of the problems that are errors, if there are any."""
     if errors := [problem for problem in problems if problem.severity == "error"]:

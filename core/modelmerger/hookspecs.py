@@ -6,11 +6,12 @@ version of the hooks than `HOOKS_VERSION` says so with `hooks_version = 2` and i
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 from modelmerger.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.dialects import DialectScores
 from modelmerger.errors import Problem
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
@@ -282,6 +283,41 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     @hookimpl
     def write_sidecars(plan):
         return {"TENSORS": "\n".join(tensor.name for tensor in plan.tensors).encode()}
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def provide_texts(purpose: Literal["scoring", "prompting"]) -> Mapping[str, Sequence[str]] | None:
+    """The texts that models are scored on, or the prompts they get, where a config names none: variety → texts.
+
+    None: not mine, ask the next. The built-in answers with the small Arabic sets that ship with this package.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def provide_texts(purpose):
+        if purpose == "prompting":
+            return {"egyptian": ["إزيك؟"], "gulf": ["شلونك؟"]}
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def score_dialects(texts: Sequence[str]) -> DialectScores | None:
+    """How probable each variety of a language is for each text. None: not mine, ask the next.
+
+    A plugin with this hook takes the place of the built-in scorer, a small linear model. `stated` says the scorer's own
+    accuracy; it is shown beside every figure made of its answers.
+
+    ```python
+    from modelmerger import DialectScores, hookimpl
+
+    @hookimpl
+    def score_dialects(texts):
+        rows = [(1.0, 0.0) if "ازيك" in text else (0.5, 0.5) for text in texts]
+        return DialectScores(scorer="one word", stated="never measured", labels=("egyptian", "gulf"), rows=rows)
     ```
     """
 

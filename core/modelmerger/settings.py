@@ -181,6 +181,12 @@ class ValidationSettings:
     compare_with_sources: bool = False
     thresholds: dict[str, float] | None = None
 
+    @property
+    def new_tokens(self) -> int:
+        """Tokens of an answer at most: 64 unless given, never more than 16 in a quick test."""
+        asked = self.max_new_tokens or 64
+        return min(16, asked) if self.quick_test else asked
+
 
 @frozen(kw_only=True)
 class Settings:

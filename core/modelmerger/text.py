@@ -42,3 +42,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """`, did you mean 'weight'?` for a near miss, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f", did you mean '{near[0]}'?" if near else ""
+
+
+def isolated(text: object, limit: int = 120) -> str:
+    """`shown` text between U+2068 and U+2069, so that its direction and that of what is around it do not mix."""
+    return f"\u2068{shown(text, limit)}\u2069"

@@ -34,6 +34,8 @@ FIRST_RESULT = {
     "finish_tensor",
     "save_model",
     "run_slices",
+    "provide_texts",
+    "score_dialects",
 }
 
 
@@ -156,6 +158,13 @@ def test_the_example_executor_runs_every_unit_in_order() -> None:
 def test_the_example_sidecar_lists_the_tensors() -> None:
     plan = SimpleNamespace(tensors=[SimpleNamespace(name="a"), SimpleNamespace(name="b")])
     assert hook("write_sidecars")(plan) == {"TENSORS": b"a\nb"}
+
+
+def test_the_example_texts_and_scorer_answer() -> None:
+    assert hook("provide_texts")("prompting").keys() == {"egyptian", "gulf"}
+    assert hook("provide_texts")("scoring") is None
+    scores = hook("score_dialects")(["ازيك يا باشا"])
+    assert (scores.named(), scores.stated) == (["egyptian"], "never measured")
 
 
 def test_the_example_validator_finds_nothing() -> None:

@@ -15,6 +15,7 @@ from tests.core.plugging import WEIGHTS_SQUARED, install
 
 Distribution = Callable[..., Path]
 BUILT_IN_STRATEGIES = ["sequential", "slerp", "task_arithmetic", "weighted"]
+OUR_PACKAGES = ("modelmerger_strategies.", "modelmerger_validators.", "modelmerger_plugins.")
 BROKEN = "import modelmerger_no_such_module"
 LISTENING = """
 from modelmerger import hookimpl
@@ -42,7 +43,7 @@ def test_the_built_ins_are_found_as_everything_else_is() -> None:
     built_in = [provider for provider in registry.providers if provider.built_in]
     assert [p.name for p in built_in if p.kind == "strategy"] == BUILT_IN_STRATEGIES
     assert {p.distribution for p in built_in} == {"modelmerger"}
-    assert all(provider.target.startswith(("modelmerger_strategies.", "modelmerger_plugins.")) for provider in built_in)
+    assert all(provider.target.startswith(OUR_PACKAGES) for provider in built_in)
 
 
 def test_discovery_imports_nothing(distribution: Distribution) -> None:

@@ -1,0 +1,53 @@
+"""Thresholds, and the report of a validation for people and machines."""
+
+import json
+
+import pytest
+from modelmerger import Finding, Sample, ValidationReport
+from modelmerger.findings import Better, crossing, judged
+
+
+def finding(value: float | None, metric: str = "perplexity", model: str = "merged", dialect: str = "") -> Finding:
+    return Finding(metric=metric, value=value, evidence="4 texts", unit="per token", model=model, dialect=dialect)
+
+
+@pytest.mark.parametrize(
+    ("value", "better", "crossed"),
+    [
+        *[(19, "lower", False), (20, "lower", False), (21, "lower", True), (19, "higher", True), (20, "higher", False)],
+        *[(None, "lower", True), (float("nan"), "lower", True), (float("nan"), "higher", True)],
+    ],
+)
+def test_a_threshold_is_the_worst_acceptable_value(value: float | None, better: Better, crossed: bool) -> None:
+    found = judged(finding(value), 20, better)
+    assert (found.threshold, found.crossed) == (20, crossed)
+    assert not judged(finding(value), None, better).crossed
+
+
+def test_a_crossing_says_both_values() -> None:
+    assert crossing(judged(finding(31.2), 20, "lower")) == "perplexity is 31.2, worse than 20"
+    assert "could not be measured (4 texts), and its threshold is 20" in crossing(judged(finding(None), 20, "lower"))
+
+
+def test_the_report_prints_models_side_by_side_and_isolates_arabic() -> None:
+    parts = [finding(31.2), finding(40, dialect="gulf"), finding(35, model="chat"), finding(None, "fluency")]
+    samples = [Sample(prompt="شلونك؟", answer="زين \x1b[31m\u202e", dialect="gulf", answered_in="msa", model="merged")]
+    report = ValidationReport(
+        directory="merged",
+        validators={},
+        settings={},
+        findings=[judged(parts[0], 20, "lower"), *parts[1:]],
+        samples=samples,
+    )
+    text = str(report)
+    assert not report.passed
+    assert text.splitlines()[0] == "validation of merged: 1 crossed: perplexity is 31.2, worse than 20"
+    rows = [line.split() for line in text.splitlines()]
+    assert ["metric", "variety", "merged", "chat", "unit"] in rows
+    assert ["perplexity", "all", "31.2", "35", "per", "token"] in rows
+    assert "fluency: not measured: 4 texts" in text
+    assert "(gulf): \u2068شلونك؟\u2069 → \u2068زين \\x1b[31m\\u202e\u2069 (msa)" in text
+    data = json.loads(json.dumps(report.as_dict()))
+    assert data["passed"] is False
+    assert data["metrics"] == {"perplexity": 31.2, "fluency": None}
+    assert data["samples"][0]["answered_in"] == "msa"
