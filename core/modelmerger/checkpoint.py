@@ -110,9 +110,10 @@ class Checkpoint(ABC):
 
 @frozen(eq=False)
 class Base:
-    """The model that an adapter changes: how it was named, and its tensors."""
+    """The model that an adapter changes: how it was named, where it lies, and its tensors."""
 
     reference: ModelReference
+    location: Location
     checkpoint: Checkpoint
 
 

@@ -6,10 +6,14 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from modelmerger.checkpoint import Checkpoint, ModelReference
+from modelmerger.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.errors import InputError, Problem
 from modelmerger.files import FileIdentity, InputFiles, check_small, identify, open_regular, read_small
 from modelmerger.settings import Settings
+
+
+def _as_given(reference: ModelReference) -> Location:
+    return Location(reference.path)
 
 
 def _knows_no_model(reference: ModelReference, _: "LoadContext") -> Checkpoint:
@@ -26,8 +30,19 @@ class LoadContext:
     files: InputFiles
     settings: Settings | None = None
     _open: Callable[[ModelReference, "LoadContext"], Checkpoint] = _knows_no_model
+    _locate: Callable[[ModelReference], Location] = _as_given
     allow_pickle: bool = False
     _opened: dict[str, Checkpoint] = field(factory=dict, init=False, repr=False)
+    _located: dict[str, Location] = field(factory=dict, init=False, repr=False)
+
+    def locate(self, reference: ModelReference) -> Location:
+        """Where a model that the user names lies on this disk; a path is located once, so that it is one state of the model.
+
+        It may go to the network: never for a name that stands in a model's own files. Raises `InputError`.
+        """
+        if reference.path not in self._located:
+            self._located[reference.path] = self._locate(reference)
+        return self._located[reference.path]
 
     def open_model(self, reference: ModelReference) -> Checkpoint:
         """Another model or file of weights, by whichever plugin knows it; the same path is opened once. Raises `InputError`."""

@@ -129,7 +129,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
                     raise ModelCompatibilityError(
                         Problem("Config not found", f"{checkpoint.donor.directory}/config.json")
                     )
-            raise_errors(hooks.check_compatibility(found.checkpoints, settings), ModelCompatibilityError)
+            raise_errors(hooks.check_compatibility(found.checkpoints, found.settings), ModelCompatibilityError)
             raise_errors(align(found.checkpoints, 0)[1], ModelCompatibilityError)
     except InputError as error:
         raise ModelCompatibilityError(*error.problems) from error

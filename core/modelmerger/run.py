@@ -87,7 +87,8 @@ def opened(settings: Settings, hooks: Hooks) -> Iterator[Opened]:
     """The models of a config, found and open while the context lasts. Adapters bring a base model where the config names none."""
     files = InputFiles(1 if settings.options.sequential_loading else 32)
     try:
-        context = LoadContext(files, settings, partial(_load, hooks), settings.options.allow_pickle)
+        allow_pickle = settings.options.allow_pickle
+        context = LoadContext(files, settings, partial(_load, hooks), hooks.locate_model, allow_pickle)
         named = [(place_of(i), model.path, model.name) for i, model in enumerate(settings.models)]
         if settings.base_model is not None:
             named.append(("base_model", settings.base_model, base_name(settings)))
@@ -174,31 +175,26 @@ def _say(notes: Sequence[Problem]) -> None:
 
 
 def _open_all(settings: Settings, references: Sequence[ModelReference], hooks: Hooks, context: LoadContext) -> Opened:
-    """Every path is located once, so that one name in a config is one state of a model, however often it is named."""
     problems: list[Problem] = []
     checkpoints = []
-    located: dict[str, Location] = {}
     for reference in references:
         try:
-            if reference.path not in located:
-                located[reference.path] = hooks.locate_model(reference)
-            found = evolve(reference, path=located[reference.path].path)
+            found = evolve(reference, path=context.locate(reference).path)
             checkpoints.append(_load(hooks, found, context))
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(*problems)
-    return Opened(settings, checkpoints, [located[reference.path] for reference in references])
+    return Opened(settings, checkpoints, [context.locate(reference) for reference in references])
 
 
 def _with_base(hooks: Hooks, models: Opened) -> Opened:
     bases = [checkpoint.base for checkpoint in models.checkpoints if checkpoint.base is not None]
     if models.settings.base_model is None and bases:
-        path = bases[0].reference.path
         return Opened(
-            evolve(models.settings, base_model=path),
+            evolve(models.settings, base_model=bases[0].reference.path),
             [*models.checkpoints, bases[0].checkpoint],
-            [*models.locations, Location(path)],
+            [*models.locations, bases[0].location],
         )
     if models.settings.base_model is None and hooks.strategy.traits.needs_base:
         raise ConfigError(Problem(NEEDS_BASE.format(models.settings.strategy), "config"))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from attrs import evolve
-from modelmerger import InputError, LoadContext, ModelReference, Problem, Settings
+from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, Settings
 from modelmerger.checkpoint import Base
 from modelmerger.naming import base_name
 from modelmerger.text import shown
@@ -23,13 +23,14 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
             "Give peft_config.base_model_path, or base_model."
         )
         raise InputError(Problem(message, str(adapter.path)))
-    if os.path.lexists(Path(os.path.expanduser(path)) / config.FILE):
-        message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
-        raise InputError(Problem(message, path))
     name = base_name(evolve(settings, base_model=path)) if settings else Path(path).name
     where = "peft_config.base_model_path" if given else str(adapter.path)
     reference = ModelReference(path, name, where)
-    return Base(reference, context.open_model(reference))
+    location = context.locate(reference) if given else Location(path)
+    if os.path.lexists(Path(os.path.expanduser(location.path)) / config.FILE):
+        message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
+        raise InputError(Problem(message, path))
+    return Base(reference, location, context.open_model(evolve(reference, path=location.path)))
 
 
 def named_base(settings: Settings) -> str | None:

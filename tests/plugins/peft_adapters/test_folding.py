@@ -1,5 +1,6 @@
 """A base with an adapter folded in is what PEFT's own merge_and_unload makes, for every kind of change, in slices of any size."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +81,17 @@ def test_several_adapters_of_a_directory_are_added_up(bases: SimpleNamespace, tm
     other = make_adapter(root / "other", bases.qwen2, 2, r=3, target_modules=["k_proj", "q_proj"])
     found = merged(tmp_path / "merged", root, peft_config={"adapter_names": ["default", "other"]})
     assert distance(found, by_peft(bases.qwen2, root, other)) < 1e-6
+
+
+@pytest.mark.parametrize("key", ["base_model_path", "base_model"])
+def test_the_base_may_be_named_as_any_model_is(bases: SimpleNamespace, tmp_path: Path, key: str) -> None:
+    """Here as a trainer's output directory, whose last checkpoint it is."""
+    adapter = make_adapter(tmp_path / "adapter", bases.qwen2, 1)
+    shutil.copytree(bases.qwen2, tmp_path / "trained" / "checkpoint-20")
+    trained = str(tmp_path / "trained")
+    named: dict[str, Any] = {"base_model": trained} if key == "base_model" else {"peft_config": {key: trained}}
+
+    assert distance(merged(tmp_path / "merged", adapter, **named), by_peft(bases.qwen2, adapter)) < 1e-6
 
 
 def test_full_models_and_adapters_are_merged_with_each_other(bases: SimpleNamespace, tmp_path: Path) -> None:
