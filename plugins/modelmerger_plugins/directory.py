@@ -18,6 +18,7 @@ from modelmerger import (
     Problem,
     StoredTensor,
     TensorInfo,
+    file_names,
     hookimpl,
     read_beside,
 )
@@ -59,7 +60,7 @@ PICKLED = Format(
     "pickled",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
-    (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"),
+    file_names.PICKLED,
     read_pickled,
 )
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20

@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from modelmerger import InputError, Location, ModelReference, OutputError, Problem, hookimpl
+from modelmerger.file_names import PICKLED, TEMPLATES, TOKENIZER
 from modelmerger.loading import names_in
 from modelmerger.text import shown
 
@@ -22,26 +23,13 @@ DATA = (
     "generation_config.json",
     "adapter_config.json",
     "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "tekken.json",
-    "*processor_config.json",
-    "feature_extractor_config.json",
-    "normalizer.json",
+    *TOKENIZER,
     "README.md",
     "[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*",
     "[Nn][Oo][Tt][Ii][Cc][Ee]*",
     "[Uu][Ss][Ee]_[Pp][Oo][Ll][Ii][Cc][Yy]*",
     "[Cc][Oo][Pp][Yy][Ii][Nn][Gg]*",
 )
-TEMPLATES = "additional_chat_templates/*.jinja"
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CODE = ("*.py", "*.pyc", "*.so", "*.sh", *(f"*{ending}" for ending in PICKLED))
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
@@ -112,7 +100,7 @@ def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
         found = snapshot_download(
             model.repository,
             revision=model.revision,
-            allow_patterns=[*patterns, TEMPLATES],
+            allow_patterns=[*patterns, f"{TEMPLATES}/*.jinja"],
             ignore_patterns=[*(f"*/{pattern}" for pattern in patterns), *CODE],
             local_files_only=cached,
             library_name="modelmerger",

@@ -7,30 +7,12 @@ from pathlib import Path
 
 from attrs import frozen
 from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
+from modelmerger.file_names import PICKLED, TEMPLATES, TOKENIZER
 from modelmerger.loading import names_in, refusals
 from modelmerger.manifest import is_plain
 
-PATTERNS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "tekken.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "image_processor_config.json",
-    "video_preprocessor_config.json",
-    "feature_extractor_config.json",
-    "normalizer.json",
-)
-TEMPLATES = "additional_chat_templates"
 LIMIT = 256 << 20
-CODE = (".py", ".pyc", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".npy", ".npz", ".bin", ".so", ".sh")
+CODE = (".py", ".pyc", ".so", ".sh", ".joblib", ".npy", ".npz", *PICKLED)
 
 
 @frozen(kw_only=True)
@@ -72,7 +54,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
 def _files(directory: Path | None) -> list[str]:
     if directory is None:
         return []
-    names = [name for name in names_in(directory) if any(fnmatchcase(name, pattern) for pattern in PATTERNS)]
+    names = [name for name in names_in(directory) if any(fnmatchcase(name, pattern) for pattern in TOKENIZER)]
     templates = directory / TEMPLATES
     if os.path.isdir(templates) and not os.path.islink(templates):
         names += [f"{TEMPLATES}/{name}" for name in names_in(templates) if name.endswith(".jinja")]
