@@ -134,11 +134,11 @@ class MergeWork:
             state = BlockState()
             for block in range(unit.first, unit.last):
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
-                pieces = []
-                for name, low, high in self._fill(unit.of, begin, end, workspace, state):
-                    content = workspace.memory("block", end - begin)[low - begin : high - begin]
-                    pieces.append(Piece(len(content), digest_of_bytes(content), name))
                 content = workspace.memory("block", end - begin)
+                pieces = [
+                    Piece(high - low, digest_of_bytes(content[low - begin : high - begin]), name)
+                    for name, low, high in self._fill(unit.of, begin, end, workspace, state)
+                ]
                 self._staging.write(descriptor, unit.of, content, begin)
                 self._advance(workspace.take_bytes_read() + len(content))
                 self._staging.record(descriptor, unit.of, block, BlockRecord(pieces, *state.take()), begin, end - begin)
@@ -149,19 +149,17 @@ class MergeWork:
         self, file: int, begin: int, end: int, workspace: Workspace, state: BlockState
     ) -> Iterator[tuple[str, int, int]]:
         """Makes the bytes between two offsets of a file in the workspace's block; what is done is named: of which tensor, from, to."""
+        content = workspace.memory("block", end - begin)
         out = workspace.tensor("block", end - begin, torch.uint8)
         for offset, source in self._sources(file, begin, end):
             length = len(source) if isinstance(source, bytes) else source.tensor.bytes
             low, high = max(begin, offset), min(end, offset + length)
+            here = slice(low - begin, high - begin)
             if isinstance(source, bytes):
-                workspace.memory("block", end - begin)[low - begin : high - begin] = source[
-                    low - offset : high - offset
-                ]
+                content[here] = source[low - offset : high - offset]
                 yield "", low, high
             else:
-                self._fill_tensor(
-                    source, low - offset, high - offset, out[low - begin : high - begin], workspace, state
-                )
+                self._fill_tensor(source, low - offset, high - offset, out[here], workspace, state)
                 yield source.tensor.name, low, high
 
     def _sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:

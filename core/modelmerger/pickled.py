@@ -61,7 +61,12 @@ def _records(descriptor: int) -> dict[int, int]:
                 if record.filename.endswith("/byteorder") and os.pread(descriptor, 6, begin) != b"little":
                     raise HeaderError("its numbers are big endian. Load it and save it again on this machine")
                 found[begin] = record.file_size
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        NotImplementedError,
+        struct.error,
+    ) as error:  # what zipfile raises of bad ones
         raise HeaderError(f"the file is no sound zip archive: {shown(error)}. Is it complete?") from error
     return found
 

@@ -219,10 +219,14 @@ def _strategy_problems(
             message = [*owners, f"{name} has no operation '{model.operation}'. Leave it out"][0]
             problems.append(Problem(message, f"models[{index}].operation"))
     weights = [model.weight for model in models if isinstance(model.weight, float)]
-    numbers = bool(models) and len(weights) == len(
+    # other weights than numbers mean something only to tensors: the plan checks them
+    if (
         models
-    )  # other weights mean something only to tensors: the plan checks them
-    if numbers and not problems and strategy.linear and (options is not None or strategy.options is None):
+        and len(weights) == len(models)
+        and not problems
+        and strategy.linear
+        and (options is not None or strategy.options is None)
+    ):
         try:
             hooks.find_coefficients(weights, [m.operation for m in models], options)
         except ConfigError as error:

@@ -77,10 +77,10 @@ def _checkpoint_gradients(model: Any) -> None:
     if not model.supports_gradient_checkpointing:
         log.warning("gradient_checkpointing: %s does not know it, so it stays off.", type(model).__name__)
         return
-    enable = (
-        getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    )  # its old name
-    enable()
+    if hasattr(model, "activation_checkpointing_enable"):  # the new name
+        model.activation_checkpointing_enable()
+    else:
+        model.gradient_checkpointing_enable()
     model.config.use_cache = False
     if any(parameter.is_meta for parameter in model.parameters()):
         log.warning("gradient_checkpointing: the weights stay on the disk, and training needs them loaded.")
