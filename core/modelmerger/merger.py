@@ -12,10 +12,11 @@ from modelmerger.checkpoint import Checkpoint
 from modelmerger.config import MergeConfig
 from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.live import set_apart
+from modelmerger.opening import KeptModels, opened
 from modelmerger.registry import Registry
 from modelmerger.report import MergeReport
 from modelmerger.resolve import resolve
-from modelmerger.run import Watch, opened, prepared, run_merge
+from modelmerger.run import Watch, prepared, run_merge
 from modelmerger.scratch import Scratch
 from modelmerger.settings import CoreOptions, ModelSettings, Settings
 
@@ -45,22 +46,23 @@ class ModelMerger:
         self.merge_report: MergeReport | None = None
         self._published: Path | None = None
         self._open = ExitStack()
+        self._kept = self._open.enter_context(KeptModels())
         weakref.finalize(self, self._open.close)
 
     def check_compatibility(self) -> list[Problem]:
         """Opens headers and JSON only. Returns warnings and notes; raises `ModelCompatibilityError` when the models do not fit."""
-        with prepared(self.config.as_dict()) as ready:
+        with prepared(self.config.as_dict(), self._kept) as ready:
             return list(ready.notes)
 
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a lazily read checkpoint, by name; no weights are in memory. Open until the merger goes."""
         settings, hooks = resolve(self.config.as_dict())
-        models = self._open.enter_context(opened(settings, hooks))
+        models = self._open.enter_context(opened(settings, hooks, self._kept))
         return {checkpoint.name: checkpoint for checkpoint in models.checkpoints}
 
     def plan(self) -> "MergePlan":
         """What a merge would do and cost, in full."""
-        with prepared(self.config.as_dict()) as ready:
+        with prepared(self.config.as_dict(), self._kept) as ready:
             return ready.plan
 
     def merge(self) -> Any:
@@ -76,7 +78,7 @@ class ModelMerger:
         options = resolve(given)[0].options
         with Scratch(options.offload_folder) as scratch:
             output = scratch.path / "merged" if self.config.output_path is None else None
-            report = run_merge(given, output, accept=check_loadable)
+            report = run_merge(given, output, accept=check_loadable, kept=self._kept)
             self.merge_report, self._published = report, Path(report.output)
             model = load_merged(self._published, options, scratch.path / "offload")
             scratch.goes_with(model)

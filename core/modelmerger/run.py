@@ -5,27 +5,24 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
-from modelmerger.checkpoint import Checkpoint, Location, ModelReference
-from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, PluginError, Problem, raise_errors
-from modelmerger.files import InputFiles, recheck
+from modelmerger.checkpoint import Checkpoint
+from modelmerger.errors import ConfigError, ModelCompatibilityError, PluginError, Problem, raise_errors
+from modelmerger.files import recheck
 from modelmerger.hooks import Hooks, described
 from modelmerger.journal import BlockRecord
 from modelmerger.layout import BLOCK
-from modelmerger.live import place_of
-from modelmerger.loading import LoadContext
 from modelmerger.manifest import FILE, is_plain, make_manifest, total_counts
-from modelmerger.naming import base_name
+from modelmerger.opening import KeptModels, Opened, opened
 from modelmerger.planning import make_plan
 from modelmerger.progress import no_progress
 from modelmerger.publishing import check_output, check_room, finish_earlier, publish
 from modelmerger.report import MergeReport
-from modelmerger.resolve import NEEDS_BASE, resolve
+from modelmerger.resolve import resolve
 from modelmerger.settings import Settings
 from modelmerger.staging import Staging, Step, no_step, staged_size
 
@@ -69,44 +66,15 @@ class Prepared:
     notes: Sequence[Problem] = field(factory=list)
 
 
-@frozen(eq=False)
-class Opened:
-    """The models of a config in order, then the base model if there is one, as the settings then say; and where each was found."""
-
-    settings: Settings
-    checkpoints: Sequence[Checkpoint]
-    locations: Sequence[Location]
-
-    @property
-    def notes(self) -> list[Problem]:
-        return list(dict.fromkeys(note for location in self.locations for note in location.notes))
-
-
-@contextlib.contextmanager
-def opened(settings: Settings, hooks: Hooks) -> Iterator[Opened]:
-    """The models of a config, found and open while the context lasts. Adapters bring a base model where the config names none."""
-    files = InputFiles(1 if settings.options.sequential_loading else 32)
-    try:
-        allow_pickle = settings.options.allow_pickle
-        context = LoadContext(files, settings, partial(_load, hooks), hooks.locate_model, allow_pickle)
-        named = [(place_of(i), model.path, model.name) for i, model in enumerate(settings.models)]
-        if settings.base_model is not None:
-            named.append(("base_model", settings.base_model, base_name(settings)))
-        references = [ModelReference(path, name, place, settings.live.get(place)) for place, path, name in named]
-        yield _with_base(hooks, _open_all(settings, references, hooks, context))
-    finally:
-        files.close()
-
-
 def accept_all(_: Prepared) -> None:
     """Nothing else stands against a merge."""
 
 
 @contextlib.contextmanager
-def prepared(config: Mapping[str, Any]) -> Iterator[Prepared]:
+def prepared(config: Mapping[str, Any], kept: KeptModels | None = None) -> Iterator[Prepared]:
     """Everything before the first write: raises whatever stands against the merge."""
     settings, hooks = resolve(config)
-    with opened(settings, hooks) as models:
+    with opened(settings, hooks, kept) as models:
         problems = hooks.check_compatibility(models.checkpoints, models.settings)
         raise_errors(problems, ModelCompatibilityError)
         revisions = [location.revision for location in models.locations]
@@ -120,14 +88,15 @@ def run_merge(
     output: Path | None = None,
     watch: Watch | None = None,
     accept: Callable[[Prepared], None] = accept_all,
+    kept: KeptModels | None = None,
 ) -> MergeReport:
     """Merges and publishes. `output` wins over the config's output_path; with neither, `ConfigError`.
 
-    `accept` is called before the first write, and raises what else stands against the merge.
+    `accept` is called before the first write, and raises what else stands against the merge. `kept`: see `opened`.
     """
     watch = watch or Watch()
     started = time.monotonic()
-    with prepared(config) as ready:
+    with prepared(config, kept) as ready:
         set_level(ready.settings)
         accept(ready)
         target = output or (
@@ -172,48 +141,6 @@ def run_merge(
 def _say(notes: Sequence[Problem]) -> None:
     for note in notes:
         log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
-
-
-def _open_all(settings: Settings, references: Sequence[ModelReference], hooks: Hooks, context: LoadContext) -> Opened:
-    problems: list[Problem] = []
-    checkpoints = []
-    for reference in references:
-        try:
-            found = evolve(reference, path=context.locate(reference).path)
-            checkpoints.append(_load(hooks, found, context))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(*problems)
-    return Opened(settings, checkpoints, [context.locate(reference) for reference in references])
-
-
-def _with_base(hooks: Hooks, models: Opened) -> Opened:
-    bases = [checkpoint.base for checkpoint in models.checkpoints if checkpoint.base is not None]
-    if models.settings.base_model is None and bases:
-        return Opened(
-            evolve(models.settings, base_model=bases[0].reference.path),
-            [*models.checkpoints, bases[0].checkpoint],
-            [*models.locations, bases[0].location],
-        )
-    if models.settings.base_model is None and hooks.strategy.traits.needs_base:
-        raise ConfigError(Problem(NEEDS_BASE.format(models.settings.strategy), "config"))
-    return models
-
-
-def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
-    checkpoint = hooks.load_model(reference, context)
-    if checkpoint is None:
-        raise InputError(Problem(_not_found(reference.path), reference.path))
-    return checkpoint
-
-
-def _not_found(path: str) -> str:
-    if os.path.exists(os.path.expanduser(path)):
-        return "is no model: neither a directory with safetensors weights nor a .safetensors file. Check the path."
-    if "/" in path or os.path.splitext(path)[1]:
-        return "does not exist. Check the path."
-    return "does not exist. Check the path; a model on the Hub is given as org/name."
 
 
 def _config_notes(models: Opened) -> list[Problem]:

@@ -63,7 +63,7 @@ class CoreOptions:
     low_memory_mode: one worker, the smallest slices; the weights of the returned model stay on the disk.
     sequential_loading: one worker, one input file open at a time; turns parallel_loading off.
     parallel_loading: the inputs of a slice are read ahead, all at once. On unless sequential_loading is.
-    cache_models: keep opened models for the next merge.
+    cache_models: a `ModelMerger` keeps the models that it opened for its next merge, as long as nothing of them changes on disk.
     use_safetensors: false: write pytorch_model.bin, as torch.save does, instead.
     max_shard_size: size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes.
     offload_folder: scratch space of merges that have no output_path, and of what a returned model offloads; made if need be.
@@ -88,7 +88,7 @@ class CoreOptions:
     low_memory_mode: bool = False
     sequential_loading: bool = False
     parallel_loading: bool | None = field(default=None, validator=_not_both)
-    cache_models: bool = field(default=False, validator=not_yet(False))
+    cache_models: bool = False
     use_safetensors: bool = True
     max_shard_size: int | str = field(default="5GB", validator=_shard_size)
     offload_folder: str | None = field(default=None, validator=validators.optional(not_empty))

@@ -35,7 +35,7 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "low_memory_mode": ("weighted", [True, False], [("true", "true or false")]),
     "parallel_loading": ("weighted", [True, False, None], [(1, "true or false")]),
     "sequential_loading": ("weighted", [True, False], [(0, "true or false")]),
-    "cache_models": ("weighted", [False], [(True, NOT_YET)]),
+    "cache_models": ("weighted", [False, True], [("yes", "must be true or false")]),
     "use_safetensors": ("weighted", [True, False], [("no", "true or false")]),
     "max_shard_size": ("weighted", ["5GB", "1 GiB", "500mb", 4096], [("5 potatoes", "'5GB'"), (0, "'5GB'"), ("-1GB", "'5GB'"), (1.5, "whole number or a text")]),
     "offload_folder": ("weighted", [None, "./scratch"], [("", "must not be empty"), (1, "a text")]),
