@@ -16,54 +16,67 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COMPUTE = {"F32": torch.float32, "F64": torch.float64}
+CPU = torch.device("cpu")
 LET_THROUGH = "Repair the model, or set allow_nonfinite: true to let them through"
 SCANNED = 1 << 18
 """Elements looked at in one go when a NaN is searched for."""
 
 
 class Workspace:
-    """The reusable memory of one worker: one buffer a purpose, grown to its largest use."""
+    """The reusable memory of one worker: one buffer a purpose, grown to its largest use.
 
-    def __init__(self) -> None:
+    device: where tensors for arithmetic are; what is read and what is written lies in the machine's memory (`host`).
+    """
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
         self._buffers: dict[str, Tensor] = {}
         self._views: dict[str, Tensor] = {}
         self._memory: dict[str, memoryview] = {}
         self._bytes_read = 0
 
     def tensor(self, purpose: str, elements: int, dtype: torch.dtype) -> "Tensor":
-        """An uninitialised vector; the same memory for the same purpose, each time."""
-        view = self._views.get(purpose)  # a slice is as long as the one before it, but for the last of a tensor
-        if view is None or view.numel() != elements or view.dtype != dtype:
-            view = self._views[purpose] = self._buffer(purpose, elements * dtype.itemsize).view(dtype)
-        return view
+        """An uninitialised vector on the device; the same memory for the same purpose, each time."""
+        return self._view(purpose, elements, dtype, self.device)
+
+    def host(self, purpose: str, elements: int, dtype: torch.dtype) -> "Tensor":
+        """The same in the machine's memory."""
+        return self._view(purpose, elements, dtype, CPU)
 
     def memory(self, purpose: str, length: int) -> memoryview:
-        """The same as bytes."""
-        self._buffer(purpose, length)
+        """What `host` gives, as bytes."""
+        self._buffer(purpose, length, CPU)
         return self._memory[purpose][:length]
 
-    def read(self, checkpoint: Checkpoint, name: str, start: int, stop: int) -> "Tensor":
-        """Elements of a stored tensor, in the stored dtype, in memory that the next read reuses.
+    def _view(self, purpose: str, elements: int, dtype: torch.dtype, device: torch.device) -> "Tensor":
+        view = self._views.get(purpose)  # a slice is as long as the one before it, but for the last of a tensor
+        if view is None or view.numel() != elements or view.dtype != dtype:
+            view = self._views[purpose] = self._buffer(purpose, elements * dtype.itemsize, device).view(dtype)
+        return view
+
+    def read(self, checkpoint: Checkpoint, name: str, start: int, stop: int, purpose: str = "raw") -> "Tensor":
+        """Elements of a stored tensor, in the stored dtype, in memory that the next read for this purpose reuses.
 
         What torch has no dtype for comes as bytes.
         """
         info = checkpoint.tensors[name]
         length = info.span(start, stop)[1]
-        checkpoint.read(name, start, stop, self.memory("raw", length))
+        checkpoint.read(name, start, stop, self.memory(purpose, length))
         self._bytes_read += length
         dtype: torch.dtype | None = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
-        return self.tensor("raw", length, torch.uint8) if dtype is None else self.tensor("raw", stop - start, dtype)
+        return self.host(purpose, length, torch.uint8) if dtype is None else self.host(purpose, stop - start, dtype)
 
     def take_bytes_read(self) -> int:
         """How many bytes were read since the last call."""
         count, self._bytes_read = self._bytes_read, 0
         return count
 
-    def _buffer(self, purpose: str, length: int) -> "Tensor":
+    def _buffer(self, purpose: str, length: int, device: torch.device) -> "Tensor":
         buffer = self._buffers.get(purpose)
         if buffer is None or buffer.numel() < length:
-            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8)
-            self._memory[purpose] = bytes_of(buffer)
+            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8, device=device)
+            if device == CPU:
+                self._memory[purpose] = bytes_of(buffer)
             self._views.pop(purpose, None)
         return buffer[:length]
 
@@ -88,6 +101,14 @@ def combined(terms: Iterable[tuple[float, "Tensor"]], total: "Tensor", term: "Te
             total.add_(term)
         first = False
     return total
+
+
+def summed(inputs: Sequence["Tensor"], coefficients: "Tensor", total: "Tensor") -> None:
+    """`combined` for a compiler, which makes one loop of it: Σ coefficients[i] · inputs[i] into `total`, in its dtype."""
+    values = inputs[0].to(total.dtype) * coefficients[0]
+    for number in range(1, len(inputs)):
+        values = values + inputs[number].to(total.dtype) * coefficients[number]
+    total.copy_(values)
 
 
 def extremes(tensor: "Tensor") -> tuple[float, float]:

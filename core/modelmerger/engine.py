@@ -1,5 +1,6 @@
 """The blocks of the output as units of work: each block is made slice by slice, written, digested and journalled."""
 
+import logging
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from modelmerger.arithmetic import Workspace
+from modelmerger.arithmetic import CPU, Workspace
 from modelmerger.checkpoint import Checkpoint
 from modelmerger.digests import Piece, block_count, digest_of_bytes
 from modelmerger.dtypes import DTYPES
@@ -26,6 +27,7 @@ from modelmerger.work import Unit
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("modelmerger")
 MEASURES_A_UNIT = 32
 
 
@@ -40,12 +42,16 @@ class MergeWork:
         settings: Settings,
         staging: Staging,
         advance: Callable[[int], None],
+        device: torch.device = CPU,
     ) -> None:
         self._plan = plan
         self._checkpoints = checkpoints
         self._reads_ahead = settings.options.reads_ahead
         self._staging = staging
         self._advance = advance
+        self._hooks = hooks
+        self._device = device
+        self._leaving = threading.Lock()
         self._cancelled = threading.Event()
         self._local = threading.local()
         self._index = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
@@ -63,14 +69,12 @@ class MergeWork:
         self._cancelled.set()
 
     def run(self, unit: Unit) -> None:
-        if not hasattr(self._local, "workspace"):
-            self._local.workspace = Workspace()
         try:
-            if unit.kind == "measure":
-                self._measurements.measure(unit, self._local.workspace)
-                self._advance(self._local.workspace.take_bytes_read())
-            else:
-                self._write(unit, self._local.workspace)
+            try:
+                self._do(unit)
+            except torch.OutOfMemoryError as error:
+                self._leave_device(error)
+                self._do(unit)
         except CancelledError:
             pass
         except (MergeError, MemoryError):
@@ -83,6 +87,27 @@ class MergeWork:
         except BaseException:
             self.cancel()
             raise
+
+    def _do(self, unit: Unit) -> None:
+        workspace: Workspace | None = getattr(self._local, "workspace", None)
+        if workspace is None or workspace.device != self._device:
+            workspace = self._local.workspace = Workspace(self._device)
+        if unit.kind == "measure":
+            self._measurements.measure(unit, workspace)
+            self._advance(workspace.take_bytes_read())
+        else:
+            self._write(unit, workspace)
+
+    def _leave_device(self, error: torch.OutOfMemoryError) -> None:
+        """From now on slices are merged on the CPU."""
+        if getattr(self._local, "workspace", None) is None or self._local.workspace.device == CPU:
+            raise self._hooks.out_of_memory(error) from error
+        self._local.workspace = None
+        with self._leaving:
+            if self._device != CPU:
+                log.warning("%s is out of memory; the merge goes on on the CPU.", self._device)
+                self._device = CPU
+        torch.cuda.empty_cache()
 
     def _in_order(self) -> Iterator[Unit]:
         """Measurements come one writing unit before they are needed, so that no worker waits for another's last block."""
@@ -133,6 +158,8 @@ class MergeWork:
         try:
             state = BlockState()
             for block in range(unit.first, unit.last):
+                if (unit.of, block) in self._staging.records:
+                    continue
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
                 content = workspace.memory("block", end - begin)
                 pieces = [
@@ -150,7 +177,7 @@ class MergeWork:
     ) -> Iterator[tuple[str, int, int]]:
         """Makes the bytes between two offsets of a file in the workspace's block; what is done is named: of which tensor, from, to."""
         content = workspace.memory("block", end - begin)
-        out = workspace.tensor("block", end - begin, torch.uint8)
+        out = workspace.host("block", end - begin, torch.uint8)
         for offset, source in self._sources(file, begin, end):
             length = len(source) if isinstance(source, bytes) else source.tensor.bytes
             low, high = max(begin, offset), min(end, offset + length)

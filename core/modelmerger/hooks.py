@@ -9,6 +9,8 @@ import pluggy
 from attrs import evolve, field, frozen
 
 from modelmerger.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.compiling import compiled
+from modelmerger.devices import is_out_of_memory
 from modelmerger.errors import MergeError, NumericError, PluginError, Problem
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
@@ -146,6 +148,17 @@ class Hooks:
         """The error for a strategy's hook that made a NaN or an infinity of finite inputs."""
         return self._broken(hook, "made a NaN or an infinity of finite inputs", tensor_name)
 
+    def out_of_memory(self, error: Exception) -> PluginError:
+        """The error for a strategy that uses up the memory of a device where the merge itself uses none."""
+        return PluginError(
+            f"{described(self.strategy.provider)} needs more memory of a device than there is: {shown(str(error))}"
+        )
+
+    def compile_strategy(self) -> None:
+        """`merge_tensor` goes through torch.compile from now on; what it says is then that of the compiled function."""
+        for implementation in self._manager.hook.merge_tensor.get_hookimpls():
+            implementation.function = compiled(implementation.function)  # type: ignore[misc]  # this manager is ours alone
+
     @property
     def finishes(self) -> bool:
         return bool(self._manager.hook.finish_tensor.get_hookimpls())
@@ -226,6 +239,8 @@ class Hooks:
         except (MergeError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
+            if is_out_of_memory(error):  # of a device: the engine knows what to do
+                raise
             culprit = self._culprit(caller, error)
             message = f"{culprit} raised {type(error).__name__} in {caller.name}: {error}"
             raise PluginError(Problem(message, tensor=tensor)) from error

@@ -127,7 +127,7 @@ class Measurements:
             raise_nonfinite(tensor, self._checkpoints, rounded=False)
         if self._plan.granularity == "rowwise":
             inputs = [values.view(-1, row_length(tensor)) for values in inputs]
-        return self._hooks.measure_tensor(inputs, self._settings.strategy_options, tensor.name)
+        return self._hooks.measure_tensor(inputs, self._settings.strategy_options, tensor.name).cpu()
 
     def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
         with self._changed:

@@ -1,10 +1,11 @@
 """One slice of one tensor, from the inputs' bytes to the output's: read, merge, check, finish, round once."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from attrs import frozen
+import torch
+from attrs import field, frozen
 
 from modelmerger.arithmetic import (
     COMPUTE,
@@ -15,8 +16,10 @@ from modelmerger.arithmetic import (
     has_finite_sum,
     overflows,
     raise_nonfinite,
+    summed,
 )
 from modelmerger.checkpoint import Checkpoint
+from modelmerger.compiling import compiled
 from modelmerger.dtypes import torch_dtype
 from modelmerger.hooks import Hooks
 from modelmerger.measuring import Measurements
@@ -67,6 +70,11 @@ class SliceMerger:
     hooks: Hooks
     settings: Settings
     measurements: Measurements
+    _compiled_sum: "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None" = field(init=False)
+
+    @_compiled_sum.default
+    def _compile(self) -> "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None":
+        return compiled(summed) if self.settings.options.torch_compile else None
 
     def write_slice(self, index: int, piece: Slice, out: "Tensor", workspace: Workspace, state: BlockState) -> None:
         """Fills `out`, a vector of bytes, with the slice as it stands in the file. Raises `NumericError` for NaN and infinity."""
@@ -127,6 +135,11 @@ class SliceMerger:
             combined([(c, by_input[i]) for c, i in terms], total, workspace.tensor("term", elements, dtype))
             state.observe(tensor.name, self.hooks.observe_slice(inputs, total, tensor.name))
             return total
+        if self._compiled_sum is not None:
+            read = [self._read(index, i, piece, workspace, f"raw {i}").to(workspace.device) for _, i in terms]
+            factors = torch.tensor([c for c, _ in terms], dtype=dtype, device=workspace.device)
+            self._compiled_sum(read, factors, total)
+            return total
         sources = ((c, self._read(index, i, piece, workspace)) for c, i in terms)
         return combined(sources, total, workspace.tensor("term", elements, dtype))
 
@@ -144,7 +157,7 @@ class SliceMerger:
             [tensor.weights[i] for i in tensor.inputs if i < len(self.settings.models)],
             [model.operation for model in models],
             self.settings.strategy_options,
-            self.measurements.result(index) if self.measurements.wanted(index) else None,
+            self.measurements.result(index).to(workspace.device) if self.measurements.wanted(index) else None,
             tensor.name,
         )
         flat = merged.reshape(-1)
@@ -166,7 +179,7 @@ class SliceMerger:
         values.copy_(self._read(index, checkpoint, piece, workspace))
         return values.view(piece.shape)
 
-    def _read(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace) -> "Tensor":
+    def _read(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace, purpose: str = "raw") -> "Tensor":
         tensor = self.plan.tensors[index]
         name = tensor.renames.get(checkpoint, tensor.name)
-        return workspace.read(self.checkpoints[checkpoint], name, piece.first, piece.last)
+        return workspace.read(self.checkpoints[checkpoint], name, piece.first, piece.last, purpose)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from modelmerger.checkpoint import Checkpoint
+from modelmerger.devices import slice_device
 from modelmerger.errors import ConfigError, ModelCompatibilityError, PluginError, Problem, raise_errors
 from modelmerger.files import recheck
 from modelmerger.hooks import Hooks, described
@@ -27,6 +28,8 @@ from modelmerger.settings import Settings
 from modelmerger.staging import Staging, Step, no_step, staged_size
 
 if TYPE_CHECKING:
+    import torch
+
     from modelmerger.plan import MergePlan
 
 
@@ -117,6 +120,7 @@ def run_merge(
             check_exact_tensors,  # torch is imported here, after all that can be refused without it
         )
 
+        device = slice_device(ready.settings.options.device_map)
         compared = check_exact_tensors(ready.plan, ready.checkpoints)
         check_room(target, max(0, ready.plan.disk - staged_size(target)))
         with staging:
@@ -127,7 +131,7 @@ def run_merge(
             _say(notes)
             log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
             reused = _staged_bytes(staging.records, ready.plan)
-            _merge(ready, staging, watch, reused, compared)
+            _merge(ready, staging, watch, reused, compared, device)
             _write_documents(ready, staging)
             staging.sync()
             for file in ready.plan.inputs:
@@ -149,7 +153,7 @@ def _config_notes(models: Opened) -> list[Problem]:
     return [Problem("none of the models is an adapter, so peft_config has no effect.", "peft_config", severity="note")]
 
 
-def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int) -> None:
+def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
     import threading
 
     import torch
@@ -166,10 +170,12 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
             done += count
             watch.progress(done, total)
 
+    if ready.settings.options.torch_compile:
+        ready.hooks.compile_strategy()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        work = MergeWork(ready.plan, ready.checkpoints, ready.hooks, ready.settings, staging, advance)
+        work = MergeWork(ready.plan, ready.checkpoints, ready.hooks, ready.settings, staging, advance, device)
         ready.hooks.run_slices(work)
     finally:
         torch.set_num_threads(threads)

@@ -59,7 +59,8 @@ class CoreOptions:
     """Options of every merge, whatever the strategy.
 
     torch_dtype: dtype written for floating tensors; auto: the donor's, tensor by tensor.
-    device_map: where the returned model is placed; auto: on an accelerator where torch sees one. Slices are merged on the CPU.
+    device_map: where slices are merged and where the returned model is placed; auto: a GPU where torch sees one. Out of its
+        memory, the merge goes on on the CPU.
     low_memory_mode: one worker, the smallest slices; the weights of the returned model stay on the disk.
     sequential_loading: one worker, one input file open at a time; turns parallel_loading off.
     parallel_loading: the inputs of a slice are read ahead, all at once. On unless sequential_loading is.
@@ -67,7 +68,7 @@ class CoreOptions:
     use_safetensors: false: write pytorch_model.bin, as torch.save does, instead.
     max_shard_size: size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes.
     offload_folder: scratch space of merges that have no output_path, and of what a returned model offloads; made if need be.
-    torch_compile: compile the strategy's slice function.
+    torch_compile: the strategy's arithmetic goes through torch.compile; without a compiler, one warning, and it does not.
     gradient_checkpointing: on in the returned model, whose use_cache is off then.
     verbose: the modelmerger logger says what happens.
     log_level: level of the modelmerger logger; wins over verbose.
@@ -92,7 +93,7 @@ class CoreOptions:
     use_safetensors: bool = True
     max_shard_size: int | str = field(default="5GB", validator=_shard_size)
     offload_folder: str | None = field(default=None, validator=validators.optional(not_empty))
-    torch_compile: bool = field(default=False, validator=not_yet(False))
+    torch_compile: bool = False
     gradient_checkpointing: bool = False
     verbose: bool = False
     log_level: str | None = field(default=None, validator=validators.optional(one_of(*LOG_LEVELS)))

@@ -39,7 +39,7 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "use_safetensors": ("weighted", [True, False], [("no", "true or false")]),
     "max_shard_size": ("weighted", ["5GB", "1 GiB", "500mb", 4096], [("5 potatoes", "'5GB'"), (0, "'5GB'"), ("-1GB", "'5GB'"), (1.5, "whole number or a text")]),
     "offload_folder": ("weighted", [None, "./scratch"], [("", "must not be empty"), (1, "a text")]),
-    "torch_compile": ("weighted", [False], [(True, NOT_YET)]),
+    "torch_compile": ("weighted", [True, False], [("yes", "true or false")]),
     "gradient_checkpointing": ("weighted", [True, False], [("no", "true or false")]),
     "verbose": ("weighted", [True, False], [("no", "true or false")]),
     "log_level": ("weighted", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", None], [("debug", "one of DEBUG"), (10, "text")]),
