@@ -86,9 +86,15 @@ class ModelMerger:
 
     @property
     def tokenizer(self) -> Any:
-        """The merged model's tokenizer, or None where it has none. Raises `ConfigError` before the first merge."""
+        """The merged model's tokenizer, or None where it has none.
+
+        Raises `ConfigError` before the first merge, and when a merge without output_path is gone with the model that it returned.
+        """
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is no tokenizer. Call merge() first.")
+        if not self._published.exists():
+            gone = "the merged model was in a temporary directory, which is gone with the model that merge() returned"
+            raise ConfigError(f"{gone}. Keep that model, or give output_path.")
         from modelmerger.returned import load_tokenizer
 
         return load_tokenizer(self._published)

@@ -79,7 +79,8 @@ def test_without_an_output_path_the_directory_goes_with_the_model(tiny: dict[str
     del model
     gc.collect()
     assert not folder.exists()
-    assert merger.tokenizer is None
+    with pytest.raises(ConfigError, match="gone with the model"):
+        _ = merger.tokenizer
 
 
 def test_a_merge_that_fails_leaves_no_temporary_directory(models: SimpleNamespace, temporary: Path) -> None:

@@ -17,11 +17,12 @@ DTYPE = torch.float32
 
 
 def tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     made = Tokenizer(models.BPE(unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # as Qwen2's, which transformers takes it for
+    made.decoder = decoders.ByteLevel()
     made.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=90, special_tokens=["<unk>", "<s>", "</s>"]))
     fast = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
     fast.chat_template = TEMPLATE
