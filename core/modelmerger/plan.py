@@ -142,7 +142,7 @@ class MergePlan:
     def names_of_inputs(self, tensor: TensorPlan) -> list[str]:
         """The models that a tensor is made of."""
         if self.updates:
-            return [model.name for model in self.models]
+            return [model.name for model in self.models if model.weight is not None or self.writes == "model"]
         return [self.models[i].name for i in tensor.inputs]
 
     def __str__(self) -> str:
