@@ -137,21 +137,23 @@ def peft(merge: Merge, scratch: Path, method: str) -> Run:
     """PEFT: its exact sum (`cat`) or its best approximation of the adapters' rank (`svd`); or `merge_and_unload`, and saving."""
     output = scratch / "output"
     method = method if merge.strategy == "adapters" else "fold"
+    shares = {"fold": 1, "cat": 2, "svd": 2 * len(merge.models)}  # it writes the adapters' own dtype, half of float32
     weights = ",".join(f"{weight:.6f}" for weight in merge.weights)
     command = (str(BY_PEFT), method, str(output), str(merge.base), weights, *map(str, merge.models))
     return Run(
         (sys.executable, *command),
         {"HF_HUB_OFFLINE": "1"},
         output,
-        merge.output_bytes // (len(merge.models) if method == "svd" else 1),
+        merge.output_bytes // shares[method],
     )
 
 
 def copy(merge: Merge, scratch: Path) -> Run:
-    """The floor: copy one of the models, and wait until it is on the device."""
+    """The floor: copy one of the models, or the base of the adapters, and wait until it is on the device."""
+    source = merge.base if merge.strategy == "fold" else merge.models[0]
     output = scratch / "output"
     script = 'cp -r --reflink=never "$0" "$1" && sync "$1"/* "$1"'
-    return Run(("/bin/sh", "-c", script, str(merge.models[0]), str(output)), {}, output, merge.output_bytes)
+    return Run(("/bin/sh", "-c", script, str(source), str(output)), {}, output, merge.output_bytes)
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> Path:
