@@ -85,6 +85,8 @@ def _load_adapter(directory: Path, base: Path, options: CoreOptions, offload: Pa
 def check_loadable(ready: Prepared) -> None:
     """Raises `InputError` when `load_merged` would find no class for what is about to be merged."""
     donor = ready.checkpoints[ready.plan.donor]
+    if donor.donor.config is None and ready.plan.writes == "adapter":
+        raise InputError(Problem(f"has no config.json, so no adapter can be put on it. {UNLOADED}.", donor.place))
     if donor.donor.config is not None:
         _class_of(donor.donor.config, f"{donor.place}/config.json")
 

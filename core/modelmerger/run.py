@@ -237,5 +237,5 @@ def _report(
         counts=total_counts(staging.records),
         observed=observed,
         relative_error=ready.updates.relative_error if ready.updates else None,
-        base=str(ready.checkpoints[-1].donor.directory) if ready.plan.writes == "adapter" else None,
+        base=ready.checkpoints[-1].place if ready.plan.writes == "adapter" else None,
     )
