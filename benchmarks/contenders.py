@@ -10,6 +10,7 @@ from typing import Any
 from shapes import Shape
 
 MERGEKIT_METHODS = {"weighted": "linear", "task_arithmetic": "task_arithmetic", "slerp": "slerp"}
+BY_PEFT = Path(__file__).resolve().parent / "by_peft.py"
 WITHOUT = Path(__file__).resolve().parent / "without.py"
 INTERPOLATION_FACTOR = 0.4
 SCALING_FACTOR = 0.7
@@ -26,6 +27,10 @@ class Merge:
 
     @property
     def name(self) -> str:
+        if self.strategy == "adapters":
+            return f"{self.shape.name} {len(self.models)} adapters into one"
+        if self.strategy == "fold":
+            return f"{self.shape.name} adapter into its base"
         base = "base + " if self.base else ""
         return f"{self.shape.name} {self.strategy} ({base}{len(self.models)} models)"
 
@@ -34,6 +39,13 @@ class Merge:
         """Unequal, so that no contender can treat them as a mean; their sum is 1."""
         total = sum(range(1, len(self.models) + 1))
         return tuple((place + 1) / total for place in range(len(self.models)))
+
+    @property
+    def output_bytes(self) -> int:
+        """What must be written: a model, or an adapter of the rank that the adapters have together, as float32."""
+        if self.strategy != "adapters":
+            return self.shape.bytes
+        return 2 * sum(file.stat().st_size for model in self.models for file in model.glob("*.safetensors"))
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -46,6 +58,8 @@ class Run:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     output: Path
+    bytes: int
+    """What must be written of weights, or no merge was made."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,7 @@ VARIANTS: dict[str, Variant] = {
 def modelmerger(merge: Merge, scratch: Path, variant: Variant) -> Run:
     output = scratch / "output"
     options: dict[str, Any] = {**variant.options}
-    if merge.strategy == "weighted":
+    if merge.strategy in ("weighted", "adapters", "fold"):
         options["normalize_weights"] = True
     elif merge.strategy == "task_arithmetic":
         options["scaling_factor"] = SCALING_FACTOR
@@ -80,12 +94,15 @@ def modelmerger(merge: Merge, scratch: Path, variant: Variant) -> Run:
     if merge.strategy != "slerp":
         for model, weight in zip(models, merge.weights, strict=True):
             model["weight"] = weight
-    config: dict[str, Any] = {"strategy": merge.strategy, "models": models, "options": options}
+    strategy = merge.strategy if merge.strategy in MERGEKIT_METHODS else "weighted"
+    config: dict[str, Any] = {"strategy": strategy, "models": models, "options": options}
     if merge.base is not None:
         config["base_model"] = str(merge.base)
+    if merge.strategy == "adapters":
+        config["peft_config"] = {"merge_adapters": True}
     file = write_config(scratch / "modelmerger.json", {**config, "output_path": str(output)})
     program = (str(WITHOUT), variant.without) if variant.without else ("-m", "modelmerger")
-    return Run((sys.executable, *program, "merge", str(file)), {}, output)
+    return Run((sys.executable, *program, "merge", str(file)), {}, output, merge.output_bytes)
 
 
 def mergekit(merge: Merge, scratch: Path, program: Path, dtype: str) -> Run:
@@ -113,14 +130,30 @@ def mergekit(merge: Merge, scratch: Path, program: Path, dtype: str) -> Run:
         config["base_model"] = str(base)
     file = write_config(scratch / "mergekit.yaml", config)
     command = (str(program), "--quiet", "--no-copy-tokenizer", str(file), str(output))
-    return Run(command, {"HF_HUB_OFFLINE": "1"}, output)
+    return Run(command, {"HF_HUB_OFFLINE": "1"}, output, merge.output_bytes)
+
+
+def peft(merge: Merge, scratch: Path, method: str) -> Run:
+    """PEFT: its exact sum (`cat`) or its best approximation of the adapters' rank (`svd`); or `merge_and_unload`, and saving."""
+    output = scratch / "output"
+    method = method if merge.strategy == "adapters" else "fold"
+    shares = {"fold": 1, "cat": 2, "svd": 2 * len(merge.models)}  # it writes the adapters' own dtype, half of float32
+    weights = ",".join(f"{weight:.6f}" for weight in merge.weights)
+    command = (str(BY_PEFT), method, str(output), str(merge.base), weights, *map(str, merge.models))
+    return Run(
+        (sys.executable, *command),
+        {"HF_HUB_OFFLINE": "1"},
+        output,
+        merge.output_bytes // shares[method],
+    )
 
 
 def copy(merge: Merge, scratch: Path) -> Run:
-    """The floor: copy one of the models, and wait until it is on the device."""
+    """The floor: copy one of the models, or the base of the adapters, and wait until it is on the device."""
+    source = merge.base if merge.strategy == "fold" else merge.models[0]
     output = scratch / "output"
     script = 'cp -r --reflink=never "$0" "$1" && sync "$1"/* "$1"'
-    return Run(("/bin/sh", "-c", script, str(merge.models[0]), str(output)), {}, output)
+    return Run(("/bin/sh", "-c", script, str(source), str(output)), {}, output, merge.output_bytes)
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> Path:

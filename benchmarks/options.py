@@ -9,7 +9,8 @@ from shapes import SHAPES
 from workplace import HERE
 
 STRATEGIES = ("weighted", "task_arithmetic", "slerp")
-CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "cp")
+ADAPTERS = ("adapters", "fold")
+CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "cp", "peft", "peft-svd")
 MOST_MODELS = 32
 
 
@@ -17,7 +18,8 @@ def parse(description: str, arguments: Sequence[str]) -> argparse.Namespace:
     counts = [str(count) for count in range(2, MOST_MODELS + 1)]
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", type=some_of(SHAPES), default=list(SHAPES), help=",".join(SHAPES))
-    parser.add_argument("--strategies", type=some_of(STRATEGIES), default=list(STRATEGIES), help=",".join(STRATEGIES))
+    strategies = (*STRATEGIES, *ADAPTERS)
+    parser.add_argument("--strategies", type=some_of(strategies), default=list(STRATEGIES), help=",".join(strategies))
     parser.add_argument("--models", type=some_of(counts), default=["2"], help="how many models are merged, e.g. 2,8")
     parser.add_argument(
         "--contenders", type=some_of(CONTENDERS), default=["modelmerger", "mergekit", "cp"], help=",".join(CONTENDERS)

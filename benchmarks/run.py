@@ -18,11 +18,11 @@ import contenders
 import machine
 import measure
 from contenders import Merge, Run, Variant
-from options import parse
+from options import ADAPTERS, STRATEGIES, parse
 from report import markdown, write_reports
 from results import Result
 from shapes import SHAPES, Shape
-from workplace import model_limit, prepare_mergekit, prepare_models, size_of
+from workplace import model_limit, prepare_adapters, prepare_mergekit, prepare_models, size_of
 
 Contender = Callable[[Merge, Path], Run]
 TOUCHED = 6 << 30  # bytes of memory made ready before each run; what is written goes there first
@@ -38,6 +38,8 @@ def choose_contenders(options: argparse.Namespace, mergekit: Path | None) -> dic
                 chosen[f"{name}:{key}"] = partial(contenders.modelmerger, variant=contenders.VARIANTS[key])
         elif name == "cp":
             chosen[name] = contenders.copy
+        elif name.startswith("peft"):
+            chosen[name] = partial(contenders.peft, method="svd" if name == "peft-svd" else "cat")
         elif mergekit is not None:
             dtype = "float32" if name == "mergekit-float32" else "bfloat16"
             chosen[name] = partial(contenders.mergekit, program=mergekit, dtype=dtype)
@@ -48,7 +50,7 @@ def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str])
     """The merges of one shape, its models ready; what the disk has no room for is added to `skipped`."""
     limit = model_limit(shape, int(options.disk_gb * 1e9))
     wanted: list[tuple[str, int]] = []
-    for strategy in options.strategies:
+    for strategy in (name for name in options.strategies if name in STRATEGIES):
         counts = [2] if strategy == "slerp" else [int(count) for count in options.models]
         for count in counts:
             needed = count + (strategy == "task_arithmetic")
@@ -56,15 +58,25 @@ def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str])
                 skipped.append(f"{shape.name} {strategy} with {count} models needs more than {options.disk_gb:g} GB")
             else:
                 wanted.append((strategy, count))
-    if not wanted:
-        return
-    numbers = list(range(1, max(count for _, count in wanted) + 1))
-    if any(strategy == "task_arithmetic" for strategy, _ in wanted):
+    of_adapters = [name for name in options.strategies if name in ADAPTERS]
+    numbers = list(range(1, max((count for _, count in wanted), default=0) + 1))
+    if of_adapters or any(strategy == "task_arithmetic" for strategy, _ in wanted):
         numbers.insert(0, 0)
     made = prepare_models(options.cache, shape, numbers, int(options.disk_gb * 1e9))
     for strategy, count in wanted:
         models = tuple(made[number] for number in range(1, count + 1))
         yield Merge(shape, strategy, models, made[0] if strategy == "task_arithmetic" else None)
+    if of_adapters:
+        adapters = prepare_adapters(options.cache, shape, made[0])
+        for strategy in of_adapters:
+            yield Merge(shape, strategy, tuple(adapters if strategy == "adapters" else adapters[:1]), made[0])
+
+
+def takes_part(name: str, merge: Merge) -> bool:
+    """PEFT merges adapters alone, mergekit and cp full models; one adapter is folded in one way."""
+    if name.startswith("peft"):
+        return merge.strategy == "adapters" or (merge.strategy == "fold" and name == "peft")
+    return merge.strategy in STRATEGIES or name.startswith("modelmerger") or (name == "cp" and merge.strategy == "fold")
 
 
 def run_once(contender: Contender, merge: Merge, scratch: Path, page_cache: str) -> tuple[measure.Measurement, str]:
@@ -83,8 +95,8 @@ def run_once(contender: Contender, merge: Merge, scratch: Path, page_cache: str)
         print(found.output, file=sys.stderr)
         return found, f"failed with exit status {found.status}"
     written = size_of([run.output])
-    if written < COMPLETE * merge.shape.bytes:
-        return found, f"wrote {written} of {merge.shape.bytes} bytes"
+    if written < COMPLETE * run.bytes:
+        return found, f"wrote {written} of {run.bytes} bytes"
     return found, ""
 
 
@@ -96,8 +108,8 @@ def measure_merge(merge: Merge, chosen: dict[str, Contender], options: argparse.
         merge.strategy,
         len(merge.models),
         inputs,
-        merge.shape.bytes,
-        {n: [] for n in chosen},
+        merge.output_bytes,
+        {n: [] for n in chosen if takes_part(n, merge)},
     )
     for number in range(0 if warm_up else 1, options.rounds + 1):
         for name in list(result.runs):

@@ -34,6 +34,16 @@ def prepare_models(cache: Path, shape: Shape, numbers: Iterable[int], budget: in
     return wanted
 
 
+def prepare_adapters(cache: Path, shape: Shape, base: Path) -> list[Path]:
+    """Four adapters of the base, made where they are not there yet."""
+    directories = [cache / f"adapters-{LAYOUT}" / shape.name / f"adapter-{number}" for number in range(1, 5)]
+    for number, directory in enumerate(directories, 1):
+        if not directory.exists():
+            command = (sys.executable, HERE / "adapters.py", shape.name, str(number), base, directory)
+            subprocess.run(command, check=True)
+    return directories
+
+
 def prepare_mergekit(cache: Path) -> Path:
     """The mergekit-yaml of the environment in the cache, which is made when it is not there."""
     environment = cache / "mergekit-env"

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from modelmerger.subject import Subject as Subject
     from modelmerger.traits import Operation as Operation
     from modelmerger.traits import Traits as Traits
+    from modelmerger.updates import Coefficients as Coefficients
+    from modelmerger.updates import MergedUpdates as MergedUpdates
     from modelmerger.verification import verify as verify
     from modelmerger.work import SliceWork as SliceWork
 
@@ -81,6 +83,7 @@ _HOMES = {
     "settings": ("Settings", "ValidationSettings"),
     "subject": ("Subject",),
     "traits": ("Operation", "Traits"),
+    "updates": ("Coefficients", "MergedUpdates"),
     "verification": ("verify",),
     "work": ("SliceWork",),
 }

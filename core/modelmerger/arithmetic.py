@@ -1,7 +1,8 @@
 """Numbers: slices in the dtype of the arithmetic, sums that begin with their first product, and checks for NaN and infinity."""
 
+import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
@@ -79,6 +80,17 @@ class Workspace:
                 self._memory[purpose] = bytes_of(buffer)
             self._views.pop(purpose, None)
         return buffer[:length]
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Lets torch compute in the calling threads alone: the workers are ours, and sums have one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def bytes_of(vector: "Tensor") -> memoryview:

@@ -15,7 +15,7 @@ from modelmerger.registry import BUILT_IN, Provider, Registry
 from modelmerger.text import suggestion
 from modelmerger.traits import Traits
 
-NO_STRATEGY = Strategy(Provider("strategy", "none", BUILT_IN, "", "", None), Traits(), None, True, "")
+NO_STRATEGY = Strategy(Provider("strategy", "none", BUILT_IN, "", "", None), Traits(), None, True, True, "")
 """Stands where models are compared and nothing is merged."""
 
 
@@ -79,9 +79,9 @@ def _strategy(provider: Provider, plugin: Any, hooks: set[str]) -> Strategy:
         raise PluginError(
             f"{described(provider)} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
         )
-    return Strategy(
-        provider, traits, getattr(plugin, "Options", None), "find_coefficients" in hooks, _fingerprint(plugin)
-    )
+    linear = "find_coefficients" in hooks
+    merges_updates = linear and ("finish_tensor" not in hooks or traits.updates)
+    return Strategy(provider, traits, getattr(plugin, "Options", None), linear, merges_updates, _fingerprint(plugin))
 
 
 def _fingerprint(plugin: Any) -> str:

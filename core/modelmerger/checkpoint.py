@@ -1,7 +1,7 @@
 """A checkpoint is a view: names, shapes and dtypes, and a way to read some elements of a tensor into a buffer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,8 @@ class Checkpoint(ABC):
 
     tensors: name → dtype and shape. aliases: names that the file leaves out because they are tied to another tensor
     (`lm_head.weight` → `model.embed_tokens.weight`). files: every file that is read, as it was when it was opened.
-    base: the model that this one only changes, as an adapter does; None for a model that stands by itself.
+    base: the model that this one only changes, as an adapter does; None for a model that stands by itself. changes: the tensors
+    of the base that it changes.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Checkpoint(ABC):
     files: tuple[FileIdentity, ...]
     donor: Donor
     base: "Base | None" = None
+    changes: Collection[str] = ()
 
     @property
     def content(self) -> str:

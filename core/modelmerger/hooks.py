@@ -19,6 +19,7 @@ from modelmerger.registry import Provider
 from modelmerger.settings import Settings
 from modelmerger.text import shown
 from modelmerger.traits import Operation, Traits
+from modelmerger.updates import Coefficients, MergedUpdates
 from modelmerger.work import SliceWork
 
 if TYPE_CHECKING:
@@ -29,12 +30,16 @@ T = TypeVar("T")
 
 @frozen(eq=False)
 class Strategy:
-    """The one strategy of a run: where it comes from, its traits, its options class (None when it has none)."""
+    """The one strategy of a run: where it comes from, its traits, its options class (None when it has none).
+
+    linear: whether it combines inputs by coefficients. merges_updates: whether it does so with the updates of adapters too.
+    """
 
     provider: Provider
     traits: Traits
     options: type | None
     linear: bool
+    merges_updates: bool
     fingerprint: str
     """Digest of the strategy's source file: another one, and what was staged before is not resumed."""
 
@@ -169,9 +174,19 @@ class Hooks:
             raise self._broken("finish_tensor", f"gave {found!r} where whole numbers by name are due", tensor_name)
         return found
 
-    def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool = True) -> Layout:
+    def merge_updates(
+        self, checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients
+    ) -> MergedUpdates | None:
+        found = self._call("merge_updates", checkpoints=checkpoints, settings=settings, coefficients=coefficients)
+        if found is not None and not isinstance(found, MergedUpdates):
+            raise self._wrong_answer("merge_updates", found, "MergedUpdates or None")
+        return found
+
+    def save_model(
+        self, tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool = True, stem: str = "model"
+    ) -> Layout:
         layout = self._call(
-            "save_model", tensors=tensors, max_shard_size=max_shard_size, use_safetensors=use_safetensors
+            "save_model", tensors=tensors, max_shard_size=max_shard_size, use_safetensors=use_safetensors, stem=stem
         )
         if layout is None:
             raise PluginError(

@@ -18,6 +18,7 @@ from modelmerger.loading import LoadContext
 from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings
 from modelmerger.traits import Operation
+from modelmerger.updates import Coefficients, MergedUpdates
 from modelmerger.work import SliceWork
 
 if TYPE_CHECKING:
@@ -113,6 +114,30 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
 
 
 @hookspec(firstresult=True)
+def merge_updates(
+    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients
+) -> MergedUpdates | None:
+    """Merges what the models change of their base, in place of the models. None: not mine, ask the next.
+
+    Called where `peft_config.merge_adapters` is true and every model has a `base`, before the merge is planned. `checkpoints`: as in
+    `check_compatibility`; the last one is the base. `coefficients(tensor, shape, gram)` gives one number a model for each tensor
+    that changes. The tensors of the answer's checkpoint are then written as they are read, in slices; they may be
+    computed only then.
+
+    ```python
+    from modelmerger import MergedUpdates, hookimpl
+
+    @hookimpl
+    def merge_updates(checkpoints, coefficients):      # of models that change one tensor alone: the one with the most to say
+        (name,) = {tensor for model in checkpoints[:-1] for tensor in model.changes}
+        shares = coefficients(name, checkpoints[-1].tensors[name].shape, lambda: [])
+        chosen = checkpoints[shares.index(max(shares))]
+        return MergedUpdates(chosen, {tensor: info.dtype for tensor, info in chosen.tensors.items()}, "model")
+    ```
+    """
+
+
+@hookspec(firstresult=True)
 def find_coefficients(
     weights: Sequence[float],
     operations: Sequence[Operation],
@@ -124,7 +149,7 @@ def find_coefficients(
 
     This is all that a linear strategy has to say: the engine adds up, in float32 (float64 where float32 or float64 is
     written), beginning with the first product; an input of coefficient 0 is not read, one of coefficient 1 keeps its bits.
-    A strategy with this hook also works on adapters, exactly.
+    A strategy with this hook also merges the updates of adapters, exactly: the inputs are then the updates, and the base's is zero.
 
     `weights` and `operations`: one a model; the weights are this tensor's own, also where the config gives them by layer or
     pattern. `gram`: None while the merge is planned; then, for a strategy whose traits say
@@ -196,7 +221,8 @@ def merge_tensor(
 def finish_tensor(merged: "torch.Tensor", options: Any) -> Mapping[str, int] | None:
     """Strategy, optional: changes the merged slice in place after the check for NaN and infinity, before it is rounded.
 
-    Returns counts for the report; they are summed over all slices.
+    Returns counts for the report; they are summed over all slices. It is not called where the updates of adapters are merged: a strategy
+    that has it does so only if its traits say `updates=True`.
 
     ```python
     from modelmerger import hookimpl
@@ -211,12 +237,13 @@ def finish_tensor(merged: "torch.Tensor", options: Any) -> Mapping[str, int] | N
 
 
 @hookspec(firstresult=True)
-def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool) -> Layout | None:
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool, stem: str) -> Layout | None:
     r"""Lays out the files of the merged weights: where each tensor begins, and the bytes around them. Writes nothing.
 
     The engine then writes tensors at their offsets, in any order. Files are named without folders, are tiled by fixed bytes
     and tensors without holes, and begin each tensor at a multiple of its element size. None: not mine, ask the next.
-    `max_shard_size` in bytes and `use_safetensors` are the user's options.
+    `max_shard_size` in bytes and `use_safetensors` are the user's options. `stem`: what the files are named by, "model" or, for an
+    adapter, "adapter_model".
 
     ```python
     from modelmerger import Layout, OutputFile, Placement, hookimpl

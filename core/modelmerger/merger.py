@@ -69,7 +69,7 @@ class ModelMerger:
         """Merges, publishes to output_path, and returns the merged model in evaluation mode.
 
         Through the transformers class that `architectures[0]` of its config names, placed as `device_map` says; where there is
-        no config.json, the lazily read checkpoint. Without output_path the model lives in a temporary directory, in
+        no config.json, the lazily read checkpoint; a PEFT model, the adapter on its base, where an adapter was made. Without output_path the model lives in a temporary directory, in
         offload_folder if that is given, that goes with the returned object.
         """
         from modelmerger.returned import check_loadable, load_merged
@@ -80,7 +80,8 @@ class ModelMerger:
             output = scratch.path / "merged" if self.config.output_path is None else None
             report = run_merge(given, output, accept=check_loadable, kept=self._kept)
             self.merge_report, self._published = report, Path(report.output)
-            model = load_merged(self._published, options, scratch.path / "offload")
+            base = Path(report.base) if report.base else None
+            model = load_merged(self._published, options, scratch.path / "offload", base)
             scratch.goes_with(model)
         return model
 

@@ -11,6 +11,7 @@ from modelmerger.files import FileIdentity
 from modelmerger.layout import Layout
 from modelmerger.text import amount, shown, size
 from modelmerger.traits import Granularity, Operation
+from modelmerger.updates import Written
 from modelmerger.weights import Weight, spelled
 
 Action = Literal["combine", "merge", "take", "copy"]
@@ -57,7 +58,9 @@ class PlannedModel:
 class MergePlan:
     """Everything that decides the output's bytes, and what the merge will cost.
 
-    `tensors[i]` is read from `models` and lies where `layout` says. `digest` names the plan: equal digests, equal outputs.
+    `tensors[i]` is read from `models` and lies where `layout` says. updates: whether what is merged are not the models but what they
+    change of their base; the tensors are then read from what became of that. writes: whether the output is a model or an adapter.
+    `digest` names the plan: equal digests, equal outputs.
     `notes`: what options decided that their user should know.
     Sizes in bytes: `bytes_read` counts what is read twice (for a measurement) twice; `memory` is the expected peak.
     """
@@ -76,6 +79,8 @@ class MergePlan:
     memory: int
     digest: str
     notes: Sequence[Problem] = ()
+    updates: bool = False
+    writes: Written = "model"
 
     @property
     def disk(self) -> int:
@@ -86,6 +91,8 @@ class MergePlan:
         """The plan as plain data, for `--json`."""
         return {
             "strategy": self.strategy,
+            "merges": "updates" if self.updates else "full weights",
+            "writes": self.writes,
             "digest": self.digest,
             "models": [
                 {
@@ -124,7 +131,7 @@ class MergePlan:
                 {
                     "name": t.name,
                     "action": t.action,
-                    "inputs": [self.models[i].name for i in t.inputs],
+                    "inputs": self.names_of_inputs(t),
                     "weights": t.weights,
                     "coefficients": t.coefficients,
                 }
@@ -132,9 +139,15 @@ class MergePlan:
             ],
         }
 
+    def names_of_inputs(self, tensor: TensorPlan) -> list[str]:
+        """The models that a tensor is made of."""
+        if self.updates:
+            return [model.name for model in self.models if model.weight is not None or self.writes == "model"]
+        return [self.models[i].name for i in tensor.inputs]
+
     def __str__(self) -> str:
-        merged = sum(tensor.action in ("combine", "merge") for tensor in self.tensors)
-        lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}"]
+        of_what = ", of what they change of their base" if self.updates else ""
+        lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}{of_what}"]
         for index, model in enumerate(self.models):
             role = "base" if model.weight is None else f"weight {shown(spelled(model.weight))}"
             sign = ", subtracted" if model.operation == "subtract" else ""
@@ -142,7 +155,7 @@ class MergePlan:
             commit = f", commit {shown(model.revision)}" if model.revision else ""
             lines.append(f"  {shown(model.name)}: {role}{sign}{donor} ({shown(model.path)}{commit})")
         lines += [
-            f"tensors  {amount(merged, 'merged tensor')}, {amount(len(self.tensors) - merged, 'copied tensor')}",
+            f"tensors  {self._counted()}",
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
             f"reads    {size(self.bytes_read)}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}",
@@ -150,3 +163,11 @@ class MergePlan:
             *(f"{note.severity:<8} {note}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+    def _counted(self) -> str:
+        if self.writes == "adapter":
+            return f"{amount(len(self.tensors), 'tensor')} of an adapter"
+        if self.updates:
+            return f"{amount(len(self.tensors), 'tensor')} of the base, with the merged updates added"
+        merged = sum(tensor.action in ("combine", "merge") for tensor in self.tensors)
+        return f"{amount(merged, 'merged tensor')}, {amount(len(self.tensors) - merged, 'copied tensor')}"

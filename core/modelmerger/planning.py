@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
@@ -11,8 +12,8 @@ from blake3 import blake3
 
 from modelmerger.alignment import Aligned, align
 from modelmerger.checkpoint import Checkpoint, TensorInfo
-from modelmerger.dtypes import from_config_name
-from modelmerger.errors import ConfigError, ModelCompatibilityError, raise_errors
+from modelmerger.dtypes import DTYPES, from_config_name
+from modelmerger.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.hooks import Hooks, described
 from modelmerger.layout import BLOCK, Layout, OutputTensor
 from modelmerger.matrices import kept_matrices, tied_heads
@@ -20,6 +21,7 @@ from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
 from modelmerger.slices import MEASURED
 from modelmerger.tiling import check_tiling
+from modelmerger.updates import MergedUpdates
 from modelmerger.weights import weights_by_tensor
 
 MOST_SLICE, LEAST_SLICE = 1 << 19, 1 << 14
@@ -35,14 +37,50 @@ _NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be le
 
 
 def make_plan(
-    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings, revisions: Sequence[str] = ()
+    hooks: Hooks,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    revisions: Sequence[str] = (),
+    updates: MergedUpdates | None = None,
 ) -> MergePlan:
     """The plan of merging these checkpoints: the models in the order of the config, then the base model if one is given.
 
-    `revisions`: the commit of each checkpoint, empty where it has none; left out where none of them has.
+    `revisions`: the commit of each checkpoint, empty where it has none; left out where none of them has. `updates`: what became of
+    their updates, where these are merged.
     Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
     donor = len(settings.models) if settings.base_model is not None else 0
+    if updates is None:
+        tensors, notes = _merged_tensors(hooks, checkpoints, settings, donor)
+        read, memory = checkpoints, 0
+    else:
+        tensors, notes = [_read_tensor(updates, name) for name in updates.checkpoint.tensors], list(updates.notes)
+        read, memory = [updates.checkpoint], updates.memory
+    layout = _layout(hooks, settings, tensors, updates)
+    workers, slice_elements = _effort(settings, tensors)
+    return MergePlan(
+        strategy=settings.strategy,
+        granularity=hooks.strategy.traits.granularity,
+        donor=donor,
+        models=_planned_models(checkpoints, settings, revisions),
+        inputs=[file for checkpoint in checkpoints for file in checkpoint.files],
+        tensors=tensors,
+        layout=layout,
+        workers=workers,
+        slice_elements=slice_elements,
+        bytes_read=sum(_bytes_read(hooks, read, tensor) for tensor in tensors),
+        bytes_written=sum(file.size for file in layout.files),
+        memory=_memory(hooks, tensors, workers, slice_elements) + workers * memory,
+        digest=_digest(hooks, settings, checkpoints, layout),
+        notes=notes,
+        updates=updates is not None,
+        writes=updates.writes if updates else "model",
+    )
+
+
+def _merged_tensors(
+    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings, donor: int
+) -> tuple[list[TensorPlan], list[Problem]]:
     aligned, notes = align(checkpoints, donor, settings.options.missing_tensors)
     raise_errors(notes, ModelCompatibilityError)
     kept, of_matrices = kept_matrices(checkpoints[donor], settings.options)
@@ -55,28 +93,28 @@ def make_plan(
     )
     raise_errors(of_weights, ConfigError)
     planner = _TensorPlanner(hooks, checkpoints, settings, weights)
-    tensors = [planner.plan(tensor) for tensor in aligned]
+    return [planner.plan(tensor) for tensor in aligned], [*notes, *of_matrices, *of_weights]
+
+
+def _read_tensor(updates: MergedUpdates, name: str) -> TensorPlan:
+    """A tensor that is written as it is read; what is not floating point keeps its bits."""
+    info, dtype = updates.checkpoint.tensors[name], updates.dtypes[name]
+    if info.elements == 0 or DTYPES[info.dtype].family != "float":
+        return TensorPlan(name, dtype, info.shape, "copy", (0,), None, "F32")
+    compute = "F64" if info.dtype == "F64" or dtype in ("F32", "F64") else "F32"
+    return TensorPlan(name, dtype, info.shape, "take", (0,), (1.0,), compute)
+
+
+def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], updates: MergedUpdates | None) -> Layout:
+    """An adapter is one file: PEFT reads no shards."""
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
     options = settings.options
-    layout = hooks.save_model(outputs, shard_bytes(options.max_shard_size), options.use_safetensors)
+    if updates is None or updates.writes == "model":
+        layout = hooks.save_model(outputs, shard_bytes(options.max_shard_size), options.use_safetensors)
+    else:
+        layout = hooks.save_model(outputs, sys.maxsize, options.use_safetensors, "adapter_model")
     check_tiling(layout, outputs)
-    workers, slice_elements = _effort(settings, tensors)
-    return MergePlan(
-        strategy=settings.strategy,
-        granularity=hooks.strategy.traits.granularity,
-        donor=donor,
-        models=_planned_models(checkpoints, settings, revisions),
-        inputs=[file for checkpoint in checkpoints for file in checkpoint.files],
-        tensors=tensors,
-        layout=layout,
-        workers=workers,
-        slice_elements=slice_elements,
-        bytes_read=sum(_bytes_read(hooks, checkpoints, tensor) for tensor in tensors),
-        bytes_written=sum(file.size for file in layout.files),
-        memory=_memory(hooks, tensors, workers, slice_elements),
-        digest=_digest(hooks, settings, checkpoints, layout),
-        notes=[*notes, *of_matrices, *of_weights],
-    )
+    return layout if updates is None else evolve(layout, documents={**layout.documents, **updates.documents})
 
 
 @frozen(eq=False)

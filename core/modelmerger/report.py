@@ -13,7 +13,9 @@ from modelmerger.text import amount, shown, size
 class MergeReport:
     """output: the published directory. bytes_reused: what an earlier, interrupted run had already made. seconds: wall time.
 
-    counts: what the strategy counted ("clamped values"). observed: statistics of each tensor, where a plugin asked for them.
+    counts: what the strategy counted ("clamped values"). observed: statistics of each tensor, where a plugin asked for them, and the relative
+    error of each merged update. relative_error: that of all merged updates together; None where no updates were merged.
+    base: where the model lies that the output, an adapter, belongs to; None for a model.
     """
 
     output: str
@@ -28,6 +30,8 @@ class MergeReport:
     notes: Sequence[Problem]
     counts: Mapping[str, int]
     observed: Mapping[str, Mapping[str, float]]
+    relative_error: float | None = None
+    base: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for `--json`."""
@@ -38,8 +42,9 @@ class MergeReport:
 
     def __str__(self) -> str:
         counts = "".join(f", {count:,} {what}" for what, count in self.counts.items())
+        error = "" if self.relative_error is None else f", relative error {self.relative_error:.2g}"
         reused = f", {size(self.bytes_reused)} of it made by an earlier run" if self.bytes_reused else ""
         return (
             f"merged {amount(len(self.models), 'model')} ({self.strategy}) into {shown(self.output)}: "
-            f"{amount(self.tensors, 'tensor')}, {size(self.bytes_written)}{reused} in {self.seconds:.1f} s{counts}"
+            f"{amount(self.tensors, 'tensor')}, {size(self.bytes_written)}{reused} in {self.seconds:.1f} s{counts}{error}"
         )

@@ -5,10 +5,13 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from attrs import evolve
 
 from modelmerger.assembly import assemble
 from modelmerger.checkpoint import Checkpoint, ModelReference
@@ -24,17 +27,19 @@ from modelmerger.settings import CoreOptions, Settings
 from modelmerger.staging import no_step, output_errors
 
 UNLOADED = "Merge it by merge(config), which loads no model"
-WEIGHTS = ("model.safetensors", "model-", "pytorch_model")
+WEIGHTS = ("model.safetensors", "model-", "pytorch_model", "adapter_model")
 log = logging.getLogger("modelmerger")
 TOKENIZERS = ("tokenizer*", "vocab.*", "*.model", "tekken.json")
 
 
-def load_merged(directory: Path, options: CoreOptions, offload: Path) -> Any:
+def load_merged(directory: Path, options: CoreOptions, offload: Path, base: Path | None = None) -> Any:
     """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint.
 
-    Placed as `device_map` says; with `low_memory_mode`, its weights stay in the directory and are read module by module as they
+    With `base`, a PEFT model: the adapter in the directory on that base. Placed as `device_map` says; with `low_memory_mode`, its weights stay in the directory and are read module by module as they
     are used. `offload` is a folder, made if need be, for weights that cannot be read from the directory by module.
     """
+    if base is not None:
+        return _load_adapter(directory, base, options, offload)
     config = directory / "config.json"
     if not config.exists():
         files = InputFiles()
@@ -66,9 +71,22 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path) -> Any:
     return model.eval()
 
 
+def _load_adapter(directory: Path, base: Path, options: CoreOptions, offload: Path) -> Any:
+    import peft
+
+    if options.low_memory_mode:
+        log.warning("low_memory_mode: the base of the returned adapter is loaded, since PEFT adds layers to it.")
+    model = load_merged(base, evolve(options, low_memory_mode=False), offload)
+    with warnings.catch_warnings():  # of an attribute that PEFT asks transformers for
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return peft.PeftModel.from_pretrained(model, directory).eval()
+
+
 def check_loadable(ready: Prepared) -> None:
     """Raises `InputError` when `load_merged` would find no class for what is about to be merged."""
     donor = ready.checkpoints[ready.plan.donor]
+    if donor.donor.config is None and ready.plan.writes == "adapter":
+        raise InputError(Problem(f"has no config.json, so no adapter can be put on it. {UNLOADED}.", donor.place))
     if donor.donor.config is not None:
         _class_of(donor.donor.config, f"{donor.place}/config.json")
 

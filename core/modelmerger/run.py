@@ -26,6 +26,7 @@ from modelmerger.report import MergeReport
 from modelmerger.resolve import resolve
 from modelmerger.settings import Settings
 from modelmerger.staging import Staging, Step, no_step, staged_size
+from modelmerger.updates import MergedUpdates, merge_updates
 
 if TYPE_CHECKING:
     import torch
@@ -60,13 +61,19 @@ class Watch:
 
 @frozen(eq=False)
 class Prepared:
-    """A config whose models are open and fit together, with its plan."""
+    """A config whose models are open and fit together, with its plan; and what became of their updates, where these are merged."""
 
     settings: Settings
     hooks: Hooks
     checkpoints: Sequence[Checkpoint]
     plan: "MergePlan"
     notes: Sequence[Problem] = field(factory=list)
+    updates: MergedUpdates | None = None
+
+    @property
+    def read(self) -> Sequence[Checkpoint]:
+        """What the plan's tensors are read from."""
+        return self.checkpoints if self.updates is None else [self.updates.checkpoint]
 
 
 def accept_all(_: Prepared) -> None:
@@ -81,9 +88,10 @@ def prepared(config: Mapping[str, Any], kept: KeptModels | None = None) -> Itera
         problems = hooks.check_compatibility(models.checkpoints, models.settings)
         raise_errors(problems, ModelCompatibilityError)
         revisions = [location.revision for location in models.locations]
-        plan = make_plan(hooks, models.checkpoints, models.settings, revisions)
+        updates = merge_updates(hooks, models.checkpoints, models.settings)
+        plan = make_plan(hooks, models.checkpoints, models.settings, revisions, updates)
         notes = [*_config_notes(models), *models.notes, *problems, *plan.notes]
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes)
+        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, updates)
 
 
 def run_merge(
@@ -121,7 +129,7 @@ def run_merge(
         )
 
         device = slice_device(ready.settings.options.device_map)
-        compared = check_exact_tensors(ready.plan, ready.checkpoints)
+        compared = check_exact_tensors(ready.plan, ready.read)
         check_room(target, max(0, ready.plan.disk - staged_size(target)))
         with staging:
             notes = list(ready.notes)
@@ -156,8 +164,7 @@ def _config_notes(models: Opened) -> list[Problem]:
 def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
     import threading
 
-    import torch
-
+    from modelmerger.arithmetic import one_thread_each
     from modelmerger.engine import MergeWork
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
@@ -172,13 +179,9 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
 
     if ready.settings.options.torch_compile:
         ready.hooks.compile_strategy()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        work = MergeWork(ready.plan, ready.checkpoints, ready.hooks, ready.settings, staging, advance, device)
+    with one_thread_each():
+        work = MergeWork(ready.plan, ready.read, ready.hooks, ready.settings, staging, advance, device)
         ready.hooks.run_slices(work)
-    finally:
-        torch.set_num_threads(threads)
     if _staged_bytes(staging.records, ready.plan) != ready.plan.bytes_written:
         raise ready.hooks.unfinished()
 
@@ -213,6 +216,8 @@ def _report(
     ready: Prepared, target: Path, staging: Staging, notes: Sequence[Problem], reused: int, seconds: float
 ) -> MergeReport:
     observed: dict[str, dict[str, float]] = {}
+    if ready.updates is not None:
+        observed |= {name: {"relative error": error} for name, error in ready.updates.relative_errors.items()}
     for key in sorted(staging.records):
         for tensor, found in staging.records[key].observed.items():
             sums = observed.setdefault(tensor, {})
@@ -231,4 +236,6 @@ def _report(
         notes=notes,
         counts=total_counts(staging.records),
         observed=observed,
+        relative_error=ready.updates.relative_error if ready.updates else None,
+        base=ready.checkpoints[-1].place if ready.plan.writes == "adapter" else None,
     )

@@ -19,6 +19,8 @@ class Traits:
         whole tensor, which then is held in memory.
     gram: whether `find_coefficients` wants the Gram matrix of the inputs.
     operations: what `operation` may say of a model.
+    updates: for a strategy with `finish_tensor`, which acts on merged weights alone: whether it merges the updates of adapters all the
+        same, and refuses options that it cannot keep there in `check_compatibility`.
     """
 
     models: tuple[int, int | None] = (1, None)
@@ -28,3 +30,4 @@ class Traits:
     )
     gram: bool = False
     operations: tuple[Operation, ...] = ("add",)
+    updates: bool = False

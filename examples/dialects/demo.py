@@ -1,8 +1,8 @@
-"""Merges four Arabic dialect specialists in four ways through the command line, and measures what came out.
+"""Merges four Arabic dialect specialists in four ways, and their adapters into one, and measures what came out.
 
     python examples/dialects/demo.py          (or: make demo)
 
-Offline and on the CPU: builds the models from what ships in this directory, runs `modelmerger merge` on the four YAML
+Offline and on the CPU: builds the models from what ships in this directory, runs `modelmerger merge` on the five YAML
 files beside it, and prints held-out losses and one generated sentence per model. Ends with a non-zero status if a
 merge fails.
 """
@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 ROOT = HERE.parents[1]
-MERGES = ("weighted", "sequential", "task_arithmetic", "slerp")
+MERGES = ("weighted", "sequential", "task_arithmetic", "slerp", "adapter")
 
 
 def run_merge(name: str, console: Console) -> None:
@@ -68,6 +68,9 @@ def measure_merge(name: str, heldout: dict[str, list[str]]) -> Row:
     if name == "sequential":
         shares = sequential_shares([model["weight"] for model in config["models"]])
         note = "one after the other; final shares " + ", ".join(f"{share:.2f}" for share in shares)
+    elif name == "adapter":
+        weights = (HERE / "merged" / name / "adapter_model.safetensors").stat().st_size
+        note = f"task arithmetic of the adapters' updates: one adapter of {weights / 1e6:.1f} MB, on the base"
     elif set(merged_from) != set(DIALECTS):
         note = f"{' and '.join(merged_from)} only"
     return measure(name, HERE / "merged" / name, heldout, merged_from, note)
@@ -99,7 +102,7 @@ def main() -> None:
     built = build_models()
     done = [name for name, new in built.items() if new]
     console.print(f"  built: {', '.join(done)}" if done else "  all up to date")
-    console.print("[bold]Merging[/] them in four ways")
+    console.print("[bold]Merging[/] them in four ways, and their adapters into one")
     for merge in MERGES:
         run_merge(merge, console)
 

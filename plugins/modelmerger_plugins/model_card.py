@@ -30,8 +30,8 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     licences = {checkpoint.name: _licence(checkpoint) for checkpoint in checkpoints}
     known = sorted({licence for licence in licences.values() if licence})
     paths = [_repository(model) for model in plan.models if model.path in settings.paths.values()]
-    head: dict[str, Any] = {"base_model": paths, "base_model_relation": "merge"} if paths else {}
-    head |= {"library_name": "transformers", "tags": ["merge", "modelmerger"]}
+    head = _adapter_head(plan) if plan.writes == "adapter" else _model_head(paths)
+    head["tags"] = ["merge", "modelmerger"]
     alike = len(known) == 1 and all(licences.values()) and known != [OTHER]
     if alike:
         named = known[0].removeprefix(f"{OTHER}: ")
@@ -50,7 +50,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     text = f"""---
 {dump_yaml(head)}---
 
-# Merged model
+# Merged {plan.writes}
 
 Made with modelmerger by the strategy {_cell(plan.strategy)} from {len(settings.models)} models. `modelmerger verify` checks the files.
 
@@ -64,6 +64,20 @@ Made with modelmerger by the strategy {_cell(plan.strategy)} from {len(settings.
 {config}{fence}
 """
     return {"README.md": text.encode()}
+
+
+def _model_head(paths: Sequence[str]) -> dict[str, Any]:
+    head: dict[str, Any] = {"base_model": paths, "base_model_relation": "merge"} if paths else {}
+    return {**head, "library_name": "transformers"}
+
+
+def _adapter_head(plan: MergePlan) -> dict[str, Any]:
+    """An adapter's base is the one model that it is of use with."""
+    return {
+        "base_model": [_repository(plan.models[plan.donor])],
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+    }
 
 
 def _repository(model: PlannedModel) -> str:

@@ -36,7 +36,9 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
 
 @hookimpl
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
-    """The donor's configs. A donor without config.json gives none."""
+    """The donor's configs. A donor without config.json gives none, and an adapter has none."""
+    if plan.writes == "adapter":
+        return {}
     donor = checkpoints[plan.donor].donor
     files = {}
     if donor.config is not None:

@@ -8,21 +8,19 @@ from modelmerger.dtypes import DTYPES
 from modelmerger.layout import shard_names, shards, weight_index
 from modelmerger.safetensors_header import MOST_HEADER_BYTES, build_header
 
-INDEX = "model.safetensors.index.json"
+SUFFIX = ".safetensors"
 ENTRY = 100
 """Bytes in a header for a tensor, but for its name and shape."""
 
 
 @hookimpl(trylast=True)
-def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool) -> Layout | None:
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool, stem: str) -> Layout | None:
     """Tensors fill shards in order; one larger than a shard gets its own. Wide elements come first in a file, so all align."""
     if not use_safetensors:
         return None
     parts = [part for shard in shards(tensors, max_shard_size) for part in _described(shard)]
-    files = [
-        _file(name, part) for name, part in zip(shard_names("model", ".safetensors", len(parts)), parts, strict=True)
-    ]
-    return Layout("safetensors", files, weight_index(INDEX, files))
+    files = [_file(name, part) for name, part in zip(shard_names(stem, SUFFIX, len(parts)), parts, strict=True)]
+    return Layout("safetensors", files, weight_index(f"{stem}{SUFFIX}.index.json", files))
 
 
 def _described(shard: list[OutputTensor]) -> list[list[OutputTensor]]:

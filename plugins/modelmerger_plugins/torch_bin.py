@@ -17,7 +17,9 @@ from modelmerger import ConfigError, Layout, OutputFile, OutputTensor, Placement
 from modelmerger.dtypes import DTYPES
 from modelmerger.layout import shard_names, shards, weight_index
 
-INDEX = "pytorch_model.bin.index.json"
+SUFFIX = ".bin"
+STEMS = {"model": "pytorch_model"}
+"""What transformers calls such files."""
 ALIGNMENT = 64
 """Bytes: where torch.save lets a tensor begin, so that it can be mapped into memory."""
 STORAGES = {
@@ -39,17 +41,16 @@ _UTF8 = 0x800
 
 
 @hookimpl(trylast=True)
-def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool) -> Layout | None:
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool, stem: str) -> Layout | None:
     """Shards as safetensors have them. None where safetensors are wanted. Raises `ConfigError` for dtypes that torch lacks."""
     if use_safetensors:
         return None
     if problems := [_unknown(tensor) for tensor in tensors if DTYPES[tensor.dtype].torch_name is None]:
         raise ConfigError(*problems)
     parts = shards(tensors, max_shard_size)
-    files = [
-        _file(name, part) for name, part in zip(shard_names("pytorch_model", ".bin", len(parts)), parts, strict=True)
-    ]
-    return Layout("torch.save", files, weight_index(INDEX, files))
+    named = STEMS.get(stem, stem)
+    files = [_file(name, part) for name, part in zip(shard_names(named, SUFFIX, len(parts)), parts, strict=True)]
+    return Layout("torch.save", files, weight_index(f"{named}{SUFFIX}.index.json", files))
 
 
 def _unknown(tensor: OutputTensor) -> Problem:

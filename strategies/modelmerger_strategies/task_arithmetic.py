@@ -5,18 +5,18 @@
 Ilharco et al. 2023, "Editing models with task arithmetic", https://arxiv.org/abs/2212.04089, section 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
-from modelmerger import Operation, Traits, hookimpl
+from modelmerger import Checkpoint, Operation, Problem, Settings, Traits, hookimpl
 from modelmerger.checks import finite
 
 if TYPE_CHECKING:
     from attrs import Attribute
     from torch import Tensor
 
-traits = Traits(models=(1, None), needs_base=True, operations=("add", "subtract"))
+traits = Traits(models=(1, None), needs_base=True, operations=("add", "subtract"), updates=True)
 
 
 def _ordered(_: object, __: "Attribute[tuple[float, float]]", value: tuple[float, float]) -> None:
@@ -34,6 +34,15 @@ class Options:
     scaling_factor: float = field(default=1.0, validator=finite)
     clamp_weights: bool = False
     clamp_range: tuple[float, float] = field(default=(-2.0, 2.0), validator=_ordered)
+
+
+@hookimpl
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+    """Merged updates are no weights that could be clamped."""
+    merges_updates = settings.peft is not None and settings.peft.merge_adapters
+    if settings.strategy_options.clamp_weights and merges_updates and any(c.base is not None for c in checkpoints):
+        message = "clamps merged weights, and with merge_adapters: true the adapters' updates are merged. Set one of the two to false."
+        yield Problem(message, "options.clamp_weights")
 
 
 @hookimpl

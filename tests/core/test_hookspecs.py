@@ -18,6 +18,7 @@ from modelmerger import (
     ModelReference,
     OutputTensor,
     Problem,
+    TensorInfo,
     Traits,
     hookspecs,
 )
@@ -28,6 +29,7 @@ HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value
 FIRST_RESULT = {
     "locate_model",
     "load_model",
+    "merge_updates",
     "find_coefficients",
     "measure_tensor",
     "merge_tensor",
@@ -125,6 +127,15 @@ def test_the_example_check_warns_about_a_single_tensor() -> None:
     (problem,) = hook("check_compatibility")([many, one], None)
     assert isinstance(problem, Problem)
     assert (problem.where, problem.severity) == ("lonely", "warning")
+
+
+def test_the_example_of_merged_updates_takes_the_model_of_the_largest_coefficient() -> None:
+    tensors = {"w": TensorInfo("F32", (2, 3))}
+    models = [SimpleNamespace(name=name, changes={"w"}, tensors=tensors) for name in ("a", "b")]
+    base = SimpleNamespace(name="base", changes=(), tensors=tensors)
+    merged = hook("merge_updates")([*models, base], lambda tensor, shape, gram: (0.25, 0.75))
+    assert merged.checkpoint is models[1]
+    assert (merged.dtypes, merged.writes) == ({"w": "F32"}, "model")
 
 
 def test_the_example_strategies_merge() -> None:

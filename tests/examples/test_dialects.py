@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "dialects"
 DIALECTS = ("egyptian", "gulf", "levantine", "maghrebi")
 VARIETIES = (*DIALECTS, "msa")
 BUILT = {"models", "merged", "__pycache__"}
-MERGES = ("weighted", "sequential", "task_arithmetic", "slerp")
+MERGES = ("weighted", "sequential", "task_arithmetic", "slerp", "adapter")
 
 
 def load_scripts(*names: str) -> list[ModuleType]:
@@ -157,9 +157,10 @@ def test_no_sentence_is_held_out_for_two_varieties(heldout):
 @pytest.mark.parametrize("merge", MERGES)
 def test_merge_configurations_point_at_what_the_build_makes(merge):
     config = yaml.safe_load((EXAMPLE / f"{merge}.yaml").read_text(encoding="utf-8"))
-    assert config["strategy"] == merge
+    assert config["strategy"] == ("task_arithmetic" if merge == "adapter" else merge)
     paths = [model["path"] for model in config["models"]]
-    allowed = [f"examples/dialects/models/{dialect}" for dialect in DIALECTS]
+    folder = "adapters" if merge == "adapter" else "models"
+    allowed = [f"examples/dialects/{folder}/{dialect}" for dialect in DIALECTS]
     assert paths == (allowed if merge != "slerp" else [p for p in allowed if p in paths])
     assert config["output_path"] == f"examples/dialects/merged/{merge}"
 

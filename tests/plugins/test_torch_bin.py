@@ -14,8 +14,10 @@ from modelmerger import ConfigError, InputError, Layout, MergeConfig, ModelMerge
 from modelmerger.dtypes import DTYPES, torch_dtype
 from modelmerger.layout import BLOCK
 from modelmerger.tiling import check_tiling
-from modelmerger_plugins.torch_bin import ALIGNMENT, INDEX, save_model
+from modelmerger_plugins.torch_bin import ALIGNMENT, save_model
 from safetensors.torch import load_file
+
+INDEX = "pytorch_model.bin.index.json"
 
 __all__ = ["tied"]
 
@@ -25,7 +27,7 @@ def output(name: str, dtype: str, *shape: int) -> OutputTensor:
 
 
 def laid_out(tensors: list[OutputTensor], most: int = 10**12) -> Layout:
-    layout = save_model(tensors, most, use_safetensors=False)
+    layout = save_model(tensors, most, use_safetensors=False, stem="model")
     assert layout is not None
     check_tiling(layout, tensors)
     return layout
@@ -110,11 +112,11 @@ def test_shards_are_numbered_and_indexed() -> None:
 
 def test_a_dtype_that_torch_lacks_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"options\.use_safetensors: t: is F4, which torch cannot save"):
-        save_model([OutputTensor("t", "F4", (4,), 2)], 100, use_safetensors=False)
+        save_model([OutputTensor("t", "F4", (4,), 2)], 100, use_safetensors=False, stem="model")
 
 
 def test_where_safetensors_are_wanted_it_has_nothing_to_say() -> None:
-    assert save_model([], 100, use_safetensors=True) is None
+    assert save_model([], 100, use_safetensors=True, stem="model") is None
 
 
 @pytest.mark.parametrize("shard", ["5GB", 3000])

@@ -8,7 +8,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attrs import field, frozen, validators
-from modelmerger import Checkpoint, Donor, InputError, LoadContext, ModelReference, Problem, Settings, hookimpl
+from modelmerger import (
+    Checkpoint,
+    Coefficients,
+    Donor,
+    InputError,
+    LoadContext,
+    MergedUpdates,
+    ModelReference,
+    Problem,
+    Settings,
+    hookimpl,
+)
 from modelmerger.checks import Check, between, in_yaml
 from modelmerger.loading import names_in
 from modelmerger.text import shown
@@ -66,7 +77,7 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
         reading = read_keys(of_adapter, stored, base.checkpoint)
         problems += reading.problems
         allow_nonfinite = bool(settings and settings.options.allow_nonfinite)
-        adapters.append(Adapter(stored, reading.changes, allow_nonfinite))
+        adapters.append(Adapter(stored, reading.changes, allow_nonfinite, of_adapter))
         files += [context.open_file(directory / config.FILE), *stored.files]
     if problems:
         raise InputError(*problems)
@@ -102,17 +113,37 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
             "Set peft_config.merge_adapters: true, or leave this out."
         )
         yield Problem(message, "options.preserve_base_model")
-    if folded and merge_adapters:
-        yield Problem("merge_adapters: true is not available yet; set it to false.", "peft_config")
+    if options.rank is not None and merge_adapters and options.merge_method != "svd":
+        message = (
+            f"belongs to merge_method: svd, and it is {options.merge_method or 'linear'}, which is exact. Leave it out."
+        )
+        if options.merge_method == "peft_linear":
+            message = "belongs to merge_method: svd, and peft_linear keeps the rank of the adapters. Leave it out."
+        yield Problem(message, "options.rank")
+    to_adapter = merge_adapters and options.preserve_base_model is not False
     for checkpoint in folded:
         yield from checkpoint.notes
-        tied = set(checkpoint.aliases.values())
+        tied = set() if to_adapter else set(checkpoint.aliases.values())
         for adapter in checkpoint.adapters:
             for tensor in sorted(tied & adapter.changes.keys()):
                 message = (
                     "is tied to the LM head, so the adapter's change of the embedding changes the LM head as well."
                 )
                 yield Problem(message, checkpoint.place, tensor, severity="warning")
+
+
+@hookimpl
+def merge_updates(
+    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients
+) -> MergedUpdates | None:
+    """The adapters merged into one, or that one folded into the base. None where a model is something else."""
+    *models, base = checkpoints
+    folded = [model for model in models if isinstance(model, Folded)]
+    if len(folded) < len(models):
+        return None
+    from modelmerger_plugins.peft_adapters import updates
+
+    return updates.merge(folded, base, settings, settings.plugin_options["peft_adapters"], coefficients)
 
 
 def _weights(directory: Path) -> Path:
@@ -134,12 +165,6 @@ def _absent(path: Path, name: str) -> Problem:
 
 def _other_base(adapter: config.AdapterConfig, used: str) -> Iterable[Problem]:
     """A warning where the adapter says that it was trained on another model than it is folded into."""
-    named = adapter.base
-    if not named or os.path.basename(named.rstrip("/")) == os.path.basename(used.rstrip("/")):
-        return
-    found = bases.local_path(named)
-    if found is None or os.path.realpath(os.path.expanduser(found)) != os.path.realpath(os.path.expanduser(used)):
-        message = (
-            f"was trained on {shown(named)!r}, and is merged with {shown(used)!r} as its base. Are they the same model?"
-        )
+    if bases.is_another(adapter, used):
+        message = f"was trained on {shown(adapter.base)!r}, and is merged with {shown(used)!r} as its base. Are they the same model?"
         yield Problem(message, str(adapter.path), severity="warning")

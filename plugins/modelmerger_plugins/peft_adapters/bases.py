@@ -51,3 +51,12 @@ def local_path(name: str, revision: object = None) -> str | None:
     except (ValueError, OSError):
         return None
     return os.path.dirname(found) if isinstance(found, str) else None
+
+
+def is_another(adapter: config.AdapterConfig, used: str) -> bool:
+    """Whether the adapter names another base than the one that is used: other names, unless they lead to one directory."""
+    named = adapter.base
+    if not named or os.path.basename(named.rstrip("/")) == os.path.basename(used.rstrip("/")):
+        return False
+    found = local_path(named)
+    return found is None or os.path.realpath(os.path.expanduser(found)) != os.path.realpath(os.path.expanduser(used))

@@ -67,15 +67,15 @@ class LowRank(Update):
     scale: float
     swapped: bool
 
-    def factors(self, sources: Sources) -> "tuple[Tensor, Tensor]":
-        """(rows, r) and (r, columns): their product, times the scale, is added."""
-        a, b = sources.whole(self.a), sources.whole(self.b)
+    def factors(self, whole: "Callable[[str], Tensor]") -> "tuple[Tensor, Tensor]":
+        """(rows, r) and (r, columns): their product, times the scale, is added. `whole` gives a tensor of the adapter."""
+        a, b = whole(self.a), whole(self.b)
         if self.swapped:
             return a.T, b.T
         return b.flatten(1), a.flatten(1)
 
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
-        left, right = self.factors(sources)
+        left, right = self.factors(sources.whole)
         return (_padded(left, first) @ right)[:count].mul_(self.scale)
 
 

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -13,6 +13,7 @@ from modelmerger.files import FileIdentity
 from modelmerger.text import amount
 
 from modelmerger_plugins.peft_adapters.changes import ROWS, Change
+from modelmerger_plugins.peft_adapters.config import AdapterConfig
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ class Adapter:
     stored: Checkpoint
     changes: Mapping[str, Sequence[Change]]
     allow_nonfinite: bool
+    config: AdapterConfig | None = None
     _held: "OrderedDict[tuple[str, torch.dtype], Tensor]" = field(factory=OrderedDict, repr=False)
     _lock: threading.Lock = field(factory=threading.Lock, repr=False)
 
@@ -44,6 +46,14 @@ class Adapter:
             self._held.move_to_end((key, dtype))
             return found
 
+    def finite(self, key: str, dtype: "torch.dtype") -> "Tensor":
+        """A tensor of the adapter, not held. Raises `NumericError` for a NaN or an infinity, whatever the options say."""
+        info = self.stored.tensors[key]
+        values = elements(self.stored, key, 0, info.elements).to(dtype).view(info.shape)
+        if not values.isfinite().all():
+            raise NumericError(self._nonfinite(key, values, "Repair it: factors with such numbers cannot be merged"))
+        return values
+
     def rows(self, key: str, first: int, last: int, dtype: "torch.dtype") -> "Tensor":
         """Rows of a tensor that is too large to be held; a vector is one row."""
         shape = self.stored.tensors[key].shape
@@ -53,15 +63,14 @@ class Adapter:
     def _part(self, key: str, start: int, stop: int, dtype: "torch.dtype") -> "Tensor":
         values = elements(self.stored, key, start, stop).to(dtype)
         if not self.allow_nonfinite and not values.isfinite().all():
-            nans, infinities = int(values.isnan().sum()), int(values.isinf().sum())
-            parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(
-                infinities
-            )
-            message = (
-                f"the adapter holds {' and '.join(parts)}. Repair it, or set allow_nonfinite: true to let them through."
-            )
-            raise NumericError(Problem(message, self.stored.place, key))
+            advice = "Repair it, or set allow_nonfinite: true to let them through"
+            raise NumericError(self._nonfinite(key, values, advice))
         return values
+
+    def _nonfinite(self, key: str, values: "Tensor", advice: str) -> Problem:
+        nans, infinities = int(values.isnan().sum()), int(values.isinf().sum())
+        parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(infinities)
+        return Problem(f"the adapter holds {' and '.join(parts)}. {advice}.", self.stored.place, key)
 
 
 def elements(checkpoint: Checkpoint, name: str, start: int, stop: int) -> "Tensor":
@@ -111,6 +120,14 @@ class Folded(Checkpoint):
     def _tensors(self) -> Mapping[str, TensorInfo]:
         stored = self.base.checkpoint.tensors
         return {name: self._changed[name].info if name in self._changed else info for name, info in stored.items()}
+
+    @property
+    def changes(self) -> Collection[str]:  # type: ignore[override]
+        return self._changed.keys()
+
+    def steps(self, tensor: str) -> Sequence[tuple[Adapter, Change]]:
+        """What is done to a tensor, in order, and by which adapter."""
+        return [(adapter, change) for adapter in self.adapters for change in adapter.changes.get(tensor, ())]
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         if tensor in self._changed:

@@ -155,3 +155,107 @@ def test_options_that_contradict(made: SimpleNamespace, tmp_path: Path) -> None:
         merger(made.adapter, options={"rank": 4}).check_compatibility()
     with pytest.raises(ConfigError, match="Give the same path, or one of them"):
         merger(made.adapter, base_model=str(made.base), peft_config={"base_model_path": str(tmp_path)})
+
+
+def together(*adapters: Path, strategy: str = "weighted", **config: Any) -> ModelMerger:
+    """A merger of their updates."""
+    peft = {"merge_adapters": True, **config.pop("peft_config", {})}
+    models = [{"path": str(path)} for path in adapters]
+    return ModelMerger(MergeConfig(strategy=strategy, models=models, peft_config=peft, **config))
+
+
+def test_options_that_contradict_a_merge_of_updates(made: SimpleNamespace) -> None:
+    with pytest.raises(ModelCompatibilityError, match=r"options.rank: belongs to merge_method: svd, and it is linear"):
+        together(made.adapter, options={"rank": 4}).plan()
+    with pytest.raises(ModelCompatibilityError, match=r"options.rank: belongs to merge_method: svd, and peft_linear"):
+        together(made.adapter, options={"rank": 4, "merge_method": "peft_linear"}).plan()
+    with pytest.raises(
+        ModelCompatibilityError, match="is a full model, and merge_adapters: true merges adapters alone"
+    ):
+        together(made.adapter, made.base).plan()
+    options = {"clamp_weights": True}
+    peft = {"base_model_path": str(made.base)}
+    with pytest.raises(ModelCompatibilityError, match=r"options.clamp_weights: clamps merged weights"):
+        together(made.adapter, strategy="task_arithmetic", options=options, peft_config=peft).plan()
+
+
+def test_full_models_alone_are_merged_as_ever(made: SimpleNamespace) -> None:
+    notes = together(made.base, made.base).check_compatibility()
+    assert any("peft_config has no effect" in note.message for note in notes)
+
+
+@pytest.mark.parametrize("kind", ["DoRA", "IA³", "LoHa", "LoKr"])
+def test_updates_that_are_no_low_rank_matrices_are_refused(made: SimpleNamespace, tmp_path: Path, kind: str) -> None:
+    from peft import IA3Config, LoHaConfig, LoKrConfig
+
+    layers = ["q_proj", "v_proj"]
+    settings: dict[str, dict[str, Any]] = {
+        "DoRA": {"use_dora": True},
+        "IA³": {"config": IA3Config(target_modules=layers, feedforward_modules=[])},
+        "LoHa": {"config": LoHaConfig(r=2, target_modules=layers)},
+        "LoKr": {"config": LoKrConfig(r=2, target_modules=layers)},
+    }
+    adapter = make_adapter(tmp_path / "adapter", made.base, 1, **settings[kind])
+    with pytest.raises(ModelCompatibilityError, match=f"is a {kind} adapter.*merge_adapters: false") as refusal:
+        together(made.adapter, adapter).plan()
+    assert len(refusal.value.problems) == 1
+
+
+def test_peft_linear_wants_one_rank(made: SimpleNamespace, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", made.base, 1, r=3)
+    with pytest.raises(ModelCompatibilityError, match="has updates of the ranks 3, 4, and peft_linear"):
+        together(made.adapter, adapter, options={"merge_method": "peft_linear"}).plan()
+
+
+def test_rows_of_an_embedding_that_another_adapter_changes_otherwise(made: SimpleNamespace, tmp_path: Path) -> None:
+    rows = make_adapter(tmp_path / "rows", made.base, 1, trainable_token_indices=[1, 2])
+    factors = make_adapter(tmp_path / "factors", made.base, 1, target_modules=["embed_tokens"])
+    with pytest.raises(ModelCompatibilityError, match="has some rows replaced by one adapter"):
+        together(rows, factors).plan()
+
+
+def test_adapters_of_different_bases(made: SimpleNamespace, tmp_path: Path) -> None:
+    other = make_base(tmp_path / "other", qwen2, 5)
+    adapter = make_adapter(tmp_path / "adapter", other, 1)
+    with pytest.raises(
+        ModelCompatibilityError, match=r"belongs to the base .*other, and 'adapter' to .*base_model_path"
+    ):
+        ModelMerger(
+            MergeConfig(
+                strategy="weighted",
+                models=[{"path": str(made.adapter)}, {"path": str(adapter), "name": "second"}],
+                peft_config={"merge_adapters": True},
+            )
+        ).plan()
+
+
+@pytest.mark.parametrize("options", [{}, {"allow_nonfinite": True}])
+def test_nan_in_an_adapter_ends_a_merge_of_updates(made: SimpleNamespace, adapter: Path, options: Any) -> None:
+    """C1, exit 5."""
+    key = "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"
+    change_tensors(adapter, lambda tensors: tensors[key].view(-1)[:2].fill_(float("nan")))
+    with pytest.raises(NumericError, match="the adapter holds 2 NaNs") as refusal:
+        together(made.adapter, adapter, options=options).plan()
+    assert key in str(refusal.value)
+    assert str(adapter) in str(refusal.value)
+
+
+def test_weights_that_leave_nothing(made: SimpleNamespace) -> None:
+    with pytest.raises(ConfigError, match="nothing would be left"):
+        ModelMerger(
+            MergeConfig(
+                strategy="weighted",
+                models=[{"path": str(made.adapter), "weight": 0}],
+                options={"normalize_weights": False},
+                peft_config={"merge_adapters": True},
+            )
+        ).plan()
+
+
+def test_opposite_updates_have_no_arc_between_them(made: SimpleNamespace, adapter: Path) -> None:
+    def turn(tensors: dict[str, torch.Tensor]) -> None:
+        tensors |= {key: -tensor for key, tensor in tensors.items() if "lora_A" in key}
+
+    change_tensors(adapter, turn)
+    with pytest.raises(NumericError, match=r"model.layers.0.*opposite directions"):
+        together(made.adapter, adapter, strategy="slerp").plan()

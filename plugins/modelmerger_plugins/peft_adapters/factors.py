@@ -1,0 +1,95 @@
+"""Sums of low-rank matrices in their factors, in float64: exact, best at a rank, or as PEFT does it. The matrix itself never exists."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+REDUNDANT = 2.0**-40
+"""A singular value below this share of the factors' norms is rounding noise of the sum, 2⁻⁵² for each addition."""
+
+
+@frozen(eq=False)
+class Pair:
+    """coefficient · left · right: (rows, r) and (r, columns)."""
+
+    coefficient: float
+    left: Tensor
+    right: Tensor
+
+
+@frozen(eq=False)
+class Product:
+    """left · right, what a sum became; and what it left out: `missing` are pairs of factors of that."""
+
+    left: Tensor
+    right: Tensor
+    missing: Sequence[tuple[Tensor, Tensor]]
+    norm: float
+    """Of the sum itself."""
+
+    def relative_error(self, dtype: torch.dtype) -> float:
+        """‖written − sum‖/‖sum‖, where the factors are written in `dtype`; 0 for a sum that is zero."""
+        left, right = self.left.to(dtype).double(), self.right.to(dtype).double()
+        rounded = [(self.left - left, right), (self.left, self.right - right)]
+        lefts, rights = zip(*self.missing, *rounded, strict=True)
+        error = _norm(torch.cat(lefts, 1), torch.cat(rights))
+        return error / self.norm if self.norm else 0.0
+
+
+def best(pairs: Sequence[Pair], most: int | None = None, exactly: int | None = None) -> Product:
+    """The sum itself, without redundant directions; or its best approximation of rank `most`, where it has more, or `exactly`.
+
+    Eckart and Young 1936, https://doi.org/10.1007/BF02288367: the largest singular values, here of the small matrix between the
+    orthogonal factors of the stacked ones. At least rank one, which may be of zeros.
+    """
+    left, right = _stacked(pairs)
+    rows, inner_left = torch.linalg.qr(left)
+    columns, inner_right = torch.linalg.qr(right.T)
+    u, values, v = torch.linalg.svd(inner_left @ inner_right.T, full_matrices=False)
+    least = REDUNDANT * float(left.norm() * right.norm())
+    there = int((values > least).sum())
+    kept = exactly or max(1, min(there, most or there))
+    roots = values[:kept].where(values[:kept] > least, 0).sqrt()
+    missing = (rows @ (u[:, kept:there] * values[kept:there]), v[kept:there] @ columns.T)
+    return Product(
+        rows @ (u[:, :kept] * roots), roots[:, None] * (v[:kept] @ columns.T), [missing], float(values[:there].norm())
+    )
+
+
+def as_peft_does(pairs: Sequence[Pair]) -> Product:
+    """`add_weighted_adapter(combination_type="linear")` of PEFT: sums of left and of right factors, each times √|c|. No sum of products."""
+    roots = [math.sqrt(abs(pair.coefficient)) for pair in pairs]
+    signs = [math.copysign(root, pair.coefficient) for root, pair in zip(roots, pairs, strict=True)]
+    left, right = torch.zeros_like(pairs[0].left), torch.zeros_like(pairs[0].right)
+    for pair, root, sign in zip(pairs, roots, signs, strict=True):
+        left += root * pair.left
+        right += sign * pair.right
+    exact = _stacked(pairs)
+    return Product(left, right, [exact, (-left, right)], _norm(*exact))
+
+
+def inner_product(ours: Sequence[Pair], theirs: Sequence[Pair]) -> float:
+    """⟨Σ c·left·right, Σ c·left·right⟩ = tr((L₁ᵀL₂)(R₂R₁ᵀ))."""
+    if not ours or not theirs:
+        return 0.0
+    (left, right), (other_left, other_right) = _stacked(ours), _stacked(theirs)
+    return float(((left.T @ other_left) * (right @ other_right.T)).sum())
+
+
+def _stacked(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    """Two factors whose product is the sum. Those of a pair get equal norms, so that none drowns in the rounding of another."""
+    lefts, rights = [], []
+    for pair in pairs:
+        norms = float(pair.left.norm()), float(pair.right.norm()) * abs(pair.coefficient)
+        balance = math.sqrt(norms[1] / norms[0]) if all(norms) else 1.0
+        lefts.append(pair.left * balance)
+        rights.append(pair.right * (pair.coefficient / balance))
+    return torch.cat(lefts, 1), torch.cat(rights)
+
+
+def _norm(left: Tensor, right: Tensor) -> float:
+    """The Frobenius norm of left · right."""
+    return math.sqrt(max(0.0, float(((left.T @ left) * (right @ right.T)).sum())))

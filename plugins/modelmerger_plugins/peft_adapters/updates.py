@@ -1,0 +1,190 @@
+"""Merges the updates of adapters: tensor by tensor, with the strategy's coefficients, into an adapter or into the base."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+from attrs import evolve, field, frozen
+from modelmerger import (
+    Checkpoint,
+    Coefficients,
+    ConfigError,
+    MergedUpdates,
+    ModelCompatibilityError,
+    Problem,
+    Settings,
+)
+from modelmerger.arithmetic import one_thread_each
+from modelmerger.dtypes import DTYPES, from_config_name, torch_dtype
+from modelmerger.updates import ADVICE, note_on_error
+
+from modelmerger_plugins.peft_adapters import config, output
+from modelmerger_plugins.peft_adapters.changes import (
+    Change,
+    Decomposed,
+    Hadamard,
+    Kronecker,
+    LowRank,
+    Replaced,
+    ReplacedRows,
+    Scaled,
+    Shifted,
+)
+from modelmerger_plugins.peft_adapters.folding import Adapter, Folded
+from modelmerger_plugins.peft_adapters.keys import PREFIX
+from modelmerger_plugins.peft_adapters.merged import FactoredPart, MergedAdapter, Part, Products, ReplacingPart, Term
+
+Step = tuple[int, Adapter, Change]
+"""Which model, which of its adapters, what it does to a tensor."""
+KINDS: dict[type[Change], str] = {Decomposed: "DoRA", Scaled: "IA³", Hadamard: "LoHa", Kronecker: "LoKr"}
+HELD = 4
+"""Copies of a tensor's factors that its product takes: the stacked ones, the orthogonal ones, the product, one in between."""
+
+
+@frozen(eq=False)
+class Measured:
+    """A part of the merged adapter whose rank is known, and the squared norms of what it should be and of what is missing of it."""
+
+    part: Part
+    square: float = 0.0
+    missing: float = 0.0
+
+    @property
+    def relative_error(self) -> float:
+        return math.sqrt(self.missing / self.square) if self.square else 0.0
+
+
+def merge(
+    models: Sequence[Folded], base: Checkpoint, settings: Settings, options: Any, coefficients: Coefficients
+) -> MergedUpdates:
+    """The merged updates of these models, as an adapter or folded into the base. `options`: of this plugin."""
+    parts = Sorter(models, base, options).parts(coefficients.kept)
+    wanted = settings.options.torch_dtype
+    written = "F32" if wanted == "auto" else from_config_name(wanted)
+    to_adapter = options.preserve_base_model is not False
+    rounded = torch_dtype(written) if to_adapter else torch.float64
+    with one_thread_each(), ThreadPoolExecutor(_workers(settings)) as pool:
+        weighed = list(pool.map(partial(_weighed, base=base, coefficients=coefficients), parts))
+        found = list(pool.map(partial(_measured, dtype=rounded), [part for part in weighed if part.counts]))
+    if not found:
+        message = "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
+        raise ConfigError(Problem(message, "models"))
+    known = output.named([item.part for item in found])
+    adapter = MergedAdapter("the merged adapter", known, tuple(file for model in models for file in model.files))
+    square = sum(item.square for item in found)
+    error = math.sqrt(sum(item.missing for item in found) / square) if square else 0.0
+    result = MergedUpdates(
+        adapter,
+        dict.fromkeys(adapter.tensors, written),
+        "adapter",
+        relative_errors={item.part.tensor: item.relative_error for item in found if item.square},
+        relative_error=error,
+        memory=HELD * 8 * max((part.numbers for part in known if isinstance(part, FactoredPart)), default=0),
+        notes=[*coefficients.notes, note_on_error(error)],
+    )
+    if to_adapter:
+        configs = [adapter.config for model in models for adapter in model.adapters if adapter.config is not None]
+        content = output.adapter_config(known, configs, base, models[0].base.reference.path)
+        return evolve(result, documents={config.FILE: content})
+    return _folded(result, adapter, models[0], settings)
+
+
+def _folded(result: MergedUpdates, adapter: MergedAdapter, like: Folded, settings: Settings) -> MergedUpdates:
+    changes = {part.tensor: [part.change] for part in adapter.parts}
+    allow_nonfinite = settings.options.allow_nonfinite
+    base = like.base.checkpoint
+    model = Folded(base.name, like.base, [Adapter(adapter, changes, allow_nonfinite)], (), base.donor, like.wide)
+    wanted = settings.options.torch_dtype
+    dtypes = {
+        name: info.dtype if wanted == "auto" or DTYPES[info.dtype].family != "float" else from_config_name(wanted)
+        for name, info in base.tensors.items()
+    }
+    return evolve(result, checkpoint=model, dtypes=dtypes, writes="model")
+
+
+def _weighed(part: Part, base: Checkpoint, coefficients: Coefficients) -> Part:
+    shape = base.tensors[part.tensor].shape
+    return evolve(part, coefficients=coefficients(part.tensor, shape, part.gram))  # type: ignore[misc]
+
+
+def _measured(part: Part, dtype: torch.dtype) -> Measured:
+    if not isinstance(part, FactoredPart):
+        return Measured(part)
+    product = part.product()
+    error = product.relative_error(dtype) * product.norm
+    return Measured(evolve(part, rank=product.left.shape[1]), product.norm**2, error**2)
+
+
+def _workers(settings: Settings) -> int:
+    options = settings.options
+    return 1 if options.low_memory_mode or options.sequential_loading else len(os.sched_getaffinity(0))
+
+
+@frozen(eq=False)
+class Sorter:
+    """Finds, for each tensor of the base that an adapter changes, in what form the merged adapter can change it."""
+
+    models: Sequence[Folded]
+    base: Checkpoint
+    options: Any
+    problems: list[Problem] = field(factory=list, init=False)
+
+    def parts(self, kept: frozenset[str]) -> list[Part]:
+        """In the order of the base's tensors, `kept` ones left out. Raises `ModelCompatibilityError` with all that has no such form."""
+        held = Products()
+        found = []
+        for tensor in self.base.tensors:
+            steps = list(self._steps(tensor))
+            if steps and tensor not in kept and self._fits(tensor, steps):
+                found.append(self._part(tensor, steps, held))
+        if self.problems:
+            raise ModelCompatibilityError(*self.problems)
+        return found
+
+    def _steps(self, tensor: str) -> Iterator[Step]:
+        for index, model in enumerate(self.models):
+            yield from ((index, adapter, change) for adapter, change in model.steps(tensor))
+
+    def _part(self, tensor: str, steps: Sequence[Step], held: Products) -> Part:
+        terms = _terms(steps)
+        if len(terms) == len(steps):
+            as_peft = self.options.merge_method == "peft_linear"
+            most = None
+            if self.options.merge_method == "svd":
+                most = self.options.rank or max(term.rank for term in terms)
+            return FactoredPart(tensor, terms, len(self.models), as_peft, most, held=held)
+        models = {index: self.models[index] for index, _, _ in steps}
+        rows = [change for _, _, change in steps if isinstance(change, ReplacedRows)]
+        indices = sorted({index for change in rows for index in change.indices}) if rows else None
+        key = rows[0].key if rows else f"{PREFIX}{tensor}"
+        return ReplacingPart(tensor, self.base, models, key, indices, len(self.models))
+
+    def _fits(self, tensor: str, steps: Sequence[Step]) -> bool:
+        problems = list(dict.fromkeys(self._problems(tensor, steps)))
+        self.problems.extend(problem for problem in problems if problem not in self.problems)
+        return not problems
+
+    def _problems(self, tensor: str, steps: Sequence[Step]) -> Iterator[Problem]:
+        for _, adapter, change in steps:
+            if not isinstance(change, LowRank | Replaced | ReplacedRows | Shifted):
+                message = f"is a {KINDS[type(change)]} adapter, whose updates are no low-rank matrices that add up to one. {ADVICE}."
+                yield Problem(message, adapter.stored.place)
+        if len({isinstance(change, ReplacedRows) for _, _, change in steps}) > 1:
+            message = f"has some rows replaced by one adapter (trainable_token_indices) and is changed otherwise by another. {ADVICE}."
+            yield Problem(message, self.base.place, tensor)
+        terms = _terms(steps)
+        if len({term.change.swapped for term in terms}) > 1:
+            message = f"is square, and the adapters do not agree whether it is stored transposed. {ADVICE}."
+            yield Problem(message, self.base.place, tensor)
+        ranks = sorted({term.rank for term in terms})
+        if self.options.merge_method == "peft_linear" and len(ranks) > 1:
+            message = f"has updates of the ranks {', '.join(map(str, ranks))}, and peft_linear adds factors of one rank. Use linear."
+            yield Problem(message, "options.merge_method", tensor)
+
+
+def _terms(steps: Sequence[Step]) -> list[Term]:
+    return [Term(index, adapter, change) for index, adapter, change in steps if isinstance(change, LowRank)]
