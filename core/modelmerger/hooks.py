@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -12,6 +13,7 @@ from modelmerger.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.compiling import compiled
 from modelmerger.devices import is_out_of_memory
 from modelmerger.errors import MergeError, NumericError, PluginError, Problem
+from modelmerger.findings import ValidationReport
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
 from modelmerger.plan import MergePlan
@@ -208,10 +210,18 @@ class Hooks:
         self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
     ) -> list[tuple[Provider, Mapping[str, bytes]]]:
         calls = self._each("write_sidecars", plan=plan, checkpoints=checkpoints, settings=settings)
-        for name, found in calls:
-            if not isinstance(found or {}, Mapping) or not _is_list_of(str, list(found or ())):
-                raise self._wrong_answer("write_sidecars", found, "contents by file name", name)
-        return [(self._by_plugin_name[name], found or {}) for name, found in calls]
+        return [(self._by_plugin_name[name], self._contents("write_sidecars", found, name)) for name, found in calls]
+
+    def write_companions(
+        self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport
+    ) -> list[tuple[Provider, Mapping[str, bytes]]]:
+        calls = self._each("write_companions", directory=directory, manifest=manifest, report=report)
+        return [(self._by_plugin_name[name], self._contents("write_companions", found, name)) for name, found in calls]
+
+    def _contents(self, hook: str, found: Any, plugin: str) -> Mapping[str, bytes]:
+        if not isinstance(found or {}, Mapping) or not _is_list_of(str, list(found or ())):
+            raise self._wrong_answer(hook, found, "contents by file name", plugin)
+        return found or {}
 
     def _call(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
         caller = getattr(self._manager.hook, hook)
