@@ -83,12 +83,42 @@ class ValidationReport:
             "samples": [asdict(sample) for sample in self.samples],
         }
 
+    @property
+    def verdict(self) -> str:
+        """`passed`, or which thresholds are crossed."""
+        if self.passed:
+            return "passed"
+        return f"{len(self.crossings)} crossed: " + ", ".join(map(crossing, self.crossings))
+
+    def rows(self) -> list[list[str]]:
+        """Headings, then a row a metric and variety with a column a model, as they are shown; `–`: not measured."""
+        models = list(dict.fromkeys(finding.model for finding in self.findings))
+        cells: dict[tuple[str, str], dict[str, str]] = {}
+        units: dict[tuple[str, str], str] = {}
+        for f in self.findings:
+            key = f.metric, f.dialect
+            cells.setdefault(key, {})[f.model] = "–" if f.value is None else f"{f.value:.4g}{' ✗' if f.crossed else ''}"
+            units[key] = units.get(key) or f.unit
+        body = [
+            [shown(metric), shown(dialect or "all"), *(row.get(m, "") for m in models), shown(units[metric, dialect])]
+            for (metric, dialect), row in cells.items()
+        ]
+        return [["metric", "variety", *map(shown, models), "unit"], *body]
+
+    def notes(self) -> list[str]:
+        """On what and how the numbers were measured, and why some were not: each said once, with what it is about before it."""
+        about: dict[tuple[bool, str], list[Finding]] = {}
+        for finding in self.findings:
+            about.setdefault((finding.value is None, finding.evidence), []).append(finding)
+        models = len({finding.model for finding in self.findings})
+        return [
+            f"{_about(group, models)}: {'not measured: ' if unmeasured else ''}{shown(evidence, 600)}"
+            for (unmeasured, evidence), group in about.items()
+        ]
+
     def __str__(self) -> str:
-        verdict = (
-            "passed" if self.passed else f"{len(self.crossings)} crossed: " + ", ".join(map(crossing, self.crossings))
-        )
-        lines = [f"validation of {shown(self.directory)}: {verdict}", *_table(self.findings)]
-        lines += [f"  {finding}" for finding in dict.fromkeys(map(_evidence, self.findings))]
+        lines = [f"validation of {shown(self.directory)}: {self.verdict}", *_aligned(self.rows())]
+        lines += [f"  {note}" for note in self.notes()]
         lines += [_sample(sample) for sample in self.samples]
         return "\n".join(lines)
 
@@ -111,18 +141,14 @@ def crossing(finding: Finding) -> str:
     return f"{finding.metric} is {finding.value:.4g}, worse than {finding.threshold:g}"
 
 
-def _table(findings: Sequence[Finding]) -> list[str]:
-    """A row a metric and variety, a column a model."""
-    models = list(dict.fromkeys(finding.model for finding in findings))
-    cells: dict[tuple[str, str, str], dict[str, str]] = {}
-    for f in findings:
-        row = cells.setdefault((f.metric, f.dialect or "all", f.unit), {})
-        row[f.model] = "–" if f.value is None else f"{f.value:.4g}"
-    rows = [["metric", "variety", *map(shown, models), "unit"]]
-    rows += [
-        [metric, dialect, *(row.get(m, "") for m in models), unit] for (metric, dialect, unit), row in cells.items()
-    ]
-    return list(_aligned(rows))
+def _about(findings: Sequence[Finding], models: int) -> str:
+    """`perplexity, bits_per_byte of merged in gulf`; without the models where they are all of them."""
+    metrics, of, dialects = ([getattr(f, name) for f in findings] for name in ("metric", "model", "dialect"))
+    names = list(dict.fromkeys(of))
+    text = ", ".join(dict.fromkeys(metrics))
+    text += f" of {', '.join(names)}" if len(names) < models else ""
+    varieties = [dialect for dialect in dict.fromkeys(dialects) if dialect]
+    return shown(text + (f" in {', '.join(varieties)}" if varieties else ""))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
@@ -131,13 +157,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
         yield ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
 
 
-def _evidence(finding: Finding) -> str:
-    state = "not measured: " if finding.value is None else ""
-    return f"{finding.metric}: {state}{shown(finding.evidence, 600)}"
-
-
 def _sample(sample: Sample) -> str:
     """Arabic in a line of Latin text: each part is isolated, so that neither reorders the other."""
     asked = f" ({shown(sample.dialect)})" if sample.dialect else ""
     answered = f" ({shown(sample.answered_in)})" if sample.answered_in else ""
-    return f"  {shown(sample.model)}{asked}: {isolated(sample.prompt)} → {isolated(sample.answer)}{answered}"
+    return f"  {shown(sample.model)}{asked}: {isolated(sample.prompt)} → {isolated(sample.answer.strip())}{answered}"

@@ -7,7 +7,7 @@ version of the hooks than `HOOKS_VERSION` says so with `hooks_version = 2` and i
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -19,7 +19,7 @@ from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
 from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings, ValidationSettings
-from modelmerger.subject import Subject
+from modelmerger.subject import Purpose, Subject
 from modelmerger.traits import Operation
 from modelmerger.work import SliceWork
 
@@ -291,7 +291,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
 
 
 @hookspec(firstresult=True)
-def provide_texts(purpose: Literal["scoring", "prompting"]) -> Mapping[str, Sequence[str]] | None:
+def provide_texts(purpose: Purpose) -> Mapping[str, Sequence[str]] | None:
     """The texts that models are scored on, or the prompts they get, where a config names none: variety → texts.
 
     None: not mine, ask the next. The built-in answers with the small Arabic sets that ship with this package.

@@ -6,6 +6,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from modelmerger.errors import Problem
+from modelmerger.findings import ValidationReport
 from modelmerger.text import amount, shown, size
 
 
@@ -14,6 +15,7 @@ class MergeReport:
     """output: the published directory. bytes_reused: what an earlier, interrupted run had already made. seconds: wall time.
 
     counts: what the strategy counted ("clamped values"). observed: statistics of each tensor, where a plugin asked for them.
+    validation: what was found about the merged model, where the config asks for it.
     """
 
     output: str
@@ -28,11 +30,13 @@ class MergeReport:
     notes: Sequence[Problem]
     counts: Mapping[str, int]
     observed: Mapping[str, Mapping[str, float]]
+    validation: ValidationReport | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for `--json`."""
         data = asdict(self, recurse=False)
         data["models"] = list(self.models)
+        data["validation"] = self.validation.as_dict() if self.validation is not None else None
         data["notes"] = [{"severity": note.severity, "message": str(note)} for note in self.notes]
         return data
 

@@ -44,8 +44,10 @@ def test_the_report_prints_models_side_by_side_and_isolates_arabic() -> None:
     assert text.splitlines()[0] == "validation of merged: 1 crossed: perplexity is 31.2, worse than 20"
     rows = [line.split() for line in text.splitlines()]
     assert ["metric", "variety", "merged", "chat", "unit"] in rows
-    assert ["perplexity", "all", "31.2", "35", "per", "token"] in rows
-    assert "fluency: not measured: 4 texts" in text
+    assert ["perplexity", "all", "31.2", "✗", "35", "per", "token"] in rows
+    assert ["perplexity", "gulf", "40", "per", "token"] in rows
+    assert "fluency of merged: not measured: 4 texts" in text
+    assert "  perplexity in gulf: 4 texts" in text
     assert "(gulf): \u2068شلونك؟\u2069 → \u2068زين \\x1b[31m\\u202e\u2069 (msa)" in text
     data = json.loads(json.dumps(report.as_dict()))
     assert data["passed"] is False
