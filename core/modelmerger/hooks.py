@@ -259,6 +259,8 @@ class Hooks:
             metrics = self.validators[validator].metrics
             if not isinstance(finding, Finding) or finding.metric not in metrics:
                 raise self._wrong_answer("validate_model", finding, f"a Finding of {', '.join(metrics)}", plugin)
+            if not isinstance(finding.value, Real | None):
+                raise self._wrong_answer("validate_model", repr(finding.value), "a number or None", plugin)
             yield finding
 
     def write_companions(
