@@ -67,7 +67,9 @@ def shown_steps(description: str) -> Iterator[Callable[[str, int, int], None]]:
 
     def draw(what: str, done: int, total: int) -> None:
         progress.start()
-        progress.update(task, description=escape(f"{description} {shown(what, 40)}"), completed=done, total=total)
+        progress.update(
+            task, description=escape(f"{description} {shown(what, 40)}"), completed=done, total=total, refresh=True
+        )
 
     try:
         yield draw
