@@ -1,5 +1,6 @@
 """What a validation found: numbers, answers to prompts, and which thresholds were crossed."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -57,8 +58,12 @@ class ValidationReport:
     @property
     def metrics(self) -> dict[str, float | None]:
         """Metric → value of the merged model over everything; the parts are in `findings`."""
-        merged = self.findings[0].model if self.findings else ""
-        return {f.metric: f.value for f in self.findings if f.model == merged and not f.dialect}
+        return {f.metric: f.value for f in self.findings if f.model == self._merged and not f.dialect}
+
+    @property
+    def _merged(self) -> str:
+        """The name of the merged model, which is looked at first."""
+        return self.findings[0].model if self.findings else ""
 
     @property
     def crossings(self) -> list[Finding]:
@@ -99,22 +104,34 @@ class ValidationReport:
             key = f.metric, f.dialect
             cells.setdefault(key, {})[f.model] = "–" if f.value is None else f"{f.value:.4g}{' ✗' if f.crossed else ''}"
             units[key] = units.get(key) or f.unit
+        metrics = list(dict.fromkeys(metric for metric, _ in cells))
         body = [
             [shown(metric), shown(dialect or "all"), *(row.get(m, "") for m in models), shown(units[metric, dialect])]
-            for (metric, dialect), row in cells.items()
+            for (metric, dialect), row in sorted(cells.items(), key=lambda item: metrics.index(item[0][0]))
         ]
         return [["metric", "variety", *map(shown, models), "unit"], *body]
 
     def notes(self) -> list[str]:
-        """On what and how the numbers were measured, and why some were not: each said once, with what it is about before it."""
+        """On what and how the merged model's numbers were measured, and why some of any model were not: each said once."""
         about: dict[tuple[bool, str], list[Finding]] = {}
         for finding in self.findings:
-            about.setdefault((finding.value is None, finding.evidence), []).append(finding)
+            if finding.value is None or finding.model == self._merged:
+                about.setdefault((finding.value is None, finding.evidence), []).append(finding)
         models = len({finding.model for finding in self.findings})
         return [
-            f"{_about(group, models)}: {'not measured: ' if unmeasured else ''}{shown(evidence, 600)}"
+            f"{_about(group, models if unmeasured else 1)}: {'not measured: ' if unmeasured else ''}{shown(evidence, 600)}"
             for (unmeasured, evidence), group in about.items()
         ]
+
+    def examples(self, most: int) -> list[Sample]:
+        """Some of the merged model's answers: the first to each dialect, then the second, and so on."""
+        own = [sample for sample in self.samples if sample.model == (self._merged or sample.model)]
+        turns = Counter[str]()
+        ranked = []
+        for sample in own:
+            ranked.append((turns[sample.dialect], sample))
+            turns[sample.dialect] += 1
+        return [sample for _, sample in sorted(ranked, key=lambda turn: turn[0])][:most]
 
     def __str__(self) -> str:
         lines = [f"validation of {shown(self.directory)}: {self.verdict}", *_aligned(self.rows())]
@@ -141,14 +158,14 @@ def crossing(finding: Finding) -> str:
     return f"{finding.metric} is {finding.value:.4g}, worse than {finding.threshold:g}"
 
 
-def _about(findings: Sequence[Finding], models: int) -> str:
-    """`perplexity, bits_per_byte of merged in gulf`; without the models where they are all of them."""
-    metrics, of, dialects = ([getattr(f, name) for f in findings] for name in ("metric", "model", "dialect"))
-    names = list(dict.fromkeys(of))
-    text = ", ".join(dict.fromkeys(metrics))
-    text += f" of {', '.join(names)}" if len(names) < models else ""
-    varieties = [dialect for dialect in dict.fromkeys(dialects) if dialect]
-    return shown(text + (f" in {', '.join(varieties)}" if varieties else ""))
+def _about(findings: Sequence[Finding], models: int = 1) -> str:
+    """`perplexity, bits_per_byte of chat in gulf`; without the models where they are all of them."""
+    metrics, names, dialects = (
+        list(dict.fromkeys(filter(None, (getattr(f, part) for f in findings))))
+        for part in ("metric", "model", "dialect")
+    )
+    of = f" of {', '.join(names)}" if len(names) < models else ""
+    return shown(f"{', '.join(metrics)}{of}{' in ' + ', '.join(dialects) if dialects else ''}")
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -20,10 +20,10 @@ def print_report(report: ValidationReport) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = max(NARROWEST, console.width)
     console.print(_numbers(report))
-    if samples := report.samples[:MOST_SAMPLES]:
+    if samples := report.examples(MOST_SAMPLES):
         console.print(_answers(samples))
-    if more := len(report.samples) - MOST_SAMPLES:
-        console.print(f"  and {more} more answers in the report" if more > 0 else "", style="dim")
+        if more := len(report.samples) - len(samples):
+            console.print(f"  and {more} more in the report", style="dim")
     for note in report.notes():
         console.print(f"  {note}", style="dim")
     console.print(
@@ -45,7 +45,7 @@ def _numbers(report: ValidationReport) -> object:
         table.add_column(heading, justify="right" if figures else "left", no_wrap=figures or number == 0)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         cells = [Text(cell, style="bold red" if "✗" in cell else "") for cell in row]
-        table.add_row(*cells, end_section=following is not None and following[0] != row[0] and row[1] == "all")
+        table.add_row(*cells, end_section=following is not None and following[0] != row[0])
     return table
 
 

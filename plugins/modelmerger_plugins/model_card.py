@@ -91,9 +91,7 @@ def _section(report: ValidationReport) -> str:
     headings, *rows = report.rows()
     table = [_row(headings), _row(["---"] * len(headings), escape=str), *map(_row, rows)]
     notes = [f"- {_cell(note, 800)}" for note in report.notes()]
-    merged = report.findings[0].model if report.findings else ""
-    samples = [sample for sample in report.samples if sample.model == merged or not merged][:MOST_SAMPLES]
-    asked = [_row([s.prompt, s.answer.strip(), s.answered_in or "–"]) for s in samples]
+    asked = [_row([s.prompt, s.answer.strip(), s.answered_in or "–"]) for s in report.examples(MOST_SAMPLES)]
     if asked:
         asked = ["", _row(["prompt", "answer", "answered in"]), _row(["---"] * 3, escape=str), *asked]
     verdict = "All thresholds hold." if report.passed else f"**Thresholds crossed: {_cell(report.verdict)}.**"

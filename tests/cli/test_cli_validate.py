@@ -72,7 +72,7 @@ def test_against_puts_others_beside_it(command: Command, merged: Path, arabic: S
     result = command("validate", merged, *arguments, *BRIEF)
     assert result.status == 0, result.err
     assert result.out.splitlines()[1].split() == ["metric", "variety", "merged", "a", "b", "unit"]
-    assert "fluency of merged: 2 continuations under a " in result.out
+    assert "fluency: 2 continuations under a " in result.out
 
 
 def test_the_sources_and_the_validation_come_from_a_config(command: Command, merged: Path, config: Path) -> None:
