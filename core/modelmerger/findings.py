@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from attrs import asdict, evolve, frozen
 
-from modelmerger.text import isolated, shown
+from modelmerger.text import amount, isolated, shown
+
+MOST_EXAMPLES = 10
 
 Better = Literal["lower", "higher"]
 """Which way a metric is better. A threshold is the worst value that is still acceptable."""
@@ -136,7 +138,10 @@ class ValidationReport:
     def __str__(self) -> str:
         lines = [f"validation of {shown(self.directory)}: {self.verdict}", *_aligned(self.rows())]
         lines += [f"  {note}" for note in self.notes()]
-        lines += [_sample(sample) for sample in self.samples]
+        chosen = self.examples(MOST_EXAMPLES)
+        lines += [_sample(sample) for sample in chosen]
+        if more := len(self.samples) - len(chosen):
+            lines.append(f"  and {amount(more, 'more answer')} in the report")
         return "\n".join(lines)
 
 
@@ -152,9 +157,7 @@ def judged(finding: Finding, limit: float | None, better: Better) -> Finding:
 def crossing(finding: Finding) -> str:
     """`perplexity is 31.2, worse than 20`."""
     if finding.value is None:
-        return (
-            f"{finding.metric} could not be measured ({finding.evidence}), and its threshold is {finding.threshold:g}"
-        )
+        return f"{finding.metric} could not be measured ({finding.evidence.rstrip('.')}), and its threshold is {finding.threshold:g}"
     return f"{finding.metric} is {finding.value:.4g}, worse than {finding.threshold:g}"
 
 

@@ -125,7 +125,7 @@ def _samples(hooks: Hooks, subject: Subject, asked: bool) -> list[Sample]:
     try:
         answers = [(dialect, answer) for dialect, group in subject.answers().items() for answer in group]
     except UnmeasurableError as error:
-        log.warning("no prompt was answered: %s", error)
+        log.info("%s was not asked: %s", subject.name, error)
         return []
     try:
         named = hooks.score_dialects([answer.text for _, answer in answers]).named()

@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from modelmerger.findings import Sample, ValidationReport
-from modelmerger.text import isolated, shown
+from modelmerger.findings import MOST_EXAMPLES, Sample, ValidationReport
+from modelmerger.text import amount, isolated, shown
 
-MOST_SAMPLES = 10
 NARROWEST = 80
 
 
@@ -20,10 +19,10 @@ def print_report(report: ValidationReport) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = max(NARROWEST, console.width)
     console.print(_numbers(report))
-    if samples := report.examples(MOST_SAMPLES):
+    if samples := report.examples(MOST_EXAMPLES):
         console.print(_answers(samples))
         if more := len(report.samples) - len(samples):
-            console.print(f"  and {more} more in the report", style="dim")
+            console.print(f"  and {amount(more, 'more answer')} in the report", style="dim")
     for note in report.notes():
         console.print(f"  {note}", style="dim")
     console.print(

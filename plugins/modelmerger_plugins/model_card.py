@@ -17,11 +17,11 @@ from modelmerger import (
     read_beside,
 )
 from modelmerger.documents import DocumentError, dump_yaml, parse_document
+from modelmerger.findings import MOST_EXAMPLES
 from modelmerger.plan import PlannedModel
 from modelmerger.text import shown
 
 CARD_LIMIT = 4 << 20
-MOST_SAMPLES = 10
 BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"
 OTHER = "other"
 """The Hub's word for a licence that it has no word for; `license_name` says which."""
@@ -91,7 +91,7 @@ def _section(report: ValidationReport) -> str:
     headings, *rows = report.rows()
     table = [_row(headings), _row(["---"] * len(headings), escape=str), *map(_row, rows)]
     notes = [f"- {_cell(note, 800)}" for note in report.notes()]
-    asked = [_row([s.prompt, s.answer.strip(), s.answered_in or "–"]) for s in report.examples(MOST_SAMPLES)]
+    asked = [_row([s.prompt, s.answer.strip(), s.answered_in or "–"]) for s in report.examples(MOST_EXAMPLES)]
     if asked:
         asked = ["", _row(["prompt", "answer", "answered in"]), _row(["---"] * 3, escape=str), *asked]
     verdict = "All thresholds hold." if report.passed else f"**Thresholds crossed: {_cell(report.verdict)}.**"
