@@ -87,7 +87,7 @@ def test_a_validation_is_checked_without_importing_anything_heavy() -> None:
     metrics = "validation.metrics=[perplexity, coherence, fluency, dialect_prompts]"
     statuses, modules = run(["validate", "/nowhere", "--set", metrics, "--set", "validation.thresholds.fluency=9"])
     assert statuses == [3]
-    assert not modules & set(HEAVY)
+    assert not modules & set(HEAVY) - {"yaml.constructor"}
 
 
 def test_import_modelmerger_imports_nothing_heavy() -> None:
