@@ -47,8 +47,9 @@ class Models:
     def open(self, name: str) -> LanguageModel:
         """The model of that name. Raises `UnmeasurableError` where transformers cannot load it from its directory."""
         if self._current is None or self._current.name != name:
-            self._current = None
-            gc.collect()  # a module refers to itself, and the command line has the collector off
+            if self._current is not None:
+                self._current = None
+                gc.collect()  # a module refers to itself, and the command line has the collector off
             place = self._places[name]
             model, tokenizer = place if isinstance(place, tuple) else self._loaded(name, place)
             self._current = LanguageModel(name, model.eval(), tokenizer, self._batch_size)
