@@ -14,6 +14,7 @@ from modelmerger.hooks import Hooks, Strategy, described
 from modelmerger.registry import BUILT_IN, Provider, Registry
 from modelmerger.text import suggestion
 from modelmerger.traits import Traits
+from modelmerger.validator import Validator, declared
 
 NO_STRATEGY = Strategy(Provider("strategy", "none", BUILT_IN, "", "", None), Traits(), None, True, True, "")
 """Stands where models are compared and nothing is merged."""
@@ -32,11 +33,16 @@ def assemble(registry: Registry, strategy: str | None, validators: Iterable[str]
         name = f"{provider.kind} {provider.name}"
         by_name[name] = provider
         plugins[name] = _register(manager, provider, name)
+
+    def hooks_of(name: str) -> set[str]:
+        return {caller.name for caller in manager.get_hookcallers(plugins[name]) or ()}
+
+    found = {p.name: declared(p, plugins[n], hooks_of(n)) for n, p in by_name.items() if p.kind == "validator"}
+    _refuse_shared_metrics(found.values())
     if strategy is None:
-        return Hooks(NO_STRATEGY, providers, manager, by_name)
-    plugin = plugins[f"strategy {strategy}"]
-    hooks_of_strategy = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
-    return Hooks(_strategy(chosen[0], plugin, hooks_of_strategy), providers, manager, by_name)
+        return Hooks(NO_STRATEGY, providers, manager, by_name, found)
+    name = f"strategy {strategy}"
+    return Hooks(_strategy(chosen[0], plugins[name], hooks_of(name)), providers, manager, by_name, found)
 
 
 def _register(manager: pluggy.PluginManager, provider: Provider, name: str) -> Any:
@@ -68,6 +74,16 @@ def _refuse_wrappers(manager: pluggy.PluginManager, provider: Provider, plugin: 
                 raise PluginError(
                     f"{described(provider)} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
                 )
+
+
+def _refuse_shared_metrics(validators: Iterable[Validator]) -> None:
+    owners: dict[str, Validator] = {}
+    for validator in validators:
+        for metric in validator.metrics:
+            owner = owners.setdefault(metric, validator)
+            if owner is not validator:
+                both = f"{described(owner.provider)} and by {described(validator.provider)}"
+                raise PluginError(f"metric '{metric}' is declared twice: by {both}; use one of them.")
 
 
 def _strategy(provider: Provider, plugin: Any, hooks: set[str]) -> Strategy:

@@ -11,13 +11,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from importlib_metadata import version
 
-from modelmerger.errors import ConfigError, MergeError, OutputError, Problem
+from modelmerger.errors import ConfigError, MergeError, OutputError, Problem, ThresholdError
 from modelmerger.text import LINE_LIMIT, shown, suggestion
+
+if TYPE_CHECKING:
+    from modelmerger.findings import ValidationReport
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -74,8 +77,9 @@ def cli() -> None:
 @DEBUG
 def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[str, ...], as_json: bool) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
-    from modelmerger.progress import shown_progress
+    from modelmerger.progress import shown_progress, shown_steps
     from modelmerger.run import Watch, run_merge
+    from modelmerger.validating import validate_published
 
     data = _config(config, settings)
     if overwrite:
@@ -84,7 +88,14 @@ def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[st
     click.get_current_context().find_root().obj["target"] = target
     with shown_progress("merging") as progress:
         report = run_merge(data, output, Watch(progress=progress))
-    click.echo(_json(report.as_dict()) if as_json else str(report))
+    if not as_json:
+        click.echo(str(report))
+    with shown_steps("validating") as step:
+        report = validate_published(report, data, step)
+    if as_json:
+        click.echo(_json(report.as_dict()))
+    if report.validation is not None:
+        _show(report.validation, as_json, f"the merged model is at {shown(report.output)}; its validation")
 
 
 @cli.command()
@@ -123,6 +134,36 @@ def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
         click.echo(_json(ready.plan.as_dict() | {"outlook": outlook.as_dict()}))
     else:
         click.echo(f"{ready.plan}\n{outlook}".rstrip())
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--against", multiple=True, metavar="SOURCE", help="A model to compare with; may be given several times.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The config of the merge, or one of a validation alone."
+)
+@SET
+@JSON
+@DEBUG
+def validate(
+    model: str, against: tuple[str, ...], config: Path | None, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Measure MODEL, a directory or a Hub id, as the 'validation' of the config says."""
+    from modelmerger.candidate import named_candidate
+    from modelmerger.manifest import is_ours
+    from modelmerger.progress import shown_steps
+    from modelmerger.validating import save_report
+    from modelmerger.validating import validate as validated
+
+    data = _config(config, settings)
+    candidate, wanted = named_candidate(model, against, data)
+    with shown_steps("validating") as step:
+        report = validated(candidate, wanted, step)
+    if candidate.directory == Path(os.path.expanduser(model)) and is_ours(candidate.directory):
+        save_report(candidate.directory, report)
+    if as_json:
+        click.echo(_json(report.as_dict()))
+    _show(report, as_json, report.directory)
 
 
 @cli.command()
@@ -186,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
             status = error.exit_status if isinstance(error, MergeError) else 2
             _trace(state)
         except KeyboardInterrupt as error:
-            click.echo(f"error: interrupted.{_resumable(state['target'])}", err=True)
+            click.echo(f"error: {str(error) or 'interrupted.' + _resumable(state['target'])}", err=True)
             status = 143 if isinstance(error, Terminated) else 130
         except BrokenPipeError:
             status = _without_output()
@@ -244,10 +285,21 @@ def _usage(error: click.ClickException) -> str:
     return f"{sentence}{stop} See {context.command_path} --help" if context else sentence
 
 
-def _config(path: Path, changes: tuple[str, ...]) -> dict[str, Any]:
+def _show(report: "ValidationReport", printed: bool, what: str) -> None:
+    """Prints the report unless it is printed already. Raises `ThresholdError` if it is not passed."""
+    from modelmerger.findings import crossing
+    from modelmerger.validation_table import print_report
+
+    if not printed:
+        print_report(report)
+    if not report.passed:
+        raise ThresholdError(*(Problem(f"{what}: {crossing(finding)}.") for finding in report.crossings))
+
+
+def _config(path: Path | None, changes: tuple[str, ...]) -> dict[str, Any]:
     from modelmerger.config import read_config
 
-    data = read_config(path)
+    data = read_config(path) if path is not None else {}
     for change in changes:
         _set(data, change)
     return data

@@ -1,11 +1,14 @@
 """What a validation found: numbers, answers to prompts, and which thresholds were crossed."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from attrs import asdict, evolve, frozen
 
-from modelmerger.text import isolated, shown
+from modelmerger.text import amount, isolated, shown
+
+MOST_EXAMPLES = 10
 
 Better = Literal["lower", "higher"]
 """Which way a metric is better. A threshold is the worst value that is still acceptable."""
@@ -57,8 +60,12 @@ class ValidationReport:
     @property
     def metrics(self) -> dict[str, float | None]:
         """Metric → value of the merged model over everything; the parts are in `findings`."""
-        merged = self.findings[0].model if self.findings else ""
-        return {f.metric: f.value for f in self.findings if f.model == merged and not f.dialect}
+        return {f.metric: f.value for f in self.findings if f.model == self._merged and not f.dialect}
+
+    @property
+    def _merged(self) -> str:
+        """The name of the merged model, which is looked at first."""
+        return self.findings[0].model if self.findings else ""
 
     @property
     def crossings(self) -> list[Finding]:
@@ -83,13 +90,58 @@ class ValidationReport:
             "samples": [asdict(sample) for sample in self.samples],
         }
 
+    @property
+    def verdict(self) -> str:
+        """`passed`, or which thresholds are crossed."""
+        if self.passed:
+            return "passed"
+        return f"{len(self.crossings)} crossed: " + ", ".join(map(crossing, self.crossings))
+
+    def rows(self) -> list[list[str]]:
+        """Headings, then a row a metric and variety with a column a model, as they are shown; `–`: not measured."""
+        models = list(dict.fromkeys(finding.model for finding in self.findings))
+        cells: dict[tuple[str, str], dict[str, str]] = {}
+        units: dict[tuple[str, str], str] = {}
+        for f in self.findings:
+            key = f.metric, f.dialect
+            cells.setdefault(key, {})[f.model] = "–" if f.value is None else f"{f.value:.4g}{' ✗' if f.crossed else ''}"
+            units[key] = units.get(key) or f.unit
+        metrics = list(dict.fromkeys(metric for metric, _ in cells))
+        body = [
+            [shown(metric), shown(dialect or "all"), *(row.get(m, "") for m in models), shown(units[metric, dialect])]
+            for (metric, dialect), row in sorted(cells.items(), key=lambda item: metrics.index(item[0][0]))
+        ]
+        return [["metric", "variety", *map(shown, models), "unit"], *body]
+
+    def notes(self) -> list[str]:
+        """On what and how the merged model's numbers were measured, and why some of any model were not: each said once."""
+        about: dict[tuple[bool, str], list[Finding]] = {}
+        for finding in self.findings:
+            if finding.value is None or finding.model == self._merged:
+                about.setdefault((finding.value is None, finding.evidence), []).append(finding)
+        models = len({finding.model for finding in self.findings})
+        return [
+            f"{_about(group, models if unmeasured else 1)}: {'not measured: ' if unmeasured else ''}{shown(evidence, 600)}"
+            for (unmeasured, evidence), group in about.items()
+        ]
+
+    def examples(self, most: int) -> list[Sample]:
+        """Some of the merged model's answers: the first to each dialect, then the second, and so on."""
+        own = [sample for sample in self.samples if sample.model == (self._merged or sample.model)]
+        turns = Counter[str]()
+        ranked = []
+        for sample in own:
+            ranked.append((turns[sample.dialect], sample))
+            turns[sample.dialect] += 1
+        return [sample for _, sample in sorted(ranked, key=lambda turn: turn[0])][:most]
+
     def __str__(self) -> str:
-        verdict = (
-            "passed" if self.passed else f"{len(self.crossings)} crossed: " + ", ".join(map(crossing, self.crossings))
-        )
-        lines = [f"validation of {shown(self.directory)}: {verdict}", *_table(self.findings)]
-        lines += [f"  {finding}" for finding in dict.fromkeys(map(_evidence, self.findings))]
-        lines += [_sample(sample) for sample in self.samples]
+        lines = [f"validation of {shown(self.directory)}: {self.verdict}", *_aligned(self.rows())]
+        lines += [f"  {note}" for note in self.notes()]
+        chosen = self.examples(MOST_EXAMPLES)
+        lines += [_sample(sample) for sample in chosen]
+        if more := len(self.samples) - len(chosen):
+            lines.append(f"  and {amount(more, 'more answer')} in the report")
         return "\n".join(lines)
 
 
@@ -105,24 +157,18 @@ def judged(finding: Finding, limit: float | None, better: Better) -> Finding:
 def crossing(finding: Finding) -> str:
     """`perplexity is 31.2, worse than 20`."""
     if finding.value is None:
-        return (
-            f"{finding.metric} could not be measured ({finding.evidence}), and its threshold is {finding.threshold:g}"
-        )
+        return f"{finding.metric} could not be measured ({finding.evidence.rstrip('.')}), and its threshold is {finding.threshold:g}"
     return f"{finding.metric} is {finding.value:.4g}, worse than {finding.threshold:g}"
 
 
-def _table(findings: Sequence[Finding]) -> list[str]:
-    """A row a metric and variety, a column a model."""
-    models = list(dict.fromkeys(finding.model for finding in findings))
-    cells: dict[tuple[str, str, str], dict[str, str]] = {}
-    for f in findings:
-        row = cells.setdefault((f.metric, f.dialect or "all", f.unit), {})
-        row[f.model] = "–" if f.value is None else f"{f.value:.4g}"
-    rows = [["metric", "variety", *map(shown, models), "unit"]]
-    rows += [
-        [metric, dialect, *(row.get(m, "") for m in models), unit] for (metric, dialect, unit), row in cells.items()
-    ]
-    return list(_aligned(rows))
+def _about(findings: Sequence[Finding], models: int = 1) -> str:
+    """`perplexity, bits_per_byte of chat in gulf`; without the models where they are all of them."""
+    metrics, names, dialects = (
+        list(dict.fromkeys(filter(None, (getattr(f, part) for f in findings))))
+        for part in ("metric", "model", "dialect")
+    )
+    of = f" of {', '.join(names)}" if len(names) < models else ""
+    return shown(f"{', '.join(metrics)}{of}{' in ' + ', '.join(dialects) if dialects else ''}")
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
@@ -131,13 +177,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
         yield ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
 
 
-def _evidence(finding: Finding) -> str:
-    state = "not measured: " if finding.value is None else ""
-    return f"{finding.metric}: {state}{shown(finding.evidence, 600)}"
-
-
 def _sample(sample: Sample) -> str:
     """Arabic in a line of Latin text: each part is isolated, so that neither reorders the other."""
     asked = f" ({shown(sample.dialect)})" if sample.dialect else ""
     answered = f" ({shown(sample.answered_in)})" if sample.answered_in else ""
-    return f"  {shown(sample.model)}{asked}: {isolated(sample.prompt)} → {isolated(sample.answer)}{answered}"
+    return f"  {shown(sample.model)}{asked}: {isolated(sample.prompt)} → {isolated(sample.answer.strip())}{answered}"

@@ -1,8 +1,10 @@
 """The typed face of the plugins of one run: the only code that touches pluggy's untyped `hook`."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -11,15 +13,19 @@ from attrs import evolve, field, frozen
 from modelmerger.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.compiling import compiled
 from modelmerger.devices import is_out_of_memory
-from modelmerger.errors import MergeError, NumericError, PluginError, Problem
+from modelmerger.dialects import DialectScores
+from modelmerger.errors import MergeError, NumericError, PluginError, Problem, UnmeasurableError
+from modelmerger.findings import Better, Finding, ValidationReport
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
 from modelmerger.plan import MergePlan
 from modelmerger.registry import Provider
-from modelmerger.settings import Settings
+from modelmerger.settings import Settings, ValidationSettings
+from modelmerger.subject import Purpose, Subject, Texts
 from modelmerger.text import shown
 from modelmerger.traits import Operation, Traits
 from modelmerger.updates import Coefficients, MergedUpdates
+from modelmerger.validator import Validator
 from modelmerger.work import SliceWork
 
 if TYPE_CHECKING:
@@ -52,6 +58,12 @@ class Hooks:
     providers: tuple[Provider, ...]
     _manager: pluggy.PluginManager = field(repr=False)
     _by_plugin_name: Mapping[str, Provider] = field(repr=False)
+    validators: Mapping[str, Validator] = field(factory=dict, repr=False)
+
+    @property
+    def metrics(self) -> dict[str, Better]:
+        """What the validators can find → which way it is better."""
+        return {name: way for validator in self.validators.values() for name, way in validator.metrics.items()}
 
     def declared_options(self) -> list[tuple[Provider, type]]:
         calls = self._each("declare_options")
@@ -223,10 +235,59 @@ class Hooks:
         self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
     ) -> list[tuple[Provider, Mapping[str, bytes]]]:
         calls = self._each("write_sidecars", plan=plan, checkpoints=checkpoints, settings=settings)
-        for name, found in calls:
-            if not isinstance(found or {}, Mapping) or not _is_list_of(str, list(found or ())):
-                raise self._wrong_answer("write_sidecars", found, "contents by file name", name)
-        return [(self._by_plugin_name[name], found or {}) for name, found in calls]
+        return [(self._by_plugin_name[name], self._contents("write_sidecars", found, name)) for name, found in calls]
+
+    def provide_texts(self, purpose: Purpose) -> Texts:
+        """Variety → texts; raises `UnmeasurableError` where no plugin has any."""
+        found = self._call("provide_texts", purpose=purpose)
+        if found is None:
+            raise UnmeasurableError(f"no plugin has texts for {purpose}, and the config gives none")
+        sound = isinstance(found, Mapping) and _is_list_of(str, list(found))
+        if not sound or not all(_is_list_of(str, texts) for texts in found.values()):
+            raise self._wrong_answer("provide_texts", found, "lists of texts by variety")
+        return found  # type: ignore[no-any-return]
+
+    def score_dialects(self, texts: Sequence[str]) -> DialectScores:
+        """One row a text; raises `UnmeasurableError` where no plugin tells dialects apart."""
+        found = self._call("score_dialects", texts=texts)
+        if found is None:
+            raise UnmeasurableError("no plugin tells dialects apart")
+        if not isinstance(found, DialectScores):
+            raise self._wrong_answer("score_dialects", found, "DialectScores or None")
+        if len(found.rows) != len(texts) or any(len(r) != len(found.labels) for r in found.rows if r is not None):
+            due = f"{len(texts)} rows of one number a label"
+            raise self._wrong_answer("score_dialects", f"{len(found.rows)} rows", due)
+        return found
+
+    def validate_model(self, validator: str, subject: Subject, settings: ValidationSettings) -> Iterator[Finding]:
+        """What one validator finds, as it finds it. `UnmeasurableError` passes."""
+        caller = self._manager.hook.validate_model
+        plugin = f"validator {validator}"
+        (implementation,) = [i for i in caller.get_hookimpls() if i.plugin_name == plugin]
+        arguments = {"subject": subject, "settings": settings}
+        call = partial(implementation.function, *(arguments[name] for name in implementation.argnames))
+        answer = self._guarded(caller, call, "")
+        if not isinstance(answer, Iterable):
+            raise self._wrong_answer("validate_model", answer, "Findings", plugin)
+        findings = iter(answer)
+        while (finding := self._guarded(caller, partial(next, findings, None), "")) is not None:
+            metrics = self.validators[validator].metrics
+            if not isinstance(finding, Finding) or finding.metric not in metrics:
+                raise self._wrong_answer("validate_model", finding, f"a Finding of {', '.join(metrics)}", plugin)
+            if not isinstance(finding.value, Real | None):
+                raise self._wrong_answer("validate_model", repr(finding.value), "a number or None", plugin)
+            yield finding
+
+    def write_companions(
+        self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport
+    ) -> list[tuple[Provider, Mapping[str, bytes]]]:
+        calls = self._each("write_companions", directory=directory, manifest=manifest, report=report)
+        return [(self._by_plugin_name[name], self._contents("write_companions", found, name)) for name, found in calls]
+
+    def _contents(self, hook: str, found: Any, plugin: str) -> Mapping[str, bytes]:
+        if not isinstance(found or {}, Mapping) or not _is_list_of(str, list(found or ())):
+            raise self._wrong_answer(hook, found, "contents by file name", plugin)
+        return found or {}
 
     def _call(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
         caller = getattr(self._manager.hook, hook)

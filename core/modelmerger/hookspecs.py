@@ -6,17 +6,20 @@ version of the hooks than `HOOKS_VERSION` says so with `hooks_version = 2` and i
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from modelmerger.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.dialects import DialectScores
 from modelmerger.errors import Problem
+from modelmerger.findings import Finding, ValidationReport
 from modelmerger.layout import Layout, OutputTensor
 from modelmerger.loading import LoadContext
 from modelmerger.plan import MergePlan
-from modelmerger.settings import Settings
+from modelmerger.settings import Settings, ValidationSettings
+from modelmerger.subject import Purpose, Subject
 from modelmerger.traits import Operation
 from modelmerger.updates import Coefficients, MergedUpdates
 from modelmerger.work import SliceWork
@@ -315,7 +318,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
 
 
 @hookspec(firstresult=True)
-def provide_texts(purpose: Literal["scoring", "prompting"]) -> Mapping[str, Sequence[str]] | None:
+def provide_texts(purpose: Purpose) -> Mapping[str, Sequence[str]] | None:
     """The texts that models are scored on, or the prompts they get, where a config names none: variety → texts.
 
     None: not mine, ask the next. The built-in answers with the small Arabic sets that ship with this package.
@@ -350,14 +353,40 @@ def score_dialects(texts: Sequence[str]) -> DialectScores | None:
 
 
 @hookspec
-def validate_model(subject: Any, settings: Any) -> Iterable[Any]:  # type: ignore[empty-body]
-    """Validator: looks at the merged model and yields findings. Not called yet: no validator is installed.
+def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[Finding]:  # type: ignore[empty-body]
+    """Validator: looks at a model and yields findings: numbers, each with how it was measured.
+
+    Called once for the merged model, and for each of its sources where the config says `compare_with_sources`. The module says by
+    `metrics` what it can find, and which way each is better; `subject` opens the models, one at a time. What cannot be measured is
+    said by `UnmeasurableError`, or by a finding whose value is None; the core fills in `model`, `threshold` and `crossed`.
 
     ```python
-    from modelmerger import hookimpl
+    from modelmerger import Finding, hookimpl
+
+    metrics = {"longest_answer": "lower"}
 
     @hookimpl
     def validate_model(subject):
-        return []
+        lengths = [len(answer.ids) for group in subject.answers().values() for answer in group]
+        yield Finding(metric="longest_answer", value=max(lengths), unit="tokens", evidence=f"{len(lengths)} answers")
+    ```
+    """
+
+
+@hookspec
+def write_companions(directory: Path, manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:  # type: ignore[empty-body]
+    """Files about a validation, beside a published model: `README.md` or `report.html` → content. Every plugin is asked.
+
+    `directory`: of the merged model, with what an earlier validation left in it. `manifest`: what its modelmerger.json holds.
+    The core writes what is answered, each file beside and renamed over; `validation.json` is its own. Other names are an error, as
+    are two plugins with one name. What models answered is hostile text: escape it.
+
+    ```python
+    import html
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def write_companions(report):
+        return {"report.html": f"<pre>{html.escape(str(report))}</pre>".encode()}
     ```
     """

@@ -59,6 +59,14 @@ class LanguageModel:
         """By how much the window moves on: every token beyond the first window sees at least half a window before it."""
         return max(1, self.window // 2)
 
+    @property
+    def device(self) -> "torch.device":
+        """Where token ids go. Weights that stay on the disk are brought to the CPU module by module."""
+        import torch
+
+        device: torch.device = self.model.device
+        return torch.device("cpu") if device.type == "meta" else device
+
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -97,7 +105,7 @@ class LanguageModel:
         length = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
-        device = self.model.device
+        device = self.device
         with torch.inference_mode():
             logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
         found = []
@@ -110,6 +118,7 @@ class LanguageModel:
     def answers(self, prompts: Sequence[str], new_tokens: int, seed: int, chat_template: bool) -> list[Answer]:
         """Sampled continuations (temperature 0.7, nucleus of 0.9): the same for the same seed, prompt and place in the list.
 
+        The end of the text is barred from the first place: to many a model, a prompt that is a sentence is a whole text.
         A prompt that leaves no room in the window for `new_tokens` loses its beginning.
         """
         if new_tokens >= self.window:
@@ -152,14 +161,17 @@ class LanguageModel:
         eos = self.tokenizer.eos_token_id
         pad = eos if eos is not None else 0
         length = max(map(len, prompts))
-        ids = torch.tensor([[*[pad] * (length - len(p)), *p] for p in prompts], device=self.model.device)
-        mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self.model.device)
+        ids = torch.tensor([[*[pad] * (length - len(p)), *p] for p in prompts], device=self.device)
+        mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self.device)
         config: Any = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad
         )
         with torch.inference_mode(), _plain_generation(self.model):
             made = self.model.generate(
-                ids, attention_mask=mask, generation_config=config, logits_processor=[_Chance(seed, places, length)]
+                ids,
+                attention_mask=mask,
+                generation_config=config,
+                logits_processor=[_Chance(seed, places, length, eos)],
             )
         for row in made[:, length:].tolist():
             yield row[: row.index(eos)] if eos in row else row
@@ -172,15 +184,17 @@ class _Chance:
     section 2. The noise depends on the seed, the place of the prompt and the step, and not on what else is in the batch.
     """
 
-    def __init__(self, seed: int, places: Sequence[int], length: int) -> None:
+    def __init__(self, seed: int, places: Sequence[int], length: int, end: int | None) -> None:
         import torch
 
-        self._length = length
+        self._length, self._end = length, end
         self._generators = [torch.Generator().manual_seed((seed * 1_000_003 + place) % 2**63) for place in places]
 
-    def __call__(self, _: Any, scores: "torch.Tensor") -> "torch.Tensor":
+    def __call__(self, ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
         import torch
 
+        if self._end is not None and ids.shape[1] == self._length:
+            scores = scores.index_fill(-1, torch.tensor([self._end], device=scores.device), -math.inf)
         log_p = (scores.float() / TEMPERATURE).log_softmax(-1)
         ordered, order = log_p.sort(dim=-1, descending=True, stable=True)
         before = ordered.exp().cumsum(-1) - ordered.exp()

@@ -12,7 +12,8 @@ from modelmerger.files import FileIdentity, InputFiles, check_small, identify, o
 from modelmerger.settings import Settings
 
 
-def _as_given(reference: ModelReference) -> Location:
+def as_given(reference: ModelReference) -> Location:
+    """A model lies where its path says."""
     return Location(reference.path)
 
 
@@ -30,7 +31,7 @@ class LoadContext:
     files: InputFiles
     settings: Settings | None = None
     _open: Callable[[ModelReference, "LoadContext"], Checkpoint] = _knows_no_model
-    _locate: Callable[[ModelReference], Location] = _as_given
+    _locate: Callable[[ModelReference], Location] = as_given
     allow_pickle: bool = False
     _opened: dict[str, Checkpoint] = field(factory=dict, init=False, repr=False)
     _located: dict[str, Location] = field(factory=dict, init=False, repr=False)

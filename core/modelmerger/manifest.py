@@ -147,6 +147,11 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
     )
 
 
+def unfinished(companion: str) -> str:
+    """The name under which a companion is written before it is renamed over the one before."""
+    return f".{companion}.new"
+
+
 def is_plain(name: str) -> bool:
     """Whether a name stays inside its directory: relative, no empty, dot or dot-dot part, no backslash, nothing invisible."""
     parts = name.split("/")

@@ -7,10 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from modelmerger.assembly import assemble
+from modelmerger.candidate import merged_candidate
 from modelmerger.checkpoint import Checkpoint
 from modelmerger.config import MergeConfig
 from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
+from modelmerger.findings import ValidationReport
 from modelmerger.live import set_apart
 from modelmerger.opening import KeptModels, opened
 from modelmerger.registry import Registry
@@ -18,21 +22,26 @@ from modelmerger.report import MergeReport
 from modelmerger.resolve import resolve
 from modelmerger.run import Watch, prepared, run_merge
 from modelmerger.scratch import Scratch
-from modelmerger.settings import CoreOptions, ModelSettings, Settings
+from modelmerger.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
+from modelmerger.validating import save_report, validate, validate_published
 
 if TYPE_CHECKING:
     from modelmerger.plan import MergePlan
 
 
 def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
-    """Merges and publishes to the config's output_path; loads no model. Raises `MergeError` and its kin."""
-    return run_merge(config.as_dict(), watch=watch)
+    """Merges and publishes to the config's output_path, and validates if the config says so; the report holds what was found.
+
+    Loads no model, unless to validate it. Raises `MergeError` and its kin; a threshold that is crossed raises nothing.
+    """
+    return validate_published(run_merge(config.as_dict(), watch=watch), config.as_dict())
 
 
 class ModelMerger:
     """Merges the models of a config.
 
-    merge_report: what happened in the last `merge()`. tokenizer: the merged model's, where it has one.
+    merge_report: what happened in the last `merge()`. validation_report: what the last validation found. tokenizer: the merged
+    model's, where it has one.
 
     ```python
     merger = ModelMerger(config)
@@ -44,6 +53,7 @@ class ModelMerger:
     def __init__(self, config: MergeConfig) -> None:
         self.config = config
         self.merge_report: MergeReport | None = None
+        self.validation_report: ValidationReport | None = None
         self._published: Path | None = None
         self._open = ExitStack()
         self._kept = self._open.enter_context(KeptModels())
@@ -69,8 +79,10 @@ class ModelMerger:
         """Merges, publishes to output_path, and returns the merged model in evaluation mode.
 
         Through the transformers class that `architectures[0]` of its config names, placed as `device_map` says; where there is
-        no config.json, the lazily read checkpoint; a PEFT model, the adapter on its base, where an adapter was made. Without output_path the model lives in a temporary directory, in
-        offload_folder if that is given, that goes with the returned object.
+        no config.json, the lazily read checkpoint; where an adapter was made, a PEFT model, which is its base with the adapter.
+        Without output_path the model lives in a temporary directory, in offload_folder if that is given, that goes with the
+        returned object. The validation, if the config asks for one, comes
+        before; a threshold that is crossed makes `validation_report.passed` false, and raises nothing.
         """
         from modelmerger.returned import check_loadable, load_merged
 
@@ -81,9 +93,27 @@ class ModelMerger:
             report = run_merge(given, output, accept=check_loadable, kept=self._kept)
             self.merge_report, self._published = report, Path(report.output)
             base = Path(report.base) if report.base else None
+            self.merge_report = validate_published(report, given)
+            self.validation_report = self.merge_report.validation
             model = load_merged(self._published, options, scratch.path / "offload", base)
             scratch.goes_with(model)
         return model
+
+    def validate_merge(self, model: Any) -> ValidationReport:
+        """What the validators of the config find about a model that `merge()` returned; saved beside the published model.
+
+        Whatever `run_tests` says. Raises `ConfigError` before the first merge.
+        """
+        if self._published is None:
+            raise ConfigError("nothing is merged yet, so there is nothing to validate. Call merge() first.")
+        settings, _ = resolve(self.config.as_dict())
+        candidate = merged_candidate(self._published, settings, (model, self.tokenizer))
+        report = validate(candidate, settings.validation or ValidationSettings())
+        save_report(self._published, report)
+        self.validation_report = report
+        if self.merge_report is not None:
+            self.merge_report = evolve(self.merge_report, validation=report)
+        return report
 
     @property
     def tokenizer(self) -> Any:
@@ -128,6 +158,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         strategy_options=None,
         plugin_options=options,
         peft=None,
+        validation=None,
         given={},
         live=live,
     )

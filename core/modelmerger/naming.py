@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 from attrs import evolve
 
+from modelmerger.checkpoint import ModelReference
 from modelmerger.live import place_of
 from modelmerger.settings import ModelSettings, Settings
 
@@ -32,6 +33,14 @@ def base_name(settings: Settings) -> str:
     path = "base" if "base_model" in settings.live else settings.base_model
     name = _absolute(path or "").name or "base"
     return name if name not in {model.name for model in settings.models} else f"{name} (base)"
+
+
+def references(settings: Settings) -> list[ModelReference]:
+    """The models of a config in order, then the base model if there is one."""
+    found = [(place_of(i), model.path, model.name) for i, model in enumerate(settings.models)]
+    if settings.base_model is not None:
+        found.append(("base_model", settings.base_model, base_name(settings)))
+    return [ModelReference(path, name, place, settings.live.get(place)) for place, path, name in found]
 
 
 def _absolute(path: str) -> PurePath:

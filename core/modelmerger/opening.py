@@ -11,9 +11,8 @@ from modelmerger.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.errors import ConfigError, InputError, Problem
 from modelmerger.files import FileIdentity, InputFiles, identify
 from modelmerger.hooks import Hooks
-from modelmerger.live import place_of
 from modelmerger.loading import LoadContext
-from modelmerger.naming import base_name
+from modelmerger.naming import references
 from modelmerger.resolve import NEEDS_BASE
 from modelmerger.settings import Settings
 
@@ -126,27 +125,20 @@ def _open(settings: Settings, hooks: Hooks, watched: bool) -> _OpenModels:
         raise
 
 
-def _references(settings: Settings) -> list[ModelReference]:
-    named = [(place_of(i), model.path, model.name) for i, model in enumerate(settings.models)]
-    if settings.base_model is not None:
-        named.append(("base_model", settings.base_model, base_name(settings)))
-    return [ModelReference(path, name, place, settings.live.get(place)) for place, path, name in named]
-
-
 def _open_all(
     settings: Settings, load: Callable[[ModelReference, LoadContext], Checkpoint], context: LoadContext
 ) -> Opened:
     problems: list[Problem] = []
     checkpoints = []
-    references = _references(settings)
-    for reference in references:
+    named = references(settings)
+    for reference in named:
         try:
             checkpoints.append(load(evolve(reference, path=context.locate(reference).path), context))
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(*problems)
-    return Opened(settings, checkpoints, [context.locate(reference) for reference in references])
+    return Opened(settings, checkpoints, [context.locate(reference) for reference in named])
 
 
 def _with_base(hooks: Hooks, models: Opened) -> Opened:

@@ -6,6 +6,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from modelmerger.errors import Problem
+from modelmerger.findings import ValidationReport
 from modelmerger.text import amount, shown, size
 
 
@@ -16,6 +17,7 @@ class MergeReport:
     counts: what the strategy counted ("clamped values"). observed: statistics of each tensor, where a plugin asked for them, and the relative
     error of each merged update. relative_error: that of all merged updates together; None where no updates were merged.
     base: where the model lies that the output, an adapter, belongs to; None for a model.
+    validation: what was found about the merged model, where the config asks for it.
     """
 
     output: str
@@ -32,11 +34,13 @@ class MergeReport:
     observed: Mapping[str, Mapping[str, float]]
     relative_error: float | None = None
     base: str | None = None
+    validation: ValidationReport | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for `--json`."""
         data = asdict(self, recurse=False)
         data["models"] = list(self.models)
+        data["validation"] = self.validation.as_dict() if self.validation is not None else None
         data["notes"] = [{"severity": note.severity, "message": str(note)} for note in self.notes]
         return data
 

@@ -29,7 +29,7 @@ def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple
     problems += _wrong_kinds(given, registry)
     models = _structured_models(given.get("models"), problems)
     peft = _structured(given.get("peft_config"), PeftSettings, "peft_config", problems)
-    _structured(given.get("validation"), ValidationSettings, "validation", problems)
+    validation = validation_settings(given.get("validation"), registry, problems)
     hooks = None
     if isinstance(strategy := given.get("strategy"), str):
         try:
@@ -55,6 +55,7 @@ def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple
         strategy_options=of_strategy,
         plugin_options=of_plugins,
         peft=peft,
+        validation=validation,
         given={key: deepcopy(given[key]) for key in SHAPE_OF_CONFIG if given.get(key) not in (None, {})},
         live=live,
     )
@@ -123,6 +124,28 @@ def _structured(given: Any, cls: type, place: str, problems: list[Problem]) -> A
     except ConfigError as error:
         problems += error.problems
         return None
+
+
+def validation_settings(given: Any, registry: Registry, problems: list[Problem]) -> ValidationSettings | None:
+    """None where nothing is given, or where it is wrong (then `problems` grows): names of validators and metrics too."""
+    settings: ValidationSettings | None = _structured(given, ValidationSettings, "validation", problems)
+    if settings is None:
+        return None
+    before = len(problems)
+    for name in settings.validator_names:
+        try:
+            registry.find("validator", name)
+        except ConfigError as error:
+            problems += [attrs.evolve(problem, where="validation.metrics") for problem in error.problems]
+    if len(problems) > before:
+        return None
+    known = assemble(registry, None, settings.validator_names).metrics
+    for name in settings.thresholds or {}:
+        if name not in known:
+            found = f"{', '.join(settings.validator_names)} {'find' if len(settings.validator_names) > 1 else 'finds'}"
+            message = f"no metric is named '{name}'{suggestion(name, known)} ({found} {', '.join(known)})"
+            problems.append(Problem(message, "validation.thresholds"))
+    return settings
 
 
 def _options(

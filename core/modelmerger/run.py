@@ -26,6 +26,7 @@ from modelmerger.report import MergeReport
 from modelmerger.resolve import resolve
 from modelmerger.settings import Settings
 from modelmerger.staging import Staging, Step, no_step, staged_size
+from modelmerger.texts import check_dataset
 from modelmerger.updates import MergedUpdates, merge_updates
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def prepared(config: Mapping[str, Any], kept: KeptModels | None = None) -> Itera
     with opened(settings, hooks, kept) as models:
         problems = hooks.check_compatibility(models.checkpoints, models.settings)
         raise_errors(problems, ModelCompatibilityError)
+        check_dataset(models.settings.validation)
         revisions = [location.revision for location in models.locations]
         updates = merge_updates(hooks, models.checkpoints, models.settings)
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, updates)

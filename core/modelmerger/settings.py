@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
-from modelmerger.checks import Check, between, not_empty, not_yet, one_of
+from modelmerger.checks import Check, between, finite, not_empty, not_yet, one_of
 from modelmerger.live import place_of
 from modelmerger.traits import Operation
 from modelmerger.weights import Weight, sound_weight
@@ -46,7 +46,12 @@ def _device_map_problem(value: str | Mapping[str, int | str]) -> str | None:
 
 
 _DEVICE_MAP = Check({"pattern": f"^({_STRATEGIES}|{_DEVICE})$"}, _device_map_problem)
-_NO_VALIDATION = "validation is not available yet; leave 'validation' out or set run_tests: false in it"
+_AT_LEAST_ONE = Check({"minItems": 1}, lambda names: None if names else "must hold at least one name")
+
+
+def _finite_values(_: Any, __: "Attribute[Any]", values: Mapping[str, float]) -> None:
+    for value in values.values():
+        finite(_, __, value)
 
 
 def _not_both(instance: "CoreOptions", _: "Attribute[Any]", value: bool | None) -> None:
@@ -162,31 +167,48 @@ class PeftSettings:
 class ValidationSettings:
     """`validation`. Given without `run_tests`, it is on.
 
-    run_tests: whether the merged model is validated. test_prompts: prompts, or a mapping from dialects to prompts.
-    chat_template: whether prompts go through the tokenizer's chat template. metrics: names of validators.
-    sample_size: how many texts are scored. test_batch_size: how many at a time. quick_test: minutes become seconds.
-    dataset: a text or JSONL file of texts. max_new_tokens: length of generated answers. seed: makes generation reproducible.
-    compare_with_sources: the same metrics for every source model. thresholds: the worst acceptable value of each metric.
+    run_tests: whether the merged model is validated.
+    test_prompts: prompts, or a mapping from dialects to prompts.
+    chat_template: whether prompts go through the tokenizer's chat template; auto: where it has one.
+    metrics: names of validators. Without it perplexity, and dialect_prompts where test_prompts are given.
+    sample_size: how many texts are scored, and how many prompts are answered; without it, all.
+    test_batch_size: how many texts or prompts at a time.
+    quick_test: one prompt per dialect, at most 50 texts, answers of at most 16 tokens.
+    dataset: a file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect' in each line.
+    max_new_tokens: length of generated answers at most.
+    seed: makes generation reproducible.
+    compare_with_sources: the same metrics for every source model.
+    thresholds: the worst acceptable value of each metric.
     """
 
-    run_tests: bool = field(default=True, validator=Check({"enum": [False]}, lambda on: _NO_VALIDATION if on else None))
+    run_tests: bool = True
     test_prompts: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     chat_template: bool | Literal["auto"] = "auto"
-    metrics: tuple[str, ...] | None = None
+    metrics: tuple[str, ...] | None = field(default=None, validator=validators.optional(_AT_LEAST_ONE))
     sample_size: int | None = field(default=None, validator=validators.optional(between(1, 2**31)))
-    test_batch_size: int | None = field(default=None, validator=validators.optional(between(1, 2**31)))
+    test_batch_size: int = field(default=8, validator=between(1, 2**31))
     quick_test: bool = False
-    dataset: str | None = None
-    max_new_tokens: int | None = field(default=None, validator=validators.optional(between(1, 2**20)))
+    dataset: str | None = field(default=None, validator=validators.optional(not_empty))
+    max_new_tokens: int = field(default=64, validator=between(1, 2**20))
     seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
     compare_with_sources: bool = False
-    thresholds: dict[str, float] | None = None
+    thresholds: dict[str, float] | None = field(default=None, validator=validators.optional(_finite_values))
+
+    @property
+    def validator_names(self) -> tuple[str, ...]:
+        """The validators to run, each once."""
+        by_default = ("perplexity", "dialect_prompts") if self.test_prompts else ("perplexity",)
+        return tuple(dict.fromkeys(self.metrics or by_default))
 
     @property
     def new_tokens(self) -> int:
-        """Tokens of an answer at most: 64 unless given, never more than 16 in a quick test."""
-        asked = self.max_new_tokens or 64
-        return min(16, asked) if self.quick_test else asked
+        """Tokens of an answer at most."""
+        return min(16, self.max_new_tokens) if self.quick_test else self.max_new_tokens
+
+    @property
+    def most_texts(self) -> int | None:
+        """How many texts are scored at most; None: all."""
+        return min(50, self.sample_size or 50) if self.quick_test else self.sample_size
 
 
 @frozen(kw_only=True)
@@ -201,6 +223,7 @@ class Settings:
     strategy_options: Any
     plugin_options: Mapping[str, Any]
     peft: PeftSettings | None
+    validation: ValidationSettings | None
     given: Mapping[str, Any]
     """The config as the user gave it, for the manifest and the model card."""
     live: Mapping[str, Any] = field(factory=dict, repr=False)

@@ -1,34 +1,79 @@
 """What a validator looks at: a model, the others it may be held against, texts and prompts. One model is in memory at a time."""
 
+import contextlib
+import gc
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from modelmerger.checkpoint import Location, ModelReference
 from modelmerger.dialects import DialectScores
-from modelmerger.errors import InputError, UnmeasurableError
+from modelmerger.errors import MergeError, Problem, UnmeasurableError
 from modelmerger.language_model import Answer, LanguageModel
+from modelmerger.loading import as_given, read_beside
+from modelmerger.scratch import Scratch
 from modelmerger.settings import CoreOptions, ValidationSettings
 
 Texts = Mapping[str, Sequence[str]]
 """Variety of Arabic → texts. Those whose variety is not known stand under the empty name."""
 
 
-class Models:
-    """Models by name: directories, or the merged model as the caller holds it. Opening one lets go of the one before."""
+Purpose = Literal["scoring", "prompting"]
+"""What texts are for: models are scored on them, or answer them."""
 
-    def __init__(self, places: Mapping[str, Path | tuple[Any, Any]], batch_size: int) -> None:
+Place = ModelReference | tuple[Any, Any]
+"""A model as the user names it, or model and tokenizer as the caller holds them."""
+
+
+class Models:
+    """Models by name. Opening one lets go of the one before, unless the caller holds it.
+
+    locate: says where a model that is not held lies. device_map: where it is loaded to, as transformers has it.
+    """
+
+    def __init__(
+        self,
+        places: Mapping[str, Place],
+        batch_size: int,
+        locate: Callable[[ModelReference], Location] = as_given,
+        device_map: str | dict[str, int | str] = "cpu",
+    ) -> None:
         self._places, self._batch_size = places, batch_size
+        self._locate, self._device_map = locate, device_map
         self._current: LanguageModel | None = None
 
     def open(self, name: str) -> LanguageModel:
         """The model of that name. Raises `UnmeasurableError` where transformers cannot load it from its directory."""
         if self._current is None or self._current.name != name:
-            self._current = None
+            if self._current is not None:
+                self._current = None
+                gc.collect()  # a module refers to itself, and the command line has the collector off
             place = self._places[name]
-            model, tokenizer = place if isinstance(place, tuple) else _loaded(name, place)
+            model, tokenizer = place if isinstance(place, tuple) else self._loaded(name, place)
             self._current = LanguageModel(name, model.eval(), tokenizer, self._batch_size)
         return self._current
+
+    def _loaded(self, name: str, reference: ModelReference) -> tuple[Any, Any]:
+        """Model and tokenizer through transformers: from a local directory, from safetensors, without running code from it."""
+        if reference.source is not None:
+            return reference.source, None
+        try:
+            from modelmerger.returned import load_merged, load_tokenizer
+
+            directory = Path(os.path.expanduser(self._locate(reference).path))
+            check_loadable_as_it_is(directory)
+            with Scratch(None) as scratch, _no_bars():
+                options = CoreOptions(device_map=self._device_map)
+                model = load_merged(directory, options, scratch.path / "offload")
+                scratch.goes_with(model)
+            return model, load_tokenizer(directory)
+        except MergeError as error:
+            raise UnmeasurableError(f"{name} cannot be loaded: {error.problems[0]}") from error
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UnmeasurableError(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
 class Subject:
@@ -64,6 +109,11 @@ class Subject:
         """One of `sources`, or the base. The model under test is let go meanwhile, unless the caller holds it."""
         return self._models.open(name)
 
+    @property
+    def answered(self) -> bool:
+        """Whether the model has been asked."""
+        return self._answers is not None
+
     def answers(self) -> Mapping[str, Sequence[Answer]]:
         """What the model under test answers to every prompt, by the prompt's variety. Generated once for all validators."""
         if self._answers is None:
@@ -81,20 +131,50 @@ class Subject:
         return has if self._settings.chat_template == "auto" else self._settings.chat_template is True
 
 
-def _loaded(name: str, directory: Path) -> tuple[Any, Any]:
-    """Model and tokenizer through transformers: from a local directory, from safetensors, without running code from it."""
-    from modelmerger.returned import load_merged, load_tokenizer
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Transformers' own progress bars are off: a validation has one of its own."""
+    from transformers.utils import logging
 
-    if not os.path.isdir(directory):
-        raise UnmeasurableError(f"{name} is no directory, so transformers cannot load it: {directory}")
-    if not (directory / "config.json").exists():
-        raise UnmeasurableError(f"{name} has no config.json, so transformers cannot load it: {directory}")
-    if not any(directory.glob("*.safetensors")):
-        raise UnmeasurableError(f"{name} has no safetensors weights, and no others are loaded: {directory}")
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     try:
-        return load_merged(directory, CoreOptions(device_map="cpu"), directory), load_tokenizer(directory)
-    except InputError as error:
-        raise UnmeasurableError(f"{name} cannot be loaded: {error}") from error
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UnmeasurableError(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
+
+
+def check_loadable_as_it_is(directory: Path) -> None:
+    """Raises `UnmeasurableError` for what transformers cannot load, or would run code for."""
+    if reason := _unloadable(directory):
+        raise UnmeasurableError(Problem(reason, str(directory)))
+
+
+def _unloadable(directory: Path) -> str:
+    if not directory.is_dir():
+        return "is no directory, and transformers loads models from directories alone."
+    if (directory / "adapter_config.json").exists():
+        return "is an adapter, and full models alone are measured."
+    config = read_beside(directory, "config.json")
+    if config is None:
+        return "has no config.json, so transformers cannot load it."
+    if not any(directory.glob("*.safetensors")):
+        return "has no safetensors weights, and no others are loaded."
+    try:
+        kernels = sorted(_kernels(json.loads(config)))
+    except (ValueError, RecursionError):
+        return "has a config.json that is no JSON."
+    return f"wants code from a repository ({', '.join(kernels)}), and none is run." if kernels else ""
+
+
+def _kernels(config: Any) -> Iterator[str]:
+    """What a config says of attention or experts that transformers would download and run: `org/name`."""
+    if isinstance(config, list):
+        for item in config:
+            yield from _kernels(item)
+    elif isinstance(config, Mapping):
+        for key, value in config.items():
+            if key.lstrip("_").startswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
+                yield f"{key}: {value}"
+            yield from _kernels(value)

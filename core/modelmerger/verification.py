@@ -10,7 +10,7 @@ from attrs import frozen
 from modelmerger.digests import differing
 from modelmerger.errors import InputError, Problem
 from modelmerger.files import open_regular
-from modelmerger.manifest import FILE, pieces_of, read_manifest
+from modelmerger.manifest import FILE, pieces_of, read_manifest, unfinished
 from modelmerger.text import amount, size
 
 DIFFERS = "differs from what was published. Merge again, or restore the file from a copy."
@@ -40,7 +40,8 @@ def verify(directory: str | Path) -> Verified:
     problems: list[Problem] = []
     for name, expected in files.items():
         problems += _differences(directory, name, expected)
-    known = {*files, *manifest["companions"], FILE}
+    companions = manifest["companions"]
+    known = {*files, *companions, *map(unfinished, companions), FILE}
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
         if name not in known and (path.is_symlink() or not path.is_dir()):

@@ -3,8 +3,8 @@
     python examples/dialects/demo.py          (or: make demo)
 
 Offline and on the CPU: builds the models from what ships in this directory, runs `modelmerger merge` on the five YAML
-files beside it, and prints held-out losses and one generated sentence per model. Ends with a non-zero status if a
-merge fails.
+files beside it, and prints held-out losses and one generated sentence per model. At the end `modelmerger validate` holds
+one of the merges against its sources. Ends with a non-zero status if a merge fails.
 """
 
 import os
@@ -48,6 +48,18 @@ def run_merge(name: str, console: Console) -> None:
         sys.stderr.write(done.stderr)
         sys.exit(done.returncode if done.returncode > 0 else 1)
     console.print(f"({time.monotonic() - started:.1f} s)", style="dim", highlight=False)
+
+
+def validate(name: str, console: Console) -> None:
+    """Holds one merge against its sources as a user would; its report stays beside the merged model."""
+    config, merged = ((HERE / path).relative_to(ROOT) for path in (f"{name}.yaml", f"merged/{name}"))
+    arguments = ["modelmerger", "validate", str(merged), "--config", str(config)]
+    console.print(f"\n[bold]Validating[/] the merge of all four: {' '.join(arguments)}")
+    sys.stdout.flush()
+    status = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=False).returncode
+    if status != 0:
+        sys.exit(status if status > 0 else 1)
+    console.print(f"The report is {merged}/validation.json, and a section of {merged}/README.md.")
 
 
 def measure(
@@ -113,6 +125,7 @@ def main() -> None:
     console.print(loss_table(rows), "")
     console.print(sentences_table(rows, PROMPT, console.width), "")
     console.print(verdict(rows))
+    validate("weighted", console)
     console.print(f"\n{time.monotonic() - started:.0f} s in all.", style="dim")
 
 

@@ -1,15 +1,28 @@
 """README.md of the merged model: what was merged, how, and under which licences."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from modelmerger import Checkpoint, ConfigError, InputError, MergePlan, Problem, Settings, hookimpl, read_beside
+from modelmerger import (
+    Checkpoint,
+    ConfigError,
+    InputError,
+    MergePlan,
+    Problem,
+    Settings,
+    ValidationReport,
+    hookimpl,
+    read_beside,
+)
 from modelmerger.documents import DocumentError, dump_yaml, parse_document
+from modelmerger.findings import MOST_EXAMPLES
 from modelmerger.plan import PlannedModel
 from modelmerger.text import shown
 
 CARD_LIMIT = 4 << 20
+BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"
 OTHER = "other"
 """The Hub's word for a licence that it has no word for; `license_name` says which."""
 
@@ -80,6 +93,30 @@ def _adapter_head(plan: MergePlan) -> dict[str, Any]:
     }
 
 
+@hookimpl
+def write_companions(directory: Path, report: ValidationReport) -> Mapping[str, bytes]:
+    """The card with a section on the validation, which takes the place of an earlier one."""
+    card = (read_beside(directory, "README.md", CARD_LIMIT) or b"# Merged model\n").decode(errors="surrogateescape")
+    rest = re.sub(rf"^{BEGIN}$.*?^{END}\n?", "", card, flags=re.MULTILINE | re.DOTALL)
+    return {"README.md": f"{rest.rstrip()}\n\n{_section(report)}".encode(errors="surrogateescape")}
+
+
+def _section(report: ValidationReport) -> str:
+    headings, *rows = report.rows()
+    table = [_row(headings), _row(["---"] * len(headings), escape=str), *map(_row, rows)]
+    notes = [f"- {_cell(note, 800)}" for note in report.notes()]
+    asked = [_row([s.prompt, s.answer.strip(), s.answered_in or "–"]) for s in report.examples(MOST_EXAMPLES)]
+    if asked:
+        asked = ["", _row(["prompt", "answer", "answered in"]), _row(["---"] * 3, escape=str), *asked]
+    verdict = "All thresholds hold." if report.passed else f"**Thresholds crossed: {_cell(report.verdict)}.**"
+    said = [verdict, ""] if report.settings.get("thresholds") else []
+    return "\n".join([BEGIN, "", "## Validation", "", *said, *table, "", *notes, *asked, "", END, ""])
+
+
+def _row(cells: Sequence[str], escape: Callable[[str], str] | None = None) -> str:
+    return f"| {' | '.join(map(escape or _cell, cells))} |"
+
+
 def _repository(model: PlannedModel) -> str:
     """A path, or a Hub id without its revision: it is what the Hub draws the model's family tree from."""
     return model.path.partition("@")[0] if model.revision else model.path
@@ -111,9 +148,9 @@ def _licence(checkpoint: Checkpoint) -> str | None:
     return str(licence) if licence else None
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, limit: int = 120) -> str:
     """Text in a Markdown table: nothing in it is markup."""
-    escaped = "".join(f"&#{ord(c)};" if c in "|`*_[]<>&#\\!~$:@" else c for c in shown(text))
+    escaped = "".join(f"&#{ord(c)};" if c in "|`*_[]<>&#\\!~$:@" else c for c in shown(text, limit))
     return re.sub(r"www\.", "www&#46;", escaped, flags=re.IGNORECASE)
 
 

@@ -22,7 +22,7 @@ Command = Callable[..., SimpleNamespace]
     [
         ([], "Missing command. See modelmerger --help"),
         (["mrege"], "no command is named 'mrege', did you mean 'merge'?"),
-        (["zzz"], "no command is named 'zzz' (check, merge, plan, plugins, verify)"),
+        (["zzz"], "no command is named 'zzz' (check, merge, plan, plugins, validate, verify)"),
         (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
         (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
         (["plugins", "x"], "Got unexpected extra argument (x). See modelmerger plugins --help"),

@@ -46,7 +46,6 @@ def ulps(a: torch.Tensor, b: torch.Tensor) -> int:
 
 
 @needs_a_compiler
-@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, when it imports its compiler
 def test_compiled_sums_agree_to_a_unit_in_the_last_place(
     models: SimpleNamespace, config: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:

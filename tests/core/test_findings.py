@@ -44,10 +44,34 @@ def test_the_report_prints_models_side_by_side_and_isolates_arabic() -> None:
     assert text.splitlines()[0] == "validation of merged: 1 crossed: perplexity is 31.2, worse than 20"
     rows = [line.split() for line in text.splitlines()]
     assert ["metric", "variety", "merged", "chat", "unit"] in rows
-    assert ["perplexity", "all", "31.2", "35", "per", "token"] in rows
-    assert "fluency: not measured: 4 texts" in text
+    assert ["perplexity", "all", "31.2", "✗", "35", "per", "token"] in rows
+    assert ["perplexity", "gulf", "40", "per", "token"] in rows
+    assert "fluency of merged: not measured: 4 texts" in text
+    assert "  perplexity in gulf: 4 texts" in text
     assert "(gulf): \u2068شلونك؟\u2069 → \u2068زين \\x1b[31m\\u202e\u2069 (msa)" in text
+    assert "of chat" not in text
     data = json.loads(json.dumps(report.as_dict()))
     assert data["passed"] is False
     assert data["metrics"] == {"perplexity": 31.2, "fluency": None}
     assert data["samples"][0]["answered_in"] == "msa"
+
+
+def test_examples_are_of_the_merged_model_and_of_each_dialect_in_turn() -> None:
+    asked = [("e1", "egyptian"), ("e2", "egyptian"), ("e3", "egyptian"), ("g1", "gulf"), ("g2", "gulf")]
+    own = [Sample(prompt=prompt, answer="", dialect=dialect, model="merged") for prompt, dialect in asked]
+    others = [Sample(prompt="x", answer="", model="chat")]
+    report = ValidationReport(
+        directory="merged", validators={}, settings={}, findings=[finding(1)], samples=[*others, *own]
+    )
+    assert [sample.prompt for sample in report.examples(4)] == ["e1", "g1", "e2", "g2"]
+
+
+def test_the_rows_of_a_metric_stand_together() -> None:
+    parts = [finding(1), finding(2, "bits"), finding(3, dialect="gulf"), finding(4, "bits", dialect="gulf")]
+    report = ValidationReport(directory="merged", validators={}, settings={}, findings=parts, samples=[])
+    assert [row[:3] for row in report.rows()[1:]] == [
+        ["perplexity", "all", "1"],
+        ["perplexity", "gulf", "3"],
+        ["bits", "all", "2"],
+        ["bits", "gulf", "4"],
+    ]

@@ -18,8 +18,10 @@ from modelmerger import (
     ModelReference,
     OutputTensor,
     Problem,
+    Sample,
     TensorInfo,
     Traits,
+    ValidationReport,
     hookspecs,
 )
 from modelmerger.files import InputFiles
@@ -178,8 +180,22 @@ def test_the_example_texts_and_scorer_answer() -> None:
     assert (scores.named(), scores.stated) == (["egyptian"], "never measured")
 
 
-def test_the_example_validator_finds_nothing() -> None:
-    assert hook("validate_model")(None) == []
+def test_the_example_validator_finds_the_longest_answer() -> None:
+    answers = {
+        "gulf": [SimpleNamespace(ids=(1, 2)), SimpleNamespace(ids=(1,))],
+        "msa": [SimpleNamespace(ids=(1, 2, 3))],
+    }
+    (finding,) = hook("validate_model")(SimpleNamespace(answers=lambda: answers))
+    assert (finding.metric, finding.value, finding.evidence) == ("longest_answer", 3, "3 answers")
+    assert example("validate_model").metrics == {"longest_answer": "lower"}
+
+
+def test_the_example_companion_escapes_what_models_answered() -> None:
+    sample = Sample(prompt="x", answer="<script>", model="merged")
+    report = ValidationReport(directory="merged", validators={}, settings={}, findings=[], samples=[sample])
+    (page,) = hook("write_companions")(report).values()
+    assert b"&lt;script&gt;" in page
+    assert b"<script>" not in page
 
 
 @pytest.mark.parametrize("name", ["find_coefficients", "merge_tensor"])

@@ -83,6 +83,13 @@ def test_only_the_named_strategy_of_others_is_imported(path: str, distribution: 
     assert modules & {named, other, validator} == {named}
 
 
+def test_a_validation_is_checked_without_importing_anything_heavy() -> None:
+    metrics = "validation.metrics=[perplexity, coherence, fluency, dialect_prompts]"
+    statuses, modules = run(["validate", "/nowhere", "--set", metrics, "--set", "validation.thresholds.fluency=9"])
+    assert statuses == [3]
+    assert not modules & set(HEAVY) - {"yaml.constructor"}
+
+
 def test_import_modelmerger_imports_nothing_heavy() -> None:
     code = "import sys, modelmerger; modelmerger.MergeConfig, modelmerger.ModelMerger; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

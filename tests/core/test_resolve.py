@@ -12,7 +12,7 @@ from modelmerger.errors import ConfigError, PluginError
 from modelmerger.naming import base_name
 from modelmerger.resolve import resolve
 from modelmerger.run import prepared, run_merge
-from modelmerger.settings import Settings
+from modelmerger.settings import Settings, ValidationSettings
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
 
@@ -221,13 +221,65 @@ def test_peft_config_without_adapters_is_allowed_and_noted(models: SimpleNamespa
         assert not [note for note in ready.notes if note.where == "peft_config"]
 
 
-@pytest.mark.parametrize("given", [{"run_tests": True}, {"quick_test": True}, {"test_prompts": ["مرحبا"]}])
-def test_validation_is_refused_as_not_available_yet(given: dict[str, Any]) -> None:
-    assert problems(models=[{"path": "a"}], validation=given) == [
-        "validation.run_tests: validation is not available yet; leave 'validation' out or set run_tests: false in it"
-    ]
-    assert settings(models=[{"path": "a"}], validation={**given, "run_tests": False})
-    assert settings(models=[{"path": "a"}], validation={})
+def test_validation_is_on_where_it_is_given() -> None:
+    assert settings(models=[{"path": "a"}], validation={}).validation is None
+    for given, on in (({"quick_test": True}, True), ({"quick_test": True, "run_tests": False}, False)):
+        found = settings(models=[{"path": "a"}], validation=given).validation
+        assert found is not None
+        assert found.run_tests is on
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (
+            {"metrics": ["perplexty", "bleu"]},
+            [
+                (
+                    "validation.metrics: no validator is named 'perplexty'; did you mean 'perplexity'? "
+                    "(installed: coherence, dialect_prompts, fluency, perplexity)"
+                ),
+                "validation.metrics: no validator is named 'bleu' (installed: coherence, dialect_prompts, fluency, perplexity)",
+            ],
+        ),
+        (
+            {"run_tests": False, "thresholds": {"perplexty": 20}},
+            [
+                (
+                    "validation.thresholds: no metric is named 'perplexty', did you mean 'perplexity'? "
+                    "(perplexity finds perplexity, bits_per_byte)"
+                )
+            ],
+        ),
+        (
+            {"metrics": ["coherence", "perplexity"], "thresholds": {"fluency": 20, "repetition": 0.5}},
+            [
+                (
+                    "validation.thresholds: no metric is named 'fluency' "
+                    "(coherence, perplexity find coherence, repetition, perplexity, bits_per_byte)"
+                )
+            ],
+        ),
+        ({"metrics": []}, ["validation.metrics: must hold at least one name"]),
+        ({"thresholds": {"perplexity": float("nan")}}, ["validation.thresholds: must be a finite number, got nan"]),
+    ],
+)
+def test_wrong_names_of_validators_and_metrics_are_problems_of_the_config(
+    given: dict[str, Any], reason: list[str]
+) -> None:
+    assert problems(models=[{"path": "a"}], validation=given) == reason
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({}, ("perplexity",)),
+        ({"test_prompts": ("مرحبا",)}, ("perplexity", "dialect_prompts")),
+        ({"test_prompts": ("مرحبا",), "metrics": ("fluency", "fluency")}, ("fluency",)),
+    ],
+)
+def test_validators_by_default(given: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert ValidationSettings(**given).validator_names == names
 
 
 def test_settings_do_not_change_with_the_config_they_came_from() -> None:

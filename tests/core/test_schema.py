@@ -18,6 +18,7 @@ TWO = [{"path": "./a", "weight": 0.6}, {"path": "./b", "weight": 0.4, "name": "b
 
 GOOD: list[dict[str, Any]] = [
     {"strategy": "weighted", "models": TWO},
+    {"strategy": "weighted", "models": TWO, "validation": {"metrics": ["perplexity", "fluency"], "thresholds": {"fluency": 20}}},
     {"strategy": "weighted", "models": TWO, "options": None, "output_path": None, "validation": {}, "peft_config": {}},
     {"strategy": "weighted", "models": TWO, "options": {"weight_decay": 0.1, "torch_dtype": "bfloat16", "max_shard_size": 10**9}},
     {"strategy": "weighted", "models": TWO, "options": {"log_level": None, "offload_folder": None, "preserve_tokenizer": False}},
@@ -71,8 +72,9 @@ BAD: list[dict[str, Any]] = [
     {"strategy": "task_arithmetic", "models": TWO},
     {"strategy": "task_arithmetic", "models": TWO, "base_model": "b", "options": {"clamp_range": [1]}},
     {"strategy": "weighted", "models": TWO, "peft_config": {"adapter_names": "default"}},
-    {"strategy": "weighted", "models": TWO, "validation": {"run_tests": True}},
-    {"strategy": "weighted", "models": TWO, "validation": {"quick_test": True}},
+    {"strategy": "weighted", "models": TWO, "validation": {"metrics": []}},
+    {"strategy": "weighted", "models": TWO, "validation": {"max_new_tokens": 0}},
+    {"strategy": "weighted", "models": TWO, "validation": {"thresholds": {"perplexity": "20"}}},
     {"strategy": "weighted", "models": TWO, "validation": {"run_tests": False, "test_prompt": []}},
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from modelmerger import MergeConfig, hookspecs
 from modelmerger.cli import cli
 from modelmerger.documents import parse_document
 from modelmerger.registry import Registry
-from modelmerger.settings import CoreOptions
+from modelmerger.settings import CoreOptions, ValidationSettings
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +129,15 @@ def test_every_option_is_documented() -> None:
             options = getattr(provider.load(), "Options", None)
             names = [field.name for field in attrs.fields(options)] if options else []
             assert [name for name in names if f"`{name}`" not in strategies] == []
+
+
+def test_every_key_of_validation_and_every_metric_is_documented() -> None:
+    config = (ROOT / "docs/reference/config.md").read_text()
+    assert [f.name for f in attrs.fields(ValidationSettings) if f"| `{f.name}` |" not in config] == []
+    for provider in Registry.installed().providers:
+        if provider.kind == "validator" and provider.built_in:
+            assert f"| `{provider.name}` | " in config
+            assert [m for m, way in provider.load().metrics.items() if f"`{m}` ({way})" not in config] == []
 
 
 def test_every_command_is_documented() -> None:

@@ -40,11 +40,11 @@ def write_tiny(folder: Path, model: Any, seed: int, near: dict[str, torch.Tensor
     return folder
 
 
-def make_tiny(folder: Path, *, tied: bool, dtype: torch.dtype = DTYPE) -> SimpleNamespace:
+def make_tiny(folder: Path, *, tied: bool, dtype: torch.dtype = DTYPE, words: Any = None) -> SimpleNamespace:
     """`base`, and `a` and `b` tuned from it; `words` is their tokenizer."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    words = tokenizer()
+    words = words or tokenizer()
     config = Qwen2Config(
         vocab_size=len(words),
         hidden_size=16,
@@ -74,6 +74,16 @@ def tied(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def untied(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return make_tiny(tmp_path_factory.mktemp("untied"), tied=False)
+
+
+@pytest.fixture(scope="session")
+def arabic(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """With the tokenizer of the example models, which is the same when it is loaded by the model's type."""
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(Path(__file__).parents[2] / "examples/dialects/base")
+    words.chat_template = TEMPLATE
+    return make_tiny(tmp_path_factory.mktemp("arabic"), tied=True, words=words)
 
 
 class _Collect(logging.Handler):

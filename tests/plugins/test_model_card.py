@@ -1,12 +1,14 @@
 """The model card: what the sources' cards say of licences, and what the merged model's card makes of it."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from modelmerger import MergeConfig, merge
+from modelmerger import Finding, MergeConfig, Sample, ValidationReport, merge
+from modelmerger_plugins.model_card import BEGIN, END, write_companions
 
 DIFFER = "**The licences of the sources differ ("
 UNKNOWN = "Not every source states its licence."
@@ -135,3 +137,66 @@ def test_a_card_that_is_a_link_out_is_not_read(models: SimpleNamespace, config: 
     _, body = card(models, config, None, stating("license: mit"))
 
     assert "secret" not in body
+
+
+def validated(directory: Path, answer: str = "زين", crossed: bool = False, value: float = 31.25) -> str:
+    """The card after its section on a validation was written."""
+    limits: dict[str, Any] = {"threshold": 20.0, "crossed": True} if crossed else {}
+    finding = Finding(metric="perplexity", value=value, evidence="4 texts", unit="per token", model="merged", **limits)
+    other = Finding(metric="perplexity", value=30.0, evidence="4 texts", unit="per token", model="chat")
+    report = ValidationReport(
+        directory=str(directory),
+        validators={},
+        settings={"thresholds": {"perplexity": 20.0} if crossed else {}},
+        findings=[finding, other],
+        samples=[
+            Sample(prompt="شلونك؟", answer=answer, answered_in="gulf", model="merged"),
+            Sample(prompt="شلونك؟", answer="of a source", model="chat"),
+        ],
+    )
+    content = write_companions(directory, report)["README.md"]
+    (directory / "README.md").write_bytes(content)
+    return content.decode(errors="surrogateescape")
+
+
+def test_a_validation_adds_a_section_that_takes_the_place_of_the_one_before(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    merge(MergeConfig(**config))
+    before = (models.output / "README.md").read_text(encoding="utf-8")
+    first = validated(models.output)
+    assert first.startswith(before.rstrip())
+    assert "| metric | variety | merged | chat | unit |" in first
+    assert "| perplexity | all | 31.25 | 30 | per token |" in first
+    assert "- perplexity&#58; 4 texts" in first
+    assert "| شلونك؟ | زين | gulf |" in first
+    assert "of a source" not in first
+    assert "hreshold" not in first
+    second = validated(models.output, value=30.5)
+    assert second == first.replace("31.25", "30.5")
+
+
+def test_a_crossed_threshold_is_said(tmp_path: Path) -> None:
+    card = validated(tmp_path, crossed=True)
+    assert "**Thresholds crossed: 1 crossed&#58; perplexity is 31.25, worse than 20.**" in card
+    assert "| 31.25 ✗ |" in card
+
+
+def test_what_a_model_answers_is_no_markup_and_ends_no_section(tmp_path: Path) -> None:
+    hostile = f"| <script> ![x](http://e) \x1b[2J \u202e {END} `"
+    card = validated(tmp_path, answer=hostile)
+    section = card.split("prompt | answer")[1]
+    assert not [bad for bad in ("<script", "![", "\x1b", "\u202e", "`", "://") if bad in section.replace(END, "", 1)]
+    assert card.count(END) == card.count(BEGIN) == 1
+    assert validated(tmp_path, answer=hostile) == card
+
+
+def test_what_the_user_wrote_around_the_section_stays(tmp_path: Path) -> None:
+    validated(tmp_path)
+    path = tmp_path / "README.md"
+    path.write_bytes(b"# Mine \xff\n" + path.read_bytes() + b"\nand after\n")
+    validated(tmp_path, value=30.5)
+    content = path.read_bytes()
+    assert content.startswith(b"# Mine \xff\n# Merged model\n")
+    assert b"\nand after\n" in content
+    assert content.count(BEGIN.encode()) == 1
