@@ -14,19 +14,21 @@ from modelmerger.naming import named, references
 from modelmerger.registry import Registry
 from modelmerger.resolve import resolve, validation_settings
 from modelmerger.settings import ModelSettings, Settings, ValidationSettings
-from modelmerger.subject import Place, check_loadable_as_it_is
+from modelmerger.subject import Place, Published, check_loadable_as_it_is
 
 ALONE = ("validation",)
 
 
 @frozen(kw_only=True)
 class Candidate:
-    """directory: of the merged model. held: its model and tokenizer, where the caller has them in memory.
+    """directory: of the merged model. adapter_base: where the model lies that it belongs to, if it is an adapter.
 
+    held: its model and tokenizer, where the caller has them in memory.
     sources: what was merged. base: the base model, if there is one. device_map: where models are loaded to.
     """
 
     directory: Path
+    adapter_base: Path | None = None
     held: tuple[Any, Any] | None = None
     sources: Sequence[ModelReference] = ()
     base: ModelReference | None = None
@@ -44,7 +46,7 @@ class Candidate:
     @property
     def places(self) -> dict[str, Place]:
         """Every model by name."""
-        merged = self.held or ModelReference(str(self.directory), self.name, "MODEL")
+        merged = self.held or Published(self.directory, self.adapter_base)
         return {self.name: merged} | {reference.name: reference for reference in self._others}
 
     @property
@@ -52,11 +54,14 @@ class Candidate:
         return [*self.sources, *([self.base] if self.base is not None else [])]
 
 
-def merged_candidate(directory: Path, settings: Settings, held: tuple[Any, Any] | None = None) -> Candidate:
+def merged_candidate(
+    directory: Path, settings: Settings, adapter_base: Path | None = None, held: tuple[Any, Any] | None = None
+) -> Candidate:
     """The merged model of a config; its sources are the models of the config."""
     models, count = references(settings), len(settings.models)
     return Candidate(
         directory=directory,
+        adapter_base=adapter_base,
         held=held,
         sources=models[:count],
         base=models[count] if len(models) > count else None,

@@ -107,7 +107,7 @@ class ModelMerger:
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is nothing to validate. Call merge() first.")
         settings, _ = resolve(self.config.as_dict())
-        candidate = merged_candidate(self._published, settings, (model, self.tokenizer))
+        candidate = merged_candidate(self._published, settings, held=(model, self.tokenizer))
         report = validate(candidate, settings.validation or ValidationSettings())
         save_report(self._published, report)
         self.validation_report = report

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from attrs import frozen
+
 from modelmerger.checkpoint import Location, ModelReference
 from modelmerger.dialects import DialectScores
 from modelmerger.errors import MergeError, Problem, UnmeasurableError
@@ -23,8 +25,17 @@ Texts = Mapping[str, Sequence[str]]
 Purpose = Literal["scoring", "prompting"]
 """What texts are for: models are scored on them, or answer them."""
 
-Place = ModelReference | tuple[Any, Any]
-"""A model as the user names it, or model and tokenizer as the caller holds them."""
+
+@frozen
+class Published:
+    """What a merge wrote. base: where the model lies that it belongs to, if it is an adapter."""
+
+    directory: Path
+    base: Path | None = None
+
+
+Place = Published | ModelReference | tuple[Any, Any]
+"""The merged model, a model as the user names it, or model and tokenizer as the caller holds them."""
 
 
 class Models:
@@ -55,20 +66,22 @@ class Models:
             self._current = LanguageModel(name, model.eval(), tokenizer, self._batch_size)
         return self._current
 
-    def _loaded(self, name: str, reference: ModelReference) -> tuple[Any, Any]:
+    def _loaded(self, name: str, place: Published | ModelReference) -> tuple[Any, Any]:
         """Model and tokenizer through transformers: from a local directory, from safetensors, without running code from it."""
-        if reference.source is not None:
-            return reference.source, None
+        if isinstance(place, ModelReference) and place.source is not None:
+            return place.source, None
         try:
             from modelmerger.returned import load_merged, load_tokenizer
 
-            directory = Path(os.path.expanduser(self._locate(reference).path))
-            check_loadable_as_it_is(directory)
+            if isinstance(place, ModelReference):
+                place = Published(Path(os.path.expanduser(self._locate(place).path)))
+            model_directory = place.base or place.directory
+            check_loadable_as_it_is(model_directory)
             with Scratch(None) as scratch, _no_bars():
                 options = CoreOptions(device_map=self._device_map)
-                model = load_merged(directory, options, scratch.path / "offload")
+                model = load_merged(place.directory, options, scratch.path / "offload", place.base)
                 scratch.goes_with(model)
-            return model, load_tokenizer(directory)
+            return model, load_tokenizer(model_directory)
         except MergeError as error:
             raise UnmeasurableError(f"{name} cannot be loaded: {error.problems[0]}") from error
         except Exception as error:

@@ -73,7 +73,8 @@ def validate_published(report: MergeReport, config: Mapping[str, Any], step: Ste
         settings, _ = resolve(config)
         if settings.validation is None or not settings.validation.run_tests:
             return report
-        found = validate(merged_candidate(directory, settings), settings.validation, step)
+        base = Path(report.base) if report.base else None
+        found = validate(merged_candidate(directory, settings, base), settings.validation, step)
         save_report(directory, found)
     return evolve(report, validation=found)
 

@@ -10,9 +10,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from inputs.tiny_models import TEXTS, arabic, load
-from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError, ValidationReport, merge, verify
-from modelmerger.validating import published_already
+from modelmerger import (
+    ConfigError,
+    MergeConfig,
+    ModelMerger,
+    PluginError,
+    ValidationReport,
+    ValidationSettings,
+    merge,
+    verify,
+)
+from modelmerger.candidate import Candidate
+from modelmerger.validating import published_already, validate
 
 from tests.core.plugging import install
 
@@ -347,3 +358,30 @@ def test_weights_that_stay_on_the_disk_are_measured_as_well(given: dict[str, Any
     assert loaded is not None
     lazily = merger.validate_merge(model)
     assert [f.value for f in lazily.findings] == pytest.approx([f.value for f in loaded.findings], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # of peft
+def test_a_merged_adapter_is_measured_on_its_base(arabic: SimpleNamespace, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    names = ("one", "two")
+    for seed, name in enumerate(names):
+        torch.manual_seed(seed)
+        lora = LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+        get_peft_model(load(arabic.base)[0], lora).save_pretrained(tmp_path / name)
+    config = MergeConfig(
+        strategy="weighted",
+        models=[{"path": str(tmp_path / name)} for name in names],
+        base_model=str(arabic.base),
+        output_path=str(tmp_path / "merged"),
+        peft_config={"merge_adapters": True},
+        validation={**BRIEF, "compare_with_sources": True},
+    )
+    merger = ModelMerger(config)
+    model = merger.merge()
+    report = merger.validation_report
+    assert report is not None
+    assert found(report, "perplexity").value == pytest.approx(merger.validate_merge(model).metrics["perplexity"])
+    assert found(report, "perplexity", "one").evidence.endswith("is an adapter, and full models alone are measured.")
+    on_base = validate(Candidate(directory=arabic.base), ValidationSettings(**BRIEF))
+    assert abs(found(report, "perplexity").value - on_base.metrics["perplexity"]) > 1e-3
