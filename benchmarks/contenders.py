@@ -78,6 +78,7 @@ VARIANTS: dict[str, Variant] = {
     "low-memory": Variant({"low_memory_mode": True}),
     "sequential-loading": Variant({"sequential_loading": True}),
     "no-parallel-loading": Variant({"parallel_loading": False}),
+    "torch-compile": Variant({"torch_compile": True}),
 }
 
 

@@ -1,7 +1,7 @@
 """Digests of files by pieces: BLAKE3 of each, and of the list of those for the file. A piece lies in one block and in one tensor."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -52,15 +52,17 @@ def pieces_of_bytes(content: bytes) -> list[Piece]:
     return [Piece(len(block), digest_of_bytes(block)) for block in blocks]
 
 
-def pieces_of_file(path: Path) -> list[Piece]:
-    """A file's pieces: its blocks."""
+def pieces_of_file(path: Path, parts: Iterable[tuple[int, str]] = ()) -> list[Piece]:
+    """A file's pieces: its blocks, cut where a part ends. parts: the end of each and its tensor ("" for none), one behind the other."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
-        ends = (min(start + BLOCK, size) for start in range(0, size, BLOCK))
-        return [
-            Piece(end - block * BLOCK, range_digest(descriptor, block * BLOCK, end)) for block, end in enumerate(ends)
-        ]
+        size, begin, pieces = os.fstat(descriptor).st_size, 0, []
+        for part_end, tensor in (*parts, (size, "")):
+            while begin < part_end:
+                end = min(part_end, (begin // BLOCK + 1) * BLOCK)
+                pieces.append(Piece(end - begin, range_digest(descriptor, begin, end), tensor))
+                begin = end
+        return pieces
     finally:
         os.close(descriptor)
 

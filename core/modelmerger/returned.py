@@ -15,7 +15,7 @@ from attrs import evolve
 
 from modelmerger.assembly import assemble
 from modelmerger.checkpoint import Checkpoint, ModelReference
-from modelmerger.digests import pieces_of_file
+from modelmerger.digests import Piece, pieces_of_file
 from modelmerger.errors import ConfigError, InputError, Problem
 from modelmerger.files import InputFiles
 from modelmerger.loading import LoadContext
@@ -23,6 +23,7 @@ from modelmerger.manifest import COMPANIONS, FILE, encoded, file_entry, read_man
 from modelmerger.publishing import check_apart, check_output, give_name, sync_file
 from modelmerger.registry import Registry
 from modelmerger.run import Prepared
+from modelmerger.safetensors_header import read_header
 from modelmerger.settings import CoreOptions, Settings
 from modelmerger.staging import no_step, output_errors
 
@@ -169,6 +170,16 @@ def _copy_documents(published: Path, tree: Path) -> None:
 
 def _write_manifest(published: Path, tree: Path) -> None:
     files = {path.relative_to(tree).as_posix(): path for path in sorted(tree.rglob("*")) if path.is_file()}
-    entries = {name: file_entry(pieces_of_file(path)) for name, path in files.items() if name not in COMPANIONS}
+    entries = {name: file_entry(_pieces(path)) for name, path in files.items() if name not in COMPANIONS}
     manifest = {**read_manifest(published), "files": entries}
     (tree / FILE).write_bytes(encoded(manifest))
+
+
+def _pieces(path: Path) -> list[Piece]:
+    """A file's pieces, those of weights by tensor, so that `verify` names the one that was damaged."""
+    if path.suffix != ".safetensors":
+        return pieces_of_file(path)
+    with path.open("rb") as file:
+        header = read_header(file.fileno(), path.stat().st_size)
+    parts = [(header.data_start, ""), *((entry.end, entry.name) for entry in header.entries.values())]
+    return pieces_of_file(path, parts)

@@ -165,6 +165,23 @@ def test_saving_writes_a_directory_that_loads_and_verifies(tiny: dict[str, Any],
     assert sorted(os.listdir(tmp_path)) == ["merged", "merged-before", "saved"]
 
 
+def test_a_damaged_tensor_of_a_saved_model_is_named(tiny: dict[str, Any], tmp_path: Path) -> None:
+    merger = ModelMerger(MergeConfig(**tiny))
+    merger.save_merged_model(merger.merge(), tmp_path / "saved")
+    weights = tmp_path / "saved" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    begin = 8 + int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8:begin])
+    name = "model.layers.1.mlp.up_proj.weight"
+    content[begin + entries[name]["data_offsets"][0]] ^= 1
+    weights.write_bytes(content)
+
+    with pytest.raises(InputError) as caught:
+        verify(tmp_path / "saved")
+
+    assert [(Path(p.where).name, p.tensor) for p in caught.value.problems] == [("model.safetensors", name)]
+
+
 def test_saving_in_shards_has_an_index(tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny["options"] = {"max_shard_size": 3000}
     merger = ModelMerger(MergeConfig(**tiny))
