@@ -19,10 +19,10 @@ def parse(description: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", type=some_of(SHAPES), default=list(SHAPES), help=",".join(SHAPES))
     strategies = (*STRATEGIES, *ADAPTERS)
-    parser.add_argument("--strategies", type=some_of(strategies), default=list(STRATEGIES), help=",".join(strategies))
+    parser.add_argument("--strategies", type=some_of(strategies), default=list(strategies), help=",".join(strategies))
     parser.add_argument("--models", type=some_of(counts), default=["2"], help="how many models are merged, e.g. 2,8")
     parser.add_argument(
-        "--contenders", type=some_of(CONTENDERS), default=["modelmerger", "mergekit", "cp"], help=",".join(CONTENDERS)
+        "--contenders", type=some_of(CONTENDERS), default=["modelmerger", "mergekit", "peft", "cp"], help=",".join(CONTENDERS)
     )
     parser.add_argument("--variants", type=some_of(VARIANTS), default=[], help="of modelmerger: " + ",".join(VARIANTS))
     parser.add_argument("--rounds", type=int, default=3)
