@@ -1,0 +1,39 @@
+"""`report.html`: a page about a validated merge, and what a merge must collect for it while it runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+from modelmerger import Settings, hookimpl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@frozen(kw_only=True)
+class Options:
+    """geometry: collect how the models lie to each other, layer by layer, for report.html; without it, where the merge is validated."""
+
+    geometry: bool | None = None
+
+
+@hookimpl
+def declare_options() -> type:
+    return Options
+
+
+@hookimpl
+def wants_slices(settings: Settings) -> bool:
+    """Geometry is collected where the user says so, else where a validation follows that will show it."""
+    asked: bool | None = settings.plugin_options["report_page"].geometry
+    validation = settings.validation
+    return validation is not None and validation.run_tests if asked is None else asked
+
+
+@hookimpl
+def observe_slice(
+    tensors: Sequence["Tensor"], merged: "Tensor", inputs: Sequence[int], settings: Settings
+) -> Mapping[str, int] | None:
+    from modelmerger_plugins.report_page.geometry import statistics
+
+    return statistics(tensors, merged, inputs, base=len(settings.models))

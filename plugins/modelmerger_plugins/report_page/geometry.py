@@ -1,0 +1,126 @@
+"""How the models of a merge lie to each other, tensor by tensor: collected while the merge streams by, kept in its manifest.
+
+With a base model, of each tensor: ‖Δᵢ‖² of each task vector Δᵢ = θᵢ − θ_base, ⟨Δᵢ, Δⱼ⟩ of each two, how many values both change, and
+how many of those in opposite directions (the sign conflicts of Yadav et al. 2023, https://arxiv.org/abs/2306.01708, section 3). Where the
+base is not read, the merged model is the origin of the differences, and signs are not compared.
+
+Every statistic is a whole number: a square or a product is summed over `OBSERVED` values at a time, in the dtype of the merge, and
+that sum is rounded to a multiple of 2⁻⁸⁰. Whole numbers have one sum in any order, so neither threads nor slices move it.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from modelmerger.slices import OBSERVED
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNIT = 2.0**80
+TILE = 8 * OBSERVED
+"""Values looked at in one go: few enough that their differences and products stay in the cache."""
+MERGED = "merged"
+NOT_FINITE = "not finite"
+_OWNER = "plugin report_page: "
+
+
+def statistics(
+    tensors: Sequence["Tensor"], merged: "Tensor", inputs: Sequence[int], base: int
+) -> dict[str, int] | None:
+    """What is observed of a slice: `inputs` says which model each vector is of, the number `base` that of the base model.
+
+    None where there is nothing to compare: fewer than two models. Where values are not finite, their number alone.
+    """
+    models = dict(zip(inputs, tensors, strict=True))
+    origin = models.pop(base, merged)
+    has_base = origin is not merged
+    if len(models) < (1 if has_base else 2):
+        return None
+    sums: dict[str, int] = {"values": merged.numel()}
+    for start in range(0, merged.numel(), TILE):
+        here = slice(start, start + TILE)
+        about = origin[here]
+        moved: dict[Any, Tensor] = {index: vector[here] - about for index, vector in models.items()}
+        ends = {**moved, MERGED: merged[here] - about} if has_base else moved
+        found = {f"norm {name}": change.square() for name, change in ends.items()}
+        found["base" if has_base else "origin"] = about.square()
+        for (i, left), (j, right) in combinations(moved.items(), 2):
+            product = found[f"dot {i} {j}"] = left * right
+            if has_base:
+                _add(sums, f"both {i} {j}", int(product.count_nonzero()))
+                _add(sums, f"opposed {i} {j}", int((product < 0).count_nonzero()))
+        for name, terms in found.items():
+            total = _total(terms)
+            if total is None:
+                return {NOT_FINITE: merged.numel()}
+            _add(sums, name, total)
+    return sums
+
+
+def _add(sums: dict[str, int], name: str, value: int) -> None:
+    sums[name] = sums.get(name, 0) + value
+
+
+def _total(terms: "Tensor") -> int | None:
+    """The sum in units of 2⁻⁸⁰; None where it is not finite."""
+    whole = len(terms) // OBSERVED * OBSERVED
+    parts = terms[:whole].view(-1, OBSERVED).sum(-1).double()
+    found = [*parts.tolist(), *([float(terms[whole:].sum())] if whole < len(terms) else [])]
+    try:
+        return sum(int(part * UNIT) for part in found)
+    except (OverflowError, ValueError):  # an infinity or a NaN
+        return None
+
+
+@frozen
+class Geometry:
+    """Of one tensor, or of several together. Squared lengths and products of differences from `origin`, by the models' places.
+
+    from_base: whether the origin is the base model, else it is the merged one. opposed, both: values that two models change in
+    opposite directions, and that both change.
+    """
+
+    from_base: bool
+    values: int
+    origin: float
+    norms: Mapping[str, float]
+    dots: Mapping[tuple[str, str], float]
+    both: Mapping[tuple[str, str], int]
+    opposed: Mapping[tuple[str, str], int]
+
+
+def kept(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """The statistics in a manifest, by tensor; a tensor with a slice of values that are not finite is left out."""
+    found: dict[str, Mapping[str, int]] = {}
+    for tensor, sums in manifest.get("observed", {}).items():
+        mine = {key.removeprefix(_OWNER): value for key, value in sums.items() if key.startswith(_OWNER)}
+        if mine and NOT_FINITE not in mine:
+            found[tensor] = mine
+    return found
+
+
+def together(tensors: Sequence[Mapping[str, int]]) -> Geometry:
+    """The geometry of some tensors taken as one: squares and products of their parts add up. All with a base, or all without."""
+    sums: dict[str, int] = {}
+    for tensor in tensors:
+        for key, value in tensor.items():
+            _add(sums, key, value)
+
+    def of(kind: str) -> dict[tuple[str, ...], int]:
+        named = {tuple(key.split(" ")): value for key, value in sums.items()}
+        return {name[1:]: value for name, value in named.items() if name[0] == kind}
+
+    def pairs(kind: str) -> dict[tuple[str, str], int]:
+        return {(name[0], name[1]): value for name, value in of(kind).items()}
+
+    return Geometry(
+        from_base="base" in sums,
+        values=sums["values"],
+        origin=(sums.get("base") or sums.get("origin") or 0) / UNIT,
+        norms={name[0]: value / UNIT for name, value in of("norm").items()},
+        dots={pair: value / UNIT for pair, value in pairs("dot").items()},
+        both=pairs("both"),
+        opposed=pairs("opposed"),
+    )
