@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNIT = 2.0**80
-TILE = 8 * OBSERVED
-"""Values looked at in one go: few enough that their differences and products stay in the cache."""
 MERGED = "merged"
 NOT_FINITE = "not finite"
 _OWNER = "plugin report_page: "
@@ -38,40 +36,37 @@ def statistics(
     has_base = origin is not merged
     if len(models) < (1 if has_base else 2):
         return None
-    sums: dict[str, int] = {"values": merged.numel()}
-    for start in range(0, merged.numel(), TILE):
-        here = slice(start, start + TILE)
-        about = origin[here]
-        moved: dict[Any, Tensor] = {index: vector[here] - about for index, vector in models.items()}
-        ends = {**moved, MERGED: merged[here] - about} if has_base else moved
-        found = {f"norm {name}": change.square() for name, change in ends.items()}
-        found["base" if has_base else "origin"] = about.square()
-        for (i, left), (j, right) in combinations(moved.items(), 2):
-            product = found[f"dot {i} {j}"] = left * right
-            if has_base:
-                _add(sums, f"both {i} {j}", int(product.count_nonzero()))
-                _add(sums, f"opposed {i} {j}", int((product < 0).count_nonzero()))
-        for name, terms in found.items():
-            total = _total(terms)
-            if total is None:
-                return {NOT_FINITE: merged.numel()}
-            _add(sums, name, total)
-    return sums
-
-
-def _add(sums: dict[str, int], name: str, value: int) -> None:
-    sums[name] = sums.get(name, 0) + value
-
-
-def _total(terms: "Tensor") -> int | None:
-    """The sum in units of 2⁻⁸⁰; None where it is not finite."""
-    whole = len(terms) // OBSERVED * OBSERVED
-    parts = terms[:whole].view(-1, OBSERVED).sum(-1).double()
-    found = [*parts.tolist(), *([float(terms[whole:].sum())] if whole < len(terms) else [])]
+    moved: dict[Any, Tensor] = {index: vector - origin for index, vector in models.items()}
+    ends = {**moved, MERGED: merged - origin} if has_base else moved
+    found = {f"norm {name}": _squares(change) for name, change in ends.items()}
+    found["base" if has_base else "origin"] = _squares(origin)
+    counts = {"values": merged.numel()}
     try:
-        return sum(int(part * UNIT) for part in found)
-    except (OverflowError, ValueError):  # an infinity or a NaN
-        return None
+        for (i, left), (j, right) in combinations(moved.items(), 2):
+            product = left * right
+            found[f"dot {i} {j}"] = _sums(product)
+            if has_base:
+                signs = product.sign_()
+                both, agreeing_more = sum(map(round, _squares(signs))), sum(map(round, _sums(signs)))
+                counts |= {f"both {i} {j}": both, f"opposed {i} {j}": (both - agreeing_more) // 2}
+        return counts | {name: sum(int(part * UNIT) for part in parts) for name, parts in found.items()}
+    except (OverflowError, ValueError):  # an infinity or a NaN is no whole number
+        return {NOT_FINITE: merged.numel()}
+
+
+def _sums(terms: "Tensor") -> list[float]:
+    """Sums of `OBSERVED` terms each, the last of those that are left."""
+    whole = len(terms) // OBSERVED * OBSERVED
+    return [*terms[:whole].view(-1, OBSERVED).sum(-1).tolist(), float(terms[whole:].sum())]
+
+
+def _squares(values: "Tensor") -> list[float]:
+    """The same of the squares, in one pass."""
+    from torch.linalg import vector_norm
+
+    whole = len(values) // OBSERVED * OBSERVED
+    lengths = [*vector_norm(values[:whole].view(-1, OBSERVED), dim=-1).tolist(), float(vector_norm(values[whole:]))]
+    return [length**2 for length in lengths]
 
 
 @frozen
@@ -106,7 +101,7 @@ def together(tensors: Sequence[Mapping[str, int]]) -> Geometry:
     sums: dict[str, int] = {}
     for tensor in tensors:
         for key, value in tensor.items():
-            _add(sums, key, value)
+            sums[key] = sums.get(key, 0) + value
 
     def of(kind: str) -> dict[tuple[str, ...], int]:
         named = {tuple(key.split(" ")): value for key, value in sums.items()}
