@@ -1,10 +1,10 @@
 """`report.html`: a page about a validated merge, and what a merge must collect for it while it runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from modelmerger import Settings, hookimpl
+from modelmerger import Settings, ValidationReport, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,3 +37,10 @@ def observe_slice(
     from modelmerger_plugins.report_page.geometry import statistics
 
     return statistics(tensors, merged, inputs, base=len(settings.models))
+
+
+@hookimpl
+def write_companions(manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:
+    from modelmerger_plugins.report_page.page import render
+
+    return {"report.html": render(manifest, report)}
