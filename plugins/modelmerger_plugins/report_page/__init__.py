@@ -1,5 +1,6 @@
 """`report.html`: a page about a validated merge, and what a merge must collect for it while it runs."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,9 @@ from modelmerger import Settings, ValidationReport, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+log = logging.getLogger("modelmerger")
 
 
 @frozen(kw_only=True)
@@ -41,6 +45,9 @@ def observe_slice(
 
 @hookimpl
 def write_companions(manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:
-    from modelmerger_plugins.report_page.page import render
-
+    try:
+        from modelmerger_plugins.report_page.page import render
+    except ModuleNotFoundError as error:
+        log.warning("report.html is not written: %s. Install modelmerger[report].", error)
+        return {}
     return {"report.html": render(manifest, report)}

@@ -1,10 +1,11 @@
 """What the page says, in the order in which it says it: the manifest and the report, sorted for a template."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from modelmerger import Finding, Sample, ValidationReport
 from modelmerger.findings import Better
 from modelmerger.weights import spelled
@@ -33,23 +34,14 @@ class Cell:
 
 @frozen
 class Row:
-    """A metric, or a variety of one; `cells` by model in order. verdict: the merged model beside its sources, in words."""
+    """A metric; `cells` by model in order. verdict: the merged model beside its sources, in words. parts: the same by variety."""
 
     name: str
     unit: str
     better: Better | None
     cells: Sequence[Cell | None]
     verdict: str
-
-
-@frozen
-class ByVariety:
-    """One metric over the varieties."""
-
-    metric: str
-    unit: str
-    better: Better | None
-    rows: Sequence[Row]
+    parts: Sequence["Row"] = ()
 
 
 @frozen
@@ -84,12 +76,20 @@ class Asked:
     answers: Sequence[Sample]
 
 
-def number(value: float | None) -> str:
-    """Four digits that count."""
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Four digits that count, or so many decimals."""
     if value is None:
         return "–"
-    text = f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    text = f"{value:.4g}" if decimals is None else f"{value:,.{decimals}f}"
     return text.replace("-", "−")
+
+
+def decimals_of(values: Sequence[float | None]) -> int | None:
+    """How many decimals give the largest of some numbers four digits; None where they are of no common size."""
+    sizes = [abs(value) for value in values if value]
+    if not sizes or max(sizes) >= 1e6 or min(sizes) < 1e-3 * max(sizes):
+        return None
+    return min(6, max(0, 3 - math.floor(math.log10(max(sizes)))))
 
 
 def sources_of(manifest: Mapping[str, Any]) -> list[Source]:
@@ -118,34 +118,30 @@ def models_of(report: ValidationReport) -> list[str]:
     return list(dict.fromkeys([*(f.model for f in report.findings), *(s.model for s in report.samples)]))
 
 
-def overall(report: ValidationReport) -> list[Row]:
-    """A row a metric, over everything."""
-    findings = [finding for finding in report.findings if not finding.dialect]
-    names = dict.fromkeys(finding.metric for finding in findings)
+def metrics(report: ValidationReport) -> list[Row]:
+    """A row a metric, with those of its varieties where it was taken for each."""
     models = models_of(report)
-    return [_row(name, [f for f in findings if f.metric == name], models) for name in names]
-
-
-def by_variety(report: ValidationReport) -> list[ByVariety]:
-    """The metrics that were taken for each variety too."""
     found = []
-    models = models_of(report)
-    for metric in dict.fromkeys(finding.metric for finding in report.findings if finding.dialect):
-        parts = [f for f in report.findings if f.metric == metric and f.dialect]
-        varieties = dict.fromkeys(finding.dialect for finding in parts)
-        rows = [_row(variety, [f for f in parts if f.dialect == variety], models) for variety in varieties]
-        found.append(ByVariety(metric, parts[0].unit, parts[0].better, rows))
+    for metric in dict.fromkeys(finding.metric for finding in report.findings):
+        mine = [finding for finding in report.findings if finding.metric == metric]
+        decimals = decimals_of([finding.value for finding in mine])
+        varieties = dict.fromkeys(finding.dialect for finding in mine if finding.dialect)
+        parts = [_row(v, [f for f in mine if f.dialect == v], models, decimals) for v in varieties]
+        row = _row(metric, [f for f in mine if not f.dialect], models, decimals)
+        found.append(evolve(row, unit=mine[0].unit, better=mine[0].better, parts=parts))
     return found
 
 
-def _row(name: str, findings: Sequence[Finding], models: Sequence[str]) -> Row:
+def _row(name: str, findings: Sequence[Finding], models: Sequence[str], decimals: int | None) -> Row:
     values = {finding.model: finding.value for finding in findings}
-    better = findings[0].better
+    better = findings[0].better if findings else None
     known = [value for value in values.values() if value is not None]
-    pick = min if better == "lower" else max
-    best = pick(known) if better and len(set(known)) > 1 else None
-    cells = [Cell(number(values[m]), best is not None and values[m] == best) if m in values else None for m in models]
-    return Row(name, findings[0].unit, better, cells, _verdict(values, models, better))
+    best = (min if better == "lower" else max)(known) if better and len(set(known)) > 1 else None
+    cells = [
+        Cell(number(values[model], decimals), best is not None and values[model] == best) if model in values else None
+        for model in models
+    ]
+    return Row(name, "", None, cells, _verdict(values, models, better))
 
 
 def _verdict(values: Mapping[str, float | None], models: Sequence[str], better: Better | None) -> str:

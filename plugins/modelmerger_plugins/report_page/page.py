@@ -8,16 +8,14 @@ import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from modelmerger import ValidationReport
 
 from modelmerger_plugins.report_page import content
 from modelmerger_plugins.report_page.layers import Layers, layers_of
 from modelmerger_plugins.report_page.plots import Plot, plot
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
 _KEPT = "\n\u200c\u200d"
@@ -41,8 +39,7 @@ def render(manifest: Mapping[str, Any], report: ValidationReport) -> bytes:
             models=models,
             sources=content.sources_of(manifest),
             limits=content.limits(report),
-            overall=content.overall(report),
-            by_variety=content.by_variety(report),
+            metrics=content.metrics(report),
             confusions=content.confusions(report),
             asked=content.asked(report),
             evidence=content.evidence(report),
@@ -123,9 +120,7 @@ def is_arabic(text: str) -> bool:
 
 
 @cache
-def _environment() -> "Environment":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

@@ -142,3 +142,74 @@ def spoken(model: str, dialect: str, models: tuple[str, ...]) -> str:
     if model == models[0]:
         return dialect
     return model if model in PROMPTS else "msa"
+
+
+HOSTILE = (
+    "<script>window.owned = 1</script>",
+    '"><img src=x onerror="window.owned = 1">',
+    "</style><style>body { display: none }</style>",
+    "</table></div></section><h1>another page</h1>",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:window.owned=1",
+    "abc\u202edesrever\u202c",
+    "\u2066isolate without an end",
+    "half a pair \ud83d of surrogates",
+    "nul \0 and escape \x1b[31m",
+    "&lt;b&gt; &amp;amp;",
+    "]]><svg onload=window.owned=1>",
+    "\ufeff\u200b\u2028line",
+    "long" * 150,
+)
+
+
+def as_shown(text: str) -> str:
+    """What the page shows for a text: invisible characters as escapes."""
+    for character in "\u202e\u202c\u2066\ud83d\0\x1b\ufeff\u200b\u2028":
+        text = text.replace(character, character.encode("unicode_escape", "surrogatepass").decode())
+    return text
+
+
+def hostile_manifest() -> dict[str, Any]:
+    """Every text in it is hostile."""
+    made = manifest(sources=HOSTILE[:3])
+    made["config"]["strategy"] = HOSTILE[0]
+    made["config"]["options"] = {HOSTILE[1]: HOSTILE[2]}
+    for place, source in enumerate(made["sources"]):
+        source |= {"path": HOSTILE[place + 3], "revision": HOSTILE[place + 4]}
+    made["notes"] = [{"severity": HOSTILE[0], "message": text} for text in HOSTILE]
+    made["plugins"] = [dict.fromkeys(("kind", "name", "distribution", "version"), text) for text in HOSTILE]
+    made["counts"] = {HOSTILE[1]: 3}
+    return made | dict.fromkeys(("donor", "modelmerger", "torch", "plan", "seed"), HOSTILE[0])
+
+
+def hostile_report() -> ValidationReport:
+    """Every text in it is hostile."""
+    models = HOSTILE[:3]
+    findings = [
+        Finding(
+            metric=text,
+            value=1.5,
+            evidence=text,
+            unit=text,
+            dialect=dialect,
+            model=model,
+            better="lower",
+            threshold=1.0,
+            crossed=True,
+        )
+        for text in HOSTILE
+        for model in models
+        for dialect in ("", text)
+    ]
+    samples = [
+        Sample(prompt=text, answer=text, dialect=text, answered_in=text, model=model)
+        for text in HOSTILE
+        for model in models
+    ]
+    return ValidationReport(
+        directory=HOSTILE[0],
+        validators=dict.fromkeys(HOSTILE, HOSTILE[0]),
+        settings=dict.fromkeys(HOSTILE, HOSTILE[0]),
+        findings=findings,
+        samples=samples,
+    )
