@@ -158,7 +158,7 @@ def _verdict(values: Mapping[str, float | None], models: Sequence[str], better: 
         return f"equal to {count}"
     if ahead == len(known) or behind == len(known):
         return f"{'better' if ahead else 'worse'} than {count}"
-    return f"better than {ahead} of {len(known)}"
+    return f"better than {ahead} of {len(known)}" if ahead else f"worse than {behind} of {len(known)}"
 
 
 def limits(report: ValidationReport) -> list[Limit]:

@@ -82,7 +82,6 @@ def plots_of(layers: Layers) -> list[Plot]:
                 "Cosine of θᵢ − θ_base and θⱼ − θ_base: 1 is the same change, 0 unrelated ones, below 0 they undo each other.",
                 layers.places,
                 layers.cosines,
-                least=1.0,
             ),
             plot(
                 "Sign conflicts",

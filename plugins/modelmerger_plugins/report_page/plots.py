@@ -66,13 +66,12 @@ def plot(
     places: Sequence[str],
     series: Sequence[Series],
     percent: bool = False,
-    least: float | None = None,
     reference: tuple[float, str] | None = None,
 ) -> Plot:
-    """Lines over the layers. The vertical axis has 0 in it, and `least` and the reference where they are given."""
+    """Lines over the layers. The vertical axis has the reference in it where one is given, else 0."""
     drawn = _drawn(series)
     known = [value for one in drawn for value in one.values if value is not None]
-    known += [0.0, *([reference[0]] if reference else []), *([least] if least is not None else [])]
+    known.append(reference[0] if reference else 0.0)
     ticks = _round_ticks(min(known), max(known))
     low, high = ticks[0], ticks[-1]
 
