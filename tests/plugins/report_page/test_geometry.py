@@ -112,6 +112,20 @@ def test_sums_are_the_same_whatever_threads_slices_and_blocks_that_were_made_bef
     assert observed(merge.stage(staged=begun, slice_elements=1 << 14)) == expected
 
 
+def test_updates_of_adapters_are_not_taken_for_models(tmp_path: Path) -> None:
+    examples = Path(__file__).parents[3] / "examples/dialects"
+    config = {
+        "strategy": "task_arithmetic",
+        "base_model": str(examples / "base"),
+        "models": [{"path": str(examples / "adapters" / name)} for name in ("gulf", "egyptian")],
+        "options": WANTED,
+    }
+    folded = run_merge(config, tmp_path / "folded")
+    assert kept({"observed": folded.observed})
+    updates = run_merge(config | {"peft_config": {"merge_adapters": True}}, tmp_path / "updates")
+    assert not kept({"observed": updates.observed})
+
+
 def test_collecting_changes_no_bit_of_the_output() -> None:
     for strategy in ("task_arithmetic", "slerp"):
         plain = plan_of(strategy, [0.7, 0.6], geometry=False).stage()
