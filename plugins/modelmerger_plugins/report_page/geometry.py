@@ -8,6 +8,7 @@ Every statistic is a whole number: a square or a product is summed over `OBSERVE
 that sum is rounded to a multiple of 2⁻⁸⁰. Whole numbers have one sum in any order, so neither threads nor slices move it.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNIT = 2.0**80
+TILE = 16 * OBSERVED
+"""Values looked at in one go."""
 MERGED = "merged"
 NOT_FINITE = "not finite"
 _OWNER = "plugin report_page: "
@@ -36,22 +39,54 @@ def statistics(
     has_base = origin is not merged
     if len(models) < (1 if has_base else 2):
         return None
-    moved: dict[Any, Tensor] = {index: vector - origin for index, vector in models.items()}
-    ends = {**moved, MERGED: merged - origin} if has_base else moved
-    found = {f"norm {name}": _squares(change) for name, change in ends.items()}
-    found["base" if has_base else "origin"] = _squares(origin)
-    counts = {"values": merged.numel()}
+    sums: dict[str, int] = {}
     try:
-        for (i, left), (j, right) in combinations(moved.items(), 2):
-            product = left * right
-            found[f"dot {i} {j}"] = _sums(product)
-            if has_base:
-                signs = product.sign_()
-                both, agreeing_more = sum(map(round, _squares(signs))), sum(map(round, _sums(signs)))
-                counts |= {f"both {i} {j}": both, f"opposed {i} {j}": (both - agreeing_more) // 2}
-        return counts | {name: sum(int(part * UNIT) for part in parts) for name, parts in found.items()}
+        for start in range(0, merged.numel(), TILE):
+            here = slice(start, start + TILE)
+            tiles = {index: vector[here] for index, vector in models.items()}
+            for name, value in _of_tile(tiles, origin[here], merged[here] if has_base else None).items():
+                sums[name] = sums.get(name, 0) + value
     except (OverflowError, ValueError):  # an infinity or a NaN is no whole number
         return {NOT_FINITE: merged.numel()}
+    return sums
+
+
+def _of_tile(models: Mapping[int, "Tensor"], origin: "Tensor", merged: "Tensor | None") -> dict[str, int]:
+    """The statistics of some values; `merged` is given where the origin is the base model."""
+    import torch
+
+    moved: dict[Any, Tensor] = {i: torch.sub(vector, origin, out=_room(i, origin)) for i, vector in models.items()}
+    found = {f"norm {i}": _squares(change) for i, change in moved.items()}
+    found["origin" if merged is None else "base"] = _squares(origin)
+    if merged is not None:
+        found[f"norm {MERGED}"] = _squares(torch.sub(merged, origin, out=_room(MERGED, origin)))
+    counts = {"values": origin.numel()}
+    for (i, left), (j, right) in combinations(moved.items(), 2):
+        product = torch.mul(left, right, out=_room("product", origin))
+        found[f"dot {i} {j}"] = _sums(product)
+        if merged is not None:
+            signs = product.sign_()
+            both, agreeing_more = sum(map(round, _squares(signs))), sum(map(round, _sums(signs)))
+            counts |= {f"both {i} {j}": both, f"opposed {i} {j}": (both - agreeing_more) // 2}
+    return counts | {name: sum(int(part * UNIT) for part in parts) for name, parts in found.items()}
+
+
+class _Memory(threading.local):
+    """Of one thread, so that no slice asks the system for pages again."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[Any, Tensor] = {}
+
+
+_memory = _Memory()
+
+
+def _room(purpose: object, like: "Tensor") -> "Tensor":
+    """A vector with undefined values, as long as `like`; the same memory for the same purpose."""
+    room = _memory.rooms.get(purpose)
+    if room is None or room.dtype != like.dtype or room.device != like.device:
+        room = _memory.rooms[purpose] = like.new_empty(TILE)
+    return room[: len(like)]
 
 
 def _sums(terms: "Tensor") -> list[float]:
