@@ -19,8 +19,8 @@ class Finding:
     """One number about one model.
 
     metric: one of those that the validator declares. value: None where it could not be measured; then `evidence` says why, else on what
-    and how it was measured. dialect: the variety of Arabic that it is about; empty: everything. model, threshold and
-    crossed are filled in by the core.
+    and how it was measured. dialect: the variety of Arabic that it is about; empty: everything. model, better (as the validator
+    declares it), threshold and crossed are filled in by the core.
     """
 
     metric: str
@@ -29,6 +29,7 @@ class Finding:
     unit: str = ""
     dialect: str = ""
     model: str = ""
+    better: Better | None = None
     threshold: float | None = None
     crossed: bool = False
 

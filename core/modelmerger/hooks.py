@@ -1,7 +1,7 @@
 """The typed face of the plugins of one run: the only code that touches pluggy's untyped `hook`."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -217,14 +217,27 @@ class Hooks:
         suspects = self._suspects(self._manager.hook.run_slices)
         return PluginError(f"{suspects}: run_slices came back before all of the work was done.")
 
-    @property
-    def observes(self) -> bool:
-        return bool(self._manager.hook.observe_slice.get_hookimpls())
+    def observers(self, settings: Settings) -> frozenset[str]:
+        """The plugins whose `observe_slice` is called in this merge."""
+        wants = self._each("wants_slices", settings=settings)
+        for name, wanted in wants:
+            if not isinstance(wanted, bool):
+                raise self._wrong_answer("wants_slices", wanted, "True or False", name)
+        declined = {name for name, wanted in wants if not wanted}
+        able = {implementation.plugin_name for implementation in self._manager.hook.observe_slice.get_hookimpls()}
+        return frozenset(able - declined)
 
     def observe_slice(
-        self, tensors: Sequence["torch.Tensor"], merged: "torch.Tensor", tensor_name: str
+        self,
+        observers: Container[str],
+        tensors: Sequence["torch.Tensor"],
+        merged: "torch.Tensor",
+        tensor_name: str,
+        inputs: Sequence[int],
+        settings: Settings,
     ) -> Mapping[str, float]:
-        calls = self._each("observe_slice", tensor_name, tensors=tensors, merged=merged, tensor_name=tensor_name)
+        arguments = {"tensors": tensors, "merged": merged, "tensor_name": tensor_name, "inputs": inputs}
+        calls = self._each("observe_slice", tensor_name, observers, settings=settings, **arguments)
         for name, found in calls:
             numbers = list(found.values()) if isinstance(found, Mapping) else [found or 0]
             if not _is_list_of((int, float), numbers):
@@ -293,13 +306,17 @@ class Hooks:
         caller = getattr(self._manager.hook, hook)
         return self._guarded(caller, lambda: caller(**arguments), tensor)
 
-    def _each(self, hook: str, tensor: str = "", **arguments: Any) -> list[tuple[str, Any]]:
+    def _each(
+        self, hook: str, tensor: str = "", among: Container[str] | None = None, **arguments: Any
+    ) -> list[tuple[str, Any]]:
         """Every voice's answer with the name of its plugin; streams are read to their end inside the guard."""
         caller = getattr(self._manager.hook, hook)
 
         def collect() -> list[tuple[str, Any]]:
             answers = []
             for implementation in reversed(caller.get_hookimpls()):
+                if among is not None and implementation.plugin_name not in among:
+                    continue
                 answer = implementation.function(*(arguments[name] for name in implementation.argnames))
                 is_stream = isinstance(answer, Iterator)
                 answers.append((implementation.plugin_name, list(answer) if is_stream else answer))

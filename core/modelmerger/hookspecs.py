@@ -282,13 +282,39 @@ def run_slices(work: SliceWork) -> bool | None:
 
 
 @hookspec
-def observe_slice(
-    tensors: Sequence["torch.Tensor"], merged: "torch.Tensor", tensor_name: str
-) -> Mapping[str, float] | None:
-    """Additive statistics of a slice for reports, summed over each tensor. Every plugin that has this hook is called.
+def wants_slices(settings: Settings) -> bool:  # type: ignore[empty-body]
+    """Whether the plugin's `observe_slice` is called in this merge. A plugin without this hook wants every slice.
 
-    `tensors` and `merged` as in `merge_tensor`, but all of them vectors; they must not be changed. It costs time in every slice: plugins should have
-    it only while a report wants it.
+    Looking at slices costs time, and the inputs of a slice are then in memory at once. The answer
+    must follow from the settings alone.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def wants_slices(settings):
+        return settings.options.verbose
+    ```
+    """
+
+
+@hookspec
+def observe_slice(
+    tensors: Sequence["torch.Tensor"],
+    merged: "torch.Tensor",
+    tensor_name: str,
+    inputs: Sequence[int],
+    settings: Settings,
+) -> Mapping[str, float] | None:
+    """Additive statistics of a slice, summed over each tensor for reports and the manifest. Who wants slices is called.
+
+    `tensors` and `merged` as in `merge_tensor`, but all of them vectors; they must not be changed. `inputs`: the place of each of
+    `tensors` in the config's models; the base model's is their number. What the merge does not read (a model of weight 0, all but
+    the first of a copied tensor) is not there. Tensors that are copied do not come, nor do merges of adapters' updates.
+
+    A sum is the same in every run of a plan if each slice's statistic is exact: whole numbers are added as such. Slices begin at the
+    same elements whatever the threads; the slices of elementwise strategies are multiples of `modelmerger.slices.OBSERVED`
+    elements from there, but for the last. What is taken over so many elements at a time is therefore the same whatever the slices.
 
     ```python
     from modelmerger import hookimpl

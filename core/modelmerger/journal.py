@@ -107,9 +107,13 @@ def _is_block(line: Mapping[str, Any]) -> bool:
         and isinstance(line.get("pieces"), list)
         and all(isinstance(piece, str) for piece in line["pieces"])
         and _is_mapping_to(int, counts)
-        and _is_mapping_to(dict, observed)
-        and all(_is_mapping_to((int, float), found) for found in observed.values())
+        and is_sums(observed)
     )
+
+
+def is_sums(observed: Any) -> bool:
+    """Whether this is tensor → statistic → number, as plain data."""
+    return _is_mapping_to(dict, observed) and all(_is_mapping_to((int, float), found) for found in observed.values())
 
 
 def _is_mapping_to(kind: type | tuple[type, ...], value: Any) -> bool:

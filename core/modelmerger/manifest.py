@@ -12,7 +12,7 @@ from modelmerger.digests import NAME, Piece, block_count, digest_of_pieces, piec
 from modelmerger.errors import InputError, MergeError, Problem
 from modelmerger.files import read_small
 from modelmerger.hooks import Hooks
-from modelmerger.journal import BlockRecord
+from modelmerger.journal import BlockRecord, is_sums
 from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings
 
@@ -63,6 +63,7 @@ def make_manifest(
         ],
         "notes": [{"severity": note.severity, "message": str(note)} for note in notes],
         "counts": total_counts(records),
+        "observed": total_observed(records),
         "digest": NAME,
         "files": dict(sorted(files.items())),
         "companions": list(COMPANIONS),
@@ -96,6 +97,17 @@ def total_counts(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, in
         for key, value in record.counts.items():
             totals[key] = totals.get(key, 0) + value
     return dict(sorted(totals.items()))
+
+
+def total_observed(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, dict[str, float]]:
+    """What plugins observed: tensor → statistic → sum over all blocks, added in the order of the blocks."""
+    totals: dict[str, dict[str, float]] = {}
+    for _, record in sorted(records.items()):
+        for tensor, found in record.observed.items():
+            sums = totals.setdefault(tensor, {})
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0) + value
+    return {tensor: dict(sorted(sums.items())) for tensor, sums in sorted(totals.items())}
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -138,6 +150,7 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
         and isinstance(companions, list)
         and all(isinstance(name, str) for name in companions)
         and isinstance(manifest["plan"], str)
+        and is_sums(manifest.get("observed", {}))
         and all(
             is_plain(name)
             and all(isinstance(piece, str) for piece in file["pieces"])

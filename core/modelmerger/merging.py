@@ -49,7 +49,7 @@ class BlockState:
     def observe(self, tensor: str, found: Mapping[str, float]) -> None:
         sums = self.observed.setdefault(tensor, {})
         for key, value in found.items():
-            sums[key] = sums.get(key, 0.0) + value
+            sums[key] = sums.get(key, 0) + value
 
     def take(self) -> tuple[dict[str, int], Observed]:
         """What was counted and observed since the last call."""
@@ -70,7 +70,12 @@ class SliceMerger:
     hooks: Hooks
     settings: Settings
     measurements: Measurements
+    _observers: frozenset[str] = field(init=False)
     _compiled_sum: "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None" = field(init=False)
+
+    @_observers.default
+    def _find_observers(self) -> frozenset[str]:
+        return frozenset() if self.plan.updates else self.hooks.observers(self.settings)
 
     @_compiled_sum.default
     def _compile(self) -> "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None":
@@ -114,7 +119,7 @@ class SliceMerger:
             and self.checkpoints[tensor.inputs[0]].tensors[tensor.renames.get(tensor.inputs[0], tensor.name)].dtype
             == tensor.dtype
             and not self._finishes(tensor)
-            and not self.hooks.observes
+            and not self._observers
         )
 
     def _finishes(self, tensor: TensorPlan) -> bool:
@@ -129,19 +134,21 @@ class SliceMerger:
         terms = [(c, i) for c, i in zip(coefficients, tensor.inputs, strict=True) if c != 0]
         elements, dtype = piece.stop - piece.start, COMPUTE[tensor.compute]
         total = workspace.tensor("total", elements, dtype)
-        if self.hooks.observes:
-            inputs = [self._input(index, i, piece, workspace) for i in tensor.inputs]
-            by_input = dict(zip(tensor.inputs, inputs, strict=True))
-            combined([(c, by_input[i]) for c, i in terms], total, workspace.tensor("term", elements, dtype))
-            state.observe(tensor.name, self.hooks.observe_slice(inputs, total, tensor.name))
-            return total
+        observed = [self._input(index, i, piece, workspace) for i in tensor.inputs] if self._observers else []
+        held = dict(zip(tensor.inputs, observed, strict=False))
+
+        def source(i: int, purpose: str = "raw") -> "Tensor":
+            return held[i] if i in held else self._read(index, i, piece, workspace, purpose)
+
         if self._compiled_sum is not None:
-            read = [self._read(index, i, piece, workspace, f"raw {i}").to(workspace.device) for _, i in terms]
+            read = [source(i, f"raw {i}").to(workspace.device) for _, i in terms]
             factors = torch.tensor([c for c, _ in terms], dtype=dtype, device=workspace.device)
             self._compiled_sum(read, factors, total)
-            return total
-        sources = ((c, self._read(index, i, piece, workspace)) for c, i in terms)
-        return combined(sources, total, workspace.tensor("term", elements, dtype))
+        else:
+            combined(((c, source(i)) for c, i in terms), total, workspace.tensor("term", elements, dtype))
+        if observed:
+            self._observe(tensor, observed, total, state)
+        return total
 
     def _merged(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> "Tensor":
         """What the strategy's `merge_tensor` makes of the slice, as a vector of the wanted elements."""
@@ -165,11 +172,15 @@ class SliceMerger:
         if self.plan.granularity == "whole":
             state.whole[index] = flat
             flat = flat.clone()
-        if self.hooks.observes:  # a row that lies in two blocks is made twice, and must not be counted twice
+        if self._observers:  # a row that lies in two blocks is made twice, and must not be counted twice
             seen = slice(None) if self.plan.granularity == "whole" else wanted
             parts = [values.reshape(-1)[seen] for values in inputs]
-            state.observe(tensor.name, self.hooks.observe_slice(parts, flat[seen], tensor.name))
+            self._observe(tensor, parts, flat[seen], state)
         return flat[wanted]
+
+    def _observe(self, tensor: TensorPlan, inputs: Sequence["Tensor"], merged: "Tensor", state: BlockState) -> None:
+        arguments = inputs, merged, tensor.name, tensor.inputs, self.settings
+        state.observe(tensor.name, self.hooks.observe_slice(self._observers, *arguments))
 
     def _input(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace) -> "Tensor":
         """An input in the dtype of the arithmetic, in memory of its own, in the shape that the strategy sees."""

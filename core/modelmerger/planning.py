@@ -19,12 +19,12 @@ from modelmerger.layout import BLOCK, Layout, OutputTensor
 from modelmerger.matrices import kept_matrices, tied_heads
 from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
-from modelmerger.slices import MEASURED
+from modelmerger.slices import MEASURED, OBSERVED
 from modelmerger.tiling import check_tiling
 from modelmerger.updates import MergedUpdates
 from modelmerger.weights import weights_by_tensor
 
-MOST_SLICE, LEAST_SLICE = 1 << 19, 1 << 14
+MOST_SLICE, LEAST_SLICE = 1 << 19, OBSERVED
 PROCESS_MEMORY = 230 << 20
 """Resident bytes of Python with torch imported."""
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
@@ -70,7 +70,7 @@ def make_plan(
         slice_elements=slice_elements,
         bytes_read=sum(_bytes_read(hooks, read, tensor) for tensor in tensors),
         bytes_written=sum(file.size for file in layout.files),
-        memory=_memory(hooks, tensors, workers, slice_elements) + workers * memory,
+        memory=_memory(hooks, settings, tensors, workers, slice_elements) + workers * memory,
         digest=_digest(hooks, settings, checkpoints, layout),
         notes=notes,
         updates=updates is not None,
@@ -200,7 +200,9 @@ def _effort(settings: Settings, tensors: Sequence[TensorPlan]) -> tuple[int, int
     options = settings.options
     workers = 1 if options.low_memory_mode or options.sequential_loading else len(os.sched_getaffinity(0))
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action == "merge"), default=1)
-    return workers, LEAST_SLICE if options.low_memory_mode else max(LEAST_SLICE, MOST_SLICE // max(1, together // 2))
+    if options.low_memory_mode:
+        return workers, LEAST_SLICE
+    return workers, max(LEAST_SLICE, MOST_SLICE // max(1, together // 2) // OBSERVED * OBSERVED)
 
 
 def _bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
@@ -213,10 +215,11 @@ def _bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorP
     return sum(sizes) * (2 if measured else 1)
 
 
-def _memory(hooks: Hooks, tensors: Sequence[TensorPlan], workers: int, slice_elements: int) -> int:
+def _memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], workers: int, slice_elements: int) -> int:
     """Expected peak: the process, and for each worker a block of output, a raw slice and the converted ones that are held at once."""
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
-    together = max((len(tensor.inputs) for tensor in tensors if tensor.action == "merge"), default=0)
+    held = ("merge", "combine") if hooks.observers(settings) else ("merge",)
+    together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
     slices = 8 * slice_elements + width * slice_elements * (together + 2)
     if hooks.strategy.traits.granularity == "whole":
         largest = max((prod(tensor.shape) for tensor in tensors if tensor.action == "merge"), default=0)
@@ -238,6 +241,7 @@ def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint],
         "arithmetic": [options.torch_compile, repr(options.device_map)],
         "taken": [options.missing_tensors, options.merge_embeddings, options.merge_lm_head],
         "adapters": repr(settings.peft),
+        "observers": sorted(hooks.observers(settings)),  # what they find is in the manifest
         "options of plugins": [[name, repr(value)] for name, value in sorted(settings.plugin_options.items())],
         "plugins": [described(provider) for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,

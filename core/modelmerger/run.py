@@ -17,7 +17,7 @@ from modelmerger.files import recheck
 from modelmerger.hooks import Hooks, described
 from modelmerger.journal import BlockRecord
 from modelmerger.layout import BLOCK
-from modelmerger.manifest import FILE, is_plain, make_manifest, total_counts
+from modelmerger.manifest import FILE, is_plain, make_manifest, total_counts, total_observed
 from modelmerger.opening import KeptModels, Opened, opened
 from modelmerger.planning import make_plan
 from modelmerger.progress import no_progress
@@ -217,14 +217,9 @@ def _staged_bytes(records: Mapping[tuple[int, int], BlockRecord], plan: "MergePl
 def _report(
     ready: Prepared, target: Path, staging: Staging, notes: Sequence[Problem], reused: int, seconds: float
 ) -> MergeReport:
-    observed: dict[str, dict[str, float]] = {}
-    if ready.updates is not None:
-        observed |= {name: {"relative error": error} for name, error in ready.updates.relative_errors.items()}
-    for key in sorted(staging.records):
-        for tensor, found in staging.records[key].observed.items():
-            sums = observed.setdefault(tensor, {})
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + value
+    observed = total_observed(staging.records)
+    for tensor, error in (ready.updates.relative_errors if ready.updates else {}).items():
+        observed.setdefault(tensor, {})["relative error"] = error
     return MergeReport(
         output=str(target),
         strategy=ready.settings.strategy,

@@ -10,6 +10,9 @@ from modelmerger.traits import Granularity
 MEASURED = 1 << 18
 """Elements that a statistic is taken over at a time: fixed, so that neither slices nor threads can move a sum."""
 
+OBSERVED = 1 << 14
+"""Slices of elementwise strategies are multiples of so many elements, so that what is observed of so many at a time is the same."""
+
 
 @frozen
 class Slice:

@@ -109,7 +109,7 @@ def _found(
         reason = error.problems[0].message
     measured = {finding.metric for finding in found if not finding.dialect}
     found += [Finding(metric=m, value=None, evidence=reason) for m in validator.metrics if m not in measured]
-    return [evolve(finding, model=subject.name) for finding in found]
+    return [evolve(finding, model=subject.name, better=validator.metrics[finding.metric]) for finding in found]
 
 
 def _with_a_number(finding: Finding) -> Finding:

@@ -54,8 +54,9 @@ def test_the_report_stands_beside_the_model_which_is_as_published(published: Pat
 
 
 def test_plugins_get_directory_manifest_and_report_and_the_core_writes(
-    distribution: Distribution, published: Path
+    distribution: Distribution, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", "report_page")  # a page in place of the built-in one
     page = '{"report.html": f"{directory.name} {manifest[\'plan\']} {report.metrics}".encode()}'
     install(distribution, [("plugin", "page", WRITES.format(answer=page))])
     plan = json.loads((published / "modelmerger.json").read_bytes())["plan"]

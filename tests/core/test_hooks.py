@@ -247,6 +247,42 @@ def observe_slice(tensors, merged):
     install(distribution, [("plugin", "watcher", source)])
     report = run_merge({"strategy": "weighted", **two_tensors})
     assert report.observed == {"w": {"plugin watcher: inputs": 2, "plugin watcher: sum": 6.0}}
+    manifest = json.loads((Path(report.output) / "modelmerger.json").read_bytes())
+    assert manifest["observed"] == report.observed
+
+
+def test_observers_are_told_which_inputs_they_get_and_only_who_wants_slices_is_called(
+    distribution: Distribution, two_tensors: dict[str, Any]
+) -> None:
+    wanting = """
+from modelmerger import hookimpl
+
+@hookimpl
+def wants_slices(settings):
+    return settings.options.verbose
+
+@hookimpl
+def observe_slice(tensors, inputs, settings):
+    assert len(tensors) == len(inputs)
+    return {f"input {i} of {len(settings.models)}": 1 for i in inputs}
+"""
+    without_hook = """
+from modelmerger import hookimpl
+
+@hookimpl
+def observe_slice(merged):
+    return {"elements": merged.numel()}
+"""
+    install(distribution, [("plugin", "choosy", wanting)])
+    for weight, read in ((0, [0]), (1, [0, 1])):
+        two_tensors["models"][1]["weight"] = weight
+        config = {"strategy": "weighted", **two_tensors}
+        assert run_merge(config | {"options": {"overwrite": True}}).observed == {}
+        report = run_merge(config | {"options": {"overwrite": True, "verbose": True, "log_level": "ERROR"}})
+        assert report.observed == {"w": {f"plugin choosy: input {i} of 2": 1 for i in read}}
+    install(distribution, [("plugin", "always", without_hook)], name="acme-watch")
+    report = run_merge({"strategy": "weighted", **two_tensors, "options": {"overwrite": True}})
+    assert list(report.observed["w"]) == ["plugin always: elements"]
 
 
 HEAD = """
@@ -422,6 +458,7 @@ BROKEN_PLUGINS = {
     "save_model(max_shard_size)": ("return max_shard_size / 0", "raised ZeroDivisionError in save_model"),
     "run_slices(work)": ("return True", "run_slices came back before all of the work was done"),
     "run_slices()": ("raise OSError('no cluster')", "raised OSError in run_slices: no cluster"),
+    "wants_slices(settings)": ("return 'always'", "wants_slices gave always instead of True or False"),
     "observe_slice(merged)": ("return {'x': 'y'}", "observe_slice gave {'x': 'y'} instead of numbers by name"),
     "observe_slice(tensors)": ("raise ValueError('odd')", "raised ValueError in observe_slice: odd"),
     "write_sidecars(plan)": ("return ['README.md']", "write_sidecars gave ['README.md'] instead of contents by file name"),

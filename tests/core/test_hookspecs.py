@@ -150,6 +150,8 @@ def test_the_example_strategies_merge() -> None:
     merged = torch.tensor([-1.0, 2.0, -0.5])
     assert hook("finish_tensor")(merged) == {"negative values set to zero": 2}
     assert merged.tolist() == [0.0, 2.0, 0.0]
+    settings = SimpleNamespace(options=SimpleNamespace(verbose=True))
+    assert hook("wants_slices")(settings) is True
     assert hook("observe_slice")(torch.tensor([3.0, 4.0])) == {"squared norm": 25.0}
 
 

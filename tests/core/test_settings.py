@@ -51,12 +51,13 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "preserve_base_model": ("weighted", [True, False, None], [("no", "true or false")]),
     "merge_method": ("weighted", ["linear", "cat", "svd", "peft_linear", None], [("best", "must be one of linear")]),
     "rank": ("weighted", [1, 8, None], [(0, "in [1")]),
+    "geometry": ("weighted", [True, False, None], [("yes", "true or false")]),
     "tokenizer_source": ("weighted", ["base"], [("union", NOT_YET)]),
     "missing_tokens": ("weighted", ["mean_subtokens"], [("zeros", NOT_YET)]),
 }  # fmt: skip
 
 
-OF_PLUGINS = ("preserve_tokenizer", "preserve_base_model", "merge_method", "rank")
+OF_PLUGINS = ("preserve_tokenizer", "preserve_base_model", "merge_method", "rank", "geometry")
 
 
 def settings(strategy: str, **options: Any) -> Settings:
