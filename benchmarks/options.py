@@ -22,7 +22,10 @@ def parse(description: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--strategies", type=some_of(strategies), default=list(strategies), help=",".join(strategies))
     parser.add_argument("--models", type=some_of(counts), default=["2"], help="how many models are merged, e.g. 2,8")
     parser.add_argument(
-        "--contenders", type=some_of(CONTENDERS), default=["modelmerger", "mergekit", "peft", "cp"], help=",".join(CONTENDERS)
+        "--contenders",
+        type=some_of(CONTENDERS),
+        default=["modelmerger", "mergekit", "peft", "cp"],
+        help=",".join(CONTENDERS),
     )
     parser.add_argument("--variants", type=some_of(VARIANTS), default=[], help="of modelmerger: " + ",".join(VARIANTS))
     parser.add_argument("--rounds", type=int, default=3)
