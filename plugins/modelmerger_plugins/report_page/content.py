@@ -26,7 +26,7 @@ class Source:
 
 @frozen
 class Cell:
-    """A number of a model, as text. best: no other model of the row is better, and one is worse."""
+    """A number of a model, as text; empty where it was not measured. best: no other model of the row is better, and one is worse."""
 
     text: str
     best: bool = False
@@ -77,9 +77,9 @@ class Asked:
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """Four digits that count, or so many decimals."""
+    """Four digits that count, or so many decimals; empty for no number."""
     if value is None:
-        return "–"
+        return ""
     text = f"{value:.4g}" if decimals is None else f"{value:,.{decimals}f}"
     return text.replace("-", "−")
 

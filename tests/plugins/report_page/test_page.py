@@ -116,6 +116,12 @@ def verdict(report: ValidationReport) -> str:
     return " ".join(re.findall(r'class="verdict[^"]*"><strong>([^<]*)</strong><span>([^<]*)', page)[0])
 
 
+def test_a_number_that_could_not_be_had_says_so_and_why() -> None:
+    page = render(merges.manifest(), merges.report()).decode()
+    assert page.count("not measured</span>") == 1
+    assert "no answer has two tokens" in page
+
+
 def test_the_verdict_comes_first() -> None:
     assert verdict(merges.report()) == "Not passed 1 of 2 thresholds crossed"
     assert verdict(merges.report(crossed=False)) == "Measured no thresholds were set, so nothing passes or fails"
