@@ -95,7 +95,7 @@ def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[st
     if as_json:
         click.echo(_json(report.as_dict()))
     if report.validation is not None:
-        _show(report.validation, as_json, f"the merged model is at {shown(report.output)}; its validation")
+        _show(report.validation, as_json, f"the merged model is at {shown(report.output)}; its validation", saved=True)
 
 
 @cli.command()
@@ -159,11 +159,12 @@ def validate(
     candidate, wanted = named_candidate(model, against, data)
     with shown_steps("validating") as step:
         report = validated(candidate, wanted, step)
-    if candidate.directory == Path(os.path.expanduser(model)) and is_ours(candidate.directory):
+    saved = candidate.directory == Path(os.path.expanduser(model)) and is_ours(candidate.directory)
+    if saved:
         save_report(candidate.directory, report)
     if as_json:
         click.echo(_json(report.as_dict()))
-    _show(report, as_json, report.directory)
+    _show(report, as_json, report.directory, saved)
 
 
 @cli.command()
@@ -285,13 +286,17 @@ def _usage(error: click.ClickException) -> str:
     return f"{sentence}{stop} See {context.command_path} --help" if context else sentence
 
 
-def _show(report: "ValidationReport", printed: bool, what: str) -> None:
-    """Prints the report unless it is printed already. Raises `ThresholdError` if it is not passed."""
+def _show(report: "ValidationReport", printed: bool, what: str, saved: bool) -> None:
+    """Prints the report, and where it is saved, unless it is printed already. Raises `ThresholdError` if it is not passed."""
     from modelmerger.findings import crossing
+    from modelmerger.manifest import COMPANIONS
     from modelmerger.validation_table import print_report
 
     if not printed:
         print_report(report)
+        if saved:
+            names = [name for name in COMPANIONS if os.path.exists(os.path.join(report.directory, name))]
+            click.echo(f"saved in {shown(report.directory)}: {', '.join(names)}")
     if not report.passed:
         raise ThresholdError(*(Problem(f"{what}: {crossing(finding)}.") for finding in report.crossings))
 

@@ -59,7 +59,7 @@ def validate(name: str, console: Console) -> None:
     status = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=False).returncode
     if status != 0:
         sys.exit(status if status > 0 else 1)
-    console.print(f"The report is {merged}/validation.json, and a section of {merged}/README.md.")
+    console.print(f"The page about it: {merged}/report.html")
 
 
 def measure(
