@@ -79,6 +79,7 @@ VARIANTS: dict[str, Variant] = {
     "sequential-loading": Variant({"sequential_loading": True}),
     "no-parallel-loading": Variant({"parallel_loading": False}),
     "torch-compile": Variant({"torch_compile": True}),
+    "geometry": Variant({"geometry": True}),
 }
 
 
