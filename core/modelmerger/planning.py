@@ -24,7 +24,7 @@ from modelmerger.tiling import check_tiling
 from modelmerger.updates import MergedUpdates
 from modelmerger.weights import weights_by_tensor
 
-MOST_SLICE, LEAST_SLICE = 1 << 19, OBSERVED
+MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 PROCESS_MEMORY = 230 << 20
 """Resident bytes of Python with torch imported."""
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
@@ -201,7 +201,7 @@ def _effort(settings: Settings, tensors: Sequence[TensorPlan]) -> tuple[int, int
     workers = 1 if options.low_memory_mode or options.sequential_loading else len(os.sched_getaffinity(0))
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action == "merge"), default=1)
     if options.low_memory_mode:
-        return workers, LEAST_SLICE
+        return workers, FRUGAL_SLICE
     return workers, max(LEAST_SLICE, MOST_SLICE // max(1, together // 2) // OBSERVED * OBSERVED)
 
 

@@ -129,6 +129,7 @@ def test_reading_ahead_is_a_hint(made: list[FileIdentity], monkeypatch: pytest.M
 
     files = InputFiles()
     files.prefetch(made[0], 0, 100)
+    monkeypatch.setattr(os, "preadv", refused)
     monkeypatch.setattr(os, "posix_fadvise", refused)
     files.prefetch(made[0], 0, 100)
     files.close()
@@ -196,3 +197,26 @@ def test_a_small_file_is_read_whole_and_a_larger_one_not_at_all(tmp_path: Path) 
     with pytest.raises(InputError, match="is 5 bytes long, more than the 4 allowed"):
         read_small(path, 4)
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("cold", [None, 0, 99])
+def test_what_is_in_memory_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: int | None) -> None:
+    """cold: the byte that a read without waiting does not get."""
+    (tmp_path / "file").write_bytes(bytes(100))
+    file = identify(tmp_path / "file", (tmp_path / "file").stat())
+    asked: list[tuple[int, int]] = []
+
+    def read(_: int, buffers: list[bytearray], offset: int, flags: int) -> int:
+        assert flags == os.RWF_NOWAIT
+        if offset == cold:
+            raise BlockingIOError
+        return len(buffers[0])
+
+    monkeypatch.setattr(os, "preadv", read)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, offset, length, advice: asked.append((offset, length)))
+    files = InputFiles()
+
+    files.prefetch(file, 0, 100)
+
+    assert asked == ([] if cold is None else [(0, 100)])
+    files.close()
