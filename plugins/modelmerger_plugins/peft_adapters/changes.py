@@ -17,6 +17,10 @@ ROWS = 64
 """Rows in a block."""
 
 
+class MisfitError(Exception):
+    """Why the tensors of one module make no change of the base."""
+
+
 class Sources(Protocol):
     """Where a change finds what it needs, in the dtype of the arithmetic."""
 
@@ -77,6 +81,49 @@ class LowRank(Update):
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
         left, right = self.factors(sources.whole)
         return (_padded(left, first) @ right)[:count].mul_(self.scale)
+
+
+@frozen
+class OfExperts(Update):
+    """`target_parameters`: to the matrix of each expert e, s·Bₑ·Aₑ is added; of a parameter that is a matrix, there is one expert.
+
+    A (experts · r, inputs) has the rows of one expert after another, B (outputs, r · experts) the columns of all experts in turn.
+    The base's tensor has the experts `held`, of each the outputs from `first` to `last` (all, where `last` is 0), and is seen as
+    their matrices on top of each other. swapped: they are stored transposed. nested: the parameters of the module that the adapter
+    changes, the one of the outermost factors first. parameter: the one that this is a part of.
+    """
+
+    a: str
+    b: str
+    scale: float
+    swapped: bool
+    module: str
+    nested: tuple[str, ...]
+    parameter: str
+    experts: int
+    held: range
+    first: int
+    last: int
+
+    def factors(self, whole: "Callable[[str], Tensor]", expert: int) -> "tuple[Tensor, Tensor]":
+        """(rows, r) and (r, columns) of one expert: their product, times the scale, is added."""
+        a, b = whole(self.a), whole(self.b)
+        rank = len(a) // self.experts
+        a, b = a[expert * rank : (expert + 1) * rank], b[self.first : self.last or None, expert :: self.experts]
+        return (a.T, b.T) if self.swapped else (b, a)
+
+    def update(self, first: int, count: int, sources: Sources) -> "Tensor":
+        import torch
+
+        parts, row = [], first
+        while row < first + count:
+            height = len(self.factors(sources.whole, self.held[0])[0])
+            number, inner = divmod(row, height)
+            left, right = self.factors(sources.whole, self.held[number])
+            there = min(height - inner, first + count - row)
+            parts.append((_padded(left, inner) @ right)[:there])
+            row += there
+        return torch.cat(parts).mul_(self.scale)
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ MEANINGLESS = {
 MEANT = {
     *("r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "fan_in_fan_out"),
     *("lora_bias", "init_lora_weights", "trainable_token_indices", "use_effective_conv2d"),
+    "target_parameters",
 }
 """Fields that are understood."""
 HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
@@ -78,6 +79,11 @@ class AdapterConfig:
 
     def flag(self, name: str) -> bool:
         return bool(self.values.get(name))
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """What `target_parameters` names."""
+        return self.values.get("target_parameters") or ()
 
     def rank(self, module: str) -> Any:
         return self._of_module("rank_pattern", module, self.values.get("r"))
@@ -134,6 +140,9 @@ def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
             "(save_pretrained with path_initial_model_for_weight_conversion), then merge that.",
             path,
         )
+    targets = values.get("target_parameters") or []
+    if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
+        yield Problem(f"has target_parameters {shown(targets)}, where a list of names is due.", path)
     for field in ("rank_pattern", "alpha_pattern"):
         yield from _pattern_problems(field, values.get(field), path)
 

@@ -12,7 +12,7 @@ from modelmerger.checkpoint import Base
 from modelmerger.files import FileIdentity
 from modelmerger.text import amount
 
-from modelmerger_plugins.peft_adapters.changes import ROWS, Change
+from modelmerger_plugins.peft_adapters.changes import ROWS, Change, OfExperts
 from modelmerger_plugins.peft_adapters.config import AdapterConfig
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Adapter:
         with self._lock:
             if (found := self._held.get((key, dtype))) is None:
                 info = self.stored.tensors[key]
-                found = self._part(key, 0, info.elements, dtype).view(info.shape)
+                found = self.part(key, 0, info.elements, dtype).view(info.shape)
                 self._held[key, dtype] = found
                 if len(self._held) > KEPT:
                     self._held.popitem(last=False)
@@ -54,13 +54,8 @@ class Adapter:
             raise NumericError(self._nonfinite(key, values, "Repair it: factors with such numbers cannot be merged"))
         return values
 
-    def rows(self, key: str, first: int, last: int, dtype: "torch.dtype") -> "Tensor":
-        """Rows of a tensor that is too large to be held; a vector is one row."""
-        shape = self.stored.tensors[key].shape
-        length = math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
-        return self._part(key, first * length, last * length, dtype)
-
-    def _part(self, key: str, start: int, stop: int, dtype: "torch.dtype") -> "Tensor":
+    def part(self, key: str, start: int, stop: int, dtype: "torch.dtype") -> "Tensor":
+        """Elements of a tensor that is too large to be held. Raises `NumericError` as `whole` does."""
         values = elements(self.stored, key, start, stop).to(dtype)
         if not self.allow_nonfinite and not values.isfinite().all():
             advice = "Repair it, or set allow_nonfinite: true to let them through"
@@ -146,9 +141,10 @@ class _Matrix:
         self, base: Checkpoint, name: str, steps: Sequence[tuple[Adapter, Change]], wide: bool, last: threading.local
     ) -> None:
         info = base.tensors[name]
-        rows = info.shape[0] if len(info.shape) > 1 else 1
+        stacked = any(isinstance(change, OfExperts) for _, change in steps)
+        rows = math.prod(info.shape[:-1] if stacked else info.shape[:1]) if len(info.shape) > 1 else 1
         self.info = TensorInfo("F64" if wide or info.dtype in ("F32", "F64") else "F32", info.shape)
-        self._base, self._name, self._rows, self._columns = base, name, rows, info.elements // max(1, rows)
+        self._base, self._name, self._rows, self.columns = base, name, rows, info.elements // max(1, rows)
         self._steps = [(change, _Sources(self, adapter)) for adapter, change in steps]
         self._last = last
 
@@ -156,7 +152,7 @@ class _Matrix:
         import torch
 
         out = torch.frombuffer(buffer, dtype=torch.uint8).view(self.dtype)
-        length = ROWS * self._columns
+        length = ROWS * self.columns
         for number in range(start // length, -(-stop // length)):
             low, high = max(start, number * length), min(stop, (number + 1) * length)
             block = self._block(number * ROWS).view(-1)
@@ -174,8 +170,8 @@ class _Matrix:
 
     def original(self, first: int) -> "Tensor":
         last = min(self._rows, first + ROWS)
-        values = elements(self._base, self._name, first * self._columns, last * self._columns)
-        return values.to(self.dtype).view(last - first, self._columns)
+        values = elements(self._base, self._name, first * self.columns, last * self.columns)
+        return values.to(self.dtype).view(last - first, self.columns)
 
     def _block(self, first: int) -> "Tensor":
         if getattr(self._last, "made", None) != (self._name, first):
@@ -199,7 +195,8 @@ class _Sources:
         return self._adapter.whole(key, self._matrix.dtype)
 
     def rows(self, key: str, first: int, last: int) -> "Tensor":
-        return self._adapter.rows(key, first, last, self._matrix.dtype)
+        columns = self._matrix.columns
+        return self._adapter.part(key, first * columns, last * columns, self._matrix.dtype)
 
     def original(self, first: int) -> "Tensor":
         return self._matrix.original(first)

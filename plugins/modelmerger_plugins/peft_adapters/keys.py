@@ -15,12 +15,14 @@ from modelmerger_plugins.peft_adapters.changes import (
     Hadamard,
     Kronecker,
     LowRank,
+    MisfitError,
     Replaced,
     ReplacedRows,
     Scaled,
     Shifted,
 )
 from modelmerger_plugins.peft_adapters.config import AdapterConfig
+from modelmerger_plugins.peft_adapters.parameters import BELOW, Parameters
 
 PREFIX = "base_model.model."
 _PART = re.compile(
@@ -30,10 +32,6 @@ _WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")
 _OF_EMBEDDINGS = {"lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"}
 _OF_LAYERS = {"lora_A", "lora_B", "lora_B.bias", "lora_magnitude_vector"}
 Shape = tuple[int, ...]
-
-
-class _MisfitError(Exception):
-    """Why the tensors of one module make no change of the base."""
 
 
 @frozen(eq=False)
@@ -61,14 +59,30 @@ def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Checkpoint) -> R
             modules.setdefault(found[1], {})[found[2] + (found[3] if found[3] == ".bias" else "")] = key
         else:
             modules.setdefault(_WRAPPED.sub("", key.removeprefix(PREFIX)), {})["whole"] = key
+    _read_parameters(Parameters(config, adapter, base), modules, reading)
     reader = _Reader(config, adapter, base, _Orientation(config, adapter, base, modules))
     for module, parts in sorted(modules.items(), key=lambda item: "whole" not in item[1]):
         try:
             for tensor, change in reader.changes(module, parts):
                 reading.changes.setdefault(tensor, []).append(change)
-        except _MisfitError as misfit:
+        except MisfitError as misfit:
             reading.problems.extend(_unmatched(adapter, key, str(misfit)) for key in parts.values())
     return reading
+
+
+def _read_parameters(parameters: Parameters, modules: dict[str, dict[str, str]], reading: Reading) -> None:
+    """Takes the modules of `target_parameters` out of all of them, and reads them."""
+    for module in sorted({module.replace(BELOW, "") for module in modules}):
+        if not parameters.named_in(module):
+            continue
+        nested = sorted((name for name in modules if name.replace(BELOW, "") == module), key=len)
+        levels = [modules.pop(name) for name in nested]
+        try:
+            for tensor, change in parameters.changes(module, levels):
+                reading.changes.setdefault(tensor, []).append(change)
+        except MisfitError as misfit:
+            keys = (key for parts in levels for key in parts.values())
+            reading.problems.extend(_unmatched(parameters.adapter, key, str(misfit)) for key in keys)
 
 
 def _unmatched(adapter: Checkpoint, key: str, reason: str) -> Problem:
@@ -90,13 +104,13 @@ class _Orientation:
                 return False
             if shape == (into, out):
                 return True
-            raise _MisfitError(f"is for a matrix of shape {[out, into]}, and '{self.base.name}' has {list(shape)}")
+            raise MisfitError(f"is for a matrix of shape {[out, into]}, and '{self.base.name}' has {list(shape)}")
         if shape != (out, into):
-            raise _MisfitError(f"is for a matrix of shape {[out, into]}, and '{self.base.name}' has {list(shape)}")
+            raise MisfitError(f"is for a matrix of shape {[out, into]}, and '{self.base.name}' has {list(shape)}")
         votes = {leaf: swapped for leaf, swapped in self._votes() if leaf == module.rpartition(".")[2]}
         everyone = set(votes.values()) or {swapped for _, swapped in self._votes()}
         if len(everyone) > 1:
-            raise _MisfitError("is for a square matrix, and the adapter does not show whether it is stored transposed")
+            raise MisfitError("is for a square matrix, and the adapter does not show whether it is stored transposed")
         return everyone.pop() if everyone else self.config.flag("fan_in_fan_out")
 
     def _votes(self) -> Iterator[tuple[str, bool]]:
@@ -117,7 +131,7 @@ class _Reader:
     orientation: _Orientation
 
     def changes(self, module: str, parts: Mapping[str, str]) -> Iterator[tuple[str, Change]]:
-        """Base tensor and change, for the tensors of one module by their part. Raises `_MisfitError`."""
+        """Base tensor and change, for the tensors of one module by their part. Raises `MisfitError`."""
         names = set(parts)
         if names == {"whole"}:
             yield self._whole(module, parts["whole"])
@@ -134,13 +148,13 @@ class _Reader:
         elif {"lokr_w1", "lokr_w2"} <= {name.removesuffix("_a").removesuffix("_b") for name in names}:
             yield self._lokr(module, parts)
         else:
-            raise _MisfitError(
+            raise MisfitError(
                 f"is one of the parts {', '.join(sorted(names))} of {shown(module)}, which together mean nothing"
             )
 
     def _whole(self, name: str, key: str) -> tuple[str, Change]:
         if (found := self._shape_of(name)) != self._shape(key):
-            raise _MisfitError(f"has shape {list(self._shape(key))}, and '{self.base.name}' has {list(found)}")
+            raise MisfitError(f"has shape {list(self._shape(key))}, and '{self.base.name}' has {list(found)}")
         return name, Replaced(key)
 
     def _tokens(self, module: str, key: str) -> tuple[str, Change]:
@@ -156,7 +170,7 @@ class _Reader:
             or self._shape(key) != (len(indices or ()), width)
             or len(set(indices or ())) != len(indices or ())
         ):
-            raise _MisfitError(f"has shape {list(self._shape(key))}, and does not go with trainable_token_indices")
+            raise MisfitError(f"has shape {list(self._shape(key))}, and does not go with trainable_token_indices")
         return tensor, ReplacedRows(key, tuple(indices or ()))
 
     def _embedding(self, module: str, parts: Mapping[str, str]) -> tuple[str, Change]:
@@ -164,9 +178,7 @@ class _Reader:
         a, b = self._shape(parts["lora_embedding_A"]), self._shape(parts["lora_embedding_B"])
         shape = self._shape_of(tensor)
         if len(a) != 2 or len(b) != 2 or shape != (a[1], b[0]):
-            raise _MisfitError(
-                f"is for an embedding of shape {[a[-1], b[0]]}, and '{self.base.name}' has {list(shape)}"
-            )
+            raise MisfitError(f"is for an embedding of shape {[a[-1], b[0]]}, and '{self.base.name}' has {list(shape)}")
         scale = self._scale(module, a[0], b[1])
         change = LowRank(parts["lora_embedding_A"], parts["lora_embedding_B"], scale, swapped=True)
         return tensor, self._decomposed(change, parts, shape)
@@ -176,18 +188,18 @@ class _Reader:
         a, b = self._shape(parts["lora_A"]), self._shape(parts["lora_B"])
         shape = self._shape_of(tensor)
         if len(a) != len(b) or len(a) < 2 or len(a) != len(shape):
-            raise _MisfitError(f"has {len(a)} dimensions, and '{self.base.name}' has shape {list(shape)}")
+            raise MisfitError(f"has {len(a)} dimensions, and '{self.base.name}' has shape {list(shape)}")
         swapped = False
         if len(a) == 2:
             swapped = self.orientation.swapped(module, shape, b[0], a[1])
         elif (b[0], *a[1:]) != shape or set(b[2:]) != {1}:
-            raise _MisfitError(f"is for a tensor of shape {[b[0], *a[1:]]}, and '{self.base.name}' has {list(shape)}")
+            raise MisfitError(f"is for a tensor of shape {[b[0], *a[1:]]}, and '{self.base.name}' has {list(shape)}")
         scale = self._scale(module, a[0], b[1])
         yield tensor, self._decomposed(LowRank(parts["lora_A"], parts["lora_B"], scale, swapped), parts, shape)
         if key := parts.get("lora_B.bias"):
             bias = f"{module}.bias"
             if self._shape_of(bias) != self._shape(key):
-                raise _MisfitError(
+                raise MisfitError(
                     f"has shape {list(self._shape(key))}, and the bias of the base {list(self._shape_of(bias))}"
                 )
             yield bias, Shifted(key, scale)
@@ -195,22 +207,22 @@ class _Reader:
     def _decomposed(self, change: LowRank, parts: Mapping[str, str], shape: Shape) -> Change:
         key = parts.get("lora_magnitude_vector")
         if (key is not None) != self.config.flag("use_dora"):
-            raise _MisfitError("contradicts use_dora in the adapter's config")
+            raise MisfitError("contradicts use_dora in the adapter's config")
         if key is None:
             return change
         wanted = shape[-1] if change.swapped else shape[0]
         if self.adapter.tensors[key].elements != wanted:
-            raise _MisfitError(f"has {self.adapter.tensors[key].elements} magnitudes, where {wanted} are due")
+            raise MisfitError(f"has {self.adapter.tensors[key].elements} magnitudes, where {wanted} are due")
         return Decomposed(change, key)
 
     def _ia3(self, module: str, key: str) -> Iterator[tuple[str, Change]]:
         shape, vector = self._shape_of(f"{module}.weight"), self._shape(key)
         if len(shape) != 2 or len(vector) != 2 or 1 not in vector:
-            raise _MisfitError(f"has shape {list(vector)}, and '{self.base.name}' has {list(shape)}")
+            raise MisfitError(f"has shape {list(vector)}, and '{self.base.name}' has {list(shape)}")
         scales_outputs = vector[1] == 1
         by_row = scales_outputs != self.config.flag("fan_in_fan_out")
         if vector[0] * vector[1] != (shape[0] if by_row else shape[1]):
-            raise _MisfitError(f"has shape {list(vector)}, and '{self.base.name}' has {list(shape)}")
+            raise MisfitError(f"has shape {list(vector)}, and '{self.base.name}' has {list(shape)}")
         yield f"{module}.weight", Scaled(key, by_row)
         if scales_outputs and f"{module}.bias" in self.base.tensors:
             yield f"{module}.bias", Scaled(key, by_row=False)
@@ -227,7 +239,7 @@ class _Reader:
                 or (left[0], right[1]) != shape
                 or left[1] != right[0]
             ):
-                raise _MisfitError(f"is a factor of another shape than '{self.base.name}' has, {list(shape)}")
+                raise MisfitError(f"is a factor of another shape than '{self.base.name}' has, {list(shape)}")
         rank = self._shape(parts["hada_w1_a"])[1]
         first, second = ((parts[one], parts[two]) for one, two in pairs)
         return f"{module}.weight", Hadamard((first, second), self._scale(module, rank, rank))
@@ -238,10 +250,10 @@ class _Reader:
         right, right_shape = self._factor(parts, "lokr_w2")
         product = tuple(one * two for one, two in zip(left_shape, right_shape, strict=True))
         if len(shape) != 2 or product != shape or len(parts) != len(left) + len(right):
-            raise _MisfitError(f"is for a matrix of shape {list(product)}, and '{self.base.name}' has {list(shape)}")
+            raise MisfitError(f"is for a matrix of shape {list(product)}, and '{self.base.name}' has {list(shape)}")
         rank = self.config.rank(module)
         if type(rank) is not int or rank < 1:
-            raise _MisfitError(f"has the rank {rank!r} in the adapter's config")
+            raise MisfitError(f"has the rank {rank!r} in the adapter's config")
         return f"{module}.weight", Kronecker(left, right, self.config.scale(module, rank))
 
     def _factor(self, parts: Mapping[str, str], name: str) -> tuple[tuple[str, ...], Shape]:
@@ -253,14 +265,14 @@ class _Reader:
             return keys, shapes[0]
         if sound and len(shapes) == 2 and name not in parts and shapes[0][1] == shapes[1][0]:
             return keys, (shapes[0][0], shapes[1][1])
-        raise _MisfitError(
+        raise MisfitError(
             f"is a part of a Kronecker factor that is no matrix ({', '.join(map(str, map(list, shapes)))})"
         )
 
     def _scale(self, module: str, rank: int, other: int) -> float:
         wanted: Any = self.config.rank(module)
         if rank != other or rank != wanted:
-            raise _MisfitError(
+            raise MisfitError(
                 f"has rank {rank if rank == other else [rank, other]}, and the adapter's config says {wanted!r}"
             )
         return self.config.scale(module, rank)
@@ -269,14 +281,12 @@ class _Reader:
         return self.adapter.tensors[key].shape
 
     def _shape_of(self, tensor: str) -> Shape:
-        """Of a tensor of the base. Raises `_MisfitError` where it has none, or one that cannot be changed."""
+        """Of a tensor of the base. Raises `MisfitError` where it has none, or one that cannot be changed."""
         info = self.base.tensors.get(tensor)
         if info is None:
             if tied := self.base.aliases.get(tensor):
-                raise _MisfitError(f"changes {tensor}, which '{self.base.name}' ties to {tied}: untie the base first")
-            raise _MisfitError(f"matches nothing: '{self.base.name}' has no tensor {shown(tensor)}")
+                raise MisfitError(f"changes {tensor}, which '{self.base.name}' ties to {tied}: untie the base first")
+            raise MisfitError(f"matches nothing: '{self.base.name}' has no tensor {shown(tensor)}")
         if DTYPES[info.dtype].family != "float":
-            raise _MisfitError(
-                f"changes a tensor that is {info.dtype} in '{self.base.name}': dequantise the base first"
-            )
+            raise MisfitError(f"changes a tensor that is {info.dtype} in '{self.base.name}': dequantise the base first")
         return info.shape

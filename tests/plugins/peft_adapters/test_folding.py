@@ -13,11 +13,14 @@ from plugins.peft_adapters.tiny_adapters import (
     distance,
     gpt2,
     gpt2_untied,
+    gpt_oss,
     llama,
     make_adapter,
     make_base,
     merged,
+    mixtral,
     qwen2,
+    qwen3_moe,
 )
 from safetensors.torch import load_file
 
@@ -25,10 +28,12 @@ from safetensors.torch import load_file
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("bases")
-    made = {make.__name__: make_base(folder / make.__name__, make) for make in (qwen2, gpt2, gpt2_untied, llama)}
+    makers = (qwen2, gpt2, gpt2_untied, llama, qwen3_moe, mixtral, gpt_oss)
+    made = {make.__name__: make_base(folder / make.__name__, make) for make in makers}
     return SimpleNamespace(folder=folder, **made)
 
 
+EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 LORAS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("qwen2", {}),
     "rslora": ("qwen2", {"use_rslora": True, "r": 5}),
@@ -45,6 +50,10 @@ LORAS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv1d dora": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "use_dora": True}),
     "conv1d and linear": ("gpt2_untied", {"target_modules": ["c_proj", "lm_head"]}),
     "tied": ("llama", {"target_modules": ["gate_proj", "k_proj"]}),
+    "experts": ("qwen3_moe", {"target_parameters": EXPERTS, "rank_pattern": {"experts.down_proj": 2}, "alpha_pattern": {"gate_up_proj": 7}}),
+    "experts alone": ("qwen3_moe", {"target_modules": [], "target_parameters": ["experts.down_proj"], "use_rslora": True}),
+    "experts and router": ("mixtral", {"target_modules": ["v_proj"], "target_parameters": [*EXPERTS, "mlp.gate.weight"]}),
+    "experts of a stack": ("gpt_oss", {"target_modules": ["v_proj"], "target_parameters": EXPERTS}),
     "tied embedding": ("llama", {"target_modules": ["embed_tokens", "q_proj"]}),
 }  # fmt: skip
 

@@ -48,6 +48,43 @@ def llama() -> Any:
     )  # fmt: skip
 
 
+def qwen3_moe() -> Any:
+    """Its file holds each expert's matrices, which are one parameter in memory."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    return Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(
+            vocab_size=90, hidden_size=80, intermediate_size=96, moe_intermediate_size=72, num_experts=3,
+            num_experts_per_tok=2, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=20,
+            max_position_embeddings=64, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+
+
+def mixtral() -> Any:
+    """Its file has other names than the model in memory."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    return MixtralForCausalLM(
+        MixtralConfig(
+            vocab_size=90, hidden_size=80, intermediate_size=96, num_local_experts=2, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+
+
+def gpt_oss() -> Any:
+    """Its file holds all experts in one tensor, transposed; those of down_proj are square."""
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    return GptOssForCausalLM(
+        GptOssConfig(
+            vocab_size=90, hidden_size=80, intermediate_size=80, num_local_experts=2, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=20, max_position_embeddings=64, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+
+
 def shake(module: torch.nn.Module, seed: int) -> None:
     """Moves every parameter that is trained."""
     generator = torch.Generator().manual_seed(seed)
