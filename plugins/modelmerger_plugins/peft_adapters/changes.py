@@ -228,6 +228,31 @@ class Kronecker(Update):
         return (outer[:, :, None] * inner[:, None, :]).flatten(1).mul_(self.scale)
 
 
+@frozen
+class Vera(Update):
+    """VeRA: (b ⊙ B)(d ⊙ A), of A and B that all layers share the first columns and rows. Kopiczko et al. 2024,
+    https://arxiv.org/abs/2310.11454, eq. 2.
+
+    swapped: the base stores the transposed matrix. out, into: of the layer.
+    """
+
+    a: str
+    b: str
+    out_scales: str
+    rank_scales: str
+    out: int
+    into: int
+    swapped: bool
+
+    def update(self, first: int, count: int, sources: Sources) -> "Tensor":
+        rows = slice(first, first + ROWS)
+        a = sources.whole(self.a)[:, : self.into] * sources.whole(self.rank_scales)[:, None]
+        b, scales = sources.whole(self.b)[: self.out], sources.whole(self.out_scales)[:, None]
+        if self.swapped:
+            return (_padded(a.T[rows], 0) @ (b * scales).T)[:count]
+        return (_padded(b[rows] * scales[rows], 0) @ a)[:count]
+
+
 def _padded(left: "Tensor", first: int) -> "Tensor":
     """64 rows from row `first`, zeros behind the last."""
     rows = left[first : first + ROWS]

@@ -12,7 +12,7 @@ from modelmerger.documents import DocumentError, parse_document
 from modelmerger.text import shown
 
 FILE, LIMIT = "adapter_config.json", 16 << 20
-KINDS = ("LORA", "IA3", "LOHA", "LOKR")
+KINDS = ("LORA", "IA3", "LOHA", "LOKR", "VERA")
 MEANINGLESS = {
     # of every adapter: where it comes from, and how it was trained
     *(
@@ -45,13 +45,14 @@ MEANINGLESS = {
         "feedforward_modules",
         "init_ia3_weights",
     ),
-    *("decompose_both", "decompose_factor"),
+    *("decompose_both", "decompose_factor", "projection_prng_key", "vera_dropout", "d_initial"),
 }
 """Fields that say nothing about what the stored tensors mean, whatever their value."""
 MEANT = {
     *("r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "fan_in_fan_out"),
     *("lora_bias", "init_lora_weights", "trainable_token_indices", "use_effective_conv2d"),
     "target_parameters",
+    "save_projection",
 }
 """Fields that are understood."""
 HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
@@ -133,6 +134,12 @@ def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
                 "Fold it into its base with PEFT (merge_and_unload), then merge the full model.",
                 path,
             )
+    if kind.upper() == "VERA" and not values.get("save_projection", True):
+        yield Problem(
+            "was saved without the projections that its layers share, and their seed alone gives others on another machine. "
+            "Save it again with save_projection=True.",
+            path,
+        )
     start = values.get("init_lora_weights", True)
     if not any(start is known or (isinstance(start, str) and start == known) for known in HARMLESS_STARTS):
         yield Problem(

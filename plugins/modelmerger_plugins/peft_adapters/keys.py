@@ -20,16 +20,19 @@ from modelmerger_plugins.peft_adapters.changes import (
     ReplacedRows,
     Scaled,
     Shifted,
+    Vera,
 )
 from modelmerger_plugins.peft_adapters.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.parameters import BELOW, Parameters
 
 PREFIX = "base_model.model."
 _PART = re.compile(
-    r"(.+)\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|ia3_l|hada_\w+|lokr_\w+|token_adapter\.\w+)(\.weight|\.bias)?"
+    r"(.+)\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|ia3_l|hada_\w+|lokr_\w+|vera_lambda_[bd]|token_adapter\.\w+)(\.weight|\.bias)?"
 )
 _WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")
 _OF_EMBEDDINGS = {"lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"}
+_SHARED = ("base_model.vera_A", "base_model.vera_B")
+"""What all layers of a VeRA adapter have in common."""
 _OF_LAYERS = {"lora_A", "lora_B", "lora_B.bias", "lora_magnitude_vector"}
 Shape = tuple[int, ...]
 
@@ -53,6 +56,8 @@ def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Checkpoint) -> R
         if DTYPES[adapter.tensors[key].dtype].family != "float":
             message = f"is {adapter.tensors[key].dtype}, and only floating point is merged."
             reading.problems.append(Problem(message, adapter.place, key))
+        elif config.kind == "VERA" and key in _SHARED:
+            continue
         elif not key.startswith(PREFIX):
             reading.problems.append(_unmatched(adapter, key, f"does not begin with {PREFIX!r}"))
         elif found := _PART.fullmatch(key.removeprefix(PREFIX)):
@@ -145,6 +150,8 @@ class _Reader:
             yield from self._ia3(module, parts["ia3_l"])
         elif names == {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}:
             yield self._loha(module, parts)
+        elif names == {"vera_lambda_b", "vera_lambda_d"}:
+            yield self._vera(module, parts["vera_lambda_b"], parts["vera_lambda_d"])
         elif {"lokr_w1", "lokr_w2"} <= {name.removesuffix("_a").removesuffix("_b") for name in names}:
             yield self._lokr(module, parts)
         else:
@@ -255,6 +262,20 @@ class _Reader:
         if type(rank) is not int or rank < 1:
             raise MisfitError(f"has the rank {rank!r} in the adapter's config")
         return f"{module}.weight", Kronecker(left, right, self.config.scale(module, rank))
+
+    def _vera(self, module: str, out_scales: str, rank_scales: str) -> tuple[str, Change]:
+        shape = self._shape_of(f"{module}.weight")
+        if any(key not in self.adapter.tensors or len(self._shape(key)) != 2 for key in _SHARED):
+            raise MisfitError(f"goes with {' and '.join(_SHARED)}, which are not both there as matrices")
+        (ranks, inputs), (outputs, columns) = (self._shape(key) for key in _SHARED)
+        out, rank = self.adapter.tensors[out_scales].elements, self.adapter.tensors[rank_scales].elements
+        ways = [swapped for swapped in (False, True) if len(shape) == 2 and shape[swapped] == out <= outputs]
+        fitting = [swapped for swapped in ways if shape[not swapped] <= inputs]
+        if not fitting or not ranks == columns == rank == self.config.rank(module):
+            said = f"scales {out} outputs and {rank} ranks of projections {[outputs, columns]} and {[ranks, inputs]}"
+            raise MisfitError(f"{said}, and '{self.base.name}' has {list(shape)}")
+        swapped = self.config.flag("fan_in_fan_out") if len(fitting) > 1 else fitting[0]
+        return f"{module}.weight", Vera(*_SHARED, out_scales, rank_scales, out, shape[not swapped], swapped)
 
     def _factor(self, parts: Mapping[str, str], name: str) -> tuple[tuple[str, ...], Shape]:
         """The keys of a Kronecker factor, which is one matrix or a product of two, and its shape."""

@@ -13,29 +13,40 @@ from modelmerger import Checkpoint
 from modelmerger_plugins.peft_adapters.bases import is_another
 from modelmerger_plugins.peft_adapters.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.keys import PREFIX
-from modelmerger_plugins.peft_adapters.merged import FactoredPart, Part, ReplacingPart
+from modelmerger_plugins.peft_adapters.merged import ExpertsPart, FactoredPart, Part, ReplacingPart
+from modelmerger_plugins.peft_adapters.parameters import BELOW
 
 KEPT = ("task_type", "lora_dropout")
 """Fields that the merged adapter has where all adapters have them alike."""
 
 
 def named(parts: Sequence[Part]) -> list[Part]:
-    """The parts under the names that PEFT gives them: what a layer with factors has besides is its base layer's."""
+    """The parts under the names that PEFT gives them: what a layer with factors has besides is its base layer's.
+
+    All of `target_parameters` get one rank: PEFT warns of a rank_pattern for them.
+    """
     layers = _layers(parts)
-    return [
-        evolve(part, key=f"{PREFIX}{module}.base_layer.{leaf}")
-        if isinstance(part, ReplacingPart) and part.indices is None and module in layers
-        else part
-        for part in parts
-        for module, _, leaf in [part.tensor.rpartition(".")]
-    ]
+    return [_named(part, layers, parts) for part in parts]
+
+
+def _named(part: Part, layers: Mapping[str, int], parts: Sequence[Part]) -> Part:
+    module, _, leaf = part.tensor.rpartition(".")
+    if isinstance(part, ReplacingPart) and part.indices is None and module in layers:
+        return evolve(part, key=f"{PREFIX}{module}{BELOW}.{leaf}")
+    if isinstance(part, ExpertsPart):
+        ranks = _parameters(parts)
+        nested = [name for name in part.like.nested if f"{part.like.module}.{name}" in ranks]
+        place = f"{PREFIX}{part.like.module}{BELOW * nested.index(part.like.parameter)}"
+        keys = (f"{place}.lora_A.weight", f"{place}.lora_B.weight")
+        return evolve(part, keys=keys, rank=max(ranks.values()))
+    return part
 
 
 def adapter_config(parts: Sequence[Part], configs: Sequence[AdapterConfig], base: Checkpoint, used: str) -> bytes:
     """The adapter_config.json of these parts. configs: of the adapters. used: the base model, as the merge found it."""
-    ranks = _layers(parts)
-    rank = Counter(ranks.values()).most_common(1)[0][0] if ranks else 8
-    others = {re.escape(name): own for name, own in _by_leaf(ranks).items() if own != rank}
+    layers, parameters = _layers(parts), _parameters(parts)
+    rank = Counter((parameters or layers).values()).most_common(1)[0][0] if parameters or layers else 8
+    others = {re.escape(name): own for name, own in _by_leaf(layers).items() if own != rank}
     transposed = [part.like.swapped and not part.of_embedding for part in parts if isinstance(part, FactoredPart)]
     values: dict[str, Any] = {
         "peft_type": "LORA",
@@ -50,7 +61,8 @@ def adapter_config(parts: Sequence[Part], configs: Sequence[AdapterConfig], base
         "use_dora": False,
         "fan_in_fan_out": any(transposed),
         "init_lora_weights": True,
-        "target_modules": _targets(ranks, base),
+        "target_modules": _targets(layers, base),
+        "target_parameters": sorted(parameters) or None,
         "modules_to_save": _saved(parts, _wanted(configs)) or None,
         "bias": _bias(parts, _wanted(configs)),
         "trainable_token_indices": _tokens(parts, configs),
@@ -61,6 +73,11 @@ def adapter_config(parts: Sequence[Part], configs: Sequence[AdapterConfig], base
 def _layers(parts: Sequence[Part]) -> dict[str, int]:
     """The modules that have factors, and their ranks."""
     return {part.tensor.rpartition(".")[0]: part.rank for part in parts if isinstance(part, FactoredPart)}
+
+
+def _parameters(parts: Sequence[Part]) -> dict[str, int]:
+    """The parameters that have factors, and their ranks."""
+    return {part.tensor: part.rank for part in parts if isinstance(part, ExpertsPart)}
 
 
 def _alike(configs: Sequence[AdapterConfig], field: str) -> Any:

@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import torch
@@ -29,33 +28,31 @@ from modelmerger_plugins.peft_adapters.changes import (
     Hadamard,
     Kronecker,
     LowRank,
+    OfExperts,
     Replaced,
     ReplacedRows,
     Scaled,
     Shifted,
+    Vera,
 )
 from modelmerger_plugins.peft_adapters.folding import Adapter, Folded
 from modelmerger_plugins.peft_adapters.keys import PREFIX
-from modelmerger_plugins.peft_adapters.merged import FactoredPart, MergedAdapter, Part, Products, ReplacingPart, Term
+from modelmerger_plugins.peft_adapters.merged import (
+    ExpertsPart,
+    FactoredPart,
+    MergedAdapter,
+    Part,
+    Piece,
+    Products,
+    ReplacingPart,
+    Term,
+)
 
 Step = tuple[int, Adapter, Change]
 """Which model, which of its adapters, what it does to a tensor."""
-KINDS: dict[type[Change], str] = {Decomposed: "DoRA", Scaled: "IA³", Hadamard: "LoHa", Kronecker: "LoKr"}
+KINDS: dict[type[Change], str] = {Decomposed: "DoRA", Scaled: "IA³", Hadamard: "LoHa", Kronecker: "LoKr", Vera: "VeRA"}
 HELD = 4
 """Copies of a tensor's factors that its product takes: the stacked ones, the orthogonal ones, the product, one in between."""
-
-
-@frozen(eq=False)
-class Measured:
-    """A part of the merged adapter whose rank is known, and the squared norms of what it should be and of what is missing of it."""
-
-    part: Part
-    square: float = 0.0
-    missing: float = 0.0
-
-    @property
-    def relative_error(self) -> float:
-        return math.sqrt(self.missing / self.square) if self.square else 0.0
 
 
 def merge(
@@ -68,8 +65,8 @@ def merge(
     to_adapter = options.preserve_base_model is not False
     rounded = torch_dtype(written) if to_adapter else torch.float64
     with one_thread_each(), ThreadPoolExecutor(_workers(settings)) as pool:
-        weighed = list(pool.map(partial(_weighed, base=base, coefficients=coefficients), parts))
-        found = list(pool.map(partial(_measured, dtype=rounded), [part for part in weighed if part.counts]))
+        weighed = list(pool.map(lambda part: part.weighed(base, coefficients), parts))
+        found = list(pool.map(lambda part: part.measured(rounded), [part for part in weighed if part.counts]))
     if not found:
         message = "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
         raise ConfigError(Problem(message, "models"))
@@ -83,7 +80,7 @@ def merge(
         "adapter",
         relative_errors={item.part.tensor: item.relative_error for item in found if item.square},
         relative_error=error,
-        memory=HELD * 8 * max((part.numbers for part in known if isinstance(part, FactoredPart)), default=0),
+        memory=HELD * 8 * max((part.numbers for part in known), default=0),
         notes=[*coefficients.notes, note_on_error(error)],
     )
     if to_adapter:
@@ -94,7 +91,7 @@ def merge(
 
 
 def _folded(result: MergedUpdates, adapter: MergedAdapter, like: Folded, settings: Settings) -> MergedUpdates:
-    changes = {part.tensor: [part.change] for part in adapter.parts}
+    changes = {tensor: [change] for part in adapter.parts for tensor, change in part.changes.items()}
     allow_nonfinite = settings.options.allow_nonfinite
     base = like.base.checkpoint
     model = Folded(base.name, like.base, [Adapter(adapter, changes, allow_nonfinite)], (), base.donor, like.wide)
@@ -104,19 +101,6 @@ def _folded(result: MergedUpdates, adapter: MergedAdapter, like: Folded, setting
         for name, info in base.tensors.items()
     }
     return evolve(result, checkpoint=model, dtypes=dtypes, writes="model")
-
-
-def _weighed(part: Part, base: Checkpoint, coefficients: Coefficients) -> Part:
-    shape = base.tensors[part.tensor].shape
-    return evolve(part, coefficients=coefficients(part.tensor, shape, part.gram))  # type: ignore[misc]
-
-
-def _measured(part: Part, dtype: torch.dtype) -> Measured:
-    if not isinstance(part, FactoredPart):
-        return Measured(part)
-    product = part.product()
-    error = product.relative_error(dtype) * product.norm
-    return Measured(evolve(part, rank=product.left.shape[1]), product.norm**2, error**2)
 
 
 def _workers(settings: Settings) -> int:
@@ -136,27 +120,43 @@ class Sorter:
     def parts(self, kept: frozenset[str]) -> list[Part]:
         """In the order of the base's tensors, `kept` ones left out. Raises `ModelCompatibilityError` with all that has no such form."""
         held = Products()
-        found = []
+        found: list[Part | Piece] = []
         for tensor in self.base.tensors:
             steps = list(self._steps(tensor))
             if steps and tensor not in kept and self._fits(tensor, steps):
                 found.append(self._part(tensor, steps, held))
+        pieces = [item for item in found if isinstance(item, Piece)]
+        self.problems.extend(_nesting_problems(pieces, self.base))
         if self.problems:
             raise ModelCompatibilityError(*self.problems)
-        return found
+        return [*(item for item in found if isinstance(item, Part)), *self._joined(pieces, held)]
+
+    def _joined(self, pieces: Sequence[Piece], held: Products) -> Iterator[ExpertsPart]:
+        """Pieces by the parameter that they belong to."""
+        by_parameter: dict[str, list[Piece]] = {}
+        for piece in pieces:
+            by_parameter.setdefault(f"{piece.like.module}.{piece.like.parameter}", []).append(piece)
+        for name, of_one in by_parameter.items():
+            ordered = sorted(of_one, key=lambda piece: (piece.like.held[0], piece.like.first))
+            yield ExpertsPart(name, ordered, len(self.models), self._most(of_one[0].terms), held=held)
+
+    def _most(self, terms: Sequence[Term]) -> int | None:
+        """The largest rank that the merged update may have."""
+        if self.options.merge_method != "svd":
+            return None
+        return self.options.rank or max(term.rank for term in terms)
 
     def _steps(self, tensor: str) -> Iterator[Step]:
         for index, model in enumerate(self.models):
             yield from ((index, adapter, change) for adapter, change in model.steps(tensor))
 
-    def _part(self, tensor: str, steps: Sequence[Step], held: Products) -> Part:
+    def _part(self, tensor: str, steps: Sequence[Step], held: Products) -> Part | Piece:
         terms = _terms(steps)
         if len(terms) == len(steps):
+            if isinstance(terms[0].change, OfExperts):
+                return Piece(tensor, terms)
             as_peft = self.options.merge_method == "peft_linear"
-            most = None
-            if self.options.merge_method == "svd":
-                most = self.options.rank or max(term.rank for term in terms)
-            return FactoredPart(tensor, terms, len(self.models), as_peft, most, held=held)
+            return FactoredPart(tensor, terms, len(self.models), as_peft, self._most(terms), held=held)
         models = {index: self.models[index] for index, _, _ in steps}
         rows = [change for _, _, change in steps if isinstance(change, ReplacedRows)]
         indices = sorted({index for change in rows for index in change.indices}) if rows else None
@@ -170,12 +170,18 @@ class Sorter:
 
     def _problems(self, tensor: str, steps: Sequence[Step]) -> Iterator[Problem]:
         for _, adapter, change in steps:
-            if not isinstance(change, LowRank | Replaced | ReplacedRows | Shifted):
+            if not isinstance(change, LowRank | OfExperts | Replaced | ReplacedRows | Shifted):
                 message = f"is a {KINDS[type(change)]} adapter, whose updates are no low-rank matrices that add up to one. {ADVICE}."
                 yield Problem(message, adapter.stored.place)
         if len({isinstance(change, ReplacedRows) for _, _, change in steps}) > 1:
             message = f"has some rows replaced by one adapter (trainable_token_indices) and is changed otherwise by another. {ADVICE}."
             yield Problem(message, self.base.place, tensor)
+        if len({isinstance(change, OfExperts) for _, _, change in steps}) > 1:
+            message = f"is changed as a part of target_parameters by one adapter and otherwise by another. {ADVICE}."
+            yield Problem(message, self.base.place, tensor)
+        if self.options.merge_method == "peft_linear" and isinstance(steps[0][2], OfExperts):
+            message = "is a part of target_parameters, of which PEFT makes no weighted sum. Use linear."
+            yield Problem(message, "options.merge_method", tensor)
         terms = _terms(steps)
         if len({term.change.swapped for term in terms}) > 1:
             message = f"is square, and the adapters do not agree whether it is stored transposed. {ADVICE}."
@@ -187,4 +193,17 @@ class Sorter:
 
 
 def _terms(steps: Sequence[Step]) -> list[Term]:
-    return [Term(index, adapter, change) for index, adapter, change in steps if isinstance(change, LowRank)]
+    return [Term(index, adapter, change) for index, adapter, change in steps if isinstance(change, LowRank | OfExperts)]
+
+
+def _nesting_problems(pieces: Sequence[Piece], base: Checkpoint) -> Iterator[Problem]:
+    """Adapters that change different parameters of a module: PEFT has no names for what comes of it."""
+    nested: dict[str, set[tuple[str, ...]]] = {}
+    for change in (term.change for piece in pieces for term in piece.terms):
+        if isinstance(change, OfExperts):
+            nested.setdefault(change.module, set()).add(change.nested)
+    for module, ways in nested.items():
+        if len(ways) > 1:
+            sets = " and ".join(sorted(", ".join(sorted(names)) for names in ways))
+            message = f"has {sets} changed by different adapters, and PEFT wants target_parameters alike. {ADVICE}."
+            yield Problem(message, base.place, module)

@@ -46,6 +46,9 @@ LORAS: dict[str, tuple[str, dict[str, Any]]] = {
     "embedding": ("qwen2", {"target_modules": ["embed_tokens", "k_proj"]}),
     "embedding dora": ("qwen2", {"target_modules": ["embed_tokens"], "use_dora": True}),
     "tokens": ("qwen2", {"trainable_token_indices": [3, 88, 64]}),
+    "tokens of a tied embedding": ("llama", {"trainable_token_indices": [3, 88, 64]}),
+    "tokens of a head": ("qwen2", {"trainable_token_indices": {"embed_tokens": [3, 5], "lm_head": [7, 1, 3]}}),
+    "tied tokens tied by hand": ("llama", {"trainable_token_indices": {"embed_tokens": [3, 5], "lm_head": [3, 5]}}),
     "conv1d": ("gpt2", {"target_modules": ["c_attn", "c_proj", "c_fc"]}),
     "conv1d dora": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "use_dora": True}),
     "conv1d and linear": ("gpt2_untied", {"target_modules": ["c_proj", "lm_head"]}),
@@ -67,7 +70,7 @@ def test_lora_folds_as_peft_folds_it(bases: SimpleNamespace, tmp_path: Path, nam
 
 
 def others() -> dict[str, Any]:
-    from peft import IA3Config, LoHaConfig, LoKrConfig
+    from peft import IA3Config, LoHaConfig, LoKrConfig, VeraConfig
 
     layers = ["q_proj", "v_proj", "down_proj"]
     return {
@@ -75,14 +78,24 @@ def others() -> dict[str, Any]:
         "loha": LoHaConfig(r=4, alpha=6, target_modules=layers),
         "lokr": LoKrConfig(r=2, alpha=3, target_modules=layers, decompose_both=True),
         "lokr whole": LoKrConfig(r=32, alpha=3, target_modules=layers, decompose_factor=8),
+        "vera": VeraConfig(r=5, target_modules=layers),
     }
 
 
-@pytest.mark.parametrize("name", ["ia3", "loha", "lokr", "lokr whole"])
+@pytest.mark.parametrize("name", ["ia3", "loha", "lokr", "lokr whole", "vera"])
 def test_other_kinds_fold_as_peft_folds_them(bases: SimpleNamespace, tmp_path: Path, name: str) -> None:
     adapter = make_adapter(tmp_path / "adapter", bases.qwen2, 1, config=others()[name])
     found = merged(tmp_path / "merged", adapter)
     assert distance(found, by_peft(bases.qwen2, adapter)) < 1e-6
+
+
+def test_vera_of_a_conv1d_folds_as_peft_folds_it(bases: SimpleNamespace, tmp_path: Path) -> None:
+    """c_attn is stored transposed, c_proj of the attention is square too."""
+    from peft import VeraConfig
+
+    config = VeraConfig(r=5, target_modules=["c_attn", "attn.c_proj"], fan_in_fan_out=True)
+    adapter = make_adapter(tmp_path / "adapter", bases.gpt2, 1, config=config)
+    assert distance(merged(tmp_path / "merged", adapter), by_peft(bases.gpt2, adapter)) < 1e-6
 
 
 def test_several_adapters_of_a_directory_are_added_up(bases: SimpleNamespace, tmp_path: Path) -> None:

@@ -12,7 +12,18 @@ from typing import Any
 import modelmerger
 import pytest
 import torch
-from plugins.peft_adapters.tiny_adapters import gpt2, gpt2_untied, llama, load_base, make_adapter, make_base, qwen2
+from plugins.peft_adapters.tiny_adapters import (
+    gpt2,
+    gpt2_untied,
+    gpt_oss,
+    llama,
+    load_base,
+    make_adapter,
+    make_base,
+    mixtral,
+    qwen2,
+    qwen3_moe,
+)
 from safetensors.torch import load_file
 
 Deltas = dict[str, torch.Tensor]
@@ -21,7 +32,8 @@ Deltas = dict[str, torch.Tensor]
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("bases")
-    made = {make.__name__: make_base(folder / make.__name__, make) for make in (qwen2, gpt2, gpt2_untied, llama)}
+    makers = (qwen2, gpt2, gpt2_untied, llama, qwen3_moe, mixtral, gpt_oss)
+    made = {make.__name__: make_base(folder / make.__name__, make) for make in makers}
     return SimpleNamespace(folder=folder, **made)
 
 
@@ -139,6 +151,7 @@ def slerped(first: torch.Tensor, second: torch.Tensor, t: float, normalize: bool
     return ((1 - t) * norms[0] + t * norms[1]) * (shares[0] * first / norms[0] + shares[1] * second / norms[1])
 
 
+EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 KINDS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "embedding": ("qwen2", [{"target_modules": ["embed_tokens", "k_proj"]}, {"r": 3, "target_modules": ["embed_tokens"]}]),
     "tied": ("llama", [{"target_modules": ["gate_proj", "k_proj"]}, {"target_modules": ["k_proj"], "r": 2}]),
@@ -149,6 +162,9 @@ KINDS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "modules_to_save": ("qwen2", [{"modules_to_save": ["lm_head", "norm"]}, {"modules_to_save": ["norm"]}]),
     "saved and updated": ("qwen2", [{"modules_to_save": ["lm_head"]}, {"target_modules": ["lm_head", "q_proj"]}]),
     "tokens": ("qwen2", [{"trainable_token_indices": [3, 88, 64]}, {"trainable_token_indices": [7, 64]}]),
+    "experts": ("qwen3_moe", [{"target_parameters": EXPERTS, "rank_pattern": {"k_proj": 2}, "target_modules": ["k_proj"]}, {"target_parameters": EXPERTS, "r": 3}, {"target_modules": ["k_proj"]}]),
+    "experts and router": ("mixtral", [{"target_modules": [], "target_parameters": [*EXPERTS, "gate.weight"]}] * 2),
+    "experts of a stack": ("gpt_oss", [{"target_parameters": EXPERTS}, {"target_parameters": EXPERTS, "use_rslora": True}]),
     "tokens by module": ("qwen2", [{"trainable_token_indices": {"embed_tokens": [3, 88]}}, {}]),
 }  # fmt: skip
 
@@ -158,8 +174,8 @@ def test_every_kind_of_update(bases: SimpleNamespace, tmp_path: Path, name: str)
     kind, settings = KINDS[name]
     base = getattr(bases, kind)
     adapters = [make_adapter(tmp_path / f"{i}", base, i, **each) for i, each in enumerate(settings)]
-    merge(tmp_path / "merged", adapters, [2, 1])
-    wanted = combined([deltas(base, path) for path in adapters], [2 / 3, 1 / 3])
+    merge(tmp_path / "merged", adapters, [2, 1, 0][: len(adapters)])
+    wanted = combined([deltas(base, path) for path in adapters], [2 / 3, 1 / 3, 0][: len(adapters)])
     assert distance(deltas(base, tmp_path / "merged"), wanted) < 1e-5
 
 
