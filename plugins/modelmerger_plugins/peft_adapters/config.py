@@ -51,10 +51,10 @@ MEANINGLESS = {
 MEANT = {
     *("r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "fan_in_fan_out"),
     *("lora_bias", "init_lora_weights", "trainable_token_indices", "use_effective_conv2d"),
-    "target_parameters",
-    "save_projection",
+    *("target_parameters", "save_projection", "layer_replication"),
 }
 """Fields that are understood."""
+FLAGS = ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "use_effective_conv2d", "save_projection")
 HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Initialisations that leave the base model as it is. The others put a part of its weights into the factors."""
 _REPEATED_GROUP = re.compile(r"\)[*+?{]")
@@ -127,6 +127,15 @@ def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
             path,
         )
         return
+    for field in FLAGS:
+        if not isinstance(values.get(field), bool | None):
+            yield Problem(f"sets {field} to {shown(values[field])}, where true or false is due.", path)
+    if replication := values.get("layer_replication"):
+        yield Problem(
+            f"repeats layers of its base (layer_replication: {shown(replication)}), and was trained on more layers than the base has. "
+            "Fold it into its base with PEFT (merge_and_unload), then merge the full model.",
+            path,
+        )
     for field, value in values.items():
         if field not in MEANINGLESS | MEANT and value not in (None, False, "", [], {}):
             yield Problem(
@@ -159,7 +168,9 @@ def _pattern_problems(field: str, patterns: Any, path: str) -> Iterator[Problem]
     if not isinstance(patterns, dict | None):
         yield Problem(f"has {field} {shown(patterns)}, where a mapping is due.", path)
         return
-    for pattern in patterns or {}:
+    for pattern, value in (patterns or {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield Problem(f"has {shown(value)} for {shown(pattern)} in {field}, where a number is due.", path)
         try:
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError):

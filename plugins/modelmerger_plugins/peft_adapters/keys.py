@@ -65,6 +65,9 @@ def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Checkpoint) -> R
         else:
             modules.setdefault(_WRAPPED.sub("", key.removeprefix(PREFIX)), {})["whole"] = key
     _read_parameters(Parameters(config, adapter, base), modules, reading)
+    if config.values.get("trainable_token_indices") and not any("token_adapter" in key for key in adapter.tensors):
+        message = "holds no rows for trainable_token_indices. Is the adapter complete?"
+        reading.problems.append(Problem(message, adapter.place))
     reader = _Reader(config, adapter, base, _Orientation(config, adapter, base, modules))
     for module, parts in sorted(modules.items(), key=lambda item: "whole" not in item[1]):
         try:
@@ -77,7 +80,11 @@ def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Checkpoint) -> R
 
 def _read_parameters(parameters: Parameters, modules: dict[str, dict[str, str]], reading: Reading) -> None:
     """Takes the modules of `target_parameters` out of all of them, and reads them."""
-    for module in sorted({module.replace(BELOW, "") for module in modules}):
+    there = sorted({module.replace(BELOW, "") for module in modules})
+    for name in parameters.without(there):
+        message = f"holds no factors of {shown(name)}, which target_parameters names. Is the adapter complete?"
+        reading.problems.append(Problem(message, parameters.adapter.place))
+    for module in there:
         if not parameters.named_in(module):
             continue
         nested = sorted((name for name in modules if name.replace(BELOW, "") == module), key=len)

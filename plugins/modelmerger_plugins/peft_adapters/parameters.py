@@ -4,7 +4,7 @@ A module with several such parameters has its factors at `module.lora_A`, `modul
 which is whose: shapes do. Experts that are one parameter in memory are a matrix each in the files of many models.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
 from modelmerger import Checkpoint
@@ -55,8 +55,15 @@ class Parameters:
 
     def named_in(self, module: str) -> list[str]:
         """The parameters of a module that `target_parameters` names."""
-        names = (name.rpartition(".") for name in self.config.targets)
-        return sorted({leaf for parent, _, leaf in names if f".{module}".endswith(f".{parent}")})
+        parents = ((name.rpartition(".")[0], name) for name in self.config.targets)
+        return sorted({_leaf(name) for parent, name in parents if f".{module}".endswith(f".{parent}")})
+
+    def without(self, modules: Iterable[str]) -> list[str]:
+        """What `target_parameters` names, and is in none of these modules."""
+        there = {(module, leaf) for module in modules for leaf in self.named_in(module)}
+        return [
+            name for name in self.config.targets if not any(f".{module}.{leaf}".endswith(f".{name}") for module, leaf in there)
+        ]  # fmt: skip
 
     def changes(self, module: str, levels: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, OfExperts]]:
         """Base tensor and change. levels: the factors of the module, outermost first. Raises `MisfitError`."""
@@ -151,6 +158,10 @@ class Parameters:
                 f"has rank {factors.columns} for {experts} experts, and the adapter's config says {rank!r} for each"
             )
         return self.config.scale(name, rank)
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _fits(factors: Factors, pieces: Sequence[Piece]) -> bool:

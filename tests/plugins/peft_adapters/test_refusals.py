@@ -51,8 +51,13 @@ def change_tensors(adapter: Path, edit: Callable[[dict[str, torch.Tensor]], None
         ({"peft_type": "PROMPT_TUNING"}, "of the kind 'PROMPT_TUNING', which cannot be merged"),
         ({"peft_type": None}, "of the kind None"),
         ({"never_heard_of": 3}, "sets never_heard_of to 3"),
-        ({"layer_replication": [[0, 1], [0, 2]]}, "sets layer_replication to"),
-        ({"target_parameters": ["experts.w"]}, "sets target_parameters to"),
+        ({"layer_replication": [[0, 1], [0, 2]]}, "was trained on more layers than the base has"),
+        ({"target_parameters": ["experts.w"]}, "holds no factors of experts.w, which target_parameters names"),
+        ({"target_parameters": ["q_proj.weight", "q_proj.w"]}, "is one of 1 pairs of factors for 2 parameters"),
+        ({"target_parameters": ["q_proj.w"]}, "'base' has no model.layers.0.self_attn.q_proj.w, whole or by expert"),
+        ({"target_parameters": "all"}, "has target_parameters all, where a list of names is due"),
+        ({"trainable_token_indices": [1]}, "holds no rows for trainable_token_indices"),
+        ({"use_rslora": "yes"}, "sets use_rslora to yes, where true or false is due"),
         ({"use_qalora": True}, "sets use_qalora to True"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa', which changes the base model too"),
         ({"rank_pattern": {"(a+)+$": 4}}, "a pattern that could take very long"),
@@ -78,6 +83,48 @@ def test_a_config_that_means_what_we_do_not_do_is_refused(adapter: Path, fields:
     assert sentence in str(refusal.value)
     assert all(len(line) <= 300 for line in refusal.value.lines())
     assert (seen.network, seen.processes, seen.unpickled) == ([], [], [])
+
+
+SAY_NOTHING_OF_THE_WEIGHTS = {
+    *("task_type", "auto_mapping", "peft_version", "revision", "inference_mode", "target_modules", "exclude_modules"),
+    *("layers_to_transform", "layers_pattern", "modules_to_save", "bias", "lora_dropout", "megatron_config", "megatron_core"),
+    *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "runtime_config", "ensure_weight_tying"),
+}  # fmt: skip
+
+
+def test_every_field_of_peft_has_no_meaning_for_weights_or_is_read(adapter: Path) -> None:
+    """Fields that later versions of PEFT add are refused; what it stores of those that are not, is not looked at."""
+    import dataclasses
+
+    from peft import LoraConfig
+
+    silent = set()
+    original = (adapter / "adapter_config.json").read_text()
+    for field in dataclasses.fields(LoraConfig):
+        change(adapter, **{field.name: {"strange": "strange"}})
+        try:
+            merger(adapter).check_compatibility()
+            silent.add(field.name)
+        except InputError as refusal:
+            said = {"r": "config says {'strange'", "lora_alpha": "as the alpha"}.get(field.name, field.name)
+            said = {"base_model_name_or_path": "names the base model", "peft_type": "of the kind"}.get(field.name, said)
+            assert said in str(refusal), f"{field.name}: {refusal}"
+        (adapter / "adapter_config.json").write_text(original)
+    assert silent == SAY_NOTHING_OF_THE_WEIGHTS
+
+
+def test_projections_that_were_not_saved(made: SimpleNamespace, adapter: Path, tmp_path: Path) -> None:
+    from peft import VeraConfig
+
+    vera = VeraConfig(r=4, target_modules=["q_proj", "v_proj"])
+    saved = make_adapter(tmp_path / "saved", made.base, 1, config=vera)
+    change_tensors(saved, lambda tensors: tensors.pop("base_model.vera_B"))
+    with pytest.raises(InputError, match=r"goes with base_model.vera_A and base_model.vera_B, which are not both"):
+        merger(saved).check_compatibility()
+    change(saved, save_projection=False)
+    with pytest.raises(InputError, match=r"their seed alone gives others.*save_projection=True") as refusal:
+        merger(saved).check_compatibility()
+    assert len(refusal.value.problems) == 1
 
 
 def test_an_adapter_that_is_its_own_base_is_refused(adapter: Path) -> None:
