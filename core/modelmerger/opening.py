@@ -8,13 +8,14 @@ from typing import Any, Self
 from attrs import evolve, frozen
 
 from modelmerger.checkpoint import Checkpoint, Location, ModelReference
-from modelmerger.errors import ConfigError, InputError, Problem
+from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.files import FileIdentity, InputFiles, identify
 from modelmerger.hooks import Hooks
 from modelmerger.loading import LoadContext
 from modelmerger.naming import references
 from modelmerger.resolve import NEEDS_BASE
 from modelmerger.settings import Settings
+from modelmerger.updates import different_bases
 
 
 @frozen(eq=False)
@@ -144,6 +145,8 @@ def _open_all(
 def _with_base(hooks: Hooks, models: Opened) -> Opened:
     bases = [checkpoint.base for checkpoint in models.checkpoints if checkpoint.base is not None]
     if models.settings.base_model is None and bases:
+        if hooks.strategy.traits.needs_base:
+            raise_errors(list(different_bases(models.checkpoints)), ModelCompatibilityError)
         return Opened(
             evolve(models.settings, base_model=bases[0].reference.path),
             [*models.checkpoints, bases[0].checkpoint],

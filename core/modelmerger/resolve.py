@@ -17,7 +17,7 @@ from modelmerger.settings import CoreOptions, ModelSettings, PeftSettings, Setti
 from modelmerger.structure import described_value, structure, unknown_keys
 from modelmerger.text import suggestion
 
-NEEDS_BASE = "{} needs base_model. Give the path of the model that the others were tuned from"
+NEEDS_BASE = "{} needs base_model. Give the path of the model that the others were tuned from; adapters know theirs, given a peft_config"
 SHAPE_OF_CONFIG = ("strategy", "models", "base_model", "output_path", "options", "peft_config", "validation")
 
 
@@ -43,7 +43,7 @@ def resolve(given: Mapping[str, Any], registry: Registry | None = None) -> tuple
         raise ConfigError(*problems)
     core, of_strategy, of_plugins = _options(options, hooks, registry, problems)
     problems += _strategy_problems(hooks, registry, given, models, of_strategy)
-    problems += _base_problems(hooks, given.get("base_model"), peft.base_model_path if peft else None)
+    problems += _base_problems(hooks, given.get("base_model"), peft)
     if problems:
         raise ConfigError(*problems)
     settings = Settings(
@@ -204,10 +204,11 @@ def _unknown_option(key: Any, owner_of: Mapping[str, str], hooks: Hooks, registr
     return Problem(f"unknown key {key!r}{suggestion(str(key), owner_of)}", "options")
 
 
-def _base_problems(hooks: Hooks, base_model: Any, of_adapters: str | None) -> list[Problem]:
-    """The base model of adapters will do for a strategy that needs one: whether there are adapters is seen when models are opened."""
-    if base_model is None and of_adapters is None and hooks.strategy.traits.needs_base:
+def _base_problems(hooks: Hooks, base_model: Any, peft: PeftSettings | None) -> list[Problem]:
+    """A strategy that needs a base may get it from adapters: whether there are any is seen when models are opened."""
+    if base_model is None and peft is None and hooks.strategy.traits.needs_base:
         return [Problem(NEEDS_BASE.format(hooks.strategy.provider.name), "config")]
+    of_adapters = peft.base_model_path if peft else None
     if isinstance(base_model, str) and of_adapters is not None and not _is_one_path(base_model, of_adapters):
         message = f"is {of_adapters!r}, and base_model is {base_model!r}. Give the same path, or one of them"
         return [Problem(message, "peft_config.base_model_path")]

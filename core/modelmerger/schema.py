@@ -71,10 +71,9 @@ def _of_strategy(name: str, hooks: Hooks, common: list[str]) -> Schema:
     options = {"properties": own, "propertyNames": {"enum": [*common, *own]}}
     consequence: Schema = {"properties": {"models": models, "options": options}}
     if traits.needs_base:
-        of_adapters = {"type": "object", "required": ["base_model_path"], "properties": {"base_model_path": _TEXT}}
         consequence["anyOf"] = [
             {"required": ["base_model"], "properties": {"base_model": _TEXT}},
-            {"required": ["peft_config"], "properties": {"peft_config": of_adapters}},
+            {"required": ["peft_config"], "properties": {"peft_config": {"type": "object", "minProperties": 1}}},
         ]
     return {"if": {"required": [_CHOSEN], "properties": {_CHOSEN: {"const": name}}}, "then": consequence}
 

@@ -104,18 +104,19 @@ def _coefficients(hooks: "Hooks", base: Checkpoint, models: Sequence[Checkpoint]
 
 
 def _misfits(models: Sequence[Checkpoint]) -> Iterator[Problem]:
-    bases = {model.base.location.path: model for model in models if model.base is not None}
-    first, *others = bases.values()
     for model in models:
         if model.base is None:
             yield Problem(f"is a full model, and merge_adapters: true merges adapters alone. {ADVICE}.", model.place)
-    for path, model in bases.items():
-        if model in others:
-            ours = next(iter(bases))
-            yield Problem(
-                f"belongs to the base {path}, and '{first.name}' to {ours}. Give peft_config.base_model_path.",
-                model.place,
-            )
+    yield from different_bases(models)
+
+
+def different_bases(models: Sequence[Checkpoint]) -> Iterator[Problem]:
+    """One for each base beyond the first, where models bring some."""
+    bases = {model.base.location.path: model for model in models if model.base is not None}
+    for path, model in list(bases.items())[1:]:
+        ours, first = next(iter(bases.items()))
+        message = f"belongs to the base {path}, and '{first.name}' to {ours}. Give peft_config.base_model_path."
+        yield Problem(message, model.place)
 
 
 def note_on_error(relative_error: float) -> Problem:

@@ -165,7 +165,7 @@ def test_problems_of_models_options_and_strategy_are_said_together() -> None:
         options={"epsilon": 1, "clamp_range": 3, "seed": -1},
     )
     assert sorted(found) == [
-        "config: task_arithmetic needs base_model. Give the path of the model that the others were tuned from",
+        "config: task_arithmetic needs base_model. Give the path of the model that the others were tuned from; adapters know theirs, given a peft_config",
         "models[0].operation: must be one of add, subtract, got 'substract'",
         "models[1]: the key 'path' is missing",
         "models[1]: unknown key 'pth', did you mean 'path'?",

@@ -131,6 +131,18 @@ def test_full_models_and_adapters_are_merged_with_each_other(bases: SimpleNamesp
     assert distance(found, wanted) < 1e-6
 
 
+@pytest.mark.parametrize("named", [{"base_model": "base"}, {"peft_config": {"merge_adapters": False}}])
+def test_task_arithmetic_takes_the_base_that_adapters_name(
+    bases: SimpleNamespace, tmp_path: Path, named: dict[str, Any]
+) -> None:
+    adapters = [make_adapter(tmp_path / f"{seed}", bases.qwen2, seed) for seed in (1, 2)]
+    named = {key: str(bases.qwen2) if value == "base" else value for key, value in named.items()}
+    found = merged(tmp_path / "merged", *adapters, strategy="task_arithmetic", **named)
+    base, *folded = (load_file(bases.qwen2 / "model.safetensors"), *(by_peft(bases.qwen2, path) for path in adapters))
+    wanted = {name: sum(model[name].double() for model in folded) - base[name].double() for name in base}
+    assert distance(found, wanted) < 1e-6
+
+
 def test_slices_and_workers_change_no_bit(bases: SimpleNamespace, tmp_path: Path) -> None:
     adapters = [make_adapter(tmp_path / f"{seed}", bases.qwen2, seed, use_dora=seed == 2) for seed in (1, 2)]
     merger = modelmerger.ModelMerger(

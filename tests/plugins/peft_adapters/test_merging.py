@@ -96,7 +96,7 @@ STRATEGIES: dict[str, tuple[dict[str, Any], list[float], list[float]]] = {
     "decayed": ({"options": {"weight_decay": 0.1}}, [1, 1, 2], [0.225, 0.225, 0.45]),
     "sequential": ({"strategy": "sequential"}, [1, 0.5, 0.25], [0.375, 0.375, 0.25]),
     "task_arithmetic": (
-        {"strategy": "task_arithmetic", "base_model": "base", "options": {"scaling_factor": 0.5}},
+        {"strategy": "task_arithmetic", "options": {"scaling_factor": 0.5}},
         [1, -0.5, 2],
         [0.5, -0.25, 1],
     ),
@@ -107,8 +107,6 @@ STRATEGIES: dict[str, tuple[dict[str, Any], list[float], list[float]]] = {
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_linear_strategies_add_up_updates(bases: SimpleNamespace, three: list[Path], tmp_path: Path, name: str) -> None:
     config, weights, coefficients = STRATEGIES[name]
-    if "base_model" in config:
-        config = {**config, "base_model": str(bases.qwen2)}
     report = merge(tmp_path / "merged", three, weights, **config)
     wanted = combined([deltas(bases.qwen2, path) for path in three], coefficients)
     assert distance(deltas(bases.qwen2, tmp_path / "merged"), wanted) < 1e-6

@@ -261,6 +261,25 @@ def test_rows_of_an_embedding_that_another_adapter_changes_otherwise(made: Simpl
         together(rows, factors).plan()
 
 
+@pytest.mark.parametrize("merge_adapters", [True, False])
+def test_task_arithmetic_on_adapters_of_different_bases(
+    made: SimpleNamespace, tmp_path: Path, merge_adapters: bool
+) -> None:
+    """There is no base whose task vectors they all are."""
+    other = make_base(tmp_path / "other", qwen2, 5)
+    adapter = make_adapter(tmp_path / "second", other, 1)
+    peft = {"merge_adapters": merge_adapters}
+    with pytest.raises(
+        ModelCompatibilityError, match=r"belongs to the base .*other, and 'adapter' to .*base_model_path"
+    ):
+        together(made.adapter, adapter, strategy="task_arithmetic", peft_config=peft).check_compatibility()
+
+
+def test_full_models_bring_no_base(made: SimpleNamespace) -> None:
+    with pytest.raises(ConfigError, match=r"task_arithmetic needs base_model.*adapters know theirs"):
+        together(made.base, strategy="task_arithmetic").check_compatibility()
+
+
 def test_adapters_of_different_bases(made: SimpleNamespace, tmp_path: Path) -> None:
     other = make_base(tmp_path / "other", qwen2, 5)
     adapter = make_adapter(tmp_path / "adapter", other, 1)
