@@ -88,7 +88,7 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
         files=(*files, *base.checkpoint.files),
         donor=Donor(path.absolute(), base.checkpoint.donor.config),
         wide=bool(settings and settings.options.torch_dtype in WIDE),
-        notes=[note for of_adapter in configs for note in _other_base(of_adapter, base.reference.path)],
+        notes=[note for of_adapter in configs for note in _other_base(of_adapter, base.reference)],
     )
 
 
@@ -163,8 +163,8 @@ def _absent(path: Path, name: str) -> Problem:
     )
 
 
-def _other_base(adapter: config.AdapterConfig, used: str) -> Iterable[Problem]:
+def _other_base(adapter: config.AdapterConfig, used: ModelReference) -> Iterable[Problem]:
     """A warning where the adapter says that it was trained on another model than it is folded into."""
     if bases.is_another(adapter, used):
-        message = f"was trained on {shown(adapter.base)!r}, and is merged with {shown(used)!r} as its base. Are they the same model?"
+        message = f"was trained on {shown(adapter.base)!r}, and is merged with {shown(used.path)!r} as its base. Are they the same model?"
         yield Problem(message, str(adapter.path), severity="warning")

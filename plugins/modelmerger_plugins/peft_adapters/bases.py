@@ -25,8 +25,9 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
         raise InputError(Problem(message, str(adapter.path)))
     name = base_name(evolve(settings, base_model=path)) if settings else Path(path).name
     where = "peft_config.base_model_path" if given else str(adapter.path)
-    reference = ModelReference(path, name, where)
-    location = context.locate(reference) if given else Location(path)
+    source = settings.live.get("base_model") if settings and given == settings.base_model else None
+    reference = ModelReference(path, name, where, source)
+    location = context.locate(reference) if given and source is None else Location(path)
     if os.path.lexists(Path(os.path.expanduser(location.path)) / config.FILE):
         message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
         raise InputError(Problem(message, path))
@@ -53,10 +54,17 @@ def local_path(name: str, revision: object = None) -> str | None:
     return os.path.dirname(found) if isinstance(found, str) else None
 
 
-def is_another(adapter: config.AdapterConfig, used: str) -> bool:
-    """Whether the adapter names another base than the one that is used: other names, unless they lead to one directory."""
-    named = adapter.base
-    if not named or os.path.basename(named.rstrip("/")) == os.path.basename(used.rstrip("/")):
+def is_another(adapter: config.AdapterConfig, base: ModelReference) -> bool:
+    """Whether the adapter names another base than the one that is used: other names, unless they lead to one directory.
+
+    Of a model in memory nobody knows.
+    """
+    named, used = adapter.base, base.path
+    if (
+        base.source is not None
+        or not named
+        or os.path.basename(named.rstrip("/")) == os.path.basename(used.rstrip("/"))
+    ):
         return False
     found = local_path(named)
     return found is None or os.path.realpath(os.path.expanduser(found)) != os.path.realpath(os.path.expanduser(used))

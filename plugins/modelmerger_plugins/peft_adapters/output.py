@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
-from modelmerger import Checkpoint
+from modelmerger import Checkpoint, ModelReference
 
 from modelmerger_plugins.peft_adapters.bases import is_another
 from modelmerger_plugins.peft_adapters.config import AdapterConfig
@@ -42,7 +42,9 @@ def _named(part: Part, layers: Mapping[str, int], parts: Sequence[Part]) -> Part
     return part
 
 
-def adapter_config(parts: Sequence[Part], configs: Sequence[AdapterConfig], base: Checkpoint, used: str) -> bytes:
+def adapter_config(
+    parts: Sequence[Part], configs: Sequence[AdapterConfig], base: Checkpoint, used: ModelReference
+) -> bytes:
     """The adapter_config.json of these parts. configs: of the adapters. used: the base model, as the merge found it."""
     layers, parameters = _layers(parts), _parameters(parts)
     rank = Counter((parameters or layers).values()).most_common(1)[0][0] if parameters or layers else 8
@@ -86,12 +88,15 @@ def _alike(configs: Sequence[AdapterConfig], field: str) -> Any:
     return first if all(other == first for other in others) else None
 
 
-def _base(configs: Sequence[AdapterConfig], used: str) -> dict[str, Any]:
+def _base(configs: Sequence[AdapterConfig], used: ModelReference) -> dict[str, Any]:
     """The base as the adapters name it, if they all name the one that was used; else the one that was used."""
     named = _alike(configs, "base_model_name_or_path")
     if isinstance(named, str) and named and not any(is_another(config, used) for config in configs):
         return {"base_model_name_or_path": _lasting(named), "revision": _alike(configs, "revision")}
-    name, _, revision = (used, "", "") if os.path.exists(os.path.expanduser(used)) else used.partition("@")
+    if used.source is not None:
+        return {"base_model_name_or_path": None}
+    path = used.path
+    name, _, revision = (path, "", "") if os.path.exists(os.path.expanduser(path)) else path.partition("@")
     return {"base_model_name_or_path": _lasting(name), "revision": revision or None}
 
 

@@ -85,7 +85,7 @@ def merge(
     )
     if to_adapter:
         configs = [adapter.config for model in models for adapter in model.adapters if adapter.config is not None]
-        content = output.adapter_config(known, configs, base, models[0].base.reference.path)
+        content = output.adapter_config(known, configs, base, models[0].base.reference)
         return evolve(result, documents={config.FILE: content})
     return _folded(result, adapter, models[0], settings)
 

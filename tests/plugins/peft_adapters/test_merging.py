@@ -1,5 +1,6 @@
 """Adapters merged into an adapter: what PEFT loads of it is the weighted sum of what PEFT makes of each, in float64."""
 
+import copy
 import json
 import math
 import shutil
@@ -13,6 +14,7 @@ import modelmerger
 import pytest
 import torch
 from plugins.peft_adapters.tiny_adapters import (
+    by_peft,
     gpt2,
     gpt2_untied,
     gpt_oss,
@@ -23,8 +25,9 @@ from plugins.peft_adapters.tiny_adapters import (
     mixtral,
     qwen2,
     qwen3_moe,
+    shake,
 )
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 Deltas = dict[str, torch.Tensor]
 
@@ -412,6 +415,88 @@ def test_workers_change_no_bit(three: list[Path], tmp_path: Path) -> None:
         merge(tmp_path / name, three, options=options)
     many, one = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("many", "one"))
     assert many == one
+
+
+@pytest.mark.parametrize("writes", ["adapter", "model"])
+def test_a_base_in_memory(bases: SimpleNamespace, three: list[Path], tmp_path: Path, writes: str) -> None:
+    """The same bytes as with the base on disk; the merged adapter names the base that its sources name."""
+    options = {"preserve_base_model": writes == "adapter"}
+    report = merge(tmp_path / "live", three, base_model=load_base(bases.qwen2), options=options)
+    merge(tmp_path / "disk", three, base_model=str(bases.qwen2), options=options)
+    live, disk = (next((tmp_path / name).glob("*model.safetensors")) for name in ("live", "disk"))
+    assert live.read_bytes() == disk.read_bytes()
+    assert not [note for note in report.notes if "was trained on" in note.message]
+    if writes == "adapter":
+        config = json.loads((tmp_path / "live" / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == str(bases.qwen2)
+
+
+class Convolutions(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.points = torch.nn.Conv2d(3, 70, (3, 2)), torch.nn.Conv2d(5, 4, 1)
+        self.sound = torch.nn.Conv1d(4, 66, 3)
+
+
+@pytest.mark.parametrize("writes", ["adapter", "model"])
+def test_convolutions(tmp_path: Path, writes: str) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    torch.manual_seed(0)
+    base = Convolutions()
+    (tmp_path / "base").mkdir()
+    save_file(base.state_dict(), tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "base" / "config.json").write_text("{}")
+
+    def folded(adapter: Path) -> Deltas:
+        model = Convolutions()
+        model.load_state_dict(base.state_dict())
+        return dict(PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict())
+
+    for seed, targets in enumerate((["image", "points", "sound"], ["image", "sound"])):
+        adapted = get_peft_model(copy.deepcopy(base), LoraConfig(r=seed + 2, lora_alpha=5, target_modules=targets))
+        shake(adapted, seed)
+        adapted.save_pretrained(tmp_path / f"{seed}")
+    paths = [tmp_path / "0", tmp_path / "1"]
+    peft = {"merge_adapters": True, "base_model_path": str(tmp_path / "base")}
+    merge(tmp_path / "merged", paths, [1, 2], peft_config=peft, options={"preserve_base_model": writes == "adapter"})
+    ours, theirs = (folded(path) for path in paths)
+    wanted = {name: ours[name] / 3 + theirs[name] * (2 / 3) for name in ours}
+    merged = tmp_path / "merged"
+    found = folded(merged) if writes == "adapter" else load_file(merged / "model.safetensors")
+    assert distance(found, wanted) < 1e-6
+    assert distance(dict(base.state_dict()), wanted) > 1e-2
+
+
+def test_the_report_has_the_error_of_full_tensors(bases: SimpleNamespace, tmp_path: Path) -> None:
+    """Of what changes, not of the tensor: rounding a tensor that hardly changed may lose much of the change."""
+    adapters = [
+        make_adapter(
+            tmp_path / f"{seed}", bases.qwen2, seed, modules_to_save=["norm"], trainable_token_indices=[seed, 7]
+        )
+        for seed in (1, 2)
+    ]
+    report = merge(tmp_path / "merged", adapters, options={"torch_dtype": "bfloat16"})
+    wanted = combined([deltas(bases.qwen2, path) for path in adapters], [0.5, 0.5])
+    found = deltas(bases.qwen2, tmp_path / "merged")
+    for name in ("model.norm.weight", "model.embed_tokens.weight"):
+        error = float((found[name] - wanted[name]).norm() / wanted[name].norm())
+        assert report.observed[name]["relative error"] == pytest.approx(error, rel=1e-3)
+        assert error > 1e-4
+
+
+def test_slerp_of_experts_has_an_angle_for_each_tensor_of_the_files(bases: SimpleNamespace, tmp_path: Path) -> None:
+    adapters = [
+        make_adapter(tmp_path / f"{seed}", bases.qwen3_moe, seed, target_modules=[], target_parameters=EXPERTS)
+        for seed in (1, 2)
+    ]
+    options = {"preserve_base_model": False, "interpolation_factor": 0.3}
+    merge(tmp_path / "merged", adapters, strategy="slerp", options=options)
+    before, after = (load_file(path / "model.safetensors") for path in (bases.qwen3_moe, tmp_path / "merged"))
+    ours, theirs = (by_peft(bases.qwen3_moe, path) for path in adapters)
+    for name, tensor in before.items():
+        update = slerped(ours[name].double() - tensor, theirs[name].double() - tensor, 0.3, True)
+        assert float((after[name] - tensor - update).norm()) <= 1e-5 * float(tensor.norm())
 
 
 def test_several_adapters_of_a_model_count_as_one(bases: SimpleNamespace, three: list[Path], tmp_path: Path) -> None:

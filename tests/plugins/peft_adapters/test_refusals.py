@@ -12,7 +12,7 @@ import pytest
 import torch
 from inputs.watching import Seen, watched
 from modelmerger import ConfigError, InputError, MergeConfig, ModelCompatibilityError, ModelMerger, NumericError
-from plugins.peft_adapters.tiny_adapters import gpt2, make_adapter, make_base, qwen2
+from plugins.peft_adapters.tiny_adapters import gpt2, make_adapter, make_base, qwen2, qwen3_moe
 from safetensors.torch import load_file, save_file
 
 
@@ -184,6 +184,62 @@ def test_a_pickled_adapter_is_refused(adapter: Path) -> None:
     with watched(seen), pytest.raises(InputError, match="is pickled"):
         merger(adapter).check_compatibility()
     assert seen.unpickled == []
+
+
+class Explosive:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (open, (str(self.mark), "w"))
+
+
+@pytest.mark.parametrize("merge_adapters", [True, False])
+def test_nothing_of_a_pickled_adapter_is_executed(
+    made: SimpleNamespace, adapter: Path, tmp_path: Path, merge_adapters: bool
+) -> None:
+    """B1: with allow_pickle, tensors are read and other objects refused."""
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    (adapter / "adapter_model.safetensors").unlink()
+    torch.save(tensors, adapter / "adapter_model.bin")
+    config = {"options": {"allow_pickle": True}, "peft_config": {"merge_adapters": merge_adapters}}
+    for name, path in {"pickled": adapter, "sound": made.adapter}.items():
+        models = [{"path": str(path)}]
+        modelmerger.merge(MergeConfig(strategy="weighted", models=models, output_path=str(tmp_path / name), **config))
+    pickled, sound = (next((tmp_path / name).glob("*model.safetensors")) for name in ("pickled", "sound"))
+    assert pickled.read_bytes() == sound.read_bytes()
+
+    torch.save(tensors | {"evil": Explosive(tmp_path / "mark")}, adapter / "adapter_model.bin")
+    with pytest.raises(InputError, match=r"adapter_model\.bin"):
+        merger(adapter, **config).plan()
+    assert not (tmp_path / "mark").exists()
+
+
+def test_merged_updates_refuse_parameters_that_differ(made: SimpleNamespace, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "moe", qwen3_moe)
+    both, one = (
+        make_adapter(tmp_path / name, base, 1, target_modules=[], target_parameters=parameters)
+        for name, parameters in {
+            "both": ["experts.gate_up_proj", "experts.down_proj"],
+            "one": ["experts.down_proj"],
+        }.items()
+    )
+    with pytest.raises(
+        ModelCompatibilityError, match=r"has down_proj and down_proj, gate_up_proj changed by different"
+    ):
+        together(both, one).plan()
+    with pytest.raises(ModelCompatibilityError, match=r"of which PEFT makes no weighted sum. Use linear"):
+        together(both, options={"merge_method": "peft_linear"}).plan()
+
+
+def test_keys_that_match_partly_end_a_merge_of_updates(adapter: Path, made: SimpleNamespace) -> None:
+    """C8."""
+    key = "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"
+    change_tensors(adapter, lambda tensors: tensors.pop(key))
+    with pytest.raises(InputError, match=r"layers.1.mlp.down_proj.lora_A.weight: is one of the parts lora_A"):
+        together(made.adapter, adapter).plan()
 
 
 def test_a_name_that_is_not_there_says_which_are(adapter: Path) -> None:
