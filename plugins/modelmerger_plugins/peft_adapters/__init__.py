@@ -27,6 +27,7 @@ from modelmerger.text import shown
 from modelmerger_plugins.peft_adapters import bases, config
 from modelmerger_plugins.peft_adapters.folding import Adapter, Folded
 from modelmerger_plugins.peft_adapters.keys import read_keys
+from modelmerger_plugins.peft_adapters.replication import layers_of
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 WIDE = ("float32", "float64")
@@ -120,6 +121,7 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
         if options.merge_method == "peft_linear":
             message = "belongs to merge_method: svd, and peft_linear keeps the rank of the adapters. Leave it out."
         yield Problem(message, "options.rank")
+    yield from _of_other_layers(folded, checkpoints, settings)
     to_adapter = merge_adapters and options.preserve_base_model is not False
     for checkpoint in folded:
         yield from checkpoint.notes
@@ -144,6 +146,21 @@ def merge_updates(
     from modelmerger_plugins.peft_adapters import updates
 
     return updates.merge(folded, base, settings, settings.plugin_options["peft_adapters"], coefficients)
+
+
+def _of_other_layers(
+    folded: Sequence[Folded], checkpoints: Sequence[Checkpoint], settings: Settings
+) -> Iterable[Problem]:
+    """Adapters of a model with repeated layers have no tensor of their own in a base without them."""
+    base = checkpoints[-1] if settings.base_model is not None else folded[0].base.checkpoint if folded else None
+    for checkpoint in folded:
+        ours, theirs = layers_of(checkpoint.base.checkpoint), layers_of(base)
+        if ours and theirs is None:
+            message = "repeats layers of its base (layer_replication), and base_model does not. Give peft_config.base_model_path instead."
+            yield Problem(message, checkpoint.place)
+        elif ours != theirs and settings.peft is not None and settings.peft.merge_adapters:
+            message = "and another adapter do not repeat the same layers of their base. Set merge_adapters: false."
+            yield Problem(message, checkpoint.place)
 
 
 def _weights(directory: Path) -> Path:

@@ -10,6 +10,7 @@ from modelmerger.naming import base_name
 from modelmerger.text import shown
 
 from modelmerger_plugins.peft_adapters import config
+from modelmerger_plugins.peft_adapters.replication import replicated
 
 
 def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
@@ -31,7 +32,8 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     if os.path.lexists(Path(os.path.expanduser(location.path)) / config.FILE):
         message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
         raise InputError(Problem(message, path))
-    return Base(reference, location, context.open_model(evolve(reference, path=location.path)))
+    checkpoint = context.open_model(evolve(reference, path=location.path))
+    return Base(reference, location, replicated(checkpoint, adapter))
 
 
 def named_base(settings: Settings) -> str | None:

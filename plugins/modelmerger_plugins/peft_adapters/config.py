@@ -130,12 +130,6 @@ def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
     for field in FLAGS:
         if not isinstance(values.get(field), bool | None):
             yield Problem(f"sets {field} to {shown(values[field])}, where true or false is due.", path)
-    if replication := values.get("layer_replication"):
-        yield Problem(
-            f"repeats layers of its base (layer_replication: {shown(replication)}), and was trained on more layers than the base has. "
-            "Fold it into its base with PEFT (merge_and_unload), then merge the full model.",
-            path,
-        )
     for field, value in values.items():
         if field not in MEANINGLESS | MEANT and value not in (None, False, "", [], {}):
             yield Problem(

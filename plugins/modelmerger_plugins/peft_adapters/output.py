@@ -16,7 +16,7 @@ from modelmerger_plugins.peft_adapters.keys import PREFIX
 from modelmerger_plugins.peft_adapters.merged import ExpertsPart, FactoredPart, Part, ReplacingPart
 from modelmerger_plugins.peft_adapters.parameters import BELOW
 
-KEPT = ("task_type", "lora_dropout")
+KEPT = ("task_type", "lora_dropout", "layer_replication")
 """Fields that the merged adapter has where all adapters have them alike."""
 
 

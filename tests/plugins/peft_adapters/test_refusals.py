@@ -51,7 +51,6 @@ def change_tensors(adapter: Path, edit: Callable[[dict[str, torch.Tensor]], None
         ({"peft_type": "PROMPT_TUNING"}, "of the kind 'PROMPT_TUNING', which cannot be merged"),
         ({"peft_type": None}, "of the kind None"),
         ({"never_heard_of": 3}, "sets never_heard_of to 3"),
-        ({"layer_replication": [[0, 1], [0, 2]]}, "was trained on more layers than the base has"),
         ({"target_parameters": ["experts.w"]}, "holds no factors of experts.w, which target_parameters names"),
         ({"target_parameters": ["q_proj.weight", "q_proj.w"]}, "is one of 1 pairs of factors for 2 parameters"),
         ({"target_parameters": ["q_proj.w"]}, "'base' has no model.layers.0.self_attn.q_proj.w, whole or by expert"),
