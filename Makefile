@@ -16,12 +16,13 @@ test: $(VENV)/installed-test
 test-all: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
-# The wheel's files, put before the editable ones on the import path.
+# The wheel's files, put before the editable ones on the import path; tests of what a wheel may lack: modules, data, entry points.
+IN_WHEEL := tests/test_merge_smoke.py tests/cli tests/docs tests/examples tests/plugins tests/strategies tests/validators
 test-wheel: $(VENV)/installed-lint
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target $(WHEEL) dist/*.whl
-	PYTHONPATH=$(WHEEL) MODELMERGER_TESTED_FROM=$(WHEEL) $(BIN)/python -m pytest -m "not long"
+	PYTHONPATH=$(WHEEL) MODELMERGER_TESTED_FROM=$(WHEEL) $(BIN)/python -m pytest -m "not long" $(IN_WHEEL)
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
