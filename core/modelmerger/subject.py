@@ -2,19 +2,18 @@
 
 import contextlib
 import gc
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
-
-from attrs import frozen
 
 from modelmerger.checkpoint import Location, ModelReference
 from modelmerger.dialects import DialectScores
-from modelmerger.errors import MergeError, Problem, UnmeasurableError
+from modelmerger.errors import MergeError, UnmeasurableError
 from modelmerger.language_model import Answer, LanguageModel
-from modelmerger.loading import as_given, read_beside
+from modelmerger.loadable import loadable
+from modelmerger.loading import as_given
 from modelmerger.scratch import Scratch
 from modelmerger.settings import CoreOptions, ValidationSettings
 
@@ -26,22 +25,15 @@ Purpose = Literal["scoring", "prompting"]
 """What texts are for: models are scored on them, or answer them."""
 
 
-@frozen
-class Published:
-    """What a merge wrote. base: where the model lies that it belongs to, if it is an adapter."""
-
-    directory: Path
-    base: Path | None = None
-
-
-Place = Published | ModelReference | tuple[Any, Any]
-"""The merged model, a model as the user names it, or model and tokenizer as the caller holds them."""
+Place = ModelReference | tuple[Any, Any]
+"""A model as the user names it, or model and tokenizer as the caller holds them."""
 
 
 class Models:
     """Models by name. Opening one lets go of the one before, unless the caller holds it.
 
     locate: says where a model that is not held lies. device_map: where it is loaded to, as transformers has it.
+    folding: what the config of a merge says, besides, of a model that is an adapter: its base, and its names.
     """
 
     def __init__(
@@ -50,8 +42,9 @@ class Models:
         batch_size: int,
         locate: Callable[[ModelReference], Location] = as_given,
         device_map: str | dict[str, int | str] = "cpu",
+        folding: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
-        self._places, self._batch_size = places, batch_size
+        self._places, self._batch_size, self._folding = places, batch_size, folding
         self._locate, self._device_map = locate, device_map
         self._current: LanguageModel | None = None
 
@@ -66,22 +59,21 @@ class Models:
             self._current = LanguageModel(name, model.eval(), tokenizer, self._batch_size)
         return self._current
 
-    def _loaded(self, name: str, place: Published | ModelReference) -> tuple[Any, Any]:
+    def _loaded(self, name: str, reference: ModelReference) -> tuple[Any, Any]:
         """Model and tokenizer through transformers: from a local directory, from safetensors, without running code from it."""
-        if isinstance(place, ModelReference) and place.source is not None:
-            return place.source, None
+        if reference.source is not None:
+            return reference.source, None
         try:
             from modelmerger.returned import load_merged, load_tokenizer
 
-            if isinstance(place, ModelReference):
-                place = Published(Path(os.path.expanduser(self._locate(place).path)))
-            model_directory = place.base or place.directory
-            check_loadable_as_it_is(model_directory)
+            directory = Path(os.path.expanduser(self._locate(reference).path))
             with Scratch(None) as scratch, _no_bars():
+                directory = loadable(directory, self._folding.get(name, {}), scratch.path / "folded")
                 options = CoreOptions(device_map=self._device_map)
-                model = load_merged(place.directory, options, scratch.path / "offload", place.base)
+                model = load_merged(directory, options, scratch.path / "offload")
+                tokenizer = load_tokenizer(directory)
                 scratch.goes_with(model)
-            return model, load_tokenizer(model_directory)
+            return model, tokenizer
         except MergeError as error:
             raise UnmeasurableError(f"{name} cannot be loaded: {error.problems[0]}") from error
         except Exception as error:
@@ -156,38 +148,3 @@ def _no_bars() -> Iterator[None]:
     finally:
         if was_on:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
-
-
-def check_loadable_as_it_is(directory: Path) -> None:
-    """Raises `UnmeasurableError` for what transformers cannot load, or would run code for."""
-    if reason := _unloadable(directory):
-        raise UnmeasurableError(Problem(reason, str(directory)))
-
-
-def _unloadable(directory: Path) -> str:
-    if not directory.is_dir():
-        return "is no directory, and transformers loads models from directories alone."
-    if (directory / "adapter_config.json").exists():
-        return "is an adapter, and full models alone are measured."
-    config = read_beside(directory, "config.json")
-    if config is None:
-        return "has no config.json, so transformers cannot load it."
-    if not any(directory.glob("*.safetensors")):
-        return "has no safetensors weights, and no others are loaded."
-    try:
-        kernels = sorted(_kernels(json.loads(config)))
-    except (ValueError, RecursionError):
-        return "has a config.json that is no JSON."
-    return f"wants code from a repository ({', '.join(kernels)}), and none is run." if kernels else ""
-
-
-def _kernels(config: Any) -> Iterator[str]:
-    """What a config says of attention or experts that transformers would download and run: `org/name`."""
-    if isinstance(config, list):
-        for item in config:
-            yield from _kernels(item)
-    elif isinstance(config, Mapping):
-        for key, value in config.items():
-            if key.lstrip("_").startswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
-                yield f"{key}: {value}"
-            yield from _kernels(value)

@@ -40,7 +40,7 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
     texts = scored_texts(settings, hooks.provide_texts)
     prompts = asked_prompts(settings, hooks.provide_texts, hooks.score_dialects)
     places = candidate.places
-    models = Models(places, settings.test_batch_size, hooks.locate_model, candidate.device_map)
+    models = Models(places, settings.test_batch_size, hooks.locate_model, candidate.device_map, candidate.folding)
     sources = [source.name for source in candidate.sources]
     base = candidate.base.name if candidate.base is not None else None
     names = [candidate.name, *(sources if settings.compare_with_sources else [])]
@@ -73,8 +73,7 @@ def validate_published(report: MergeReport, config: Mapping[str, Any], step: Ste
         settings, _ = resolve(config)
         if settings.validation is None or not settings.validation.run_tests:
             return report
-        base = Path(report.base) if report.base else None
-        found = validate(merged_candidate(directory, settings, base), settings.validation, step)
+        found = validate(merged_candidate(directory, settings), settings.validation, step)
         save_report(directory, found)
     return evolve(report, validation=found)
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_loaded_says_why(tied: SimpleNamespace, models: SimpleNam
         ("gone", "gone cannot be loaded: .*/gone: is no directory"),
         ("bare", "has no config.json"),
         ("odd", "odd cannot be loaded: .*attention heads"),
-        ("small", "is an adapter, and full models alone are measured"),
+        ("small", "is an adapter of the kind None, which cannot be merged"),
         ("pickled", "has no safetensors weights, and no others are loaded"),
         ("kernel", "wants code from a repository .*org/kernel.*, and none is run"),
         ("live", "the model live has no tokenizer"),

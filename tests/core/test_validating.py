@@ -22,7 +22,7 @@ from modelmerger import (
     merge,
     verify,
 )
-from modelmerger.candidate import Candidate
+from modelmerger.candidate import Candidate, named_candidate
 from modelmerger.validating import published_already, validate
 
 from tests.core.plugging import install
@@ -362,7 +362,7 @@ def test_weights_that_stay_on_the_disk_are_measured_as_well(given: dict[str, Any
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # of peft
 def test_a_merged_adapter_is_measured_on_its_base(arabic: SimpleNamespace, tmp_path: Path) -> None:
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     names = ("one", "two")
     for seed, name in enumerate(names):
@@ -382,6 +382,14 @@ def test_a_merged_adapter_is_measured_on_its_base(arabic: SimpleNamespace, tmp_p
     report = merger.validation_report
     assert report is not None
     assert found(report, "perplexity").value == pytest.approx(merger.validate_merge(model).metrics["perplexity"])
-    assert found(report, "perplexity", "one").evidence.endswith("is an adapter, and full models alone are measured.")
+    for seed, name in enumerate(names):  # each source on the base too, as PEFT puts it there
+        whole = PeftModel.from_pretrained(load(arabic.base)[0], tmp_path / name).merge_and_unload()
+        whole.save_pretrained(tmp_path / f"whole {seed}")
+        arabic.words.save_pretrained(tmp_path / f"whole {seed}")
+        alone = validate(Candidate(directory=tmp_path / f"whole {seed}"), ValidationSettings(**BRIEF))
+        assert found(report, "perplexity", name).value == pytest.approx(alone.metrics["perplexity"], rel=1e-5)
+    candidate, _ = named_candidate(str(tmp_path / "merged"), [], {})
+    by_name = validate(candidate, ValidationSettings(**BRIEF))
+    assert found(report, "perplexity").value == pytest.approx(by_name.metrics["perplexity"], rel=1e-5)
     on_base = validate(Candidate(directory=arabic.base), ValidationSettings(**BRIEF))
     assert abs(found(report, "perplexity").value - on_base.metrics["perplexity"]) > 1e-3
