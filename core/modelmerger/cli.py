@@ -105,10 +105,9 @@ def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[st
 @DEBUG
 def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Say whether the models of CONFIG can be merged. Reads headers and JSON only."""
-    from modelmerger.run import prepared
+    from modelmerger.run import check as checked
 
-    with prepared(_config(config, settings)) as ready:
-        notes = ready.notes
+    notes = checked(_config(config, settings))
     if as_json:
         click.echo(_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]}))
         return

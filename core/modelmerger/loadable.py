@@ -29,11 +29,10 @@ def loadable(directory: Path, folding: Mapping[str, Any], target: Path) -> Path:
 def check_loadable(directory: Path, folding: Mapping[str, Any]) -> None:
     """Raises what `loadable` would raise, as far as headers and configs say it, and writes nothing."""
     if _is_adapter(directory):
-        from modelmerger.run import prepared
+        from modelmerger.run import check
 
-        with prepared(_alone(directory, folding)):
-            return
-    if reason := _unloadable(directory):
+        check(_alone(directory, folding))
+    elif reason := _unloadable(directory):
         raise UnmeasurableError(Problem(reason, str(directory)))
 
 

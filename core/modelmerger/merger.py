@@ -20,7 +20,7 @@ from modelmerger.opening import KeptModels, opened
 from modelmerger.registry import Registry
 from modelmerger.report import MergeReport
 from modelmerger.resolve import resolve
-from modelmerger.run import Watch, prepared, run_merge
+from modelmerger.run import Watch, check, prepared, run_merge
 from modelmerger.scratch import Scratch
 from modelmerger.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
 from modelmerger.validating import save_report, validate, validate_published
@@ -61,8 +61,7 @@ class ModelMerger:
 
     def check_compatibility(self) -> list[Problem]:
         """Opens headers and JSON only. Returns warnings and notes; raises `ModelCompatibilityError` when the models do not fit."""
-        with prepared(self.config.as_dict(), self._kept) as ready:
-            return list(ready.notes)
+        return check(self.config.as_dict(), self._kept)
 
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a lazily read checkpoint, by name; no weights are in memory. Open until the merger goes."""

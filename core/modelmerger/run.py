@@ -27,7 +27,7 @@ from modelmerger.resolve import resolve
 from modelmerger.settings import Settings
 from modelmerger.staging import Staging, Step, no_step, staged_size
 from modelmerger.texts import check_dataset
-from modelmerger.updates import MergedUpdates, merge_updates
+from modelmerger.updates import MergedUpdates, merge_updates, merging_updates
 
 if TYPE_CHECKING:
     import torch
@@ -86,14 +86,29 @@ def prepared(config: Mapping[str, Any], kept: KeptModels | None = None) -> Itera
     """Everything before the first write: raises whatever stands against the merge."""
     settings, hooks = resolve(config)
     with opened(settings, hooks, kept) as models:
-        problems = hooks.check_compatibility(models.checkpoints, models.settings)
-        raise_errors(problems, ModelCompatibilityError)
-        check_dataset(models.settings.validation)
+        notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
         updates = merge_updates(hooks, models.checkpoints, models.settings)
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, updates)
-        notes = [*_config_notes(models), *models.notes, *problems, *plan.notes]
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, updates)
+        yield Prepared(models.settings, hooks, models.checkpoints, plan, [*notes, *plan.notes], updates)
+
+
+def check(config: Mapping[str, Any], kept: KeptModels | None = None) -> list[Problem]:
+    """What is to be said of the merge, from headers and JSON alone. Raises what they say against it."""
+    settings, hooks = resolve(config)
+    with opened(settings, hooks, kept) as models:
+        notes = _compatible(hooks, models)
+        updates = merging_updates(hooks, models.checkpoints, models.settings)
+        if updates is not None:  # their ranks, and so the plan, depend on the weights
+            return [*notes, *updates.notes]
+        return [*notes, *make_plan(hooks, models.checkpoints, models.settings).notes]
+
+
+def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:
+    problems = hooks.check_compatibility(models.checkpoints, models.settings)
+    raise_errors(problems, ModelCompatibilityError)
+    check_dataset(models.settings.validation)
+    return [*_config_notes(models), *models.notes, *problems]
 
 
 def run_merge(

@@ -71,8 +71,8 @@ class Coefficients:
         return (found or ())[: len(weights)]  # the base, where it counts, has no update
 
 
-def merge_updates(hooks: "Hooks", checkpoints: Sequence[Checkpoint], settings: "Settings") -> MergedUpdates | None:
-    """The merged updates, where `merge_adapters` asks for it and there are adapters; else None.
+def merging_updates(hooks: "Hooks", checkpoints: Sequence[Checkpoint], settings: "Settings") -> Coefficients | None:
+    """How the strategy merges updates, where `merge_adapters` asks for it and there are adapters; else None. Reads no weights.
 
     Raises `ModelCompatibilityError` for models that are no adapters of one base, `ConfigError` for a strategy that needs full models.
     """
@@ -84,9 +84,18 @@ def merge_updates(hooks: "Hooks", checkpoints: Sequence[Checkpoint], settings: "
     if not strategy.merges_updates:
         message = f"{strategy.provider.name} works on full models and cannot merge the updates of adapters. {ADVICE}"
         raise ConfigError(Problem(message, "peft_config.merge_adapters"))
-    merged = hooks.merge_updates(checkpoints, settings, _coefficients(hooks, checkpoints[-1], models, settings))
+    return _coefficients(hooks, checkpoints[-1], models, settings)
+
+
+def merge_updates(hooks: "Hooks", checkpoints: Sequence[Checkpoint], settings: "Settings") -> MergedUpdates | None:
+    """The merged updates, as `merging_updates` says; the adapters' factors are read, since they decide its ranks. None: full models are merged."""
+    coefficients = merging_updates(hooks, checkpoints, settings)
+    if coefficients is None:
+        return None
+    merged = hooks.merge_updates(checkpoints, settings, coefficients)
     if merged is None:
-        raise InputError(Problem(f"no plugin merges the updates of these models. {ADVICE}.", models[0].place))
+        place = checkpoints[0].place
+        raise InputError(Problem(f"no plugin merges the updates of these models. {ADVICE}.", place))
     return merged
 
 

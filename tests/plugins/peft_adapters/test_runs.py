@@ -117,3 +117,15 @@ def test_numbers_are_right_in_all_of_this(made: SimpleNamespace) -> None:
     for module, found in read_updates(made.output).items():
         wanted = sum(adapter.updates[module] for adapter in made.adapters) / 2
         assert np.linalg.norm(found - wanted) < 1e-6 * np.linalg.norm(wanted)
+
+
+def test_a_check_reads_no_factors(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("weights are read")
+
+    monkeypatch.setattr("modelmerger.files.InputFiles.read", read)
+    merger = modelmerger.ModelMerger(modelmerger.MergeConfig(**made.config()))
+
+    assert [note.severity for note in merger.check_compatibility()] == ["note"]
+    with pytest.raises(AssertionError, match="weights are read"):
+        merger.plan()
