@@ -127,5 +127,5 @@ def test_a_check_reads_no_factors(made: SimpleNamespace, monkeypatch: pytest.Mon
     merger = modelmerger.ModelMerger(modelmerger.MergeConfig(**made.config()))
 
     assert [note.severity for note in merger.check_compatibility()] == ["note"]
-    with pytest.raises(AssertionError, match="weights are read"):
+    with pytest.raises(modelmerger.PluginError, match="weights are read"):
         merger.plan()
