@@ -11,27 +11,12 @@ import torch
 from plugins.peft_adapters.tiny_adapters import (
     by_peft,
     distance,
-    gpt2,
-    gpt2_untied,
-    gpt_oss,
-    llama,
     make_adapter,
     make_base,
     merged,
-    mixtral,
     qwen2,
-    qwen3_moe,
 )
 from safetensors.torch import load_file
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    folder = tmp_path_factory.mktemp("bases")
-    makers = (qwen2, gpt2, gpt2_untied, llama, qwen3_moe, mixtral, gpt_oss)
-    made = {make.__name__: make_base(folder / make.__name__, make) for make in makers}
-    return SimpleNamespace(folder=folder, **made)
-
 
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 LORAS: dict[str, tuple[str, dict[str, Any]]] = {

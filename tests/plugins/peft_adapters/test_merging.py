@@ -15,29 +15,13 @@ import pytest
 import torch
 from plugins.peft_adapters.tiny_adapters import (
     by_peft,
-    gpt2,
-    gpt2_untied,
-    gpt_oss,
-    llama,
     load_base,
     make_adapter,
-    make_base,
-    mixtral,
-    qwen2,
-    qwen3_moe,
     shake,
 )
 from safetensors.torch import load_file, save_file
 
 Deltas = dict[str, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    folder = tmp_path_factory.mktemp("bases")
-    makers = (qwen2, gpt2, gpt2_untied, llama, qwen3_moe, mixtral, gpt_oss)
-    made = {make.__name__: make_base(folder / make.__name__, make) for make in makers}
-    return SimpleNamespace(folder=folder, **made)
 
 
 @pytest.fixture(scope="module")
