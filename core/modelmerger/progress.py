@@ -2,9 +2,13 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from modelmerger.text import shown
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 
 def no_progress(_: int, __: int) -> None:
@@ -17,8 +21,7 @@ def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield no_progress
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -27,18 +30,8 @@ def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = progress.add_task(description, total=None)
-
-    def draw(done: int, total: int) -> None:
-        progress.start()  # not before there is something to show: models may be fetched first, with bars of their own
-        progress.update(task, completed=done, total=total)
-
-    try:
-        yield draw
-    finally:
-        if progress.live.is_started:
-            progress.stop()
+    with _drawn(columns) as update:
+        yield lambda done, total: update(description=description, completed=done, total=total)
 
 
 def no_step(_: str, __: int, ___: int) -> None:
@@ -51,9 +44,8 @@ def shown_steps(description: str) -> Iterator[Callable[[str, int, int], None]]:
     if not sys.stderr.isatty():
         yield no_step
         return
-    from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         SpinnerColumn(),
@@ -62,17 +54,30 @@ def shown_steps(description: str) -> Iterator[Callable[[str, int, int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = progress.add_task(description, total=None)
+    with _drawn(columns) as update:
 
-    def draw(what: str, done: int, total: int) -> None:
-        progress.start()
-        progress.update(
-            task, description=escape(f"{description} {shown(what, 40)}"), completed=done, total=total, refresh=True
-        )
+        def draw(what: str, done: int, total: int) -> None:
+            doing = escape(f"{description} {shown(what, 40)}")
+            update(description=doing, completed=done, total=total, refresh=True)
+
+        yield draw
+
+
+@contextlib.contextmanager
+def _drawn(columns: "Iterable[ProgressColumn]") -> Iterator[Callable[..., None]]:
+    """A function that updates a bar on stderr while the context lasts; its arguments are those of rich's `Progress.update`."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("", total=None)
+
+    def update(**fields: Any) -> None:
+        progress.start()  # not before there is something to show: models may be fetched first, with bars of their own
+        progress.update(task, **fields)
 
     try:
-        yield draw
+        yield update
     finally:
         if progress.live.is_started:
             progress.stop()
