@@ -122,12 +122,12 @@ class Hooks:
         return bool(self._manager.hook.measure_tensor.get_hookimpls())
 
     def measure_tensor(self, tensors: Sequence["torch.Tensor"], options: Any, tensor_name: str) -> "torch.Tensor":
-        found = self._call("measure_tensor", tensor_name, tensors=tensors, options=options)
+        found: torch.Tensor = self._call("measure_tensor", tensor_name, tensors=tensors, options=options)
         if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64"):
             raise self._broken("measure_tensor", f"gave {_kind(found)} where float64 or int64 is due", tensor_name)
         if _shares_memory(found, tensors):
             raise self._broken("measure_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def unsteady_measure(self, tensor_name: str) -> PluginError:
         """The error for a statistic whose shape or dtype changes from block to block."""
@@ -256,9 +256,10 @@ class Hooks:
         if found is None:
             raise UnmeasurableError(f"no plugin has texts for {purpose}, and the config gives none")
         sound = isinstance(found, Mapping) and _is_list_of(str, list(found))
-        if not sound or not all(_is_list_of(str, texts) for texts in found.values()):
+        if not sound or not all(_is_list_of(str, group) for group in found.values()):
             raise self._wrong_answer("provide_texts", found, "lists of texts by variety")
-        return found  # type: ignore[no-any-return]
+        texts: Texts = found
+        return texts
 
     def score_dialects(self, texts: Sequence[str]) -> DialectScores:
         """One row a text; raises `UnmeasurableError` where no plugin tells dialects apart."""

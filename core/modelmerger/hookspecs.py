@@ -35,7 +35,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def declare_options() -> type:  # type: ignore[empty-body]
+def declare_options() -> type:
     """Options of an always-on plugin: an attrs class, each field with a default. Every plugin is asked.
 
     The fields join the `options` of the config; two owners of one name are an error that names both distributions.
@@ -98,7 +98,7 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
 
 
 @hookspec
-def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:  # type: ignore[empty-body]
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
     """Says what is wrong with merging these models, from headers and JSON alone. Every plugin and the strategy are asked.
 
     `checkpoints` are the models in the order of the config, then the base model if there is one. An error ends the merge
@@ -282,7 +282,7 @@ def run_slices(work: SliceWork) -> bool | None:
 
 
 @hookspec
-def wants_slices(settings: Settings) -> bool:  # type: ignore[empty-body]
+def wants_slices(settings: Settings) -> bool:
     """Whether the plugin's `observe_slice` is called in this merge. A plugin without this hook wants every slice.
 
     Looking at slices costs time, and the inputs of a slice are then in memory at once. The answer
@@ -327,7 +327,7 @@ def observe_slice(
 
 
 @hookspec
-def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings) -> Mapping[str, bytes]:  # type: ignore[empty-body]
+def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings) -> Mapping[str, bytes]:
     r"""The files beside the weights: path inside the output directory → content. Every plugin is asked; the core writes.
 
     `checkpoints` as in `check_compatibility`; `plan.donor` is the index of the one whose config and tokenizer are taken.
@@ -379,7 +379,7 @@ def score_dialects(texts: Sequence[str]) -> DialectScores | None:
 
 
 @hookspec
-def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[Finding]:  # type: ignore[empty-body]
+def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[Finding]:
     """Validator: looks at a model and yields findings: numbers, each with how it was measured.
 
     Called once for the merged model, and for each of its sources where the config says `compare_with_sources`. The module says by
@@ -400,7 +400,7 @@ def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[F
 
 
 @hookspec
-def write_companions(directory: Path, manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:  # type: ignore[empty-body]
+def write_companions(directory: Path, manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:
     """Files about a validation, beside a published model: `README.md` or `report.html` → content. Every plugin is asked.
 
     `directory`: of the merged model, with what an earlier validation left in it. `manifest`: what its modelmerger.json holds.
