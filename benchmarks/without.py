@@ -11,7 +11,7 @@ from modelmerger import arithmetic, cli, engine, merging
 
 def leave_out(cost: str) -> None:
     if cost == "digests":
-        engine.digest_of_bytes = lambda _: "0" * 64
+        engine.PieceDigests.add = lambda *_: None
     elif cost == "fsync":
         os.fsync = lambda _: None
     elif cost == "finite-check":

@@ -1,5 +1,6 @@
 """The command line: a thin shim over the Python API. Every failure is a line on stderr and an exit status."""
 
+import atexit
 import contextlib
 import gc
 import json
@@ -250,13 +251,22 @@ def run() -> None:
     """The console script.
 
     torch's import makes half a million objects that live to the end. To look through them for garbage takes a fifth of a
-    second while they are made, and as much again when the interpreter ends. numpy's BLAS, which no merge uses, would start
-    a thread a core, and they wait by spinning.
+    second while they are made, as much again when the interpreter ends, and to take them apart then a tenth. numpy's BLAS,
+    which no merge uses, would start a thread a core, and they wait by spinning.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.disable()
+    status = 1
+
+    def leave() -> None:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed by whoever reads or writes it
+                stream.flush()
+        os._exit(status)
+
+    atexit.register(leave)  # registered first, so called last: when threads have ended and others have cleared up
     status = main()
-    gc.freeze()
     sys.exit(status)
 
 

@@ -32,6 +32,27 @@ class Piece:
         return cls(int(length), digest, *tensor)
 
 
+class PieceDigests:
+    """The pieces of a block, digested as its bytes are made: what one tensor has one after another is one piece."""
+
+    def __init__(self) -> None:
+        self._lengths: list[int] = []
+        self._tensors: list[str] = []
+        self._hashers: list[blake3] = []
+
+    def add(self, content: memoryview, tensor: str) -> None:
+        if self._tensors[-1:] != [tensor]:
+            self._lengths.append(0)
+            self._tensors.append(tensor)
+            self._hashers.append(blake3())
+        self._lengths[-1] += len(content)
+        self._hashers[-1].update(content)
+
+    def pieces(self) -> list[Piece]:
+        digests = [hasher.hexdigest() for hasher in self._hashers]
+        return list(map(Piece, self._lengths, digests, self._tensors))
+
+
 def block_count(size: int) -> int:
     """Blocks in a file; an empty file has none."""
     return -(-size // BLOCK)

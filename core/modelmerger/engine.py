@@ -10,7 +10,7 @@ import torch
 
 from modelmerger.arithmetic import CPU, Workspace
 from modelmerger.checkpoint import Checkpoint
-from modelmerger.digests import Piece, block_count, digest_of_bytes
+from modelmerger.digests import PieceDigests, block_count
 from modelmerger.dtypes import DTYPES
 from modelmerger.errors import MergeError
 from modelmerger.hooks import Hooks
@@ -20,7 +20,7 @@ from modelmerger.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.merging import BlockState, SliceMerger
 from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings
-from modelmerger.slices import slices
+from modelmerger.slices import slices, window
 from modelmerger.staging import Staging, close_written
 from modelmerger.work import Unit
 
@@ -47,6 +47,7 @@ class MergeWork:
         self._plan = plan
         self._checkpoints = checkpoints
         self._reads_ahead = settings.options.reads_ahead
+        self._window = window(plan.granularity)
         self._staging = staging
         self._advance = advance
         self._hooks = hooks
@@ -161,33 +162,47 @@ class MergeWork:
                 if (unit.of, block) in self._staging.records:
                     continue
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
-                content = workspace.memory("block", end - begin)
-                pieces = [
-                    Piece(high - low, digest_of_bytes(content[low - begin : high - begin]), name)
-                    for name, low, high in self._fill(unit.of, begin, end, workspace, state)
-                ]
-                self._staging.write(descriptor, unit.of, content, begin)
-                self._advance(workspace.take_bytes_read() + len(content))
-                self._staging.record(descriptor, unit.of, block, BlockRecord(pieces, *state.take()), begin, end - begin)
+                self._read_ahead(unit.of, begin, end)
+                digests = PieceDigests()
+                for low in range(begin, end, self._window):
+                    content = workspace.memory("window", min(end - low, self._window))
+                    for name, part in self._fill(unit.of, low, low + len(content), workspace, state):
+                        digests.add(part, name)
+                    self._staging.write(descriptor, unit.of, content, low)
+                self._advance(workspace.take_bytes_read() + end - begin)
+                record = BlockRecord(digests.pieces(), *state.take())
+                self._staging.record(descriptor, unit.of, block, record, begin, end - begin)
         finally:
             close_written(descriptor, self._staging.tree / file.name)
 
+    def _read_ahead(self, file: int, begin: int, end: int) -> None:
+        """Tells the system which inputs the bytes between two offsets of a file will need."""
+        if not self._reads_ahead:
+            return
+        for placement in self._placements(file, begin, end):
+            tensor = self._plan.tensors[self._index[placement.tensor.name]]
+            bits = DTYPES[tensor.dtype].bits
+            low, high = max(0, begin - placement.offset), min(placement.tensor.bytes, end - placement.offset)
+            for checkpoint in tensor.inputs:
+                name = tensor.renames.get(checkpoint, tensor.name)
+                self._checkpoints[checkpoint].prefetch(name, low * 8 // bits, high * 8 // bits)
+
     def _fill(
         self, file: int, begin: int, end: int, workspace: Workspace, state: BlockState
-    ) -> Iterator[tuple[str, int, int]]:
-        """Makes the bytes between two offsets of a file in the workspace's block; what is done is named: of which tensor, from, to."""
-        content = workspace.memory("block", end - begin)
-        out = workspace.host("block", end - begin, torch.uint8)
+    ) -> Iterator[tuple[str, memoryview]]:
+        """Makes the bytes between two offsets of a file in the workspace's window; gives each part that is done, and its tensor."""
+        content = workspace.memory("window", end - begin)
+        out = workspace.host("window", end - begin, torch.uint8)
         for offset, source in self._sources(file, begin, end):
             length = len(source) if isinstance(source, bytes) else source.tensor.bytes
             low, high = max(begin, offset), min(end, offset + length)
             here = slice(low - begin, high - begin)
             if isinstance(source, bytes):
                 content[here] = source[low - offset : high - offset]
-                yield "", low, high
+                yield "", content[here]
             else:
                 self._fill_tensor(source, low - offset, high - offset, out[here], workspace, state)
-                yield source.tensor.name, low, high
+                yield source.tensor.name, content[here]
 
     def _sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:
         """What the bytes between two offsets are made of, in order: fixed bytes and tensors, each with its offset in the file."""
@@ -210,9 +225,6 @@ class MergeWork:
         tensor = self._plan.tensors[index]
         bits = DTYPES[tensor.dtype].bits
         start, stop = low * 8 // bits, high * 8 // bits
-        if self._reads_ahead:
-            for checkpoint in tensor.inputs:
-                self._checkpoints[checkpoint].prefetch(tensor.renames.get(checkpoint, tensor.name), start, stop)
         for piece in slices(tensor, self._plan.granularity, start, stop, self._plan.slice_elements):
             if self._cancelled.is_set():
                 raise CancelledError

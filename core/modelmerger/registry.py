@@ -1,5 +1,6 @@
 """Which plugins are installed, read from package metadata alone. Nothing is imported until it is asked for by name."""
 
+import functools
 import os
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -118,14 +119,18 @@ def _clash(providers: Iterable[Provider]) -> str:
 def _discover() -> list[Provider]:
     providers = {}
     installed = importlib_metadata.entry_points()
+    identity = functools.cache(_identity)  # each question parses the metadata again
     for kind, group in GROUPS.items():
         for point in installed.select(group=group):
-            distribution = point.dist
-            name = distribution.name if distribution else "an unknown distribution"
-            version = distribution.version if distribution else "?"
+            name, version = identity(point.dist)
             provider = Provider(kind, point.name, name, version, point.value, point)
             providers[provider] = provider
     return sorted(providers, key=lambda p: (p.kind, p.name, p.distribution))
+
+
+def _identity(distribution: importlib_metadata.Distribution | None) -> tuple[str, str]:
+    """Name and version of who provides a plugin."""
+    return (distribution.name, distribution.version) if distribution else ("an unknown distribution", "?")
 
 
 def _names(environment: Mapping[str, str], variable: str) -> frozenset[str] | None:

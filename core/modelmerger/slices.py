@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
+from modelmerger.layout import BLOCK
 from modelmerger.plan import TensorPlan
 from modelmerger.traits import Granularity
 
@@ -12,6 +13,9 @@ MEASURED = 1 << 18
 
 OBSERVED = 1 << 14
 """Slices of elementwise strategies are multiples of so many elements, so that what is observed of so many at a time is the same."""
+
+WINDOW = 1 << 20
+"""Bytes of output that are made, digested and written in one go: so few that they are still in the core's cache."""
 
 
 @frozen
@@ -44,6 +48,11 @@ def slices(tensor: TensorPlan, granularity: Granularity, start: int, stop: int, 
         for first in range(start, stop, most):
             last = min(first + most, stop)
             yield Slice(first, last, first, last, (last - first,))
+
+
+def window(granularity: Granularity) -> int:
+    """`WINDOW`; a whole block where strategies see rows, for a row that a window cuts is merged twice."""
+    return WINDOW if granularity == "elementwise" else BLOCK
 
 
 def row_length(tensor: TensorPlan) -> int:

@@ -5,6 +5,7 @@ import pytest
 from blake3 import blake3
 from modelmerger.digests import (
     Piece,
+    PieceDigests,
     block_count,
     differing,
     digest_of_pieces,
@@ -30,6 +31,23 @@ def test_a_file_has_the_digests_of_its_bytes(tmp_path: Path, size: int) -> None:
     expected = [Piece(len(block), blake3(block).hexdigest()) for block in blocks]
     assert pieces_of_bytes(content) == expected
     assert pieces_of_file(tmp_path / "file") == expected
+
+
+def test_pieces_are_digested_as_their_bytes_are_made() -> None:
+    digests = PieceDigests()
+    for content, tensor in [
+        (b"head", ""),
+        (b"er", ""),
+        (b"12", "a"),
+        (b"", "empty"),
+        (b"3", "b"),
+        (b"4", "b"),
+        (b"5", "a"),
+    ]:
+        digests.add(memoryview(content), tensor)
+
+    made = [(b"header", ""), (b"12", "a"), (b"", "empty"), (b"34", "b"), (b"5", "a")]
+    assert digests.pieces() == [Piece(len(content), blake3(content).hexdigest(), tensor) for content, tensor in made]
 
 
 def test_a_range_is_read_by_position_and_ends_with_the_file(tmp_path: Path) -> None:

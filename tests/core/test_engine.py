@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_tensors, write_model
-from modelmerger import measuring, verify
+from modelmerger import measuring, slices, verify
 from modelmerger.digests import block_count
 from modelmerger.registry import Registry
 from modelmerger.run import run_merge
@@ -111,8 +111,9 @@ BUILT_IN = ("weighted", "sequential", "task_arithmetic", "slerp")
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of files of 1 KiB, of measurements of 500 numbers: small tensors lie in many."""
+    """Blocks of files of 1 KiB, windows of 256 bytes, blocks of measurements of 500 numbers: small tensors lie in many."""
     set_block(monkeypatch, 1 << 10)
+    monkeypatch.setattr(slices, "WINDOW", 1 << 8)
     monkeypatch.setattr(measuring, "MEASURED", 500)
 
 
@@ -181,6 +182,7 @@ def test_tensors_do_not_depend_on_the_size_of_shards_and_blocks(
     assert len(in_shards.plan.layout.files) > 3
     shards = in_shards.merge()
     set_block(monkeypatch, 16 << 20)
+    monkeypatch.setattr(slices, "WINDOW", 1 << 20)
     in_one_block = plan_of(strategy, registry).merge()
 
     assert in_small_blocks.keys() == shards.keys() == in_one_block.keys() == SHAPES.keys()
@@ -241,8 +243,8 @@ def test_every_element_is_observed_once(strategy: str, registry: Registry, distr
     distribution("acme-observer", "1.0", "[modelmerger.plugins]\nwatch = acme_observer\n", acme_observer=OBSERVER)
     merge = plan_of(strategy, Registry.installed())
 
-    for slices in (1 << 18, 83):
-        staging = merge.stage(slice_elements=slices)
+    for elements in (1 << 18, 83):
+        staging = merge.stage(slice_elements=elements)
 
         assert staging.files == plain
         sums: dict[str, float] = {}

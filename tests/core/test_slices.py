@@ -1,7 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelmerger.layout import BLOCK
 from modelmerger.plan import TensorPlan
-from modelmerger.slices import Slice, slices
+from modelmerger.slices import WINDOW, Slice, slices, window
 from modelmerger.traits import Granularity
 
 shapes = st.lists(st.integers(1, 9), max_size=4).map(tuple)
@@ -73,3 +74,9 @@ def test_what_is_copied_is_never_cut_in_rows_or_held_whole() -> None:
     for granularity in ("rowwise", "whole"):
         cut = slices(tensor((2, 100), "copy"), granularity, 0, 200, 64)  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
         assert [piece.stop for piece in cut] == [64, 128, 192, 200]
+
+
+def test_windows_tile_a_block_and_cut_no_rows() -> None:
+    assert BLOCK % WINDOW == 0
+    assert window("elementwise") == WINDOW
+    assert window("rowwise") == window("whole") == BLOCK
