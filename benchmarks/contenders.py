@@ -158,6 +158,11 @@ def copy(merge: Merge, scratch: Path) -> Run:
     return Run(("/bin/sh", "-c", script, str(source), str(output)), {}, output, merge.output_bytes)
 
 
+def torch_import(_: Merge, scratch: Path) -> Run:
+    """What any merge with torch pays before it begins."""
+    return Run((sys.executable, "-c", "import torch"), {}, scratch / "output", 0)
+
+
 def write_config(path: Path, config: Mapping[str, Any]) -> Path:
     path.write_text(json.dumps(config, indent=1))
     return path

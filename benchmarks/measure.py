@@ -21,7 +21,8 @@ class Measurement:
     harness itself held when it forked. `peak_anonymous` is the largest RssAnon that sampling saw. `storage_read` and
     `storage_written` are what the kernel fetched from and will write to the device: a read from the page cache is
     not in `storage_read`. `others` is the CPU time that everything else took meanwhile: other processes, the kernel's
-    writeback, and what the hypervisor withheld.
+    writeback, and what the hypervisor withheld. `unsynced` is how long its output still took, after its end, to be on the
+    device.
     """
 
     wall: float
@@ -34,6 +35,7 @@ class Measurement:
     others: float
     status: int
     output: str
+    unsynced: float = 0.0
 
     @property
     def cpu(self) -> float:
@@ -71,6 +73,18 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Me
         status=process.returncode,
         output=log.read_text(errors="replace")[-2_000:],
     )
+
+
+def sync(files: Sequence[Path]) -> float:
+    """Wait until files are on the device; how long that took."""
+    start = time.perf_counter()
+    for path in files:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return time.perf_counter() - start
 
 
 def sample_anonymous(pid: int, finished: threading.Event, peaks: list[int]) -> None:

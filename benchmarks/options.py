@@ -10,7 +10,7 @@ from workplace import HERE
 
 STRATEGIES = ("weighted", "task_arithmetic", "slerp")
 ADAPTERS = ("adapters", "fold")
-CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "cp", "peft", "peft-svd")
+CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "peft", "peft-svd", "cp", "import-torch")
 MOST_MODELS = 32
 
 
@@ -24,7 +24,7 @@ def parse(description: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--contenders",
         type=some_of(CONTENDERS),
-        default=["modelmerger", "mergekit", "peft", "cp"],
+        default=["modelmerger", "mergekit", "mergekit-float32", "peft", "cp", "import-torch"],
         help=",".join(CONTENDERS),
     )
     parser.add_argument("--variants", type=some_of(VARIANTS), default=[], help="of modelmerger: " + ",".join(VARIANTS))

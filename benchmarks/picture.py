@@ -8,8 +8,7 @@ from results import Result
 WIDTH, MARGIN, LABELS, NUMBERS, GAP = 920, 16, 120, 78, 20
 BAR, LINE, TITLE, TOP = 14, 19, 26, 40
 PANEL = (WIDTH - 2 * MARGIN - LABELS - GAP) // 2 - NUMBERS
-COLOURS = {"modelmerger": "#2f81f7", "mergekit": "#d9822b", "cp": "#8b949e"}
-OTHER = "#a371f7"
+COLOURS = {"modelmerger": "#2f81f7", "mergekit": "#d9822b", "peft": "#a371f7", "cp": "#8b949e"}
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 .title { font-weight: 600; }
@@ -24,7 +23,7 @@ PANELS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 def draw(results: Sequence[Result]) -> str:
     parts: list[str] = []
-    drawn = [(result, shown) for result in results if (shown := [name for name in result.runs if ":" not in name])]
+    drawn = [(result, shown) for result in results if (shown := [name for name in result.runs if name in COLOURS])]
     for place, (heading, quantity, _) in enumerate(PANELS):
         parts.append(text(start_of(place), 20, heading, "quiet"))
         largest = max((result.median(name, quantity) for result, shown in drawn for name in shown), default=1.0)
@@ -51,7 +50,7 @@ def draw_merge(parts: list[str], result: Result, shown: list[str], place: int, l
         width = max(1.0, PANEL * value / largest)
         if place == 0:
             parts.append(text(MARGIN, y + BAR - 3, name))
-        colour = COLOURS.get(name, OTHER)
+        colour = COLOURS[name]
         parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2" fill="{colour}"/>')
         parts.append(text(left + width + 6, y + BAR - 3, write(value), "quiet"))
         y += LINE

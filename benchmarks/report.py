@@ -22,11 +22,13 @@ def write_reports(folder: Path, machine: dict[str, Any], settings: dict[str, Any
 
 def markdown(machine: dict[str, Any], settings: dict[str, Any], results: Sequence[Result]) -> str:
     lines = ["# Benchmark", "", *describe_machine(machine), "", *describe_method(settings, results), ""]
-    lines += ["| merge | by | wall s (min–max) | CPU s | peak MiB | of it anonymous | read GB | written GB |"]
-    lines += ["|---|---|---:|---:|---:|---:|---:|---:|"]
+    lines += [
+        "| merge | by | wall s (min–max) | then on the device s | CPU s | peak MiB | of it anonymous | read GB | written GB |"
+    ]
+    lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     for result in results:
         lines += [row(result, contender) for contender in result.runs]
-        lines += [f"| {result.name} | {name} | {reason} | | | | | |" for name, reason in result.failures.items()]
+        lines += [f"| {result.name} | {name} | {reason} | | | | | | |" for name, reason in result.failures.items()]
     compared = [ratios(result, name) for result in results for name in result.runs if name != result.reference]
     if compared:
         lines += ["", "How many times the figure of the first contender (medians of the ratios, round by round):", ""]
@@ -39,6 +41,7 @@ def row(result: Result, contender: str) -> str:
     low, high = result.spread(contender, "wall")
     cells = [
         f"{result.median(contender, 'wall'):.2f} ({low:.2f}–{high:.2f})",
+        f"{result.median(contender, 'unsynced'):.2f}",
         f"{result.median(contender, 'cpu'):.2f}",
         f"{result.median(contender, 'peak_resident') / MIB:,.0f}",
         f"{result.median(contender, 'peak_anonymous') / MIB:,.0f}",
@@ -70,7 +73,8 @@ METHOD = """\
 Whole processes, from start to end, in turn; one warm-up round per model size, then {rounds}; figures are medians. Each
 output was removed, and the disk synced, before each run. The inputs {before} before every run; at most
 {share:.1f} % of a merge's input came from the device in any run. `cp` copies one model and waits until it is on the
-device; mergekit does not wait for that. Everything else on the machine (the kernel's writeback included) kept at most
+device, as modelmerger does; for the others "then on the device" is what a sync still took after their end. `import torch` is what
+any merge with torch pays before it begins. Everything else on the machine (the kernel's writeback included) kept at most
 {others:.2f} cores busy during any run. Peak memory is the kernel's high-water mark and counts mapped file pages; the
 anonymous part is sampled."""
 BEFORE = {"warm": "were read through", "cold": "were dropped from the page cache"}

@@ -17,6 +17,7 @@ QUANTITIES: dict[str, Quantity] = {
     "storage_read": lambda run: run.storage_read,
     "storage_written": lambda run: run.storage_written,
     "others": lambda run: run.others,
+    "unsynced": lambda run: run.unsynced,
 }
 COMPARED = ("wall", "cpu", "peak_resident")
 

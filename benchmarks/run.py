@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def choose_contenders(options: argparse.Namespace, mergekit: Path | None) -> dic
                 chosen[f"{name}:{key}"] = partial(contenders.modelmerger, variant=contenders.VARIANTS[key])
         elif name == "cp":
             chosen[name] = contenders.copy
+        elif name == "import-torch":
+            chosen[name] = contenders.torch_import
         elif name.startswith("peft"):
             chosen[name] = partial(contenders.peft, method="svd" if name == "peft-svd" else "cat")
         elif mergekit is not None:
@@ -73,10 +76,12 @@ def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str])
 
 
 def takes_part(name: str, merge: Merge) -> bool:
-    """PEFT merges adapters alone, mergekit and cp full models; one adapter is folded in one way."""
+    """PEFT merges adapters alone, mergekit full models; nothing is copied for an adapter; one adapter is folded in one way."""
     if name.startswith("peft"):
         return merge.strategy == "adapters" or (merge.strategy == "fold" and name == "peft")
-    return merge.strategy in STRATEGIES or name.startswith("modelmerger") or (name == "cp" and merge.strategy == "fold")
+    if name in ("cp", "import-torch"):
+        return merge.strategy != "adapters"
+    return merge.strategy in STRATEGIES or name.startswith("modelmerger")
 
 
 def run_once(contender: Contender, merge: Merge, scratch: Path, page_cache: str) -> tuple[measure.Measurement, str]:
@@ -94,6 +99,7 @@ def run_once(contender: Contender, merge: Merge, scratch: Path, page_cache: str)
     if found.status != 0:
         print(found.output, file=sys.stderr)
         return found, f"failed with exit status {found.status}"
+    found = replace(found, unsynced=measure.sync([file for file in run.output.rglob("*") if file.is_file()]))
     written = size_of([run.output])
     if written < COMPLETE * run.bytes:
         return found, f"wrote {written} of {run.bytes} bytes"

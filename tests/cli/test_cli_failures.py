@@ -180,3 +180,22 @@ def test_errors_leave_stdout_empty_for_machines(command: Command, path: Path, mo
         assert result.status != 0
         assert result.out == ""
     assert json.loads(command("plan", path, "--json").out)
+
+
+def test_the_end_of_the_process_flushes_and_clears_up() -> None:
+    """`run` skips taking the interpreter apart, and nothing that anyone asked for: the pipe, exit handlers, the status."""
+    code = (
+        "import atexit, sys\n"
+        "from modelmerger import cli\n"
+        "main = cli.main\n"
+        "def with_handler():\n"
+        "    atexit.register(lambda: print('cleared up', end=''))\n"
+        "    return main()\n"
+        "cli.main = with_handler\n"
+        "sys.argv[1:] = ['merge', 'missing.yaml']\n"
+        "cli.run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "cleared up")
+    assert "missing.yaml" in done.stderr
