@@ -15,11 +15,11 @@ from modelmerger.checkpoint import Checkpoint, TensorInfo
 from modelmerger.dtypes import DTYPES, from_config_name
 from modelmerger.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.hooks import Hooks, described
-from modelmerger.layout import Layout, OutputTensor
+from modelmerger.layout import BLOCK, Layout, OutputTensor
 from modelmerger.matrices import kept_matrices, tied_heads
 from modelmerger.plan import Action, MergePlan, PlannedModel, TensorPlan
 from modelmerger.settings import Settings, shard_bytes
-from modelmerger.slices import MEASURED, OBSERVED, window
+from modelmerger.slices import MEASURED, OBSERVED
 from modelmerger.tiling import check_tiling
 from modelmerger.updates import MergedUpdates
 from modelmerger.weights import weights_by_tensor
@@ -216,18 +216,20 @@ def _bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorP
 
 
 def _memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], workers: int, slice_elements: int) -> int:
-    """Expected peak: the process, and for each worker a window of output, a raw slice and the converted ones that are held at once."""
+    """Expected peak: the process, and for each worker a raw slice and the converted ones that are held at once.
+
+    A block a worker covers its window of output (a whole block where strategies see rows), and what the allocator keeps.
+    """
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
     held = ("merge", "combine") if hooks.observers(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
     slices = 8 * slice_elements + width * slice_elements * (together + 2)
-    granularity = hooks.strategy.traits.granularity
-    if granularity == "whole":
+    if hooks.strategy.traits.granularity == "whole":
         largest = max((prod(tensor.shape) for tensor in tensors if tensor.action == "merge"), default=0)
         slices = 8 * slice_elements + width * largest * (together + 2)
     measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
     gram = 8 * MEASURED * max(measured, default=0)
-    return PROCESS_MEMORY + workers * (window(granularity) + slices + gram)
+    return PROCESS_MEMORY + workers * (BLOCK + slices + gram)
 
 
 def _digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:
