@@ -266,8 +266,7 @@ def run() -> None:
         os._exit(status)
 
     atexit.register(leave)  # registered first, so called last: when threads have ended and others have cleared up
-    status = main()
-    sys.exit(status)
+    sys.exit(status := main())
 
 
 def _without_output() -> int:

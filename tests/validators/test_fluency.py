@@ -26,7 +26,7 @@ def answering(*texts: str) -> SimpleNamespace:
 
 def shares(*texts: str) -> tuple[float | None, float | None]:
     findings = validate_model(answering(*texts))
-    return next(findings).value, next(findings).value  # type: ignore[call-overload]
+    return next(findings).value, next(findings).value  # type: ignore[call-overload]  # a generator
 
 
 def test_fluency_is_the_mean_perplexity_of_the_answers_under_the_sources(tied: SimpleNamespace) -> None:
@@ -52,9 +52,9 @@ def test_fluency_is_the_mean_perplexity_of_the_answers_under_the_sources(tied: S
 
 def test_without_sources_it_says_so_and_the_shares_are_measured_all_the_same(tied: SimpleNamespace) -> None:
     findings = validate_model(looked_at(tied, prompts=PROMPTS)[0])
-    assert [next(findings).metric for _ in range(2)] == ["arabic_letters", "broken_characters"]  # type: ignore[call-overload]
+    assert [next(findings).metric for _ in range(2)] == ["arabic_letters", "broken_characters"]  # type: ignore[call-overload]  # a generator
     with pytest.raises(UnmeasurableError, match="no source models are given"):
-        next(findings)  # type: ignore[call-overload]
+        next(findings)  # type: ignore[call-overload]  # a generator
 
 
 def test_a_source_that_cannot_be_loaded_is_left_out_and_named(tied: SimpleNamespace) -> None:

@@ -61,5 +61,5 @@ def test_without_text_there_is_no_number(tied: SimpleNamespace, texts: dict[str,
 
 def test_a_perplexity_beyond_all_floats_is_infinite_and_no_crash(tied: SimpleNamespace) -> None:
     subject, settings = looked_at(tied, texts={"": TEXTS[:1]})
-    subject.model.text_log_likelihoods = lambda texts: [torch.full((len(ids),), -1e4) for ids in texts]  # type: ignore[method-assign]
+    subject.model.text_log_likelihoods = lambda texts: [torch.full((len(ids),), -1e4) for ids in texts]  # type: ignore[method-assign]  # a stand-in
     assert next(iter(validate_model(subject, settings))).value == math.inf

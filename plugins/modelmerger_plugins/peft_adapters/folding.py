@@ -117,7 +117,7 @@ class Folded(Checkpoint):
         return {name: self._changed[name].info if name in self._changed else info for name, info in stored.items()}
 
     @property
-    def changes(self) -> Collection[str]:  # type: ignore[override]
+    def changes(self) -> Collection[str]:  # type: ignore[override]  # the core has a field here
         return self._changed.keys()
 
     def steps(self, tensor: str) -> Sequence[tuple[Adapter, Change]]:

@@ -184,11 +184,13 @@ class FactoredPart(Part):
 
     def _pairs(self, coefficients: Sequence[float]) -> list[Pair]:
         """An update of coefficient 0 is not read."""
-        return [
-            Pair(coefficients[term.model] * term.change.scale, *term.change.factors(term.whole))  # type: ignore[call-arg]
-            for term in self.terms
-            if coefficients[term.model]
-        ]
+        pairs = []
+        for term in self.terms:
+            assert isinstance(term.change, LowRank)
+            if coefficients[term.model]:
+                coefficient = coefficients[term.model] * term.change.scale
+                pairs.append(Pair(coefficient, *term.change.factors(term.whole)))
+        return pairs
 
 
 @frozen(eq=False)

@@ -52,17 +52,17 @@ def deltas(base: Path, adapter: Path) -> Deltas:
 
 
 def merge(
-    output: Path, adapters: Sequence[Path], weights: Sequence[float] = (), **config: Any
+    output: Path, adapters: Sequence[Path], weights: Sequence[Any] = (), **config: Any
 ) -> modelmerger.MergeReport:
-    models = [{"path": str(path)} for path in adapters]
+    models: list[dict[str, Any]] = [{"path": str(path)} for path in adapters]
     for model, weight in zip(models, weights, strict=False):
-        model["weight"] = weight  # type: ignore[assignment]
+        model["weight"] = weight
     settings = {"strategy": "weighted", "peft_config": {"merge_adapters": True}, **config}
     return modelmerger.merge(modelmerger.MergeConfig(models=models, output_path=str(output), **settings))
 
 
 def combined(parts: Sequence[Deltas], coefficients: Sequence[float]) -> Deltas:
-    return {name: sum(c * part[name] for c, part in zip(coefficients, parts, strict=True)) for name in parts[0]}  # type: ignore[misc]
+    return {name: sum(c * part[name] for c, part in zip(coefficients, parts, strict=True)) for name in parts[0]}  # type: ignore[misc]  # the sum begins with 0
 
 
 def distance(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> float:
@@ -263,7 +263,7 @@ def test_a_weight_of_0_leaves_no_trace(bases: SimpleNamespace, three: list[Path]
 
 def test_weights_by_layer_and_pattern(bases: SimpleNamespace, three: list[Path], tmp_path: Path) -> None:
     weights = [{"*layers.0.*": 1.0, "default": 0.25}, {"*q_proj*": [0, 2.0], "default": 1}]
-    merge(tmp_path / "merged", [three[0], three[2]], weights, options={"normalize_weights": False})  # type: ignore[arg-type]
+    merge(tmp_path / "merged", [three[0], three[2]], weights, options={"normalize_weights": False})
     ours, theirs = deltas(bases.qwen2, three[0]), deltas(bases.qwen2, three[2])
     wanted = {
         name: (1.0 if ".layers.0." in name else 0.25) * ours[name]

@@ -75,7 +75,7 @@ def test_two_of_the_same_layers_merge_into_an_adapter_that_repeats_them(tmp_path
         {"path": str(adapters[0]), "weight": 0.75},
         {"path": str(adapters[1]), "weight": 0.25},
     ]
-    folded = merged(tmp_path / "folded", *models, peft_config={"merge_adapters": False})  # type: ignore[arg-type]
+    folded = merged(tmp_path / "folded", *models, peft_config={"merge_adapters": False})
 
     merger = ModelMerger(
         MergeConfig("weighted", models, output_path=str(tmp_path / "merged"), peft_config={"merge_adapters": True})
@@ -90,7 +90,7 @@ def test_two_of_the_same_layers_merge_into_an_adapter_that_repeats_them(tmp_path
         tmp_path / "whole",
         *models,
         peft_config={"merge_adapters": True},
-        options={"preserve_base_model": False},  # type: ignore[arg-type]
+        options={"preserve_base_model": False},
     )
     assert distance(whole, folded) < 1e-5
 

@@ -136,7 +136,9 @@ def by_peft(base: Path, *adapters: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def merged(output: Path, *models: Path, strategy: str = "weighted", **config: Any) -> dict[str, torch.Tensor]:
+def merged(
+    output: Path, *models: Path | dict[str, Any], strategy: str = "weighted", **config: Any
+) -> dict[str, torch.Tensor]:
     """What we make of it, from the published directory."""
     listed = [model if isinstance(model, dict) else {"path": str(model)} for model in models]
     modelmerger.merge(modelmerger.MergeConfig(strategy=strategy, models=listed, output_path=str(output), **config))
