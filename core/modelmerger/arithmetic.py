@@ -46,14 +46,25 @@ class Workspace:
 
     def memory(self, purpose: str, length: int) -> memoryview:
         """What `host` gives, as bytes."""
-        self._buffer(purpose, length, CPU)
-        return self._memory[purpose][:length]
+        memory = self._memory.get(purpose)
+        if memory is None or len(memory) < length:
+            memory = self._memory[purpose] = bytes_of(self._buffer(purpose, length, CPU))
+        return memory[:length]
 
     def _view(self, purpose: str, elements: int, dtype: torch.dtype, device: torch.device) -> "Tensor":
         view = self._views.get(purpose)  # a slice is as long as the one before it, but for the last of a tensor
         if view is None or view.numel() != elements or view.dtype != dtype:
-            view = self._views[purpose] = self._buffer(purpose, elements * dtype.itemsize, device).view(dtype)
+            length = elements * dtype.itemsize
+            view = self._views[purpose] = self._buffer(purpose, length, device)[:length].view(dtype)
         return view
+
+    def _buffer(self, purpose: str, length: int, device: torch.device) -> "Tensor":
+        buffer = self._buffers.get(purpose)
+        if buffer is None or buffer.numel() < length:
+            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8, device=device)
+            self._views.pop(purpose, None)
+            self._memory.pop(purpose, None)
+        return buffer
 
     def read(self, checkpoint: Checkpoint, name: str, start: int, stop: int, purpose: str = "raw") -> "Tensor":
         """Elements of a stored tensor, in the stored dtype, in memory that the next read for this purpose reuses.
@@ -71,15 +82,6 @@ class Workspace:
         """How many bytes were read since the last call."""
         count, self._bytes_read = self._bytes_read, 0
         return count
-
-    def _buffer(self, purpose: str, length: int, device: torch.device) -> "Tensor":
-        buffer = self._buffers.get(purpose)
-        if buffer is None or buffer.numel() < length:
-            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8, device=device)
-            if device == CPU:
-                self._memory[purpose] = bytes_of(buffer)
-            self._views.pop(purpose, None)
-        return buffer[:length]
 
 
 @contextlib.contextmanager
@@ -156,11 +158,9 @@ def overflows(low: float, high: float, written: "Tensor", dtype: str) -> bool:
 
 def gram_of(tensors: Sequence["Tensor"]) -> "Tensor":
     """The Gram matrix of some float64 vectors, float64."""
-    gram = torch.empty(len(tensors), len(tensors), dtype=torch.float64)
-    for i, left in enumerate(tensors):
-        for j, right in enumerate(tensors[: i + 1]):
-            gram[i, j] = gram[j, i] = torch.dot(left, right)
-    return gram
+    order = range(len(tensors))
+    products = {(i, j): float(torch.dot(tensors[i], tensors[j])) for i in order for j in range(i + 1)}
+    return torch.tensor([[products[max(i, j), min(i, j)] for j in order] for i in order], dtype=torch.float64)
 
 
 def raise_nonfinite(

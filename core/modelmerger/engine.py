@@ -10,14 +10,14 @@ import torch
 
 from modelmerger.arithmetic import CPU, Workspace
 from modelmerger.checkpoint import Checkpoint
-from modelmerger.digests import PieceDigests, block_count
+from modelmerger.digests import Piece, PieceDigests, block_count
 from modelmerger.dtypes import DTYPES
 from modelmerger.errors import MergeError
 from modelmerger.hooks import Hooks
 from modelmerger.journal import BlockRecord
 from modelmerger.layout import BLOCK, OutputFile, Placement
 from modelmerger.measuring import CancelledError, Measurements, measured_blocks
-from modelmerger.merging import BlockState, SliceMerger
+from modelmerger.merging import SliceMerger, UnitState
 from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings
 from modelmerger.slices import slices, window
@@ -157,23 +157,43 @@ class MergeWork:
         file = self._plan.layout.files[unit.of]
         descriptor = self._staging.open_for_writing(unit.of)
         try:
-            state = BlockState()
+            state = UnitState()
             for block in range(unit.first, unit.last):
                 if (unit.of, block) in self._staging.records:
                     continue
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
                 self._read_ahead(unit.of, begin, end)
-                digests = PieceDigests()
-                for low in range(begin, end, self._window):
-                    content = workspace.memory("window", min(end - low, self._window))
-                    for name, part in self._fill(unit.of, low, low + len(content), workspace, state):
-                        digests.add(part, name)
-                    self._staging.write(descriptor, unit.of, content, low)
+                pieces = self._write_block(descriptor, unit.of, begin, end, workspace, state)
                 self._advance(workspace.take_bytes_read() + end - begin)
-                record = BlockRecord(digests.pieces(), *state.take())
+                record = BlockRecord(pieces, *state.take())
                 self._staging.record(descriptor, unit.of, block, record, begin, end - begin)
         finally:
             close_written(descriptor, self._staging.tree / file.name)
+
+    def _write_block(
+        self, descriptor: int, file: int, begin: int, end: int, workspace: Workspace, state: UnitState
+    ) -> list[Piece]:
+        """Makes the bytes between two offsets of a file, window by window, and digests and writes them."""
+        digests = PieceDigests()
+        size = min(self._window, end - begin)
+        window, out = workspace.memory("window", size), workspace.host("window", size, torch.uint8)
+        written = begin
+        for offset, source in self._sources(file, begin, end):
+            name, length = ("", len(source)) if isinstance(source, bytes) else (source.tensor.name, source.tensor.bytes)
+            low, stop = max(begin, offset), min(end, offset + length)
+            while low < stop:
+                high = min(stop, written + size)
+                here = slice(low - written, high - written)
+                if isinstance(source, bytes):
+                    window[here] = source[low - offset : high - offset]
+                else:
+                    self._fill(source, low - offset, high - offset, out[here], workspace, state)
+                digests.add(window[here], name)
+                if high in (end, written + size):
+                    self._staging.write(descriptor, file, window[: high - written], written)
+                    written = high
+                low = high
+        return digests.pieces()
 
     def _read_ahead(self, file: int, begin: int, end: int) -> None:
         """Tells the system which inputs the bytes between two offsets of a file will need."""
@@ -187,23 +207,6 @@ class MergeWork:
                 name = tensor.renames.get(checkpoint, tensor.name)
                 self._checkpoints[checkpoint].prefetch(name, low * 8 // bits, high * 8 // bits)
 
-    def _fill(
-        self, file: int, begin: int, end: int, workspace: Workspace, state: BlockState
-    ) -> Iterator[tuple[str, memoryview]]:
-        """Makes the bytes between two offsets of a file in the workspace's window; gives each part that is done, and its tensor."""
-        content = workspace.memory("window", end - begin)
-        out = workspace.host("window", end - begin, torch.uint8)
-        for offset, source in self._sources(file, begin, end):
-            length = len(source) if isinstance(source, bytes) else source.tensor.bytes
-            low, high = max(begin, offset), min(end, offset + length)
-            here = slice(low - begin, high - begin)
-            if isinstance(source, bytes):
-                content[here] = source[low - offset : high - offset]
-                yield "", content[here]
-            else:
-                self._fill_tensor(source, low - offset, high - offset, out[here], workspace, state)
-                yield source.tensor.name, content[here]
-
     def _sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:
         """What the bytes between two offsets are made of, in order: fixed bytes and tensors, each with its offset in the file."""
         found: list[tuple[int, bytes | Placement]] = [
@@ -216,17 +219,15 @@ class MergeWork:
         ]
         return sorted(found, key=lambda item: item[0])
 
-    def _fill_tensor(
-        self, placement: Placement, low: int, high: int, out: "Tensor", workspace: Workspace, state: BlockState
+    def _fill(
+        self, source: Placement, low: int, high: int, out: "Tensor", workspace: Workspace, state: UnitState
     ) -> None:
-        """Bytes `low` to `high` of a tensor, slice by slice."""
-        index = self._index[placement.tensor.name]
-        state.forget_all_but(index)
-        tensor = self._plan.tensors[index]
-        bits = DTYPES[tensor.dtype].bits
+        """Makes bytes `low` to `high` of a tensor, slice by slice."""
+        tensor = self._merger.tensor(self._index[source.tensor.name], state)
+        bits = tensor.bits
         start, stop = low * 8 // bits, high * 8 // bits
-        for piece in slices(tensor, self._plan.granularity, start, stop, self._plan.slice_elements):
+        for piece in slices(tensor.plan, self._plan.granularity, start, stop, self._plan.slice_elements):
             if self._cancelled.is_set():
                 raise CancelledError
             part = out[piece.start * bits // 8 - low : piece.stop * bits // 8 - low]
-            self._merger.write_slice(index, piece, part, workspace, state)
+            tensor.write_slice(piece, part, workspace, state)

@@ -4,8 +4,6 @@ import contextlib
 import os
 import stat
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 
 from attrs import frozen
@@ -66,60 +64,64 @@ def _open_small(path: Path, limit: int) -> int:
     return descriptor
 
 
+class _OpenFile:
+    """A descriptor, closed when nobody holds this object any more: a reader keeps what it reads from, whatever was put aside."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
 class InputFiles:
-    """The files that a merge reads. At most `limit` are open at a time; each is checked against its identity when opened again."""
+    """The files that a merge reads, each checked against its identity when it is opened again.
+
+    At most `limit` are kept open, the newest ones; a reader keeps the one it reads from for so long. What is open is found without
+    a lock, for every slice of every input is read through here.
+    """
 
     def __init__(self, limit: int = 32) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._open: OrderedDict[FileIdentity, int] = OrderedDict()
-        self._users: dict[FileIdentity, int] = {}
+        self._open: dict[FileIdentity, _OpenFile] = {}
 
     def read(self, file: FileIdentity, offset: int, buffer: memoryview) -> None:
         """Fills the buffer from the offset. A file that ends early, or is another one by now, raises `InputChangedError`."""
-        with self._descriptor(file) as descriptor:
-            done = 0
-            while done < len(buffer):
-                try:
-                    count = os.preadv(descriptor, [buffer[done:]], offset + done)
-                except OSError as error:
-                    raise InputError(Problem(f"cannot be read: {error.strerror}.", file.path)) from error
-                if count == 0:
-                    raise InputChangedError(_changed(file, "is shorter than when the merge was planned"))
-                done += count
+        opened = self._opened(file)
+        while length := len(buffer):
+            try:
+                count = os.preadv(opened.descriptor, (buffer,), offset)
+            except OSError as error:
+                raise InputError(Problem(f"cannot be read: {error.strerror}.", file.path)) from error
+            if count == length:
+                return
+            if count == 0:
+                raise InputChangedError(_changed(file, "is shorter than when the merge was planned"))
+            buffer, offset = buffer[count:], offset + count
 
     def prefetch(self, file: FileIdentity, offset: int, length: int) -> None:
         """Tells the system what will be read soon, where it can be told. What is in memory, by the look of its ends, is left alone."""
         if length > 0 and hasattr(os, "posix_fadvise"):
-            with self._descriptor(file) as descriptor, contextlib.suppress(OSError):
-                if not (_in_memory(descriptor, offset) and _in_memory(descriptor, offset + length - 1)):
-                    os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+            opened = self._opened(file)
+            with contextlib.suppress(OSError):
+                if not (_in_memory(opened.descriptor, offset) and _in_memory(opened.descriptor, offset + length - 1)):
+                    os.posix_fadvise(opened.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         with self._lock:
-            while self._open:
-                os.close(self._open.popitem()[1])
+            self._open.clear()
 
-    @contextlib.contextmanager
-    def _descriptor(self, file: FileIdentity) -> Iterator[int]:
+    def _opened(self, file: FileIdentity) -> _OpenFile:
+        return self._open.get(file) or self._reopened(file)
+
+    def _reopened(self, file: FileIdentity) -> _OpenFile:
         with self._lock:
-            if (descriptor := self._open.get(file)) is None:
-                self._make_room()
-                descriptor = _reopen(file)
-                self._open[file] = descriptor
-            self._open.move_to_end(file)
-            self._users[file] = self._users.get(file, 0) + 1
-        try:
-            yield descriptor
-        finally:
-            with self._lock:
-                self._users[file] -= 1
-
-    def _make_room(self) -> None:
-        idle = [file for file in self._open if not self._users.get(file)]
-        for file in idle[: max(0, len(self._open) + 1 - self._limit)]:
-            os.close(self._open.pop(file))
-            self._users.pop(file, None)
+            if (opened := self._open.get(file)) is None:
+                while len(self._open) >= self._limit:
+                    del self._open[next(iter(self._open))]
+                opened = self._open[file] = _OpenFile(_reopen(file))
+            return opened
 
 
 def _in_memory(descriptor: int, offset: int) -> bool:

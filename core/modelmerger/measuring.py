@@ -132,7 +132,8 @@ class Measurements:
     def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
         with self._changed:
             partials = self._partial.setdefault(index, {})
-            if any(other.shape != partial.shape or other.dtype != partial.dtype for other in partials.values()):
+            other = next(iter(partials.values()), partial)
+            if other.shape != partial.shape or other.dtype != partial.dtype:
                 raise self._hooks.unsteady_measure(self._plan.tensors[index].name)
             partials[block] = partial
             if len(partials) == blocks:

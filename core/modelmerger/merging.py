@@ -1,4 +1,4 @@
-"""One slice of one tensor, from the inputs' bytes to the output's: read, merge, check, finish, round once."""
+"""The slices of a tensor, from the inputs' bytes to the output's: read, merge, check, finish, round once."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +20,10 @@ from modelmerger.arithmetic import (
 )
 from modelmerger.checkpoint import Checkpoint
 from modelmerger.compiling import compiled
-from modelmerger.dtypes import torch_dtype
+from modelmerger.dtypes import DTYPES, torch_dtype
 from modelmerger.hooks import Hooks
 from modelmerger.measuring import Measurements
-from modelmerger.plan import MergePlan, TensorPlan
+from modelmerger.plan import MergePlan
 from modelmerger.settings import Settings
 from modelmerger.slices import Slice
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 Observed = dict[str, dict[str, float]]
 
 
-class BlockState:
-    """What one unit of work carries from slice to slice: counts and observations, and the whole tensor that it is in."""
+class UnitState:
+    """What one unit of work carries from slice to slice: counts and observations, and the tensor that it is in."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self.observed: Observed = {}
-        self.whole: dict[int, Tensor] = {}
+        self.tensor: TensorMerger | None = None
 
     def count(self, found: Mapping[str, int]) -> None:
         for key, value in found.items():
@@ -57,140 +57,156 @@ class BlockState:
         self.counts, self.observed = {}, {}
         return taken
 
-    def forget_all_but(self, index: int) -> None:
-        self.whole = {number: tensor for number, tensor in self.whole.items() if number == index}
-
 
 @frozen(eq=False)
 class SliceMerger:
-    """Makes the bytes of any slice of the plan; safe from several threads, each with its own workspace."""
+    """Makes the bytes of any tensor of the plan; safe from several threads, each with its own workspace."""
 
     plan: MergePlan
     checkpoints: Sequence[Checkpoint]
     hooks: Hooks
     settings: Settings
     measurements: Measurements
-    _observers: frozenset[str] = field(init=False)
-    _compiled_sum: "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None" = field(init=False)
+    observers: frozenset[str] = field(init=False)
+    compiled_sum: "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None" = field(init=False)
 
-    @_observers.default
+    @observers.default
     def _find_observers(self) -> frozenset[str]:
         return frozenset() if self.plan.updates else self.hooks.observers(self.settings)
 
-    @_compiled_sum.default
+    @compiled_sum.default
     def _compile(self) -> "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None":
         return compiled(summed) if self.settings.options.torch_compile else None
 
-    def write_slice(self, index: int, piece: Slice, out: "Tensor", workspace: Workspace, state: BlockState) -> None:
-        """Fills `out`, a vector of bytes, with the slice as it stands in the file. Raises `NumericError` for NaN and infinity."""
-        tensor = self.plan.tensors[index]
-        if tensor.action == "copy" or self._keeps_bits(tensor):
-            out.copy_(self._read(index, tensor.inputs[0], piece, workspace).view(out.dtype))
+    def tensor(self, index: int, state: UnitState) -> "TensorMerger":
+        """What makes the slices of one tensor. Waits for the measurement that its coefficients follow from."""
+        if state.tensor is None or state.tensor.index != index:
+            state.tensor = None  # a tensor that was merged whole goes before the next one comes
+            state.tensor = TensorMerger(self, index)
+        return state.tensor
+
+
+class TensorMerger:
+    """Makes the bytes of any slice of one tensor: what is the same for all of them is looked up once."""
+
+    def __init__(self, merger: SliceMerger, index: int) -> None:
+        self.index = index
+        self.plan = tensor = merger.plan.tensors[index]
+        self.bits = DTYPES[tensor.dtype].bits
+        self._of = merger
+        self._inputs = {i: (merger.checkpoints[i], tensor.renames.get(i, tensor.name)) for i in tensor.inputs}
+        self._check = not merger.settings.options.allow_nonfinite
+        self._finishes = merger.hooks.finishes and tensor.action != "take"
+        self._as_stored = tensor.action == "copy" or self._keeps_bits()
+        self._whole: Tensor | None = None
+        if self._as_stored:
             return
-        merged = self._combined(index, piece, workspace, state)
-        if merged is None:
-            merged = self._merged(index, piece, workspace, state)
-        check = not self.settings.options.allow_nonfinite
-        if self._finishes(tensor):
-            if check and not are_finite([merged]):
-                self._raise_nonfinite(tensor)
-            state.count(self.hooks.finish_tensor(merged, self.settings.strategy_options, tensor.name))
-            if check and not are_finite([merged]):
-                raise self.hooks.nonfinite("finish_tensor", tensor.name)
-        written = out.view(torch_dtype(tensor.dtype))
+        self._dtype = torch_dtype(tensor.dtype)
+        self._compute = COMPUTE[tensor.compute]
+        self._terms: list[tuple[float, int]] | None = None  # none for a tensor that the strategy merges itself
+        if tensor.action != "merge":
+            coefficients = tensor.coefficients or merger.measurements.coefficients(index)
+            self._terms = [(c, i) for c, i in zip(coefficients, tensor.inputs, strict=True) if c != 0]
+
+    def write_slice(self, piece: Slice, out: "Tensor", workspace: Workspace, state: UnitState) -> None:
+        """Fills `out`, a vector of bytes, with the slice as it stands in the file. Raises `NumericError` for NaN and infinity."""
+        if self._as_stored:
+            out.copy_(self._read(self.plan.inputs[0], piece, workspace).view(out.dtype))
+            return
+        if self._terms is None:
+            merged = self._merged(piece, workspace, state)
+        else:
+            merged = self._combined(self._terms, piece, workspace, state)
+        if self._finishes:
+            self._finish(merged, state)
+        written = out.view(self._dtype)
         written.copy_(merged)
-        if check and not has_finite_sum(written):
+        if self._check and not has_finite_sum(written):
             low, high = extremes(merged)
             if not (math.isfinite(low) and math.isfinite(high)):
-                self._raise_nonfinite(tensor)
-            if overflows(low, high, written, tensor.dtype):
-                raise_nonfinite(tensor, self.checkpoints, rounded=True)
+                self._raise_nonfinite()
+            if overflows(low, high, written, self.plan.dtype):
+                raise_nonfinite(self.plan, self._of.checkpoints, rounded=True)
 
-    def _raise_nonfinite(self, tensor: TensorPlan) -> NoReturn:
-        if tensor.action == "merge":  # the inputs were looked at before the strategy got them
-            raise self.hooks.nonfinite("merge_tensor", tensor.name)
-        raise_nonfinite(tensor, self.checkpoints, rounded=False)
+    def _finish(self, merged: "Tensor", state: UnitState) -> None:
+        hooks, name = self._of.hooks, self.plan.name
+        if self._check and not are_finite([merged]):
+            self._raise_nonfinite()
+        state.count(hooks.finish_tensor(merged, self._of.settings.strategy_options, name))
+        if self._check and not are_finite([merged]):
+            raise hooks.nonfinite("finish_tensor", name)
 
-    def _keeps_bits(self, tensor: TensorPlan) -> bool:
+    def _raise_nonfinite(self) -> NoReturn:
+        if self._terms is None:  # the inputs were looked at before the strategy got them
+            raise self._of.hooks.nonfinite("merge_tensor", self.plan.name)
+        raise_nonfinite(self.plan, self._of.checkpoints, rounded=False)
+
+    def _keeps_bits(self) -> bool:
         """Whether NaN may pass and the tensor is one input as it is: arithmetic would change the bits of a NaN."""
-        return (
-            self.settings.options.allow_nonfinite
-            and tensor.coefficients == (1.0,)
-            and self.checkpoints[tensor.inputs[0]].tensors[tensor.renames.get(tensor.inputs[0], tensor.name)].dtype
-            == tensor.dtype
-            and not self._finishes(tensor)
-            and not self._observers
-        )
+        if self._check or self.plan.coefficients != (1.0,) or self._finishes or self._of.observers:
+            return False
+        checkpoint, name = self._inputs[self.plan.inputs[0]]
+        return checkpoint.tensors[name].dtype == self.plan.dtype
 
-    def _finishes(self, tensor: TensorPlan) -> bool:
-        return self.hooks.finishes and tensor.action != "take"
-
-    def _combined(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> "Tensor | None":
-        """Σ coefficient · input as a vector; None for a tensor that the strategy merges itself."""
-        tensor = self.plan.tensors[index]
-        if tensor.action == "merge":
-            return None
-        coefficients = tensor.coefficients or self.measurements.coefficients(index)
-        terms = [(c, i) for c, i in zip(coefficients, tensor.inputs, strict=True) if c != 0]
-        elements, dtype = piece.stop - piece.start, COMPUTE[tensor.compute]
-        total = workspace.tensor("total", elements, dtype)
-        observed = [self._input(index, i, piece, workspace) for i in tensor.inputs] if self._observers else []
-        held = dict(zip(tensor.inputs, observed, strict=False))
+    def _combined(
+        self, terms: Sequence[tuple[float, int]], piece: Slice, workspace: Workspace, state: UnitState
+    ) -> "Tensor":
+        """Σ coefficient · input as a vector."""
+        elements = piece.stop - piece.start
+        total = workspace.tensor("total", elements, self._compute)
+        held = {i: self._input(i, piece, workspace) for i in self.plan.inputs} if self._of.observers else {}
 
         def source(i: int, purpose: str = "raw") -> "Tensor":
-            return held[i] if i in held else self._read(index, i, piece, workspace, purpose)
+            return held[i] if i in held else self._read(i, piece, workspace, purpose)
 
-        if self._compiled_sum is not None:
+        if self._of.compiled_sum is not None:
             read = [source(i, f"raw {i}").to(workspace.device) for _, i in terms]
-            factors = torch.tensor([c for c, _ in terms], dtype=dtype, device=workspace.device)
-            self._compiled_sum(read, factors, total)
+            factors = torch.tensor([c for c, _ in terms], dtype=self._compute, device=workspace.device)
+            self._of.compiled_sum(read, factors, total)
         else:
-            combined(((c, source(i)) for c, i in terms), total, workspace.tensor("term", elements, dtype))
-        if observed:
-            self._observe(tensor, observed, total, state)
+            combined(((c, source(i)) for c, i in terms), total, workspace.tensor("term", elements, self._compute))
+        if held:
+            self._observe(list(held.values()), total, state)
         return total
 
-    def _merged(self, index: int, piece: Slice, workspace: Workspace, state: BlockState) -> "Tensor":
+    def _merged(self, piece: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
         """What the strategy's `merge_tensor` makes of the slice, as a vector of the wanted elements."""
-        if index in state.whole:
-            return state.whole[index][piece.start : piece.stop].clone()
-        tensor = self.plan.tensors[index]
-        inputs = [self._input(index, i, piece, workspace) for i in tensor.inputs]
-        if not self.settings.options.allow_nonfinite and not are_finite(inputs):
-            raise_nonfinite(tensor, self.checkpoints, rounded=False)
-        models = [self.settings.models[i] for i in tensor.inputs if i < len(self.settings.models)]
-        merged = self.hooks.merge_tensor(
+        of, tensor = self._of, self.plan
+        if self._whole is not None:
+            return self._whole[piece.start : piece.stop].clone()
+        inputs = [self._input(i, piece, workspace) for i in tensor.inputs]
+        if self._check and not are_finite(inputs):
+            raise_nonfinite(tensor, of.checkpoints, rounded=False)
+        models = [i for i in tensor.inputs if i < len(of.settings.models)]
+        merged = of.hooks.merge_tensor(
             inputs,
-            [tensor.weights[i] for i in tensor.inputs if i < len(self.settings.models)],
-            [model.operation for model in models],
-            self.settings.strategy_options,
-            self.measurements.result(index).to(workspace.device) if self.measurements.wanted(index) else None,
+            [tensor.weights[i] for i in models],
+            [of.settings.models[i].operation for i in models],
+            of.settings.strategy_options,
+            of.measurements.result(self.index).to(workspace.device) if of.measurements.wanted(self.index) else None,
             tensor.name,
         )
         flat = merged.reshape(-1)
         wanted = slice(piece.start - piece.first, piece.stop - piece.first)
-        if self.plan.granularity == "whole":
-            state.whole[index] = flat
+        whole = of.plan.granularity == "whole"
+        if whole:
+            self._whole = flat
             flat = flat.clone()
-        if self._observers:  # a row that lies in two blocks is made twice, and must not be counted twice
-            seen = slice(None) if self.plan.granularity == "whole" else wanted
-            parts = [values.reshape(-1)[seen] for values in inputs]
-            self._observe(tensor, parts, flat[seen], state)
+        if of.observers:  # a row that lies in two blocks is made twice, and must not be counted twice
+            seen = slice(None) if whole else wanted
+            self._observe([values.reshape(-1)[seen] for values in inputs], flat[seen], state)
         return flat[wanted]
 
-    def _observe(self, tensor: TensorPlan, inputs: Sequence["Tensor"], merged: "Tensor", state: BlockState) -> None:
-        arguments = inputs, merged, tensor.name, tensor.inputs, self.settings
-        state.observe(tensor.name, self.hooks.observe_slice(self._observers, *arguments))
+    def _observe(self, inputs: Sequence["Tensor"], merged: "Tensor", state: UnitState) -> None:
+        arguments = inputs, merged, self.plan.name, self.plan.inputs, self._of.settings
+        state.observe(self.plan.name, self._of.hooks.observe_slice(self._of.observers, *arguments))
 
-    def _input(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace) -> "Tensor":
+    def _input(self, i: int, piece: Slice, workspace: Workspace) -> "Tensor":
         """An input in the dtype of the arithmetic, in memory of its own, in the shape that the strategy sees."""
-        values = workspace.tensor(
-            f"input {checkpoint}", piece.last - piece.first, COMPUTE[self.plan.tensors[index].compute]
-        )
-        values.copy_(self._read(index, checkpoint, piece, workspace))
+        values = workspace.tensor(f"input {i}", piece.last - piece.first, self._compute)
+        values.copy_(self._read(i, piece, workspace))
         return values.view(piece.shape)
 
-    def _read(self, index: int, checkpoint: int, piece: Slice, workspace: Workspace, purpose: str = "raw") -> "Tensor":
-        tensor = self.plan.tensors[index]
-        name = tensor.renames.get(checkpoint, tensor.name)
-        return workspace.read(self.checkpoints[checkpoint], name, piece.first, piece.last, purpose)
+    def _read(self, i: int, piece: Slice, workspace: Workspace, purpose: str = "raw") -> "Tensor":
+        checkpoint, name = self._inputs[i]
+        return workspace.read(checkpoint, name, piece.first, piece.last, purpose)

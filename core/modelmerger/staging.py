@@ -64,11 +64,13 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        room = " Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else " Check the disk"
-        raise OutputError(
-            Problem(f"cannot be written: {reason}.{room}, then run the same command again.", str(path))
-        ) from error
+        raise _output_error(path, error) from error
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or type(error).__name__
+    room = " Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else " Check the disk"
+    return OutputError(Problem(f"cannot be written: {reason}.{room}, then run the same command again.", str(path)))
 
 
 class Staging:
@@ -82,6 +84,7 @@ class Staging:
         self.removed_other_plan = False
         self._plan_digest = plan_digest
         self._layout = layout
+        self._paths = [self.tree / file.name for file in layout.files]
         self._step = step
         self._lock = threading.Lock()
         self._root_fd = -1
@@ -130,12 +133,14 @@ class Staging:
             return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._tree_fd)
 
     def write(self, descriptor: int, file: int, content: memoryview, offset: int) -> None:
-        path = self.tree / self._layout.files[file].name
-        with output_errors(path):
+        path = self._paths[file]
+        try:
             self._step("write", path)
             while content:
                 count = os.pwrite(descriptor, content, offset)
                 content, offset = content[count:], offset + count
+        except OSError as error:
+            raise _output_error(path, error) from error
 
     def record(self, descriptor: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:
         """Notes a finished block and asks for its writeback."""

@@ -61,13 +61,16 @@ def test_no_more_files_are_open_than_allowed(made: list[FileIdentity], limit: in
 
 
 def test_a_file_in_use_is_not_closed_for_another(made: list[FileIdentity]) -> None:
+    before = descriptors()
     files = InputFiles(1)
-    with files._descriptor(made[0]) as descriptor:
-        assert read(files, made[1], 0, 1) == b"\x01"
-        assert os.pread(descriptor, 1, 0) == b"\x00"
-    read(files, made[2], 0, 1)
-    assert len(files._open) == 1
+    held = files._opened(made[0])
+    assert read(files, made[1], 0, 1) == b"\x01"
+    assert os.pread(held.descriptor, 1, 0) == b"\x00"
+    assert descriptors() - before == 2
+    del held
+    assert descriptors() - before == 1
     files.close()
+    assert descriptors() == before
 
 
 def test_many_threads_read_what_is_theirs(made: list[FileIdentity]) -> None:

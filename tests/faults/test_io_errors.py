@@ -282,12 +282,12 @@ def test_a_worker_that_dies_ends_the_merge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """D3: in no more time than a unit takes, with one line."""
-    from modelmerger.merging import SliceMerger
+    from modelmerger.merging import TensorMerger
 
     def dies(*_: object) -> None:
         raise RuntimeError("worker gone")
 
-    monkeypatch.setattr(SliceMerger, "write_slice", dies)
+    monkeypatch.setattr(TensorMerger, "write_slice", dies)
     signal.alarm(30)
     try:
         found = command("merge", config_file(low_memory_mode=False))
