@@ -176,9 +176,12 @@ class Hooks:
         for implementation in self._manager.hook.merge_tensor.get_hookimpls():
             implementation.function = compiled(implementation.function)  # type: ignore[misc]  # this manager is ours alone
 
-    @property
-    def finishes(self) -> bool:
-        return bool(self._manager.hook.finish_tensor.get_hookimpls())
+    def finishes(self, options: Any) -> bool:
+        """Whether the strategy's `finish_tensor` is called in this merge."""
+        wanted = self._call("wants_finish", options=options)
+        if wanted is not None and not isinstance(wanted, bool):
+            raise self._wrong_answer("wants_finish", wanted, "True or False")
+        return wanted is not False and bool(self._manager.hook.finish_tensor.get_hookimpls())
 
     def finish_tensor(self, merged: "torch.Tensor", options: Any, tensor_name: str) -> Mapping[str, int]:
         found = self._call("finish_tensor", tensor_name, merged=merged, options=options) or {}

@@ -240,6 +240,23 @@ def finish_tensor(merged: "torch.Tensor", options: Any) -> Mapping[str, int] | N
 
 
 @hookspec(firstresult=True)
+def wants_finish(options: Any) -> bool | None:
+    """Strategy, optional: whether its `finish_tensor` is called in this merge. Without this hook it is, for every slice.
+
+    What is finished is looked through for NaN and infinity once more, so a strategy that finishes only if an option says so
+    answers here. The answer must follow from the options alone.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def wants_finish(options):
+        return options.clamp
+    ```
+    """
+
+
+@hookspec(firstresult=True)
 def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool, stem: str) -> Layout | None:
     r"""Lays out the files of the merged weights: where each tensor begins, and the bytes around them. Writes nothing.
 

@@ -68,11 +68,16 @@ class SliceMerger:
     settings: Settings
     measurements: Measurements
     observers: frozenset[str] = field(init=False)
+    finishes: bool = field(init=False)
     compiled_sum: "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None" = field(init=False)
 
     @observers.default
     def _find_observers(self) -> frozenset[str]:
         return frozenset() if self.plan.updates else self.hooks.observers(self.settings)
+
+    @finishes.default
+    def _find_finishes(self) -> bool:
+        return self.hooks.finishes(self.settings.strategy_options)
 
     @compiled_sum.default
     def _compile(self) -> "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None":
@@ -96,7 +101,7 @@ class TensorMerger:
         self._of = merger
         self._inputs = {i: (merger.checkpoints[i], tensor.renames.get(i, tensor.name)) for i in tensor.inputs}
         self._check = not merger.settings.options.allow_nonfinite
-        self._finishes = merger.hooks.finishes and tensor.action != "take"
+        self._finishes = merger.finishes and tensor.action != "take"
         self._as_stored = tensor.action == "copy" or self._keeps_bits()
         self._whole: Tensor | None = None
         if self._as_stored:

@@ -54,10 +54,14 @@ def find_coefficients(weights: Sequence[float], operations: Sequence[Operation],
 
 
 @hookimpl
+def wants_finish(options: Options) -> bool:
+    """Where weights are clamped."""
+    return options.clamp_weights
+
+
+@hookimpl
 def finish_tensor(merged: "Tensor", options: Options) -> dict[str, int]:
     """Clamps in place; counts the values that were outside."""
-    if not options.clamp_weights:
-        return {}
     low, high = options.clamp_range
     outside = int(((merged < low) | (merged > high)).sum())
     merged.clamp_(low, high)

@@ -36,6 +36,7 @@ FIRST_RESULT = {
     "measure_tensor",
     "merge_tensor",
     "finish_tensor",
+    "wants_finish",
     "save_model",
     "run_slices",
     "provide_texts",
@@ -150,6 +151,7 @@ def test_the_example_strategies_merge() -> None:
     merged = torch.tensor([-1.0, 2.0, -0.5])
     assert hook("finish_tensor")(merged) == {"negative values set to zero": 2}
     assert merged.tolist() == [0.0, 2.0, 0.0]
+    assert [hook("wants_finish")(SimpleNamespace(clamp=clamp)) for clamp in (True, False)] == [True, False]
     settings = SimpleNamespace(options=SimpleNamespace(verbose=True))
     assert hook("wants_slices")(settings) is True
     assert hook("observe_slice")(torch.tensor([3.0, 4.0])) == {"squared norm": 25.0}

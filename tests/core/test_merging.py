@@ -305,6 +305,21 @@ def test_what_finishing_makes_is_checked_as_well(registry: Registry) -> None:
         merge_in_memory("picky", [{"t": torch.tensor([1e306], dtype=torch.float64)}], registry=registry)
 
 
+def test_a_strategy_finishes_only_what_it_wants_to(distribution: Callable[..., Path]) -> None:
+    wants = "@hookimpl\ndef wants_finish(options):\n    return options.finish\n"
+    options = "from attrs import frozen\n\n@frozen\nclass Options:\n    finish: bool\n"
+    broken = "@hookimpl\ndef wants_finish():\n    return 'yes'\n"
+    entry_points = "[modelmerger.strategies]\nchoosy = acme_choosy\nvague = acme_vague\n"
+    distribution("choosers", "1.0", entry_points, acme_choosy=PICKY + options + wants, acme_vague=PICKY + broken)
+    registry = Registry.installed()
+    models = [{"t": torch.tensor([3.0])}]
+
+    assert merge_in_memory("choosy", models, options={"finish": True}, registry=registry)["t"] == 3000
+    assert merge_in_memory("choosy", models, options={"finish": False}, registry=registry)["t"] == 3
+    with pytest.raises(PluginError, match="wants_finish gave yes instead of True or False"):
+        merge_in_memory("vague", models, registry=registry)
+
+
 def test_nothing_is_never_written_as_something(registry: Registry) -> None:
     """Where all coefficients are zero there is no first product to begin with."""
     models = [random_tensors(1), random_tensors(2)]
