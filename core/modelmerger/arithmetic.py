@@ -100,20 +100,26 @@ def bytes_of(vector: "Tensor") -> memoryview:
     return vector.view(torch.uint8).numpy().data
 
 
-def combined(terms: Iterable[tuple[float, "Tensor"]], total: "Tensor", term: "Tensor") -> "Tensor":
-    """Σ coefficient · tensor in the dtype of `total`: first product, then added one by one; coefficient 1 is no product.
+def factors(coefficients: "Tensor") -> list["Tensor | None"]:
+    """Coefficients, a vector in the dtype of the arithmetic, as `combined` takes them: None for 1, which is no product."""
+    return [None if coefficient == 1 else coefficient for coefficient in coefficients]
+
+
+def combined(
+    factors: Iterable["Tensor | None"], inputs: Iterable["Tensor"], total: "Tensor", term: "Tensor"
+) -> "Tensor":
+    """Σ factor · input in the dtype of `total`: first product, then added one by one. `term` is room for a product.
 
     Product and sum are separate operations on purpose: a fused one rounds otherwise in some lanes of some machines.
     """
-    first = True
-    for coefficient, tensor in terms:
-        target = total if first else term
-        target.copy_(tensor)
-        if coefficient != 1:
-            target.mul_(coefficient)
-        if not first:
+    target = total
+    for factor, values in zip(factors, inputs, strict=True):
+        target.copy_(values)
+        if factor is not None:
+            target.mul_(factor)
+        if target is term:
             total.add_(term)
-        first = False
+        target = term
     return total
 
 

@@ -1,7 +1,7 @@
 """The slices of a tensor, from the inputs' bytes to the output's: read, merge, check, finish, round once."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
@@ -13,6 +13,7 @@ from modelmerger.arithmetic import (
     are_finite,
     combined,
     extremes,
+    factors,
     has_finite_sum,
     overflows,
     raise_nonfinite,
@@ -108,10 +109,12 @@ class TensorMerger:
             return
         self._dtype = torch_dtype(tensor.dtype)
         self._compute = COMPUTE[tensor.compute]
-        self._terms: list[tuple[float, int]] | None = None  # none for a tensor that the strategy merges itself
+        self._terms: Sequence[int] | None = None  # the inputs that are added up; none where the strategy merges itself
         if tensor.action != "merge":
             coefficients = tensor.coefficients or merger.measurements.coefficients(index)
-            self._terms = [(c, i) for c, i in zip(coefficients, tensor.inputs, strict=True) if c != 0]
+            self._terms = [i for i, c in zip(tensor.inputs, coefficients, strict=True) if c != 0]
+            self._coefficients = torch.tensor([c for c in coefficients if c != 0], dtype=self._compute)
+            self._factors = factors(self._coefficients)
 
     def write_slice(self, piece: Slice, out: "Tensor", workspace: Workspace, state: UnitState) -> None:
         """Fills `out`, a vector of bytes, with the slice as it stands in the file. Raises `NumericError` for NaN and infinity."""
@@ -153,26 +156,25 @@ class TensorMerger:
         checkpoint, name = self._inputs[self.plan.inputs[0]]
         return checkpoint.tensors[name].dtype == self.plan.dtype
 
-    def _combined(
-        self, terms: Sequence[tuple[float, int]], piece: Slice, workspace: Workspace, state: UnitState
-    ) -> "Tensor":
+    def _combined(self, terms: Sequence[int], piece: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
         """Σ coefficient · input as a vector."""
-        elements = piece.stop - piece.start
-        total = workspace.tensor("total", elements, self._compute)
-        held = {i: self._input(i, piece, workspace) for i in self.plan.inputs} if self._of.observers else {}
-
-        def source(i: int, purpose: str = "raw") -> "Tensor":
-            return held[i] if i in held else self._read(i, piece, workspace, purpose)
-
-        if self._of.compiled_sum is not None:
-            read = [source(i, f"raw {i}").to(workspace.device) for _, i in terms]
-            factors = torch.tensor([c for c, _ in terms], dtype=self._compute, device=workspace.device)
-            self._of.compiled_sum(read, factors, total)
+        total = workspace.tensor("total", piece.stop - piece.start, self._compute)
+        if self._of.observers:
+            inputs = {i: self._input(i, piece, workspace) for i in self.plan.inputs}
+            self._add_up((inputs[i] for i in terms), total, workspace)
+            self._observe(list(inputs.values()), total, state)
+        elif self._of.compiled_sum is not None:
+            self._add_up((self._read(i, piece, workspace, f"raw {i}") for i in terms), total, workspace)
         else:
-            combined(((c, source(i)) for c, i in terms), total, workspace.tensor("term", elements, self._compute))
-        if held:
-            self._observe(list(held.values()), total, state)
+            self._add_up((self._read(i, piece, workspace) for i in terms), total, workspace)
         return total
+
+    def _add_up(self, inputs: "Iterable[Tensor]", total: "Tensor", workspace: Workspace) -> None:
+        if self._of.compiled_sum is None:
+            combined(self._factors, inputs, total, workspace.tensor("term", len(total), self._compute))
+        else:
+            there = [values.to(workspace.device) for values in inputs]
+            self._of.compiled_sum(there, self._coefficients.to(workspace.device), total)
 
     def _merged(self, piece: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
         """What the strategy's `merge_tensor` makes of the slice, as a vector of the wanted elements."""

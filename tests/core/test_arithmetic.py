@@ -9,6 +9,7 @@ from modelmerger.arithmetic import (
     bytes_of,
     combined,
     extremes,
+    factors,
     gram_of,
     has_finite_sum,
     overflows,
@@ -28,7 +29,9 @@ def test_a_sum_is_each_product_rounded_and_added_in_order(terms: list[tuple[floa
         product = np.array(values, np.float32) * np.float32(coefficient)
         expected = product if expected is None else expected + product
 
-    total = combined([(c, torch.tensor(v)) for c, v in terms], torch.full((5,), NAN), torch.full((5,), NAN))
+    coefficients = factors(torch.tensor([c for c, _ in terms]))
+    assert [c is None for c in coefficients] == [np.float32(c) == 1 for c, _ in terms]
+    total = combined(coefficients, [torch.tensor(v) for _, v in terms], torch.full((5,), NAN), torch.full((5,), NAN))
 
     assert total.numpy().tobytes() == expected.tobytes()
 
@@ -36,7 +39,7 @@ def test_a_sum_is_each_product_rounded_and_added_in_order(terms: list[tuple[floa
 def test_a_sum_starts_from_its_first_product_and_not_from_zero() -> None:
     zeros = torch.tensor([-0.0, -0.0])
 
-    total = combined([(1, zeros), (0.5, zeros)], torch.ones(2), torch.ones(2))
+    total = combined([None, torch.tensor(0.5)], [zeros, zeros], torch.ones(2), torch.ones(2))
 
     assert total.signbit().all()
 
