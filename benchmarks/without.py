@@ -3,10 +3,14 @@
 python benchmarks/without.py {digests,fsync,finite-check} merge CONFIG
 """
 
+import gc
 import os
 import sys
 
-from modelmerger import arithmetic, cli, engine, merging
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # torch is imported here and not within `cli.run`, which does both before that
+gc.disable()
+
+from modelmerger import arithmetic, cli, engine, merging  # noqa: E402
 
 
 def leave_out(cost: str) -> None:
