@@ -11,6 +11,7 @@ from shapes import Shape
 
 MERGEKIT_METHODS = {"weighted": "linear", "task_arithmetic": "task_arithmetic", "slerp": "slerp"}
 BY_PEFT = Path(__file__).resolve().parent / "by_peft.py"
+BARE = Path(__file__).resolve().parent / "bare.py"
 WITHOUT = Path(__file__).resolve().parent / "without.py"
 INTERPOLATION_FACTOR = 0.4
 SCALING_FACTOR = 0.7
@@ -156,6 +157,18 @@ def copy(merge: Merge, scratch: Path) -> Run:
     output = scratch / "output"
     script = 'cp -r --reflink=never "$0" "$1" && sync "$1"/* "$1"'
     return Run(("/bin/sh", "-c", script, str(source), str(output)), {}, output, merge.output_bytes)
+
+
+def bare(merge: Merge, scratch: Path) -> Run:
+    """The loop of a merge without all that makes it one, for strategies whose coefficients are known beforehand."""
+    output = scratch / "output"
+    coefficients, models = list(merge.weights), list(merge.models)
+    if merge.base is not None:
+        coefficients = [SCALING_FACTOR * weight for weight in coefficients]
+        coefficients.append(1 - sum(coefficients))
+        models.append(merge.base)
+    pairs = [text for c, model in zip(coefficients, models, strict=True) for text in (repr(c), str(model))]
+    return Run((sys.executable, str(BARE), str(output), *pairs), {}, output, merge.output_bytes)
 
 
 def torch_import(_: Merge, scratch: Path) -> Run:

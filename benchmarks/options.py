@@ -10,7 +10,7 @@ from workplace import HERE
 
 STRATEGIES = ("weighted", "task_arithmetic", "slerp")
 ADAPTERS = ("adapters", "fold")
-CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "peft", "peft-svd", "cp", "import-torch")
+CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "peft", "peft-svd", "cp", "import-torch", "bare")
 MOST_MODELS = 32
 
 

@@ -41,6 +41,8 @@ def choose_contenders(options: argparse.Namespace, mergekit: Path | None) -> dic
             chosen[name] = contenders.copy
         elif name == "import-torch":
             chosen[name] = contenders.torch_import
+        elif name == "bare":
+            chosen[name] = contenders.bare
         elif name.startswith("peft"):
             chosen[name] = partial(contenders.peft, method="svd" if name == "peft-svd" else "cat")
         elif mergekit is not None:
@@ -76,9 +78,14 @@ def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str])
 
 
 def takes_part(name: str, merge: Merge) -> bool:
-    """PEFT merges adapters alone, mergekit full models; nothing is copied for an adapter; one adapter is folded in one way."""
+    """PEFT merges adapters alone, mergekit full models; nothing is copied for an adapter; one adapter is folded in one way.
+
+    The bare loop measures nothing before it merges.
+    """
     if name.startswith("peft"):
         return merge.strategy == "adapters" or (merge.strategy == "fold" and name == "peft")
+    if name == "bare":
+        return merge.strategy in ("weighted", "task_arithmetic")
     if name in ("cp", "import-torch"):
         return merge.strategy != "adapters"
     return merge.strategy in STRATEGIES or name.startswith("modelmerger")
