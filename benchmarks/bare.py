@@ -8,28 +8,27 @@ their last, so the output is no model. Reads, arithmetic, BLAKE3, writes and fsy
 
 import gc
 import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the command line of modelmerger does before it imports torch
-gc.disable()
+from blake3 import blake3
+from modelmerger.system import start_writeback
 
-import ctypes  # noqa: E402
-import sys  # noqa: E402
-import threading  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
-from pathlib import Path  # noqa: E402
+if TYPE_CHECKING:
+    import torch
 
-import torch  # noqa: E402
-from blake3 import blake3  # noqa: E402
-
-BLOCK, WINDOW = 16 << 20, 1 << 20
+BLOCK, WINDOW = 16 << 20, 1 << 20  # modelmerger's own
 WORKERS = 2
-WRITE = 2  # of sync_file_range: begin to write to the device
-sync_file_range = ctypes.CDLL(None).sync_file_range
 
 
 def work(
-    blocks: Iterator[tuple[int, int, int]], lock: threading.Lock, files: list[list[int]], factors: list[torch.Tensor]
+    blocks: Iterator[tuple[int, int, int]], lock: threading.Lock, files: list[list[int]], factors: "list[torch.Tensor]"
 ) -> None:
+    import torch
+
     raw, out = (torch.empty(WINDOW // 2, dtype=torch.bfloat16) for _ in range(2))
     total, term = (torch.empty(WINDOW // 2) for _ in range(2))
     read, written = (tensor.view(torch.uint8).numpy().data for tensor in (raw, out))
@@ -53,10 +52,16 @@ def work(
             hasher.update(written[:length])
             os.pwrite(output, written[:length], low)
         hasher.digest()
-        sync_file_range(output, ctypes.c_int64(begin), ctypes.c_int64(end - begin), WRITE)
+        start_writeback(output, begin, end - begin)
 
 
 def main(output: Path, *pairs: str) -> None:
+    os.environ["OPENBLAS_NUM_THREADS"] = (
+        "1"  # this and the next as the command line of modelmerger does before it imports torch
+    )
+    gc.disable()
+    import torch
+
     torch.set_num_threads(1)
     factors = [torch.tensor(float(coefficient)) for coefficient in pairs[::2]]
     output.mkdir()

@@ -7,13 +7,14 @@ import gc
 import os
 import sys
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # torch is imported here and not within `cli.run`, which does both before that
-gc.disable()
-
-from modelmerger import arithmetic, cli, engine, merging  # noqa: E402
+from modelmerger import cli
 
 
 def leave_out(cost: str) -> None:
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # this and the next as `cli.run` does, for torch is imported here already
+    gc.disable()
+    from modelmerger import arithmetic, engine, merging
+
     if cost == "digests":
         engine.PieceDigests.add = lambda *_: None
     elif cost == "fsync":
