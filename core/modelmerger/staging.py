@@ -128,13 +128,13 @@ class Staging:
 
     def open_for_writing(self, file: int) -> int:
         """A descriptor of a file of the layout, for `write`. The caller gives it to `close_written`."""
-        name = self._layout.files[file].name
-        with output_errors(self.tree / name):
-            return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._tree_fd)
+        path = self._paths[file]
+        with output_errors(path):
+            return os.open(path.name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._tree_fd)
 
     def write(self, descriptor: int, file: int, content: memoryview, offset: int) -> None:
         path = self._paths[file]
-        try:
+        try:  # every window comes through here, so without the generator of `output_errors`
             self._step("write", path)
             while content:
                 count = os.pwrite(descriptor, content, offset)
@@ -188,8 +188,7 @@ class Staging:
 
     def sync(self) -> None:
         """Everything staged is on the disk when this returns: files first, then their directory."""
-        for index, file in enumerate(self._layout.files):
-            path = self.tree / file.name
+        for index, path in enumerate(self._paths):
             descriptor = self.open_for_writing(index)
             try:
                 with output_errors(path):
