@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
-from modelmerger.system import start_writeback
+from modelmerger.output.system import start_writeback
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,9 @@ from modelmerger import cli
 def leave_out(cost: str) -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # this and the next as `cli.run` does, for torch is imported here already
     gc.disable()
-    from modelmerger import arithmetic, engine, merging
+    from modelmerger.engine import arithmetic
+    from modelmerger.engine import blocks as engine
+    from modelmerger.engine import tensors as merging
 
     if cost == "digests":
         engine.PieceDigests.add = lambda *_: None

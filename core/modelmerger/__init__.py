@@ -7,59 +7,67 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelmerger.checkpoint import Checkpoint as Checkpoint
-    from modelmerger.checkpoint import Donor as Donor
-    from modelmerger.checkpoint import FileCheckpoint as FileCheckpoint
-    from modelmerger.checkpoint import Location as Location
-    from modelmerger.checkpoint import ModelReference as ModelReference
-    from modelmerger.checkpoint import StoredTensor as StoredTensor
-    from modelmerger.checkpoint import TensorInfo as TensorInfo
-    from modelmerger.config import MergeConfig as MergeConfig
-    from modelmerger.dialects import DialectScores as DialectScores
-    from modelmerger.errors import ConfigError as ConfigError
-    from modelmerger.errors import InputChangedError as InputChangedError
-    from modelmerger.errors import InputError as InputError
-    from modelmerger.errors import MergeError as MergeError
-    from modelmerger.errors import ModelCompatibilityError as ModelCompatibilityError
-    from modelmerger.errors import NumericError as NumericError
-    from modelmerger.errors import OutputError as OutputError
-    from modelmerger.errors import PluginError as PluginError
-    from modelmerger.errors import Problem as Problem
-    from modelmerger.errors import ThresholdError as ThresholdError
-    from modelmerger.errors import UnmeasurableError as UnmeasurableError
-    from modelmerger.findings import Finding as Finding
-    from modelmerger.findings import Sample as Sample
-    from modelmerger.findings import ValidationReport as ValidationReport
-    from modelmerger.hookspecs import HOOKS_VERSION as HOOKS_VERSION
-    from modelmerger.hookspecs import hookimpl as hookimpl
-    from modelmerger.language_model import Answer as Answer
-    from modelmerger.language_model import LanguageModel as LanguageModel
-    from modelmerger.layout import Layout as Layout
-    from modelmerger.layout import OutputFile as OutputFile
-    from modelmerger.layout import OutputTensor as OutputTensor
-    from modelmerger.layout import Placement as Placement
-    from modelmerger.loading import LoadContext as LoadContext
-    from modelmerger.loading import read_beside as read_beside
+    from modelmerger.config.merge_config import MergeConfig as MergeConfig
+    from modelmerger.hooks.specs import HOOKS_VERSION as HOOKS_VERSION
+    from modelmerger.hooks.specs import hookimpl as hookimpl
+    from modelmerger.inputs.loading import LoadContext as LoadContext
+    from modelmerger.inputs.loading import read_beside as read_beside
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
-    from modelmerger.plan import MergePlan as MergePlan
-    from modelmerger.report import MergeReport as MergeReport
-    from modelmerger.settings import Settings as Settings
-    from modelmerger.settings import ValidationSettings as ValidationSettings
-    from modelmerger.subject import Subject as Subject
-    from modelmerger.traits import Operation as Operation
-    from modelmerger.traits import Traits as Traits
-    from modelmerger.updates import Coefficients as Coefficients
-    from modelmerger.updates import MergedUpdates as MergedUpdates
-    from modelmerger.verification import verify as verify
-    from modelmerger.work import SliceWork as SliceWork
+    from modelmerger.output.verification import verify as verify
+    from modelmerger.planning.updates import Coefficients as Coefficients
+    from modelmerger.planning.updates import MergedUpdates as MergedUpdates
+    from modelmerger.validation.language_model import Answer as Answer
+    from modelmerger.validation.language_model import LanguageModel as LanguageModel
+    from modelmerger.validation.subject import Subject as Subject
+    from modelmerger.values.checkpoint import Checkpoint as Checkpoint
+    from modelmerger.values.checkpoint import Donor as Donor
+    from modelmerger.values.checkpoint import FileCheckpoint as FileCheckpoint
+    from modelmerger.values.checkpoint import Location as Location
+    from modelmerger.values.checkpoint import ModelReference as ModelReference
+    from modelmerger.values.checkpoint import StoredTensor as StoredTensor
+    from modelmerger.values.checkpoint import TensorInfo as TensorInfo
+    from modelmerger.values.errors import ConfigError as ConfigError
+    from modelmerger.values.errors import InputChangedError as InputChangedError
+    from modelmerger.values.errors import InputError as InputError
+    from modelmerger.values.errors import MergeError as MergeError
+    from modelmerger.values.errors import ModelCompatibilityError as ModelCompatibilityError
+    from modelmerger.values.errors import NumericError as NumericError
+    from modelmerger.values.errors import OutputError as OutputError
+    from modelmerger.values.errors import PluginError as PluginError
+    from modelmerger.values.errors import Problem as Problem
+    from modelmerger.values.errors import ThresholdError as ThresholdError
+    from modelmerger.values.errors import UnmeasurableError as UnmeasurableError
+    from modelmerger.values.findings import Finding as Finding
+    from modelmerger.values.findings import Sample as Sample
+    from modelmerger.values.findings import ValidationReport as ValidationReport
+    from modelmerger.values.labels import DialectScores as DialectScores
+    from modelmerger.values.layout import Layout as Layout
+    from modelmerger.values.layout import OutputFile as OutputFile
+    from modelmerger.values.layout import OutputTensor as OutputTensor
+    from modelmerger.values.layout import Placement as Placement
+    from modelmerger.values.plan import MergePlan as MergePlan
+    from modelmerger.values.report import MergeReport as MergeReport
+    from modelmerger.values.settings import Settings as Settings
+    from modelmerger.values.settings import ValidationSettings as ValidationSettings
+    from modelmerger.values.traits import Operation as Operation
+    from modelmerger.values.traits import Traits as Traits
+    from modelmerger.values.units import SliceWork as SliceWork
 
 _HOMES = {
-    "checkpoint": ("Checkpoint", "Donor", "FileCheckpoint", "Location", "ModelReference", "StoredTensor", "TensorInfo"),
-    "config": ("MergeConfig",),
-    "dialects": ("DialectScores",),
-    "errors": (
+    "values.checkpoint": (
+        "Checkpoint",
+        "Donor",
+        "FileCheckpoint",
+        "Location",
+        "ModelReference",
+        "StoredTensor",
+        "TensorInfo",
+    ),
+    "config.merge_config": ("MergeConfig",),
+    "values.labels": ("DialectScores",),
+    "values.errors": (
         "ConfigError",
         "InputChangedError",
         "InputError",
@@ -72,20 +80,20 @@ _HOMES = {
         "ThresholdError",
         "UnmeasurableError",
     ),
-    "findings": ("Finding", "Sample", "ValidationReport"),
-    "hookspecs": ("HOOKS_VERSION", "hookimpl"),
-    "language_model": ("Answer", "LanguageModel"),
-    "layout": ("Layout", "OutputFile", "OutputTensor", "Placement"),
-    "loading": ("LoadContext", "read_beside"),
+    "values.findings": ("Finding", "Sample", "ValidationReport"),
+    "hooks.specs": ("HOOKS_VERSION", "hookimpl"),
+    "validation.language_model": ("Answer", "LanguageModel"),
+    "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement"),
+    "inputs.loading": ("LoadContext", "read_beside"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
-    "plan": ("MergePlan",),
-    "report": ("MergeReport",),
-    "settings": ("Settings", "ValidationSettings"),
-    "subject": ("Subject",),
-    "traits": ("Operation", "Traits"),
-    "updates": ("Coefficients", "MergedUpdates"),
-    "verification": ("verify",),
-    "work": ("SliceWork",),
+    "values.plan": ("MergePlan",),
+    "values.report": ("MergeReport",),
+    "values.settings": ("Settings", "ValidationSettings"),
+    "validation.subject": ("Subject",),
+    "values.traits": ("Operation", "Traits"),
+    "planning.updates": ("Coefficients", "MergedUpdates"),
+    "output.verification": ("verify",),
+    "values.units": ("SliceWork",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 (the list is the table above)

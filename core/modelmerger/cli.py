@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from importlib_metadata import version
 
-from modelmerger.errors import ConfigError, MergeError, OutputError, Problem, ThresholdError
-from modelmerger.text import LINE_LIMIT, shown, suggestion
+from modelmerger.values.errors import ConfigError, MergeError, OutputError, Problem, ThresholdError
+from modelmerger.values.text import LINE_LIMIT, shown, suggestion
 
 if TYPE_CHECKING:
-    from modelmerger.findings import ValidationReport
+    from modelmerger.values.findings import ValidationReport
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -80,7 +80,7 @@ def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[st
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.progress import shown_progress, shown_steps
     from modelmerger.run import Watch, run_merge
-    from modelmerger.validating import validate_published
+    from modelmerger.validation.running import validate_published
 
     data = _config(config, settings)
     if overwrite:
@@ -124,7 +124,7 @@ def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @DEBUG
 def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Print what merging CONFIG would read and write, the memory and disk it needs, and about how long it would take."""
-    from modelmerger.outlook import look_ahead
+    from modelmerger.planning.rates import look_ahead
     from modelmerger.run import prepared
 
     with prepared(_config(config, settings)) as ready:
@@ -149,11 +149,11 @@ def validate(
     model: str, against: tuple[str, ...], config: Path | None, settings: tuple[str, ...], as_json: bool
 ) -> None:
     """Measure MODEL, a directory or a Hub id, as the 'validation' of the config says."""
-    from modelmerger.candidate import named_candidate
-    from modelmerger.manifest import is_ours
+    from modelmerger.output.manifest import is_ours
     from modelmerger.progress import shown_steps
-    from modelmerger.validating import save_report
-    from modelmerger.validating import validate as validated
+    from modelmerger.validation.candidate import named_candidate
+    from modelmerger.validation.running import save_report
+    from modelmerger.validation.running import validate as validated
 
     data = _config(config, settings)
     candidate, wanted = named_candidate(model, against, data)
@@ -173,7 +173,7 @@ def validate(
 @DEBUG
 def verify(model: Path, as_json: bool) -> None:
     """Say whether the merged MODEL is still what was published."""
-    from modelmerger.verification import verify as verified
+    from modelmerger.output.verification import verify as verified
 
     found = verified(model)
     click.echo(
@@ -186,7 +186,7 @@ def verify(model: Path, as_json: bool) -> None:
 @DEBUG
 def plugins(as_json: bool) -> None:
     """List the installed strategies, validators and plugins. Imports none of them."""
-    from modelmerger.registry import PLURALS, Registry
+    from modelmerger.hooks.registry import PLURALS, Registry
 
     registry = Registry.installed()
     off = dict(registry.switched_off)
@@ -296,9 +296,9 @@ def _usage(error: click.ClickException) -> str:
 
 def _show(report: "ValidationReport", printed: bool, what: str, saved: bool) -> None:
     """Prints the report, and where it is saved, unless it is printed already. Raises `ThresholdError` if it is not passed."""
-    from modelmerger.findings import crossing
-    from modelmerger.manifest import COMPANIONS
-    from modelmerger.validation_table import print_report
+    from modelmerger.output.manifest import COMPANIONS
+    from modelmerger.validation.table import print_report
+    from modelmerger.values.findings import crossing
 
     if not printed:
         print_report(report)
@@ -310,7 +310,7 @@ def _show(report: "ValidationReport", printed: bool, what: str, saved: bool) -> 
 
 
 def _config(path: Path | None, changes: tuple[str, ...]) -> dict[str, Any]:
-    from modelmerger.config import read_config
+    from modelmerger.config.merge_config import read_config
 
     data = read_config(path) if path is not None else {}
     for change in changes:
@@ -320,7 +320,7 @@ def _config(path: Path | None, changes: tuple[str, ...]) -> dict[str, Any]:
 
 def _set(data: dict[str, Any], change: str) -> None:
     """`models[0].weight=0.5`: walks to the place, which must exist up to its last key, and puts the value, read as YAML."""
-    from modelmerger.documents import DocumentError, parse_document
+    from modelmerger.config.documents.document import DocumentError, parse_document
 
     key, equals, text = change.partition("=")
     steps = re.findall(r"[^.\[\]]+", key)
@@ -354,7 +354,7 @@ def _number(step: str, place: list[Any], change: str) -> int:
 
 
 def _resumable(target: Path | None) -> str:
-    from modelmerger.staging import is_published, staging_path
+    from modelmerger.output.staging import is_published, staging_path
 
     place = Path(os.path.abspath(os.path.expanduser(target))) if target is not None else None
     if place is None or not staging_path(place).exists():

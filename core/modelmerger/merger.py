@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from modelmerger.assembly import assemble
-from modelmerger.candidate import merged_candidate
-from modelmerger.checkpoint import Checkpoint
-from modelmerger.config import MergeConfig
-from modelmerger.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
-from modelmerger.findings import ValidationReport
-from modelmerger.live import set_apart
-from modelmerger.opening import KeptModels, opened
-from modelmerger.registry import Registry
-from modelmerger.report import MergeReport
-from modelmerger.resolve import resolve
+from modelmerger.config.merge_config import MergeConfig
+from modelmerger.config.models_in_memory import set_apart
+from modelmerger.config.resolve import resolve
+from modelmerger.hooks.assembly import assemble
+from modelmerger.hooks.registry import Registry
+from modelmerger.output.scratch import Scratch
+from modelmerger.planning.opening import KeptModels, opened
 from modelmerger.run import Watch, check, prepared, run_merge
-from modelmerger.scratch import Scratch
-from modelmerger.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
-from modelmerger.validating import save_report, validate, validate_published
+from modelmerger.validation.candidate import merged_candidate
+from modelmerger.validation.running import save_report, validate, validate_published
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
+from modelmerger.values.findings import ValidationReport
+from modelmerger.values.report import MergeReport
+from modelmerger.values.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
 
 if TYPE_CHECKING:
-    from modelmerger.plan import MergePlan
+    from modelmerger.values.plan import MergePlan
 
 
 def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
@@ -83,7 +83,7 @@ class ModelMerger:
         returned object. The validation, if the config asks for one, comes
         before; a threshold that is crossed makes `validation_report.passed` false, and raises nothing.
         """
-        from modelmerger.returned import check_loadable, load_merged
+        from modelmerger.validation.transformers_model import check_loadable, load_merged
 
         given = self.config.as_dict()
         options = resolve(given)[0].options
@@ -125,13 +125,13 @@ class ModelMerger:
         if not self._published.exists():
             gone = "the merged model was in a temporary directory, which is gone with the model that merge() returned"
             raise ConfigError(f"{gone}. Keep that model, or give output_path.")
-        from modelmerger.returned import load_tokenizer
+        from modelmerger.validation.transformers_model import load_tokenizer
 
         return load_tokenizer(self._published)
 
     def save_merged_model(self, model: Any, output_path: str | Path) -> None:
         """Saves a model that `merge()` returned to another directory, which appears whole or not at all."""
-        from modelmerger.returned import save
+        from modelmerger.validation.transformers_model import save
 
         settings, _ = resolve(self.config.as_dict())
         save(model, self._published, Path(os.path.abspath(os.path.expanduser(output_path))), settings)
@@ -143,7 +143,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     models = plain["models"]
     if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | Path)]:
         raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
-    from modelmerger.alignment import align
+    from modelmerger.planning.alignment import align
 
     registry = Registry.installed()
     hooks = assemble(registry, None)

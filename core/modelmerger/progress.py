@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from modelmerger.text import shown
+from modelmerger.values.text import shown
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn

@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from modelmerger.checkpoint import Checkpoint
-from modelmerger.devices import slice_device
-from modelmerger.errors import ConfigError, ModelCompatibilityError, PluginError, Problem, raise_errors
-from modelmerger.files import recheck
-from modelmerger.hooks import Hooks, described
-from modelmerger.journal import BlockRecord
-from modelmerger.layout import BLOCK
-from modelmerger.manifest import FILE, is_plain, make_manifest, total_counts, total_observed
-from modelmerger.opening import KeptModels, Opened, opened
-from modelmerger.planning import make_plan
+from modelmerger.config.resolve import resolve
+from modelmerger.engine.devices import slice_device
+from modelmerger.hooks.calls import Hooks, described
+from modelmerger.inputs.files import recheck
+from modelmerger.output.journal import BlockRecord
+from modelmerger.output.manifest import FILE, is_plain, make_manifest, total_counts, total_observed
+from modelmerger.output.publishing import check_output, check_room, finish_earlier, publish
+from modelmerger.output.staging import Staging, Step, no_step, staged_size
+from modelmerger.planning.make_plan import make_plan
+from modelmerger.planning.opening import KeptModels, Opened, opened
+from modelmerger.planning.updates import MergedUpdates, merge_updates, merging_updates
 from modelmerger.progress import no_progress
-from modelmerger.publishing import check_output, check_room, finish_earlier, publish
-from modelmerger.report import MergeReport
-from modelmerger.resolve import resolve
-from modelmerger.settings import Settings
-from modelmerger.staging import Staging, Step, no_step, staged_size
-from modelmerger.texts import check_dataset
-from modelmerger.updates import MergedUpdates, merge_updates, merging_updates
+from modelmerger.validation.texts import check_dataset
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import ConfigError, ModelCompatibilityError, PluginError, Problem, raise_errors
+from modelmerger.values.layout import BLOCK
+from modelmerger.values.report import MergeReport
+from modelmerger.values.settings import Settings
 
 if TYPE_CHECKING:
     import torch
 
-    from modelmerger.plan import MergePlan
+    from modelmerger.values.plan import MergePlan
 
 
 log = logging.getLogger("modelmerger")
@@ -141,7 +141,7 @@ def run_merge(
             seconds = time.monotonic() - started
             return _report(ready, target, staging, [*ready.notes, *finished], ready.plan.bytes_written, seconds)
         check_output(target, overwrite, ready.checkpoints)
-        from modelmerger.exact import (
+        from modelmerger.engine.copied_tensors import (
             check_exact_tensors,  # torch is imported here, after all that can be refused without it
         )
 
@@ -181,8 +181,8 @@ def _config_notes(models: Opened) -> list[Problem]:
 def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
     import threading
 
-    from modelmerger.arithmetic import one_thread_each
-    from modelmerger.engine import MergeWork
+    from modelmerger.engine.arithmetic import one_thread_each
+    from modelmerger.engine.blocks import MergeWork
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
     lock = threading.Lock()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from modelmerger import Checkpoint, InputError, Problem, Settings, hookimpl, read_beside
-from modelmerger.text import amount
+from modelmerger.values.text import amount
 
 CRITICAL = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "n_embd", "n_layer", "d_model")
 TELLING = (

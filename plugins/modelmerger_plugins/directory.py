@@ -18,15 +18,15 @@ from modelmerger import (
     Problem,
     StoredTensor,
     TensorInfo,
-    file_names,
     hookimpl,
     read_beside,
 )
-from modelmerger.files import FileIdentity, open_regular
-from modelmerger.loading import names_in
-from modelmerger.pickled import read_pickled
-from modelmerger.safetensors_header import HeaderError, TensorEntry, read_header
-from modelmerger.tensor_names import HEADS, is_embedding, is_head, tied_heads
+from modelmerger.inputs import file_names
+from modelmerger.inputs.files import FileIdentity, open_regular
+from modelmerger.inputs.loading import names_in
+from modelmerger.inputs.pickled import read_pickled
+from modelmerger.inputs.safetensors_header import HeaderError, TensorEntry, read_header
+from modelmerger.values.tensor_names import HEADS, is_embedding, is_head, tied_heads
 
 TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
 """How the pickles begin that a trainer leaves beside the weights."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from attrs import frozen
 from modelmerger import InputError, Location, ModelReference, OutputError, Problem, hookimpl
-from modelmerger.file_names import PICKLED, TEMPLATES, TOKENIZER
-from modelmerger.loading import names_in
-from modelmerger.text import shown
+from modelmerger.inputs.file_names import PICKLED, TEMPLATES, TOKENIZER
+from modelmerger.inputs.loading import names_in
+from modelmerger.values.text import shown
 
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>(?!.*\.\.)[\w./+-]+))?", re.ASCII)
 MAIN = "main"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from modelmerger import Checkpoint, Problem, hookimpl, read_beside
-from modelmerger.loading import names_in, refusals
+from modelmerger.inputs.loading import names_in, refusals
 
 LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)([._-].{0,80})?", re.IGNORECASE | re.DOTALL)
 LIMIT = 16 << 20

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 from modelmerger import Checkpoint, Donor, InputError, ModelReference, Problem, TensorInfo, hookimpl
-from modelmerger.dtypes import from_torch
-from modelmerger.tensor_names import tied_heads
+from modelmerger.values.dtypes import from_torch
+from modelmerger.values.tensor_names import tied_heads
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,10 +16,10 @@ from modelmerger import (
     hookimpl,
     read_beside,
 )
-from modelmerger.documents import DocumentError, dump_yaml, parse_document
-from modelmerger.findings import MOST_EXAMPLES
-from modelmerger.plan import PlannedModel
-from modelmerger.text import shown
+from modelmerger.config.documents.document import DocumentError, dump_yaml, parse_document
+from modelmerger.values.findings import MOST_EXAMPLES
+from modelmerger.values.plan import PlannedModel
+from modelmerger.values.text import shown
 
 CARD_LIMIT = 4 << 20
 BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"

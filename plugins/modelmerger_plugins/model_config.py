@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
-from modelmerger.dtypes import DTYPES
-from modelmerger.loading import refusals
+from modelmerger.inputs.loading import refusals
+from modelmerger.values.dtypes import DTYPES
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from modelmerger import Layout, OutputFile, OutputTensor, Placement, hookimpl
-from modelmerger.dtypes import DTYPES
-from modelmerger.layout import shard_names, shards, weight_index
-from modelmerger.safetensors_header import MOST_HEADER_BYTES, build_header
+from modelmerger.inputs.safetensors_header import MOST_HEADER_BYTES, build_header
+from modelmerger.values.dtypes import DTYPES
+from modelmerger.values.layout import shard_names, shards, weight_index
 
 SUFFIX = ".safetensors"
 ENTRY = 100

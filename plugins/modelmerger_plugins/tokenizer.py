@@ -7,9 +7,9 @@ from pathlib import Path
 
 from attrs import frozen
 from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
-from modelmerger.file_names import PICKLED, TEMPLATES, TOKENIZER
-from modelmerger.loading import names_in, refusals
-from modelmerger.manifest import is_plain
+from modelmerger.inputs.file_names import PICKLED, TEMPLATES, TOKENIZER
+from modelmerger.inputs.loading import names_in, refusals
+from modelmerger.output.manifest import is_plain
 
 LIMIT = 256 << 20
 CODE = (".py", ".pyc", ".so", ".sh", ".joblib", ".npy", ".npz", *PICKLED)

@@ -14,8 +14,8 @@ from math import prod
 
 from attrs import define, field, frozen
 from modelmerger import ConfigError, Layout, OutputFile, OutputTensor, Placement, Problem, hookimpl
-from modelmerger.dtypes import DTYPES
-from modelmerger.layout import shard_names, shards, weight_index
+from modelmerger.values.dtypes import DTYPES
+from modelmerger.values.layout import shard_names, shards, weight_index
 
 SUFFIX = ".bin"
 STEMS = {"model": "pytorch_model"}

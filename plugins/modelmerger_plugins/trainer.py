@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from modelmerger import InputError, Location, ModelReference, Problem, hookimpl, read_beside
-from modelmerger.loading import names_in, resolved
-from modelmerger.text import amount
+from modelmerger.inputs.loading import names_in, resolved
+from modelmerger.values.text import amount
 
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})", re.ASCII)
 WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|adapter_config\.json", re.DOTALL)

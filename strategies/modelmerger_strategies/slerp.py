@@ -14,8 +14,8 @@ from typing import Any
 
 from attrs import field, frozen, validators
 from modelmerger import ConfigError, NumericError, Problem, Traits, hookimpl
-from modelmerger.checks import between
-from modelmerger.weights import spelled
+from modelmerger.values.option_checks import between
+from modelmerger.values.weights import spelled
 
 traits = Traits(models=(2, 2), gram=True)
 

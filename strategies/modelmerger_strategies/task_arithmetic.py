@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 from modelmerger import Checkpoint, Operation, Problem, Settings, Traits, hookimpl
-from modelmerger.checks import finite
+from modelmerger.values.option_checks import finite
 
 if TYPE_CHECKING:
     from attrs import Attribute

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from attrs import field, frozen
 from modelmerger import ConfigError, Traits, hookimpl
-from modelmerger.checks import between
+from modelmerger.values.option_checks import between
 
 traits = Traits(models=(1, None))
 

@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 from attrs import evolve, frozen
-from modelmerger.arithmetic import bytes_of
-from modelmerger.checkpoint import Checkpoint, Donor, TensorInfo
-from modelmerger.dtypes import from_torch, torch_dtype
-from modelmerger.engine import MergeWork
-from modelmerger.hooks import Hooks
-from modelmerger.journal import BlockRecord
-from modelmerger.layout import Placement
-from modelmerger.plan import MergePlan
-from modelmerger.planning import make_plan
-from modelmerger.registry import Registry
-from modelmerger.resolve import resolve
-from modelmerger.settings import Settings
-from modelmerger.work import Unit
+from modelmerger.config.resolve import resolve
+from modelmerger.engine.arithmetic import bytes_of
+from modelmerger.engine.blocks import MergeWork
+from modelmerger.hooks.calls import Hooks
+from modelmerger.hooks.registry import Registry
+from modelmerger.output.journal import BlockRecord
+from modelmerger.planning.make_plan import make_plan
+from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
+from modelmerger.values.dtypes import from_torch, torch_dtype
+from modelmerger.values.layout import Placement
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.settings import Settings
+from modelmerger.values.units import Unit
 
 Tensors = Mapping[str, torch.Tensor]
 Order = Callable[[Sequence[Unit]], Sequence[Unit]]

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import attrs
 import pytest
 import torch
-from modelmerger import MergeConfig, hookspecs
+from modelmerger import MergeConfig
 from modelmerger.cli import cli
-from modelmerger.documents import parse_document
-from modelmerger.registry import Registry
-from modelmerger.settings import CoreOptions, ValidationSettings
+from modelmerger.config.documents.document import parse_document
+from modelmerger.hooks import specs as hookspecs
+from modelmerger.hooks.registry import Registry
+from modelmerger.values.settings import CoreOptions, ValidationSettings
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import SHAPES, directory_state, random_tensors, write_model
 from modelmerger import MergeConfig, ModelMerger
-from modelmerger.errors import InputChangedError
+from modelmerger.output.staging import staging_path
 from modelmerger.run import Watch, run_merge
-from modelmerger.staging import staging_path
+from modelmerger.values.errors import InputChangedError
 from safetensors.torch import load_file
 
 from tests.faults.conftest import MANY
@@ -111,7 +111,7 @@ def test_a_changed_input_is_exit_6_with_a_sentence_and_the_old_output_stays(
     path = config_file(overwrite=True)
     weights = sharded.a / "model.safetensors"
     sound = weights.read_bytes()
-    from modelmerger.engine import MergeWork
+    from modelmerger.engine.blocks import MergeWork
 
     running = MergeWork.run
     monkeypatch.setattr(MergeWork, "run", lambda work, unit: (truncated(weights), running(work, unit))[1])

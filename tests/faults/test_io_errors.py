@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from modelmerger.errors import OutputError
+from modelmerger.output.staging import staging_path
+from modelmerger.output.verification import verify
 from modelmerger.run import Watch, run_merge
-from modelmerger.staging import staging_path
-from modelmerger.verification import verify
+from modelmerger.values.errors import OutputError
 
 from tests.faults.conftest import FEW, MANY
 from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork
@@ -181,7 +181,7 @@ def test_a_full_disk_is_said_before_the_first_tensor_is_read(
     disk = os.statvfs(sharded.folder)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=2, f_frsize=512, f_blocks=disk.f_blocks))
     read: list[str] = []
-    monkeypatch.setattr("modelmerger.files.InputFiles.read", lambda *_: read.append("tensor"))
+    monkeypatch.setattr("modelmerger.inputs.files.InputFiles.read", lambda *_: read.append("tensor"))
 
     err = refused(4, "merge", config_file())
 
@@ -239,7 +239,7 @@ def test_a_full_disk_while_documents_are_written_is_exit_4(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A5"""
-    from modelmerger import staging
+    from modelmerger.output import staging
 
     def full(self: staging.Staging, document: str, content: bytes) -> None:
         self._step = lambda found, path: failing(errno.ENOSPC)() if (found, path.name) == (step, name) else None
@@ -282,7 +282,7 @@ def test_a_worker_that_dies_ends_the_merge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """D3: in no more time than a unit takes, with one line."""
-    from modelmerger.merging import TensorMerger
+    from modelmerger.engine.tensors import TensorMerger
 
     def dies(*_: object) -> None:
         raise RuntimeError("worker gone")

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
+from modelmerger.output.staging import staging_path
+from modelmerger.output.verification import verify
 from modelmerger.run import Watch, run_merge
-from modelmerger.staging import staging_path
-from modelmerger.verification import verify
 
 from tests.faults.conftest import FEW, MANY
 from tests.faults.stopping import Steps, die, ended, fork, killed_merge, spread
@@ -191,7 +191,7 @@ def test_an_unfinished_merge_of_another_plan_is_not_used(
     elif change == "shard size":
         config = sharded.config(FEW)
     else:
-        monkeypatch.setattr("modelmerger.assembly._fingerprint", lambda _: "another source")
+        monkeypatch.setattr("modelmerger.hooks.assembly._fingerprint", lambda _: "another source")
 
     report = run_merge(config)
 

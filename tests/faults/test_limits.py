@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from conftest import random_tensors, write_model
 from modelmerger.cli import main
-from modelmerger.verification import verify
+from modelmerger.output.verification import verify
 
 from tests.faults.stopping import ended, fork
 

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import directory_state
 from modelmerger.cli import main
-from modelmerger.errors import OutputError
+from modelmerger.output.staging import Staging, staging_path
+from modelmerger.output.verification import verify
 from modelmerger.run import Watch, run_merge
-from modelmerger.staging import Staging, staging_path
-from modelmerger.verification import verify
+from modelmerger.values.errors import OutputError
 
 from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, wait_until
@@ -27,7 +27,7 @@ Refused = Callable[..., str]
 def unread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
     """Whether no tensor has been read so far."""
     read = []
-    from modelmerger.files import InputFiles
+    from modelmerger.inputs.files import InputFiles
 
     reading = InputFiles.read
     monkeypatch.setattr(InputFiles, "read", lambda *given: (read.append(given), reading(*given)))
@@ -379,7 +379,7 @@ def test_a_parent_that_cannot_be_written_to_is_refused_before_anything_is_read(
     parent.chmod(0o555)
 
     def without_rights() -> int:
-        from modelmerger.files import InputFiles
+        from modelmerger.inputs.files import InputFiles
 
         if os.getuid() == 0:
             os.setuid(65534)

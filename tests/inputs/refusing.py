@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from inputs.watching import Seen, watched, within
-from modelmerger.registry import Registry
+from modelmerger.hooks.registry import Registry
 
 
 @pytest.fixture(scope="package")

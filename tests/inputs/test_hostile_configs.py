@@ -13,7 +13,7 @@ from conftest import CONFIG, write_model
 from inputs.refusing import weighted
 from inputs.watching import watched, within
 from modelmerger import MergeConfig, merge
-from modelmerger.text import shown
+from modelmerger.values.text import shown
 
 Refused = Callable[..., SimpleNamespace]
 Command = Callable[..., SimpleNamespace]

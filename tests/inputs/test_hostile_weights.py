@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from inputs.refusing import weighted
 from inputs.watching import watched, within
 from modelmerger import ModelReference
-from modelmerger.errors import InputError
-from modelmerger.files import InputFiles
-from modelmerger.loading import LoadContext
+from modelmerger.inputs.files import InputFiles
+from modelmerger.inputs.loading import LoadContext
 from modelmerger.run import run_merge
-from modelmerger.text import shown
+from modelmerger.values.errors import InputError
+from modelmerger.values.text import shown
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
 
-from tests.core.hostile_headers import HOSTILE, HostileFile
+from tests.core.inputs.hostile_headers import HOSTILE, HostileFile
 
 INDEX = "model.safetensors.index.json"
 Refused = Callable[..., SimpleNamespace]

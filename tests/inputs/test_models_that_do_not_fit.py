@@ -11,7 +11,7 @@ import torch
 from conftest import CONFIG, random_tensors, write_model
 from inputs.refusing import weighted
 from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, check_model_compatibility, merge
-from modelmerger.text import shown
+from modelmerger.values.text import shown
 from safetensors.torch import load_file
 
 Refused = Callable[..., SimpleNamespace]

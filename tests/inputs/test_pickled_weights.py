@@ -24,8 +24,8 @@ from modelmerger import (
     check_model_compatibility,
     merge,
 )
-from modelmerger.dtypes import torch_dtype
-from modelmerger.files import InputFiles
+from modelmerger.inputs.files import InputFiles
+from modelmerger.values.dtypes import torch_dtype
 from modelmerger_plugins import directory
 from safetensors.torch import load_file
 

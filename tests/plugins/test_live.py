@@ -10,7 +10,7 @@ import torch
 from conftest import random_tensors
 from inputs.tiny_models import load, logits, make_tiny, tied, untied
 from modelmerger import ConfigError, InputError, MergeConfig, ModelMerger, ModelReference, NumericError, merge, verify
-from modelmerger.live import set_apart
+from modelmerger.config.models_in_memory import set_apart
 from modelmerger_plugins.live import load_model
 from safetensors.torch import load_file
 

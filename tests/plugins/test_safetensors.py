@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from modelmerger import MergeConfig, OutputTensor, merge
-from modelmerger.dtypes import DTYPES
+from modelmerger.values.dtypes import DTYPES
 from modelmerger_plugins.safetensors import save_model
 from safetensors import safe_open
 

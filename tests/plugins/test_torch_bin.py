@@ -11,9 +11,9 @@ import torch
 from conftest import random_tensors, write_model
 from inputs.tiny_models import logits, said_by_transformers, tied
 from modelmerger import ConfigError, InputError, Layout, MergeConfig, ModelMerger, OutputTensor, merge, verify
-from modelmerger.dtypes import DTYPES, torch_dtype
-from modelmerger.layout import BLOCK
-from modelmerger.tiling import check_tiling
+from modelmerger.planning.layout_check import check_tiling
+from modelmerger.values.dtypes import DTYPES, torch_dtype
+from modelmerger.values.layout import BLOCK
 from modelmerger_plugins.torch_bin import ALIGNMENT, save_model
 from safetensors.torch import load_file
 

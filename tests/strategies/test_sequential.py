@@ -1,6 +1,6 @@
 import pytest
 import torch
-from modelmerger.errors import ConfigError
+from modelmerger.values.errors import ConfigError
 
 from tests.core.memory_merge import merge_in_memory, planned
 

@@ -11,9 +11,9 @@ import torch
 from conftest import write_model
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from modelmerger.errors import ConfigError, ModelCompatibilityError, NumericError
-from modelmerger.planning import make_plan
+from modelmerger.planning.make_plan import make_plan
 from modelmerger.run import run_merge
+from modelmerger.values.errors import ConfigError, ModelCompatibilityError, NumericError
 
 from tests.core.memory_merge import merge_in_memory, planned
 from tests.strategies.references import half_ulp

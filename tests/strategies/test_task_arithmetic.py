@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from modelmerger.errors import ConfigError
+from modelmerger.values.errors import ConfigError
 
 from tests.core.memory_merge import Planned, merge_in_memory, planned
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from inputs.tiny_models import load
 from modelmerger import DialectScores, Subject, ValidationSettings
-from modelmerger.subject import Models
+from modelmerger.validation.subject import Models
 from modelmerger_validators.arabic_dialects import score_dialects
 
 

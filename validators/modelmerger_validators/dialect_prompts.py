@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from modelmerger import DialectScores, Finding, Subject, UnmeasurableError, hookimpl
-from modelmerger.text import amount
+from modelmerger.values.text import amount
 
 metrics = {"dialect_match": "higher"}
 NONE = "no Arabic"

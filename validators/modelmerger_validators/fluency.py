@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelmerger import Answer, Finding, Subject, UnmeasurableError, hookimpl
-from modelmerger.text import amount
+from modelmerger.values.text import amount
 
 metrics = {"fluency": "lower", "arabic_letters": "higher", "broken_characters": "lower"}
 REPLACEMENT = "\ufffd"

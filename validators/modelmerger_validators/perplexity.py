@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelmerger import Finding, Subject, UnmeasurableError, ValidationSettings, hookimpl
-from modelmerger.text import amount
+from modelmerger.values.text import amount
 
 metrics = {"perplexity": "lower", "bits_per_byte": "lower"}
 

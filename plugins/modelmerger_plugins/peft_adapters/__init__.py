@@ -20,9 +20,9 @@ from modelmerger import (
     Settings,
     hookimpl,
 )
-from modelmerger.checks import Check, between, in_yaml
-from modelmerger.loading import names_in
-from modelmerger.text import shown
+from modelmerger.inputs.loading import names_in
+from modelmerger.values.option_checks import Check, between, in_yaml
+from modelmerger.values.text import shown
 
 from modelmerger_plugins.peft_adapters import bases, config
 from modelmerger_plugins.peft_adapters.folding import Adapter, Folded

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from attrs import evolve
 from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, Settings
-from modelmerger.checkpoint import Base
-from modelmerger.naming import base_name
-from modelmerger.text import shown
+from modelmerger.config.naming import base_name
+from modelmerger.values.checkpoint import Base
+from modelmerger.values.text import shown
 
 from modelmerger_plugins.peft_adapters import config
 from modelmerger_plugins.peft_adapters.replication import replicated

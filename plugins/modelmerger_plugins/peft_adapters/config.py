@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import frozen
 from modelmerger import InputError, Problem, read_beside
-from modelmerger.documents import DocumentError, parse_document
-from modelmerger.text import shown
+from modelmerger.config.documents.document import DocumentError, parse_document
+from modelmerger.values.text import shown
 
 FILE, LIMIT = "adapter_config.json", 16 << 20
 KINDS = ("LORA", "IA3", "LOHA", "LOKR", "VERA")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 from modelmerger import Checkpoint, Donor, NumericError, Problem, TensorInfo
-from modelmerger.checkpoint import Base
-from modelmerger.files import FileIdentity
-from modelmerger.text import amount
+from modelmerger.inputs.files import FileIdentity
+from modelmerger.values.checkpoint import Base
+from modelmerger.values.text import amount
 
 from modelmerger_plugins.peft_adapters.changes import ROWS, Change, OfExperts
 from modelmerger_plugins.peft_adapters.config import AdapterConfig
@@ -71,7 +71,7 @@ class Adapter:
 def elements(checkpoint: Checkpoint, name: str, start: int, stop: int) -> "Tensor":
     """Elements of a stored tensor as a vector of the stored dtype, in memory of its own."""
     import torch
-    from modelmerger.dtypes import torch_dtype
+    from modelmerger.values.dtypes import torch_dtype
 
     info = checkpoint.tensors[name]
     raw = torch.empty(info.span(start, stop)[1], dtype=torch.uint8)
@@ -160,7 +160,7 @@ class _Matrix:
 
     @property
     def dtype(self) -> "torch.dtype":
-        from modelmerger.dtypes import torch_dtype
+        from modelmerger.values.dtypes import torch_dtype
 
         return torch_dtype(self.info.dtype)
 

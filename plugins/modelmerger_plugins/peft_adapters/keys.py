@@ -6,8 +6,8 @@ from typing import Any
 
 from attrs import field, frozen
 from modelmerger import Checkpoint, Problem
-from modelmerger.dtypes import DTYPES
-from modelmerger.text import shown
+from modelmerger.values.dtypes import DTYPES
+from modelmerger.values.text import shown
 
 from modelmerger_plugins.peft_adapters.changes import (
     Change,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
 from modelmerger import Checkpoint
-from modelmerger.text import shown
+from modelmerger.values.text import shown
 
 from modelmerger_plugins.peft_adapters.changes import MisfitError, OfExperts
 from modelmerger_plugins.peft_adapters.config import AdapterConfig

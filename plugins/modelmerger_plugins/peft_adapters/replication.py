@@ -10,8 +10,8 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 from modelmerger import Checkpoint, Donor, InputError, Problem, TensorInfo
-from modelmerger.files import FileIdentity
-from modelmerger.text import shown
+from modelmerger.inputs.files import FileIdentity
+from modelmerger.values.text import shown
 
 from modelmerger_plugins.peft_adapters.config import AdapterConfig
 

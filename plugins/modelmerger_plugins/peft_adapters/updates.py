@@ -17,9 +17,9 @@ from modelmerger import (
     Problem,
     Settings,
 )
-from modelmerger.arithmetic import one_thread_each
-from modelmerger.dtypes import DTYPES, from_config_name, torch_dtype
-from modelmerger.updates import ADVICE, note_on_error
+from modelmerger.engine.arithmetic import one_thread_each
+from modelmerger.planning.updates import ADVICE, note_on_error
+from modelmerger.values.dtypes import DTYPES, from_config_name, torch_dtype
 
 from modelmerger_plugins.peft_adapters import config, output
 from modelmerger_plugins.peft_adapters.changes import (

@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import evolve, frozen
 from modelmerger import Finding, Sample, ValidationReport
-from modelmerger.findings import Better
-from modelmerger.weights import spelled
+from modelmerger.values.findings import Better
+from modelmerger.values.weights import spelled
 
 NONE = "no Arabic"
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import directory_state
 from faults.stopping import Steps, ended, fork, killed_merge, spread
-from modelmerger.planning import PROCESS_MEMORY
+from modelmerger.output.staging import staging_path
+from modelmerger.planning.make_plan import PROCESS_MEMORY
 from modelmerger.run import Watch, run_merge
-from modelmerger.staging import staging_path
 from plugins.peft_adapters.handmade import read_updates, write_adapter, write_base
 
 SHAPES = {"model.layers.0.up": (130, 70), "model.layers.1.up": (64, 100), "model.layers.1.down": (70, 70)}
@@ -73,8 +73,8 @@ def test_slices_and_workers_change_no_bit(
     found = []
     for workers, slice_elements in ((1, 1 << 14), (3, 1 << 19), (3, 333), (2, 1)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, workers=workers: set(range(workers)))
-        monkeypatch.setattr("modelmerger.planning.MOST_SLICE", slice_elements)
-        monkeypatch.setattr("modelmerger.planning.LEAST_SLICE", min(slice_elements, 333))
+        monkeypatch.setattr("modelmerger.planning.make_plan.MOST_SLICE", slice_elements)
+        monkeypatch.setattr("modelmerger.planning.make_plan.LEAST_SLICE", min(slice_elements, 333))
         output = f"{workers} {slice_elements}"
         run_merge(made.config(output, **options))
         found.append(weights(made.folder / output))
@@ -123,7 +123,7 @@ def test_a_check_reads_no_factors(made: SimpleNamespace, monkeypatch: pytest.Mon
     def read(*_: object) -> None:
         raise AssertionError("weights are read")
 
-    monkeypatch.setattr("modelmerger.files.InputFiles.read", read)
+    monkeypatch.setattr("modelmerger.inputs.files.InputFiles.read", read)
     merger = modelmerger.ModelMerger(modelmerger.MergeConfig(**made.config()))
 
     assert [note.severity for note in merger.check_compatibility()] == ["note"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_tensors
-from modelmerger.manifest import total_observed
+from modelmerger.output.manifest import total_observed
 from modelmerger.run import run_merge
 from modelmerger_plugins.report_page.geometry import Geometry, kept, statistics, together
 

@@ -1,0 +1,183 @@
+"""Plain data into attrs classes, strictly: no coercion, no unknown key, every problem at once with its place in the data."""
+
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, Union, cast
+
+import attrs
+import cattrs
+from cattrs.errors import IterableValidationError, IterableValidationNote
+from cattrs.gen import mapping_structure_factory
+
+from modelmerger.values.errors import ConfigError, Problem
+from modelmerger.values.text import suggestion
+
+T = TypeVar("T")
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
+
+
+def structure(data: Any, cls: type[T], place: str) -> T:
+    """An instance of the attrs class `cls` from a mapping.
+
+    Each value must have the type of its field and pass the field's validators, defaults too. Raises `ConfigError` with one
+    problem for each thing that is wrong, named by its place (`models[0].weight`).
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(Problem(f"must be a mapping, got {described_value(data)}", place))
+    fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
+    problems = unknown_keys(data, [field.name for field in fields], place)
+    values: dict[str, Any] = {}
+    wrong = set()
+    for field in fields:
+        if field.name in data:
+            try:
+                values[field.name] = _converter.structure(data[field.name], field.type)
+            except Exception as error:
+                problems += _problems(error, inside(place, field.name))
+                wrong.add(field.name)
+        elif field.default is attrs.NOTHING:
+            problems.append(Problem(f"the key '{field.name}' is missing", place))
+    present = types.SimpleNamespace(**{f.name: values[f.name] if f.name in values else _default(f) for f in fields})
+    for field in fields:
+        value = getattr(present, field.name)
+        if field.validator is not None and field.name not in wrong and value is not attrs.NOTHING:
+            try:
+                field.validator(present, field, value)
+            except (ValueError, TypeError) as error:
+                problems.append(Problem(_reason(error), inside(place, field.name)))
+    if problems:
+        raise ConfigError(*problems)
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(Problem(_reason(error), place)) from error
+
+
+def _default(field: "attrs.Attribute[Any]") -> Any:
+    """The default; NOTHING where there is none, or where it takes the instance to make it."""
+    default: Any = field.default
+    if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types its Factory as a function
+        return default
+    return attrs.NOTHING if default.takes_self else default.factory()
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of an error; attrs' own validators put the field and the value behind it."""
+    return str(error.args[0] if error.args else error)
+
+
+def unknown_keys(data: Mapping[Any, Any], known: Iterable[str], place: str) -> list[Problem]:
+    known = list(known)
+    return [Problem(f"unknown key {key!r}{suggestion(str(key), known)}", place) for key in data if key not in known]
+
+
+def inside(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _problems(error: Exception, place: str) -> Iterator[Problem]:
+    if isinstance(error, IterableValidationError):
+        for inner in error.exceptions:
+            notes = [note for note in getattr(inner, "__notes__", ()) if isinstance(note, IterableValidationNote)]
+            yield from _problems(inner, place + "".join(f"[{note.index!r}]" for note in notes))
+    else:
+        yield Problem(str(error), place)
+
+
+def described_value(value: Any) -> str:
+    """A value as a message shows it."""
+    return "nothing" if value is None else repr(value)
+
+
+def _wrong(expected: str, value: Any) -> ValueError:
+    return ValueError(f"must be {expected}, got {described_value(value)}")
+
+
+def _exactly(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise _wrong(_KINDS[kind], value)
+    return value
+
+
+def _number(value: Any, _: type) -> float:
+    if type(value) not in (int, float):
+        raise _wrong(_KINDS[float], value)
+    return float(value)
+
+
+def _choice(value: Any, kind: Any) -> Any:
+    choices = typing.get_args(kind)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise _wrong(f"one of {', '.join(map(str, choices))}", value)
+    return value
+
+
+def _any_of(value: Any, kind: Any) -> Any:
+    choices = typing.get_args(kind)
+    given = list if isinstance(value, tuple) else dict if isinstance(value, Mapping) else type(value)
+    for choice in choices:
+        if _kind(choice) is given or (choice is float and given is int):
+            return _converter.structure(value, choice)
+    literals = [choice for choice in choices if typing.get_origin(choice) is typing.Literal]
+    for choice in literals:
+        if value in typing.get_args(choice):
+            return value
+    named = [_name(choice) for choice in choices if choice is not type(None)]
+    raise _wrong(" or ".join(named), value)
+
+
+def _kind(choice: Any) -> Any:
+    origin = typing.get_origin(choice) or choice
+    return list if origin is tuple else origin
+
+
+def _name(choice: Any) -> str:
+    if typing.get_origin(choice) is typing.Literal:
+        return " or ".join(repr(value) for value in typing.get_args(choice))
+    return {list: "a list", dict: "a mapping"}.get(_kind(choice)) or _KINDS[choice]
+
+
+def _strict_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=True)
+    for kind in (bool, int, str, type(None)):
+        converter.register_structure_hook(kind, _exactly)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_func(_is(typing.Literal), _choice)
+    converter.register_structure_hook_func(_is(Union, types.UnionType), _any_of)
+    converter.register_structure_hook_factory(_is(tuple), _guarded(list | tuple, "a list"))
+    converter.register_structure_hook_factory(_is(dict), _guarded(Mapping, "a mapping"))
+    return converter
+
+
+def _is(*origins: Any) -> Callable[[Any], bool]:
+    return lambda kind: typing.get_origin(kind) in origins
+
+
+def _tuple_hook(converter: cattrs.Converter) -> Any:
+    """Cattrs has a factory of hooks for every container but tuples, which it takes by this method."""
+    return converter._structure_tuple  # noqa: SLF001
+
+
+def _guarded(container: Any, name: str) -> Any:
+    """A factory of hooks that refuse what cattrs would take for a container (a text is a sequence of letters to it)."""
+
+    def factory(wanted: Any, converter: cattrs.Converter) -> Any:
+        is_mapping = typing.get_origin(wanted) is dict
+        inner = mapping_structure_factory(wanted, converter) if is_mapping else _tuple_hook(converter)
+        arguments = typing.get_args(wanted)
+        fixed = None if is_mapping or Ellipsis in arguments else len(arguments)
+
+        def hook(value: Any, kind: Any) -> Any:
+            if not isinstance(value, container):
+                raise _wrong(name, value)
+            if fixed is not None and len(value) != fixed:
+                raise _wrong(f"a list of {fixed}", value)
+            return inner(value, kind)
+
+        return hook
+
+    return factory
+
+
+_converter = _strict_converter()

@@ -1,0 +1,213 @@
+"""Numbers: slices in the dtype of the arithmetic, sums that begin with their first product, and checks for NaN and infinity."""
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.dtypes import DTYPES, max_finite
+from modelmerger.values.errors import NumericError, Problem
+from modelmerger.values.plan import TensorPlan
+from modelmerger.values.text import amount
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COMPUTE = {"F32": torch.float32, "F64": torch.float64}
+CPU = torch.device("cpu")
+LET_THROUGH = "Repair the model, or set allow_nonfinite: true to let them through"
+SCANNED = 1 << 18
+"""Elements looked at in one go when a NaN is searched for."""
+
+
+class Workspace:
+    """The reusable memory of one worker: one buffer a purpose, grown to its largest use.
+
+    device: where tensors for arithmetic are; what is read and what is written lies in the machine's memory (`host`).
+    """
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
+        self._buffers: dict[str, Tensor] = {}
+        self._views: dict[str, Tensor] = {}
+        self._memory: dict[str, memoryview] = {}
+        self._bytes_read = 0
+
+    def tensor(self, purpose: str, elements: int, dtype: torch.dtype) -> "Tensor":
+        """An uninitialised vector on the device; the same memory for the same purpose, each time."""
+        return self._view(purpose, elements, dtype, self.device)
+
+    def host(self, purpose: str, elements: int, dtype: torch.dtype) -> "Tensor":
+        """The same in the machine's memory."""
+        return self._view(purpose, elements, dtype, CPU)
+
+    def memory(self, purpose: str, length: int) -> memoryview:
+        """What `host` gives, as bytes."""
+        memory = self._memory.get(purpose)
+        if memory is None or len(memory) < length:
+            memory = self._memory[purpose] = bytes_of(self._buffer(purpose, length, CPU))
+        return memory[:length]
+
+    def _view(self, purpose: str, elements: int, dtype: torch.dtype, device: torch.device) -> "Tensor":
+        view = self._views.get(purpose)  # a slice is as long as the one before it, but for the last of a tensor
+        if view is None or view.numel() != elements or view.dtype != dtype:
+            length = elements * dtype.itemsize
+            view = self._views[purpose] = self._buffer(purpose, length, device)[:length].view(dtype)
+        return view
+
+    def _buffer(self, purpose: str, length: int, device: torch.device) -> "Tensor":
+        buffer = self._buffers.get(purpose)
+        if buffer is None or buffer.numel() < length:
+            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8, device=device)
+            self._views.pop(purpose, None)
+            self._memory.pop(purpose, None)
+        return buffer
+
+    def read(self, checkpoint: Checkpoint, name: str, start: int, stop: int, purpose: str = "raw") -> "Tensor":
+        """Elements of a stored tensor, in the stored dtype, in memory that the next read for this purpose reuses.
+
+        What torch has no dtype for comes as bytes.
+        """
+        info = checkpoint.tensors[name]
+        length = info.span(start, stop)[1]
+        checkpoint.read(name, start, stop, self.memory(purpose, length))
+        self._bytes_read += length
+        dtype: torch.dtype | None = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
+        return self.host(purpose, length, torch.uint8) if dtype is None else self.host(purpose, stop - start, dtype)
+
+    def take_bytes_read(self) -> int:
+        """How many bytes were read since the last call."""
+        count, self._bytes_read = self._bytes_read, 0
+        return count
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Lets torch compute in the calling threads alone: the workers are ours, and sums have one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def bytes_of(vector: "Tensor") -> memoryview:
+    """The memory of a contiguous tensor."""
+    return vector.view(torch.uint8).numpy().data
+
+
+def factors(coefficients: "Tensor") -> list["Tensor | None"]:
+    """Coefficients, a vector in the dtype of the arithmetic, as `combined` takes them: None for 1, which is no product."""
+    return [None if coefficient == 1 else coefficient for coefficient in coefficients]
+
+
+def combined(
+    factors: Iterable["Tensor | None"], inputs: Iterable["Tensor"], total: "Tensor", term: "Tensor"
+) -> "Tensor":
+    """Σ factor · input in the dtype of `total`: first product, then added one by one. `term` is room for a product.
+
+    Product and sum are separate operations on purpose: a fused one rounds otherwise in some lanes of some machines.
+    """
+    target = total
+    for factor, values in zip(factors, inputs, strict=True):
+        target.copy_(values)
+        if factor is not None:
+            target.mul_(factor)
+        if target is term:
+            total.add_(term)
+        target = term
+    return total
+
+
+def summed(inputs: Sequence["Tensor"], coefficients: "Tensor", total: "Tensor") -> None:
+    """`combined` for a compiler, which makes one loop of it: Σ coefficients[i] · inputs[i] into `total`, in its dtype."""
+    values = inputs[0].to(total.dtype) * coefficients[0]
+    for number in range(1, len(inputs)):
+        values = values + inputs[number].to(total.dtype) * coefficients[number]
+    total.copy_(values)
+
+
+def extremes(tensor: "Tensor") -> tuple[float, float]:
+    """The smallest and the largest element of a floating tensor; NaN for both where it holds a NaN."""
+    low, high = torch.aminmax(tensor)
+    return float(low), float(high)
+
+
+def has_finite_sum(tensor: "Tensor") -> bool:
+    """True: no element is a NaN or infinite. False: one may be, or the sum went beyond the dtype, so look at the `extremes`.
+
+    A quarter of what the extremes cost. torch adds up no numbers of one byte.
+    """
+    return tensor.dtype.itemsize > 1 and math.isfinite(float(tensor.sum()))
+
+
+def are_finite(tensors: Iterable["Tensor"]) -> bool:
+    """Whether no tensor holds a NaN or an infinity."""
+    return all(has_finite_sum(tensor) or all(map(math.isfinite, extremes(tensor))) for tensor in tensors)
+
+
+def overflows(low: float, high: float, written: "Tensor", dtype: str) -> bool:
+    """Whether finite values from `low` to `high` were rounded beyond the largest finite number of the written dtype.
+
+    The written values alone do not tell: torch's conversion to some float8 dtypes stops at the largest number.
+    """
+    largest, reach = max_finite(dtype), max(-low, high)
+    if reach <= largest:
+        return False
+    half_unit = math.ldexp(torch.finfo(written.dtype).eps, math.frexp(largest)[1] - 2)
+    return reach > largest + half_unit or not torch.isfinite(written.to(torch.float64)).all()
+
+
+def gram_of(tensors: Sequence["Tensor"]) -> "Tensor":
+    """The Gram matrix of some float64 vectors, float64."""
+    order = range(len(tensors))
+    products = {(i, j): float(torch.dot(tensors[i], tensors[j])) for i in order for j in range(i + 1)}
+    return torch.tensor([[products[max(i, j), min(i, j)] for j in order] for i in order], dtype=torch.float64)
+
+
+def raise_nonfinite(
+    plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded: bool, remedy: str = LET_THROUGH
+) -> NoReturn:
+    """Raises the `NumericError` of a tensor that came out not finite: the input to blame, or the merge, or the rounding.
+
+    rounded: whether the merged values were finite before they were rounded to the written dtype. remedy: for a bad input.
+    """
+    problems = []
+    for index in plan.inputs:
+        nans, infinities = _count_nonfinite(checkpoints[index], plan.renames.get(index, plan.name))
+        if nans or infinities:
+            parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(
+                infinities
+            )
+            problems.append(
+                Problem(
+                    f"'{checkpoints[index].name}' holds {' and '.join(parts)}. {remedy}.",
+                    checkpoints[index].place,
+                    plan.name,
+                )
+            )
+    if not problems:
+        cause = (
+            f"the values do not fit in {plan.dtype}, the dtype written"
+            if rounded
+            else "the merge itself made a NaN or an infinity"
+        )
+        advice = "Choose a wider torch_dtype" if rounded else "Check weights and options"
+        problems.append(Problem(f"all inputs are finite, and {cause}. {advice}.", tensor=plan.name))
+    raise NumericError(*problems)
+
+
+def _count_nonfinite(checkpoint: Checkpoint, name: str) -> tuple[int, int]:
+    """How many NaN and how many infinities a stored tensor holds."""
+    nans = infinities = 0
+    workspace = Workspace()
+    elements = checkpoint.tensors[name].elements
+    for start in range(0, elements, SCANNED):
+        values = workspace.read(checkpoint, name, start, min(elements, start + SCANNED)).to(torch.float64)
+        nans += int(values.isnan().sum())
+        infinities += int(values.isinf().sum())
+    return nans, infinities

@@ -1,0 +1,66 @@
+"""Tensors that are taken over and not merged: all models must hold the same bits, which is read before anything is written."""
+
+from collections.abc import Sequence
+
+import torch
+
+from modelmerger.engine.arithmetic import Workspace
+from modelmerger.planning.alignment import scheme
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import ModelCompatibilityError, Problem
+from modelmerger.values.plan import MergePlan, TensorPlan
+
+PIECE = 1 << 18
+
+
+def check_exact_tensors(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> int:
+    """Raises `ModelCompatibilityError` for each copied tensor whose bits differ between the models. Returns the bytes read."""
+    workspaces = Workspace(), Workspace()
+    problems: list[Problem] = []
+    for tensor in plan.tensors:
+        if tensor.action == "copy" and len(tensor.inputs) > 1:
+            first, *others = tensor.inputs
+            unequal = _unequal(tensor, checkpoints, first, others, workspaces)
+            problems += [_problem(tensor, checkpoints[first], checkpoints[other]) for other in unequal]
+    if problems:
+        raise ModelCompatibilityError(*problems)
+    return sum(workspace.take_bytes_read() for workspace in workspaces)
+
+
+def _unequal(
+    tensor: TensorPlan,
+    checkpoints: Sequence[Checkpoint],
+    first: int,
+    others: Sequence[int],
+    workspaces: tuple[Workspace, Workspace],
+) -> list[int]:
+    """Which of the other checkpoints hold other bits than the first."""
+    unequal: list[int] = []
+    elements = torch.Size(tensor.shape).numel()
+    for start in range(0, elements, PIECE):
+        stop = min(elements, start + PIECE)
+        expected = _bits(tensor, checkpoints, first, start, stop, workspaces[0])
+        for other in others:
+            if other not in unequal and not torch.equal(
+                expected, _bits(tensor, checkpoints, other, start, stop, workspaces[1])
+            ):
+                unequal.append(other)
+    return unequal
+
+
+def _bits(
+    tensor: TensorPlan, checkpoints: Sequence[Checkpoint], index: int, start: int, stop: int, workspace: Workspace
+) -> torch.Tensor:
+    name = tensor.renames.get(index, tensor.name)
+    return workspace.read(checkpoints[index], name, start, stop).view(torch.uint8)
+
+
+def _problem(tensor: TensorPlan, first: Checkpoint, second: Checkpoint) -> Problem:
+    quantised = scheme(first) or scheme(second)
+    kind = f"quantised weights ({quantised})" if quantised else f"{tensor.dtype} numbers"
+    advice = "Dequantise the models first" if quantised else "Give every model the donor's tensor"
+    return Problem(
+        f"holds {kind}, which can only be taken over, and '{second.name}' differs from '{first.name}'. {advice}.",
+        second.place,
+        tensor.name,
+    )

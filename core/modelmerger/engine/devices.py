@@ -1,0 +1,37 @@
+"""Where slices are merged: on the CPU, or on a GPU that torch sees."""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from modelmerger.values.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    import torch
+
+
+def slice_device(device_map: str | Mapping[str, int | str]) -> "torch.device":
+    """The device of a `device_map`: the one that it names, else a GPU where torch sees one (torch's current), else the CPU.
+
+    Raises `ConfigError` where it names a GPU that torch does not see.
+    """
+    import torch
+
+    named = [device_map] if isinstance(device_map, str) else list(device_map.values())
+    seen = torch.cuda.device_count()
+    for name in named:
+        if (match := re.fullmatch(r"(?:cuda)?(?::?([0-9]+))?", str(name))) and int(match[1] or 0) >= seen:
+            has = "none" if seen == 0 else f"{seen} of them, from cuda:0 on"
+            raise ConfigError(
+                Problem(f"{name!r} is a GPU, and torch sees {has}. Give 'auto' or 'cpu'.", "options.device_map")
+            )
+    if isinstance(device_map, str) and device_map.startswith(("cpu", "cuda")):
+        return torch.device(device_map)
+    return torch.device("cuda" if seen else "cpu")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a device, not the machine's, is used up."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)

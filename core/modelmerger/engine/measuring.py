@@ -1,0 +1,145 @@
+"""Statistics of whole tensors: taken over fixed blocks by many workers, summed in a fixed order, waited for by who needs them."""
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
+from modelmerger.hooks.calls import Hooks
+from modelmerger.planning.slices import MEASURED, row_length
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import NumericError, Problem
+from modelmerger.values.plan import MergePlan, TensorPlan
+from modelmerger.values.settings import Settings
+from modelmerger.values.traits import Granularity
+from modelmerger.values.units import Unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CancelledError(Exception):
+    """The merge ended while a worker waited."""
+
+
+def measured_blocks(tensor: TensorPlan, granularity: Granularity) -> int:
+    """Over how many blocks a statistic of this tensor is taken."""
+    elements = torch.Size(tensor.shape).numel()
+    return -(-elements // _block_length(tensor, granularity))
+
+
+def _block_length(tensor: TensorPlan, granularity: Granularity) -> int:
+    """Elements in a block: whole rows for a rowwise strategy."""
+    if granularity != "rowwise":
+        return MEASURED
+    row = row_length(tensor)
+    return max(1, MEASURED // row) * row
+
+
+class Measurements:
+    """The statistics of one merge. `measure` may be called from several threads, each block once."""
+
+    def __init__(
+        self,
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        hooks: Hooks,
+        settings: Settings,
+        cancelled: threading.Event,
+    ) -> None:
+        self._plan = plan
+        self._checkpoints = checkpoints
+        self._hooks = hooks
+        self._settings = settings
+        self._cancelled = cancelled
+        self._lock = threading.Lock()
+        self._partial: dict[int, dict[int, Tensor]] = {}
+        self._total: dict[int, Tensor] = {}
+        self._coefficients: dict[int, tuple[float, ...]] = {}
+        self._changed = threading.Condition(self._lock)
+
+    def wanted(self, index: int) -> bool:
+        tensor = self._plan.tensors[index]
+        if tensor.action == "combine":
+            return tensor.coefficients is None
+        return tensor.action == "merge" and self._hooks.measures
+
+    def measure(self, unit: Unit, workspace: Workspace) -> None:
+        """Takes the statistic over some blocks of a tensor."""
+        tensor = self._plan.tensors[unit.of]
+        length = _block_length(tensor, self._plan.granularity)
+        elements = torch.Size(tensor.shape).numel()
+        for block in range(unit.first, unit.last):
+            if self._cancelled.is_set():
+                break
+            start, stop = block * length, min(elements, (block + 1) * length)
+            partial = self._block(tensor, start, stop, workspace)
+            self._store(unit.of, block, partial, -(-elements // length))
+
+    def result(self, index: int) -> "Tensor":
+        """The statistic of a tensor, when all of its blocks are measured. Raises `CancelledError` if that will not happen."""
+        with self._changed:
+            while index not in self._total:
+                if self._cancelled.is_set():
+                    raise CancelledError
+                self._changed.wait(0.1)
+            return self._total[index]
+
+    def coefficients(self, index: int) -> tuple[float, ...]:
+        """What the strategy makes of the Gram matrix of this tensor's inputs."""
+        if (known := self._coefficients.get(index)) is not None:
+            return known
+        tensor = self._plan.tensors[index]
+        gram = self.result(index)
+        if not torch.isfinite(gram).all():
+            remedy = "Repair the model: the coefficients follow from all of its values"
+            raise_nonfinite(tensor, self._checkpoints, rounded=False, remedy=remedy)
+        found = self._hooks.find_coefficients(
+            tensor.weights,
+            [model.operation for model in self._settings.models],
+            self._settings.strategy_options,
+            gram.tolist(),
+            tensor.shape,
+            tensor.name,
+        )
+        if found is None:
+            raise AssertionError("the hooks face gives coefficients once the Gram matrix is known")
+        if not any(found):
+            message = "every coefficient of this tensor is zero, so nothing would be left of it."
+            raise NumericError(Problem(message, tensor=tensor.name))
+        self._coefficients[index] = found
+        return found
+
+    def _block(self, tensor: TensorPlan, start: int, stop: int, workspace: Workspace) -> "Tensor":
+        gram = tensor.action == "combine"
+        dtype = torch.float64 if gram else COMPUTE[tensor.compute]
+        inputs = []
+        for index in tensor.inputs:
+            values = workspace.tensor(f"measured {index}", stop - start, dtype)
+            name = tensor.renames.get(index, tensor.name)
+            values.copy_(workspace.read(self._checkpoints[index], name, start, stop))
+            inputs.append(values)
+        if gram:
+            return gram_of(inputs)
+        if not self._settings.options.allow_nonfinite and not are_finite(inputs):
+            raise_nonfinite(tensor, self._checkpoints, rounded=False)
+        if self._plan.granularity == "rowwise":
+            inputs = [values.view(-1, row_length(tensor)) for values in inputs]
+        return self._hooks.measure_tensor(inputs, self._settings.strategy_options, tensor.name).cpu()
+
+    def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
+        with self._changed:
+            partials = self._partial.setdefault(index, {})
+            other = next(iter(partials.values()), partial)
+            if other.shape != partial.shape or other.dtype != partial.dtype:
+                raise self._hooks.unsteady_measure(self._plan.tensors[index].name)
+            partials[block] = partial
+            if len(partials) == blocks:
+                total = partials[0].clone()
+                for number in range(1, blocks):
+                    total += partials[number]
+                self._total[index] = total
+                del self._partial[index]
+                self._changed.notify_all()

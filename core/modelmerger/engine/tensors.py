@@ -1,0 +1,219 @@
+"""The slices of a tensor, from the inputs' bytes to the output's: read, merge, check, finish, round once."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+from attrs import field, frozen
+
+from modelmerger.engine.arithmetic import (
+    COMPUTE,
+    Workspace,
+    are_finite,
+    combined,
+    extremes,
+    factors,
+    has_finite_sum,
+    overflows,
+    raise_nonfinite,
+    summed,
+)
+from modelmerger.engine.compiling import compiled
+from modelmerger.engine.measuring import Measurements
+from modelmerger.hooks.calls import Hooks
+from modelmerger.planning.slices import Slice
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.dtypes import DTYPES, torch_dtype
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Observed = dict[str, dict[str, float]]
+
+
+class UnitState:
+    """What one unit of work carries from slice to slice: counts and observations, and the tensor that it is in."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.observed: Observed = {}
+        self.tensor: TensorMerger | None = None
+
+    def count(self, found: Mapping[str, int]) -> None:
+        for key, value in found.items():
+            self.counts[key] = self.counts.get(key, 0) + value
+
+    def observe(self, tensor: str, found: Mapping[str, float]) -> None:
+        sums = self.observed.setdefault(tensor, {})
+        for key, value in found.items():
+            sums[key] = sums.get(key, 0) + value
+
+    def take(self) -> tuple[dict[str, int], Observed]:
+        """What was counted and observed since the last call."""
+        taken = self.counts, self.observed
+        self.counts, self.observed = {}, {}
+        return taken
+
+
+@frozen(eq=False)
+class SliceMerger:
+    """Makes the bytes of any tensor of the plan; safe from several threads, each with its own workspace."""
+
+    plan: MergePlan
+    checkpoints: Sequence[Checkpoint]
+    hooks: Hooks
+    settings: Settings
+    measurements: Measurements
+    observers: frozenset[str] = field(init=False)
+    finishes: bool = field(init=False)
+    compiled_sum: "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None" = field(init=False)
+
+    @observers.default
+    def _find_observers(self) -> frozenset[str]:
+        return frozenset() if self.plan.updates else self.hooks.observers(self.settings)
+
+    @finishes.default
+    def _find_finishes(self) -> bool:
+        return self.hooks.finishes(self.settings.strategy_options)
+
+    @compiled_sum.default
+    def _compile(self) -> "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None":
+        return compiled(summed) if self.settings.options.torch_compile else None
+
+    def tensor(self, index: int, state: UnitState) -> "TensorMerger":
+        """What makes the slices of one tensor. Waits for the measurement that its coefficients follow from."""
+        if state.tensor is None or state.tensor.index != index:
+            state.tensor = None  # a tensor that was merged whole goes before the next one comes
+            state.tensor = TensorMerger(self, index)
+        return state.tensor
+
+
+class TensorMerger:
+    """Makes the bytes of any slice of one tensor: what is the same for all of them is looked up once."""
+
+    def __init__(self, merger: SliceMerger, index: int) -> None:
+        self.index = index
+        self.plan = tensor = merger.plan.tensors[index]
+        self.bits = DTYPES[tensor.dtype].bits
+        self._of = merger
+        self._inputs = {i: (merger.checkpoints[i], tensor.renames.get(i, tensor.name)) for i in tensor.inputs}
+        self._check = not merger.settings.options.allow_nonfinite
+        self._finishes = merger.finishes and tensor.action != "take"
+        self._as_stored = tensor.action == "copy" or self._keeps_bits()
+        self._whole: Tensor | None = None
+        if self._as_stored:
+            return
+        self._dtype = torch_dtype(tensor.dtype)
+        self._compute = COMPUTE[tensor.compute]
+        self._terms: Sequence[int] | None = None  # the inputs that are added up; none where the strategy merges itself
+        if tensor.action != "merge":
+            coefficients = tensor.coefficients or merger.measurements.coefficients(index)
+            self._terms = [i for i, c in zip(tensor.inputs, coefficients, strict=True) if c != 0]
+            self._coefficients = torch.tensor([c for c in coefficients if c != 0], dtype=self._compute)
+            self._factors = factors(self._coefficients)
+
+    def write_slice(self, piece: Slice, out: "Tensor", workspace: Workspace, state: UnitState) -> None:
+        """Fills `out`, a vector of bytes, with the slice as it stands in the file. Raises `NumericError` for NaN and infinity."""
+        if self._as_stored:
+            out.copy_(self._read(self.plan.inputs[0], piece, workspace).view(out.dtype))
+            return
+        if self._terms is None:
+            merged = self._merged(piece, workspace, state)
+        else:
+            merged = self._combined(self._terms, piece, workspace, state)
+        if self._finishes:
+            self._finish(merged, state)
+        written = out.view(self._dtype)
+        written.copy_(merged)
+        if self._check and not has_finite_sum(written):
+            low, high = extremes(merged)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                self._raise_nonfinite()
+            if overflows(low, high, written, self.plan.dtype):
+                raise_nonfinite(self.plan, self._of.checkpoints, rounded=True)
+
+    def _finish(self, merged: "Tensor", state: UnitState) -> None:
+        hooks, name = self._of.hooks, self.plan.name
+        if self._check and not are_finite([merged]):
+            self._raise_nonfinite()
+        state.count(hooks.finish_tensor(merged, self._of.settings.strategy_options, name))
+        if self._check and not are_finite([merged]):
+            raise hooks.nonfinite("finish_tensor", name)
+
+    def _raise_nonfinite(self) -> NoReturn:
+        if self._terms is None:  # the inputs were looked at before the strategy got them
+            raise self._of.hooks.nonfinite("merge_tensor", self.plan.name)
+        raise_nonfinite(self.plan, self._of.checkpoints, rounded=False)
+
+    def _keeps_bits(self) -> bool:
+        """Whether NaN may pass and the tensor is one input as it is: arithmetic would change the bits of a NaN."""
+        if self._check or self.plan.coefficients != (1.0,) or self._finishes or self._of.observers:
+            return False
+        checkpoint, name = self._inputs[self.plan.inputs[0]]
+        return checkpoint.tensors[name].dtype == self.plan.dtype
+
+    def _combined(self, terms: Sequence[int], piece: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
+        """Σ coefficient · input as a vector."""
+        total = workspace.tensor("total", piece.stop - piece.start, self._compute)
+        if self._of.observers:
+            inputs = {i: self._input(i, piece, workspace) for i in self.plan.inputs}
+            self._add_up((inputs[i] for i in terms), total, workspace)
+            self._observe(list(inputs.values()), total, state)
+        elif self._of.compiled_sum is not None:
+            self._add_up((self._read(i, piece, workspace, f"raw {i}") for i in terms), total, workspace)
+        else:
+            self._add_up((self._read(i, piece, workspace) for i in terms), total, workspace)
+        return total
+
+    def _add_up(self, inputs: "Iterable[Tensor]", total: "Tensor", workspace: Workspace) -> None:
+        if self._of.compiled_sum is None:
+            combined(self._factors, inputs, total, workspace.tensor("term", len(total), self._compute))
+        else:
+            there = [values.to(workspace.device) for values in inputs]
+            self._of.compiled_sum(there, self._coefficients.to(workspace.device), total)
+
+    def _merged(self, piece: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
+        """What the strategy's `merge_tensor` makes of the slice, as a vector of the wanted elements."""
+        of, tensor = self._of, self.plan
+        if self._whole is not None:
+            return self._whole[piece.start : piece.stop].clone()
+        inputs = [self._input(i, piece, workspace) for i in tensor.inputs]
+        if self._check and not are_finite(inputs):
+            raise_nonfinite(tensor, of.checkpoints, rounded=False)
+        models = [i for i in tensor.inputs if i < len(of.settings.models)]
+        merged = of.hooks.merge_tensor(
+            inputs,
+            [tensor.weights[i] for i in models],
+            [of.settings.models[i].operation for i in models],
+            of.settings.strategy_options,
+            of.measurements.result(self.index).to(workspace.device) if of.measurements.wanted(self.index) else None,
+            tensor.name,
+        )
+        flat = merged.reshape(-1)
+        wanted = slice(piece.start - piece.first, piece.stop - piece.first)
+        whole = of.plan.granularity == "whole"
+        if whole:
+            self._whole = flat
+            flat = flat.clone()
+        if of.observers:  # a row that lies in two blocks is made twice, and must not be counted twice
+            seen = slice(None) if whole else wanted
+            self._observe([values.reshape(-1)[seen] for values in inputs], flat[seen], state)
+        return flat[wanted]
+
+    def _observe(self, inputs: Sequence["Tensor"], merged: "Tensor", state: UnitState) -> None:
+        arguments = inputs, merged, self.plan.name, self.plan.inputs, self._of.settings
+        state.observe(self.plan.name, self._of.hooks.observe_slice(self._of.observers, *arguments))
+
+    def _input(self, i: int, piece: Slice, workspace: Workspace) -> "Tensor":
+        """An input in the dtype of the arithmetic, in memory of its own, in the shape that the strategy sees."""
+        values = workspace.tensor(f"input {i}", piece.last - piece.first, self._compute)
+        values.copy_(self._read(i, piece, workspace))
+        return values.view(piece.shape)
+
+    def _read(self, i: int, piece: Slice, workspace: Workspace, purpose: str = "raw") -> "Tensor":
+        checkpoint, name = self._inputs[i]
+        return workspace.read(checkpoint, name, piece.first, piece.last, purpose)

@@ -1,0 +1,1 @@
+"""What plugins can do, who they are, and how they are called."""

@@ -1,0 +1,1 @@
+"""Files that are read, none of them believed before it is checked."""

@@ -1,0 +1,108 @@
+"""What a plugin that opens models gets: files that are checked for being regular, inside the model's directory, and unchanged."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from attrs import field, frozen
+
+from modelmerger.inputs.files import FileIdentity, InputFiles, check_small, identify, open_regular, read_small
+from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.values.errors import InputError, Problem
+from modelmerger.values.settings import Settings
+
+
+def as_given(reference: ModelReference) -> Location:
+    """A model lies where its path says."""
+    return Location(reference.path)
+
+
+def _knows_no_model(reference: ModelReference, _: "LoadContext") -> Checkpoint:
+    raise InputError(Problem("cannot be opened from here.", reference.path))
+
+
+@frozen(eq=False)
+class LoadContext:
+    """`files` reads by position and is handed to `FileCheckpoint`. settings: of the merge; None where no merge is going on.
+
+    allow_pickle: whether pickled weights may be read.
+    """
+
+    files: InputFiles
+    settings: Settings | None = None
+    _open: Callable[[ModelReference, "LoadContext"], Checkpoint] = _knows_no_model
+    _locate: Callable[[ModelReference], Location] = as_given
+    allow_pickle: bool = False
+    _opened: dict[str, Checkpoint] = field(factory=dict, init=False, repr=False)
+    _located: dict[str, Location] = field(factory=dict, init=False, repr=False)
+
+    def locate(self, reference: ModelReference) -> Location:
+        """Where a model that the user names lies on this disk; a path is located once, so that it is one state of the model.
+
+        It may go to the network: never for a name that stands in a model's own files. Raises `InputError`.
+        """
+        if reference.path not in self._located:
+            self._located[reference.path] = self._locate(reference)
+        return self._located[reference.path]
+
+    def open_model(self, reference: ModelReference) -> Checkpoint:
+        """Another model or file of weights, by whichever plugin knows it; the same path is opened once. Raises `InputError`."""
+        if reference.path not in self._opened:
+            self._opened[reference.path] = self._open(reference, self)
+        return self._opened[reference.path]
+
+    def open_file(self, path: Path | str, inside: Path | None = None) -> FileIdentity:
+        """Checks a file and remembers its identity. A link may lead inside `inside`, or into the blobs of the same Hub cache."""
+        real = resolved(Path(path), inside or Path(path).parent)
+        descriptor = open_regular(real)
+        try:
+            return identify(real, os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
+
+def read_beside(directory: Path, name: str, limit: int = 64 << 20) -> bytes | None:
+    """A small file of a model's directory, None where there is none. Refuses what is not regular, or leads out by a link."""
+    path = directory / name
+    if not os.path.lexists(path):
+        return None
+    return read_small(resolved(path, directory), limit)
+
+
+def refusals(directory: Path, names: Iterable[str], limit: int) -> list[Problem]:
+    """What `read_beside` would raise for these files, found without reading them: for checks before a merge begins."""
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            check_small(resolved(directory / name, directory), limit)
+        except InputError as error:
+            problems += error.problems
+    return problems
+
+
+def names_in(directory: Path) -> list[str]:
+    """What a directory holds, sorted. Raises `InputError` where it cannot be listed."""
+    try:
+        return sorted(os.listdir(directory))
+    except OSError as error:
+        raise InputError(Problem(f"cannot be listed: {error.strerror}.", str(directory))) from error
+
+
+def resolved(path: Path, inside: Path) -> Path:
+    """Where a path leads. Only a link that stays in the model's directory, or leads to its Hub cache's blobs, is followed."""
+    if not os.path.islink(path):
+        return path.absolute()
+    real, directory = Path(os.path.realpath(path)), Path(os.path.realpath(inside))
+    if not real.is_relative_to(directory) and not _in_blobs(real, directory):
+        raise InputError(
+            Problem(f"is a link that leads out of the model's directory, to {real}. Copy the file instead.", str(path))
+        )
+    return real
+
+
+def _in_blobs(real: Path, directory: Path) -> bool:
+    """A Hub cache: models--org--name/snapshots/REVISION/file links to models--org--name/blobs/HASH."""
+    for parent in directory.parents:
+        if parent.name == "snapshots":
+            return real.parent == parent.parent / "blobs"
+    return False

@@ -1,0 +1,1 @@
+"""What is written, journalled, published and verified."""

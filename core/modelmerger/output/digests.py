@@ -1,0 +1,105 @@
+"""Digests of files by pieces: BLAKE3 of each, and of the list of those for the file. A piece lies in one block and in one tensor."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from attrs import frozen
+from blake3 import blake3
+
+from modelmerger.values.layout import BLOCK
+
+NAME = "blake3-pieces"
+
+
+@frozen
+class Piece:
+    """Some bytes of a file: how many, their digest in hexadecimal, and the tensor that they are of ("" for what is of none)."""
+
+    length: int
+    digest: str
+    tensor: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.length} {self.digest}" + (f" {self.tensor}" if self.tensor else "")
+
+    @classmethod
+    def parsed(cls, text: str) -> "Piece":
+        """What `str` was made of. Raises `ValueError` for what it never makes."""
+        length, digest, *tensor = text.split(" ", 2)
+        if not length.isdecimal() or len(bytes.fromhex(digest)) != blake3.digest_size:
+            raise ValueError(f"{text!r} names no piece of a file")
+        return cls(int(length), digest, *tensor)
+
+
+class PieceDigests:
+    """The pieces of a block, digested as its bytes are made: what one tensor has one after another is one piece."""
+
+    def __init__(self) -> None:
+        self._lengths: list[int] = []
+        self._tensors: list[str] = []
+        self._hashers: list[blake3] = []
+
+    def add(self, content: memoryview, tensor: str) -> None:
+        if self._tensors[-1:] != [tensor]:
+            self._lengths.append(0)
+            self._tensors.append(tensor)
+            self._hashers.append(blake3())
+        self._lengths[-1] += len(content)
+        self._hashers[-1].update(content)
+
+    def pieces(self) -> list[Piece]:
+        digests = [hasher.hexdigest() for hasher in self._hashers]
+        return list(map(Piece, self._lengths, digests, self._tensors))
+
+
+def block_count(size: int) -> int:
+    """Blocks in a file; an empty file has none."""
+    return -(-size // BLOCK)
+
+
+def digest_of_bytes(content: bytes | memoryview) -> str:
+    return blake3(content).hexdigest()
+
+
+def digest_of_pieces(pieces: Sequence[Piece]) -> str:
+    """The digest of a file from those of its pieces."""
+    return blake3(b"".join(bytes.fromhex(piece.digest) for piece in pieces)).hexdigest()
+
+
+def pieces_of_bytes(content: bytes) -> list[Piece]:
+    """A small file's pieces: its blocks."""
+    blocks = (content[start : start + BLOCK] for start in range(0, len(content), BLOCK))
+    return [Piece(len(block), digest_of_bytes(block)) for block in blocks]
+
+
+def pieces_of_file(path: Path, parts: Iterable[tuple[int, str]] = ()) -> list[Piece]:
+    """A file's pieces: its blocks, cut where a part ends. parts: the end of each and its tensor ("" for none), one behind the other."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size, begin, pieces = os.fstat(descriptor).st_size, 0, []
+        for part_end, tensor in (*parts, (size, "")):
+            while begin < part_end:
+                end = min(part_end, (begin // BLOCK + 1) * BLOCK)
+                pieces.append(Piece(end - begin, range_digest(descriptor, begin, end), tensor))
+                begin = end
+        return pieces
+    finally:
+        os.close(descriptor)
+
+
+def differing(descriptor: int, begin: int, pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Which of the pieces that lie one after another from byte `begin` of an open file have another digest there."""
+    for piece in pieces:
+        if range_digest(descriptor, begin, begin + piece.length) != piece.digest:
+            yield piece
+        begin += piece.length
+
+
+def range_digest(descriptor: int, begin: int, end: int) -> str:
+    """The digest of bytes `begin` to `end` of an open file, or to where it ends before that."""
+    hasher = blake3()
+    while begin < end and (content := os.pread(descriptor, min(1 << 20, end - begin), begin)):
+        hasher.update(content)
+        begin += len(content)
+    return hasher.hexdigest()

@@ -1,0 +1,120 @@
+"""The journal of a staging directory: a header with the plan's digest, then a line for each finished block.
+
+A block's line is believed only if the block still has the digests it names, so lines need no fsync of their own. What is
+torn or damaged is passed over. Before the staged tree gets the output's name, a line says which tree (inode) that is, so
+that a later run can tell a merge that was stopped before that moment from one that was stopped after it.
+"""
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from modelmerger.output.digests import Piece
+
+NAME = "journal"
+_HEADER = b'{"modelmerger": 1, "plan": "'
+
+
+@frozen
+class BlockRecord:
+    """What is known of a finished block: its pieces with their digests, and what was counted and observed as it was made."""
+
+    pieces: Sequence[Piece]
+    counts: Mapping[str, int] = field(factory=dict)
+    observed: Mapping[str, Mapping[str, float]] = field(factory=dict)
+
+
+@frozen
+class Journal:
+    """What a journal says. plan: empty where not even the header is whole. records: by file and block. tree: an inode."""
+
+    plan: str = ""
+    records: Mapping[tuple[int, int], BlockRecord] = field(factory=dict)
+    tree: int | None = None
+
+
+def header(plan: str) -> dict[str, Any]:
+    return {"modelmerger": 1, "plan": plan}
+
+
+def block_line(file: int, block: int, record: BlockRecord) -> dict[str, Any]:
+    line = {"file": file, "block": block, "pieces": list(map(str, record.pieces))}
+    more = {"counts": record.counts, "observed": record.observed}
+    return line | {key: value for key, value in more.items() if value}
+
+
+def tree_line(inode: int) -> dict[str, Any]:
+    return {"tree": inode}
+
+
+def append(descriptor: int, line: Mapping[str, Any]) -> None:
+    """Writes a line to a journal that is open for appending."""
+    content = json.dumps(line).encode() + b"\n"
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def read_journal(directory: int) -> Journal | None:
+    """The journal in an open directory. None where there is none, or where a file of that name is none of ours."""
+    try:
+        descriptor = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            first, *lines = file.read().split(b"\n")
+    finally:
+        os.close(descriptor)
+    if not lines:
+        return Journal() if _HEADER.startswith(first) or first.startswith(_HEADER) else None
+    start = _parsed(first)
+    if start.get("modelmerger") != 1 or not isinstance(start.get("plan"), str):
+        return None
+    records = {}
+    tree = None
+    for line in map(_parsed, lines):
+        if _is_block(line):
+            with contextlib.suppress(ValueError):
+                pieces = tuple(map(Piece.parsed, line["pieces"]))
+                record = BlockRecord(pieces, line.get("counts", {}), line.get("observed", {}))
+                records[line["file"], line["block"]] = record
+        elif isinstance(line.get("tree"), int):
+            tree = line["tree"]
+    return Journal(start["plan"], records, tree)
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """The mapping in a line; empty for a line that holds none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_block(line: Mapping[str, Any]) -> bool:
+    counts, observed = line.get("counts", {}), line.get("observed", {})
+    return (
+        isinstance(line.get("file"), int)
+        and isinstance(line.get("block"), int)
+        and isinstance(line.get("pieces"), list)
+        and all(isinstance(piece, str) for piece in line["pieces"])
+        and _is_mapping_to(int, counts)
+        and is_sums(observed)
+    )
+
+
+def is_sums(observed: Any) -> bool:
+    """Whether this is tensor → statistic → number, as plain data."""
+    return _is_mapping_to(dict, observed) and all(_is_mapping_to((int, float), found) for found in observed.values())
+
+
+def _is_mapping_to(kind: type | tuple[type, ...], value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, kind) for item in value.values())

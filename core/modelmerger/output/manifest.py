@@ -1,0 +1,171 @@
+"""`modelmerger.json`: what an output directory is made of. It makes a directory ours, and lets `verify` find a flipped bit."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import importlib_metadata
+
+from modelmerger.hooks.calls import Hooks
+from modelmerger.inputs.files import read_small
+from modelmerger.output.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
+from modelmerger.output.journal import BlockRecord, is_sums
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import InputError, MergeError, Problem
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.settings import Settings
+
+FILE = "modelmerger.json"
+SCHEMA = 1
+COMPANIONS = ("README.md", "validation.json", "report.html")
+"""Files that may be written again after the merge; their content is not digested."""
+_LIMIT = 512 << 20
+
+
+def make_manifest(
+    plan: MergePlan,
+    hooks: Hooks,
+    settings: Settings,
+    checkpoints: Sequence[Checkpoint],
+    records: Mapping[tuple[int, int], BlockRecord],
+    documents: Mapping[str, bytes],
+    notes: Sequence[Problem],
+) -> bytes:
+    """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal manifests."""
+    files = {}
+    for number, file in enumerate(plan.layout.files):
+        blocks = range(block_count(file.size))
+        files[file.name] = file_entry([piece for block in blocks for piece in records[number, block].pieces])
+    for name, content in documents.items():
+        if name not in COMPANIONS:
+            files[name] = file_entry(pieces_of_bytes(content))
+    manifest = {
+        "schema": SCHEMA,
+        "modelmerger": importlib_metadata.version("modelmerger"),
+        "torch": importlib_metadata.version("torch"),
+        "plan": plan.digest,
+        "seed": settings.options.seed,
+        "config": settings.given,
+        "donor": plan.models[plan.donor].name,
+        "sources": [
+            {
+                "name": checkpoint.name,
+                "path": model.path,
+                **({"revision": model.revision} if model.revision else {}),
+                "files": [{"name": Path(file.path).name, "size": file.size} for file in checkpoint.files],
+            }
+            for checkpoint, model in zip(checkpoints, plan.models, strict=True)
+        ],
+        "plugins": [
+            {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
+            for p in hooks.providers
+        ],
+        "notes": [{"severity": note.severity, "message": str(note)} for note in notes],
+        "counts": total_counts(records),
+        "observed": total_observed(records),
+        "digest": NAME,
+        "files": dict(sorted(files.items())),
+        "companions": list(COMPANIONS),
+    }
+    return encoded(manifest)
+
+
+def encoded(manifest: Mapping[str, Any]) -> bytes:
+    """JSON in UTF-8. A byte of a file's name that is no UTF-8, half a surrogate pair to Python, stays an escape."""
+    return (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode(errors="backslashreplace")
+
+
+def file_entry(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """What the manifest says of a file: size and digest, and of each piece length, digest and tensor in a line."""
+    return {
+        "size": sum(piece.length for piece in pieces),
+        "digest": digest_of_pieces(pieces),
+        "pieces": list(map(str, pieces)),
+    }
+
+
+def pieces_of(entry: Mapping[str, Any]) -> list[Piece]:
+    """The pieces in what the manifest says of a file."""
+    return list(map(Piece.parsed, entry["pieces"]))
+
+
+def total_counts(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, int]:
+    """What the strategy counted (clamped values), over all blocks."""
+    totals: dict[str, int] = {}
+    for record in records.values():
+        for key, value in record.counts.items():
+            totals[key] = totals.get(key, 0) + value
+    return dict(sorted(totals.items()))
+
+
+def total_observed(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, dict[str, float]]:
+    """What plugins observed: tensor → statistic → sum over all blocks, added in the order of the blocks."""
+    totals: dict[str, dict[str, float]] = {}
+    for _, record in sorted(records.items()):
+        for tensor, found in record.observed.items():
+            sums = totals.setdefault(tensor, {})
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0) + value
+    return {tensor: dict(sorted(sums.items())) for tensor, sums in sorted(totals.items())}
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of an output directory. Raises `InputError` where there is none, or none that this version knows."""
+    path = directory / FILE
+    content = read_small(path, _LIMIT)
+    try:
+        manifest = json.loads(content)
+        schema = manifest["schema"]
+        if not isinstance(schema, int) or (schema == SCHEMA and not _is_sound(manifest)):
+            raise ValueError("a part is missing or has another form")
+    except RecursionError as error:
+        raise InputError(Problem("is no manifest of a merge: it is nested too deeply.", str(path))) from error
+    except (ValueError, TypeError, KeyError) as error:
+        reason = error if isinstance(error, ValueError) else "a part is missing or has another form"
+        raise InputError(Problem(f"is no manifest of a merge: {reason}.", str(path))) from error
+    if schema != SCHEMA:
+        raise InputError(
+            Problem(
+                f"has schema {schema!r}, and this version of modelmerger knows {SCHEMA}. Use the version that wrote it.",
+                str(path),
+            )
+        )
+    return dict(manifest)
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether a directory carries a manifest of ours."""
+    try:
+        read_manifest(directory)
+    except MergeError:
+        return False
+    return True
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    files, companions = manifest["files"], manifest["companions"]
+    return (
+        isinstance(files, dict)
+        and isinstance(companions, list)
+        and all(isinstance(name, str) for name in companions)
+        and isinstance(manifest["plan"], str)
+        and is_sums(manifest.get("observed", {}))
+        and all(
+            is_plain(name)
+            and all(isinstance(piece, str) for piece in file["pieces"])
+            and file_entry(pieces_of(file)).items() <= file.items()
+            for name, file in files.items()
+        )
+    )
+
+
+def unfinished(companion: str) -> str:
+    """The name under which a companion is written before it is renamed over the one before."""
+    return f".{companion}.new"
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name stays inside its directory: relative, no empty, dot or dot-dot part, no backslash, nothing invisible."""
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and "\\" not in name and name.isprintable()

@@ -1,0 +1,177 @@
+"""The output directory is absent, old, or whole: what may be written is checked first, and appears by one rename at the end."""
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from modelmerger.output.manifest import is_ours, read_manifest
+from modelmerger.output.staging import Staging, Step, output_errors, staging_path
+from modelmerger.output.system import ExchangeUnsupportedError, exchange, rename_new
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import InputError, OutputError, Problem
+from modelmerger.values.text import size
+
+OURS = "Give another output path, or set overwrite: true for a directory that an earlier merge wrote"
+
+
+def check_output(target: Path, overwrite: bool, checkpoints: Sequence[Checkpoint]) -> None:
+    """Raises `OutputError` for a target that must not be written: it exists, its parent does not, or it touches an input."""
+    if "\0" in str(target):
+        raise OutputError(Problem("has a NUL character in it. Give another output path.", str(target)))
+    with output_errors(target):
+        _check_parent(target)
+        _check_apart(target, checkpoints)
+        _check_free(target, overwrite)
+
+
+def _check_parent(target: Path) -> None:
+    parent = target.parent
+    if not parent.is_dir():
+        raise OutputError(Problem(f"the folder {parent} does not exist. Make it first.", str(target)))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(Problem(f"the folder {parent} cannot be written to. Change its permissions.", str(target)))
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
+    try:
+        found = target.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a file"
+        raise OutputError(Problem(f"exists and is {kind}, not a directory. Give another output path.", str(target)))
+    if not overwrite:
+        raise OutputError(Problem(f"exists already. {OURS}.", str(target)))
+    if not is_ours(target):
+        raise OutputError(
+            Problem(
+                "exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten. Give another path.",
+                str(target),
+            )
+        )
+
+
+def check_room(target: Path, needed: int) -> None:
+    """Raises `OutputError` when the disk of the output has less than `needed` bytes free."""
+    with output_errors(target.parent):
+        disk = os.statvfs(target.parent)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        raise OutputError(
+            Problem(
+                f"{size(needed)} are needed and {size(free)} are free on the disk. Free some space, or give another path.",
+                str(target),
+            )
+        )
+
+
+def publish(staging: Staging, overwrite: bool, step: Step) -> list[Problem]:
+    """Gives the staged tree the target's name in one step, then removes what is left of the staging, the old tree included.
+
+    Returns what is to be said of that removal: once the name is given, the merge is done, whatever happens.
+    """
+    staging.mark()
+    with output_errors(staging.target):
+        give_name(staging.tree, staging.target, overwrite, step)
+    return _cleared_up(staging)
+
+
+def finish_earlier(staging: Staging, plan: str, overwrite: bool, step: Step) -> list[Problem] | None:
+    """Where a merge of this plan was published, and stopped before its staging directory was gone: removes that.
+
+    Returns what is to be said, None where there is nothing of the kind. The last step of such a removal leaves an empty
+    directory, as the first step of a merge does: then the merge is done again if it may be.
+    """
+    target = staging.target
+    if os.path.islink(target) or not os.path.isdir(staging.root) or _plan_of(target) != plan:
+        return None
+    with staging.locked() as journal, output_errors(target):
+        if journal is None or (overwrite if not journal.plan else journal.plan != plan):
+            return None
+        if journal.plan and journal.tree != target.stat().st_ino:
+            return None
+        step("fsync", target.parent)
+        sync_file(target.parent)
+        staging.records |= journal.records
+        message = "was published by an earlier run, which was stopped before it had cleared up. That is done now."
+        return [Problem(message, str(target), severity="note"), *_cleared_up(staging)]
+
+
+def give_name(tree: Path, target: Path, overwrite: bool, step: Step) -> None:
+    """One rename, then fsync of the parent. With `overwrite`, an old target stands under the tree's name afterwards."""
+    foreign = OutputError(Problem(f"was replaced by what no merge wrote, while the merge ran. {OURS}.", str(target)))
+    replaces = overwrite and target.is_dir() and not target.is_symlink()
+    if replaces and not is_ours(target):
+        raise foreign
+    step("rename", target)
+    try:
+        if replaces:
+            exchange(tree, target)
+            if not is_ours(tree):  # what came in this instant is not ours to delete
+                exchange(target, tree)
+                raise foreign
+        else:
+            rename_new(tree, target)
+    except FileExistsError:
+        raise OutputError(Problem(f"came into being while the merge ran. {OURS}.", str(target))) from None
+    except ExchangeUnsupportedError:
+        message = (
+            "cannot be overwritten in one step on this file system. Give another output path, then rename by hand."
+        )
+        raise OutputError(Problem(message, str(target))) from None
+    try:
+        step("fsync", target.parent)
+        sync_file(target.parent)
+    except OSError:  # the new name may not outlive a power cut, so the merge failed and the old state comes back
+        if replaces:
+            exchange(target, tree)
+        else:
+            target.rename(tree)
+        raise
+
+
+def _plan_of(target: Path) -> str | None:
+    """The digest of the plan that a directory was made by; None where no merge made it."""
+    try:
+        return str(read_manifest(target)["plan"])
+    except InputError:
+        return None
+
+
+def _cleared_up(staging: Staging) -> list[Problem]:
+    try:
+        staging.remove()
+    except OSError as error:
+        message = (
+            f"is of no use any more and could not be removed: {error.strerror or type(error).__name__}. Remove it."
+        )
+        return [Problem(message, str(staging.root), severity="warning")]
+    return []
+
+
+def sync_file(path: Path) -> None:
+    """Fsync of a file or directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_apart(target: Path, checkpoints: Sequence[Checkpoint]) -> None:
+    for checkpoint in checkpoints:
+        places = [file.path for file in checkpoint.files]
+        if checkpoint.donor.directory is not None:
+            places.append(str(checkpoint.donor.directory))
+        check_apart(target, checkpoint.name, places)
+
+
+def check_apart(target: Path, name: str, places: Iterable[str]) -> None:
+    """No output equals, contains or lies in an input, whatever links and `..` are on the way. Raises `OutputError`."""
+    reals = [Path(os.path.realpath(path)) for path in (target, staging_path(target))]
+    for place in {Path(os.path.realpath(place)) for place in places}:
+        if any(real == place or place in real.parents or real in place.parents for real in reals):
+            raise OutputError(
+                Problem(f"is, contains or lies in the input '{name}' ({place}). Give another output path.", str(target))
+            )

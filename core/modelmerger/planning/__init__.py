@@ -1,0 +1,1 @@
+"""From opened models to a plan: every byte to be read and written."""

@@ -1,0 +1,172 @@
+"""The models of a config, found and open; kept from one merge to the next by who asks for it."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+from attrs import evolve, frozen
+
+from modelmerger.config.naming import references
+from modelmerger.config.resolve import NEEDS_BASE
+from modelmerger.hooks.calls import Hooks
+from modelmerger.inputs.files import FileIdentity, InputFiles, identify
+from modelmerger.inputs.loading import LoadContext
+from modelmerger.planning.updates import different_bases
+from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
+from modelmerger.values.settings import Settings
+
+
+@frozen(eq=False)
+class Opened:
+    """The models of a config in order, then the base model if there is one, as the settings then say; and where each was found."""
+
+    settings: Settings
+    checkpoints: Sequence[Checkpoint]
+    locations: Sequence[Location]
+
+    @property
+    def notes(self) -> list[Problem]:
+        return list(dict.fromkeys(note for location in self.locations for note in location.notes))
+
+
+@frozen(eq=False)
+class _OpenModels:
+    """seen: the files at each path that was opened, as they were before; empty where nobody wants to know."""
+
+    files: InputFiles
+    models: Opened
+    seen: dict[str, list[FileIdentity]]
+
+
+class KeptModels:
+    """The models that were opened last, with their open files: one set of them."""
+
+    def __init__(self) -> None:
+        self._asked: Any = None
+        self._kept: _OpenModels | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept is not None:
+            self._kept.files.close()
+            self._kept = None
+
+    def take(self, settings: Settings) -> _OpenModels | None:
+        """What is kept, if the same models are asked for and every file at their paths is as it was. It is then kept no more."""
+        found, self._kept = self._kept, None
+        if found is None:
+            return None
+        if self._asked == _asked(settings) and all(_files_at(path) == files for path, files in found.seen.items()):
+            return found
+        found.files.close()
+        return None
+
+    def keep(self, settings: Settings, models: _OpenModels) -> None:
+        self.__exit__()
+        self._asked, self._kept = _asked(settings), models
+
+
+@contextlib.contextmanager
+def opened(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> Iterator[Opened]:
+    """The models of a config, found and open while the context lasts. Adapters bring a base model where the config names none.
+
+    With `cache_models`, what `kept` holds is used again, and what is open goes there when the context ends well. Models in memory
+    are never kept: nobody can tell whether they changed.
+    """
+    cache = kept if settings.options.cache_models and not settings.live else None
+    current = cache.take(settings) if cache else None
+    if current is None:
+        current = _open(settings, hooks, watched=cache is not None)
+    try:
+        yield _with_base(hooks, evolve(current.models, settings=settings))
+    except BaseException:
+        current.files.close()
+        raise
+    if cache is not None:
+        cache.keep(settings, current)
+    else:
+        current.files.close()
+
+
+def _asked(settings: Settings) -> Any:
+    """All that the opening of models depends on: neither the strategy nor weights."""
+    models = [(model.path, model.name) for model in settings.models]
+    return models, settings.base_model, settings.peft, settings.options, settings.plugin_options
+
+
+def _files_at(path: str) -> list[FileIdentity]:
+    """The file at a path, or all files in a directory and below, as they are now; links are followed."""
+    place = os.path.expanduser(path)
+    inside = sorted(os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names)
+    found = []
+    for file in inside or [place]:
+        with contextlib.suppress(OSError):
+            found.append(identify(file, os.stat(file)))
+    return found
+
+
+def _open(settings: Settings, hooks: Hooks, watched: bool) -> _OpenModels:
+    files = InputFiles(1 if settings.options.sequential_loading else 32)
+    seen: dict[str, list[FileIdentity]] = {}
+
+    def load(reference: ModelReference, context: LoadContext) -> Checkpoint:
+        if watched:
+            seen.setdefault(reference.path, _files_at(reference.path))
+        return _load(hooks, reference, context)
+
+    try:
+        context = LoadContext(files, settings, load, hooks.locate_model, settings.options.allow_pickle)
+        return _OpenModels(files, _open_all(settings, load, context), seen)
+    except BaseException:
+        files.close()
+        raise
+
+
+def _open_all(
+    settings: Settings, load: Callable[[ModelReference, LoadContext], Checkpoint], context: LoadContext
+) -> Opened:
+    problems: list[Problem] = []
+    checkpoints = []
+    named = references(settings)
+    for reference in named:
+        try:
+            checkpoints.append(load(evolve(reference, path=context.locate(reference).path), context))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(*problems)
+    return Opened(settings, checkpoints, [context.locate(reference) for reference in named])
+
+
+def _with_base(hooks: Hooks, models: Opened) -> Opened:
+    bases = [checkpoint.base for checkpoint in models.checkpoints if checkpoint.base is not None]
+    if models.settings.base_model is None and bases:
+        if hooks.strategy.traits.needs_base:
+            raise_errors(list(different_bases(models.checkpoints)), ModelCompatibilityError)
+        return Opened(
+            evolve(models.settings, base_model=bases[0].reference.path),
+            [*models.checkpoints, bases[0].checkpoint],
+            [*models.locations, bases[0].location],
+        )
+    if models.settings.base_model is None and hooks.strategy.traits.needs_base:
+        raise ConfigError(Problem(NEEDS_BASE.format(models.settings.strategy), "config"))
+    return models
+
+
+def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
+    checkpoint = hooks.load_model(reference, context)
+    if checkpoint is None:
+        raise InputError(Problem(_not_found(reference.path), reference.path))
+    return checkpoint
+
+
+def _not_found(path: str) -> str:
+    if os.path.exists(os.path.expanduser(path)):
+        return "is no model: neither a directory with safetensors weights nor a .safetensors file. Check the path."
+    if "/" in path or os.path.splitext(path)[1]:
+        return "does not exist. Check the path."
+    return "does not exist. Check the path; a model on the Hub is given as org/name."

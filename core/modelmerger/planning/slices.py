@@ -1,0 +1,67 @@
+"""How a tensor is cut: into vectors of elements, into rows, or not at all."""
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from modelmerger.values.layout import BLOCK
+from modelmerger.values.plan import TensorPlan
+from modelmerger.values.traits import Granularity
+
+MEASURED = 1 << 18
+"""Elements that a statistic is taken over at a time: fixed, so that neither slices nor threads can move a sum."""
+
+OBSERVED = 1 << 14
+"""Slices of elementwise strategies are multiples of so many elements, so that what is observed of so many at a time is the same."""
+
+WINDOW = 1 << 20
+"""Bytes of output that are made, digested and written in one go: so few that they are still in the core's cache."""
+
+
+@frozen
+class Slice:
+    """Elements `start` to `stop` of a flattened tensor are wanted; `first` to `last` must be read to compute them."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    shape: tuple[int, ...]
+    """The shape in which a strategy sees what is read."""
+
+
+def slices(tensor: TensorPlan, granularity: Granularity, start: int, stop: int, most: int) -> Iterator[Slice]:
+    """Cuts elements `start` to `stop` of a tensor into pieces of about `most` elements, whole rows or the whole as need be."""
+    if tensor.action != "merge":
+        granularity = "elementwise"
+    if granularity == "whole":
+        elements = _elements(tensor)
+        yield Slice(start, stop, 0, elements, tensor.shape)
+    elif granularity == "rowwise":
+        row = row_length(tensor)
+        step = max(1, most // row)
+        for first in range(start // row, -(-stop // row), step):
+            last = min(first + step, -(-stop // row))
+            wanted = max(start, first * row), min(stop, last * row)
+            yield Slice(*wanted, first * row, last * row, (last - first, row))
+    else:
+        for first in range(start, stop, most):
+            last = min(first + most, stop)
+            yield Slice(first, last, first, last, (last - first,))
+
+
+def window(granularity: Granularity) -> int:
+    """`WINDOW`; a whole block where strategies see rows, for a row that a window cuts is merged twice."""
+    return WINDOW if granularity == "elementwise" else BLOCK
+
+
+def row_length(tensor: TensorPlan) -> int:
+    """The last dimension; a vector is one row, a scalar a row of one."""
+    return tensor.shape[-1] if tensor.shape else 1
+
+
+def _elements(tensor: TensorPlan) -> int:
+    elements = 1
+    for length in tensor.shape:
+        elements *= length
+    return elements

@@ -1,0 +1,1 @@
+"""Whether the merged model still speaks."""

@@ -1,0 +1,173 @@
+"""The plan of a merge: pure data, every byte to be read and written, known before the first tensor is read."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+from modelmerger.inputs.files import FileIdentity
+from modelmerger.planning.updates import Written
+from modelmerger.values.errors import Problem
+from modelmerger.values.layout import Layout
+from modelmerger.values.text import amount, shown, size
+from modelmerger.values.traits import Granularity, Operation
+from modelmerger.values.weights import Weight, spelled
+
+Action = Literal["combine", "merge", "take", "copy"]
+NO_RENAMES: Mapping[int, str] = MappingProxyType({})
+
+
+@frozen
+class TensorPlan:
+    """What becomes of one tensor.
+
+    action: "combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "take" takes one model's numbers,
+    checked for NaN and infinity as merged ones are; "copy" takes the donor's bits.
+    inputs: which checkpoints are read. coefficients: one an input; None where they follow from a measurement.
+    compute: dtype of the arithmetic, "F32" or "F64". renames: checkpoint → the name it has the tensor under, if another.
+    weights: the tensor's own, one a model of the config; none where they do not count.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    action: Action
+    inputs: tuple[int, ...]
+    coefficients: tuple[float, ...] | None
+    compute: str
+    renames: Mapping[int, str] = NO_RENAMES
+    weights: tuple[float, ...] = ()
+
+
+@frozen
+class PlannedModel:
+    """A checkpoint of the plan: the models in the order of the config, then the base model if there is one.
+
+    path: as the config has it. revision: the commit that is read, where the path can come to stand for another one.
+    """
+
+    name: str
+    path: str
+    weight: Weight | None
+    operation: Operation
+    revision: str = ""
+
+
+@frozen(kw_only=True)
+class MergePlan:
+    """Everything that decides the output's bytes, and what the merge will cost.
+
+    `tensors[i]` is read from `models` and lies where `layout` says. updates: whether what is merged are not the models but what they
+    change of their base; the tensors are then read from what became of that. writes: whether the output is a model or an adapter.
+    `digest` names the plan: equal digests, equal outputs.
+    `notes`: what options decided that their user should know.
+    Sizes in bytes: `bytes_read` counts what is read twice (for a measurement) twice; `memory` is the expected peak.
+    """
+
+    strategy: str
+    granularity: Granularity
+    donor: int
+    models: Sequence[PlannedModel]
+    inputs: Sequence[FileIdentity]
+    tensors: Sequence[TensorPlan]
+    layout: Layout = field(repr=False)
+    workers: int
+    slice_elements: int
+    bytes_read: int
+    bytes_written: int
+    memory: int
+    digest: str
+    notes: Sequence[Problem] = ()
+    updates: bool = False
+    writes: Written = "model"
+
+    @property
+    def disk(self) -> int:
+        """Bytes that must be free beside the output: the weights, and room for config, tokenizer and journal."""
+        return self.bytes_written + (64 << 20)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data, for `--json`."""
+        return {
+            "strategy": self.strategy,
+            "merges": "updates" if self.updates else "full weights",
+            "writes": self.writes,
+            "digest": self.digest,
+            "models": [
+                {
+                    "name": m.name,
+                    "path": m.path,
+                    "revision": m.revision or None,
+                    "weight": m.weight,
+                    "operation": m.operation,
+                }
+                for m in self.models
+            ],
+            "donor": self.models[self.donor].name,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "memory": self.memory,
+            "disk": self.disk,
+            "workers": self.workers,
+            "notes": [{"severity": note.severity, "message": str(note)} for note in self.notes],
+            "files": [
+                {
+                    "name": file.name,
+                    "size": file.size,
+                    "tensors": [
+                        {
+                            "name": p.tensor.name,
+                            "dtype": p.tensor.dtype,
+                            "shape": list(p.tensor.shape),
+                            "offset": p.offset,
+                        }
+                        for p in file.placements
+                    ],
+                }
+                for file in self.layout.files
+            ],
+            "tensors": [
+                {
+                    "name": t.name,
+                    "action": t.action,
+                    "inputs": self.names_of_inputs(t),
+                    "weights": t.weights,
+                    "coefficients": t.coefficients,
+                }
+                for t in self.tensors
+            ],
+        }
+
+    def names_of_inputs(self, tensor: TensorPlan) -> list[str]:
+        """The models that a tensor is made of."""
+        if self.updates:
+            return [model.name for model in self.models if model.weight is not None or self.writes == "model"]
+        return [self.models[i].name for i in tensor.inputs]
+
+    def __str__(self) -> str:
+        of_what = ", of what they change of their base" if self.updates else ""
+        lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}{of_what}"]
+        for index, model in enumerate(self.models):
+            role = "base" if model.weight is None else f"weight {shown(spelled(model.weight))}"
+            sign = ", subtracted" if model.operation == "subtract" else ""
+            donor = ", gives config and tokenizer" if index == self.donor else ""
+            commit = f", commit {shown(model.revision)}" if model.revision else ""
+            lines.append(f"  {shown(model.name)}: {role}{sign}{donor} ({shown(model.path)}{commit})")
+        lines += [
+            f"tensors  {self._counted()}",
+            f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
+            f"reads    {size(self.bytes_read)}",
+            f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}",
+            f"disk     {size(self.disk)} while merging",
+            *(f"{note.severity:<8} {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+    def _counted(self) -> str:
+        if self.writes == "adapter":
+            return f"{amount(len(self.tensors), 'tensor')} of an adapter"
+        if self.updates:
+            return f"{amount(len(self.tensors), 'tensor')} of the base, with the merged updates added"
+        merged = sum(tensor.action in ("combine", "merge") for tensor in self.tensors)
+        return f"{amount(merged, 'merged tensor')}, {amount(len(self.tensors) - merged, 'copied tensor')}"

@@ -1,0 +1,752 @@
+"""Config documents: what is read, what is refused and in which words, and that hostile ones stay within 2 s and 200 MB."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from modelmerger.config.documents import document as documents
+from modelmerger.config.documents import tree as documents_tree
+from modelmerger.config.documents import yaml_side as documents_yaml
+from modelmerger.config.documents.document import DocumentError, dump_yaml, parse_document, read_document
+
+DATA = Path(__file__).parent / "data"
+MIB = 1 << 20
+PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
+
+Format = Literal["yaml", "json"]
+
+
+@pytest.fixture(params=PARSERS, ids=lambda parser: str(parser.__name__))
+def _each_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents_yaml, "_PARSER", request.param)
+
+
+def parse(text: bytes | str, format: Format = "yaml") -> dict[str, Any]:
+    return parse_document(text, source="test", format=format)
+
+
+def problems_of(text: bytes | str, format: Format = "yaml") -> tuple[str, ...]:
+    with pytest.raises(DocumentError) as caught:
+        parse(text, format)
+    return caught.value.problems
+
+
+def value_of(scalar: str) -> object:
+    return parse(f"key: {scalar}")["key"]
+
+
+# What is read
+
+
+@pytest.mark.usefixtures("_each_parser")
+def test_every_kind_of_value_is_read_by_the_core_schema() -> None:
+    document = read_document(DATA / "every_kind.yaml")
+    expected = {
+        "strategy": "task_arithmetic",
+        "models": [
+            {"path": "./models/عامية", "weight": 0.4, "operation": "add"},
+            {"path": "org/name@main", "weight": -1, "name": "no"},
+        ],
+        "words": ["yes", "no", "on", "off", "Yes", "NO", "y", "n"],
+        "truths": [True, True, True, False, False, False],
+        "nothing": [None, None, None, None],
+        "empty": None,
+        "integers": [0, 1, -1, 7, 31, 2**64 - 1, -(2**63)],
+        "floats": [0.4, 1e-8, 1000.0, 0.5, -150.0, 1.0, -0.0, 7.5],
+        "not_numbers": [
+            *("1:30", "2024-01-31", "2024-01-31T10:00:00Z", "017", "0o17", "1_000"),
+            *("1e", "e5", "0b11", "1.2.3", "+", "."),
+        ],
+        "quoted": ["true", "null", "1e-8", "1", ""],
+        "on": "quoted keys are texts",
+        "1": "one",
+        "prompt": "السلام عليكم\nكيف الحال؟\n",
+        "folded": "one line",
+        "escaped": "tab\tnewline\nsnowman\u2603",
+    }
+    # json.dumps tells 1 from 1.0 and from True, 0.0 from -0.0, and shows the order of the keys.
+    assert json.dumps(document) == json.dumps(expected)
+
+
+def test_json_gives_the_same_values_as_the_standard_library() -> None:
+    text = '{"a": [1, -0, 0.5, 1E5, -0.0, true, false, null],\r\n\t"b": {"": {}}, "c": [], "d": "\\ud83d\\ude00\\/\\n"}'
+    assert json.dumps(parse(text, "json")) == json.dumps(json.loads(text))
+
+
+def test_the_suffix_chooses_the_format(tmp_path: Path) -> None:
+    for name in ("config.json", "config.JSON"):
+        (tmp_path / name).write_text("key: value")
+        with pytest.raises(DocumentError, match="line 1, column 1: this is not JSON"):
+            read_document(tmp_path / name)
+    for name in ("config.yaml", "config.yml", "config"):
+        (tmp_path / name).write_text("key: value")
+        assert read_document(tmp_path / name) == {"key": "value"}
+
+
+@pytest.mark.parametrize("format", ["yaml", "json"])
+def test_a_byte_order_mark_is_skipped_and_moves_no_column(format: Format) -> None:
+    assert parse(b'\xef\xbb\xbf{"a": 1}', format) == {"a": 1}
+    assert parse('\ufeff{"a": 1}', format) == {"a": 1}
+    assert problems_of('\ufeff{"a": 1, "a": 2}', format)[0].startswith("line 1, column 10: key 'a'")
+
+
+# What is refused, with the place
+
+REFUSED = {
+    "duplicate_keys.yaml": [
+        "line 4, column 3: key 'weight' is given twice (first at line 3, column 3). Remove one.",
+        "line 6, column 1: key 'strategy' is given twice (first at line 1, column 1). Remove one.",
+    ],
+    "duplicate_keys.json": [
+        "line 2, column 27: key 'weight' is given twice (first at line 2, column 14). Remove one.",
+        "line 4, column 2: key 'strategy' is given twice (first at line 1, column 2). Remove one.",
+    ],
+    "bad_numbers.yaml": [
+        "line 1, column 4: '.nan' is not a finite number.",
+        "line 2, column 5: '-.inf' is not a finite number.",
+        "line 2, column 12: '.INF' is not a finite number.",
+        "line 3, column 4: '1e999' is too large for a 64-bit float.",
+        "line 4, column 4: '1e-999' is too small for a 64-bit float.",
+        "line 5, column 4: '18446744073709551616' does not fit into 64 bits.",
+        "line 6, column 4: '-9223372036854775809' does not fit into 64 bits.",
+        "line 7, column 4: '0x1ffffffffffffffff' does not fit into 64 bits.",
+        "line 8, column 4: '1e+400' is too large for a 64-bit float.",
+    ],
+    "bad_numbers.json": [
+        "line 1, column 7: 'NaN' is not a finite number.",
+        "line 2, column 8: '-Infinity' is not a finite number.",
+        "line 2, column 19: 'Infinity' is not a finite number.",
+        "line 3, column 7: '1e999' is too large for a 64-bit float.",
+        "line 4, column 7: '1e-999' is too small for a 64-bit float.",
+        "line 5, column 7: '18446744073709551616' does not fit into 64 bits.",
+        "line 6, column 7: '-9223372036854775809' does not fit into 64 bits.",
+    ],
+    "python_tags.yaml": [
+        "line 2, column 9: tag '!!python/object/apply:os.system' is not supported.",
+        "line 3, column 7: tag '!!python/name:os.system' is not supported.",
+        "line 4, column 8: tag '!custom' is not supported.",
+    ],
+    "keys.yaml": [
+        "line 1, column 1: key 'on' is a boolean to some readers of YAML.",
+        "line 2, column 1: key 'yes' is a boolean to some readers of YAML.",
+        "line 3, column 1: key 'No' is a boolean to some readers of YAML.",
+        "line 4, column 1: key '1' is a number, a key must be a text.",
+        "line 5, column 1: key '0.5' is a number, a key must be a text.",
+        "line 6, column 1: key 'null' is null, a key must be a text.",
+        "line 7, column 1: key '~' is null, a key must be a text.",
+        "line 8, column 1: key 'true' is a boolean, a key must be a text.",
+        "line 9, column 3: a list or a mapping cannot be a key.",
+        "line 11, column 1: merge keys ('<<') are not supported.",
+        "line 13, column 1: key '.nan' is a number, a key must be a text.",
+    ],
+    "two_documents.yaml": ["line 2, column 1: a second document starts."],
+    "list.yaml": ["line 1, column 1: the document is a list, it must be a mapping"],
+    "empty.yaml": ["the document is empty, it must be a mapping"],
+    "nul.yaml": ["line 2, column 4: the document holds the control character U+0000."],
+    "escaped_control.yaml": ["line 2, column 4: a text holds the control character U+001B."],
+    "escaped_control.json": [
+        "line 1, column 7: a text holds the control character U+0000.",
+        "line 2, column 7: a text holds the lone surrogate U+D800.",
+    ],
+    "not_utf8.yaml": ["line 2, column 8: byte 0xff is not UTF-8"],
+    "directive.yaml": ["line 1, column 1: a line starts with '%' (a YAML directive)."],
+    "tab.yaml": ["line 3, column 1: this is not YAML"],
+    "glob_key.yaml": ["line 2, column 3: '*.mlp.*': anchors and aliases are not supported."],
+    "unclosed.yaml": ["line 3, column 2: this is not YAML"],
+    "trailing_comma.json": ["line 3, column 1: this is not JSON"],
+    "colon.yaml": ["line 1, column 13: this is not YAML"],
+}
+
+
+@pytest.mark.usefixtures("_each_parser")
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_hostile_file_is_refused_with_every_place(name: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        read_document(DATA / name)
+    problems = caught.value.problems
+    assert [p[: len(e)] for p, e in zip(problems, REFUSED[name], strict=True)] == REFUSED[name]
+    assert caught.value.source == str(DATA / name)
+    assert str(caught.value).splitlines() == [f"{DATA / name}: {problem}" for problem in problems]
+    for problem in problems:
+        assert len(problem) <= 250
+        assert problem.endswith((".", "('key: value')."))
+        assert problem.count(". ") >= 1 or "it must be" in problem, "says what to do"
+
+
+def test_every_hostile_file_is_tested() -> None:
+    assert {path.name for path in DATA.iterdir()} == {*REFUSED, "every_kind.yaml", "alias_bomb.yaml"}
+
+
+@pytest.mark.usefixtures("_each_parser")
+def test_an_alias_bomb_is_refused_at_its_first_anchor() -> None:
+    with pytest.raises(DocumentError) as caught:
+        read_document(DATA / "alias_bomb.yaml")
+    assert caught.value.problems[0].startswith("line 1, column 4: '&a': anchors and aliases are not supported.")
+    assert caught.value.problems[1].startswith("line 2, column 4: '&b'")
+    assert caught.value.problems[2].startswith("line 2, column 8: '*a'")
+    assert len(caught.value.problems) == 20
+    assert caught.value.omitted == 9 + 8 * 9 - 20
+
+
+@pytest.mark.usefixtures("_each_parser")
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("a: !x!y 1", "line 1, column 4: tag '!x!y'"),
+        ("a: !<tag:example.org,2024:x> 1", "line 1, column 4: tag 'tag:example.org,2024:x'"),
+        ("a: ! 1", "line 1, column 4: tag '!'"),
+        ("a: !!str 1", "line 1, column 4: tag '!!str'"),
+        ("!!map {a: 1}", "line 1, column 1: tag '!!map'"),
+        ("a: &b 1", "line 1, column 4: '&b': anchors"),
+        ("a: &", "line 1, column 4: '&': anchors"),
+        ("a: 1\n*b : 1", "line 2, column 1: '*b': anchors"),
+        ("{? [x] : 1, b: 2}", "line 1, column 4: a list or a mapping cannot be a key."),
+        ("? {x: 1}\n: {y: [2]}\nb: 2", "line 1, column 3: a list or a mapping cannot be a key."),
+        ("a: 1\n?\n: 2", "line 2, column 2: the key before ':' is missing."),
+        ("null", "line 1, column 1: the document is a single value"),
+        ("# nothing\n", "the document is empty"),
+        ("---\n", "line 2, column 1: the document is empty"),
+        ("a: 1\n...\n%YAML 1.2\n---\nb: 2", "line 3, column 1: a line starts with '%'"),
+        ("a: @b", "line 1, column 4: this is not YAML"),
+        ('a: "\\ud800"', "line 1, column"),
+        ('a: "\\UFFFFFFFF"', ""),
+        ("a: !<%ED%A0%80> b", ""),
+        ("a: '\ud800'", "line 1, column 5: the document holds the lone surrogate U+D800."),
+        ("a:\n  - \x9b", "line 2, column 5: the document holds the control character U+009B."),
+        ('"a\\0": 1', "line 1, column 1: a key holds the control character U+0000."),
+        ("k\u202e: 1\nk\u202e: 2", "line 2, column 1: key 'k\\u202e' is given twice"),
+        ("a: 1\r\na: 2", "line 2, column 1: key 'a' is given twice"),
+    ],
+)
+def test_yaml_is_refused_with_the_place(text: str, start: str) -> None:
+    (problem, *_) = problems_of(text)
+    assert problem.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("", "line 1, column 1: this is not JSON (Expecting value)."),
+        ("[]", "line 1, column 1: the document is a list"),
+        ('"a"', "line 1, column 1: the document is a single value"),
+        ("null", "line 1, column 1: the document is a single value"),
+        ('{"a": 1} {}', "line 1, column 10: this is not JSON (Extra data)."),
+        ('{"a": 01}', "line 1, column 8: this is not JSON"),
+        ('{"a": .5}', "line 1, column 7: this is not JSON"),
+        ('{"a": "x\n"}', "line 1, column 9: this is not JSON"),
+        ('{"a": "\\', "line 1, column 7: this is not JSON (Unterminated string"),
+        ("{'a': 1}", "line 1, column 2: this is not JSON"),
+        ('{"a": 1 // one\n}', "line 1, column 9: this is not JSON"),
+        ('{"a": 1, "\\u0061": 2}', "line 1, column 10: key 'a' is given twice (first at line 1, column 2)."),
+        ('{"\\u0007": 1}', "line 1, column 2: a key holds the control character U+0007."),
+    ],
+)
+def test_json_is_refused_with_the_place(text: str, start: str) -> None:
+    (problem,) = problems_of(text, "json")
+    assert problem.startswith(start)
+
+
+def test_exactly_what_yaml_calls_printable_is_taken() -> None:
+    refused = [*range(9), 11, 12, *range(14, 32), *range(127, 133), *range(134, 160), 0xD800, 0xDFFF, 0xFFFE, 0xFFFF]
+    for character in map(chr, refused):
+        assert f"U+{ord(character):04X}" in problems_of(f"a: '{character}'")[0]
+        assert f"U+{ord(character):04X}" in problems_of(json.dumps({"a": character}), "json")[0]
+    for character in "\t\n\r\x85\xa0\u2028\ufeff\ufffd\U0010ffff":
+        assert parse(json.dumps({"a": character}), "json") == {"a": character}
+
+
+def test_a_key_given_three_times_is_reported_twice_with_its_first_place() -> None:
+    assert [problem.split(".")[0] for problem in problems_of("a: 1\na: 2\n\na: 3")] == [
+        "line 2, column 1: key 'a' is given twice (first at line 1, column 1)",
+        "line 4, column 1: key 'a' is given twice (first at line 1, column 1)",
+    ]
+
+
+def test_a_problem_in_the_middle_hides_no_later_one_and_a_syntax_error_comes_last() -> None:
+    problems = problems_of("a: .nan\nb: !x 1\na: 2\non: 3\nc: [1\n")
+    assert [problem.split(":")[0] for problem in problems[:4]] == [
+        f"line {n}, column {c}" for n, c in [(1, 4), (2, 4), (3, 1), (4, 1)]
+    ]
+    assert "this is not YAML" in problems[4]
+
+
+@pytest.mark.parametrize("format", ["yaml", "json"])
+def test_at_most_twenty_problems_are_kept_and_the_others_counted(format: Format) -> None:
+    text = "{" + ",\n".join(f'"k{n // 2}": {n}' for n in range(60)) + "}"
+    with pytest.raises(DocumentError) as caught:
+        parse(text, format)
+    assert [p.split(":")[0] for p in caught.value.problems] == [f"line {2 * n}, column 1" for n in range(1, 21)]
+    assert caught.value.omitted == 10
+    assert str(caught.value).splitlines()[20:] == ["… and 10 more"]
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "word", ["yes", "No", "on", "OFF", "y", "1:30", "190:20:30", "2024-01-31", "0o17", "017", "1__0"]
+)
+def test_a_word_that_yaml_1_1_takes_for_something_else_stays_a_text(word: str) -> None:
+    assert value_of(word) == word
+
+
+def test_messages_cut_and_escape_what_they_quote() -> None:
+    key = "\u202e" + "k" * 5000
+    (problem,) = problems_of(json.dumps({key: 1})[:-1] + f', "{key}": 2}}', "json")
+    assert "'\\u202ekkk" in problem
+    assert "…" in problem
+    assert len(problem) < 250
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing", "format"), [('{"a":', "}", "json"), ("{a: ", "}", "yaml"), ("a:\n", "", "yaml")]
+)
+def test_fifty_levels_are_read_and_fifty_one_refused(opening: str, closing: str, format: Format) -> None:
+    def nested(depth: int) -> str:
+        indented = "".join(" " * level * opening.endswith("\n") + opening for level in range(depth))
+        return indented + " " * depth + "1" + closing * depth
+
+    document: Any = parse(nested(50), format)
+    for _ in range(50):
+        document = document["a"]
+    assert document == 1
+    (problem,) = problems_of(nested(51), format)
+    assert "more than 50 levels of nesting" in problem
+
+
+@pytest.mark.parametrize("format", ["yaml", "json"])
+def test_nodes_are_counted_with_keys_and_bounded(monkeypatch: pytest.MonkeyPatch, format: Format) -> None:
+    assert documents_tree.MAX_NODES == 100_000
+    monkeypatch.setattr(documents_tree, "MAX_NODES", 1000)
+    fits = '{"a": [' + "1,\n" * (1000 - 4) + "1]}"
+    assert len(parse(fits, format)["a"]) == 997
+    (problem,) = problems_of(fits.replace("1]", "1,2]"), format)
+    assert problem.startswith("line 997, column 3: more than 1,000 keys and values.")
+
+
+@pytest.mark.parametrize("format", ["yaml", "json"])
+def test_a_mebibyte_is_read_and_one_byte_more_refused(tmp_path: Path, format: Format) -> None:
+    path = tmp_path / f"config.{format}"
+    path.write_text('{"a": "' + "x" * (MIB - 9) + '"}')
+    assert len(read_document(path)["a"]) == MIB - 9
+    path.write_text('{"a": "' + "x" * (MIB - 8) + '"}')
+    with pytest.raises(DocumentError, match=r"has 1,048,577 bytes, 1,048,576 are allowed"):
+        read_document(path)
+    for text in (path.read_text(), path.read_bytes()):
+        assert "has 1,048,577 bytes" in problems_of(text, format)[0]
+
+
+def test_a_file_that_grew_after_it_was_opened_is_refused_and_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("a: 1\n" + "#" * (2 * MIB))
+    (tmp_path / "small").touch()
+    small = (tmp_path / "small").stat()
+    monkeypatch.setattr(os, "fstat", lambda _: small)
+    with pytest.raises(DocumentError, match="has 1,048,577 bytes, 1,048,576 are allowed"):
+        read_document(path)
+
+
+def test_a_parser_without_libyaml_takes_less_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents_yaml, "_PARSER", yaml.SafeLoader)
+    assert value_of("x" * (16 * 1024 - 5)) == "x" * (16 * 1024 - 5)
+    (problem,) = problems_of("key: " + "x" * (16 * 1024 - 4))
+    assert "more than 16,384 bytes of YAML need a PyYAML that is built with libyaml" in problem
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, "the file does not exist."),
+        (lambda path: path.mkdir(), "this is a directory, not a regular file."),
+        (os.mkfifo, "this is a pipe, a device or a socket, not a regular file."),
+        (lambda path: path.symlink_to("/dev/zero"), "this is a pipe, a device or a socket, not a regular file."),
+        (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "the file cannot be read: "),
+        (lambda path: path.symlink_to(path), "the file cannot be read: Too many levels of symbolic links."),
+    ],
+    ids=["missing", "directory", "fifo", "device", "socket", "loop"],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_is_no_regular_file_is_refused_without_blocking(
+    tmp_path: Path, make: Callable[[Path], object], sentence: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    make(path)
+    with pytest.raises(DocumentError) as caught:
+        read_document(path)
+    assert caught.value.problems[0].startswith(sentence)
+
+
+def test_a_path_with_nul_is_refused() -> None:
+    with pytest.raises(DocumentError, match="null byte"):
+        read_document(Path("a\0b.yaml"))
+
+
+def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    with path.open("wb") as file:
+        file.truncate(100 * MIB)
+    seconds, problems = read_within_limits([path])["config"]
+    assert seconds < 0.5
+    assert problems == ["the file has 104,857,600 bytes, 1,048,576 are allowed. Make it smaller."]
+
+
+# Hostile documents of a mebibyte, read by a process that has 200 MB, and two seconds for each
+
+_CHILD = """
+import json, resource, sys, time
+resource.setrlimit(resource.RLIMIT_AS, (200_000_000, 200_000_000))
+from pathlib import Path
+from modelmerger.config.documents.document import DocumentError, read_document
+if sys.argv[1] == "python":
+    import yaml
+    from modelmerger.config.documents import yaml_side as documents_yaml
+    documents_yaml._PARSER = yaml.SafeLoader
+for name in sys.argv[2:]:
+    start = time.process_time()
+    resource.setrlimit(resource.RLIMIT_CPU, (int(start) + 3, resource.RLIM_INFINITY))
+    try:
+        read_document(Path(name))
+        problems = []
+    except DocumentError as error:
+        problems = error.problems
+    print(json.dumps([Path(name).stem, time.process_time() - start, problems]), flush=True)
+"""
+
+
+def read_within_limits(paths: list[Path], parser: str = "default", child: str = _CHILD) -> dict[str, Any]:
+    """Seconds of CPU and the problems, by name; what the process did not live to tell is absent."""
+    result = subprocess.run(
+        [sys.executable, "-c", child, parser, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(documents.__file__).parents[3])},
+    )
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    return {name: (seconds, problems) for name, seconds, problems in answers}
+
+
+def filled(piece: str, before: str = "", after: str = "", size: int = MIB) -> str:
+    """`piece` repeated to `size` bytes."""
+    count = (size - len((before + after).encode())) // len(piece.encode())
+    return before + piece * count + after
+
+
+def numbered(piece: str, size: int = MIB) -> str:
+    text = "".join(piece.format(n) for n in range(size // len(piece.format(0))))
+    return text[: size - 1].rpartition("\n")[0] + "\n"
+
+
+HOSTILE_YAML: dict[str, Callable[[int], str]] = {
+    "flow sequences 100,000 deep": lambda size: "a: " + "[" * min(size - 3, 100_000),
+    "flow mappings": lambda size: filled("{", size=size),
+    "flow mappings as values": lambda size: filled("{a: ", size=size),
+    "block sequences": lambda size: filled("- ", "a:\n  ", size=size),
+    "complex keys": lambda size: filled("? ", size=size),
+    "indentation": lambda size: numbered("{0}", 0) + "".join(" " * n + "a:\n" for n in range(size // 1000)),
+    "short list": lambda size: filled("1,", "a: [", "1]", size=size),
+    "short mappings": lambda size: filled("{},", "a: [", "]", size=size),
+    "keys": lambda size: numbered("k{}:\n", size),
+    "one key again and again": lambda size: filled("ع:\n", size=size),
+    "aliases": lambda size: filled("*a,", "a: [", "]", size=size),
+    "anchors": lambda size: filled("&a ,", "a: [", "]", size=size),
+    "tags": lambda size: filled("!a ,", "a: [", "]", size=size),
+    "one long tag": lambda size: filled("%41", "a: !<", "> 1", size=size),
+    "%TAG directives": lambda size: numbered("%TAG !{:x}! x\n", size),
+    "documents": lambda size: filled("---\n", size=size),
+    "empty lines": lambda size: filled("\n", "a: 1", size=size),
+    "comments": lambda size: filled("#\n", "a: 1\n", size=size),
+    "one comment": lambda size: filled("#", "a: 1 ", size=size),
+    "words": lambda size: filled("a ", "a: ", size=size),
+    "continued lines": lambda size: filled("\n x", "a:", size=size),
+    "folded block": lambda size: filled(" x\n", "a: >\n", size=size),
+    "escapes": lambda size: filled("\\u0627", 'a: "', '"', size=size),
+    "unfinished text": lambda size: filled("\\n", 'a: "', size=size),
+    "digits": lambda size: filled("1", "a: ", size=size),
+    "hexadecimal digits": lambda size: filled("f", "a: 0x", size=size),
+    "decimals": lambda size: filled("1", "a: 0.", size=size),
+    "exponent": lambda size: filled("9", "a: 1e", size=size),
+    "long key": lambda size: filled("k", "? ", "\n: 1\n", size=size),
+    "two long keys": lambda size: "{0}: 1\n{0}: 2\n".format(filled("ع", "'", "'", size // 2 - 6)),
+    "colons": lambda size: filled(":", "a: ", size=size),
+    "Arabic": lambda size: filled("ع", "a: ", size=size),
+    "spaces": lambda size: filled(" ", "a:", "1", size=size),
+}
+HOSTILE_JSON: dict[str, str] = {
+    "lists 90,000 deep": '{"a":' + "[" * 90_000,
+    "lists 90,000 deep and closed": '{"a":' + "[" * 90_000 + "]" * 90_000 + "}",
+    "as many NaN as fit": '{"a":[' + "NaN," * 99_000 + "1]}",
+    "as many equal keys as fit": "{" + '"k":1,\n' * 49_000 + '"":1}',
+    "mappings": filled('{"":'),
+    "short list": filled("1,", '{"a":[', "1]}"),
+    "short lists": filled("[],", '{"a":[', "1]}"),
+    "texts": filled('"",', '{"a":[', "1]}"),
+    "keys": "{" + numbered('"k{}":1,\n', MIB - 10)[:-2] + "}",
+    "one key again and again": filled('"ع":1,', "{", '"":1}'),
+    "NaN": filled("NaN,", '{"a":[', "1]}"),
+    "digits": filled("1", '{"a":', "}"),
+    "exponent": filled("9", '{"a":1e', "}"),
+    "escapes": filled("\\u0627", '{"a":"', '"}'),
+    "quotes, unfinished": filled('\\"', '{"a":"'),
+    "quotes": filled('"'),
+    "backslashes": filled("\\", '{"a":'),
+    "empty lines": filled("\n", '{"a":1', "}"),
+    "lines without end": filled("[]"),
+}
+
+
+WITHOUT_LIBYAML = ("short list", "short mappings", "tags", "words", "documents", "flow mappings", "comments")
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for group, suffix, parser, texts in (
+        ("yaml", "yaml", "default", {kind: make(MIB) for kind, make in HOSTILE_YAML.items()}),
+        ("small", "yaml", "python", {kind: HOSTILE_YAML[kind](16 * 1024) for kind in WITHOUT_LIBYAML}),
+        ("json", "json", "default", HOSTILE_JSON),
+    ):
+        folder = tmp_path_factory.mktemp(group)
+        for kind, text in texts.items():
+            (folder / f"{kind}.{suffix}").write_text(text, encoding="utf-8", newline="")
+        found[group] = read_within_limits([folder / f"{kind}.{suffix}" for kind in texts], parser)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("group", "kind"),
+    [("yaml", k) for k in HOSTILE_YAML] + [("small", k) for k in WITHOUT_LIBYAML] + [("json", k) for k in HOSTILE_JSON],
+)
+def test_a_hostile_mebibyte_is_answered_within_two_seconds_and_200_mb(
+    answers: dict[str, Any], group: str, kind: str
+) -> None:
+    assert kind in answers[group], "the process died of this document, or of one before it"
+    seconds, problems = answers[group][kind]
+    assert seconds < 2
+    assert len(problems) <= 20
+    assert all(20 < len(problem) <= 250 and "16,384 bytes" not in problem for problem in problems)
+
+
+def test_the_limits_of_these_tests_do_stop_a_process(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    assert read_within_limits([tmp_path / "a.json"])["a"][1] == []
+    for change in ("while True: pass", "bytearray(200_000_000)"):
+        child = _CHILD.replace("read_document(Path(name))", change).replace("+ 3", "+ 1")
+        assert read_within_limits([tmp_path / "a.json"], child=child) == {}
+
+
+# Anything at all
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.text(max_size=80),
+        st.lists(st.sampled_from([*"{}[]:,-?&*!%|>'\"#@` \n\t~01ae.\\", "- ", ": ", "---", "..."])).map("".join),
+    ),
+    st.sampled_from(["yaml", "json"]),
+)
+def test_any_text_is_a_document_or_an_error_with_sentences(text: bytes | str, format: Format) -> None:
+    try:
+        document = parse(text, format)
+    except DocumentError as error:
+        assert error.problems
+        assert all(20 < len(problem) <= 250 for problem in error.problems)
+    else:
+        assert_plain(document)
+        assert parse(dump_yaml(document)) == document
+
+
+def assert_plain(value: object) -> None:
+    assert type(value) in (dict, list, str, int, float, bool, type(None))
+    if isinstance(value, dict):
+        assert all(type(key) is str for key in value)
+        for item in value.values():
+            assert_plain(item)
+    elif isinstance(value, list):
+        for item in value:
+            assert_plain(item)
+    elif isinstance(value, float):
+        assert math.isfinite(value)
+
+
+# Writing
+
+# All that YAML calls printable; Cc holds tab, line feed, carriage return and next line beside the control characters.
+_LETTERS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff") | st.sampled_from(
+    "\t\n\r\x85"
+)
+_PITFALLS = [
+    *(
+        "",
+        "~",
+        "null",
+        "true",
+        "no",
+        "on",
+        "Yes",
+        "<<",
+        "=",
+        "|",
+        "-",
+        "---",
+        "...",
+        "? a",
+        "- a",
+        "a: b",
+        "a #b",
+        " a ",
+    ),
+    *("1e5", "1e-8", "+1", "1.", ".5", ".nan", ".inf", "017", "089", "0o17", "0x1F", "1_000", "1:30", "2024-01-31"),
+    *("!x", "&a", "*a", "%a", "a\n%b", "a\n\n b\n", "a\r\nb", "\n", "\u2028", "\ufeff", "السلام عليكم", "x" * 200),
+]
+_TEXTS = st.one_of(
+    st.text(_LETTERS),
+    st.text(st.sampled_from("abع🙂 \n\t:#-'\"\\{}[],&*!%@`|>?~.0123456789eE+_")),
+    st.sampled_from(_PITFALLS),
+)
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    _TEXTS,
+)
+_VALUES = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXTS, inner, max_size=4), max_leaves=15
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(_TEXTS, _VALUES, max_size=5))
+def test_what_is_written_is_read_back_exactly(data: dict[str, Any]) -> None:
+    text = dump_yaml(data)
+    # json.dumps tells types, signs of zero and the order of keys apart.
+    assert json.dumps(parse(text)) == json.dumps(data)
+    assert dump_yaml(data) == text
+    assert text.endswith("\n")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(_TEXTS, _VALUES, max_size=5))
+def test_json_and_yaml_of_the_same_values_are_read_alike(data: dict[str, Any]) -> None:
+    for escaped in (True, False):
+        assert json.dumps(parse(json.dumps(data, ensure_ascii=escaped, indent=1), "json")) == json.dumps(data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(_TEXTS, _SCALARS, max_size=5))
+def test_a_reader_of_yaml_1_1_finds_the_same_texts(data: dict[str, Any]) -> None:
+    read = yaml.safe_load(dump_yaml(data))
+    assert list(read) == list(data)
+    assert [value for value in read.values() if isinstance(value, str)] == [
+        v for v in data.values() if isinstance(v, str)
+    ]
+
+
+def test_written_yaml_is_easy_to_read() -> None:
+    data = {
+        "strategy": "weighted",
+        "models": [{"path": "./نموذج", "weight": 0.4}, {"path": "🙂", "weight": 1e-8}],
+        "prompt": "مرحبا\nكيف حالك؟ 🙂",
+        "name": "no",
+        "clamp": (-2, 2.0),
+        "empty": {},
+    }
+    assert dump_yaml(data) == (
+        "strategy: weighted\nmodels:\n- path: ./نموذج\n  weight: 0.4\n- path: 🙂\n  weight: 1.0e-08\n"
+        "prompt: \"مرحبا\\nكيف حالك؟ 🙂\"\nname: 'no'\nclamp:\n- -2\n- 2.0\nempty: {}\n"
+    )
+
+
+def test_what_other_readers_or_people_could_mistake_is_quoted_or_escaped() -> None:
+    assert dump_yaml({"a": "0o17", "b": "017", "c": "1e5"}) == "a: '0o17'\nb: '017'\nc: '1e5'\n"
+    assert dump_yaml({"a": "\ufeff\u2028\x85\u2029"}) == 'a: "\\ufeff\\u2028\\u0085\\u2029"\n'
+
+
+def test_a_long_text_stays_on_one_line() -> None:
+    assert dump_yaml({"a": "كلمة word " * 50 + "."}).count("\n") == 1
+
+
+def test_a_value_used_twice_is_written_twice_and_not_as_an_alias() -> None:
+    shared = [1, 2]
+    assert dump_yaml({"a": shared, "b": shared}) == "a:\n- 1\n- 2\nb:\n- 1\n- 2\n"
+
+
+def test_subclasses_are_written_as_the_plain_type() -> None:
+    class Colour(StrEnum):
+        RED = "red"
+
+    class Half(float):
+        def __repr__(self) -> str:
+            return "Half()"
+
+    assert dump_yaml({"colour": Colour.RED, Colour.RED: Half(0.5)}) == "colour: red\nred: 0.5\n"
+
+
+def loop() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    values["again"] = [values]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("data", "start"),
+    [
+        ({"models": [{"weight": math.nan}]}, "models[0].weight: 'nan' is not a finite number."),
+        ({"a": -math.inf}, "a: '-inf' is not a finite number."),
+        ({"a": 2**64}, "a: '0x10000000000000000' does not fit into 64 bits."),
+        ({"a": 10**5000}, "a: '0x"),
+        ({"a": {1: 2}}, "a: key '1' is not a text."),
+        ({"a": {1, 2}}, "a: a 'set' cannot be written to YAML."),
+        ({"a": b"x"}, "a: a 'bytes' cannot be written to YAML."),
+        ({"a": ["x\0"]}, "a[0]: a text holds the control character U+0000."),
+        ({"a\x1b": 1}, "a\\x1b: a key holds the control character U+001B."),
+        ({"a": "\ud800"}, "a: a text holds the lone surrogate U+D800."),
+        (loop(), "again[0].again[0].again"),
+        ({"a": [0] * 100_000}, "a[99997]: more than 100,000 keys and values."),
+    ],
+)
+def test_what_no_document_may_hold_is_not_written(data: dict[str, Any], start: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        dump_yaml(data)
+    (problem,) = caught.value.problems
+    assert problem.startswith(start)
+    assert len(problem) <= 250
+
+
+def test_yaml_that_would_be_too_large_to_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_BYTES", 100)
+    assert len(dump_yaml({"a": "x" * 96})) == 100
+    with pytest.raises(DocumentError, match="the YAML has 101 bytes, 100 are allowed"):
+        dump_yaml({"a": "x" * 97})
+
+
+def test_reading_json_imports_no_yaml_and_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    child = _CHILD.replace("problems = []", 'problems = sorted({"yaml", "torch", "transformers"} & set(sys.modules))')
+    assert read_within_limits([tmp_path / "a.json"], child=child)["a"][1] == []
+    (tmp_path / "b.yaml").write_text("{}")
+    assert read_within_limits([tmp_path / "b.yaml"], child=child)["b"][1] == ["yaml"]

@@ -1,0 +1,137 @@
+"""Tensors that can only be taken over: integers, booleans, and the weights of quantised models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import CONFIG, write_model
+from modelmerger.engine import copied_tensors as exact
+from modelmerger.engine.copied_tensors import check_exact_tensors
+from modelmerger.run import run_merge
+from modelmerger.values.errors import ModelCompatibilityError
+from safetensors.torch import load_file
+
+from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
+
+QUANTISED = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+IDS = torch.arange(1000)
+
+
+def of(*models: dict[str, torch.Tensor], config: dict[str, Any] | None = None, **keywords: Any) -> Planned:
+    checkpoints = [MemoryCheckpoint(f"model_{i}", tensors, config) for i, tensors in enumerate(models)]
+    return planned("weighted", checkpoints, **keywords)
+
+
+def test_equal_bits_pass_and_are_read_once_for_each_model() -> None:
+    merge = of({"ids": IDS}, {"ids": IDS.clone()}, {"ids": IDS.clone()})
+
+    assert check_exact_tensors(merge.plan, merge.checkpoints) == 3 * IDS.nbytes
+    assert merge.plan.bytes_read == 4 * IDS.nbytes  # compared, then the donor's copied
+    assert torch.equal(merge.merge()["ids"], IDS)
+    assert sum(checkpoint.bytes_read for checkpoint in merge.checkpoints) == merge.plan.bytes_read
+
+
+def test_a_single_model_is_compared_with_nothing() -> None:
+    merge = of({"ids": IDS})
+
+    assert check_exact_tensors(merge.plan, merge.checkpoints) == 0
+    assert merge.plan.bytes_read == IDS.nbytes
+
+
+@pytest.mark.parametrize("place", [0, 499, 999])
+def test_every_model_with_other_bits_is_named(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "PIECE", 128)
+    changed = IDS.clone()
+    changed[place] += 1
+    merge = of({"ids": IDS}, {"ids": changed}, {"ids": IDS}, {"ids": changed})
+
+    with pytest.raises(ModelCompatibilityError) as caught:
+        check_exact_tensors(merge.plan, merge.checkpoints)
+
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"model_{i}: ids: holds I64 numbers, which can only be taken over, and 'model_{i}' differs from 'model_0'. "
+        "Give every model the donor's tensor."
+        for i in (1, 3)
+    ]
+    assert caught.value.exit_status == 3
+
+
+def test_zeros_of_other_sign_in_a_quantised_scale_are_other_bits() -> None:
+    first, second = torch.tensor([0.0, 1.0]).to(torch.float8_e5m2), torch.tensor([-0.0, 1.0]).to(torch.float8_e5m2)
+    merge = of({"w": first}, {"w": second}, config=QUANTISED)
+
+    with pytest.raises(ModelCompatibilityError, match=r"w: holds quantised weights \(gptq\), .* Dequantise the models"):
+        check_exact_tensors(merge.plan, merge.checkpoints)
+
+
+def test_float8_of_a_model_that_is_not_quantised_is_merged_like_any_float() -> None:
+    merge = of(
+        {"w": torch.tensor([1.0, 2.0]).to(torch.float8_e5m2)}, {"w": torch.tensor([3.0, 2.0]).to(torch.float8_e5m2)}
+    )
+
+    assert check_exact_tensors(merge.plan, merge.checkpoints) == 0
+    assert merge.merge()["w"].float().tolist() == [2, 2]
+
+
+def test_a_model_of_weight_zero_may_differ() -> None:
+    merge = of({"ids": IDS}, {"ids": IDS + 1}, weights=[1, 0])
+
+    assert check_exact_tensors(merge.plan, merge.checkpoints) == 0
+
+
+def quantised(directory: Path, seed: int, packed: int = 0) -> Path:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        "layers.0.qweight": torch.arange(24, dtype=torch.int32) + packed,
+        "layers.0.norm": torch.randn(8, generator=generator).half(),
+        "layers.0.mask": torch.tensor([True, False]),
+    }
+    return write_model(directory, tensors, CONFIG | QUANTISED)
+
+
+def test_models_with_the_same_quantised_weights_merge_what_is_not(tmp_path: Path) -> None:
+    paths = [quantised(tmp_path / name, seed) for seed, name in enumerate("ab")]
+
+    run_merge({"strategy": "weighted", "models": [{"path": str(path)} for path in paths]}, tmp_path / "merged")
+
+    first, second, merged = (load_file(path / "model.safetensors") for path in (*paths, tmp_path / "merged"))
+    for name in ("layers.0.qweight", "layers.0.mask"):
+        assert torch.equal(merged[name], first[name])
+        assert merged[name].dtype == first[name].dtype
+    mean = (first["layers.0.norm"].double() + second["layers.0.norm"].double()) / 2
+    assert torch.equal(merged["layers.0.norm"], mean.half())
+
+
+def test_different_quantised_weights_fail_with_status_3_before_anything_is_written(
+    tmp_path: Path, command: Callable[..., SimpleNamespace]
+) -> None:
+    paths = [quantised(tmp_path / name, seed, packed=seed) for seed, name in enumerate("ab")]
+    (tmp_path / "merge.yaml").write_text(
+        f"strategy: weighted\nmodels: [{{path: {paths[0]}}}, {{path: {paths[1]}}}]\noutput_path: {tmp_path}/merged\n"
+    )
+    before = sorted(tmp_path.iterdir())
+
+    result = command("merge", tmp_path / "merge.yaml")
+
+    assert result.status == 3
+    assert f"{paths[1]}: layers.0.qweight: holds quantised weights (gptq)" in result.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_progress_counts_the_comparison_too(tmp_path: Path) -> None:
+    from modelmerger.run import Watch
+
+    paths = [quantised(tmp_path / name, seed) for seed, name in enumerate("abc")]
+    seen: list[tuple[int, int]] = []
+
+    run_merge(
+        {"strategy": "weighted", "models": [{"path": str(path)} for path in paths]},
+        tmp_path / "merged",
+        Watch(progress=lambda done, total: seen.append((done, total))),
+    )
+
+    assert seen[-1][0] == seen[-1][1]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)

@@ -1,0 +1,569 @@
+"""Which hooks a merge calls in what order, and what becomes of plugins that break their contract."""
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import directory_state, write_model
+from modelmerger import PluginError
+from modelmerger.config.resolve import resolve
+from modelmerger.run import run_merge
+from safetensors.torch import load_file
+
+from tests.core.plugging import WEIGHTS_SQUARED, install
+
+Distribution = Callable[..., Path]
+Command = Callable[..., SimpleNamespace]
+
+WITNESS = """
+import {diary}
+from attrs import frozen
+from modelmerger import hookimpl
+
+@frozen
+class Options:
+    witnessed: bool = False
+
+def note(entry):
+    {diary}.calls.append(entry)
+
+@hookimpl
+def declare_options():
+    note("declare_options")
+    return Options
+
+@hookimpl
+def locate_model(reference):
+    note(f"locate_model {{reference.name}}")
+
+@hookimpl
+def load_model(reference):
+    note(f"load_model {{reference.name}}")
+
+@hookimpl
+def check_compatibility(checkpoints):
+    note(f"check_compatibility {{' '.join(c.name for c in checkpoints)}}")
+    return []
+
+@hookimpl
+def save_model(tensors):
+    note(f"save_model {{' '.join(t.name for t in tensors)}}")
+
+@hookimpl
+def run_slices(work):
+    note(f"run_slices {{' '.join(unit.kind for unit in work.units)}}")
+
+@hookimpl
+def observe_slice(tensor_name):
+    note(f"observe_slice {{tensor_name}}")
+
+@hookimpl
+def write_sidecars(plan):
+    note("write_sidecars")
+    return {{}}
+"""
+ELEMENTWISE = """
+import {diary}
+import torch
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(2, None))
+
+@hookimpl
+def check_compatibility(checkpoints):
+    {diary}.calls.append("check_compatibility by the strategy")
+    return []
+
+@hookimpl
+def measure_tensor(tensors):
+    {diary}.calls.append("measure_tensor")
+    return torch.stack([t.double().sum() for t in tensors])
+
+@hookimpl
+def merge_tensor(tensors, tensor_name, measurement):
+    {diary}.calls.append(f"merge_tensor {{tensor_name}} of {{len(measurement)}} models")
+    return tensors[0] + tensors[1]
+
+@hookimpl
+def finish_tensor(merged):
+    {diary}.calls.append("finish_tensor")
+"""
+LINEAR = """
+import {diary}
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(2, None), needs_base=True, gram=True)
+
+@hookimpl
+def find_coefficients(gram):
+    {diary}.calls.append("find_coefficients" + (" from the Gram matrix" if gram else ""))
+    return [0.5, 0.25, 0.25] if gram else None
+"""
+
+
+@pytest.fixture
+def diary(distribution: Distribution) -> list[str]:
+    """What the witness plugin and the strategies `elementwise` and `linear` write down."""
+    (name,) = install(distribution, [("plugin", "diary", "calls = []\ntraits = None")], "diary")
+    sources = [("plugin", "witness", WITNESS), ("strategy", "elementwise", ELEMENTWISE), ("strategy", "linear", LINEAR)]
+    install(distribution, [(kind, plugin, source.format(diary=name)) for kind, plugin, source in sources])
+    calls: list[str] = importlib.import_module(name).calls
+    return calls
+
+
+@pytest.fixture
+def two_tensors(tmp_path: Path) -> dict[str, Any]:
+    """Models of two tensors each, of which the second is empty."""
+    for number, name in enumerate(("first", "second", "base")):
+        tensors = {"w": torch.full((4,), float(number + 1)), "empty": torch.zeros(0, 3)}
+        write_model(tmp_path / name, tensors, None)
+    models = [{"path": str(tmp_path / "first")}, {"path": str(tmp_path / "second")}]
+    return {"models": models, "output_path": str(tmp_path / "merged")}
+
+
+def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[str, Any]) -> None:
+    run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnessed": True}})
+    assert diary == [
+        # the config
+        "declare_options",
+        # the models, headers only
+        "locate_model first",
+        "load_model first",
+        "locate_model second",
+        "load_model second",
+        "check_compatibility first second",
+        "check_compatibility by the strategy",
+        # the plan
+        "save_model empty w",
+        # the weights
+        "run_slices measure write",
+        "measure_tensor",
+        "merge_tensor w of 2 models",
+        "observe_slice w",
+        "finish_tensor",
+        # everything beside the weights
+        "write_sidecars",
+    ]
+
+
+def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors: dict[str, Any]) -> None:
+    base = str(Path(two_tensors["output_path"]).parent / "base")
+    run_merge({"strategy": "linear", **two_tensors, "base_model": base})
+    assert diary == [
+        "declare_options",
+        "find_coefficients",  # weights that make no sense are refused with the config
+        "locate_model first",
+        "load_model first",
+        "locate_model second",
+        "load_model second",
+        "locate_model base",
+        "load_model base",
+        "check_compatibility first second base",
+        "find_coefficients",  # for each shape: which inputs have to be read?
+        "find_coefficients",
+        "save_model empty w",
+        "run_slices measure write",
+        "find_coefficients from the Gram matrix",
+        "observe_slice w",
+        "write_sidecars",
+    ]
+
+
+def test_a_config_error_calls_no_hook_but_the_options(diary: list[str], two_tensors: dict[str, Any]) -> None:
+    with pytest.raises(Exception, match="unknown key 'witnesed', did you mean 'witnessed'"):
+        run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}})
+    assert diary == ["declare_options"]
+
+
+def test_a_plugin_that_knows_where_a_name_lies_is_asked_once_and_what_it_says_is_recorded(
+    distribution: Distribution, two_tensors: dict[str, Any], tmp_path: Path
+) -> None:
+    source = f"""
+from modelmerger import Location, Problem, hookimpl
+
+asked = []
+
+@hookimpl
+def locate_model(reference):
+    if reference.path.startswith("team:"):
+        asked.append(reference.path)
+        note = Problem("is the team's.", reference.path, severity="note")
+        return Location("{tmp_path}/" + reference.path.removeprefix("team:"), "v7", [note])
+"""
+    (module,) = install(distribution, [("plugin", "team", source)])
+    models = [{"path": "team:first", "name": "a"}, {"path": "team:first", "name": "b"}, two_tensors["models"][1]]
+
+    report = run_merge({**two_tensors, "strategy": "weighted", "models": models})
+
+    assert importlib.import_module(module).asked == ["team:first"]
+    assert [str(note) for note in report.notes if "team" in note.message] == ["team:first: is the team's."]
+    manifest = json.loads((tmp_path / "merged" / "modelmerger.json").read_bytes())
+    assert [source.get("revision") for source in manifest["sources"]] == ["v7", "v7", None]
+    weights = load_file(tmp_path / "merged" / "model.safetensors")["w"]
+    torch.testing.assert_close(weights, torch.full((4,), (1 + 1 + 2) / 3))
+
+
+def test_plugins_of_others_answer_before_the_built_in_ones(
+    distribution: Distribution, two_tensors: dict[str, Any]
+) -> None:
+    source = """
+from modelmerger import Layout, OutputFile, Placement, hookimpl
+
+@hookimpl
+def save_model(tensors):
+    files = [OutputFile(f"{t.name}.raw", t.bytes, (), (Placement(t, 0),)) for t in tensors]
+    return Layout("raw", files, {})
+
+@hookimpl
+def run_slices(work):
+    for unit in work.units:
+        work.run(unit)
+    return True
+"""
+    install(distribution, [("plugin", "raw", source)])
+    report = run_merge({"strategy": "weighted", **two_tensors})
+    assert (
+        torch.frombuffer(bytearray((Path(report.output) / "w.raw").read_bytes()), dtype=torch.float32).tolist()
+        == [1.5] * 4
+    )
+    assert not list(Path(report.output).glob("*.safetensors"))
+
+
+def test_observations_are_summed_over_slices_and_named_by_plugin(
+    distribution: Distribution, two_tensors: dict[str, Any]
+) -> None:
+    source = """
+from modelmerger import hookimpl
+
+@hookimpl
+def observe_slice(tensors, merged):
+    return {"inputs": len(tensors), "sum": float(merged.sum())}
+"""
+    install(distribution, [("plugin", "watcher", source)])
+    report = run_merge({"strategy": "weighted", **two_tensors})
+    assert report.observed == {"w": {"plugin watcher: inputs": 2, "plugin watcher: sum": 6.0}}
+    manifest = json.loads((Path(report.output) / "modelmerger.json").read_bytes())
+    assert manifest["observed"] == report.observed
+
+
+def test_observers_are_told_which_inputs_they_get_and_only_who_wants_slices_is_called(
+    distribution: Distribution, two_tensors: dict[str, Any]
+) -> None:
+    wanting = """
+from modelmerger import hookimpl
+
+@hookimpl
+def wants_slices(settings):
+    return settings.options.verbose
+
+@hookimpl
+def observe_slice(tensors, inputs, settings):
+    assert len(tensors) == len(inputs)
+    return {f"input {i} of {len(settings.models)}": 1 for i in inputs}
+"""
+    without_hook = """
+from modelmerger import hookimpl
+
+@hookimpl
+def observe_slice(merged):
+    return {"elements": merged.numel()}
+"""
+    install(distribution, [("plugin", "choosy", wanting)])
+    for weight, read in ((0, [0]), (1, [0, 1])):
+        two_tensors["models"][1]["weight"] = weight
+        config = {"strategy": "weighted", **two_tensors}
+        assert run_merge(config | {"options": {"overwrite": True}}).observed == {}
+        report = run_merge(config | {"options": {"overwrite": True, "verbose": True, "log_level": "ERROR"}})
+        assert report.observed == {"w": {f"plugin choosy: input {i} of 2": 1 for i in read}}
+    install(distribution, [("plugin", "always", without_hook)], name="acme-watch")
+    report = run_merge({"strategy": "weighted", **two_tensors, "options": {"overwrite": True}})
+    assert list(report.observed["w"]) == ["plugin always: elements"]
+
+
+HEAD = """
+import numpy, torch
+from modelmerger import ConfigError, NumericError, Traits, hookimpl
+"""
+MERGES = """
+traits = Traits(models=(2, None){traits})
+
+@hookimpl
+def merge_tensor(tensors, tensor_name):
+    {body}
+"""
+COEFFICIENTS = """
+traits = Traits(models=(2, None){traits})
+
+@hookimpl
+def find_coefficients(weights, gram):
+    {body}
+"""
+SUMS = MERGES.format(traits="", body="return tensors[0] + tensors[1]")
+BROKEN_STRATEGIES = {
+    "raises": (MERGES, "", "raise RuntimeError('boom\\nbang')", "raised RuntimeError in merge_tensor: boom\\nbang"),
+    "exits": (MERGES, "", "raise SystemExit(0)", "raised SystemExit in merge_tensor: 0"),
+    "shape": (MERGES, "", "return tensors[0][:3] + 0", "gave float32 of shape [3] where a tensor, float32 of shape ["),
+    "rows": (MERGES, ", granularity='rowwise'", "return tensors[0].T.clone()", "of shape [16, 24] where a tensor, float32 of shape [24, 16], is due"),
+    "dtype": (MERGES, "", "return (tensors[0] + 1).double()", "gave float64 of shape [384] where a tensor, float32 of shape [384], is due"),
+    "none": (MERGES, "", "return None", "gave NoneType where a tensor, float32"),
+    "numpy": (MERGES, "", "return tensors[0].numpy() + 1", "gave float32 of shape [384] where a tensor, float32 of shape [384], is due"),
+    "alias": (MERGES, "", "return tensors[1]", "merge_tensor gave back one of its inputs; return a new tensor"),
+    "view": (MERGES, "", "return tensors[1].flip(0).copy_(tensors[0]).view(-1) if 0 else tensors[0].view(-1)", "gave back one of its inputs"),
+    "in place": (MERGES, "", "return tensors[0].add_(1)", "gave back one of its inputs"),
+    "nan": (MERGES, "", "return tensors[0] * float('nan')", "merge_tensor made a NaN or an infinity of finite inputs"),
+    "one infinity": (MERGES, "", "r = tensors[0] + 0; r.view(-1)[-1] = float('-inf'); return r", "merge_tensor made a NaN or an infinity of finite inputs"),
+    "nan in whole": (MERGES, ", granularity='whole'", "return tensors[0] / 0 * 0", "merge_tensor made a NaN or an infinity of finite inputs"),
+    "few": (COEFFICIENTS, "", "return [1.0]", "gave [1.0] where 2 finite numbers are due"),
+    "many": (COEFFICIENTS, "", "return [1.0, 1.0, 1.0]", "gave [1.0, 1.0, 1.0] where 2 finite numbers are due"),
+    "no base": (COEFFICIENTS, ", needs_base=True", "return [1.0, 1.0]", "gave [1.0, 1.0] where 3 finite numbers are due"),
+    "nan coefficient": (COEFFICIENTS, "", "return [1.0, float('nan')]", "gave [1.0, nan] where 2 finite numbers are due"),
+    "infinite": (COEFFICIENTS, "", "return [1.0, float('inf')]", "gave [1.0, inf] where 2 finite numbers are due"),
+    "texts": (COEFFICIENTS, "", "return ['1', '2']", "gave ['1', '2'] where 2 finite numbers are due"),
+    "text": (COEFFICIENTS, "", "return '12'", "gave '12' where 2 finite numbers are due"),
+    "number": (COEFFICIENTS, "", "return 0.5", "gave 0.5 where 2 finite numbers are due"),
+    "nothing": (COEFFICIENTS, "", "return None", "gave None where 2 finite numbers are due"),
+    "division": (COEFFICIENTS, "", "return [1 / 0, 1]", "raised ZeroDivisionError in find_coefficients: division by zero"),
+    "gram ignored": (COEFFICIENTS, ", gram=True", "return None", "gave None where 2 finite numbers are due"),
+    "gram raises": (COEFFICIENTS, ", gram=True", "return gram and [gram[5][5], 0]", "raised IndexError in find_coefficients"),
+    "finish raises": (SUMS + "@hookimpl\ndef finish_tensor(merged):\n    {body}", "", "merged.resize_(1 << 40, 5, 'x')", "in finish_tensor"),
+    "finish nan": (SUMS + "@hookimpl\ndef finish_tensor(merged):\n    {body}", "", "merged.fill_(float('nan'))", "finish_tensor made a NaN or an infinity of finite inputs"),
+    "finish counts": (SUMS + "@hookimpl\ndef finish_tensor(merged):\n    {body}", "", "return ['many']", "finish_tensor gave ['many'] where whole numbers by name are due"),
+    "measure float32": (SUMS + "@hookimpl\ndef measure_tensor(tensors):\n    {body}", "", "return tensors[0].sum()", "measure_tensor gave float32 of shape [] where float64 or int64 is due"),
+    "measure number": (SUMS + "@hookimpl\ndef measure_tensor(tensors):\n    {body}", "", "return 3.5", "measure_tensor gave float where float64 or int64 is due"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN_STRATEGIES)
+def test_a_strategy_that_breaks_its_contract_is_named_with_the_tensor(
+    case: str, distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    template, traits, body, reason = BROKEN_STRATEGIES[case]
+    install(
+        distribution, [("strategy", "careless", HEAD + template.format(traits=traits, body=body))], "acme-merge", "1.0"
+    )
+    path = models.folder / "merge.yaml"
+    path.write_text(json.dumps(config | {"base_model": str(models.base)}))
+    before = {name: directory_state(getattr(models, name)) for name in ("a", "b", "base")}
+    result = command("merge", path, "--set", "strategy=careless")
+    assert result.status == 7, result.err
+    (line,) = result.err.splitlines()
+    assert line.startswith("error: ")
+    assert len(line) <= 300
+    assert "strategy 'careless' from acme-merge 1.0" in line
+    assert reason in line
+    named_at_config_time = template is COEFFICIENTS and "gram" not in traits
+    assert ("model." in line) is not named_at_config_time
+    assert not models.output.exists()
+    assert before == {name: directory_state(getattr(models, name)) for name in before}
+
+
+def test_after_a_plugin_failed_the_next_merge_works(
+    distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    body = "if tensor_name != 'model.norm.weight': return tensors[0] + 1\n    raise ValueError('late')"
+    install(distribution, [("strategy", "careless", HEAD + MERGES.format(traits="", body=body))])
+    path = models.folder / "merge.yaml"
+    path.write_text(json.dumps(config))
+    failed = command("merge", path, "--set", "strategy=careless")
+    assert failed.status == 7
+    assert (
+        "model.norm.weight: strategy 'careless' from acme-merge 1.0 raised ValueError in merge_tensor: late"
+        in failed.err
+    )
+    assert command("merge", path).status == 0
+    assert command("verify", models.output).status == 0
+
+
+def test_nan_of_a_linear_strategy_is_the_arithmetics(
+    distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    """Coefficients are checked, so what overflows in the sum is no fault of the plugin."""
+    body = COEFFICIENTS.format(traits="", body="return [3e38, 3e38]")
+    install(distribution, [("strategy", "enormous", HEAD + body)])
+    models.tensors["a"]["model.norm.weight"].fill_(4.0)
+    write_model(models.a, models.tensors["a"])
+    path = models.folder / "merge.yaml"
+    path.write_text(json.dumps(config))
+    result = command("merge", path, "--set", "strategy=enormous")
+    assert result.status == 5
+    assert "model.norm.weight: all inputs are finite, and the merge itself made a NaN or an infinity" in result.err
+    assert not models.output.exists()
+
+
+def test_a_strategy_may_say_itself_that_a_result_is_undefined(
+    distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    body = MERGES.format(traits="", body="raise NumericError('opposite tensors have no mean direction.')")
+    install(distribution, [("strategy", "honest", HEAD + body)])
+    path = models.folder / "merge.yaml"
+    path.write_text(json.dumps(config))
+    result = command("merge", path, "--set", "strategy=honest")
+    assert (result.status, result.err) == (
+        5,
+        "error: model.embed_tokens.weight: opposite tensors have no mean direction.\n",
+    )
+
+
+def test_nan_in_an_input_is_not_blamed_on_the_strategy(
+    distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    install(distribution, [("strategy", "summing", HEAD + SUMS)])
+    models.tensors["b"]["model.norm.weight"][3] = float("nan")
+    write_model(models.b, models.tensors["b"])
+    path = models.folder / "merge.yaml"
+    path.write_text(json.dumps(config))
+    result = command("merge", path, "--set", "strategy=summing")
+    assert result.status == 5
+    assert f"{models.b}: model.norm.weight: 'b' holds 1 NaN" in result.err
+
+
+def test_very_large_finite_numbers_are_finite(distribution: Distribution, tmp_path: Path) -> None:
+    """The largest and the smallest value of a tensor may add up to infinity."""
+    install(distribution, [("strategy", "copying", HEAD + MERGES.format(traits="", body="return tensors[1].clone()"))])
+    for name in ("a", "b"):
+        write_model(tmp_path / name, {"w": torch.full((4,), 1.6e308, dtype=torch.float64)}, None)
+    models = [{"path": str(tmp_path / name), "weight": w} for name, w in (("a", 1.0), ("b", 0.5))]
+    for strategy in ("copying", "weighted"):
+        output = tmp_path / f"by-{strategy}"
+        run_merge({"strategy": strategy, "models": models, "output_path": str(output)})
+        merged = load_file(output / "model.safetensors")["w"]
+        assert merged.tolist() == pytest.approx([1.6e308] * 4, rel=1e-15)
+
+
+def test_a_statistic_that_changes_its_shape_is_refused(distribution: Distribution, tmp_path: Path) -> None:
+    body = SUMS + "@hookimpl\ndef measure_tensor(tensors):\n    return torch.zeros(1 + tensors[0].numel() % 2).double()"
+    install(distribution, [("strategy", "unsteady", HEAD + body)])
+    for name in ("a", "b"):
+        write_model(tmp_path / name, {"w": torch.zeros((1 << 18) + 1)}, None)
+    models = [{"path": str(tmp_path / name)} for name in ("a", "b")]
+    with pytest.raises(
+        PluginError, match=r"w: strategy 'unsteady' from acme-merge 1.0: measure_tensor gave another shape"
+    ):
+        run_merge({"strategy": "unsteady", "models": models, "output_path": str(tmp_path / "merged")})
+    assert not (tmp_path / "merged").exists()
+
+
+BROKEN_PLUGINS = {
+    "locate_model(reference)": ("return '/a/path'", "locate_model gave /a/path instead of a Location or None"),
+    "load_model(reference)": ("return 'a checkpoint'", "load_model gave a checkpoint instead of a Checkpoint or None"),
+    "load_model(context)": ("raise KeyError('x')", "raised KeyError in load_model: 'x'"),
+    "check_compatibility(checkpoints)": ("return ['too short']", "check_compatibility gave ['too short'] instead of Problems"),
+    "check_compatibility(settings)": ("yield from settings", "raised TypeError in check_compatibility"),
+    "save_model(tensors)": ("return [t.name for t in tensors]", "save_model gave ['model.embed_tokens.weight'"),
+    "save_model(max_shard_size)": ("return max_shard_size / 0", "raised ZeroDivisionError in save_model"),
+    "run_slices(work)": ("return True", "run_slices came back before all of the work was done"),
+    "run_slices()": ("raise OSError('no cluster')", "raised OSError in run_slices: no cluster"),
+    "wants_slices(settings)": ("return 'always'", "wants_slices gave always instead of True or False"),
+    "observe_slice(merged)": ("return {'x': 'y'}", "observe_slice gave {'x': 'y'} instead of numbers by name"),
+    "observe_slice(tensors)": ("raise ValueError('odd')", "raised ValueError in observe_slice: odd"),
+    "write_sidecars(plan)": ("return ['README.md']", "write_sidecars gave ['README.md'] instead of contents by file name"),
+    "write_sidecars(settings)": ("return {'../x': b''}", "wants to write '../x', which is no plain file name"),
+    "write_sidecars(checkpoints)": ("return {'x': 'text'}", "wants to write 'x', which is no plain file name with bytes"),
+    "write_sidecars()": ("return {'model.safetensors': b''}", "model.safetensors is written twice: by the weights and by"),
+    "declare_options()": ("return 3", "the options must be an attrs class, got 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("signature", BROKEN_PLUGINS)
+def test_a_plugin_that_breaks_its_contract_is_named(
+    signature: str, distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    body, reason = BROKEN_PLUGINS[signature]
+    install(
+        distribution,
+        [("plugin", "careless", f"from modelmerger import hookimpl\n\n@hookimpl\ndef {signature}:\n    {body}\n")],
+    )
+    path = models.folder / "merge.json"
+    path.write_text(json.dumps(config))
+    result = command("merge", path)
+    assert result.status == 7, result.err
+    (line,) = result.err.splitlines()
+    assert line.startswith("error: ")
+    assert len(line) <= 300
+    assert "plugin 'careless' from acme-merge 1.0" in line
+    assert reason in line
+    assert not models.output.exists()
+
+
+def test_the_culprit_is_named_also_through_a_wrapped_function(
+    distribution: Distribution, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    source = """
+import functools
+from modelmerger import hookimpl
+
+def fail(plan):
+    raise RuntimeError("deep inside")
+
+@hookimpl
+@functools.wraps(fail)
+def write_sidecars(*args, **kwargs):
+    return fail(*args, **kwargs)
+"""
+    install(distribution, [("plugin", "wrapped", source)])
+    with pytest.raises(
+        PluginError, match=r"plugin 'wrapped' from acme-merge 1.0 raised RuntimeError in write_sidecars"
+    ):
+        run_merge(config)
+
+
+REFUSED = {
+    "newer hooks": ("hooks_version = 2\n" + WEIGHTS_SQUARED, "wants hooks 2, this is 1."),
+    "no traits": (WEIGHTS_SQUARED.replace("traits =", "trait ="), "has no 'traits'. Give its module `traits = Traits(…)`."),
+    "nothing to do": ("from modelmerger import Traits\ntraits = Traits()", "must have one of the hooks find_coefficients and merge_tensor, it has 0"),
+    "two ways": (WEIGHTS_SQUARED + "\n@hookimpl\ndef merge_tensor(tensors): ...", "must have one of the hooks find_coefficients and merge_tensor, it has 2"),
+    "misspelt hook": (WEIGHTS_SQUARED.replace("find_coefficients", "find_coeficients"), "does not fit the hooks (did you mean 'find_coefficients'?)"),
+    "unknown argument": (WEIGHTS_SQUARED.replace("(weights)", "(weights, wheights)"), "wheights"),
+    "wraps a collecting hook": (WEIGHTS_SQUARED + "\n@hookimpl(wrapper=True)\ndef write_sidecars():\n    return (yield)", "wraps write_sidecars; only hooks with one result can be wrapped"),
+    "old wrapper": (WEIGHTS_SQUARED + "\n@hookimpl(hookwrapper=True)\ndef save_model():\n    yield", "wraps save_model; only hooks with one result can be wrapped, with wrapper=True"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_the_hooks_is_refused_when_it_registers(
+    case: str, distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    source, reason = REFUSED[case]
+    install(distribution, [("strategy", "foreign", source)])
+    path = models.folder / "merge.yaml"
+    path.write_text(json.dumps(config))
+    result = command("check", path, "--set", "strategy=foreign")
+    assert result.status == 7
+    (line,) = result.err.splitlines()
+    assert line.startswith("error: strategy 'foreign' from acme-merge 1.0")
+    assert reason in line
+
+
+def test_the_version_of_the_hooks_that_is_this_one_may_be_said(distribution: Distribution) -> None:
+    install(distribution, [("strategy", "foreign", "hooks_version = 1\n" + WEIGHTS_SQUARED)])
+    _, hooks = resolve({"strategy": "foreign", "models": [{"path": "a", "weight": 3}]})
+    assert hooks.find_coefficients([3.0], ["add"], None) == (9.0,)
+
+
+def test_a_plugin_may_be_an_object_and_may_wrap_a_hook_with_one_result(
+    distribution: Distribution, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    source = """
+from modelmerger import hookimpl
+
+class Plugin:
+    @hookimpl(wrapper=True)
+    def find_coefficients(self, weights):
+        found = yield
+        return [2 * c for c in found]
+
+plugin = Plugin()
+"""
+    distribution(
+        "acme-merge",
+        "1.0",
+        "[modelmerger.plugins]\ndoubling = acme_doubling_object:plugin\n",
+        acme_doubling_object=source,
+    )
+    _, hooks = resolve(config)
+    assert hooks.find_coefficients([0.6, 0.4], ["add", "add"], resolve(config)[0].strategy_options) == (1.2, 0.8)

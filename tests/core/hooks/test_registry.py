@@ -1,0 +1,244 @@
+"""What is installed is known from metadata alone; a plugin is imported when it is named, and its failings are named after it."""
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from modelmerger import ConfigError, PluginError
+from modelmerger.config.resolve import resolve
+from modelmerger.hooks.registry import ALLOW, DISABLE, Registry
+
+from tests.core.plugging import WEIGHTS_SQUARED, install
+
+Distribution = Callable[..., Path]
+BUILT_IN_STRATEGIES = ["sequential", "slerp", "task_arithmetic", "weighted"]
+OUR_PACKAGES = ("modelmerger_strategies.", "modelmerger_validators.", "modelmerger_plugins.")
+BROKEN = "import modelmerger_no_such_module"
+LISTENING = """
+from modelmerger import hookimpl
+
+@hookimpl
+def check_compatibility(checkpoints):
+    return []
+"""
+
+
+def merge_by(strategy: str) -> dict[str, Any]:
+    return {"strategy": strategy, "models": [{"path": "./a"}, {"path": "./b"}]}
+
+
+def strategies(environment: dict[str, str] | None = None) -> list[str]:
+    return Registry.installed(environment or {}).names("strategy")
+
+
+def modules_of(names: Iterable[str]) -> set[str]:
+    return set(names) & set(sys.modules)
+
+
+def test_the_built_ins_are_found_as_everything_else_is() -> None:
+    registry = Registry.installed({})
+    built_in = [provider for provider in registry.providers if provider.built_in]
+    assert [p.name for p in built_in if p.kind == "strategy"] == BUILT_IN_STRATEGIES
+    assert {p.distribution for p in built_in} == {"modelmerger"}
+    assert all(provider.target.startswith(OUR_PACKAGES) for provider in built_in)
+
+
+def test_discovery_imports_nothing(distribution: Distribution) -> None:
+    modules = install(
+        distribution, [("strategy", "ties", BROKEN), ("validator", "bleu", BROKEN), ("plugin", "loud", BROKEN)]
+    )
+    registry = Registry.installed({})
+    assert {("strategy", "ties"), ("validator", "bleu"), ("plugin", "loud")} <= {
+        (p.kind, p.name) for p in registry.providers
+    }
+    (ties,) = [provider for provider in registry.providers if provider.name == "ties"]
+    assert (ties.source, ties.built_in) == ("acme-merge 1.0", False)
+    assert not modules_of(modules)
+
+
+def test_a_strategy_is_imported_when_it_is_named_and_no_other(distribution: Distribution) -> None:
+    named, other, validator = install(
+        distribution,
+        [("strategy", "ties", WEIGHTS_SQUARED), ("strategy", "dare", BROKEN), ("validator", "bleu", BROKEN)],
+    )
+    resolve(merge_by("weighted"))
+    assert not modules_of([named, other, validator])
+    resolve(merge_by("ties"))
+    assert modules_of([named, other, validator]) == {named}
+
+
+def test_a_plugin_of_every_merge_is_imported_in_every_merge(distribution: Distribution) -> None:
+    (module,) = install(distribution, [("plugin", "listener", LISTENING)])
+    _, hooks = resolve(merge_by("weighted"))
+    assert modules_of([module]) == {module}
+    assert "acme-merge 1.0" in [provider.source for provider in hooks.providers]
+
+
+def test_an_unknown_strategy_gets_a_suggestion_and_the_list(distribution: Distribution) -> None:
+    install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)])
+    with pytest.raises(ConfigError) as caught:
+        Registry.installed({}).find("strategy", "tie")
+    installed = "sequential, slerp, task_arithmetic, ties, weighted"
+    assert str(caught.value) == f"no strategy is named 'tie'; did you mean 'ties'? (installed: {installed})"
+
+
+def test_a_name_like_none_gets_the_list_alone() -> None:
+    registry = Registry.installed({ALLOW: ""})
+    with pytest.raises(ConfigError) as caught:
+        registry.find("strategy", "qqqq")
+    assert str(caught.value) == f"no strategy is named 'qqqq' (installed: {', '.join(BUILT_IN_STRATEGIES)})"
+    with pytest.raises(ConfigError, match=r"no validator is named 'bleu' \(installed: coherence, .*\)"):
+        registry.find("validator", "bleu")
+
+
+def test_a_name_of_two_distributions_is_an_error_that_names_both(distribution: Distribution) -> None:
+    modules = install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)])
+    modules += install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)], "other-merge", "2.1")
+    with pytest.raises(ConfigError) as caught:
+        resolve(merge_by("ties"))
+    assert str(caught.value) == (
+        "strategy 'ties' is provided twice: by acme-merge 1.0 and by other-merge 2.1; "
+        f"uninstall one of them or set {DISABLE}=acme-merge."
+    )
+    assert not modules_of(modules)
+    resolve(merge_by("weighted"))
+
+
+@pytest.mark.parametrize("name", BUILT_IN_STRATEGIES)
+def test_the_name_of_a_built_in_cannot_be_taken(
+    distribution: Distribution, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    modules = install(distribution, [("strategy", name, BROKEN)])
+    with pytest.raises(ConfigError) as caught:
+        Registry.installed({}).find("strategy", name)
+    assert str(caught.value).startswith(
+        f"strategy '{name}' is provided twice: by acme-merge 1.0 and by modelmerger 0.1.0; "
+    )
+    remedy = str(caught.value).split(" set ")[1].rstrip(".")
+    assert remedy == f"{DISABLE}=acme-merge"
+    assert Registry.installed(dict([remedy.split("=")])).find("strategy", name).built_in
+    assert not modules_of(modules)
+
+
+def test_the_name_of_a_built_in_plugin_cannot_be_taken_either(distribution: Distribution) -> None:
+    (module,) = install(distribution, [("plugin", "tokenizer", LISTENING)])
+    with pytest.raises(
+        ConfigError, match=r"plugin 'tokenizer' is provided twice: by acme-merge 1.0 and by modelmerger"
+    ):
+        resolve(merge_by("weighted"))
+    assert not modules_of([module])
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (BROKEN, "ModuleNotFoundError: No module named 'modelmerger_no_such_module'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def broken(:", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named_with_the_reason(
+    distribution: Distribution, source: str, reason: str
+) -> None:
+    install(distribution, [("strategy", "ties", source)])
+    with pytest.raises(PluginError) as caught:
+        resolve(merge_by("ties"))
+    assert str(caught.value).startswith(f"strategy 'ties' from acme-merge 1.0 could not be imported: {reason}")
+
+
+def test_an_entry_point_that_leads_nowhere_is_named(distribution: Distribution) -> None:
+    distribution("acme-merge", "1.0", "[modelmerger.strategies]\nties = acme_nowhere:strategy\n")
+    with pytest.raises(
+        PluginError, match=r"strategy 'ties' from acme-merge 1.0 could not be imported: ModuleNotFoundError"
+    ):
+        resolve(merge_by("ties"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, {"ties", "dare"}),
+        ({ALLOW: ""}, set()),
+        ({ALLOW: "nothing"}, set()),
+        ({ALLOW: "ties"}, {"ties"}),
+        ({ALLOW: " ties , dare "}, {"ties", "dare"}),
+        ({ALLOW: "acme-merge"}, {"ties"}),
+        ({ALLOW: "acme-merge,other-merge"}, {"ties", "dare"}),
+        ({DISABLE: ""}, {"ties", "dare"}),
+        ({DISABLE: "ties"}, {"dare"}),
+        ({DISABLE: "acme-merge,other-merge"}, set()),
+        ({ALLOW: "ties,dare", DISABLE: "dare"}, {"ties"}),
+    ],
+)
+def test_the_environment_lets_plugins_of_others_in_and_keeps_them_out(
+    distribution: Distribution, environment: dict[str, str], found: set[str]
+) -> None:
+    modules = install(distribution, [("strategy", "ties", BROKEN)])
+    modules += install(distribution, [("strategy", "dare", BROKEN)], "other-merge")
+    assert strategies(environment) == sorted({*BUILT_IN_STRATEGIES, *found})
+    assert not modules_of(modules)
+
+
+def test_the_allow_list_does_not_have_to_name_built_ins_and_disabling_does_reach_them() -> None:
+    assert strategies({ALLOW: "ties"}) == BUILT_IN_STRATEGIES
+    registry = Registry.installed({DISABLE: "slerp,licenses"})
+    assert "slerp" not in registry.names("strategy")
+    assert "licenses" not in registry.names("plugin")
+
+
+def test_what_is_switched_off_says_by_what(distribution: Distribution) -> None:
+    install(distribution, [("strategy", "ties", BROKEN)])
+    for environment, reason in (({DISABLE: "ties"}, f"{DISABLE} names it"), ({ALLOW: ""}, f"{ALLOW} does not name it")):
+        with pytest.raises(ConfigError) as caught:
+            Registry.installed(environment).find("strategy", "ties")
+        assert str(caught.value) == f"strategy 'ties' from acme-merge 1.0 is switched off: {reason}."
+
+
+def test_a_broken_plugin_that_is_switched_off_is_not_imported(
+    distribution: Distribution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (module,) = install(distribution, [("plugin", "loud", BROKEN)])
+    with pytest.raises(PluginError, match=r"plugin 'loud' from acme-merge 1.0 could not be imported"):
+        resolve(merge_by("weighted"))
+    for variable, value in ((DISABLE, "loud"), (DISABLE, "acme-merge"), (ALLOW, "")):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            resolve(merge_by("weighted"))
+    assert not modules_of([module])
+
+
+def test_a_broken_strategy_does_not_disturb_a_merge_by_another(
+    distribution: Distribution, command: Callable[..., SimpleNamespace], config: dict[str, Any], models: SimpleNamespace
+) -> None:
+    from modelmerger import MergeConfig
+
+    install(distribution, [("strategy", "ties", BROKEN), ("validator", "bleu", BROKEN)])
+    path = models.folder / "merge.yaml"
+    path.write_text(MergeConfig(**config).to_yaml())
+    result = command("merge", path, "--set", "strategy=ties")
+    assert (result.status, result.out) == (7, "")
+    assert result.err == (
+        "error: strategy 'ties' from acme-merge 1.0 could not be imported: "
+        "ModuleNotFoundError: No module named 'modelmerger_no_such_module'\n"
+    )
+    assert not models.output.exists()
+    assert command("merge", path, "--set", "strategy=tie").status == 2
+    assert command("merge", path).status == 0
+    assert models.output.exists()
+
+
+def test_two_runs_share_no_plugin_manager() -> None:
+    registry = Registry.installed({ALLOW: ""})
+    (first_settings, first), (_, second) = resolve(merge_by("weighted"), registry), resolve(merge_by("slerp"), registry)
+    assert first._manager is not second._manager
+    assert [name for name, _ in first._manager.list_name_plugin() if name.startswith("strategy")] == [
+        "strategy weighted"
+    ]
+    assert [name for name, _ in second._manager.list_name_plugin() if name.startswith("strategy")] == ["strategy slerp"]
+    first._manager.unregister(name="strategy weighted")
+    again = resolve(merge_by("weighted"), registry)[1]
+    assert again.find_coefficients([1.0, 1.0], ["add", "add"], first_settings.strategy_options) == (0.5, 0.5)

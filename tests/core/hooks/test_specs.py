@@ -1,0 +1,232 @@
+"""The specification of the hooks: typed, documented, each with an example that is a whole plugin and works."""
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pluggy
+import pytest
+import torch
+from modelmerger import (
+    FileCheckpoint,
+    Layout,
+    LoadContext,
+    MergeError,
+    ModelReference,
+    OutputTensor,
+    Problem,
+    Sample,
+    TensorInfo,
+    Traits,
+    ValidationReport,
+)
+from modelmerger.hooks import specs as hookspecs
+from modelmerger.inputs.files import InputFiles
+from modelmerger.values.units import Unit
+
+HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "modelmerger_spec")}
+FIRST_RESULT = {
+    "locate_model",
+    "load_model",
+    "merge_updates",
+    "find_coefficients",
+    "measure_tensor",
+    "merge_tensor",
+    "finish_tensor",
+    "wants_finish",
+    "save_model",
+    "run_slices",
+    "provide_texts",
+    "score_dialects",
+}
+
+
+def example(hook: str) -> ModuleType:
+    """The module that the docstring of a hook holds."""
+    (block,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(HOOKS[hook]) or "", re.DOTALL)
+    module = ModuleType(f"example_of_{hook}")
+    exec(compile(block, module.__name__, "exec"), vars(module))
+    return module
+
+
+def registered(plugin: object) -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(plugin)
+    manager.check_pending()
+    return manager
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_example_of_every_hook_is_a_plugin_with_that_hook(hook: str) -> None:
+    module = example(hook)
+    manager = registered(module)
+    assert hook in [caller.name for caller in manager.get_hookcallers(module) or ()]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_argument_and_result_is_typed_and_none_has_a_default(hook: str) -> None:
+    signature = inspect.signature(HOOKS[hook])
+    assert signature.return_annotation is not inspect.Signature.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty, parameter
+        assert parameter.default is inspect.Parameter.empty, parameter
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_one_answer_is_taken_where_one_makes_sense(hook: str) -> None:
+    assert HOOKS[hook].modelmerger_spec["firstresult"] is (hook in FIRST_RESULT)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_docstring_says_what_it_is_in_one_line_first(hook: str) -> None:
+    first, *_ = (inspect.getdoc(HOOKS[hook]) or "").splitlines()
+    assert 20 < len(first) <= 120
+    assert re.search(r"[.,:]$", first), first
+
+
+def test_a_hook_that_is_misspelt_is_refused() -> None:
+    module = ModuleType("misspelt")
+    exec("from modelmerger import hookimpl\n@hookimpl\ndef merge_tensors(tensors): ...", vars(module))
+    with pytest.raises(pluggy.PluginValidationError, match="merge_tensors"):
+        registered(module)
+
+
+def hook(name: str) -> Any:
+    return getattr(example(name), name)
+
+
+def test_the_example_options_are_an_attrs_class() -> None:
+    assert hook("declare_options")()().keep_readme is False
+
+
+def test_the_example_locator_knows_names_of_its_own_kind() -> None:
+    assert hook("locate_model")(ModelReference("team:chat", "c", "models[0].path")).path == "/models/of-the-team/chat"
+    assert hook("locate_model")(ModelReference("./chat", "c", "models[0].path")) is None
+
+
+def test_the_example_loader_opens_a_file_of_its_own_kind(tmp_path: Path) -> None:
+    path = tmp_path / "vector.f32"
+    path.write_bytes(torch.arange(5, dtype=torch.float32).numpy().tobytes())
+    files = InputFiles(4)
+    try:
+        context = LoadContext(files)
+        opened = hook("load_model")(ModelReference(str(path), "v", "models[0].path"), context)
+        assert isinstance(opened, FileCheckpoint)
+        buffer = bytearray(8)
+        opened.read("vector", 3, 5, memoryview(buffer))
+        assert torch.frombuffer(buffer, dtype=torch.float32).tolist() == [3.0, 4.0]
+        assert hook("load_model")(ModelReference("model.bin", "m", "models[1].path"), context) is None
+    finally:
+        files.close()
+
+
+def test_the_example_check_warns_about_a_single_tensor() -> None:
+    one = SimpleNamespace(tensors={"a": None}, name="lonely")
+    many = SimpleNamespace(tensors={"a": None, "b": None}, name="whole")
+    (problem,) = hook("check_compatibility")([many, one], None)
+    assert isinstance(problem, Problem)
+    assert (problem.where, problem.severity) == ("lonely", "warning")
+
+
+def test_the_example_of_merged_updates_takes_the_model_of_the_largest_coefficient() -> None:
+    tensors = {"w": TensorInfo("F32", (2, 3))}
+    models = [SimpleNamespace(name=name, changes={"w"}, tensors=tensors) for name in ("a", "b")]
+    base = SimpleNamespace(name="base", changes=(), tensors=tensors)
+    merged = hook("merge_updates")([*models, base], lambda tensor, shape, gram: (0.25, 0.75))
+    assert merged.checkpoint is models[1]
+    assert (merged.dtypes, merged.writes) == ({"w": "F32"}, "model")
+
+
+def test_the_example_strategies_merge() -> None:
+    module = example("find_coefficients")
+    assert isinstance(module.traits, Traits)
+    assert module.find_coefficients([1.0, 2.0]) == [1 / 5, 4 / 5]
+    tensors = [torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0]), torch.tensor([9.0, -1.0])]
+    assert hook("merge_tensor")(tensors).tolist() == [2.0, 4.0]
+    assert hook("measure_tensor")(tensors).tolist() == [6.0, 6.0, 10.0]
+    merged = torch.tensor([-1.0, 2.0, -0.5])
+    assert hook("finish_tensor")(merged) == {"negative values set to zero": 2}
+    assert merged.tolist() == [0.0, 2.0, 0.0]
+    assert [hook("wants_finish")(SimpleNamespace(clamp=clamp)) for clamp in (True, False)] == [True, False]
+    settings = SimpleNamespace(options=SimpleNamespace(verbose=True))
+    assert hook("wants_slices")(settings) is True
+    assert hook("observe_slice")(torch.tensor([3.0, 4.0])) == {"squared norm": 25.0}
+
+
+def test_the_example_layout_places_every_tensor() -> None:
+    tensors = [OutputTensor("a", "F32", (2,), 8), OutputTensor("b", "BF16", (3,), 6)]
+    layout = hook("save_model")(tensors)
+    assert isinstance(layout, Layout)
+    assert [(file.name, file.size) for file in layout.files] == [("0.raw", 8), ("1.raw", 6)]
+    assert layout.documents == {"names.txt": b"a\nb"}
+
+
+def test_the_example_executor_runs_every_unit_in_order() -> None:
+    units = [Unit("write", 0, n, n + 1) for n in range(3)]
+    ran: list[Unit] = []
+    assert hook("run_slices")(SimpleNamespace(units=units, run=ran.append)) is True
+    assert ran == units
+
+
+def test_the_example_sidecar_lists_the_tensors() -> None:
+    plan = SimpleNamespace(tensors=[SimpleNamespace(name="a"), SimpleNamespace(name="b")])
+    assert hook("write_sidecars")(plan) == {"TENSORS": b"a\nb"}
+
+
+def test_the_example_texts_and_scorer_answer() -> None:
+    assert hook("provide_texts")("prompting").keys() == {"egyptian", "gulf"}
+    assert hook("provide_texts")("scoring") is None
+    scores = hook("score_dialects")(["ازيك يا باشا"])
+    assert (scores.named(), scores.stated) == (["egyptian"], "never measured")
+
+
+def test_the_example_validator_finds_the_longest_answer() -> None:
+    answers = {
+        "gulf": [SimpleNamespace(ids=(1, 2)), SimpleNamespace(ids=(1,))],
+        "msa": [SimpleNamespace(ids=(1, 2, 3))],
+    }
+    (finding,) = hook("validate_model")(SimpleNamespace(answers=lambda: answers))
+    assert (finding.metric, finding.value, finding.evidence) == ("longest_answer", 3, "3 answers")
+    assert example("validate_model").metrics == {"longest_answer": "lower"}
+
+
+def test_the_example_companion_escapes_what_models_answered() -> None:
+    sample = Sample(prompt="x", answer="<script>", model="merged")
+    report = ValidationReport(directory="merged", validators={}, settings={}, findings=[], samples=[sample])
+    (page,) = hook("write_companions")(report).values()
+    assert b"&lt;script&gt;" in page
+    assert b"<script>" not in page
+
+
+@pytest.mark.parametrize("name", ["find_coefficients", "merge_tensor"])
+def test_the_example_of_a_strategy_merges_models(
+    name: str, distribution: Callable[..., Path], models: SimpleNamespace
+) -> None:
+    from modelmerger.run import run_merge
+    from safetensors.torch import load_file
+
+    from tests.core.plugging import install
+
+    (source,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(HOOKS[name]) or "", re.DOTALL)
+    install(distribution, [("strategy", "from_the_docs", source)])
+    paths = [models.a, models.b, models.base]
+    run_merge(
+        {"strategy": "from_the_docs", "models": [{"path": str(p)} for p in paths], "output_path": str(models.output)}
+    )
+    merged = load_file(models.output / "model.safetensors")
+    for tensor in merged:
+        inputs = torch.stack([models.tensors[key][tensor].double() for key in ("a", "b", "base")])
+        expected = inputs.mean(dim=0) if name == "find_coefficients" else inputs.median(dim=0).values
+        torch.testing.assert_close(merged[tensor].double(), expected, rtol=2**-8, atol=0)
+
+
+def test_errors_of_the_public_face_are_one_family() -> None:
+    import modelmerger
+
+    kinds = [getattr(modelmerger, name) for name in modelmerger.__all__ if name.endswith("Error")]
+    assert len(kinds) >= 8
+    assert all(issubclass(kind, MergeError) for kind in kinds)

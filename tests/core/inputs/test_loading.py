@@ -1,0 +1,170 @@
+"""What a plugin that opens models gets: only regular files inside the model's directory, or in the blobs of its Hub cache."""
+
+import os
+from pathlib import Path
+
+import pytest
+from inputs.watching import within
+from modelmerger import InputError, LoadContext, read_beside
+from modelmerger.inputs.files import InputFiles
+from modelmerger.inputs.loading import names_in, refusals, resolved
+from modelmerger.values.errors import InputChangedError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """`model` with `file` in it, beside `outside`, which has a file of the same name."""
+    for name in ("model", "outside"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(name.encode())
+    return tmp_path / "model"
+
+
+def test_a_plain_file_is_where_it_is(folder: Path) -> None:
+    assert resolved(folder / "file", folder) == folder / "file"
+    assert read_beside(folder, "file") == b"model"
+
+
+def test_what_is_not_there_is_none(folder: Path) -> None:
+    assert read_beside(folder, "absent") is None
+
+
+@pytest.mark.parametrize("target", ["file", "./file", "sub/../file", "{folder}/file", "other"])
+def test_a_link_that_stays_inside_is_followed(folder: Path, target: str) -> None:
+    (folder / "sub").mkdir()
+    (folder / "other").symlink_to("file")
+    (folder / "link").symlink_to(target.format(folder=folder))
+
+    assert resolved(folder / "link", folder) == folder / "file"
+    assert read_beside(folder, "link") == b"model"
+
+
+@pytest.mark.parametrize(
+    "target", ["../outside/file", "{folder}/../outside/file", "sub/file", "/etc/hostname", "../absent"]
+)
+def test_a_link_that_leads_out_is_refused_with_its_target(folder: Path, target: str) -> None:
+    (folder / "sub").symlink_to("../outside")
+    (folder / "link").symlink_to(target.format(folder=folder))
+
+    with pytest.raises(InputError, match="is a link that leads out of the model's directory, to ") as refusal:
+        read_beside(folder, "link")
+    assert os.path.realpath(folder / "link") in refusal.value.problems[0].message
+
+
+def test_a_neighbour_whose_name_begins_alike_is_outside(folder: Path) -> None:
+    (folder.parent / "model-2").mkdir()
+    (folder.parent / "model-2" / "file").touch()
+    (folder / "link").symlink_to("../model-2/file")
+
+    with pytest.raises(InputError):
+        resolved(folder / "link", folder)
+
+
+def test_a_loop_of_links_is_refused(folder: Path) -> None:
+    (folder / "one").symlink_to("two")
+    (folder / "two").symlink_to("one")
+
+    with within(1), pytest.raises(InputError):
+        read_beside(folder, "one")
+
+
+def test_the_models_own_directory_may_be_a_link(folder: Path) -> None:
+    (folder.parent / "alias").symlink_to("model")
+    (folder / "link").symlink_to("file")
+
+    assert read_beside(folder.parent / "alias", "link") == b"model"
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        ("../../blobs/abc", True),
+        ("../../blobs/deep/abc", False),
+        ("../../refs/main", False),
+        ("../other/abc", False),
+        ("../../../models--x--y/blobs/abc", False),
+    ],
+)
+def test_links_of_a_snapshot_lead_to_the_blobs_of_the_same_repository(
+    tmp_path: Path, target: str, allowed: bool
+) -> None:
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "rev"
+    snapshot.mkdir(parents=True)
+    place = Path(os.path.normpath(snapshot / target))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"content")
+    (snapshot / "file").symlink_to(target)
+
+    if allowed:
+        assert read_beside(snapshot, "file") == b"content"
+    else:
+        with pytest.raises(InputError):
+            read_beside(snapshot, "file")
+
+
+def test_a_blob_that_is_a_link_itself_is_refused(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "rev"
+    blobs = tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (tmp_path / "secret").touch()
+    (blobs / "abc").symlink_to(tmp_path / "secret")
+    (snapshot / "file").symlink_to("../../blobs/abc")
+
+    with pytest.raises(InputError):
+        read_beside(snapshot, "file")
+
+
+def test_a_file_over_the_limit_is_not_read(folder: Path) -> None:
+    assert read_beside(folder, "file", 5) == b"model"
+    with pytest.raises(InputError, match="is 5 bytes long, more than the 4 allowed"):
+        read_beside(folder, "file", 4)
+
+
+def test_refusals_says_what_reading_would_raise(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to("../outside/file")
+
+    with within(1):
+        problems = refusals(folder, ["file", "pipe", "link", "absent"], 4)
+
+    assert [(Path(problem.where).name, problem.message.split(",")[0].split(".")[0]) for problem in problems] == [
+        ("file", "is 5 bytes long"),
+        ("pipe", "is not a regular file"),
+        ("link", "is a link that leads out of the model's directory"),
+        ("absent", "cannot be opened: No such file or directory"),
+    ]
+
+
+def test_names_are_sorted_and_a_directory_that_is_none_is_said(folder: Path) -> None:
+    (folder / "a").touch()
+
+    assert names_in(folder) == ["a", "file"]
+    with pytest.raises(InputError, match="cannot be listed: Not a directory"):
+        names_in(folder / "file")
+
+
+def test_an_opened_file_is_read_by_position_as_long_as_it_is_the_same(folder: Path) -> None:
+    context = LoadContext(InputFiles())
+    file = context.open_file(folder / "file")
+    buffer = bytearray(3)
+
+    context.files.read(file, 2, memoryview(buffer))
+    assert (buffer, file.size, file.path) == (b"del", 5, str(folder / "file"))
+
+    with pytest.raises(InputChangedError, match="is shorter than when the merge was planned"):
+        context.files.read(file, 3, memoryview(buffer))
+    context.files.close()
+    (folder / "file").write_bytes(b"other")
+    with pytest.raises(InputChangedError, match="was written to since the merge was planned"):
+        context.files.read(file, 0, memoryview(buffer))
+
+
+def test_a_file_is_looked_for_inside_its_own_directory_unless_told_otherwise(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "link").symlink_to("../file")
+    context = LoadContext(InputFiles())
+
+    assert context.open_file(folder / "sub" / "link", folder).path == str(folder / "file")
+    with pytest.raises(InputError, match="leads out of the model's directory"):
+        context.open_file(folder / "sub" / "link")

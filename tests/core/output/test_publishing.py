@@ -1,0 +1,185 @@
+import errno
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import directory_state
+from modelmerger.output import system
+from modelmerger.output.manifest import FILE
+from modelmerger.output.publishing import check_output, check_room, finish_earlier, give_name, publish
+from modelmerger.output.staging import Staging, no_step, staging_path
+from modelmerger.values.errors import OutputError
+from modelmerger.values.layout import Layout
+
+EMPTY = Layout("test", [])
+
+
+def manifest(plan: str) -> bytes:
+    return json.dumps({"schema": 1, "plan": plan, "files": {}, "companions": []}).encode()
+
+
+def output(path: Path, plan: str) -> Path:
+    path.mkdir()
+    (path / FILE).write_bytes(manifest(plan))
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "merged"
+
+
+def published(target: Path, plan: str, *, overwrite: bool = False) -> list[Any]:
+    with Staging(target, plan, EMPTY) as staging:
+        staging.write_document(FILE, manifest(plan))
+        return publish(staging, overwrite, no_step)
+
+
+def test_a_tree_gets_the_name_and_nothing_else_is_left(target: Path) -> None:
+    assert published(target, "one") == []
+
+    assert directory_state(target) == {FILE: manifest("one")}
+    assert os.listdir(target.parent) == ["merged"]
+
+
+def test_an_old_output_is_exchanged(target: Path) -> None:
+    output(target, "old")
+    (target / "more").touch()
+
+    assert published(target, "new", overwrite=True) == []
+
+    assert directory_state(target) == {FILE: manifest("new")}
+    assert os.listdir(target.parent) == ["merged"]
+
+
+def test_a_name_that_is_not_on_the_disk_is_taken_back(target: Path) -> None:
+    """The fsync of the parent fails: the old state comes back, absent or whole."""
+
+    def step(name: str, path: Path) -> None:
+        if (name, path) == ("fsync", target.parent):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    tree = output(target.parent / "tree", "new")
+    with pytest.raises(OSError, match="Input/output"):
+        give_name(tree, target, False, step)
+    assert directory_state(target) is None
+    assert directory_state(tree) == {FILE: manifest("new")}
+    output(target, "old")
+    with pytest.raises(OSError, match="Input/output"):
+        give_name(tree, target, True, step)
+    assert directory_state(target) == {FILE: manifest("old")}
+    assert directory_state(tree) == {FILE: manifest("new")}
+
+
+def test_without_an_exchange_overwrite_is_refused_and_the_old_output_stays(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(system, "_renameat2", unsupported)
+    output(target, "old")
+
+    with pytest.raises(OutputError, match="cannot be overwritten in one step on this file system"):
+        published(target, "new", overwrite=True)
+
+    assert directory_state(target) == {FILE: manifest("old")}
+    assert published(target.parent / "elsewhere", "new") == []
+
+
+def leave(target: Path, plan: str, inode: int | None, *, journal: bool = True) -> Staging:
+    """A staging directory as a kill leaves it."""
+    staging = Staging(target, plan, EMPTY)
+    with staging:
+        if inode is not None:
+            staging.mark()
+    path = staging.root / "journal"
+    if inode is not None:
+        path.write_text(path.read_text().replace(str((staging.root / "model").stat().st_ino), str(inode)))
+    if not journal:
+        path.unlink()
+        (staging.root / "model").rmdir()
+    return staging
+
+
+@pytest.mark.parametrize(
+    ("plan", "is_the_tree", "journal", "overwrite", "finished"),
+    [
+        ("this", True, True, False, True),
+        ("this", True, True, True, True),
+        ("this", False, True, True, False),
+        ("another", True, True, True, False),
+        ("this", True, False, False, True),
+        ("this", True, False, True, False),
+    ],
+    ids=[
+        "killed",
+        "killed in overwrite",
+        "not renamed",
+        "another plan",
+        "all but removed",
+        "all but removed or just made",
+    ],
+)
+def test_what_was_published_before_a_kill_is_told_from_what_was_not(
+    target: Path, plan: str, is_the_tree: bool, journal: bool, overwrite: bool, finished: bool
+) -> None:
+    output(target, "this")
+    staging = leave(target, plan, target.stat().st_ino if is_the_tree else 1, journal=journal)
+
+    notes = finish_earlier(staging, "this", overwrite, no_step)
+
+    assert (notes is not None) == finished
+    assert staging.root.exists() != finished
+    assert directory_state(target) == {FILE: manifest("this")}
+
+
+@pytest.mark.parametrize("case", ["no target", "a link", "another plan's output", "no staging directory", "not ours"])
+def test_nothing_is_removed_where_nothing_was_finished(target: Path, case: str) -> None:
+    output(target, "other" if case == "another plan's output" else "this")
+    staging = leave(target, "this", target.stat().st_ino)
+    if case == "no target":
+        target.rename(target.parent / "moved")
+    elif case == "a link":
+        target.rename(target.parent / "moved")
+        target.symlink_to(target.parent / "moved")
+    elif case == "no staging directory":
+        staging.root.rename(target.parent / "moved")
+    elif case == "not ours":
+        (staging.root / "journal").write_text("Dear diary\n")
+    before = directory_state(target.parent)
+
+    assert finish_earlier(staging, "this", False, no_step) is None
+    assert directory_state(target.parent) == before
+
+
+def test_a_merge_at_work_is_not_finished_by_another(target: Path) -> None:
+    output(target, "this")
+    staging = leave(target, "this", target.stat().st_ino)
+    with Staging(target, "this", EMPTY), pytest.raises(OutputError, match="by another merge"):
+        finish_earlier(staging, "this", False, no_step)
+    assert staging.root.exists()
+
+
+def test_room_is_counted_in_bytes_that_this_user_may_take(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: SimpleNamespace(f_bavail=2, f_bfree=9, f_frsize=1 << 20, f_bsize=1 << 30)
+    )
+
+    check_room(target, 2 << 20)
+    with pytest.raises(OutputError, match=r"2\.1 MiB are needed and 2\.0 MiB are free"):
+        check_room(target, (2 << 20) + 100_000)
+
+
+def test_a_nul_in_the_path_is_refused(target: Path) -> None:
+    with pytest.raises(OutputError, match="NUL"):
+        check_output(target.parent / "a\0b", False, [])
+
+
+def test_a_path_that_is_free_is_fine(target: Path) -> None:
+    check_output(target, False, [])
+    check_output(output(target, "old"), True, [])
+    assert not staging_path(target).exists()

@@ -1,0 +1,156 @@
+"""Models that a merger keeps open from one merge to the next."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import SHAPES, random_tensors, write_model
+from modelmerger import ConfigError, FileCheckpoint, MergeConfig, ModelCompatibilityError, ModelMerger
+from modelmerger.planning import opening
+from safetensors.torch import load_file
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the models in the order in which they are opened."""
+    found: list[str] = []
+    load = opening._load
+
+    def counted(hooks: Any, reference: Any, context: Any) -> Any:
+        found.append(reference.name)
+        return load(hooks, reference, context)
+
+    monkeypatch.setattr(opening, "_load", counted)
+    return found
+
+
+@pytest.fixture
+def merger(config: dict[str, Any], models: SimpleNamespace) -> ModelMerger:
+    for path in (models.a, models.b):  # without config.json, so that merge() returns the tensors themselves
+        (path / "config.json").unlink()
+    config["options"] = {"cache_models": True, "overwrite": True}
+    return ModelMerger(MergeConfig(**config))
+
+
+def merged(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model.safetensors")
+
+
+def test_models_are_opened_once_and_other_weights_and_strategies_use_them(
+    merger: ModelMerger, loads: list[str], models: SimpleNamespace
+) -> None:
+    merger.merge()
+    merger.config.models[0]["weight"], merger.config.models[1]["weight"] = 0.0, 1.0
+    merger.merge()
+    assert torch.equal(merged(models.output)["model.norm.weight"], models.tensors["b"]["model.norm.weight"])
+    merger.config.strategy = "slerp"
+    merger.config.options["overwrite"] = True
+    merger.merge()
+
+    assert loads == ["a", "b"]
+
+
+def test_without_the_option_they_are_opened_each_time(merger: ModelMerger, loads: list[str]) -> None:
+    del merger.config.options["cache_models"]
+
+    merger.merge()
+    merger.merge()
+
+    assert loads == ["a", "b", "a", "b"]
+
+
+def test_a_model_that_was_written_anew_is_opened_anew(
+    merger: ModelMerger, loads: list[str], models: SimpleNamespace
+) -> None:
+    merger.merge()
+    new = random_tensors(9)
+    write_model(models.b, new, config=None)
+    merger.config.models[0]["weight"] = 0.0
+    merger.merge()
+
+    assert loads == ["a", "b", "a", "b"]
+    assert torch.equal(merged(models.output)["model.norm.weight"], new["model.norm.weight"])
+
+
+def test_a_file_that_came_into_the_directory_is_seen(
+    merger: ModelMerger, loads: list[str], models: SimpleNamespace
+) -> None:
+    """A config.json that was not there says something else about the model."""
+    merger.merge()
+    (models.a / "config.json").write_text('{"vocab_size": 99}')
+    (models.b / "config.json").write_text('{"vocab_size": 24}')
+
+    with pytest.raises(ModelCompatibilityError, match="99"):
+        merger.check_compatibility()
+
+    assert loads == ["a", "b", "a", "b"]
+
+
+def test_a_file_of_the_same_size_and_time_is_another_file(
+    merger: ModelMerger, loads: list[str], models: SimpleNamespace
+) -> None:
+    weights = models.b / "model.safetensors"
+    before = weights.stat()
+    merger.merge()
+    write_model(models.b, random_tensors(9), config=None)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    merger.merge()
+
+    assert loads == ["a", "b", "a", "b"]
+
+
+def test_other_models_are_not_taken_for_the_ones_that_are_kept(
+    merger: ModelMerger, loads: list[str], models: SimpleNamespace
+) -> None:
+    merger.merge()
+    merger.config.models[1]["path"] = str(models.base)
+    merger.merge()
+
+    assert loads == ["a", "b", "a", "base"]
+
+
+def test_after_a_failure_nothing_is_kept(merger: ModelMerger, loads: list[str], models: SimpleNamespace) -> None:
+    merger.config.output_path = str(models.folder / "no" / "such" / "folder")
+    with pytest.raises(Exception, match="does not exist"):
+        merger.merge()
+    merger.config.output_path = str(models.output)
+    merger.merge()
+
+    assert loads == ["a", "b", "a", "b"]
+
+
+def test_a_base_model_is_still_asked_for(merger: ModelMerger, loads: list[str]) -> None:
+    merger.merge()
+    merger.config.strategy = "task_arithmetic"
+    with pytest.raises(ConfigError, match="needs base_model"):
+        merger.merge()
+
+
+def test_models_in_memory_are_read_as_they_are_now(loads: list[str], models: SimpleNamespace) -> None:
+    tensors = dict(models.tensors["a"])
+    sources: list[dict[str, Any]] = [{"path": tensors, "weight": 1.0}, {"path": models.tensors["b"], "weight": 0.0}]
+    options = {"cache_models": True, "overwrite": True}
+    merger = ModelMerger(MergeConfig("weighted", sources, output_path=str(models.output), options=options))
+    assert isinstance(merger.merge(), FileCheckpoint)
+    tensors["model.norm.weight"] = torch.ones(SHAPES["model.norm.weight"], dtype=torch.bfloat16)
+    merger.merge()
+
+    assert merged(models.output)["model.norm.weight"].eq(1).all()
+    assert loads == ["model_0", "model_1", "model_0", "model_1"]
+
+
+def test_kept_files_are_closed_with_the_merger(merger: ModelMerger, models: SimpleNamespace) -> None:
+    def open_files() -> list[str]:
+        links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+        found = [os.readlink(link) for link in links if os.path.islink(link)]
+        return [name for name in found if name.startswith((str(models.a), str(models.b)))]
+
+    merger.merge()
+    assert len(open_files()) == 2
+    merger._open.close()
+
+    assert open_files() == []

@@ -1,0 +1,116 @@
+"""What is written beside a published model after a validation: by whom, under which names, and old or new at every moment."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import directory_state
+from modelmerger import Finding, MergeConfig, OutputError, PluginError, Sample, ValidationReport, merge, verify
+from modelmerger.hooks.assembly import assemble
+from modelmerger.hooks.registry import Registry
+from modelmerger.validation.companions import write_companions
+
+from tests.core.plugging import install
+
+Distribution = Callable[..., Path]
+WRITES = """
+from modelmerger import hookimpl
+
+@hookimpl
+def write_companions(directory, manifest, report):
+    return {answer}
+"""
+
+
+@pytest.fixture
+def published(config: dict[str, Any]) -> Path:
+    return Path(merge(MergeConfig(**config)).output)
+
+
+def report_on(directory: Path, value: float = 31.25) -> ValidationReport:
+    finding = Finding(metric="perplexity", value=value, evidence="4 texts", model="merged")
+    sample = Sample(prompt="شلونك؟", answer="زين", model="merged")
+    return ValidationReport(directory=str(directory), validators={}, settings={}, findings=[finding], samples=[sample])
+
+
+def write(directory: Path, report: ValidationReport | None = None) -> None:
+    write_companions(directory, report or report_on(directory), assemble(Registry.installed(), None))
+
+
+def test_the_report_stands_beside_the_model_which_is_as_published(published: Path) -> None:
+    write(published)
+    write(published, report_on(published, 30.5))
+    assert json.loads((published / "validation.json").read_bytes())["metrics"] == {"perplexity": 30.5}
+    assert "شلونك؟" in (published / "validation.json").read_text(encoding="utf-8")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (published / "validation.json").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert not [name for name in os.listdir(published) if name.endswith(".new")]
+    verify(published)
+
+
+def test_plugins_get_directory_manifest_and_report_and_the_core_writes(
+    distribution: Distribution, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", "report_page")  # a page in place of the built-in one
+    page = '{"report.html": f"{directory.name} {manifest[\'plan\']} {report.metrics}".encode()}'
+    install(distribution, [("plugin", "page", WRITES.format(answer=page))])
+    plan = json.loads((published / "modelmerger.json").read_bytes())["plan"]
+    write(published)
+    assert (published / "report.html").read_text() == f"merged {plan} {{'perplexity': 31.25}}"
+    verify(published)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ('{"model.safetensors": b""}', "plugin 'page' from acme-merge 1.0 wants to write 'model.safetensors'"),
+        ('{"../report.html": b""}', "wants to write '../report.html', and companions are README.md"),
+        ('{"report.html": "text"}', "wants to write 'report.html', and companions are .*, as bytes"),
+        ('{"validation.json": b""}', "validation.json is written twice: by the report and by plugin 'page'"),
+        (
+            '["report.html"]',
+            "plugin 'page' from acme-merge 1.0: write_companions gave .* instead of contents by file name",
+        ),
+        ("1 / 0", "plugin 'page' from acme-merge 1.0 raised ZeroDivisionError in write_companions"),
+    ],
+)
+def test_what_a_plugin_may_not_write_is_refused_before_anything_is_written(
+    distribution: Distribution, published: Path, answer: str, reason: str
+) -> None:
+    install(distribution, [("plugin", "page", WRITES.format(answer=answer))])
+    before = directory_state(published)
+    with pytest.raises(PluginError, match=reason):
+        write(published)
+    assert directory_state(published) == before
+
+
+def test_two_plugins_with_one_name_are_both_named(distribution: Distribution, published: Path) -> None:
+    source = WRITES.format(answer='{"report.html": b""}')
+    install(distribution, [("plugin", "page", source), ("plugin", "sheet", source)])
+    with pytest.raises(PluginError, match=r"written twice: by plugin '(page|sheet)' .* and by plugin '(page|sheet)'"):
+        write(published)
+
+
+def test_no_link_is_followed_and_what_a_killed_run_left_is_replaced(published: Path, models: SimpleNamespace) -> None:
+    bystander = models.folder / "bystander"
+    bystander.write_text("untouched")
+    (published / "validation.json").symlink_to(bystander)
+    (published / ".validation.json.new").symlink_to(bystander)
+    write(published)
+    assert bystander.read_text() == "untouched"
+    assert not (published / "validation.json").is_symlink()
+    (published / ".validation.json.new").write_text("half")
+    verify(published)
+    write(published)
+    assert not (published / ".validation.json.new").exists()
+
+
+def test_a_directory_in_the_way_is_an_error_that_names_it(published: Path) -> None:
+    (published / "validation.json").mkdir()
+    with pytest.raises(OutputError, match=r"validation.json: is a directory where a file is to be written"):
+        write(published)

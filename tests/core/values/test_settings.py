@@ -1,0 +1,178 @@
+"""Every option of the reference is checked: good values are taken, bad ones refused with their place, later ones 'not available yet'."""
+
+from typing import Any
+
+import attrs
+import pytest
+from modelmerger.config.resolve import resolve
+from modelmerger.hooks.registry import ALLOW, Registry
+from modelmerger.values.errors import ConfigError
+from modelmerger.values.settings import CoreOptions, Settings, shard_bytes
+
+MODELS = [{"path": "./a"}, {"path": "./b"}]
+REGISTRY = Registry.installed({ALLOW: ""})
+NOT_YET = "is not available yet"
+
+# option: the strategy that has it, good values, bad values with a part of what is said of them
+TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
+    "normalize_weights": ("weighted", [True, False], [("no", "true or false")]),
+    "weight_decay": ("weighted", [0, 0.0, 0.999], [(1, "[0, 1)"), (-0.1, "[0, 1)"), (float("nan"), "[0, 1)"), ("0", "a number")]),
+    "scaling_factor": ("task_arithmetic", [0.3, -1, 2], [(float("inf"), "finite"), (float("nan"), "finite"), (True, "number")]),
+    "clamp_weights": ("task_arithmetic", [True, False], [(1, "true or false")]),
+    "clamp_range": (
+        "task_arithmetic",
+        [[-2, 2], [0.0, 0.5]],
+        [([2, -2], "smaller first"), ([1, 1], "smaller first"), ([1], "a list of 2"), (2, "a list"), ([0, float("nan")], "smaller first")],
+    ),
+    "interpolation_factor": ("slerp", [0, 0.5, 1.0, None], [(1.1, "[0, 1]"), (-0.1, "[0, 1]"), ("0.5", "a number")]),
+    "normalize_before_slerp": ("slerp", [True, False], [(None, "true or false")]),
+    "epsilon": ("slerp", [1e-8, 0, 1], [(-1e-9, "[0, 1]"), ("1e-8", "a number")]),
+    "preserve_tokenizer": ("weighted", [True, False], [("yes", "true or false")]),
+    "merge_embeddings": ("weighted", [True, False], [("no", "true or false"), (None, "true or false")]),
+    "merge_lm_head": ("weighted", [True, False, None], [(0, "true or false")]),
+    "torch_dtype": ("weighted", ["auto", "float64", "float32", "float16", "bfloat16"], [("float8", "one of auto, float64"), (16, "text")]),
+    "device_map": ("weighted", ["auto", "cpu", "cuda", "cuda:1", "balanced", {"": "disk"}, {"a": 0, "b": "cpu"}], [("gpu", "one of auto, cpu, cuda, cuda:N"), (0, "a text or a mapping"), ({"": "gpu"}, "one of cpu, disk, cuda"), ({}, "one of cpu, disk"), ({"": None}, "must be")]),
+    "low_memory_mode": ("weighted", [True, False], [("true", "true or false")]),
+    "parallel_loading": ("weighted", [True, False, None], [(1, "true or false")]),
+    "sequential_loading": ("weighted", [True, False], [(0, "true or false")]),
+    "cache_models": ("weighted", [False, True], [("yes", "must be true or false")]),
+    "use_safetensors": ("weighted", [True, False], [("no", "true or false")]),
+    "max_shard_size": ("weighted", ["5GB", "1 GiB", "500mb", 4096], [("5 potatoes", "'5GB'"), (0, "'5GB'"), ("-1GB", "'5GB'"), (1.5, "whole number or a text")]),
+    "offload_folder": ("weighted", [None, "./scratch"], [("", "must not be empty"), (1, "a text")]),
+    "torch_compile": ("weighted", [True, False], [("yes", "true or false")]),
+    "gradient_checkpointing": ("weighted", [True, False], [("no", "true or false")]),
+    "verbose": ("weighted", [True, False], [("no", "true or false")]),
+    "log_level": ("weighted", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", None], [("debug", "one of DEBUG"), (10, "text")]),
+    "seed": ("weighted", [0, 2**63 - 1], [(-1, "in [0"), (2**63, "in [0"), (1.0, "whole number")]),
+    "allow_nonfinite": ("weighted", [True, False], [("no", "true or false")]),
+    "allow_pickle": ("weighted", [True, False], [("no", "true or false")]),
+    "missing_tensors": ("weighted", ["error", "donor", "union"], [("base", "one of error, donor, union"), (None, "one of error")]),
+    "overwrite": ("weighted", [True, False], [(1, "true or false")]),
+    "preserve_base_model": ("weighted", [True, False, None], [("no", "true or false")]),
+    "merge_method": ("weighted", ["linear", "cat", "svd", "peft_linear", None], [("best", "must be one of linear")]),
+    "rank": ("weighted", [1, 8, None], [(0, "in [1")]),
+    "geometry": ("weighted", [True, False, None], [("yes", "true or false")]),
+    "tokenizer_source": ("weighted", ["base"], [("union", NOT_YET)]),
+    "missing_tokens": ("weighted", ["mean_subtokens"], [("zeros", NOT_YET)]),
+}  # fmt: skip
+
+
+OF_PLUGINS = ("preserve_tokenizer", "preserve_base_model", "merge_method", "rank", "geometry")
+
+
+def settings(strategy: str, **options: Any) -> Settings:
+    base = {"base_model": "./base"} if strategy == "task_arithmetic" else {}
+    return resolve({"strategy": strategy, "models": MODELS, "options": options, **base}, REGISTRY)[0]
+
+
+def value_of(found: Settings, option: str) -> Any:
+    owners = [found.options, found.strategy_options, *found.plugin_options.values()]
+    return next(getattr(owner, option) for owner in owners if hasattr(owner, option))
+
+
+@pytest.mark.parametrize(
+    ("option", "strategy", "good"), [(o, s, g) for o, (s, goods, _) in TABLE.items() for g in goods]
+)
+def test_good_values_are_taken_as_they_are(option: str, strategy: str, good: Any) -> None:
+    assert value_of(settings(strategy, **{option: good}), option) == (tuple(good) if isinstance(good, list) else good)
+
+
+@pytest.mark.parametrize(
+    ("option", "strategy", "bad", "reason"), [(o, s, b, r) for o, (s, _, bads) in TABLE.items() for b, r in bads]
+)
+def test_bad_values_are_refused_with_their_place(option: str, strategy: str, bad: Any, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings(strategy, **{option: bad})
+    (line,) = caught.value.lines()
+    assert line.startswith(f"options.{option}")
+    assert reason in line
+
+
+def test_the_table_holds_every_option_there_is() -> None:
+    modules = [REGISTRY.find("strategy", name).load() for name in REGISTRY.names("strategy")]
+    classes = [CoreOptions, *(m.Options for m in modules if hasattr(m, "Options"))]
+    classes += [p.load().declare_options() for p in REGISTRY.always_on() if hasattr(p.load(), "declare_options")]
+    assert sorted(TABLE) == sorted(field.name for cls in classes for field in attrs.fields(cls))
+
+
+@pytest.mark.parametrize("strategy", ["weighted", "sequential", "slerp", "task_arithmetic"])
+@pytest.mark.parametrize(
+    ("option", "owner"),
+    [(o, s) for o, (s, _, _) in TABLE.items() if not hasattr(CoreOptions(), o) and o not in OF_PLUGINS],
+)
+def test_an_option_of_another_strategy_is_refused_by_its_owner(option: str, owner: str, strategy: str) -> None:
+    good = TABLE[option][1][0]
+    if strategy == owner:
+        settings(strategy, **{option: good})
+        return
+    with pytest.raises(ConfigError) as caught:
+        settings(strategy, **{option: good})
+    assert caught.value.lines() == [
+        f"options: '{option}' belongs to {owner}, and the strategy is {strategy}. Leave it out"
+    ]
+
+
+def test_the_defaults_are_those_of_the_reference() -> None:
+    found = settings("weighted")
+    expected = {"torch_dtype": "auto", "max_shard_size": "5GB", "low_memory_mode": False, "seed": 0, "overwrite": False}
+    assert {key: getattr(found.options, key) for key in expected} == expected
+    assert attrs.asdict(found.strategy_options) == {"normalize_weights": True, "weight_decay": 0.0}
+    assert attrs.asdict(settings("task_arithmetic").strategy_options) == {
+        "scaling_factor": 1.0,
+        "clamp_weights": False,
+        "clamp_range": (-2.0, 2.0),
+    }
+    assert attrs.asdict(settings("slerp").strategy_options) == {
+        "interpolation_factor": None,
+        "normalize_before_slerp": True,
+        "epsilon": 1e-8,
+    }
+    assert settings("sequential").strategy_options is None
+    assert found.plugin_options["tokenizer"].preserve_tokenizer is True
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [
+        ({}, "WARNING"),
+        ({"verbose": True}, "INFO"),
+        ({"verbose": True, "log_level": "ERROR"}, "ERROR"),
+        ({"verbose": False, "log_level": "DEBUG"}, "DEBUG"),
+    ],
+)
+def test_log_level_wins_over_verbose(options: dict[str, Any], level: str) -> None:
+    assert settings("weighted", **options).options.level == level
+
+
+@pytest.mark.parametrize(
+    ("options", "ahead"),
+    [
+        ({}, True),
+        ({"sequential_loading": True}, False),
+        ({"parallel_loading": False}, False),
+        ({"parallel_loading": True}, True),
+        ({"sequential_loading": True, "parallel_loading": False}, False),
+    ],
+)
+def test_sequential_loading_turns_parallel_loading_off(options: dict[str, Any], ahead: bool) -> None:
+    assert settings("weighted", **options).options.reads_ahead is ahead
+
+
+def test_both_ways_of_loading_are_a_contradiction() -> None:
+    with pytest.raises(ConfigError, match="contradicts 'sequential_loading'") as caught:
+        settings("weighted", sequential_loading=True, parallel_loading=True)
+    assert caught.value.problems[0].where == "options.parallel_loading"
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [("5GB", 5 * 10**9), ("1GiB", 1 << 30), ("500MB", 5 * 10**8), ("1.5 kib", 1536), ("10B", 10), ("7", 7), (123, 123), ("2TB", 2 * 10**12)],
+)  # fmt: skip
+def test_shard_sizes_are_read_as_transformers_reads_them(size: int | str, count: int) -> None:
+    assert shard_bytes(size) == count
+
+
+@pytest.mark.parametrize("size", ["", "GB", "5XB", "-5GB", "0", 0, "0.5B", "1e9", "1" * 20 + "GB", "5 GB 3"])
+def test_other_sizes_are_refused(size: int | str) -> None:
+    with pytest.raises(ValueError, match="must be a size such as '5GB'"):
+        shard_bytes(size)
