@@ -17,9 +17,10 @@ CODE = (".py", ".pyc", ".so", ".sh", ".joblib", ".npy", ".npz", *PICKLED)
 
 @frozen(kw_only=True)
 class Options:
-    """preserve_tokenizer: whether the donor's tokenizer files are copied."""
+    """Options of this plugin."""
 
     preserve_tokenizer: bool = True
+    """Whether the donor's tokenizer files are copied."""
 
 
 @hookimpl

@@ -1,5 +1,6 @@
 """A checkpoint is a view: names, shapes and dtypes, and a way to read some elements of a tensor into a buffer."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
@@ -36,28 +37,41 @@ class TensorInfo:
 
 @frozen
 class ModelReference:
-    """A model as the config names it. `name` is unique among the models; `where` is its place in the config, for messages.
-
-    source: the module or the mapping of tensors that is the model, and then `path` is but a text about it; None for a path.
-    """
+    """A model as the config names it."""
 
     path: str
+    """Where it lies: as the user wrote it until it is located."""
     name: str
+    """Unique among the models."""
     where: str
+    """The key of the config that names it, for messages."""
     source: Any = None
+    """The module or the mapping of tensors that is the model, and then `path` is but a text about it; None for a path."""
+    given: str = ""
+    """What the user wrote, once `path` says something else."""
+
+    @property
+    def local(self) -> Path:
+        """The path on this disk, with the user's home in place of `~`."""
+        return user_path(self.path)
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as the user wrote it, with the home directory in place of `~`."""
+    return Path(os.path.expanduser(text))
 
 
 @frozen
 class Location:
-    """Where a model that the config names lies on this disk.
+    """Where a model that the config names lies on this disk."""
 
-    revision: what that name stands for today, in a form that cannot change (a commit), for names that can come to stand for
-    something else; else empty. notes: what the user should know of it.
-    """
-
-    path: str
+    directory: Path
+    """Its directory, or its one file, with the user's home in place of `~`."""
     revision: str = ""
+    """What its name stands for today, in a form that cannot change (a commit), for names that can come to stand for something
+    else; else empty."""
     notes: Sequence[Problem] = ()
+    """What the user should know of it."""
 
 
 @frozen
@@ -112,11 +126,16 @@ class Checkpoint(ABC):
 
 @frozen(eq=False)
 class Base:
-    """The model that an adapter changes: how it was named, where it lies, and its tensors."""
+    """The model that an adapter changes."""
 
     reference: ModelReference
+    """How it was named."""
     location: Location
+    """Where it lies."""
     checkpoint: Checkpoint
+    """Its tensors."""
+    key: str = "base_model"
+    """The key of the config by which the user gives it, for messages."""
 
 
 @frozen(eq=False)

@@ -16,9 +16,11 @@ log = logging.getLogger("modelmerger")
 
 @frozen(kw_only=True)
 class Options:
-    """geometry: collect how the models lie to each other, layer by layer, for report.html; without it, where the merge is validated."""
+    """Options of this plugin."""
 
     geometry: bool | None = None
+    """Collect how the models lie to each other, layer by layer, for report.html; without it, where the merge is
+    validated."""
 
 
 @hookimpl
