@@ -7,7 +7,7 @@ from pathlib import PurePath
 from attrs import evolve
 
 from modelmerger.config.models_in_memory import place_of
-from modelmerger.values.checkpoint import ModelReference
+from modelmerger.values.model_reference import ModelReference
 from modelmerger.values.settings import ModelSettings, Settings
 
 

@@ -17,11 +17,12 @@ from modelmerger.hooks.validator import Validator
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.updates import Coefficients, MergedUpdates
 from modelmerger.validation.subject import Purpose, Subject, Texts
-from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem, UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
 from modelmerger.values.labels import DialectScores
 from modelmerger.values.layout import Layout, OutputTensor
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings, ValidationSettings
 from modelmerger.values.text import shown

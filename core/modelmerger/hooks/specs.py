@@ -14,11 +14,12 @@ import pluggy
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.updates import Coefficients, MergedUpdates
 from modelmerger.validation.subject import Purpose, Subject
-from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import Problem
 from modelmerger.values.findings import Finding, ValidationReport
 from modelmerger.values.labels import DialectScores
 from modelmerger.values.layout import Layout, OutputTensor
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings, ValidationSettings
 from modelmerger.values.traits import Operation

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-from modelmerger.inputs.files import FileIdentity
 from modelmerger.planning.updates import Written
 from modelmerger.values.errors import Problem
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout
 from modelmerger.values.text import amount, shown, size
 from modelmerger.values.traits import Granularity, Operation
