@@ -8,25 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelmerger.config.merge_config import MergeConfig as MergeConfig
-    from modelmerger.hooks.specs import HOOKS_VERSION as HOOKS_VERSION
-    from modelmerger.hooks.specs import hookimpl as hookimpl
+    from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
+    from modelmerger.hooks.markers import hookimpl as hookimpl
+    from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
+    from modelmerger.inputs.file_checkpoint import StoredTensor as StoredTensor
     from modelmerger.inputs.loading import LoadContext as LoadContext
     from modelmerger.inputs.loading import read_beside as read_beside
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
     from modelmerger.output.verification import verify as verify
-    from modelmerger.planning.updates import Coefficients as Coefficients
-    from modelmerger.planning.updates import MergedUpdates as MergedUpdates
     from modelmerger.validation.language_model import Answer as Answer
     from modelmerger.validation.language_model import LanguageModel as LanguageModel
     from modelmerger.validation.subject import Subject as Subject
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
-    from modelmerger.values.checkpoint import FileCheckpoint as FileCheckpoint
-    from modelmerger.values.checkpoint import Location as Location
-    from modelmerger.values.checkpoint import ModelReference as ModelReference
-    from modelmerger.values.checkpoint import StoredTensor as StoredTensor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
     from modelmerger.values.errors import ConfigError as ConfigError
     from modelmerger.values.errors import InputChangedError as InputChangedError
@@ -47,6 +43,8 @@ if TYPE_CHECKING:
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
     from modelmerger.values.layout import Placement as Placement
+    from modelmerger.values.model_reference import Location as Location
+    from modelmerger.values.model_reference import ModelReference as ModelReference
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.report import MergeReport as MergeReport
     from modelmerger.values.settings import Settings as Settings
@@ -54,17 +52,13 @@ if TYPE_CHECKING:
     from modelmerger.values.traits import Operation as Operation
     from modelmerger.values.traits import Traits as Traits
     from modelmerger.values.units import SliceWork as SliceWork
+    from modelmerger.values.updates import Coefficients as Coefficients
+    from modelmerger.values.updates import MergedUpdates as MergedUpdates
 
 _HOMES = {
-    "values.checkpoint": (
-        "Checkpoint",
-        "Donor",
-        "FileCheckpoint",
-        "Location",
-        "ModelReference",
-        "StoredTensor",
-        "TensorInfo",
-    ),
+    "values.checkpoint": ("Checkpoint", "Donor", "TensorInfo"),
+    "values.model_reference": ("Location", "ModelReference"),
+    "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "config.merge_config": ("MergeConfig",),
     "values.labels": ("DialectScores",),
     "values.errors": (

@@ -12,7 +12,8 @@ from attrs import field, frozen
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.devices import slice_device
-from modelmerger.hooks.calls import Hooks, described
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.config.models_in_memory import described
 from modelmerger.inputs.files import recheck
 from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import FILE, is_plain, make_manifest, total_counts, total_observed
@@ -20,7 +21,8 @@ from modelmerger.output.publishing import check_output, check_room, finish_earli
 from modelmerger.output.staging import Staging, Step, no_step, staged_size
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import KeptModels, Opened, opened
-from modelmerger.planning.updates import MergedUpdates, merge_updates, merging_updates
+from modelmerger.values.updates import MergedUpdates
+from modelmerger.planning.updates import merge_updates, merging_updates
 from modelmerger.progress import no_progress
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.checkpoint import Checkpoint
@@ -141,9 +143,7 @@ def run_merge(
             seconds = time.monotonic() - started
             return _report(ready, target, staging, [*ready.notes, *finished], ready.plan.bytes_written, seconds)
         check_output(target, overwrite, ready.checkpoints)
-        from modelmerger.engine.copied_tensors import (
-            check_exact_tensors,  # torch is imported here, after all that can be refused without it
-        )
+        from modelmerger.engine.copied_tensors import check_exact_tensors, # torch is imported here, after all that can be refused without it
 
         device = slice_device(ready.settings.options.device_map)
         compared = check_exact_tensors(ready.plan, ready.read)

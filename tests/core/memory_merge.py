@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
 from modelmerger.engine.blocks import MergeWork
-from modelmerger.hooks.calls import Hooks
+from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.journal import BlockRecord
 from modelmerger.planning.make_plan import make_plan

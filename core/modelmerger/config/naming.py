@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from attrs import evolve
 
-from modelmerger.values.checkpoint import ModelReference, user_path
+from modelmerger.values.model_reference import ModelReference, user_path
 from modelmerger.values.settings import BASE, ModelSettings, Settings, key_of_model
 
 

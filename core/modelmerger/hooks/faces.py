@@ -9,9 +9,10 @@ from modelmerger.hooks.answers import are_contents, is_list_of
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.registry import Provider
 from modelmerger.inputs.loading import LoadContext, as_given
-from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import PluginError, Problem
 from modelmerger.values.layout import Layout, OutputTensor
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.units import SliceWork

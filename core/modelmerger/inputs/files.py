@@ -6,25 +6,8 @@ import stat
 import threading
 from pathlib import Path
 
-from attrs import frozen
-
 from modelmerger.values.errors import InputChangedError, InputError, Problem
-
-
-@frozen(cache_hash=True)
-class FileIdentity:
-    """A file as it was when it was first opened. Two equal identities at two moments: the content did not change between them."""
-
-    path: str
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-def identify(path: Path | str, status: os.stat_result) -> FileIdentity:
-    return FileIdentity(str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+from modelmerger.values.file_identity import FileIdentity, identify
 
 
 def open_regular(path: Path | str) -> int:

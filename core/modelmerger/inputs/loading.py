@@ -6,9 +6,11 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from modelmerger.inputs.files import FileIdentity, InputFiles, check_small, identify, open_regular, read_small
-from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.inputs.files import InputFiles, check_small, open_regular, read_small
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, Problem
+from modelmerger.values.file_identity import FileIdentity, identify
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
 
 

@@ -10,11 +10,13 @@ from attrs import evolve, frozen
 from modelmerger.config.naming import references
 from modelmerger.config.sections import needs_base
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.inputs.files import FileIdentity, InputFiles, identify
+from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.updates import different_bases
-from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
+from modelmerger.values.file_identity import FileIdentity, identify
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
 
 

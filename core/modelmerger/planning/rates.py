@@ -8,9 +8,10 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from modelmerger.inputs.files import FileIdentity, open_regular
+from modelmerger.inputs.files import open_regular
 from modelmerger.output.digests import digest_of_bytes
 from modelmerger.values.errors import InputError
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.text import shown, size
 

@@ -5,7 +5,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelmerger.hooks.calls import Hooks, described
+from modelmerger.config.models_in_memory import described
+from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.manifest import COMPANIONS, read_manifest, unfinished
 from modelmerger.output.publishing import sync_file
 from modelmerger.output.staging import output_errors

@@ -11,10 +11,9 @@ from typing import Any
 from attrs import asdict, evolve
 
 from modelmerger.config.resolve import resolve
-from modelmerger.hooks.assembly import assemble
-from modelmerger.hooks.calls import Hooks
+from modelmerger.hooks.assembly import Hooks, assemble
 from modelmerger.hooks.registry import Registry
-from modelmerger.hooks.validator import Validator
+from modelmerger.hooks.validators import Validator
 from modelmerger.progress import no_step
 from modelmerger.validation.candidate import Candidate, merged_candidate
 from modelmerger.validation.companions import write_companions

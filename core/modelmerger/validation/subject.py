@@ -12,9 +12,9 @@ from modelmerger.inputs.loading import as_given
 from modelmerger.output.scratch import Scratch
 from modelmerger.validation.language_model import Answer, LanguageModel
 from modelmerger.validation.loadable import loadable
-from modelmerger.values.checkpoint import Location, ModelReference
 from modelmerger.values.errors import MergeError, UnmeasurableError
 from modelmerger.values.labels import DialectScores
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import CoreOptions, ValidationSettings
 
 Texts = Mapping[str, Sequence[str]]

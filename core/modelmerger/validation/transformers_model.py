@@ -23,8 +23,9 @@ from modelmerger.output.manifest import COMPANIONS, FILE, encoded, file_entry, r
 from modelmerger.output.publishing import check_apart, check_output, give_name, sync_file
 from modelmerger.output.staging import no_step, output_errors
 from modelmerger.run import Prepared
-from modelmerger.values.checkpoint import Checkpoint, ModelReference
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem
+from modelmerger.values.model_reference import ModelReference
 from modelmerger.values.settings import CoreOptions, Settings
 
 UNLOADED = "Merge it by merge(config), which loads no model"

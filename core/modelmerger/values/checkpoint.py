@@ -1,17 +1,16 @@
 """A checkpoint is a view: names, shapes and dtypes, and a way to read some elements of a tensor into a buffer."""
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
-from modelmerger.inputs.files import FileIdentity, InputFiles
 from modelmerger.values.dtypes import DTYPES
-from modelmerger.values.errors import Problem
+from modelmerger.values.file_identity import FileIdentity
+from modelmerger.values.model_reference import Location, ModelReference
 
 
 @frozen
@@ -33,45 +32,6 @@ class TensorInfo:
         """Offset and length in bytes of elements `start` to `stop`."""
         bits = DTYPES[self.dtype].bits
         return start * bits // 8, (stop - start) * bits // 8
-
-
-@frozen
-class ModelReference:
-    """A model as the config names it."""
-
-    path: str
-    """Where it lies: as the user wrote it until it is located."""
-    name: str
-    """Unique among the models."""
-    where: str
-    """The key of the config that names it, for messages."""
-    source: Any = None
-    """The module or the mapping of tensors that is the model, and then `path` is but a text about it; None for a path."""
-    given: str = ""
-    """What the user wrote, once `path` says something else."""
-
-    @property
-    def local(self) -> Path:
-        """The path on this disk, with the user's home in place of `~`."""
-        return user_path(self.path)
-
-
-def user_path(text: str | Path) -> Path:
-    """A path as the user wrote it, with the home directory in place of `~`."""
-    return Path(os.path.expanduser(text))
-
-
-@frozen
-class Location:
-    """Where a model that the config names lies on this disk."""
-
-    directory: Path
-    """Its directory, or its one file, with the user's home in place of `~`."""
-    revision: str = ""
-    """What its name stands for today, in a form that cannot change (a commit), for names that can come to stand for something
-    else; else empty."""
-    notes: Sequence[Problem] = ()
-    """What the user should know of it."""
 
 
 @frozen
@@ -136,39 +96,3 @@ class Base:
     """Its tensors."""
     key: str = "base_model"
     """The key of the config by which the user gives it, for messages."""
-
-
-@frozen(eq=False)
-class StoredTensor:
-    """Where a tensor lies: its file, the offset of its first byte, dtype and shape."""
-
-    file: FileIdentity
-    offset: int
-    info: TensorInfo
-
-
-@frozen(eq=False)
-class FileCheckpoint(Checkpoint):
-    """Tensors laid out in files, read by position."""
-
-    name: str
-    stored: Mapping[str, StoredTensor]
-    reader: InputFiles
-    files: tuple[FileIdentity, ...]
-    donor: Donor = Donor()
-    aliases: Mapping[str, str] = field(factory=dict)
-    tensors: Mapping[str, TensorInfo] = field(init=False)
-
-    @tensors.default
-    def _tensors(self) -> Mapping[str, TensorInfo]:
-        return {name: stored.info for name, stored in self.stored.items()}
-
-    def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
-        stored = self.stored[tensor]
-        offset, length = stored.info.span(start, stop)
-        self.reader.read(stored.file, stored.offset + offset, buffer[:length])
-
-    def prefetch(self, tensor: str, start: int, stop: int) -> None:
-        stored = self.stored[tensor]
-        offset, length = stored.info.span(start, stop)
-        self.reader.prefetch(stored.file, stored.offset + offset, length)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
-from modelmerger.inputs.files import FileIdentity
 from modelmerger.values.errors import Problem
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout
 from modelmerger.values.text import amount, shown, size, with_article
 from modelmerger.values.traits import Granularity

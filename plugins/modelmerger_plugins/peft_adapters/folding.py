@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 from modelmerger import Checkpoint, Donor, NumericError, Problem, TensorInfo
-from modelmerger.inputs.files import FileIdentity
 from modelmerger.values.checkpoint import Base
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.text import amount
 
 from modelmerger_plugins.peft_adapters.changes import ROWS, Change, OfExperts

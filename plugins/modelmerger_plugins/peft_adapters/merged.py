@@ -10,7 +10,7 @@ from math import prod, sqrt
 import torch
 from attrs import evolve, field, frozen
 from modelmerger import Checkpoint, Coefficients, Donor, TensorInfo
-from modelmerger.inputs.files import FileIdentity
+from modelmerger.values.file_identity import FileIdentity
 from torch import Tensor
 
 from modelmerger_plugins.peft_adapters.changes import Change, LowRank, OfExperts, Replaced, ReplacedRows

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from modelmerger import PluginError, UnmeasurableError
 from modelmerger.hooks.assembly import assemble
-from modelmerger.hooks.calls import Hooks
+from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.registry import DISABLE, Registry
 
 from tests.core.plugging import install

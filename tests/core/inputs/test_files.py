@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-from modelmerger.inputs.files import FileIdentity, InputFiles, identify, open_regular, read_small, recheck
+from modelmerger.inputs.files import InputFiles, open_regular, read_small, recheck
 from modelmerger.values.errors import InputChangedError, InputError
+from modelmerger.values.file_identity import FileIdentity, identify
 
 
 def identity(path: Path) -> FileIdentity:

@@ -5,8 +5,9 @@ from typing import Any
 
 from modelmerger.hooks.markers import hookspec
 from modelmerger.inputs.loading import LoadContext
-from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import Problem
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
 from modelmerger.values.updates import Coefficients, MergedUpdates
 
