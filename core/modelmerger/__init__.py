@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import Finding as Finding
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
-    from modelmerger.values.labels import DialectScores as DialectScores
+    from modelmerger.values.labels import LabelScores as LabelScores
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
@@ -66,7 +66,7 @@ _HOMES = {
         "TensorInfo",
     ),
     "config.merge_config": ("MergeConfig",),
-    "values.labels": ("DialectScores",),
+    "values.labels": ("LabelScores",),
     "values.errors": (
         "ConfigError",
         "InputChangedError",

@@ -105,7 +105,7 @@ def _section(report: ValidationReport) -> str:
     headings, *rows = report.rows()
     table = [_row(headings), _row(["---"] * len(headings), escape=str), *map(_row, rows)]
     notes = [f"- {_cell(note, 800)}" for note in report.notes()]
-    asked = [_row([s.prompt, s.answer.strip(), s.answered_in or "–"]) for s in report.examples(MOST_EXAMPLES)]
+    asked = [_row([s.prompt, s.answer.strip(), s.answered_label or "–"]) for s in report.examples(MOST_EXAMPLES)]
     if asked:
         asked = ["", _row(["prompt", "answer", "answered in"]), _row(["---"] * 3, escape=str), *asked]
     verdict = "All thresholds hold." if report.passed else f"**Thresholds crossed: {_cell(report.verdict)}.**"

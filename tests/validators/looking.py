@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from inputs.tiny_models import load
-from modelmerger import DialectScores, Subject, ValidationSettings
+from modelmerger import LabelScores, Subject, ValidationSettings
 from modelmerger.validation.subject import Models
-from modelmerger_validators.arabic_dialects import score_dialects
+from modelmerger_validators.arabic_dialects import score_labels
 
 
 def looked_at(
@@ -16,7 +16,7 @@ def looked_at(
     texts: Mapping[str, Sequence[str]] | None = None,
     prompts: Mapping[str, Sequence[str]] | None = None,
     sources: Sequence[str] = (),
-    score: Callable[[Sequence[str]], DialectScores] = score_dialects,
+    score: Callable[[Sequence[str]], LabelScores] = score_labels,
     **settings: Any,
 ) -> tuple[Subject, ValidationSettings]:
     """The tiny model `a`, with others of the tiny models as sources; each of them held."""

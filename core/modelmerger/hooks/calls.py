@@ -20,7 +20,7 @@ from modelmerger.validation.subject import Purpose, Subject, Texts
 from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem, UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
-from modelmerger.values.labels import DialectScores
+from modelmerger.values.labels import LabelScores
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings, ValidationSettings
@@ -254,26 +254,26 @@ class Hooks:
         return [(self._by_plugin_name[name], self._contents("write_sidecars", found, name)) for name, found in calls]
 
     def provide_texts(self, purpose: Purpose) -> Texts:
-        """Variety → texts; raises `UnmeasurableError` where no plugin has any."""
+        """Label → texts; raises `UnmeasurableError` where no plugin has any."""
         found = self._call("provide_texts", purpose=purpose)
         if found is None:
             raise UnmeasurableError(f"no plugin has texts for {purpose}, and the config gives none")
         sound = isinstance(found, Mapping) and _is_list_of(str, list(found))
         if not sound or not all(_is_list_of(str, group) for group in found.values()):
-            raise self._wrong_answer("provide_texts", found, "lists of texts by variety")
+            raise self._wrong_answer("provide_texts", found, "lists of texts by label")
         texts: Texts = found
         return texts
 
-    def score_dialects(self, texts: Sequence[str]) -> DialectScores:
-        """One row a text; raises `UnmeasurableError` where no plugin tells dialects apart."""
-        found = self._call("score_dialects", texts=texts)
+    def score_labels(self, texts: Sequence[str]) -> LabelScores:
+        """One row a text; raises `UnmeasurableError` where no plugin scores labels."""
+        found = self._call("score_labels", texts=texts)
         if found is None:
-            raise UnmeasurableError("no plugin tells dialects apart")
-        if not isinstance(found, DialectScores):
-            raise self._wrong_answer("score_dialects", found, "DialectScores or None")
+            raise UnmeasurableError("no plugin scores labels")
+        if not isinstance(found, LabelScores):
+            raise self._wrong_answer("score_labels", found, "LabelScores or None")
         if len(found.rows) != len(texts) or any(len(r) != len(found.labels) for r in found.rows if r is not None):
             due = f"{len(texts)} rows of one number a label"
-            raise self._wrong_answer("score_dialects", f"{len(found.rows)} rows", due)
+            raise self._wrong_answer("score_labels", f"{len(found.rows)} rows", due)
         return found
 
     def validate_model(self, validator: str, subject: Subject, settings: ValidationSettings) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from modelmerger.validation.subject import Purpose, Subject
 from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.values.errors import Problem
 from modelmerger.values.findings import Finding, ValidationReport
-from modelmerger.values.labels import DialectScores
+from modelmerger.values.labels import LabelScores
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings, ValidationSettings
@@ -362,9 +362,9 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
 
 @hookspec(firstresult=True)
 def provide_texts(purpose: Purpose) -> Mapping[str, Sequence[str]] | None:
-    """The texts that models are scored on, or the prompts they get, where a config names none: variety → texts.
+    """The texts that models are scored on, or the prompts they get, where a config names none: label → texts.
 
-    None: not mine, ask the next. The built-in answers with the small Arabic sets that ship with this package.
+    None: not mine, ask the next. The built-in answers with small sets that ship with this package.
 
     ```python
     from modelmerger import hookimpl
@@ -372,25 +372,25 @@ def provide_texts(purpose: Purpose) -> Mapping[str, Sequence[str]] | None:
     @hookimpl
     def provide_texts(purpose):
         if purpose == "prompting":
-            return {"egyptian": ["إزيك؟"], "gulf": ["شلونك؟"]}
+            return {"formal": ["How do you do?"], "casual": ["What's up?"]}
     ```
     """
 
 
 @hookspec(firstresult=True)
-def score_dialects(texts: Sequence[str]) -> DialectScores | None:
-    """How probable each variety of a language is for each text. None: not mine, ask the next.
+def score_labels(texts: Sequence[str]) -> LabelScores | None:
+    """How probable each label, such as a register or a topic, is for each text. None: not mine, ask the next.
 
-    A plugin with this hook takes the place of the built-in scorer, a small linear model. `stated` says the scorer's own
-    accuracy; it is shown beside every figure made of its answers.
+    A plugin with this hook takes the place of the built-in scorer. `stated` says the scorer's own accuracy; it is shown
+    beside every figure made from its answers.
 
     ```python
-    from modelmerger import DialectScores, hookimpl
+    from modelmerger import LabelScores, hookimpl
 
     @hookimpl
-    def score_dialects(texts):
-        rows = [(1.0, 0.0) if "ازيك" in text else (0.5, 0.5) for text in texts]
-        return DialectScores(scorer="one word", stated="never measured", labels=("egyptian", "gulf"), rows=rows)
+    def score_labels(texts):
+        rows = [(1.0, 0.0) if "Yours sincerely" in text else (0.5, 0.5) for text in texts]
+        return LabelScores(scorer="one phrase", stated="never measured", labels=("formal", "casual"), rows=rows)
     ```
     """
 

@@ -38,7 +38,7 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
     """
     hooks = assemble(Registry.installed(), None, settings.validator_names)
     texts = scored_texts(settings, hooks.provide_texts)
-    prompts = asked_prompts(settings, hooks.provide_texts, hooks.score_dialects)
+    prompts = asked_prompts(settings, hooks.provide_texts, hooks.score_labels)
     places = candidate.places
     models = Models(places, settings.test_batch_size, hooks.locate_model, candidate.device_map, candidate.folding)
     sources = [source.name for source in candidate.sources]
@@ -49,7 +49,7 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
     total = len(names) * len(hooks.validators)
     for i, name in enumerate(names):
         others = [source for source in sources if source != name]
-        subject = Subject(name, models, others, base, texts, prompts, settings, hooks.score_dialects)
+        subject = Subject(name, models, others, base, texts, prompts, settings, hooks.score_labels)
         for j, (validator, declared) in enumerate(hooks.validators.items()):
             step(f"{name}: {validator}", i * len(hooks.validators) + j, total)
             findings += _found(hooks, validator, declared, subject, settings)
@@ -61,7 +61,7 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
         directory=str(candidate.directory),
         validators={name: validator.provider.source for name, validator in hooks.validators.items()},
         settings=_plain(settings),
-        findings=[judged(f, *judge[f.metric]) if f.model == candidate.name and not f.dialect else f for f in findings],
+        findings=[judged(f, *judge[f.metric]) if f.model == candidate.name and not f.label else f for f in findings],
         samples=samples,
     )
 
@@ -106,7 +106,7 @@ def _found(
         found.extend(map(_with_a_number, hooks.validate_model(name, subject, settings)))
     except UnmeasurableError as error:
         reason = error.problems[0].message
-    measured = {finding.metric for finding in found if not finding.dialect}
+    measured = {finding.metric for finding in found if not finding.label}
     found += [Finding(metric=m, value=None, evidence=reason) for m in validator.metrics if m not in measured]
     return [evolve(finding, model=subject.name, better=validator.metrics[finding.metric]) for finding in found]
 
@@ -123,17 +123,17 @@ def _samples(hooks: Hooks, subject: Subject, asked: bool) -> list[Sample]:
     if not (subject.answered or asked):
         return []
     try:
-        answers = [(dialect, answer) for dialect, group in subject.answers().items() for answer in group]
+        answers = [(label, answer) for label, group in subject.answers().items() for answer in group]
     except UnmeasurableError as error:
         log.info("%s was not asked: %s", subject.name, error)
         return []
     try:
-        named = hooks.score_dialects([answer.text for _, answer in answers]).named()
+        named = hooks.score_labels([answer.text for _, answer in answers]).named()
     except UnmeasurableError:
         named = [None] * len(answers)
     return [
-        Sample(prompt=a.prompt, answer=a.text, dialect=dialect, answered_in=name or "", model=subject.name)
-        for (dialect, a), name in zip(answers, named, strict=True)
+        Sample(prompt=a.prompt, answer=a.text, label=label, answered_label=name or "", model=subject.name)
+        for (label, a), name in zip(answers, named, strict=True)
     ]
 
 

@@ -14,11 +14,11 @@ from modelmerger.validation.language_model import Answer, LanguageModel
 from modelmerger.validation.loadable import loadable
 from modelmerger.values.checkpoint import Location, ModelReference
 from modelmerger.values.errors import MergeError, UnmeasurableError
-from modelmerger.values.labels import DialectScores
+from modelmerger.values.labels import LabelScores
 from modelmerger.values.settings import CoreOptions, ValidationSettings
 
 Texts = Mapping[str, Sequence[str]]
-"""Variety of Arabic → texts. Those whose variety is not known stand under the empty name."""
+"""Label → texts. Those whose label is not known stand under the empty name."""
 
 
 Purpose = Literal["scoring", "prompting"]
@@ -85,7 +85,7 @@ class Subject:
     """The model under test.
 
     name: of it. sources: names of the models that were merged, itself left out. base: name of the base model, or None. texts and
-    prompts: by variety, as many as the settings say.
+    prompts: by label, as many as the settings say.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class Subject:
         texts: Texts,
         prompts: Texts,
         settings: ValidationSettings,
-        score_dialects: Callable[[Sequence[str]], DialectScores],
+        score_labels: Callable[[Sequence[str]], LabelScores],
     ) -> None:
         self.name, self.sources, self.base = name, sources, base
         self.texts, self.prompts = texts, prompts
-        self.score_dialects = score_dialects
+        self.score_labels = score_labels
         self._models, self._settings = models, settings
         self._answers: dict[str, list[Answer]] | None = None
 
@@ -120,13 +120,13 @@ class Subject:
         return self._answers is not None
 
     def answers(self) -> Mapping[str, Sequence[Answer]]:
-        """What the model under test answers to every prompt, by the prompt's variety. Generated once for all validators."""
+        """What the model under test answers to every prompt, by the prompt's label. Generated once for all validators."""
         if self._answers is None:
             model = self.model
             prompts = [prompt for group in self.prompts.values() for prompt in group]
             settings = self._settings
             made = iter(model.answers(prompts, settings.new_tokens, settings.seed, self._templated(model)))
-            self._answers = {dialect: [next(made) for _ in group] for dialect, group in self.prompts.items()}
+            self._answers = {label: [next(made) for _ in group] for label, group in self.prompts.items()}
         return self._answers
 
     def _templated(self, model: LanguageModel) -> bool:

@@ -168,13 +168,13 @@ class ValidationSettings:
     """`validation`. Given without `run_tests`, it is on.
 
     run_tests: whether the merged model is validated.
-    test_prompts: prompts, or a mapping from dialects to prompts.
+    test_prompts: prompts, or a mapping from labels to prompts.
     chat_template: whether prompts go through the tokenizer's chat template; auto: where it has one.
     metrics: names of validators. Without it perplexity, and dialect_prompts where test_prompts are given.
     sample_size: how many texts are scored, and how many prompts are answered; without it, all.
     test_batch_size: how many texts or prompts at a time.
-    quick_test: one prompt per dialect, at most 50 texts, answers of at most 16 tokens.
-    dataset: a file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect' in each line.
+    quick_test: one prompt per label, at most 50 texts, answers of at most 16 tokens.
+    dataset: a file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect', its label, in each line.
     max_new_tokens: length of generated answers at most.
     seed: makes generation reproducible.
     compare_with_sources: the same metrics for every source model.

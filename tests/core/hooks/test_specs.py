@@ -40,7 +40,7 @@ FIRST_RESULT = {
     "save_model",
     "run_slices",
     "provide_texts",
-    "score_dialects",
+    "score_labels",
 }
 
 
@@ -178,10 +178,10 @@ def test_the_example_sidecar_lists_the_tensors() -> None:
 
 
 def test_the_example_texts_and_scorer_answer() -> None:
-    assert hook("provide_texts")("prompting").keys() == {"egyptian", "gulf"}
+    assert hook("provide_texts")("prompting").keys() == {"formal", "casual"}
     assert hook("provide_texts")("scoring") is None
-    scores = hook("score_dialects")(["ازيك يا باشا"])
-    assert (scores.named(), scores.stated) == (["egyptian"], "never measured")
+    scores = hook("score_labels")(["Yours sincerely, A. Smith"])
+    assert (scores.named(), scores.stated) == (["formal"], "never measured")
 
 
 def test_the_example_validator_finds_the_longest_answer() -> None:
