@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.updates import Coefficients as Coefficients
     from modelmerger.planning.updates import MergedUpdates as MergedUpdates
-    from modelmerger.validation.language_model import Answer as Answer
-    from modelmerger.validation.language_model import LanguageModel as LanguageModel
-    from modelmerger.validation.subject import Subject as Subject
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import FileCheckpoint as FileCheckpoint
@@ -43,6 +40,8 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
     from modelmerger.values.labels import LabelScores as LabelScores
+    from modelmerger.values.language_model import Answer as Answer
+    from modelmerger.values.language_model import LanguageModel as LanguageModel
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from modelmerger.values.report import MergeReport as MergeReport
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
+    from modelmerger.values.subject import Subject as Subject
     from modelmerger.values.traits import Operation as Operation
     from modelmerger.values.traits import Traits as Traits
     from modelmerger.values.units import SliceWork as SliceWork
@@ -82,14 +82,14 @@ _HOMES = {
     ),
     "values.findings": ("Finding", "Sample", "ValidationReport"),
     "hooks.specs": ("HOOKS_VERSION", "hookimpl"),
-    "validation.language_model": ("Answer", "LanguageModel"),
+    "values.language_model": ("Answer", "LanguageModel"),
     "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement"),
     "inputs.loading": ("LoadContext", "read_beside"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "values.plan": ("MergePlan",),
     "values.report": ("MergeReport",),
     "values.settings": ("Settings", "ValidationSettings"),
-    "validation.subject": ("Subject",),
+    "values.subject": ("Subject",),
     "values.traits": ("Operation", "Traits"),
     "planning.updates": ("Coefficients", "MergedUpdates"),
     "output.verification": ("verify",),

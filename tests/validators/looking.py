@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from inputs.tiny_models import load
-from modelmerger import LabelScores, Subject, ValidationSettings
-from modelmerger.validation.subject import Models
+from modelmerger import LabelScores, ValidationSettings
+from modelmerger.validation.subject import MeasuredModel, Models
 from modelmerger_validators.arabic_dialects import score_labels
 
 
@@ -18,12 +18,12 @@ def looked_at(
     sources: Sequence[str] = (),
     score: Callable[[Sequence[str]], LabelScores] = score_labels,
     **settings: Any,
-) -> tuple[Subject, ValidationSettings]:
+) -> tuple[MeasuredModel, ValidationSettings]:
     """The tiny model `a`, with others of the tiny models as sources; each of them held."""
     asked = ValidationSettings(**{"max_new_tokens": 12, **settings})
     held = {name: (load(getattr(tied, name))[0], tied.words) for name in ("a", *sources)}
     models = Models(held, asked.test_batch_size)
-    return Subject("a", models, sources, None, texts or {}, prompts or {}, asked, score), asked
+    return MeasuredModel("a", models, sources, None, texts or {}, prompts or {}, asked, score), asked
 
 
 def nats(model: Any, context: Sequence[int], target: Sequence[int]) -> float:

@@ -16,7 +16,6 @@ from modelmerger.hooks.registry import Provider
 from modelmerger.hooks.validator import Validator
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.updates import Coefficients, MergedUpdates
-from modelmerger.validation.subject import Purpose, Subject, Texts
 from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem, UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
@@ -24,6 +23,7 @@ from modelmerger.values.labels import LabelScores
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.subject import Purpose, Subject, Texts
 from modelmerger.values.text import shown
 from modelmerger.values.traits import Operation, Traits
 from modelmerger.values.units import SliceWork

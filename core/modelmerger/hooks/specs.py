@@ -13,7 +13,6 @@ import pluggy
 
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.updates import Coefficients, MergedUpdates
-from modelmerger.validation.subject import Purpose, Subject
 from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
 from modelmerger.values.errors import Problem
 from modelmerger.values.findings import Finding, ValidationReport
@@ -21,6 +20,7 @@ from modelmerger.values.labels import LabelScores
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.subject import Purpose, Subject
 from modelmerger.values.traits import Operation
 from modelmerger.values.units import SliceWork
 

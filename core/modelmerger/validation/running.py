@@ -18,7 +18,7 @@ from modelmerger.hooks.validator import Validator
 from modelmerger.progress import no_step
 from modelmerger.validation.candidate import Candidate, merged_candidate
 from modelmerger.validation.companions import write_companions
-from modelmerger.validation.subject import Models, Subject
+from modelmerger.validation.subject import MeasuredModel, Models
 from modelmerger.validation.texts import asked_prompts, scored_texts
 from modelmerger.values.errors import MergeError, Problem, UnmeasurableError
 from modelmerger.values.findings import Finding, Sample, ValidationReport, judged
@@ -49,7 +49,7 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
     total = len(names) * len(hooks.validators)
     for i, name in enumerate(names):
         others = [source for source in sources if source != name]
-        subject = Subject(name, models, others, base, texts, prompts, settings, hooks.score_labels)
+        subject = MeasuredModel(name, models, others, base, texts, prompts, settings, hooks.score_labels)
         for j, (validator, declared) in enumerate(hooks.validators.items()):
             step(f"{name}: {validator}", i * len(hooks.validators) + j, total)
             findings += _found(hooks, validator, declared, subject, settings)
@@ -97,7 +97,7 @@ def published_already(directory: Path) -> Iterator[None]:
 
 
 def _found(
-    hooks: Hooks, name: str, validator: Validator, subject: Subject, settings: ValidationSettings
+    hooks: Hooks, name: str, validator: Validator, subject: MeasuredModel, settings: ValidationSettings
 ) -> list[Finding]:
     """What a validator finds about a model: at least one finding a metric, without a value where it could not be measured."""
     found: list[Finding] = []
@@ -118,7 +118,7 @@ def _with_a_number(finding: Finding) -> Finding:
     return evolve(finding, value=None, evidence=f"it came out as {finding.value}, of {finding.evidence}")
 
 
-def _samples(hooks: Hooks, subject: Subject, asked: bool) -> list[Sample]:
+def _samples(hooks: Hooks, subject: MeasuredModel, asked: bool) -> list[Sample]:
     """What the model answered, if a validator wanted answers, or the config gives prompts."""
     if not (subject.answered or asked):
         return []

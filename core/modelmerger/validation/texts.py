@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modelmerger.inputs.files import read_small
-from modelmerger.validation.subject import Purpose, Texts
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
 from modelmerger.values.labels import LabelScores
 from modelmerger.values.settings import ValidationSettings
+from modelmerger.values.subject import Purpose, Texts
 
 LIMIT = 256 << 20
 LINES = (".jsonl", ".ndjson")

@@ -157,11 +157,11 @@ def test_sample_size_counts_texts_and_prompts(report_of: Callable[..., Validatio
 def test_test_batch_size_changes_how_many_go_at_a_time_and_no_score(
     report_of: Callable[..., ValidationReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modelmerger import LanguageModel
+    from modelmerger.validation import likelihoods
 
     seen: list[int] = []
-    score = LanguageModel._score
-    monkeypatch.setattr(LanguageModel, "_score", lambda self, batch: (seen.append(len(batch)), score(self, batch))[1])
+    scored = likelihoods._scored
+    monkeypatch.setattr(likelihoods, "_scored", lambda *given: (seen.append(len(given[2])), scored(*given))[1])
     one = report_of(test_batch_size=1, metrics=ALL)
     assert set(seen) == {1}
     four = report_of(test_batch_size=4, metrics=ALL)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from inputs.tiny_models import load, tied
-from modelmerger import ModelReference, Subject, UnmeasurableError, ValidationSettings
-from modelmerger.validation.subject import Models
+from modelmerger import ModelReference, UnmeasurableError, ValidationSettings
+from modelmerger.validation.subject import MeasuredModel, Models
 from modelmerger_validators.arabic_dialects import score_labels
 
 __all__ = ["tied"]
@@ -22,9 +22,9 @@ def at(path: Path) -> ModelReference:
     return ModelReference(str(path), path.name, "models[0].path")
 
 
-def subject(models: Models, name: str = "a", **settings: Any) -> Subject:
+def subject(models: Models, name: str = "a", **settings: Any) -> MeasuredModel:
     asked = ValidationSettings(run_tests=False, max_new_tokens=4, **settings)
-    return Subject(name, models, ["b"], "base", {}, PROMPTS, asked, score_labels)
+    return MeasuredModel(name, models, ["b"], "base", {}, PROMPTS, asked, score_labels)
 
 
 def test_one_model_is_in_memory_at_a_time_and_none_before_it_is_asked_for(tied: SimpleNamespace) -> None:
