@@ -78,6 +78,7 @@ def cli() -> None:
 @DEBUG
 def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[str, ...], as_json: bool) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
+    from modelmerger.config.resolve import resolve
     from modelmerger.progress import shown_progress, shown_steps
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
@@ -88,11 +89,12 @@ def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[st
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
     with shown_progress("merging") as progress:
-        report = run_merge(data, output, Watch(progress=progress))
+        resolved = resolve(data)
+        report = run_merge(*resolved, output, Watch(progress=progress))
     if not as_json:
         click.echo(str(report))
     with shown_steps("validating") as step:
-        report = validate_published(report, data, step)
+        report = validate_published(report, *resolved, step)
     if as_json:
         click.echo(_json(report.as_dict()))
     if report.validation is not None:
@@ -106,9 +108,10 @@ def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[st
 @DEBUG
 def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Say whether the models of CONFIG can be merged. Reads headers and JSON only."""
+    from modelmerger.config.resolve import resolve
     from modelmerger.run import check as checked
 
-    notes = checked(_config(config, settings))
+    notes = checked(*resolve(_config(config, settings)))
     if as_json:
         click.echo(_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]}))
         return
@@ -124,10 +127,11 @@ def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @DEBUG
 def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Print what merging CONFIG would read and write, the memory and disk it needs, and about how long it would take."""
+    from modelmerger.config.resolve import resolve
+    from modelmerger.planning.prepared import prepared
     from modelmerger.planning.rates import look_ahead
-    from modelmerger.run import prepared
 
-    with prepared(_config(config, settings)) as ready:
+    with prepared(*resolve(_config(config, settings))) as ready:
         output = ready.settings.output_path
         outlook = look_ahead(ready.plan, Path(output) if output else None)
     if as_json:

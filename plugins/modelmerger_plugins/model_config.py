@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
+from modelmerger import WHOLE_MODEL, Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
 from modelmerger.inputs.loading import refusals
 from modelmerger.values.dtypes import DTYPES
 
@@ -25,7 +25,7 @@ EXECUTABLE_PREFIXES = (
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
     """Says what will be left out of the config because it could make a loader run code, and what cannot be copied."""
-    donor = checkpoints[-1] if settings.base_model is not None else checkpoints[0]
+    donor = checkpoints[settings.donor]
     if donor.donor.directory is not None and os.path.lexists(donor.donor.directory / GENERATION):
         yield from refusals(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
     for checkpoint in checkpoints:
@@ -36,8 +36,8 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
 
 @hookimpl
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
-    """The donor's configs. A donor without config.json gives none, and an adapter has none."""
-    if plan.writes == "adapter":
+    """The donor's configs. A donor without config.json gives none, and only a whole model has one."""
+    if plan.writes != WHOLE_MODEL:
         return {}
     donor = checkpoints[plan.donor].donor
     files = {}

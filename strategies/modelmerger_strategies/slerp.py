@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from attrs import field, frozen, validators
 from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, hookimpl
 from modelmerger.values.option_checks import between
-from modelmerger.values.weights import spelled
+from modelmerger.values.weights import shown_weight
 
 traits = Traits(models=(2, 2), gram=True)
 
@@ -39,11 +39,12 @@ def check_compatibility(settings: Settings, options: Options) -> Iterable[Proble
     """Warns where interpolation_factor overrules weights that say otherwise."""
     factor = options.interpolation_factor
     first, second = (model.weight for model in settings.models)
-    numbers = isinstance(first, float) and isinstance(second, float)
-    agree = first == second or (numbers and math.isclose(factor or 0, second / ((first + second) or math.inf)))
+    agree = first == second
+    if isinstance(first, float) and isinstance(second, float):
+        agree = agree or math.isclose(factor or 0, second / ((first + second) or math.inf))
     if factor is not None and not agree:
         yield Problem(
-            f"interpolation_factor {factor:g} wins over the weights {spelled(first)} and {spelled(second)}.",
+            f"interpolation_factor {factor:g} wins over the weights {shown_weight(first)} and {shown_weight(second)}.",
             "options",
             severity="warning",
         )

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
+from doors import run_merge
 from modelmerger.cli import main
 from modelmerger.output.staging import Staging, staging_path
 from modelmerger.output.verification import verify
-from modelmerger.run import Watch, run_merge
+from modelmerger.run import Watch
 from modelmerger.values.errors import OutputError
 
 from tests.faults.conftest import MANY

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
+from doors import run_merge
 from modelmerger.cli import main
 from modelmerger.output.staging import Staging, staging_path
 from modelmerger.output.verification import verify
-from modelmerger.run import run_merge
 
 from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, wait_until

@@ -16,7 +16,7 @@ BY_VARIETY = {"egyptian": TEXTS[:2], "gulf": TEXTS[2:3]}
 
 
 def found(findings: list[Finding]) -> dict[tuple[str, str], float | None]:
-    return {(finding.metric, finding.dialect): finding.value for finding in findings}
+    return {(finding.metric, finding.label): finding.value for finding in findings}
 
 
 def test_both_metrics_are_those_of_plain_forward_passes_over_all_and_by_variety(tied: SimpleNamespace) -> None:

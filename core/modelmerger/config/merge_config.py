@@ -56,7 +56,7 @@ class MergeConfig:
         **sections: Any,
     ) -> None:
         given = (strategy, models, base_model, output_path, options if options is not None else {})
-        self.__attrs_init__(*given, validation if validation is not None else {}, sections)  # type: ignore[attr-defined]  # attrs makes it
+        self.__attrs_init__(*given, validation if validation is not None else {}, sections)
         _, hooks = resolve(self.as_dict())
         for section in hooks.sections:
             self.sections.setdefault(section.name, {})

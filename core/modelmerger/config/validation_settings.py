@@ -25,7 +25,7 @@ class Validation:
     """None where the config says nothing of one, or something wrong."""
     validators: tuple[Plugin, ...] = ()
     """Those that run."""
-    options: Mapping[str, Any] = field(factory=dict)
+    options: dict[str, Any] = field(factory=dict)
     """What each of them is told, by the key of the plugin."""
 
 

@@ -20,16 +20,16 @@ class Bound:
 
 def bound(plugin: Plugin, options: Any) -> Bound:
     """The hooks of a plugin that are handed these options. A strategy's own hooks get theirs from who calls them."""
-    functions = {}
+    functions: dict[str, Any] = {}
     for name in dir(plugin.module):
-        function = getattr(plugin.module, name, None)
+        function: Any = getattr(plugin.module, name, None)
         if (marks := getattr(function, f"{PROJECT}_impl", None)) is not None:
             given = (marks["specname"] or name) in STRATEGY_HOOKS
             functions[name] = function if given else _with_options(function, options, marks)
     return Bound(functions)
 
 
-def _with_options(function: Callable[..., Any], options: Any, marks: Mapping[str, Any]) -> Callable[..., Any]:
+def _with_options(function: Any, options: Any, marks: Mapping[str, Any]) -> Any:
     signature = inspect.signature(function)
     names = list(signature.parameters)
     if OPTIONS not in names:
@@ -42,7 +42,7 @@ def _with_options(function: Callable[..., Any], options: Any, marks: Mapping[str
     def wrap(*arguments: Any) -> Any:
         return (yield from function(*arguments[:place], options, *arguments[place:]))
 
-    handed: Any = wrap if inspect.isgeneratorfunction(function) and marks["wrapper"] else call
+    handed: Any = wrap if inspect.isgeneratorfunction(function) and (marks["wrapper"] or marks["hookwrapper"]) else call
     others = [parameter for name, parameter in signature.parameters.items() if name != OPTIONS]
     handed.__signature__ = signature.replace(parameters=others)
     setattr(handed, f"{PROJECT}_impl", marks)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.hooks.answers import are_contents, is_list_of
+from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
-from modelmerger.hooks.registry import Provider
+from modelmerger.hooks.files import gathered
 from modelmerger.inputs.loading import LoadContext, as_given
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import PluginError, Problem
@@ -132,16 +132,8 @@ class OutputHooks:
         return {f"{plugin}: {key}": value for plugin, found in answers for key, value in (found or {}).items()}
 
     def write_sidecars(
-        self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
-    ) -> list[tuple[Provider, Mapping[str, bytes]]]:
-        """The files beside the weights, by who brings them."""
-        return contents(self.calls, "write_sidecars", plan=plan, checkpoints=checkpoints, settings=settings)
-
-
-def contents(calls: Calls, hook: str, **arguments: Any) -> list[tuple[Provider, Mapping[str, bytes]]]:
-    """What every voice answers to a hook that asks for files: contents by name, by who brings them."""
-    answers = calls.each(hook, **arguments)
-    for name, found in answers:
-        if not are_contents(found):
-            raise calls.wrong_answer(hook, found, "contents by file name", name)
-    return [(calls.providers[name], found or {}) for name, found in answers]
+        self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, taken: Mapping[str, str]
+    ) -> dict[str, bytes]:
+        """The files beside the weights. `taken`: names that others have, and who they are."""
+        arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "settings": settings}
+        return gathered(self.calls, "write_sidecars", taken, **arguments)

@@ -83,7 +83,8 @@ def _hooks(provider: Provider, module: Any) -> Iterable[str]:
             continue
         hook = marks["specname"] or name
         if hook not in HOOKS:
+            near = suggestion(hook, HOOKS).lstrip(", ")
             raise PluginError(
-                f"{provider} does not fit the hooks: there is no hook '{hook}'{suggestion(hook, HOOKS) or '.'}"
+                f"{provider} does not fit the hooks{f' ({near})' if near else ''}: there is no hook '{hook}'."
             )
         yield hook

@@ -42,6 +42,10 @@ class Provider:
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' from {self.source}"
 
+    def as_dict(self) -> dict[str, str]:
+        """What the manifest says of it."""
+        return {"kind": self.kind, "name": self.name, "distribution": self.distribution, "version": self.version}
+
     @property
     def module(self) -> str:
         """The module that the entry point names."""

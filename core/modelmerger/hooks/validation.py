@@ -10,14 +10,14 @@ from attrs import frozen
 
 from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
-from modelmerger.hooks.faces import contents
-from modelmerger.hooks.registry import Provider
+from modelmerger.hooks.files import gathered
 from modelmerger.hooks.validators import Validator
-from modelmerger.validation.subject import Purpose, Subject, Texts
+from modelmerger.output.manifest import is_plain
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
-from modelmerger.values.labels import DialectScores as LabelScores
+from modelmerger.values.labels import LabelScores
 from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.subject import Purpose, Subject, Texts
 
 
 @frozen(eq=False)
@@ -54,15 +54,15 @@ class ValidationHooks:
         self, directory: Path, base: Path | None, load: Callable[[Path], Any], *, low_memory_mode: bool
     ) -> Any:
         """What a plugin makes of a directory that holds no whole model; None where no plugin knows it."""
-        arguments = {"directory": directory, "base": base, "load": load, "low_memory_mode": low_memory_mode}
-        return self.calls.first("return_model", **arguments)
+        arguments: dict[str, Any] = {"base": base, "load": load, "low_memory_mode": low_memory_mode}
+        return self.calls.first("return_model", directory=directory, **arguments)
 
     def materialise_model(
         self, directory: Path, target: Path | None, settings: Settings | None = None, *, merged: bool
     ) -> Path | None:
         """Where a plugin has put what transformers can load; None where no plugin knows the model."""
-        arguments = {"directory": directory, "target": target, "settings": settings, "merged": merged}
-        found = self.calls.first("materialise_model", **arguments)
+        arguments: dict[str, Any] = {"target": target, "settings": settings, "merged": merged}
+        found = self.calls.first("materialise_model", directory=directory, **arguments)
         if found is not None and not isinstance(found, Path):
             raise self.calls.wrong_answer("materialise_model", found, "a Path or None")
         return found
@@ -79,10 +79,10 @@ class ValidationHooks:
         return texts
 
     def score_labels(self, texts: Sequence[str]) -> LabelScores:
-        """One row a text; raises `UnmeasurableError` where no plugin tells labels apart."""
+        """One row a text; raises `UnmeasurableError` where no plugin scores labels."""
         found = self.calls.first("score_labels", texts=texts)
         if found is None:
-            raise UnmeasurableError("no plugin tells labels apart")
+            raise UnmeasurableError("no plugin scores labels")
         if not isinstance(found, LabelScores):
             raise self.calls.wrong_answer("score_labels", found, "LabelScores or None")
         if len(found.rows) != len(texts) or any(len(r) != len(found.labels) for r in found.rows if r is not None):
@@ -106,7 +106,12 @@ class ValidationHooks:
             yield finding
 
     def write_companions(
-        self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport
-    ) -> list[tuple[Provider, Mapping[str, bytes]]]:
-        """The files about a validation, by who brings them."""
-        return contents(self.calls, "write_companions", directory=directory, manifest=manifest, report=report)
+        self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport, taken: Mapping[str, str]
+    ) -> dict[str, bytes]:
+        """The files about a validation. `taken`: names that others have, and who they are."""
+
+        def allowed(name: str) -> bool:
+            return is_plain(name) and "/" not in name and name not in manifest["files"]
+
+        arguments: dict[str, Any] = {"directory": directory, "manifest": manifest, "report": report}
+        return gathered(self.calls, "write_companions", taken, allowed, **arguments)

@@ -1,6 +1,6 @@
 """How the files of a model directory are called that several plugins know: to fetch them, to copy them, to refuse them."""
 
-TOKENIZER = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -19,7 +19,7 @@ TOKENIZER = (
     "normalizer.json",
 )
 """Shell patterns of tokenizer, chat template and processor files."""
-TEMPLATES = "additional_chat_templates"
+TEMPLATES_FOLDER = "additional_chat_templates"
 """The folder of further chat templates."""
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """How pickled weights end."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import importlib_metadata
 
-from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.files import read_small
 from modelmerger.output.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
 from modelmerger.output.journal import BlockRecord, is_sums
@@ -25,7 +24,7 @@ _LIMIT = 512 << 20
 
 def make_manifest(
     plan: MergePlan,
-    hooks: Hooks,
+    plugins: Sequence[Mapping[str, str]],
     settings: Settings,
     checkpoints: Sequence[Checkpoint],
     records: Mapping[tuple[int, int], BlockRecord],
@@ -57,10 +56,7 @@ def make_manifest(
             }
             for checkpoint, model in zip(checkpoints, plan.models, strict=True)
         ],
-        "plugins": [
-            {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
-            for p in hooks.providers
-        ],
+        "plugins": list(plugins),
         "notes": [{"severity": note.severity, "message": str(note)} for note in notes],
         "counts": total_counts(records),
         "observed": total_observed(records),

@@ -17,7 +17,7 @@ from modelmerger.hooks.validators import Validator
 from modelmerger.progress import no_step
 from modelmerger.validation.candidate import Candidate, merged_candidate
 from modelmerger.validation.companions import write_companions
-from modelmerger.validation.subject import Models, Subject
+from modelmerger.validation.subject import MeasuredModel, Models
 from modelmerger.validation.texts import asked_prompts, scored_texts
 from modelmerger.values.errors import MergeError, Problem, UnmeasurableError
 from modelmerger.values.findings import Finding, Sample, ValidationReport, judged
@@ -37,7 +37,7 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
     """
     hooks = assemble(Registry.installed(), None, settings.validator_names)
     texts = scored_texts(settings, hooks.provide_texts)
-    prompts = asked_prompts(settings, hooks.provide_texts, hooks.score_dialects)
+    prompts = asked_prompts(settings, hooks.provide_texts, hooks.score_labels)
     places = candidate.places
     models = Models(places, settings.test_batch_size, hooks.locate_model, candidate.device_map, candidate.folding)
     sources = [source.name for source in candidate.sources]
@@ -48,7 +48,7 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
     total = len(names) * len(hooks.validators)
     for i, name in enumerate(names):
         others = [source for source in sources if source != name]
-        subject = Subject(name, models, others, base, texts, prompts, settings, hooks.score_dialects)
+        subject = MeasuredModel(name, models, others, base, texts, prompts, settings, hooks.score_labels)
         for j, (validator, declared) in enumerate(hooks.validators.items()):
             step(f"{name}: {validator}", i * len(hooks.validators) + j, total)
             findings += _found(hooks, validator, declared, subject, settings)
@@ -60,7 +60,7 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
         directory=str(candidate.directory),
         validators={name: validator.provider.source for name, validator in hooks.validators.items()},
         settings=_plain(settings),
-        findings=[judged(f, *judge[f.metric]) if f.model == candidate.name and not f.dialect else f for f in findings],
+        findings=[judged(f, *judge[f.metric]) if f.model == candidate.name and not f.label else f for f in findings],
         samples=samples,
     )
 
@@ -96,7 +96,7 @@ def published_already(directory: Path) -> Iterator[None]:
 
 
 def _found(
-    hooks: Hooks, name: str, validator: Validator, subject: Subject, settings: ValidationSettings
+    hooks: Hooks, name: str, validator: Validator, subject: MeasuredModel, settings: ValidationSettings
 ) -> list[Finding]:
     """What a validator finds about a model: at least one finding a metric, without a value where it could not be measured."""
     found: list[Finding] = []
@@ -105,7 +105,7 @@ def _found(
         found.extend(map(_with_a_number, hooks.validate_model(name, subject, settings)))
     except UnmeasurableError as error:
         reason = error.problems[0].message
-    measured = {finding.metric for finding in found if not finding.dialect}
+    measured = {finding.metric for finding in found if not finding.label}
     found += [Finding(metric=m, value=None, evidence=reason) for m in validator.metrics if m not in measured]
     return [evolve(finding, model=subject.name, better=validator.metrics[finding.metric]) for finding in found]
 
@@ -117,22 +117,22 @@ def _with_a_number(finding: Finding) -> Finding:
     return evolve(finding, value=None, evidence=f"it came out as {finding.value}, of {finding.evidence}")
 
 
-def _samples(hooks: Hooks, subject: Subject, asked: bool) -> list[Sample]:
+def _samples(hooks: Hooks, subject: MeasuredModel, asked: bool) -> list[Sample]:
     """What the model answered, if a validator wanted answers, or the config gives prompts."""
     if not (subject.answered or asked):
         return []
     try:
-        answers = [(dialect, answer) for dialect, group in subject.answers().items() for answer in group]
+        answers = [(label, answer) for label, group in subject.answers().items() for answer in group]
     except UnmeasurableError as error:
         log.info("%s was not asked: %s", subject.name, error)
         return []
     try:
-        named = hooks.score_dialects([answer.text for _, answer in answers]).named()
+        named = hooks.score_labels([answer.text for _, answer in answers]).named()
     except UnmeasurableError:
         named = [None] * len(answers)
     return [
-        Sample(prompt=a.prompt, answer=a.text, dialect=dialect, answered_in=name or "", model=subject.name)
-        for (dialect, a), name in zip(answers, named, strict=True)
+        Sample(prompt=a.prompt, answer=a.text, label=label, answered_label=name or "", model=subject.name)
+        for (label, a), name in zip(answers, named, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a validator looks at: a model, the others it may be held against, texts and prompts. One model is in memory at a time."""
+"""The model under test and the others it may be held against, of which one is in memory at a time."""
 
 import contextlib
 import gc
@@ -6,24 +6,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from modelmerger.inputs.loading import as_given
 from modelmerger.output.scratch import Scratch
-from modelmerger.validation.language_model import Answer, LanguageModel
+from modelmerger.validation.language_model import CausalLanguageModel
 from modelmerger.validation.loadable import loadable
+from modelmerger.values.checkpoint import Location, ModelReference
 from modelmerger.values.errors import MergeError, UnmeasurableError
-from modelmerger.values.labels import DialectScores
-from modelmerger.values.model_reference import Location, ModelReference
+from modelmerger.values.labels import LabelScores
+from modelmerger.values.language_model import Answer
 from modelmerger.values.settings import CoreOptions, ValidationSettings
-
-Texts = Mapping[str, Sequence[str]]
-"""Variety of Arabic → texts. Those whose variety is not known stand under the empty name."""
-
-
-Purpose = Literal["scoring", "prompting"]
-"""What texts are for: models are scored on them, or answer them."""
-
+from modelmerger.values.subject import Texts
 
 Place = ModelReference | tuple[Any, Any]
 """A model as the user names it, or model and tokenizer as the caller holds them."""
@@ -46,9 +40,9 @@ class Models:
     ) -> None:
         self._places, self._batch_size, self._folding = places, batch_size, folding
         self._locate, self._device_map = locate, device_map
-        self._current: LanguageModel | None = None
+        self._current: CausalLanguageModel | None = None
 
-    def open(self, name: str) -> LanguageModel:
+    def open(self, name: str) -> CausalLanguageModel:
         """The model of that name. Raises `UnmeasurableError` where transformers cannot load it from its directory."""
         if self._current is None or self._current.name != name:
             if self._current is not None:
@@ -56,7 +50,7 @@ class Models:
                 gc.collect()  # a module refers to itself, and the command line has the collector off
             place = self._places[name]
             model, tokenizer = place if isinstance(place, tuple) else self._loaded(name, place)
-            self._current = LanguageModel(name, model.eval(), tokenizer, self._batch_size)
+            self._current = CausalLanguageModel(name, model.eval(), tokenizer, self._batch_size)
         return self._current
 
     def _loaded(self, name: str, reference: ModelReference) -> tuple[Any, Any]:
@@ -81,12 +75,8 @@ class Models:
             raise UnmeasurableError(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
-class Subject:
-    """The model under test.
-
-    name: of it. sources: names of the models that were merged, itself left out. base: name of the base model, or None. texts and
-    prompts: by variety, as many as the settings say.
-    """
+class MeasuredModel:
+    """A `Subject`: what its parts are is said there."""
 
     def __init__(
         self,
@@ -97,20 +87,20 @@ class Subject:
         texts: Texts,
         prompts: Texts,
         settings: ValidationSettings,
-        score_dialects: Callable[[Sequence[str]], DialectScores],
+        score_labels: Callable[[Sequence[str]], LabelScores],
     ) -> None:
         self.name, self.sources, self.base = name, sources, base
         self.texts, self.prompts = texts, prompts
-        self.score_dialects = score_dialects
+        self.score_labels = score_labels
         self._models, self._settings = models, settings
         self._answers: dict[str, list[Answer]] | None = None
 
     @property
-    def model(self) -> LanguageModel:
+    def model(self) -> CausalLanguageModel:
         """The model under test, loaded when it is first asked for."""
         return self._models.open(self.name)
 
-    def open(self, name: str) -> LanguageModel:
+    def open(self, name: str) -> CausalLanguageModel:
         """One of `sources`, or the base. The model under test is let go meanwhile, unless the caller holds it."""
         return self._models.open(name)
 
@@ -120,16 +110,16 @@ class Subject:
         return self._answers is not None
 
     def answers(self) -> Mapping[str, Sequence[Answer]]:
-        """What the model under test answers to every prompt, by the prompt's variety. Generated once for all validators."""
+        """What the model under test answers to every prompt, by the prompt's label. Generated once for all validators."""
         if self._answers is None:
             model = self.model
             prompts = [prompt for group in self.prompts.values() for prompt in group]
             settings = self._settings
             made = iter(model.answers(prompts, settings.new_tokens, settings.seed, self._templated(model)))
-            self._answers = {dialect: [next(made) for _ in group] for dialect, group in self.prompts.items()}
+            self._answers = {label: [next(made) for _ in group] for label, group in self.prompts.items()}
         return self._answers
 
-    def _templated(self, model: LanguageModel) -> bool:
+    def _templated(self, model: CausalLanguageModel) -> bool:
         has = bool(getattr(model.tokenizer, "chat_template", None))
         if self._settings.chat_template is True and not has:
             raise UnmeasurableError(f"chat_template is true, and the tokenizer of {model.name} has no chat template")

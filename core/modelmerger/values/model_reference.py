@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from modelmerger.values.errors import Problem
 
@@ -40,7 +40,7 @@ class ModelReference:
 class Location:
     """Where a model that the config names lies on this disk."""
 
-    directory: Path
+    directory: Path = field(converter=Path)
     """Its directory, or its one file, with the user's home in place of `~`."""
     revision: str = ""
     """What the name stands for today, in a form that cannot change (a commit), for names that can come to stand for something

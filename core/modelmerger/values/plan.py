@@ -14,7 +14,7 @@ from modelmerger.values.layout import Layout
 from modelmerger.values.text import amount, shown, size, with_article
 from modelmerger.values.traits import Granularity
 from modelmerger.values.updates import WHOLE_MODEL
-from modelmerger.values.weights import Weight, spelled
+from modelmerger.values.weights import Weight, shown_weight
 
 Action = Literal["combine", "merge", "take", "copy"]
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
@@ -164,7 +164,7 @@ class MergePlan:
         of_what = ", of what they change of their base" if self.updates else ""
         lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}{of_what}"]
         for index, model in enumerate(self.models):
-            role = "base" if model.weight is None else f"weight {shown(spelled(model.weight))}"
+            role = "base" if model.weight is None else f"weight {shown(shown_weight(model.weight))}"
             told = "".join(f", {key} {shown(value)}" for key, value in model.own_options().items())
             donor = ", gives config and tokenizer" if index == self.donor else ""
             commit = f", commit {shown(model.revision)}" if model.revision else ""

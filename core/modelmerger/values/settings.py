@@ -156,9 +156,9 @@ class ValidationSettings:
     test_batch_size: int = field(default=8, validator=between(1, 2**31))
     """How many texts or prompts at a time."""
     quick_test: bool = False
-    """One prompt a label, at most 50 texts, answers of at most 16 tokens."""
+    """One prompt per label, at most 50 texts, answers of at most 16 tokens."""
     dataset: str | None = field(default=None, validator=validators.optional(not_empty))
-    """A file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect' in each line."""
+    """A file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect', its label, in each line."""
     max_new_tokens: int = field(default=64, validator=between(1, 2**20))
     """Length of generated answers at most."""
     seed: int = field(default=0, validator=between(0, 2**63, open_above=True))

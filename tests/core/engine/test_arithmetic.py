@@ -3,9 +3,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelmerger.engine.arithmetic import Workspace, are_finite, bytes_of, combined, extremes, factors, gram_of, has_finite_sum, overflows
-
-from tests.core.memory_merge import MemoryCheckpoint
+from modelmerger.engine.arithmetic import (
+    Workspace,
+    are_finite,
+    bytes_of,
+    combined,
+    extremes,
+    factors,
+    gram_of,
+    has_finite_sum,
+    overflows,
+)
+from modelmerger.testing import MemoryCheckpoint
 
 NAN, INF = float("nan"), float("inf")
 numbers = st.floats(-1e3, 1e3, width=32)

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import directory_state, random_tensors, write_model
+from doors import run_merge
 from modelmerger.hooks.registry import Registry
-from modelmerger.run import run_merge
+from modelmerger.testing import MemoryCheckpoint, merge_in_memory, planned
 from modelmerger.values.errors import ConfigError, NumericError, PluginError
 from safetensors.torch import load_file
-
-from tests.core.memory_merge import MemoryCheckpoint, merge_in_memory, planned
 
 NAN, INF = float("nan"), float("inf")
 FLOATS = (

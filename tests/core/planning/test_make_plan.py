@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
+from doors import prepared
 from modelmerger.hooks.registry import Registry
 from modelmerger.planning.make_plan import _effort, make_plan
-from modelmerger.run import prepared
+from modelmerger.testing import MemoryCheckpoint, Planned, planned
 from modelmerger.values.errors import ConfigError, PluginError
 from modelmerger.values.layout import Layout, OutputFile, OutputTensor, Placement
 from modelmerger.values.plan import MergePlan
 
-from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 from tests.strategies import references
 
 SHAPES = {"wte.weight": (11, 7), "matrix": (61, 37), "vector": (99,), "scalar": (), "empty": (0, 4)}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from inputs.tiny_models import load, tied
-from modelmerger import ModelReference, Subject, UnmeasurableError, ValidationSettings
-from modelmerger.validation.subject import Models
-from modelmerger_validators.arabic_dialects import score_dialects
+from modelmerger import ModelReference, UnmeasurableError, ValidationSettings
+from modelmerger.validation.subject import MeasuredModel, Models
+from modelmerger_validators.arabic_dialects import score_labels
 
 __all__ = ["tied"]
 PROMPTS = {"egyptian": ["إزيك؟"], "gulf": ["شلونك؟", "شخبارك؟"]}
@@ -22,9 +22,9 @@ def at(path: Path) -> ModelReference:
     return ModelReference(str(path), path.name, "models[0].path")
 
 
-def subject(models: Models, name: str = "a", **settings: Any) -> Subject:
+def subject(models: Models, name: str = "a", **settings: Any) -> MeasuredModel:
     asked = ValidationSettings(run_tests=False, max_new_tokens=4, **settings)
-    return Subject(name, models, ["b"], "base", {}, PROMPTS, asked, score_dialects)
+    return MeasuredModel(name, models, ["b"], "base", {}, PROMPTS, asked, score_labels)
 
 
 def test_one_model_is_in_memory_at_a_time_and_none_before_it_is_asked_for(tied: SimpleNamespace) -> None:
@@ -43,11 +43,11 @@ def test_a_model_that_the_caller_holds_is_taken_as_it_is(tied: SimpleNamespace) 
     assert not model.training
 
 
-def test_answers_are_made_once_and_stand_under_the_variety_of_their_prompt(tied: SimpleNamespace) -> None:
+def test_answers_are_made_once_and_stand_under_the_label_of_their_prompt(tied: SimpleNamespace) -> None:
     looked_at = subject(Models({"a": at(tied.a)}, 2))
     answers = looked_at.answers()
     assert looked_at.answers() is answers
-    assert {dialect: [answer.prompt for answer in group] for dialect, group in answers.items()} == PROMPTS
+    assert {label: [answer.prompt for answer in group] for label, group in answers.items()} == PROMPTS
 
 
 @pytest.mark.parametrize(("chat_template", "begins"), [("auto", True), (True, True), (False, False)])

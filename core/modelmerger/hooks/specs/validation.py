@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from modelmerger.hooks.markers import hookspec
-from modelmerger.validation.subject import Purpose, Subject
 from modelmerger.values.findings import Finding, ValidationReport
-from modelmerger.values.labels import DialectScores as LabelScores
+from modelmerger.values.labels import LabelScores
 from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.subject import Purpose, Subject
 
 
 @hookspec
@@ -85,7 +85,7 @@ def provide_texts(purpose: Purpose, options: Any) -> Mapping[str, Sequence[str]]
     @hookimpl
     def provide_texts(purpose):
         if purpose == "prompting":
-            return {"egyptian": ["إزيك؟"], "gulf": ["شلونك؟"]}
+            return {"formal": ["How do you do?"], "casual": ["What's up?"]}
     ```
     """
 
@@ -102,8 +102,8 @@ def score_labels(texts: Sequence[str], options: Any) -> LabelScores | None:
 
     @hookimpl
     def score_labels(texts):
-        rows = [(1.0, 0.0) if "ازيك" in text else (0.5, 0.5) for text in texts]
-        return LabelScores(scorer="one word", stated="never measured", labels=("egyptian", "gulf"), rows=rows)
+        rows = [(1.0, 0.0) if "Yours sincerely" in text else (0.5, 0.5) for text in texts]
+        return LabelScores(scorer="one phrase", stated="never measured", labels=("formal", "casual"), rows=rows)
     ```
     """
 
