@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from modelmerger.values.report import MergeReport as MergeReport
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
+    from modelmerger.values.subject import OpenedModel as OpenedModel
     from modelmerger.values.subject import Subject as Subject
     from modelmerger.values.traits import Operation as Operation
     from modelmerger.values.traits import Traits as Traits
@@ -89,7 +90,7 @@ _HOMES = {
     "values.plan": ("MergePlan",),
     "values.report": ("MergeReport",),
     "values.settings": ("Settings", "ValidationSettings"),
-    "values.subject": ("Subject",),
+    "values.subject": ("OpenedModel", "Subject"),
     "values.traits": ("Operation", "Traits"),
     "planning.updates": ("Coefficients", "MergedUpdates"),
     "output.verification": ("verify",),
