@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from inputs.tiny_models import load
 from modelmerger import LabelScores, ValidationSettings
-from modelmerger.validation.subject import MeasuredModel, Models
+from modelmerger.validation.models import Models
+from modelmerger.validation.subject import MeasuredModel
 from modelmerger_validators.arabic_dialects import score_labels
 
 

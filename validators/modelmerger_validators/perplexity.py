@@ -30,7 +30,7 @@ def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[F
     """Both metrics over all texts, then for each variety that the texts name."""
     if not subject.texts:
         raise UnmeasurableError("there is no text to score. Give 'dataset'")
-    model = subject.model
+    model = subject.language
     encoded = {variety: [model.encode(text) for text in texts] for variety, texts in subject.texts.items()}
     flat = [ids for group in encoded.values() for ids in group]
     sums = iter([-float(found.sum()) for found in model.text_log_likelihoods(flat)])

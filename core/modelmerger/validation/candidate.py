@@ -12,9 +12,9 @@ from modelmerger.config.resolve import resolve, validation_settings
 from modelmerger.hooks.assembly import assemble
 from modelmerger.hooks.registry import Registry
 from modelmerger.validation.loadable import check_loadable
-from modelmerger.validation.subject import Place
+from modelmerger.validation.models import Place
+from modelmerger.values.checkpoint import ModelReference
 from modelmerger.values.errors import ConfigError, InputError, Problem, UnmeasurableError
-from modelmerger.values.model_reference import ModelReference
 from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
 
 ALONE = ("validation",)

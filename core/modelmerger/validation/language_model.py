@@ -51,14 +51,6 @@ class CausalLanguageModel:
         """Half a window."""
         return max(1, self.window // 2)
 
-    @property
-    def device(self) -> "torch.device":
-        """Where token ids go. Weights that stay on the disk are brought to the CPU module by module."""
-        import torch
-
-        device: torch.device = self.model.device
-        return torch.device("cpu") if device.type == "meta" else device
-
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -78,18 +70,18 @@ class CausalLanguageModel:
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> list["torch.Tensor"]:
         """Float64 of shape (tokens of the second part,) on the CPU for each pair."""
-        return log_likelihoods(self.model, self.device, pairs, self.batch_size)
+        return log_likelihoods(self.model, input_device(self.model), pairs, self.batch_size)
 
     def answers(self, prompts: Sequence[str], new_tokens: int, seed: int, chat_template: bool) -> list[Answer]:
         """Sampled continuations, a batch at a time. Raises `UnmeasurableError` where the chat template fails."""
         if new_tokens >= self.window:
             new_tokens = self.window // 2
         encoded = [self._prompt_ids(prompt, chat_template)[-(self.window - new_tokens) :] for prompt in prompts]
-        end = self.tokenizer.eos_token_id
+        device, end = input_device(self.model), self.tokenizer.eos_token_id
         made: list[list[int]] = []
         for i in range(0, len(encoded), self.batch_size):
             batch = encoded[i : i + self.batch_size]
-            made += continued(self.model, self.device, batch, range(i, i + len(batch)), new_tokens, seed, end)
+            made += continued(self.model, device, batch, range(i, i + len(batch)), new_tokens, seed, end)
         return [
             Answer(
                 prompt=prompt,
@@ -112,6 +104,14 @@ class CausalLanguageModel:
                 f"the chat template of {self.name} fails: {type(error).__name__}: {error}"
             ) from error
         return self.encode(text) or self.start
+
+
+def input_device(model: Any) -> "torch.device":
+    """Where the inputs of a module go. Weights that stay on the disk are brought to the CPU one submodule at a time."""
+    import torch
+
+    device: torch.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def _check_causal(model: Any) -> None:

@@ -17,7 +17,8 @@ from modelmerger.hooks.validators import Validator
 from modelmerger.progress import no_step
 from modelmerger.validation.candidate import Candidate, merged_candidate
 from modelmerger.validation.companions import write_companions
-from modelmerger.validation.subject import MeasuredModel, Models
+from modelmerger.validation.models import Models
+from modelmerger.validation.subject import MeasuredModel
 from modelmerger.validation.texts import asked_prompts, scored_texts
 from modelmerger.values.errors import MergeError, Problem, UnmeasurableError
 from modelmerger.values.findings import Finding, Sample, ValidationReport, judged
