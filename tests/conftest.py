@@ -92,7 +92,7 @@ def config(models: SimpleNamespace) -> dict[str, Any]:
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
     """`command("merge", path)` runs the command line in this process; the result has status, out and err."""
-    from modelmerger.cli import main
+    from modelmerger.cli.process import main
 
     def run(*arguments: object) -> SimpleNamespace:
         capfd.readouterr()

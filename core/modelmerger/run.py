@@ -19,7 +19,6 @@ from modelmerger.output.publishing import check_output, check_room, finish_earli
 from modelmerger.output.staging import Staging, Step, no_step, staged_size
 from modelmerger.planning.opening import KeptModels
 from modelmerger.planning.prepared import Prepared, check_models, prepared
-from modelmerger.progress import no_progress
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import BLOCK
@@ -35,6 +34,10 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("modelmerger")
+
+
+def no_progress(_: int, __: int) -> None:
+    """Progress that nobody watches."""
 
 
 def set_level(settings: Settings) -> None:

@@ -148,7 +148,9 @@ def planned(
     config = {"strategy": strategy, "models": entries, "options": options or {}}
     config |= {"base_model": "base"} if base is not None else {}
     settings, hooks = resolve(config, registry or _installed())
-    named = [(f"model_{i}", model) for i, model in enumerate(models)] + [("base", base)] * (base is not None)
+    named = [(f"model_{i}", model) for i, model in enumerate(models)]
+    if base is not None:
+        named.append(("base", base))
     checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
     return Planned(make_plan(hooks, checkpoints, settings), settings, hooks, checkpoints)
 

@@ -29,9 +29,7 @@ class Options:
 
 
 @hookimpl
-def check_compatibility(
-    checkpoints: Sequence[Checkpoint], settings: Settings, options: Options
-) -> Iterable[Problem]:
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
     """A note where the donor has no tokenizer to copy, an error for each of its files that cannot be copied."""
     if not options.preserve_tokenizer:
         return

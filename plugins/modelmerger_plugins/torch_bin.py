@@ -49,9 +49,7 @@ class Options:
 
 
 @hookimpl
-def save_model(
-    tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, options: Options
-) -> Layout | None:
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, options: Options) -> Layout | None:
     """Shards as safetensors have them. None where safetensors are wanted. Raises `ConfigError` for dtypes that torch lacks."""
     if options.use_safetensors:
         return None

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import directory_state
 from doors import run_merge
-from modelmerger.cli import main
+from modelmerger.cli.process import main
 from modelmerger.output.staging import Staging, staging_path
 from modelmerger.output.verification import verify
 

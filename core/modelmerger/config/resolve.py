@@ -12,6 +12,7 @@ from modelmerger.config.naming import named
 from modelmerger.config.owners import Elsewhere, core_owner, owners_of, shared_out
 from modelmerger.config.sections import CORE_KEYS, needs_base, read_sections, sections_of
 from modelmerger.config.strict_attrs import unknown_keys
+from modelmerger.config.validation_settings import WHERE as VALIDATION
 from modelmerger.config.validation_settings import read_validation
 from modelmerger.hooks.assembly import Hooks, assemble
 from modelmerger.hooks.plugins import Plugin, load
@@ -19,7 +20,7 @@ from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.sections import Section
-from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.settings import CoreOptions, Settings, ValidationSettings
 
 
 def resolve(
@@ -77,6 +78,23 @@ def resolve(
     )
     raise_errors(hooks.models.check_config(settings), ConfigError)
     return settings, hooks
+
+
+def resolve_validation(given: Mapping[str, Any]) -> tuple[Settings | None, ValidationSettings, Hooks]:
+    """How a model is validated, by a config that is that of a merge, whose settings come too, or holds `validation` alone.
+
+    Raises `ConfigError` with every problem.
+    """
+    if given.keys() - {VALIDATION}:
+        settings, hooks = resolve(given, validating=True)
+        return settings, settings.validation or ValidationSettings(), hooks
+    registry = Registry.installed()
+    problems: list[Problem] = []
+    validation = read_validation(given.get(VALIDATION), registry, problems, validating=True)
+    if problems or validation.settings is None:
+        raise ConfigError(*problems)
+    plugins = [*validation.validators, *map(load, registry.always_on())]
+    return None, validation.settings, assemble(plugins, validation.options)
 
 
 def as_written(sections: Iterable[str]) -> list[str]:

@@ -13,6 +13,8 @@ from modelmerger.values.errors import MergeError, NumericError, PluginError, Pro
 from modelmerger.values.text import shown
 
 T = TypeVar("T")
+_HANDED: dict[str, Any] = {"options": None}
+"""Plugins are bound to their own options; what is said here is for a strategy without any."""
 
 
 @frozen(eq=False, slots=False)
@@ -49,6 +51,7 @@ class Calls:
 
     def first(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
         """The first answer that is not None."""
+        arguments = _HANDED | arguments
         return self.guarded(hook, lambda: getattr(self.manager.hook, hook)(**arguments), tensor)
 
     def each(
@@ -60,7 +63,7 @@ class Calls:
             answers = []
             for plugin, call in self._voices[hook].items():
                 if among is None or plugin in among:
-                    (answer,) = call(**arguments) or (None,)
+                    (answer,) = call(**_HANDED | arguments) or (None,)
                     answers.append((plugin, list(answer) if isinstance(answer, Iterator) else answer))
             return answers
 
@@ -68,7 +71,7 @@ class Calls:
 
     def one(self, hook: str, plugin: str, **arguments: Any) -> Any:
         """The answer of one plugin that answers the hook; None where it answers nothing."""
-        found = self.guarded(hook, lambda: self._voices[hook][plugin](**arguments))
+        found = self.guarded(hook, lambda: self._voices[hook][plugin](**_HANDED | arguments))
         return found[0] if found else None
 
     def guarded(self, hook: str, call: Callable[[], T], tensor: str = "") -> T:

@@ -2,21 +2,18 @@
 
 import contextlib
 import gc
-import os
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.inputs.loading import as_given
+from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.scratch import Scratch
 from modelmerger.validation.language_model import CausalLanguageModel, input_device
 from modelmerger.validation.loadable import loadable
-from modelmerger.values.checkpoint import Location, ModelReference
 from modelmerger.values.errors import MergeError, UnmeasurableError
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.model_reference import ModelReference
+from modelmerger.values.settings import CoreOptions, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -49,20 +46,21 @@ class LoadedModel:
 class Models:
     """Models by name. Opening one lets go of the one before, unless the caller holds it.
 
-    locate: says where a model that is not held lies. device_map: where it is loaded to, as transformers has it.
-    folding: what the config of a merge says, besides, of a model that is an adapter: its base, and its names.
+    device_map: where they are loaded to, as transformers has it. settings: of the merge that they belong to, if there was one.
+    merged: the name of the model that came out of it.
     """
 
     def __init__(
         self,
         places: Mapping[str, Place],
         batch_size: int,
-        locate: Callable[[ModelReference], Location] = as_given,
+        hooks: Hooks,
         device_map: str | dict[str, int | str] = "cpu",
-        folding: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        settings: Settings | None = None,
+        merged: str = "",
     ) -> None:
-        self._places, self._batch_size, self._folding = places, batch_size, folding
-        self._locate, self._device_map = locate, device_map
+        self._places, self._batch_size, self._hooks = places, batch_size, hooks
+        self._device_map, self._settings, self._merged = device_map, settings, merged
         self._current: LoadedModel | None = None
 
     def open(self, name: str) -> LoadedModel:
@@ -84,11 +82,12 @@ class Models:
         try:
             from modelmerger.validation.transformers_model import load_merged, load_tokenizer
 
-            directory = Path(os.path.expanduser(self._locate(reference).path))
+            located, hooks, is_merged = self._hooks.models.locate_model(reference), self._hooks, name == self._merged
             with Scratch(None) as scratch, _no_bars():
-                directory = loadable(directory, self._folding.get(name, {}), scratch.path / "folded")
+                target = scratch.path / "materialised"
+                directory = loadable(located.directory, hooks.validation, self._settings, target, merged=is_merged)
                 options = CoreOptions(device_map=self._device_map)
-                model = load_merged(directory, options, scratch.path / "offload")
+                model = load_merged(directory, options, scratch.path / "offload", hooks)
                 tokenizer = load_tokenizer(directory)
                 scratch.goes_with(model)
             return model, tokenizer

@@ -1,13 +1,12 @@
 """What models are scored on and what they are asked: from the config, from a file, or what plugins bring; and how much of it."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from modelmerger.inputs.files import read_small
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
 from modelmerger.values.labels import LabelScores
+from modelmerger.values.model_reference import user_path
 from modelmerger.values.settings import ValidationSettings
 from modelmerger.values.subject import Purpose, Texts
 
@@ -41,7 +40,7 @@ def read_dataset(path: str) -> Texts:
 
     Raises `InputError`.
     """
-    place = Path(os.path.expanduser(path))
+    place = user_path(path)
     content = read_small(place, LIMIT)
     try:
         lines = content.decode("utf-8-sig").split("\n")  # a text may hold other ends of lines
