@@ -25,8 +25,8 @@ from modelmerger.values.settings import Settings, shard_bytes
 from modelmerger.values.weights import weights_by_tensor
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
-PROCESS_MEMORY = 230 << 20
-"""Resident bytes of Python with torch imported."""
+PROCESS_MEMORY = 240 << 20
+"""Resident bytes of Python with torch and modelmerger imported."""
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
 """So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients, products and
 sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place × (1 + 2⁻¹⁰)."""
@@ -223,10 +223,10 @@ def _memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], wor
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
     held = ("merge", "combine") if hooks.observers(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
-    slices = 8 * slice_elements + width * slice_elements * (together + 2)
+    most = slice_elements
     if hooks.strategy.traits.granularity == "whole":
-        largest = max((prod(tensor.shape) for tensor in tensors if tensor.action == "merge"), default=0)
-        slices = 8 * slice_elements + width * largest * (together + 2)
+        most = max([most, *(prod(tensor.shape) for tensor in tensors if tensor.action == "merge")])
+    slices = 8 * most + width * most * (together + 2)
     measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
     gram = 8 * MEASURED * max(measured, default=0)
     return PROCESS_MEMORY + workers * (BLOCK + slices + gram)
