@@ -7,8 +7,8 @@ from typing import Any
 
 from modelmerger import MergeReport, run
 from modelmerger.config.resolve import resolve
-from modelmerger.planning import prepared as preparing
 from modelmerger.planning.prepared import Prepared
+from modelmerger.planning.prepared import prepared as preparing
 
 
 def run_merge(config: Mapping[str, Any], output: Path | None = None, **arguments: Any) -> MergeReport:

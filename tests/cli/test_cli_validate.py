@@ -183,6 +183,7 @@ def test_a_validator_that_breaks_after_a_merge_leaves_the_model(
     verify(data["output_path"])
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_validation_leaves_the_model_and_says_so(
     distribution: Distribution, command: Command, config: Path, data: dict[str, Any], sent: signal.Signals, status: int

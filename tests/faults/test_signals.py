@@ -19,6 +19,7 @@ from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, wait_until
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("overwrite", [False, True], ids=["new output", "overwrite"])
 def test_an_interrupted_merge_ends_soon_and_is_resumed(

@@ -10,8 +10,8 @@ from modelmerger.values.plan import TensorPlan
 from modelmerger.values.settings import CoreOptions, Settings
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
-PROCESS_MEMORY = 230 << 20
-"""Resident bytes of Python with torch imported."""
+PROCESS_MEMORY = 240 << 20
+"""Resident bytes of Python with torch and modelmerger imported."""
 
 
 def slice_elements(options: CoreOptions, tensors: Sequence[TensorPlan]) -> int:
@@ -42,10 +42,10 @@ def peak_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan],
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
     held = ("merge", "combine") if hooks.output.observers(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
-    slices = 8 * elements + width * elements * (together + 2)
+    most = elements
     if hooks.strategy.traits.granularity == "whole":
-        largest = max((tensor.elements for tensor in tensors if tensor.action == "merge"), default=0)
-        slices = 8 * elements + width * largest * (together + 2)
+        most = max([most, *(tensor.elements for tensor in tensors if tensor.action == "merge")])
+    slices = 8 * most + width * most * (together + 2)
     measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
     gram = 8 * MEASURED * max(measured, default=0)
     return PROCESS_MEMORY + settings.options.workers * (BLOCK + slices + gram)
