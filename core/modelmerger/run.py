@@ -13,7 +13,7 @@ from attrs import field, frozen
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.calls import Hooks, described
-from modelmerger.inputs.files import recheck
+from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import FILE, is_plain, make_manifest, total_counts, total_observed
 from modelmerger.output.publishing import check_output, check_room, finish_earlier, publish

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from modelmerger.inputs.files import read_small
+from modelmerger.inputs.regular_files import read_small
 from modelmerger.validation.subject import Purpose, Texts
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
 from modelmerger.values.labels import DialectScores
