@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from modelmerger.inputs.file_names import PICKLED_SUFFIXES as PICKLED_SUFFIXES
     from modelmerger.inputs.file_names import TEMPLATES_FOLDER as TEMPLATES_FOLDER
     from modelmerger.inputs.file_names import TOKENIZER_FILES as TOKENIZER_FILES
-    from modelmerger.inputs.files import open_regular as open_regular
     from modelmerger.inputs.loading import LoadContext as LoadContext
     from modelmerger.inputs.loading import names_in as names_in
     from modelmerger.inputs.loading import read_beside as read_beside
     from modelmerger.inputs.loading import refusals as refusals
     from modelmerger.inputs.loading import resolved as resolved
     from modelmerger.inputs.pickled import read_pickled as read_pickled
+    from modelmerger.inputs.regular_files import open_regular as open_regular
     from modelmerger.inputs.safetensors_header import MOST_HEADER_BYTES as MOST_HEADER_BYTES
     from modelmerger.inputs.safetensors_header import HeaderError as HeaderError
     from modelmerger.inputs.safetensors_header import TensorEntry as TensorEntry

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.inputs.files import recheck
+from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import total_counts, total_observed
 from modelmerger.output.publishing import check_output, check_room, finish_earlier, publish

@@ -22,9 +22,9 @@ from modelmerger import (
     read_beside,
 )
 from modelmerger.inputs.file_names import PICKLED_SUFFIXES
-from modelmerger.inputs.files import open_regular
 from modelmerger.inputs.loading import names_in
 from modelmerger.inputs.pickled import read_pickled
+from modelmerger.inputs.regular_files import open_regular
 from modelmerger.inputs.safetensors_header import HeaderError, TensorEntry, read_header
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.tensor_names import HEADS, is_embedding, is_head, tied_heads

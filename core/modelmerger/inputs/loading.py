@@ -6,7 +6,8 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from modelmerger.inputs.files import InputFiles, check_small, open_regular, read_small
+from modelmerger.inputs.files import InputFiles
+from modelmerger.inputs.regular_files import check_small, open_regular, read_small
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, Problem
 from modelmerger.values.file_identity import FileIdentity, identify

@@ -7,7 +7,7 @@ from typing import Any
 
 import importlib_metadata
 
-from modelmerger.inputs.files import read_small
+from modelmerger.inputs.regular_files import read_small
 from modelmerger.output.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
 from modelmerger.output.journal import BlockRecord, is_sums
 from modelmerger.values.checkpoint import Checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from modelmerger.inputs.files import open_regular
+from modelmerger.inputs.regular_files import open_regular
 from modelmerger.output.digests import digest_of_bytes
 from modelmerger.values.errors import InputError
 from modelmerger.values.file_identity import FileIdentity

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
-from modelmerger.inputs.files import read_small
+from modelmerger.inputs.regular_files import read_small
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
 from modelmerger.values.labels import LabelScores
 from modelmerger.values.model_reference import user_path
