@@ -83,13 +83,18 @@ class ModelMerger:
         returned object. The validation, if the config asks for one, comes
         before; a threshold that is crossed makes `validation_report.passed` false, and raises nothing.
         """
-        from modelmerger.validation.transformers_model import check_loadable, load_merged
+        from modelmerger.validation.transformers_model import check_class, load_merged
 
         given = self.config.as_dict()
         options = resolve(given)[0].options
         with Scratch(options.offload_folder) as scratch:
             output = scratch.path / "merged" if self.config.output_path is None else None
-            report = run_merge(given, output, accept=check_loadable, kept=self._kept)
+            report = run_merge(
+                given,
+                output,
+                accept=lambda ready: check_class(ready.checkpoints[ready.plan.donor], ready.plan.writes),
+                kept=self._kept,
+            )
             self.merge_report, self._published = report, Path(report.output)
             base = Path(report.base) if report.base else None
             self.merge_report = validate_published(report, given)

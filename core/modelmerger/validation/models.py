@@ -5,7 +5,6 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -13,7 +12,7 @@ from attrs import frozen
 from modelmerger.inputs.loading import as_given
 from modelmerger.output.scratch import Scratch
 from modelmerger.validation.language_model import CausalLanguageModel, input_device
-from modelmerger.validation.loadable import loadable
+from modelmerger.validation.loadable import full_model
 from modelmerger.values.checkpoint import Location, ModelReference
 from modelmerger.values.errors import MergeError, UnmeasurableError
 from modelmerger.values.settings import CoreOptions
@@ -49,8 +48,8 @@ class LoadedModel:
 class Models:
     """Models by name. Opening one lets go of the one before, unless the caller holds it.
 
-    locate: says where a model that is not held lies. device_map: where it is loaded to, as transformers has it.
-    folding: what the config of a merge says, besides, of a model that is an adapter: its base, and its names.
+    locate: says where a model that is not held lies. device_map: where it is loaded to, as transformers takes it.
+    loadable: where transformers can load a model from, given its name, its directory, and a path to make a full model at.
     """
 
     def __init__(
@@ -59,10 +58,10 @@ class Models:
         batch_size: int,
         locate: Callable[[ModelReference], Location] = as_given,
         device_map: str | dict[str, int | str] = "cpu",
-        folding: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        loadable: Callable[[str, Path, Path], Path] = full_model,
     ) -> None:
-        self._places, self._batch_size, self._folding = places, batch_size, folding
-        self._locate, self._device_map = locate, device_map
+        self._places, self._batch_size = places, batch_size
+        self._locate, self._device_map, self._loadable = locate, device_map, loadable
         self._current: LoadedModel | None = None
 
     def open(self, name: str) -> LoadedModel:
@@ -86,7 +85,7 @@ class Models:
 
             directory = Path(os.path.expanduser(self._locate(reference).path))
             with Scratch(None) as scratch, _no_bars():
-                directory = loadable(directory, self._folding.get(name, {}), scratch.path / "folded")
+                directory = self._loadable(name, directory, scratch.path / "folded")
                 options = CoreOptions(device_map=self._device_map)
                 model = load_merged(directory, options, scratch.path / "offload")
                 tokenizer = load_tokenizer(directory)

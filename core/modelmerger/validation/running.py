@@ -5,6 +5,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from modelmerger.hooks.assembly import assemble
 from modelmerger.hooks.calls import Hooks
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.validator import Validator
-from modelmerger.progress import no_step
+from modelmerger.validation.adapters import materialise
 from modelmerger.validation.candidate import Candidate, merged_candidate
 from modelmerger.validation.companions import write_companions
 from modelmerger.validation.models import Models
@@ -32,6 +33,10 @@ Step = Callable[[str, int, int], None]
 log = logging.getLogger("modelmerger")
 
 
+def no_step(_: str, __: int, ___: int) -> None:
+    """A step that nobody watches."""
+
+
 def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no_step) -> ValidationReport:
     """Runs the validators. What cannot be measured is said in the report; raises `PluginError` for what a validator breaks.
 
@@ -40,8 +45,8 @@ def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no
     hooks = assemble(Registry.installed(), None, settings.validator_names)
     texts = scored_texts(settings, hooks.provide_texts)
     prompts = asked_prompts(settings, hooks.provide_texts, hooks.score_labels)
-    places = candidate.places
-    models = Models(places, settings.test_batch_size, hooks.locate_model, candidate.device_map, candidate.folding)
+    loadable = partial(candidate.loadable, materialise=materialise)
+    models = Models(candidate.places, settings.test_batch_size, hooks.locate_model, candidate.device_map, loadable)
     sources = [source.name for source in candidate.sources]
     base = candidate.base.name if candidate.base is not None else None
     names = [candidate.name, *(sources if settings.compare_with_sources else [])]

@@ -5,13 +5,10 @@ import logging
 import os
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from attrs import evolve
 
 from modelmerger.hooks.assembly import assemble
 from modelmerger.hooks.registry import Registry
@@ -22,7 +19,8 @@ from modelmerger.output.digests import Piece, pieces_of_file
 from modelmerger.output.manifest import COMPANIONS, FILE, encoded, file_entry, read_manifest
 from modelmerger.output.publishing import check_apart, check_output, give_name, sync_file
 from modelmerger.output.staging import no_step, output_errors
-from modelmerger.run import Prepared
+from modelmerger.planning.updates import Written
+from modelmerger.validation.adapters import return_model
 from modelmerger.values.checkpoint import Checkpoint, ModelReference
 from modelmerger.values.errors import ConfigError, InputError, Problem
 from modelmerger.values.settings import CoreOptions, Settings
@@ -36,11 +34,12 @@ TOKENIZERS = ("tokenizer*", "vocab.*", "*.model", "tekken.json")
 def load_merged(directory: Path, options: CoreOptions, offload: Path, base: Path | None = None) -> Any:
     """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint.
 
-    With `base`, a PEFT model: the adapter in the directory on that base. Placed as `device_map` says; with `low_memory_mode`, its weights stay in the directory and are read module by module as they
-    are used. `offload` is a folder, made if need be, for weights that cannot be read from the directory by module.
+    Placed as `device_map` says; with `low_memory_mode`, its weights stay in the directory and are read module by module as they
+    are used. `offload` is a folder, made if need be, for weights that cannot be read from the directory by module. With `base`,
+    what lies in the directory is put on that model.
     """
     if base is not None:
-        return _load_adapter(directory, base, options, offload)
+        return return_model(directory, base, options, lambda place, given: load_merged(place, given, offload))
     config = directory / "config.json"
     if not config.exists():
         files = InputFiles()
@@ -72,21 +71,12 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, base: Path
     return model.eval()
 
 
-def _load_adapter(directory: Path, base: Path, options: CoreOptions, offload: Path) -> Any:
-    import peft
+def check_class(donor: Checkpoint, writes: Written) -> None:
+    """Raises `InputError` when `load_merged` would find no class for a merge that takes its config from `donor`.
 
-    if options.low_memory_mode:
-        log.warning("low_memory_mode: the base of the returned adapter is loaded, since PEFT adds layers to it.")
-    model = load_merged(base, evolve(options, low_memory_mode=False), offload)
-    with warnings.catch_warnings():  # of an attribute that PEFT asks transformers for
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return peft.PeftModel.from_pretrained(model, directory).eval()
-
-
-def check_loadable(ready: Prepared) -> None:
-    """Raises `InputError` when `load_merged` would find no class for what is about to be merged."""
-    donor = ready.checkpoints[ready.plan.donor]
-    if donor.donor.config is None and ready.plan.writes == "adapter":
+    writes: whether the merge writes a model or an adapter.
+    """
+    if donor.donor.config is None and writes == "adapter":
         raise InputError(Problem(f"has no config.json, so no adapter can be put on it. {UNLOADED}.", donor.place))
     if donor.donor.config is not None:
         _class_of(donor.donor.config, f"{donor.place}/config.json")

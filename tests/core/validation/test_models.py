@@ -74,22 +74,18 @@ def test_models_that_do_not_predict_the_next_token_are_opened_too(
 
 def test_what_cannot_be_loaded_says_why(tied: SimpleNamespace, models: SimpleNamespace, tmp_path: Path) -> None:
     (models.b / "config.json").unlink()
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text("{}")
     shutil.copytree(tied.a, tmp_path / "pickled")
     (tmp_path / "pickled/model.safetensors").rename(tmp_path / "pickled/pytorch_model.bin")
     shutil.copytree(tied.a, tmp_path / "kernel")
     config = json.loads((tied.a / "config.json").read_text()) | {"_attn_implementation": "org/kernel"}
     (tmp_path / "kernel/config.json").write_text(json.dumps(config))
-    places = {"gone": tmp_path / "gone", "bare": models.b, "odd": models.a, "small": folder}
+    places = {"gone": tmp_path / "gone", "bare": models.b, "odd": models.a}
     places |= {"pickled": tmp_path / "pickled", "kernel": tmp_path / "kernel"}
     opened = Models({name: at(path) for name, path in places.items()}, 2)
     for name, reason in (
         ("gone", "gone cannot be loaded: .*/gone: is no directory"),
         ("bare", "has no config.json"),
         ("odd", "odd cannot be loaded: .*attention heads"),
-        ("small", "is an adapter of the kind None, which cannot be merged"),
         ("pickled", "has no safetensors weights, and no others are loaded"),
         ("kernel", "wants code from a repository .*org/kernel.*, and none is run"),
     ):
