@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,9 @@ def prepared(config: Mapping[str, Any], *kept: Any) -> Iterator[Prepared]:
     """All that happens before the first write."""
     with preparing.prepared(*resolve(config), *kept) as ready:
         yield ready
+
+
+@cache
+def always_on() -> Hooks:
+    """The plugins that are always on, with the options that they have by default."""
+    return assemble(plugins_of(Registry.installed(), None))

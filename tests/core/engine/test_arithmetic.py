@@ -3,7 +3,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelmerger.engine.arithmetic import Workspace, are_finite, bytes_of, combined, extremes, factors, gram_of, has_finite_sum, overflows
+from modelmerger.engine.arithmetic import (
+    Workspace,
+    are_finite,
+    bytes_of,
+    combined,
+    extremes,
+    factors,
+    gram_of,
+    has_finite_sum,
+    overflows,
+)
 from modelmerger.testing import MemoryCheckpoint
 
 NAN, INF = float("nan"), float("inf")

@@ -18,7 +18,14 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelmerger.inputs.safetensors_header import Header, HeaderError, TensorEntry, build_header, parse_header, read_header
+from modelmerger.inputs.safetensors_header import (
+    Header,
+    HeaderError,
+    TensorEntry,
+    build_header,
+    parse_header,
+    read_header,
+)
 from modelmerger.values.dtypes import DTYPES, torch_dtype
 
 from tests.core.inputs.hostile_headers import EMPTY, HOSTILE, HostileFile, entry, framed

@@ -3,7 +3,16 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from modelmerger.output.digests import Piece, PieceDigests, block_count, differing, digest_of_pieces, pieces_of_bytes, pieces_of_file, range_digest
+from modelmerger.output.digests import (
+    Piece,
+    PieceDigests,
+    block_count,
+    differing,
+    digest_of_pieces,
+    pieces_of_bytes,
+    pieces_of_file,
+    range_digest,
+)
 from modelmerger.values.layout import BLOCK
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from doors import always_on
 from inputs.tiny_models import load, tied
 from modelmerger import ModelReference, UnmeasurableError, ValidationSettings
 from modelmerger.validation.models import Models
@@ -26,7 +27,7 @@ def subject(models: Models, name: str = "a", **settings: Any) -> MeasuredModel:
 
 
 def test_the_model_its_tokenizer_and_its_language_are_those_of_the_model_under_test(tied: SimpleNamespace) -> None:
-    looked_at = subject(Models({"a": at(tied.a), "b": at(tied.b)}, 2))
+    looked_at = subject(Models({"a": at(tied.a), "b": at(tied.b)}, 2, always_on()))
     own, other = load(tied.a)[0].state_dict(), load(tied.b)[0].state_dict()
     name = "model.embed_tokens.weight"
     assert looked_at.open("b").name == "b"
@@ -37,7 +38,7 @@ def test_the_model_its_tokenizer_and_its_language_are_those_of_the_model_under_t
 
 
 def test_answers_are_made_once_and_stand_under_the_label_of_their_prompt(tied: SimpleNamespace) -> None:
-    looked_at = subject(Models({"a": at(tied.a)}, 2))
+    looked_at = subject(Models({"a": at(tied.a)}, 2, always_on()))
     answers = looked_at.answers()
     assert looked_at.answers() is answers
     assert {label: [answer.prompt for answer in group] for label, group in answers.items()} == PROMPTS
@@ -45,7 +46,7 @@ def test_answers_are_made_once_and_stand_under_the_label_of_their_prompt(tied: S
 
 @pytest.mark.parametrize(("chat_template", "begins"), [("auto", True), (True, True), (False, False)])
 def test_the_chat_template_is_used_as_the_settings_say(tied: SimpleNamespace, chat_template: Any, begins: bool) -> None:
-    looked_at = subject(Models({"a": at(tied.a)}, 2), chat_template=chat_template)
+    looked_at = subject(Models({"a": at(tied.a)}, 2, always_on()), chat_template=chat_template)
     (answer,) = looked_at.answers()["egyptian"]
     assert (answer.prompt_ids[-1] == tied.words.convert_tokens_to_ids("</s>")) is begins
 

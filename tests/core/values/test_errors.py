@@ -2,7 +2,18 @@
 
 import pytest
 from modelmerger.values import errors
-from modelmerger.values.errors import ConfigError, InputChangedError, InputError, MergeError, ModelCompatibilityError, NumericError, OutputError, PluginError, Problem, raise_errors
+from modelmerger.values.errors import (
+    ConfigError,
+    InputChangedError,
+    InputError,
+    MergeError,
+    ModelCompatibilityError,
+    NumericError,
+    OutputError,
+    PluginError,
+    Problem,
+    raise_errors,
+)
 
 
 @pytest.mark.parametrize(
