@@ -10,7 +10,7 @@ import pluggy
 from attrs import frozen
 from blake3 import blake3
 
-from modelmerger.hooks.binding import bound
+from modelmerger.hooks.binding import bind
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
 from modelmerger.hooks.markers import PROJECT
@@ -82,20 +82,20 @@ def _defaults(plugin: Plugin) -> Any:
 
 
 def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> None:
-    handed = bound(plugin, options)
     try:
-        manager.register(handed, plugin.key)
+        manager.register(plugin.module, plugin.key)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{plugin.provider} does not fit the hooks: {' '.join(str(error).split())}") from error
-    for caller in manager.get_hookcallers(handed) or ():
+    for caller in manager.get_hookcallers(plugin.module) or ():
         collects = caller.spec is not None and not caller.spec.opts["firstresult"]
         for implementation in caller.get_hookimpls():
             wraps = implementation.hookwrapper or (implementation.wrapper and collects)
-            if implementation.plugin is handed and wraps:
+            if implementation.plugin is plugin.module and wraps:
                 raise PluginError(
                     f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
                 )
+    bind(manager, plugin.module, options)
 
 
 def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:

@@ -503,7 +503,7 @@ def test_a_plugin_that_declares_itself_wrongly_is_named(
     source: str, distribution: Distribution, config: dict[str, Any]
 ) -> None:
     install(distribution, [("plugin", "careless", source)])
-    with pytest.raises(PluginError, match="plugin 'careless' from acme-merge 1.0") as refused:
+    with pytest.raises(PluginError, match=r"plugin 'careless' from acme-merge 1\.0") as refused:
         resolve(config)
     assert BROKEN_DECLARATIONS[source] in str(refused.value)
 
