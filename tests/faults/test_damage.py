@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from modelmerger.inputs.safetensors_header import read_header
+from modelmerger.inputs.safetensors_header.reading import read_header
 from modelmerger.output.verification import verify
 from modelmerger.run import run_merge
 from safetensors import safe_open

@@ -17,7 +17,7 @@ from modelmerger.hooks.assembly import assemble
 from modelmerger.hooks.registry import Registry
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
-from modelmerger.inputs.safetensors_header import read_header
+from modelmerger.inputs.safetensors_header.reading import read_header
 from modelmerger.output.digests import Piece, pieces_of_file
 from modelmerger.output.manifest import COMPANIONS, FILE, encoded, file_entry, read_manifest
 from modelmerger.output.publishing import check_apart, check_output, give_name, sync_file
