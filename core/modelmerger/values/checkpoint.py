@@ -86,8 +86,13 @@ class Checkpoint(ABC):
 
 @frozen(eq=False)
 class Base:
-    """The model that an adapter changes: how it was named, where it lies, and its tensors."""
+    """The model that an adapter changes."""
 
     reference: ModelReference
+    """How it was named."""
     location: Location
+    """Where it lies."""
     checkpoint: Checkpoint
+    """Its tensors."""
+    key: str = "base_model"
+    """The key of the config by which the user gives it, for messages."""

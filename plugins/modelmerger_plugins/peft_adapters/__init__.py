@@ -4,20 +4,24 @@ Adapter files are read here, without PEFT; nothing that they name is imported, d
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen, validators
 from modelmerger import (
     Checkpoint,
     Coefficients,
+    ConfigError,
     Donor,
     InputError,
     LoadContext,
     MergedUpdates,
+    ModelCompatibilityError,
     ModelReference,
     Problem,
     Settings,
+    different_bases,
     hookimpl,
 )
 from modelmerger.inputs.loading import names_in
@@ -28,10 +32,11 @@ from modelmerger_plugins.peft_adapters import bases, config
 from modelmerger_plugins.peft_adapters.folding import Adapter, Folded
 from modelmerger_plugins.peft_adapters.keys import read_keys
 from modelmerger_plugins.peft_adapters.replication import layers_of
+from modelmerger_plugins.peft_adapters.section import DEFAULT, SECTION, of_adapters
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 WIDE = ("float32", "float64")
-DEFAULT = "default"
+ADVICE = "Set peft_config.merge_adapters: false, which folds each adapter into its base"
 METHODS = ("linear", "cat", "svd", "peft_linear")
 _method = Check(
     {"enum": [*METHODS, None]},
@@ -41,28 +46,38 @@ _method = Check(
 
 @frozen(kw_only=True)
 class Options:
-    """preserve_base_model: for adapters with merge_adapters: true: the merged adapter is written; false: a full model.
-
-    merge_method: for adapters with merge_adapters: true: how their factors are put together.
-    rank: for merge_method svd: the rank of the merged adapter; else the largest rank among the adapters.
-    """
+    """Options about merged adapters."""
 
     preserve_base_model: bool | None = None
+    """For adapters with merge_adapters: true: the merged adapter is written; false: a full model."""
     merge_method: str | None = field(default=None, validator=validators.optional(_method))
+    """For adapters with merge_adapters: true: how their factors are put together."""
     rank: int | None = field(default=None, validator=validators.optional(between(1, 2**20)))
+    """For merge_method svd: the rank of the merged adapter; else the largest rank among the adapters."""
+
+
+sections = (SECTION,)
 
 
 @hookimpl
-def declare_options() -> type:
-    """The options of this plugin."""
-    return Options
+def check_config(settings: Settings) -> Iterable[Problem]:
+    """A base that is given in two places is one base."""
+    base, ours = settings.base_model, of_adapters(settings).base_model_path
+    if (
+        base is not None
+        and "base_model" not in settings.live
+        and ours is not None
+        and not bases.is_one_path(base, ours)
+    ):
+        message = f"is {ours!r}, and base_model is {base!r}. Give the same path, or one of them"
+        yield Problem(message, "peft_config.base_model_path")
 
 
 @hookimpl
 def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
     """The base with the adapters of this directory folded in; None where the directory is no adapter."""
-    path = Path(os.path.expanduser(reference.path))
-    names = context.settings.peft.adapter_names if context.settings and context.settings.peft else (DEFAULT,)
+    path = reference.local
+    names = of_adapters(context).adapter_names
     directories = [path if name == DEFAULT else path / name for name in names]
     present = [os.path.lexists(directory / config.FILE) for directory in directories]
     if not any(present) and not os.path.lexists(path / config.FILE):
@@ -94,11 +109,13 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
 
 
 @hookimpl
-def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
     """What the options ask of adapters that cannot be, and what is to be said of each adapter."""
-    options = settings.plugin_options["peft_adapters"]
     folded = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, Folded)]
-    merge_adapters = bool(settings.peft and settings.peft.merge_adapters)
+    merge_adapters = of_adapters(settings).merge_adapters
+    if settings.sections.get(SECTION.name) is not None and all(checkpoint.base is None for checkpoint in checkpoints):
+        message = "none of the models is an adapter, so peft_config has no effect."
+        yield Problem(message, "peft_config", severity="note")
     for name in ("preserve_base_model", "merge_method", "rank"):
         if getattr(options, name) is not None and not folded:
             yield Problem(
@@ -135,8 +152,25 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
 
 
 @hookimpl
+def wants_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> bool | None:
+    """Where `merge_adapters` asks for it. Raises what stands against it."""
+    if not of_adapters(settings).merge_adapters:
+        return None
+    models = checkpoints[: len(settings.models)]
+    full = [model for model in models if model.base is None]
+    message = f"is a full model, and merge_adapters: true merges adapters alone. {ADVICE}."
+    problems = [Problem(message, model.place) for model in full] + list(different_bases(models))
+    if problems:
+        raise ModelCompatibilityError(*problems)
+    if not able:
+        message = f"{settings.strategy} works on full models and cannot merge the updates of adapters. {ADVICE}"
+        raise ConfigError(Problem(message, "peft_config.merge_adapters"))
+    return True
+
+
+@hookimpl
 def merge_updates(
-    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients
+    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients, options: Options
 ) -> MergedUpdates | None:
     """The adapters merged into one, or that one folded into the base. None where a model is something else."""
     *models, base = checkpoints
@@ -145,7 +179,27 @@ def merge_updates(
         return None
     from modelmerger_plugins.peft_adapters import updates
 
-    return updates.merge(folded, base, settings, settings.plugin_options["peft_adapters"], coefficients)
+    return updates.merge(folded, base, settings, options, coefficients)
+
+
+@hookimpl
+def return_model(directory: Path, base: Path | None, load: Callable[[Path], Any], low_memory_mode: bool) -> Any:
+    """An adapter comes back as a PEFT model: its base with the adapter."""
+    if base is None or not os.path.lexists(directory / config.FILE):
+        return None
+    from modelmerger_plugins.peft_adapters import objects
+
+    return objects.peft_model(directory, base, load, low_memory_mode)
+
+
+@hookimpl
+def materialise_model(directory: Path, merged: bool, settings: Settings | None, target: Path | None) -> Path | None:
+    """An adapter is folded into its base by a merge of one model: PEFT would import what an adapter's config names."""
+    if not os.path.lexists(directory / config.FILE):
+        return None
+    from modelmerger_plugins.peft_adapters import objects
+
+    return objects.full_model(directory, merged, settings, target)
 
 
 def _of_other_layers(
@@ -158,7 +212,7 @@ def _of_other_layers(
         if ours and theirs is None:
             message = "repeats layers of its base (layer_replication), and base_model does not. Give peft_config.base_model_path instead."
             yield Problem(message, checkpoint.place)
-        elif ours != theirs and settings.peft is not None and settings.peft.merge_adapters:
+        elif ours != theirs and of_adapters(settings).merge_adapters:
             message = "and another adapter do not repeat the same layers of their base. Set merge_adapters: false."
             yield Problem(message, checkpoint.place)
 

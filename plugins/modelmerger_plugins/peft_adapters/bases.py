@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 
 from attrs import evolve
-from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, Settings
+from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, Settings, user_path
 from modelmerger.config.naming import base_name
 from modelmerger.values.checkpoint import Base
 from modelmerger.values.text import shown
 
 from modelmerger_plugins.peft_adapters import config
 from modelmerger_plugins.peft_adapters.replication import replicated
+from modelmerger_plugins.peft_adapters.section import of_adapters
 
 
 def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
@@ -28,24 +29,29 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     where = "peft_config.base_model_path" if given else str(adapter.path)
     source = settings.live.get("base_model") if settings and given == settings.base_model else None
     reference = ModelReference(path, name, where, source)
-    location = context.locate(reference) if given and source is None else Location(path)
-    if os.path.lexists(Path(os.path.expanduser(location.path)) / config.FILE):
+    location = context.locate(reference) if given and source is None else Location(user_path(path))
+    if os.path.lexists(location.directory / config.FILE):
         message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
         raise InputError(Problem(message, path))
-    checkpoint = context.open_model(evolve(reference, path=location.path))
-    return Base(reference, location, replicated(checkpoint, adapter))
+    checkpoint = context.open_model(evolve(reference, path=str(location.directory), given=path))
+    return Base(reference, location, replicated(checkpoint, adapter), "peft_config.base_model_path")
+
+
+def is_one_path(left: str, right: str) -> bool:
+    """Whether two texts of the config name one directory."""
+    return left == right or os.path.abspath(user_path(left)) == os.path.abspath(user_path(right))
 
 
 def named_base(settings: Settings) -> str | None:
     """The base model that the config of the merge names."""
-    return (settings.peft.base_model_path if settings.peft else None) or settings.base_model
+    return of_adapters(settings).base_model_path or settings.base_model
 
 
 def local_path(name: str, revision: object = None) -> str | None:
     """Where a base model that an adapter names is on this machine; None where it is not. Nothing is downloaded."""
     if not name or "\0" in name:
         return None
-    if os.path.isdir(os.path.expanduser(name)):
+    if os.path.isdir(user_path(name)):
         return name
     from huggingface_hub import try_to_load_from_cache
 
@@ -69,4 +75,4 @@ def is_another(adapter: config.AdapterConfig, base: ModelReference) -> bool:
     ):
         return False
     found = local_path(named)
-    return found is None or os.path.realpath(os.path.expanduser(found)) != os.path.realpath(os.path.expanduser(used))
+    return found is None or os.path.realpath(user_path(found)) != os.path.realpath(user_path(used))

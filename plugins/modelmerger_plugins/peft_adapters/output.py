@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
-from modelmerger import Checkpoint, ModelReference
+from modelmerger import Checkpoint, ModelReference, user_path
 
 from modelmerger_plugins.peft_adapters.bases import is_another
 from modelmerger_plugins.peft_adapters.config import AdapterConfig
@@ -96,13 +96,13 @@ def _base(configs: Sequence[AdapterConfig], used: ModelReference) -> dict[str, A
     if used.source is not None:
         return {"base_model_name_or_path": None}
     path = used.path
-    name, _, revision = (path, "", "") if os.path.exists(os.path.expanduser(path)) else path.partition("@")
+    name, _, revision = (path, "", "") if os.path.exists(user_path(path)) else path.partition("@")
     return {"base_model_name_or_path": _lasting(name), "revision": revision or None}
 
 
 def _lasting(path: str) -> str:
     """A directory's absolute path; a Hub id as it is."""
-    place = os.path.expanduser(path)
+    place = str(user_path(path))
     return os.path.abspath(place) if os.path.isdir(place) else path
 
 

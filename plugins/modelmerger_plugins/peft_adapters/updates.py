@@ -1,7 +1,6 @@
 """Merges the updates of adapters: tensor by tensor, with the strategy's coefficients, into an adapter or into the base."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from attrs import evolve, field, frozen
 from modelmerger import (
+    WHOLE_MODEL,
     Checkpoint,
     Coefficients,
     ConfigError,
@@ -18,8 +18,7 @@ from modelmerger import (
     Settings,
 )
 from modelmerger.engine.arithmetic import one_thread_each
-from modelmerger.planning.updates import ADVICE, note_on_error
-from modelmerger.values.dtypes import DTYPES, from_config_name, torch_dtype
+from modelmerger.values.dtypes import torch_dtype
 
 from modelmerger_plugins.peft_adapters import config, output
 from modelmerger_plugins.peft_adapters.changes import (
@@ -51,6 +50,8 @@ from modelmerger_plugins.peft_adapters.merged import (
 Step = tuple[int, Adapter, Change]
 """Which model, which of its adapters, what it does to a tensor."""
 KINDS: dict[type[Change], str] = {Decomposed: "DoRA", Scaled: "IA³", Hadamard: "LoHa", Kronecker: "LoKr", Vera: "VeRA"}
+ADVICE = "Set peft_config.merge_adapters: false, which folds each adapter into its base"
+LARGE_ERROR = 0.1
 HELD = 4
 """Copies of a tensor's factors that its product takes: the stacked ones, the orthogonal ones, the product, one in between."""
 
@@ -60,11 +61,10 @@ def merge(
 ) -> MergedUpdates:
     """The merged updates of these models, as an adapter or folded into the base. `options`: of this plugin."""
     parts = Sorter(models, base, options).parts(coefficients.kept)
-    wanted = settings.options.torch_dtype
-    written = "F32" if wanted == "auto" else from_config_name(wanted)
+    written = settings.options.written("F32")
     to_adapter = options.preserve_base_model is not False
     rounded = torch_dtype(written) if to_adapter else torch.float64
-    with one_thread_each(), ThreadPoolExecutor(_workers(settings)) as pool:
+    with one_thread_each(), ThreadPoolExecutor(settings.options.workers) as pool:
         weighed = list(pool.map(lambda part: part.weighed(base, coefficients), parts))
         found = list(pool.map(lambda part: part.measured(rounded), [part for part in weighed if part.counts]))
     if not found:
@@ -78,10 +78,12 @@ def merge(
         adapter,
         dict.fromkeys(adapter.tensors, written),
         "adapter",
+        "adapter_model",
+        sharded=False,
         relative_errors={item.part.tensor: item.relative_error for item in found if item.square},
         relative_error=error,
         memory=HELD * 8 * max((part.numbers for part in known), default=0),
-        notes=[*coefficients.notes, note_on_error(error)],
+        notes=[*coefficients.notes, _note_on_error(error)],
     )
     if to_adapter:
         configs = [adapter.config for model in models for adapter in model.adapters if adapter.config is not None]
@@ -95,17 +97,17 @@ def _folded(result: MergedUpdates, adapter: MergedAdapter, like: Folded, setting
     allow_nonfinite = settings.options.allow_nonfinite
     base = like.base.checkpoint
     model = Folded(base.name, like.base, [Adapter(adapter, changes, allow_nonfinite)], (), base.donor, like.wide)
-    wanted = settings.options.torch_dtype
-    dtypes = {
-        name: info.dtype if wanted == "auto" or DTYPES[info.dtype].family != "float" else from_config_name(wanted)
-        for name, info in base.tensors.items()
-    }
-    return evolve(result, checkpoint=model, dtypes=dtypes, writes="model")
+    dtypes = {name: settings.options.written(info.dtype) for name, info in base.tensors.items()}
+    return evolve(result, checkpoint=model, dtypes=dtypes, writes=WHOLE_MODEL, stem="model", sharded=True)
 
 
-def _workers(settings: Settings) -> int:
-    options = settings.options
-    return 1 if options.low_memory_mode or options.sequential_loading else len(os.sched_getaffinity(0))
+def _note_on_error(relative_error: float) -> Problem:
+    """How far the merged updates are from what was asked for; a warning above 10 %."""
+    message = f"the merged updates differ from the exact merge by {relative_error:.2g} of their norm"
+    if relative_error <= LARGE_ERROR:
+        return Problem(f"{message}.", "updates", severity="note")
+    advice = "Give a higher rank, or merge_method: linear, which is exact"
+    return Problem(f"{message}: more than 10 %. {advice}.", "updates", severity="warning")
 
 
 @frozen(eq=False)

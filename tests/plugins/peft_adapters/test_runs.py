@@ -11,10 +11,11 @@ import modelmerger
 import numpy as np
 import pytest
 from conftest import directory_state
+from doors import run_merge
 from faults.stopping import Steps, ended, fork, killed_merge, spread
 from modelmerger.output.staging import staging_path
-from modelmerger.planning.make_plan import PROCESS_MEMORY
-from modelmerger.run import Watch, run_merge
+from modelmerger.planning.cost import PROCESS_MEMORY
+from modelmerger.run import Watch
 from plugins.peft_adapters.handmade import read_updates, write_adapter, write_base
 
 SHAPES = {"model.layers.0.up": (130, 70), "model.layers.1.up": (64, 100), "model.layers.1.down": (70, 70)}
