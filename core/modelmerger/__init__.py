@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from modelmerger.inputs.loading import resolved as resolved
     from modelmerger.inputs.pickled import read_pickled as read_pickled
     from modelmerger.inputs.regular_files import open_regular as open_regular
-    from modelmerger.inputs.safetensors_header import MOST_HEADER_BYTES as MOST_HEADER_BYTES
-    from modelmerger.inputs.safetensors_header import HeaderError as HeaderError
-    from modelmerger.inputs.safetensors_header import TensorEntry as TensorEntry
-    from modelmerger.inputs.safetensors_header import build_header as build_header
-    from modelmerger.inputs.safetensors_header import read_header as read_header
+    from modelmerger.inputs.safetensors_header.building import build_header as build_header
+    from modelmerger.inputs.safetensors_header.header import HeaderError as HeaderError
+    from modelmerger.inputs.safetensors_header.header import TensorEntry as TensorEntry
+    from modelmerger.inputs.safetensors_header.parsing import MOST_HEADER_BYTES as MOST_HEADER_BYTES
+    from modelmerger.inputs.safetensors_header.reading import read_header as read_header
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
@@ -118,7 +118,10 @@ _HOMES = {
     "inputs.files": ("open_regular",),
     "inputs.loading": ("LoadContext", "names_in", "read_beside", "refusals", "resolved"),
     "inputs.pickled": ("read_pickled",),
-    "inputs.safetensors_header": ("MOST_HEADER_BYTES", "HeaderError", "TensorEntry", "build_header", "read_header"),
+    "inputs.safetensors_header.building": ("build_header",),
+    "inputs.safetensors_header.header": ("HeaderError", "TensorEntry"),
+    "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
+    "inputs.safetensors_header.reading": ("read_header",),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.manifest": ("is_plain",),
     "output.verification": ("verify",),

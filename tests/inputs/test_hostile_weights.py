@@ -26,7 +26,7 @@ from modelmerger.values.text import shown
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
 
-from tests.core.inputs.hostile_headers import HOSTILE, HostileFile
+from tests.core.inputs.safetensors_header.hostile_headers import HOSTILE, HostileFile
 
 INDEX = "model.safetensors.index.json"
 Refused = Callable[..., SimpleNamespace]

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 from modelmerger.hooks.validation import ValidationHooks
+from modelmerger.output.entries import create_file, sync_file
 from modelmerger.output.manifest import FILE, REPORT, encoded, read_manifest, unfinished
-from modelmerger.output.publishing import sync_file
-from modelmerger.output.staging import output_errors
+from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import OutputError, Problem
 from modelmerger.values.findings import ValidationReport
 
@@ -36,7 +36,7 @@ def _write_over(directory: Path, name: str, content: bytes) -> None:
         raise OutputError(Problem("is a directory where a file is to be written. Remove it.", str(directory / name)))
     beside = directory / unfinished(name)
     beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = create_file(beside)
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
