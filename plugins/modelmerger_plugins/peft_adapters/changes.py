@@ -1,7 +1,7 @@
 """What an adapter does to one tensor of its base, formula by formula, in blocks of 64 rows.
 
-A tensor is seen as a matrix: its first dimension by all the others, a vector as one row. Blocks begin at multiples of 64, and what
-is multiplied has 64 rows always, the last block padded with zeros: a product of other rows differs in its last bits.
+A tensor is seen as a matrix: its first dimension by all the others, a vector as one row. Blocks begin at multiples of 64 rows,
+however the tensor is read, so that every number is always computed in the same product and keeps its bits.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 64
-"""Rows in a block."""
+"""Rows in a block; the last one has what is left."""
 
 
 class MisfitError(Exception):
@@ -80,7 +80,7 @@ class LowRank(Update):
 
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
         left, right = self.factors(sources.whole)
-        return (_padded(left, first) @ right)[:count].mul_(self.scale)
+        return (left[first : first + count] @ right).mul_(self.scale)
 
 
 @frozen
@@ -115,14 +115,13 @@ class OfExperts(Update):
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
         import torch
 
-        parts, row = [], first
-        while row < first + count:
+        parts, row, end = [], first, first + count
+        while row < end:
             height = len(self.factors(sources.whole, self.held[0])[0])
             number, inner = divmod(row, height)
             left, right = self.factors(sources.whole, self.held[number])
-            there = min(height - inner, first + count - row)
-            parts.append((_padded(left, inner) @ right)[:there])
-            row += there
+            parts.append(left[inner : inner + end - row] @ right)
+            row += len(parts[-1])
         return torch.cat(parts).mul_(self.scale)
 
 
@@ -207,8 +206,8 @@ class Hadamard(Update):
     scale: float
 
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
-        one, two = (_padded(sources.whole(b), first) @ sources.whole(a) for b, a in self.pairs)
-        return one.mul_(two)[:count].mul_(self.scale)
+        one, two = (sources.whole(b)[first : first + count] @ sources.whole(a) for b, a in self.pairs)
+        return one.mul_(two).mul_(self.scale)
 
 
 @frozen
@@ -245,22 +244,12 @@ class Vera(Update):
     swapped: bool
 
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
-        rows = slice(first, first + ROWS)
+        rows = slice(first, first + count)
         a = sources.whole(self.a)[:, : self.into] * sources.whole(self.rank_scales)[:, None]
         b, scales = sources.whole(self.b)[: self.out], sources.whole(self.out_scales)[:, None]
         if self.swapped:
-            return (_padded(a.T[rows], 0) @ (b * scales).T)[:count]
-        return (_padded(b[rows] * scales[rows], 0) @ a)[:count]
-
-
-def _padded(left: "Tensor", first: int) -> "Tensor":
-    """64 rows from row `first`, zeros behind the last."""
-    rows = left[first : first + ROWS]
-    if len(rows) == ROWS:
-        return rows
-    padded = left.new_zeros(ROWS, left.shape[1])
-    padded[: len(rows)] = rows
-    return padded
+            return a.T[rows] @ (b * scales).T
+        return (b[rows] * scales[rows]) @ a
 
 
 def _product(keys: tuple[str, ...], sources: Sources) -> "Tensor":
