@@ -4,19 +4,23 @@ import os
 from pathlib import Path
 
 from attrs import evolve
-from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, Settings
+from modelmerger import InputError, LoadContext, Location, ModelReference, Problem
 from modelmerger.config.naming import base_name
 from modelmerger.values.checkpoint import Base
 from modelmerger.values.text import shown
 
-from modelmerger_plugins.peft_adapters import config
-from modelmerger_plugins.peft_adapters.replication import replicated
+from modelmerger_plugins.peft_adapters.options import given_base
+from modelmerger_plugins.peft_adapters.reading import config
+from modelmerger_plugins.peft_adapters.reading.replication import replicated
 
 
 def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
-    """The base that the config of the merge gives, else the one that the adapter names, if it is on this machine."""
+    """The base that the config of the merge gives, else the one that the adapter names, if it is on this machine.
+
+    Raises `InputError` where there is none, or where it is an adapter itself.
+    """
     settings = context.settings
-    given = named_base(settings) if settings else None
+    given = given_base(settings)
     path = given or local_path(adapter.base, adapter.values.get("revision"))
     if path is None:
         message = (
@@ -29,23 +33,18 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     source = settings.live.get("base_model") if settings and given == settings.base_model else None
     reference = ModelReference(path, name, where, source)
     location = context.locate(reference) if given and source is None else Location(path)
-    if os.path.lexists(Path(os.path.expanduser(location.path)) / config.FILE):
+    if os.path.lexists(os.path.join(on_disk(location.path), config.FILE)):
         message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
         raise InputError(Problem(message, path))
     checkpoint = context.open_model(evolve(reference, path=location.path))
     return Base(reference, location, replicated(checkpoint, adapter))
 
 
-def named_base(settings: Settings) -> str | None:
-    """The base model that the config of the merge names."""
-    return (settings.peft.base_model_path if settings.peft else None) or settings.base_model
-
-
 def local_path(name: str, revision: object = None) -> str | None:
     """Where a base model that an adapter names is on this machine; None where it is not. Nothing is downloaded."""
     if not name or "\0" in name:
         return None
-    if os.path.isdir(os.path.expanduser(name)):
+    if os.path.isdir(on_disk(name)):
         return name
     from huggingface_hub import try_to_load_from_cache
 
@@ -56,17 +55,22 @@ def local_path(name: str, revision: object = None) -> str | None:
     return os.path.dirname(found) if isinstance(found, str) else None
 
 
-def is_another(adapter: config.AdapterConfig, base: ModelReference) -> bool:
+def is_another(adapter: config.AdapterConfig, used: ModelReference) -> bool:
     """Whether the adapter names another base than the one that is used: other names, unless they lead to one directory.
 
     Of a model in memory nobody knows.
     """
-    named, used = adapter.base, base.path
-    if (
-        base.source is not None
-        or not named
-        or os.path.basename(named.rstrip("/")) == os.path.basename(used.rstrip("/"))
-    ):
+    trained_on = adapter.base
+    if used.source is not None or not trained_on or _last_part(trained_on) == _last_part(used.path):
         return False
-    found = local_path(named)
-    return found is None or os.path.realpath(os.path.expanduser(found)) != os.path.realpath(os.path.expanduser(used))
+    found = local_path(trained_on)
+    return found is None or os.path.realpath(on_disk(found)) != os.path.realpath(on_disk(used.path))
+
+
+def on_disk(path: str) -> str:
+    """A path as the file system has it: ~ is the user's home."""
+    return os.path.expanduser(path)
+
+
+def _last_part(path: str) -> str:
+    return os.path.basename(path.rstrip("/"))
