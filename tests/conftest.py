@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,7 +93,7 @@ def config(models: SimpleNamespace) -> dict[str, Any]:
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
     """`command("merge", path)` runs the command line in this process; the result has status, out and err."""
-    from modelmerger.cli import main
+    from modelmerger.cli.process import main
 
     def run(*arguments: object) -> SimpleNamespace:
         capfd.readouterr()
@@ -101,6 +102,14 @@ def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]
         return SimpleNamespace(status=status, out=out, err=err)
 
     return run
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts this process and its children, also where the shell started the tests with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -7,27 +7,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modelmerger.config.documents.document import DocumentError as DocumentError
+    from modelmerger.config.documents.document import dump_yaml as dump_yaml
+    from modelmerger.config.documents.document import parse_document as parse_document
     from modelmerger.config.merge_config import MergeConfig as MergeConfig
-    from modelmerger.hooks.specs import HOOKS_VERSION as HOOKS_VERSION
-    from modelmerger.hooks.specs import hookimpl as hookimpl
+    from modelmerger.config.naming import base_name as base_name
+    from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
+    from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
+    from modelmerger.hooks.markers import hookimpl as hookimpl
+    from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
+    from modelmerger.inputs.file_checkpoint import StoredTensor as StoredTensor
+    from modelmerger.inputs.file_names import PICKLED_SUFFIXES as PICKLED_SUFFIXES
+    from modelmerger.inputs.file_names import TEMPLATES_FOLDER as TEMPLATES_FOLDER
+    from modelmerger.inputs.file_names import TOKENIZER_FILES as TOKENIZER_FILES
     from modelmerger.inputs.loading import LoadContext as LoadContext
+    from modelmerger.inputs.loading import names_in as names_in
     from modelmerger.inputs.loading import read_beside as read_beside
+    from modelmerger.inputs.loading import refusals as refusals
+    from modelmerger.inputs.loading import resolved as resolved
+    from modelmerger.inputs.pickled import read_pickled as read_pickled
+    from modelmerger.inputs.regular_files import open_regular as open_regular
+    from modelmerger.inputs.safetensors_header import MOST_HEADER_BYTES as MOST_HEADER_BYTES
+    from modelmerger.inputs.safetensors_header import HeaderError as HeaderError
+    from modelmerger.inputs.safetensors_header import TensorEntry as TensorEntry
+    from modelmerger.inputs.safetensors_header import build_header as build_header
+    from modelmerger.inputs.safetensors_header import read_header as read_header
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
+    from modelmerger.output.manifest import is_plain as is_plain
     from modelmerger.output.verification import verify as verify
-    from modelmerger.planning.updates import Coefficients as Coefficients
-    from modelmerger.planning.updates import MergedUpdates as MergedUpdates
-    from modelmerger.validation.language_model import Answer as Answer
-    from modelmerger.validation.language_model import LanguageModel as LanguageModel
-    from modelmerger.validation.subject import Subject as Subject
+    from modelmerger.planning.slices import OBSERVED as OBSERVED
+    from modelmerger.planning.updates import different_bases as different_bases
+    from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
-    from modelmerger.values.checkpoint import FileCheckpoint as FileCheckpoint
-    from modelmerger.values.checkpoint import Location as Location
-    from modelmerger.values.checkpoint import ModelReference as ModelReference
-    from modelmerger.values.checkpoint import StoredTensor as StoredTensor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
+    from modelmerger.values.dtypes import DTYPES as DTYPES
+    from modelmerger.values.dtypes import from_config_name as from_config_name
+    from modelmerger.values.dtypes import from_torch as from_torch
+    from modelmerger.values.dtypes import torch_dtype as torch_dtype
     from modelmerger.values.errors import ConfigError as ConfigError
     from modelmerger.values.errors import InputChangedError as InputChangedError
     from modelmerger.values.errors import InputError as InputError
@@ -39,34 +58,74 @@ if TYPE_CHECKING:
     from modelmerger.values.errors import Problem as Problem
     from modelmerger.values.errors import ThresholdError as ThresholdError
     from modelmerger.values.errors import UnmeasurableError as UnmeasurableError
+    from modelmerger.values.file_identity import FileIdentity as FileIdentity
+    from modelmerger.values.findings import MOST_EXAMPLES as MOST_EXAMPLES
+    from modelmerger.values.findings import Better as Better
     from modelmerger.values.findings import Finding as Finding
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
-    from modelmerger.values.labels import DialectScores as DialectScores
+    from modelmerger.values.labels import LabelScores as LabelScores
+    from modelmerger.values.language_model import Answer as Answer
+    from modelmerger.values.language_model import LanguageModel as LanguageModel
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
     from modelmerger.values.layout import Placement as Placement
+    from modelmerger.values.layout import shard_names as shard_names
+    from modelmerger.values.layout import shards as shards
+    from modelmerger.values.layout import weight_index as weight_index
+    from modelmerger.values.model_reference import Location as Location
+    from modelmerger.values.model_reference import ModelReference as ModelReference
+    from modelmerger.values.model_reference import user_path as user_path
+    from modelmerger.values.option_checks import Check as Check
+    from modelmerger.values.option_checks import between as between
+    from modelmerger.values.option_checks import finite as finite
+    from modelmerger.values.option_checks import in_yaml as in_yaml
+    from modelmerger.values.option_checks import not_empty as not_empty
+    from modelmerger.values.option_checks import not_yet as not_yet
+    from modelmerger.values.option_checks import one_of as one_of
     from modelmerger.values.plan import MergePlan as MergePlan
+    from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.report import MergeReport as MergeReport
+    from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
-    from modelmerger.values.traits import Operation as Operation
+    from modelmerger.values.subject import OpenedModel as OpenedModel
+    from modelmerger.values.subject import Subject as Subject
+    from modelmerger.values.tensor_names import HEADS as HEADS
+    from modelmerger.values.tensor_names import is_embedding as is_embedding
+    from modelmerger.values.tensor_names import is_head as is_head
+    from modelmerger.values.tensor_names import layer_of as layer_of
+    from modelmerger.values.tensor_names import precedes_layers as precedes_layers
+    from modelmerger.values.tensor_names import tied_heads as tied_heads
+    from modelmerger.values.text import amount as amount
+    from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
     from modelmerger.values.units import SliceWork as SliceWork
+    from modelmerger.values.updates import WHOLE_MODEL as WHOLE_MODEL
+    from modelmerger.values.updates import Coefficients as Coefficients
+    from modelmerger.values.updates import MergedUpdates as MergedUpdates
+    from modelmerger.values.weights import shown_weight as shown_weight
 
 _HOMES = {
-    "values.checkpoint": (
-        "Checkpoint",
-        "Donor",
-        "FileCheckpoint",
-        "Location",
-        "ModelReference",
-        "StoredTensor",
-        "TensorInfo",
-    ),
+    "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
     "config.merge_config": ("MergeConfig",),
-    "values.labels": ("DialectScores",),
+    "config.naming": ("base_name",),
+    "engine.arithmetic": ("one_thread_each",),
+    "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
+    "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
+    "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
+    "inputs.files": ("open_regular",),
+    "inputs.loading": ("LoadContext", "names_in", "read_beside", "refusals", "resolved"),
+    "inputs.pickled": ("read_pickled",),
+    "inputs.safetensors_header": ("MOST_HEADER_BYTES", "HeaderError", "TensorEntry", "build_header", "read_header"),
+    "merger": ("ModelMerger", "check_model_compatibility", "merge"),
+    "output.manifest": ("is_plain",),
+    "output.verification": ("verify",),
+    "planning.slices": ("OBSERVED",),
+    "planning.updates": ("different_bases",),
+    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
+    "values.dtypes": ("DTYPES", "from_config_name", "from_torch", "torch_dtype"),
     "values.errors": (
         "ConfigError",
         "InputChangedError",
@@ -80,20 +139,24 @@ _HOMES = {
         "ThresholdError",
         "UnmeasurableError",
     ),
-    "values.findings": ("Finding", "Sample", "ValidationReport"),
-    "hooks.specs": ("HOOKS_VERSION", "hookimpl"),
-    "validation.language_model": ("Answer", "LanguageModel"),
-    "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement"),
-    "inputs.loading": ("LoadContext", "read_beside"),
-    "merger": ("ModelMerger", "check_model_compatibility", "merge"),
-    "values.plan": ("MergePlan",),
+    "values.file_identity": ("FileIdentity",),
+    "values.findings": ("MOST_EXAMPLES", "Better", "Finding", "Sample", "ValidationReport"),
+    "values.labels": ("LabelScores",),
+    "values.language_model": ("Answer", "LanguageModel"),
+    "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement", "shard_names", "shards", "weight_index"),
+    "values.model_reference": ("Location", "ModelReference", "user_path"),
+    "values.option_checks": ("Check", "between", "finite", "in_yaml", "not_empty", "not_yet", "one_of"),
+    "values.plan": ("MergePlan", "PlannedModel"),
     "values.report": ("MergeReport",),
+    "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
-    "validation.subject": ("Subject",),
-    "values.traits": ("Operation", "Traits"),
-    "planning.updates": ("Coefficients", "MergedUpdates"),
-    "output.verification": ("verify",),
+    "values.subject": ("OpenedModel", "Subject"),
+    "values.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
+    "values.text": ("amount", "shown"),
+    "values.traits": ("Traits",),
     "values.units": ("SliceWork",),
+    "values.updates": ("WHOLE_MODEL", "Coefficients", "MergedUpdates"),
+    "values.weights": ("shown_weight",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 (the list is the table above)

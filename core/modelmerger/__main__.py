@@ -1,5 +1,5 @@
 """`python -m modelmerger`."""
 
-from modelmerger.cli import run
+from modelmerger.cli.process import run
 
 run()

@@ -12,16 +12,18 @@ from attrs import evolve
 from modelmerger.config.merge_config import MergeConfig
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.config.resolve import resolve
-from modelmerger.hooks.assembly import assemble
+from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.scratch import Scratch
 from modelmerger.planning.opening import KeptModels, opened
-from modelmerger.run import Watch, check, prepared, run_merge
+from modelmerger.planning.prepared import prepared
+from modelmerger.run import Watch, check, run_merge
 from modelmerger.validation.candidate import merged_candidate
 from modelmerger.validation.running import save_report, validate, validate_published
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.findings import ValidationReport
+from modelmerger.values.model_reference import user_path
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
 
@@ -34,7 +36,8 @@ def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
 
     Loads no model, unless to validate it. Raises `MergeError` and its kin; a threshold that is crossed raises nothing.
     """
-    return validate_published(run_merge(config.as_dict(), watch=watch), config.as_dict())
+    settings, hooks = resolve(config.as_dict())
+    return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
 
 
 class ModelMerger:
@@ -61,7 +64,7 @@ class ModelMerger:
 
     def check_compatibility(self) -> list[Problem]:
         """Opens headers and JSON only. Returns warnings and notes; raises `ModelCompatibilityError` when the models do not fit."""
-        return check(self.config.as_dict(), self._kept)
+        return check(*resolve(self.config.as_dict()), self._kept)
 
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a lazily read checkpoint, by name; no weights are in memory. Open until the merger goes."""
@@ -71,7 +74,7 @@ class ModelMerger:
 
     def plan(self) -> "MergePlan":
         """What a merge would do and cost, in full."""
-        with prepared(self.config.as_dict(), self._kept) as ready:
+        with prepared(*resolve(self.config.as_dict()), self._kept) as ready:
             return ready.plan
 
     def merge(self) -> Any:
@@ -85,16 +88,15 @@ class ModelMerger:
         """
         from modelmerger.validation.transformers_model import check_loadable, load_merged
 
-        given = self.config.as_dict()
-        options = resolve(given)[0].options
-        with Scratch(options.offload_folder) as scratch:
-            output = scratch.path / "merged" if self.config.output_path is None else None
-            report = run_merge(given, output, accept=check_loadable, kept=self._kept)
+        settings, hooks = resolve(self.config.as_dict())
+        with Scratch(settings.options.offload_folder) as scratch:
+            output = scratch.path / "merged" if settings.output_path is None else None
+            report = run_merge(settings, hooks, output, accept=check_loadable, kept=self._kept)
             self.merge_report, self._published = report, Path(report.output)
             base = Path(report.base) if report.base else None
-            self.merge_report = validate_published(report, given)
+            self.merge_report = validate_published(report, settings, hooks)
             self.validation_report = self.merge_report.validation
-            model = load_merged(self._published, options, scratch.path / "offload", base)
+            model = load_merged(self._published, settings.options, scratch.path / "offload", hooks, base)
             scratch.goes_with(model)
         return model
 
@@ -105,10 +107,10 @@ class ModelMerger:
         """
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is nothing to validate. Call merge() first.")
-        settings, _ = resolve(self.config.as_dict())
+        settings, hooks = resolve(self.config.as_dict(), validating=True)
         candidate = merged_candidate(self._published, settings, held=(model, self.tokenizer))
-        report = validate(candidate, settings.validation or ValidationSettings())
-        save_report(self._published, report)
+        report = validate(candidate, settings.validation or ValidationSettings(), hooks)
+        save_report(self._published, report, hooks)
         self.validation_report = report
         if self.merge_report is not None:
             self.merge_report = evolve(self.merge_report, validation=report)
@@ -134,7 +136,7 @@ class ModelMerger:
         from modelmerger.validation.transformers_model import save
 
         settings, _ = resolve(self.config.as_dict())
-        save(model, self._published, Path(os.path.abspath(os.path.expanduser(output_path))), settings)
+        save(model, self._published, Path(os.path.abspath(user_path(output_path))), settings)
 
 
 def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
@@ -145,9 +147,8 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
     from modelmerger.planning.alignment import align
 
-    registry = Registry.installed()
-    hooks = assemble(registry, None)
-    options = {provider.name: options() for provider, options in hooks.declared_options()}
+    plugins = plugins_of(Registry.installed(), None)
+    hooks = assemble(plugins)
     settings = Settings(
         strategy="none",
         models=tuple(ModelSettings(path=str(model["path"]), name=f"model {i}") for i, model in enumerate(models)),
@@ -155,8 +156,9 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         output_path=None,
         options=CoreOptions(),
         strategy_options=None,
-        plugin_options=options,
-        peft=None,
+        model_options=(None,) * len(models),
+        plugin_options={plugin.provider.name: plugin.options() for plugin in plugins if plugin.options is not None},
+        sections={section.name: None for section in hooks.sections},
         validation=None,
         given={},
         live=live,
@@ -168,7 +170,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
                     raise ModelCompatibilityError(
                         Problem("Config not found", f"{checkpoint.donor.directory}/config.json")
                     )
-            raise_errors(hooks.check_compatibility(found.checkpoints, found.settings), ModelCompatibilityError)
+            raise_errors(hooks.models.check_compatibility(found.checkpoints, found.settings), ModelCompatibilityError)
             raise_errors(align(found.checkpoints, 0)[1], ModelCompatibilityError)
     except InputError as error:
         raise ModelCompatibilityError(*error.problems) from error

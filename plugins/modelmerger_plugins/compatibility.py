@@ -26,7 +26,7 @@ MOST_SHARED = 1000
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
     """Configs that differ where weights depend on it: errors. Where the meaning of weights may differ: warnings."""
-    donor = checkpoints[-1] if settings.base_model is not None else checkpoints[0]
+    donor = checkpoints[settings.donor]
     for checkpoint in checkpoints:
         yield from _claims(checkpoint)
     for other in checkpoints:

@@ -21,16 +21,17 @@ from modelmerger import (
     hookimpl,
     read_beside,
 )
-from modelmerger.inputs import file_names
-from modelmerger.inputs.files import FileIdentity, open_regular
+from modelmerger.inputs.file_names import PICKLED_SUFFIXES
 from modelmerger.inputs.loading import names_in
 from modelmerger.inputs.pickled import read_pickled
+from modelmerger.inputs.regular_files import open_regular
 from modelmerger.inputs.safetensors_header import HeaderError, TensorEntry, read_header
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.tensor_names import HEADS, is_embedding, is_head, tied_heads
 
 TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
 """How the pickles begin that a trainer leaves beside the weights."""
-Reader = Callable[[int, int], Mapping[str, TensorEntry]]
+Parse = Callable[[int, int], Mapping[str, TensorEntry]]
 """What an open file of a given size holds."""
 
 
@@ -42,7 +43,7 @@ class Format:
     single: str
     index: str
     suffixes: tuple[str, ...]
-    read: Reader
+    read: Parse
 
     def has(self, name: str) -> bool:
         """Whether a file of this name holds weights in this format."""
@@ -60,7 +61,7 @@ PICKLED = Format(
     "pickled",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
-    file_names.PICKLED,
+    PICKLED_SUFFIXES,
     read_pickled,
 )
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
@@ -68,15 +69,24 @@ MOST_LEVELS = 100
 """Of nesting in config.json and in an index, so that whoever walks over them needs no stack of its own."""
 
 
+@frozen(kw_only=True)
+class Options:
+    """Options about local models."""
+
+    allow_pickle: bool = False
+    """Read pickled weights too, through torch's unpickler for weights alone."""
+
+
 @hookimpl(trylast=True)
-def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
+def load_model(reference: ModelReference, context: LoadContext, options: Options) -> Checkpoint | None:
     """The checkpoint of a directory or file. None where the path is neither: another plugin may know it."""
-    path = Path(os.path.expanduser(reference.path))
+    path = reference.local
+    reader = Reader(context, options.allow_pickle or context.trusted)
     if os.path.isdir(path):
-        return _directory(reference, path, context)
+        return _directory(reference, path, reader)
     for form in (SAFETENSORS, PICKLED):
         if path.suffix in form.suffixes and os.path.lexists(path):
-            tensors, file = _read(path, path.parent, form, context)
+            tensors, file = reader.read(path, path.parent, form)
             stored = {name: _stored(file, entry) for name, entry in tensors.items()}
             return _checkpoint(reference.name, stored, context, (file,), Donor())
     if path.suffix == ".safetensors" or not os.path.lexists(path) or os.path.isfile(path):
@@ -84,10 +94,10 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
     raise InputError(Problem("is neither a directory nor a regular file. Give a model's directory.", str(path)))
 
 
-def _directory(reference: ModelReference, path: Path, context: LoadContext) -> Checkpoint:
+def _directory(reference: ModelReference, path: Path, reader: "Reader") -> Checkpoint:
     config = _json_object(path, "config.json", CONFIG_LIMIT)
     form = _format(path)
-    shards = _shards(path, form, context)
+    shards = _shards(path, form, reader)
     stored: dict[str, StoredTensor] = {}
     files = []
     for name, (tensors, wanted) in shards.items():
@@ -98,7 +108,7 @@ def _directory(reference: ModelReference, path: Path, context: LoadContext) -> C
         stored |= {tensor: _stored(file, entry) for tensor, entry in entries.items()}
     if not stored:
         raise InputError(Problem("holds no tensor. Is this the right directory?", str(path)))
-    return _checkpoint(reference.name, stored, context, tuple(files), Donor(path.absolute(), config))
+    return _checkpoint(reference.name, stored, reader.context, tuple(files), Donor(path.absolute(), config))
 
 
 def _checkpoint(
@@ -125,13 +135,27 @@ def _format(path: Path) -> Format:
 Tensors = tuple[Mapping[str, TensorEntry], FileIdentity]
 
 
-def _shards(path: Path, form: Format, context: LoadContext) -> dict[str, tuple[Tensors, set[str] | None]]:
+@frozen
+class Reader:
+    """Reads files of weights as far as it may."""
+
+    context: LoadContext
+    """What files are opened through."""
+    allow_pickle: bool
+    """Whether pickled ones may be read."""
+
+    def read(self, path: Path, inside: Path, form: Format) -> Tensors:
+        """What a file holds, and which file that is. `inside`: the directory that a link may not leave."""
+        return _read(path, inside, form, self.context, self.allow_pickle)
+
+
+def _shards(path: Path, form: Format, reader: "Reader") -> dict[str, tuple[Tensors, set[str] | None]]:
     """File name → what it holds, and what the index says it holds (None where there is no index)."""
     index = _weight_map(path, form)
     single = os.path.lexists(path / form.single)
     if index is None:
         name = form.single if single else _only_file(path, form)
-        return {name: (_read(path / name, path, form, context), None)}
+        return {name: (reader.read(path / name, path, form), None)}
     names = dict.fromkeys(index.values())
     if single and list(names) != [form.single]:
         message = (
@@ -141,7 +165,7 @@ def _shards(path: Path, form: Format, context: LoadContext) -> dict[str, tuple[T
     wanted: dict[str, set[str]] = {name: set() for name in names}
     for tensor, name in index.items():
         wanted[name].add(tensor)
-    return {name: (_read(path / name, path, form, context), wanted[name]) for name in names}
+    return {name: (reader.read(path / name, path, form), wanted[name]) for name in names}
 
 
 def _only_file(path: Path, form: Format) -> str:
@@ -171,8 +195,8 @@ def _is_file_name(name: str) -> bool:
     return name not in (".", "..") and name.isprintable() and not set(name) & set("/\\\0")
 
 
-def _read(path: Path, inside: Path, form: Format, context: LoadContext) -> Tensors:
-    if form is PICKLED and not context.allow_pickle:
+def _read(path: Path, inside: Path, form: Format, context: LoadContext, allow_pickle: bool) -> Tensors:
+    if form is PICKLED and not allow_pickle:
         message = (
             "is pickled, and loading a pickle can run code. Convert the model to safetensors (save_pretrained does it), "
             "or set allow_pickle: true if you trust whoever made it."

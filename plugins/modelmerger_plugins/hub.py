@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from modelmerger import InputError, Location, ModelReference, OutputError, Problem, hookimpl
-from modelmerger.inputs.file_names import PICKLED, TEMPLATES, TOKENIZER
+from modelmerger.inputs.file_names import PICKLED_SUFFIXES, TEMPLATES_FOLDER, TOKENIZER_FILES
 from modelmerger.inputs.loading import names_in
 from modelmerger.values.text import shown
 
@@ -23,14 +23,14 @@ DATA = (
     "generation_config.json",
     "adapter_config.json",
     "model.safetensors.index.json",
-    *TOKENIZER,
+    *TOKENIZER_FILES,
     "README.md",
     "[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*",
     "[Nn][Oo][Tt][Ii][Cc][Ee]*",
     "[Uu][Ss][Ee]_[Pp][Oo][Ll][Ii][Cc][Yy]*",
     "[Cc][Oo][Pp][Yy][Ii][Nn][Gg]*",
 )
-CODE = ("*.py", "*.pyc", "*.so", "*.sh", *(f"*{ending}" for ending in PICKLED))
+CODE = ("*.py", "*.pyc", "*.so", "*.sh", *(f"*{ending}" for ending in PICKLED_SUFFIXES))
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
@@ -39,7 +39,7 @@ def locate_model(reference: ModelReference) -> Location | None:
     """The snapshot of a Hub id, fetched first. What exists on the disk, or is written like a path or a file, is no Hub id."""
     path = reference.path
     match = HUB_ID.fullmatch(path)
-    if match is None or path.endswith((".safetensors", *PICKLED)) or os.path.lexists(path):
+    if match is None or path.endswith((".safetensors", *PICKLED_SUFFIXES)) or os.path.lexists(path):
         return None
     return _located(HubId(path, match["repository"], match["revision"] or MAIN))
 
@@ -70,7 +70,7 @@ def _located(model: HubId) -> Location:
     except UnreachableError as error:
         message = f"the download from the Hub broke off ({error}). Run the same command again: files that are complete are kept."
         raise InputError(Problem(message, model.given)) from error
-    return Location(str(snapshot), snapshot.name)
+    return Location(snapshot, snapshot.name)
 
 
 def _listed(model: HubId) -> tuple[str, list[str]]:
@@ -100,7 +100,7 @@ def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
         found = snapshot_download(
             model.repository,
             revision=model.revision,
-            allow_patterns=[*patterns, f"{TEMPLATES}/*.jinja"],
+            allow_patterns=[*patterns, f"{TEMPLATES_FOLDER}/*.jinja"],
             ignore_patterns=[*(f"*/{pattern}" for pattern in patterns), *CODE],
             local_files_only=cached,
             library_name="modelmerger",
@@ -126,7 +126,7 @@ def _weights(model: HubId, names: Sequence[str]) -> str:
         return MODEL
     if any(name.endswith(".safetensors") and "/" not in name for name in names):
         return ANY_WEIGHTS
-    pickled = next((f" (but {shown(name)})" for name in names if name.endswith(PICKLED)), "")
+    pickled = next((f" (but {shown(name)})" for name in names if name.endswith(PICKLED_SUFFIXES)), "")
     message = (
         f"has no safetensors weights on the Hub{pickled}. "
         "Give a revision or repository that has them, or convert the model and give its directory."
@@ -147,7 +147,7 @@ def _cached(model: HubId, reason: str) -> Location:
         )
         raise InputError(Problem(message, model.given)) from error
     message = f"the Hub cannot be reached ({reason}), so {model.revision} is what the cache has, {snapshot.name}."
-    return Location(str(snapshot), snapshot.name, (Problem(message, model.given, severity="note"),))
+    return Location(snapshot, snapshot.name, (Problem(message, model.given, severity="note"),))
 
 
 @contextlib.contextmanager

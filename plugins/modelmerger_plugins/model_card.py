@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelmerger import (
+    WHOLE_MODEL,
     Checkpoint,
     ConfigError,
     InputError,
@@ -38,12 +39,18 @@ def check_compatibility(settings: Settings) -> Iterable[Problem]:
 
 
 @hookimpl
+def name_companions() -> list[str]:
+    """The card, which gets a section on a validation."""
+    return ["README.md"]
+
+
+@hookimpl
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings) -> Mapping[str, bytes]:
     """The model card."""
     licences = {checkpoint.name: _licence(checkpoint) for checkpoint in checkpoints}
     known = sorted({licence for licence in licences.values() if licence})
     paths = [_repository(model) for model in plan.models if model.path in settings.paths.values()]
-    head = _adapter_head(plan) if plan.writes == "adapter" else _model_head(paths)
+    head = _model_head(paths) if plan.writes == WHOLE_MODEL else _adapter_head(plan)
     head["tags"] = ["merge", "modelmerger"]
     alike = len(known) == 1 and all(licences.values()) and known != [OTHER]
     if alike:
@@ -105,7 +112,7 @@ def _section(report: ValidationReport) -> str:
     headings, *rows = report.rows()
     table = [_row(headings), _row(["---"] * len(headings), escape=str), *map(_row, rows)]
     notes = [f"- {_cell(note, 800)}" for note in report.notes()]
-    asked = [_row([s.prompt, s.answer.strip(), s.answered_in or "–"]) for s in report.examples(MOST_EXAMPLES)]
+    asked = [_row([s.prompt, s.answer.strip(), s.answered_label or "–"]) for s in report.examples(MOST_EXAMPLES)]
     if asked:
         asked = ["", _row(["prompt", "answer", "answered in"]), _row(["---"] * 3, escape=str), *asked]
     verdict = "All thresholds hold." if report.passed else f"**Thresholds crossed: {_cell(report.verdict)}.**"

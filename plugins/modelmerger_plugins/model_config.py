@@ -6,38 +6,31 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
+from modelmerger import WHOLE_MODEL, Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
 from modelmerger.inputs.loading import refusals
 from modelmerger.values.dtypes import DTYPES
+from modelmerger.values.executable import executable_keys, is_executable
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20
-EXECUTABLE = ("auto_map", "trust_remote_code", "custom_pipelines")
-EXECUTABLE_PREFIXES = (
-    "_attn_implementation",
-    "attn_implementation",
-    "_experts_implementation",
-    "experts_implementation",
-)
-"""Attention and experts may be named as kernels of a Hub repository, which transformers would download and run."""
 
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
     """Says what will be left out of the config because it could make a loader run code, and what cannot be copied."""
-    donor = checkpoints[-1] if settings.base_model is not None else checkpoints[0]
+    donor = checkpoints[settings.donor]
     if donor.donor.directory is not None and os.path.lexists(donor.donor.directory / GENERATION):
         yield from refusals(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
     for checkpoint in checkpoints:
-        if found := sorted(set(_executable_keys(checkpoint.donor.config or {}))):
+        if found := sorted(executable_keys(checkpoint.donor.config or {})):
             message = f"{', '.join(found)} can make a loader run code, and is left out of the merged model's config."
             yield Problem(message, f"{checkpoint.place}/config.json", severity="warning")
 
 
 @hookimpl
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
-    """The donor's configs. A donor without config.json gives none, and an adapter has none."""
-    if plan.writes == "adapter":
+    """The donor's configs. A donor without config.json gives none, and only a whole model has one."""
+    if plan.writes != WHOLE_MODEL:
         return {}
     donor = checkpoints[plan.donor].donor
     files = {}
@@ -76,23 +69,8 @@ def _cleaned(value: Any, dtype: str | None) -> Any:
         return [_cleaned(item, dtype) for item in value]
     if not isinstance(value, Mapping):
         return value
-    cleaned = {key: _cleaned(item, dtype) for key, item in value.items() if not _is_executable(key)}
+    cleaned = {key: _cleaned(item, dtype) for key, item in value.items() if not is_executable(key)}
     for key in DTYPE_KEYS:
         if dtype and isinstance(spelled := cleaned.get(key), str):
             cleaned[key] = f"torch.{dtype}" if spelled.startswith("torch.") else dtype
     return cleaned
-
-
-def _executable_keys(value: Any) -> Iterable[str]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _executable_keys(item)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if _is_executable(key):
-                yield key
-            yield from _executable_keys(item)
-
-
-def _is_executable(key: str) -> bool:
-    return key in EXECUTABLE or key.startswith(EXECUTABLE_PREFIXES)

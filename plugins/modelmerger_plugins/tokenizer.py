@@ -5,35 +5,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
-from modelmerger.inputs.file_names import PICKLED, TEMPLATES, TOKENIZER
+from modelmerger.inputs.file_names import PICKLED_SUFFIXES, TEMPLATES_FOLDER, TOKENIZER_FILES
 from modelmerger.inputs.loading import names_in, refusals
 from modelmerger.output.manifest import is_plain
+from modelmerger.values.option_checks import not_yet
 
 LIMIT = 256 << 20
-CODE = (".py", ".pyc", ".so", ".sh", ".joblib", ".npy", ".npz", *PICKLED)
+CODE = (".py", ".pyc", ".so", ".sh", ".joblib", ".npy", ".npz", *PICKLED_SUFFIXES)
 
 
 @frozen(kw_only=True)
 class Options:
-    """preserve_tokenizer: whether the donor's tokenizer files are copied."""
+    """Options about the vocabulary of the merged model."""
 
     preserve_tokenizer: bool = True
+    """Whether the donor's tokenizer files are copied."""
+    tokenizer_source: str = field(default="base", validator=not_yet("base"))
+    """Which model's vocabulary the merged model has."""
+    missing_tokens: str = field(default="mean_subtokens", validator=not_yet("mean_subtokens"))
+    """The embedding of tokens that a model lacks."""
 
 
 @hookimpl
-def declare_options() -> type:
-    """The options of this plugin."""
-    return Options
-
-
-@hookimpl
-def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
     """A note where the donor has no tokenizer to copy, an error for each of its files that cannot be copied."""
-    if not settings.plugin_options["tokenizer"].preserve_tokenizer:
+    if not options.preserve_tokenizer:
         return
-    donor = checkpoints[-1] if settings.base_model is not None else checkpoints[0]
+    donor = checkpoints[settings.donor]
     files = _files(donor.donor.directory)
     if donor.donor.directory is None or not files:
         yield Problem("has no tokenizer files, so the merged model gets none.", donor.place, severity="note")
@@ -42,10 +42,10 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
 
 
 @hookimpl
-def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings) -> Mapping[str, bytes]:
+def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], options: Options) -> Mapping[str, bytes]:
     """Every tokenizer, processor and chat template file of the donor."""
     directory = checkpoints[plan.donor].donor.directory
-    if directory is None or not settings.plugin_options["tokenizer"].preserve_tokenizer:
+    if directory is None or not options.preserve_tokenizer:
         return {}
     contents = {name: read_beside(directory, name, LIMIT) for name in _files(directory)}
     return {name: content for name, content in contents.items() if content is not None}
@@ -54,8 +54,8 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
 def _files(directory: Path | None) -> list[str]:
     if directory is None:
         return []
-    names = [name for name in names_in(directory) if any(fnmatchcase(name, pattern) for pattern in TOKENIZER)]
-    templates = directory / TEMPLATES
+    names = [name for name in names_in(directory) if any(fnmatchcase(name, pattern) for pattern in TOKENIZER_FILES)]
+    templates = directory / TEMPLATES_FOLDER
     if os.path.isdir(templates) and not os.path.islink(templates):
-        names += [f"{TEMPLATES}/{name}" for name in names_in(templates) if name.endswith(".jinja")]
+        names += [f"{TEMPLATES_FOLDER}/{name}" for name in names_in(templates) if name.endswith(".jinja")]
     return [name for name in names if not name.lower().endswith(CODE) and is_plain(name)]

@@ -40,10 +40,18 @@ _LARGE, _MANY = 0xFFFFFFFF, 0xFFFF
 _UTF8 = 0x800
 
 
-@hookimpl(trylast=True)
-def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, use_safetensors: bool, stem: str) -> Layout | None:
+@frozen(kw_only=True)
+class Options:
+    """Options about the format of the weights."""
+
+    use_safetensors: bool = True
+    """False: write pytorch_model.bin, as torch.save does, instead."""
+
+
+@hookimpl
+def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, options: Options) -> Layout | None:
     """Shards as safetensors have them. None where safetensors are wanted. Raises `ConfigError` for dtypes that torch lacks."""
-    if use_safetensors:
+    if options.use_safetensors:
         return None
     if problems := [_unknown(tensor) for tensor in tensors if DTYPES[tensor.dtype].torch_name is None]:
         raise ConfigError(*problems)

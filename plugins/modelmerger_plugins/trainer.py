@@ -17,7 +17,7 @@ STATE, STATE_LIMIT = "trainer_state.json", 64 << 20
 @hookimpl(trylast=True)
 def locate_model(reference: ModelReference) -> Location | None:
     """The checkpoint-N of the highest N in a directory without weights of its own."""
-    directory = Path(os.path.expanduser(reference.path))
+    directory = reference.local
     if not os.path.isdir(directory):
         return None
     names = names_in(directory)
@@ -30,7 +30,7 @@ def locate_model(reference: ModelReference) -> Location | None:
     if best != latest and best in steps.values():
         message += f" Its {STATE} says that {best} is the best: give {directory / best} to take that one."
     note = Problem(message, str(directory), severity="note")
-    return Location(str(resolved(directory / latest, directory)), notes=(note,))
+    return Location(resolved(directory / latest, directory), notes=(note,))
 
 
 def _best(checkpoint: Path) -> str:

@@ -10,12 +10,11 @@ the tensors themselves. Either way the result is a linear combination whose coef
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from attrs import field, frozen, validators
-from modelmerger import ConfigError, NumericError, Problem, Traits, hookimpl
+from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, hookimpl
 from modelmerger.values.option_checks import between
-from modelmerger.values.weights import spelled
+from modelmerger.values.weights import shown_weight
 
 traits = Traits(models=(2, 2), gram=True)
 
@@ -25,27 +24,27 @@ LEAST_SINE = 1e-7
 
 @frozen(kw_only=True)
 class Options:
-    """interpolation_factor: t, 0 is the first model; where it is not given, w₂/(w₁+w₂).
-
-    normalize_before_slerp: directions are interpolated on the sphere and the norms linearly; false: the tensors as they are.
-    epsilon: norms and sines below it make the interpolation linear.
-    """
+    """Options of slerp."""
 
     interpolation_factor: float | None = field(default=None, validator=validators.optional(between(0, 1)))
+    """The point t on the arc; 0 is the first model; where it is not given, w₂/(w₁+w₂)."""
     normalize_before_slerp: bool = True
+    """Directions are interpolated on the sphere and the norms linearly; false: the tensors as they are."""
     epsilon: float = field(default=1e-8, validator=between(0, 1))
+    """Norms and sines below it make the interpolation linear."""
 
 
 @hookimpl
-def check_compatibility(settings: Any) -> Iterable[Problem]:
+def check_compatibility(settings: Settings, options: Options) -> Iterable[Problem]:
     """Warns where interpolation_factor overrules weights that say otherwise."""
-    factor = settings.strategy_options.interpolation_factor
+    factor = options.interpolation_factor
     first, second = (model.weight for model in settings.models)
-    numbers = isinstance(first, float) and isinstance(second, float)
-    agree = first == second or (numbers and math.isclose(factor or 0, second / ((first + second) or math.inf)))
+    agree = first == second
+    if isinstance(first, float) and isinstance(second, float):
+        agree = agree or math.isclose(factor or 0, second / ((first + second) or math.inf))
     if factor is not None and not agree:
         yield Problem(
-            f"interpolation_factor {factor:g} wins over the weights {spelled(first)} and {spelled(second)}.",
+            f"interpolation_factor {factor:g} wins over the weights {shown_weight(first)} and {shown_weight(second)}.",
             "options",
             severity="warning",
         )

@@ -5,18 +5,18 @@
 Ilharco et al. 2023, "Editing models with task arithmetic", https://arxiv.org/abs/2212.04089, section 2.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from attrs import field, frozen
-from modelmerger import Checkpoint, Operation, Problem, Settings, Traits, hookimpl
+from modelmerger import ModelCompatibilityError, Problem, Traits, hookimpl
 from modelmerger.values.option_checks import finite
 
 if TYPE_CHECKING:
     from attrs import Attribute
     from torch import Tensor
 
-traits = Traits(models=(1, None), needs_base=True, operations=("add", "subtract"), updates=True)
+traits = Traits(models=(1, None), needs_base=True, updates=True)
 
 
 def _ordered(_: object, __: "Attribute[tuple[float, float]]", value: tuple[float, float]) -> None:
@@ -26,36 +26,40 @@ def _ordered(_: object, __: "Attribute[tuple[float, float]]", value: tuple[float
 
 @frozen(kw_only=True)
 class Options:
-    """scaling_factor: λ. clamp_weights: whether merged values are clamped, after the check for NaN and infinity.
-
-    clamp_range: the smallest and the largest value that clamping leaves.
-    """
+    """Options of task arithmetic."""
 
     scaling_factor: float = field(default=1.0, validator=finite)
+    """λ, what the sum of the task vectors is multiplied by."""
     clamp_weights: bool = False
+    """Whether merged values are clamped, after the check for NaN and infinity."""
     clamp_range: tuple[float, float] = field(default=(-2.0, 2.0), validator=_ordered)
+    """The smallest and the largest value that clamping leaves."""
+
+
+@frozen(kw_only=True)
+class ModelOptions:
+    """What task arithmetic wants to know of each model."""
+
+    operation: Literal["add", "subtract"] = "add"
+    """Whether what the model learned is added or subtracted."""
 
 
 @hookimpl
-def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
-    """Merged updates are no weights that could be clamped."""
-    merges_updates = settings.peft is not None and settings.peft.merge_adapters
-    if settings.strategy_options.clamp_weights and merges_updates and any(c.base is not None for c in checkpoints):
-        message = "clamps merged weights, and with merge_adapters: true the adapters' updates are merged. Set one of the two to false."
-        yield Problem(message, "options.clamp_weights")
-
-
-@hookimpl
-def find_coefficients(weights: Sequence[float], operations: Sequence[Operation], options: Options) -> list[float]:
+def find_coefficients(
+    weights: Sequence[float], model_options: Sequence[ModelOptions], options: Options
+) -> list[float]:
     """λ·wᵢ for a model that is added, −λ·|wᵢ| for one that is subtracted; the base gets 1 minus their sum."""
-    signed = [-abs(w) if operation == "subtract" else w for w, operation in zip(weights, operations, strict=True)]
+    signed = [-abs(w) if m.operation == "subtract" else w for w, m in zip(weights, model_options, strict=True)]
     scaled = [options.scaling_factor * weight for weight in signed]
     return [*scaled, 1.0 - sum(scaled)]
 
 
 @hookimpl
-def wants_finish(options: Options) -> bool:
-    """Where weights are clamped."""
+def wants_finish(options: Options, updates: bool) -> bool:
+    """Where weights are clamped. Merged updates are not weights that could be."""
+    if options.clamp_weights and updates:
+        message = "clamps merged weights, and with merge_adapters: true the adapters' updates are merged. Set one of the two to false."
+        raise ModelCompatibilityError(Problem(message, "options.clamp_weights"))
     return options.clamp_weights
 
 

@@ -17,13 +17,12 @@ traits = Traits(models=(1, None))
 
 @frozen(kw_only=True)
 class Options:
-    """normalize_weights: divide by the sum of the weights.
-
-    weight_decay: tensors of two or more dimensions are multiplied by 1 − weight_decay.
-    """
+    """Options of weighted."""
 
     normalize_weights: bool = True
+    """Whether to divide by the sum of the weights."""
     weight_decay: float = field(default=0.0, validator=between(0, 1, open_above=True))
+    """Tensors of two or more dimensions are multiplied by 1 − weight_decay."""
 
 
 @hookimpl

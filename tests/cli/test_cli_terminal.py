@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from modelmerger.cli import main
+from modelmerger.cli.process import main
 
 Command = Callable[..., SimpleNamespace]
 

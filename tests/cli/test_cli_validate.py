@@ -72,7 +72,7 @@ def test_against_puts_others_beside_it(command: Command, merged: Path, arabic: S
     arguments = ("--against", arabic.a, "--against", arabic.b, "--set", "validation.metrics=[perplexity, fluency]")
     result = command("validate", merged, *arguments, *BRIEF)
     assert result.status == 0, result.err
-    assert result.out.splitlines()[1].split() == ["metric", "variety", "merged", "a", "b", "unit"]
+    assert result.out.splitlines()[1].split() == ["metric", "label", "merged", "a", "b", "unit"]
     assert "fluency: 2 continuations under a " in result.out
 
 
@@ -90,7 +90,7 @@ def test_a_model_of_the_config_may_have_the_name_of_the_merged_one(command: Comm
     result = command("validate", arabic.a, "--against", arabic.a, *BRIEF)
     assert result.status == 0, result.err
     heading, first, *_ = [re.split(r"  +", line.strip()) for line in result.out.splitlines()[1:]]
-    assert heading == ["metric", "variety", "a (merged)", "a", "unit"]
+    assert heading == ["metric", "label", "a (merged)", "a", "unit"]
     assert first[2] == first[3]
 
 
@@ -183,6 +183,7 @@ def test_a_validator_that_breaks_after_a_merge_leaves_the_model(
     verify(data["output_path"])
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_validation_leaves_the_model_and_says_so(
     distribution: Distribution, command: Command, config: Path, data: dict[str, Any], sent: signal.Signals, status: int

@@ -16,7 +16,7 @@ from tests.core.plugging import WEIGHTS_SQUARED, install
 HEAVY = ("torch", "numpy", "transformers", "peft", "accelerate", "huggingface_hub", "safetensors", "yaml.constructor")
 RUN = """
 import json, sys
-from modelmerger.cli import main
+from modelmerger.cli.process import main
 statuses = [main(arguments) for arguments in json.loads(sys.argv[1])]
 print(json.dumps([statuses, sorted(sys.modules)]))
 """

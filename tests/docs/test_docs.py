@@ -11,7 +11,7 @@ import attrs
 import pytest
 import torch
 from modelmerger import MergeConfig
-from modelmerger.cli import cli
+from modelmerger.cli.commands import cli
 from modelmerger.config.documents.document import parse_document
 from modelmerger.hooks import specs as hookspecs
 from modelmerger.hooks.registry import Registry

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from conftest import random_tensors, write_model
+from doors import run_merge
 from modelmerger.hooks.registry import Registry
-from modelmerger.run import run_merge
 
 from tests.faults.stopping import assert_sentences
 

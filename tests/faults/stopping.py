@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from modelmerger.run import Watch, run_merge
+from doors import run_merge
+from modelmerger.run import Watch
 
 PATIENCE = 60.0
 

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import SHAPES, directory_state, random_tensors, write_model
+from doors import run_merge
 from modelmerger import MergeConfig, ModelMerger
 from modelmerger.output.staging import staging_path
-from modelmerger.run import Watch, run_merge
+from modelmerger.run import Watch
 from modelmerger.values.errors import InputChangedError
 from safetensors.torch import load_file
 

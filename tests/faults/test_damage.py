@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
+from doors import run_merge
 from modelmerger.inputs.safetensors_header import read_header
 from modelmerger.output.verification import verify
-from modelmerger.run import run_merge
 from safetensors import safe_open
 
 from tests.faults.conftest import MANY

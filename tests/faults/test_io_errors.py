@@ -14,9 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
+from doors import run_merge
 from modelmerger.output.staging import staging_path
 from modelmerger.output.verification import verify
-from modelmerger.run import Watch, run_merge
+from modelmerger.run import Watch
 from modelmerger.values.errors import OutputError
 
 from tests.faults.conftest import FEW, MANY
@@ -158,7 +159,7 @@ def test_an_error_from_the_system_itself_is_exit_4(
     config_file: Callable[..., Path], sharded: SimpleNamespace, call: str, error: str
 ) -> None:
     """A2"""
-    from modelmerger.cli import main
+    from modelmerger.cli.process import main
 
     path = config_file()
     said = sharded.folder / "said"
@@ -213,7 +214,7 @@ def test_a_file_that_may_not_grow_is_exit_4(
     sharded: SimpleNamespace, config_file: Callable[..., Path], limit: int
 ) -> None:
     """A4, A5: a limit of the system that a process without rights can set stands for a disk that is full."""
-    from modelmerger.cli import main
+    from modelmerger.cli.process import main
 
     path, said = config_file(), sharded.folder / "said"
 
@@ -305,7 +306,7 @@ def test_a_standard_output_that_takes_nothing_is_no_deadlock(
     sharded: SimpleNamespace, config_file: Callable[..., Path], kind: str
 ) -> None:
     """D3: the merge is published by then, and the exit status says that the report was lost."""
-    from modelmerger.cli import main
+    from modelmerger.cli.process import main
 
     path, said = config_file(), sharded.folder / "said"
 

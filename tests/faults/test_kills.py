@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
+from doors import run_merge
 from modelmerger.output.staging import staging_path
 from modelmerger.output.verification import verify
-from modelmerger.run import Watch, run_merge
+from modelmerger.run import Watch
 
 from tests.faults.conftest import FEW, MANY
 from tests.faults.stopping import Steps, die, ended, fork, killed_merge, spread

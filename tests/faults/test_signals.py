@@ -10,15 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from modelmerger.cli import main
+from doors import run_merge
+from modelmerger.cli.process import main
 from modelmerger.output.staging import Staging, staging_path
 from modelmerger.output.verification import verify
-from modelmerger.run import run_merge
 
 from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, wait_until
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("overwrite", [False, True], ids=["new output", "overwrite"])
 def test_an_interrupted_merge_ends_soon_and_is_resumed(

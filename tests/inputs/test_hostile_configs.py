@@ -101,6 +101,7 @@ def test_a_tokenizer_is_copied_and_never_executed_or_rendered(models: SimpleName
 
 
 YAML = "strategy: weighted\nmodels:\n- path: {path}\n"
+ALIAS_BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}]\n" for n in range(1, 10))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,8 @@ YAML = "strategy: weighted\nmodels:\n- path: {path}\n"
     [
         ("options: !!python/object/apply:os.system [touch executed]\n", "line 4, column 10"),
         ("options: !!python/name:os.system\n", "line 4, column 10"),
-        ("a: &a [x]\nb: [*a, *a]\n", "line 4, column 4"),
+        (ALIAS_BOMB, "more than 100,000 keys and values"),
+        ("a: &a [*a]\n", "line 4, column 8"),
         ("options: " + "[" * 5000 + "]" * 5000 + "\n", "line 4"),
         ("options: {a: " * 3000, "line 4"),
         ("wieght: 1\n", "unknown key 'wieght'"),

@@ -14,7 +14,7 @@ import yaml
 from conftest import write_model
 from inputs.refusing import weighted
 from modelmerger import MergeConfig, ModelMerger, merge, verify
-from modelmerger.config.merge_config import ConfigError
+from modelmerger.values.errors import ConfigError
 from modelmerger.values.text import shown
 from safetensors.torch import load_file
 

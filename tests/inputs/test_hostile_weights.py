@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_tensors, write_model
+from doors import run_merge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs.refusing import weighted
@@ -20,7 +21,6 @@ from inputs.watching import watched, within
 from modelmerger import ModelReference
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
-from modelmerger.run import run_merge
 from modelmerger.values.errors import InputError
 from modelmerger.values.text import shown
 from modelmerger_plugins import directory

@@ -150,7 +150,7 @@ def validated(directory: Path, answer: str = "زين", crossed: bool = False, va
         settings={"thresholds": {"perplexity": 20.0} if crossed else {}},
         findings=[finding, other],
         samples=[
-            Sample(prompt="شلونك؟", answer=answer, answered_in="gulf", model="merged"),
+            Sample(prompt="شلونك؟", answer=answer, answered_label="gulf", model="merged"),
             Sample(prompt="شلونك؟", answer="of a source", model="chat"),
         ],
     )
@@ -166,7 +166,7 @@ def test_a_validation_adds_a_section_that_takes_the_place_of_the_one_before(
     before = (models.output / "README.md").read_text(encoding="utf-8")
     first = validated(models.output)
     assert first.startswith(before.rstrip())
-    assert "| metric | variety | merged | chat | unit |" in first
+    assert "| metric | label | merged | chat | unit |" in first
     assert "| perplexity | all | 31.25 | 30 | per token |" in first
     assert "- perplexity&#58; 4 texts" in first
     assert "| شلونك؟ | زين | gulf |" in first

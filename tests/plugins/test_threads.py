@@ -81,6 +81,7 @@ def test_a_worker_that_dies_of_anything_ends_the_run() -> None:
         run_slices(Work(act))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_for_the_workers_and_is_raised() -> None:
     """A6: nothing writes any more once the caller hears of it."""
     work = Work(lambda _: work.cancelled.wait(5), 2)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelmerger.testing import merge_in_memory
 
-from tests.core.memory_merge import merge_in_memory
 from tests.strategies import references
 from tests.strategies.references import assert_rounded_once
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from modelmerger.testing import merge_in_memory
 from safetensors.torch import load_file
-
-from tests.core.memory_merge import merge_in_memory
 
 DATA = Path(__file__).parent / "data" / "mergekit"
 CASES = json.loads((DATA / "cases.json").read_text())["cases"]

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_model
+from doors import run_merge
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from modelmerger.planning.make_plan import make_plan
-from modelmerger.run import run_merge
+from modelmerger.testing import merge_in_memory, planned
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, NumericError
 
-from tests.core.memory_merge import merge_in_memory, planned
 from tests.strategies.references import half_ulp
 
 mpmath.mp.dps = 50

@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 import torch
+from modelmerger.testing import Planned, merge_in_memory, planned
 from modelmerger.values.errors import ConfigError
-
-from tests.core.memory_merge import Planned, merge_in_memory, planned
 
 
 def model(*values: float) -> dict[str, torch.Tensor]:

@@ -1,8 +1,7 @@
 import pytest
 import torch
+from modelmerger.testing import merge_in_memory, planned
 from modelmerger.values.errors import ConfigError
-
-from tests.core.memory_merge import merge_in_memory, planned
 
 
 def model(*values: float) -> dict[str, torch.Tensor]:

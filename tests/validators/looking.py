@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from inputs.tiny_models import load
-from modelmerger import DialectScores, Subject, ValidationSettings
-from modelmerger.validation.subject import Models
-from modelmerger_validators.arabic_dialects import score_dialects
+from modelmerger import LabelScores, ValidationSettings
+from modelmerger.validation.models import Models
+from modelmerger.validation.subject import MeasuredModel
+from modelmerger_validators.arabic_dialects import score_labels
 
 
 def looked_at(
@@ -16,14 +17,14 @@ def looked_at(
     texts: Mapping[str, Sequence[str]] | None = None,
     prompts: Mapping[str, Sequence[str]] | None = None,
     sources: Sequence[str] = (),
-    score: Callable[[Sequence[str]], DialectScores] = score_dialects,
+    score: Callable[[Sequence[str]], LabelScores] = score_labels,
     **settings: Any,
-) -> tuple[Subject, ValidationSettings]:
+) -> tuple[MeasuredModel, ValidationSettings]:
     """The tiny model `a`, with others of the tiny models as sources; each of them held."""
     asked = ValidationSettings(**{"max_new_tokens": 12, **settings})
     held = {name: (load(getattr(tied, name))[0], tied.words) for name in ("a", *sources)}
     models = Models(held, asked.test_batch_size)
-    return Subject("a", models, sources, None, texts or {}, prompts or {}, asked, score), asked
+    return MeasuredModel("a", models, sources, None, texts or {}, prompts or {}, asked, score), asked
 
 
 def nats(model: Any, context: Sequence[int], target: Sequence[int]) -> float:

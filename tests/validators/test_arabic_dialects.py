@@ -5,7 +5,7 @@ import math
 from zlib import crc32
 
 import pytest
-from modelmerger_validators.arabic_dialects import BUCKETS, DIRECTORY, features, normalised, score_dialects
+from modelmerger_validators.arabic_dialects import BUCKETS, DIRECTORY, features, normalised, score_labels
 from modelmerger_validators.arabic_texts import provide_texts
 from safetensors.numpy import load_file
 
@@ -38,13 +38,13 @@ def test_probabilities_are_those_of_a_plain_softmax_regression() -> None:
         for row, bias in zip(tensors["weight"], tensors["bias"], strict=True)
     ]
     total = sum(math.exp(logit) for logit in logits)
-    scores = score_dialects([text])
+    scores = score_labels([text])
     assert scores.rows[0] == pytest.approx([math.exp(logit) / total for logit in logits], rel=1e-9)
     assert scores.named() == ["egyptian"]
 
 
 def test_a_text_without_arabic_words_is_not_judged() -> None:
-    scores = score_dialects(["", "hello", "شلونك"])
+    scores = score_labels(["", "hello", "شلونك"])
     assert [row is None for row in scores.rows] == [True, True, False]
     assert scores.named()[:2] == [None, None]
 
@@ -60,7 +60,7 @@ def test_a_text_without_arabic_words_is_not_judged() -> None:
     ],
 )
 def test_plain_cases_are_told_apart(text: str, variety: str) -> None:
-    assert score_dialects([text]).named() == [variety]
+    assert score_labels([text]).named() == [variety]
 
 
 def test_the_accuracy_it_states_on_the_texts_that_ship_is_measured_again() -> None:
@@ -68,7 +68,7 @@ def test_the_accuracy_it_states_on_the_texts_that_ship_is_measured_again() -> No
     assert texts is not None
     own = FACTS["own_texts"]
     for variety, lines in texts.items():
-        found = score_dialects(lines).named()
+        found = score_labels(lines).named()
         assert [found.count(label) for label in FACTS["labels"]] == own["confusion"][variety]
         assert own["recall"][variety] == pytest.approx(found.count(variety) / len(lines), abs=5e-5)
     assert own["accuracy"] == pytest.approx(sum(own["recall"].values()) / 5, abs=1e-4)
@@ -80,7 +80,7 @@ def test_the_sentence_beside_every_score_says_the_measured_accuracy(name: str) -
     rows = measured["confusion"]
     recall = {v: rows[v][i] / sum(rows[v]) for i, v in enumerate(FACTS["labels"])}
     assert sum(map(sum, rows.values())) == measured["lines"]
-    stated = score_dialects([]).stated
+    stated = score_labels([]).stated
     assert f"{sum(recall.values()) / 5:.0%} of {measured['lines']:,}" in stated
     assert all(f"{variety} {share:.0%}" in stated for variety, share in recall.items())
 

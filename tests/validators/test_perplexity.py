@@ -7,6 +7,7 @@ import pytest
 import torch
 from inputs.tiny_models import TEXTS, load, tied
 from modelmerger import Finding, UnmeasurableError
+from modelmerger.validation.language_model import CausalLanguageModel
 from modelmerger_validators.perplexity import metrics, validate_model
 
 from tests.validators.looking import looked_at, nats
@@ -16,7 +17,7 @@ BY_VARIETY = {"egyptian": TEXTS[:2], "gulf": TEXTS[2:3]}
 
 
 def found(findings: list[Finding]) -> dict[tuple[str, str], float | None]:
-    return {(finding.metric, finding.dialect): finding.value for finding in findings}
+    return {(finding.metric, finding.label): finding.value for finding in findings}
 
 
 def test_both_metrics_are_those_of_plain_forward_passes_over_all_and_by_variety(tied: SimpleNamespace) -> None:
@@ -59,7 +60,11 @@ def test_without_text_there_is_no_number(tied: SimpleNamespace, texts: dict[str,
         list(validate_model(*looked_at(tied, texts=texts)))
 
 
-def test_a_perplexity_beyond_all_floats_is_infinite_and_no_crash(tied: SimpleNamespace) -> None:
+def test_a_perplexity_beyond_all_floats_is_infinite_and_no_crash(
+    tied: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject, settings = looked_at(tied, texts={"": TEXTS[:1]})
-    subject.model.text_log_likelihoods = lambda texts: [torch.full((len(ids),), -1e4) for ids in texts]  # type: ignore[method-assign]  # a stand-in
+    monkeypatch.setattr(
+        CausalLanguageModel, "text_log_likelihoods", lambda _, texts: [torch.full((len(ids),), -1e4) for ids in texts]
+    )
     assert next(iter(validate_model(subject, settings))).value == math.inf

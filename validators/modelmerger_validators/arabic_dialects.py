@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from modelmerger import DialectScores, hookimpl
+from modelmerger import LabelScores, hookimpl
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -32,11 +32,11 @@ _ELONGATED = re.compile(r"(.)\1{2,}")
 
 
 @hookimpl
-def score_dialects(texts: Sequence[str]) -> DialectScores:
+def score_labels(texts: Sequence[str]) -> LabelScores:
     """One row a text: the probability of each variety, in the order of the labels; None for a text without Arabic words."""
     facts, weight, bias = _model()
     rows = tuple(_probabilities(features(text), weight, bias) for text in texts)
-    return DialectScores(scorer=facts["name"], stated=facts["stated"], labels=tuple(facts["labels"]), rows=rows)
+    return LabelScores(scorer=facts["name"], stated=facts["stated"], labels=tuple(facts["labels"]), rows=rows)
 
 
 def normalised(text: str) -> str:

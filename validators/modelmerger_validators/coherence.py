@@ -49,7 +49,7 @@ def _gain(subject: Subject, said: Sequence[Answer], tokens: int, what: str) -> F
     unit = "nats per token"
     if not said:
         return Finding(metric="coherence", value=None, evidence=f"every continuation is empty: {what}", unit=unit)
-    model = subject.model
+    model = subject.language
     given = model.log_likelihoods([(answer.prompt_ids, answer.ids) for answer in said])
     alone = model.log_likelihoods([(model.start, answer.ids) for answer in said])
     gain = sum(float(a.sum() - b.sum()) for a, b in zip(given, alone, strict=True))

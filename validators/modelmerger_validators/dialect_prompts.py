@@ -10,11 +10,17 @@ variety the config does not say counts as being in the one that the scorer finds
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from modelmerger import DialectScores, Finding, Subject, UnmeasurableError, hookimpl
+from modelmerger import Finding, LabelScores, Subject, UnmeasurableError, ValidationSettings, hookimpl
 from modelmerger.values.text import amount
 
 metrics = {"dialect_match": "higher"}
 NONE = "no Arabic"
+
+
+@hookimpl
+def wants_validation(settings: ValidationSettings) -> bool:
+    """Where the config has prompts."""
+    return bool(settings.test_prompts)
 
 
 @hookimpl
@@ -23,8 +29,8 @@ def validate_model(subject: Subject) -> Iterable[Finding]:
     asked = [(variety, answer) for variety, group in subject.answers().items() for answer in group]
     if not asked:
         raise UnmeasurableError("there is no prompt. Give 'test_prompts'")
-    scores = subject.score_dialects([answer.text for _, answer in asked])
-    of_prompts = subject.score_dialects([answer.prompt for _, answer in asked]).named()
+    scores = subject.score_labels([answer.text for _, answer in asked])
+    of_prompts = subject.score_labels([answer.prompt for _, answer in asked]).named()
     varieties = [given or found or NONE for (given, _), found in zip(asked, of_prompts, strict=True)]
     named = [name or NONE for name in scores.named()]
     known = [(v, n) for v, n in zip(varieties, named, strict=True) if v in scores.labels]
@@ -38,12 +44,12 @@ def validate_model(subject: Subject) -> Iterable[Finding]:
         else:
             labels = ", ".join(scores.labels)
             reason = f"{scores.scorer} knows {labels}, and no {variety}"
-            yield Finding(metric="dialect_match", value=None, evidence=reason, unit="share of answers", dialect=variety)
+            yield Finding(metric="dialect_match", value=None, evidence=reason, unit="share of answers", label=variety)
 
 
 def _finding(pairs: Sequence[tuple[str, str]], variety: str, evidence: str) -> Finding:
     share = sum(asked == answered for asked, answered in pairs) / len(pairs) if pairs else None
-    return Finding(metric="dialect_match", value=share, evidence=evidence, unit="share of answers", dialect=variety)
+    return Finding(metric="dialect_match", value=share, evidence=evidence, unit="share of answers", label=variety)
 
 
 def _confusion(answered: Sequence[str]) -> str:
@@ -51,5 +57,5 @@ def _confusion(answered: Sequence[str]) -> str:
     return "answered in " + ", ".join(f"{name} {count}" for name, count in Counter(answered).most_common())
 
 
-def _named(scores: DialectScores) -> str:
+def _named(scores: LabelScores) -> str:
     return f"{scores.scorer}: {scores.stated}"

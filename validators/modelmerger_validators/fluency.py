@@ -83,7 +83,7 @@ def _fluency(subject: Subject, answers: Sequence[Answer]) -> Finding:
 
 def _mean(subject: Subject, name: str, answers: Sequence[Answer]) -> float:
     """Nats per token of the answers under a source model, by its own tokens."""
-    model = subject.open(name)
+    model = subject.open(name).language
     pairs = [([*model.start, *model.encode(a.prompt)], model.encode(a.text)) for a in answers]
     room = model.window // 2
     cut = [(prompt[-room:], said[:room]) for prompt, said in pairs if said]

@@ -20,11 +20,17 @@ metrics = {"perplexity": "lower", "bits_per_byte": "lower"}
 
 
 @hookimpl
+def wants_validation() -> bool:
+    """Always."""
+    return True
+
+
+@hookimpl
 def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[Finding]:
     """Both metrics over all texts, then for each variety that the texts name."""
     if not subject.texts:
         raise UnmeasurableError("there is no text to score. Give 'dataset'")
-    model = subject.model
+    model = subject.language
     encoded = {variety: [model.encode(text) for text in texts] for variety, texts in subject.texts.items()}
     flat = [ids for group in encoded.values() for ids in group]
     sums = iter([-float(found.sum()) for found in model.text_log_likelihoods(flat)])
@@ -43,14 +49,14 @@ def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[F
             yield from _findings(nats[variety], tokens[variety], sizes[variety], part, variety)
 
 
-def _findings(nats: float, tokens: int, size: int, evidence: str, dialect: str = "") -> Iterable[Finding]:
+def _findings(nats: float, tokens: int, size: int, evidence: str, variety: str = "") -> Iterable[Finding]:
     if not tokens:
-        raise UnmeasurableError(f"the texts{' in ' + dialect if dialect else ''} have no tokens")
+        raise UnmeasurableError(f"the texts{' in ' + variety if variety else ''} have no tokens")
     mean = nats / tokens
     perplexity = math.exp(mean) if mean < 700 else math.inf
-    yield Finding(metric="perplexity", value=perplexity, evidence=evidence, unit="per token", dialect=dialect)
+    yield Finding(metric="perplexity", value=perplexity, evidence=evidence, unit="per token", label=variety)
     bits = nats / math.log(2) / size
-    yield Finding(metric="bits_per_byte", value=bits, evidence=evidence, unit="bits per byte", dialect=dialect)
+    yield Finding(metric="bits_per_byte", value=bits, evidence=evidence, unit="bits per byte", label=variety)
 
 
 def _counted(texts: Mapping[str, Sequence[str]], tokens: int, size: int) -> str:

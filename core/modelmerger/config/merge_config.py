@@ -4,24 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, fields
 
 from modelmerger.config.documents.document import DocumentError, dump_yaml, read_document
 from modelmerger.config.models_in_memory import set_apart
-from modelmerger.config.resolve import SHAPE_OF_CONFIG, resolve
-from modelmerger.config.strict_attrs import unknown_keys
+from modelmerger.config.resolve import as_written, resolve
 from modelmerger.values.errors import ConfigError, Problem
 
 
-@define
+@define(init=False, slots=False)
 class MergeConfig:
     """What to merge and how.
 
-    strategy: the name of an installed strategy. models: one mapping a model, with `path`, and optionally `weight` (default
-    1.0), `name`, `operation`. base_model: the model that the others were tuned from. Both may be modules or mappings of tensors
-    instead of paths. output_path: where the merged model goes.
-    options, peft_config, validation: see the reference. Values are plain dicts and lists and may be changed; they are checked
-    when the config is made and again whenever it is used. Raises `ConfigError`, whose `.problems` lists everything wrong.
+    Values are plain dicts and lists and may be changed; they are checked when the config is made and again whenever it is used.
+    Raises `ConfigError`, whose `.problems` lists everything wrong.
 
     ```python
     config = MergeConfig(
@@ -33,15 +29,51 @@ class MergeConfig:
     """
 
     strategy: str
+    """The name of an installed strategy."""
     models: list[dict[str, Any]]
-    base_model: Any = None
-    output_path: str | None = None
-    options: dict[str, Any] = field(factory=dict)
-    peft_config: dict[str, Any] = field(factory=dict)
-    validation: dict[str, Any] = field(factory=dict)
+    """One mapping a model, with `path`, and optionally `weight` (default 1.0), `name`, and what the strategy wants to know of it. A
+    module or a mapping of tensors may stand in place of a path."""
+    base_model: Any
+    """The model that the others were tuned from: a path, a module, or a mapping of tensors."""
+    output_path: str | None
+    """Where the merged model goes."""
+    options: dict[str, Any]
+    """How it is merged: options of the core, of the strategy and of plugins."""
+    validation: dict[str, Any]
+    """How the merged model is measured."""
+    sections: dict[str, dict[str, Any]] = field(repr=False)
+    """What plugins are told in sections of their own (`peft_config`), each an attribute of the config too."""
 
-    def __attrs_post_init__(self) -> None:
-        resolve(self.as_dict())
+    def __init__(
+        self,
+        /,
+        strategy: str,
+        models: list[dict[str, Any]],
+        base_model: Any = None,
+        output_path: str | None = None,
+        options: dict[str, Any] | None = None,
+        validation: dict[str, Any] | None = None,
+        **sections: Any,
+    ) -> None:
+        given = (strategy, models, base_model, output_path, options if options is not None else {})
+        self.__attrs_init__(*given, validation if validation is not None else {}, sections)
+        _, hooks = resolve(self.as_dict())
+        for section in hooks.sections:
+            self.sections.setdefault(section.name, {})
+
+    def __getattr__(self, name: str) -> Any:
+        sections = self.__dict__.get("sections", {})
+        if name not in sections:
+            raise AttributeError(f"'MergeConfig' object has no attribute {name!r}")
+        return sections[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in {known.name for known in fields(MergeConfig)}:
+            super().__setattr__(name, value)
+        elif name in self.sections:
+            self.sections[name] = value
+        else:
+            raise AttributeError(f"'MergeConfig' object has no attribute {name!r}")
 
     @classmethod
     def from_file(cls, path: str | Path) -> "MergeConfig":
@@ -51,22 +83,20 @@ class MergeConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "MergeConfig":
         """From the keys of a config file."""
-        if problems := unknown_keys(data, SHAPE_OF_CONFIG, "config"):
-            raise ConfigError(*problems)
-        values = {key: value for key, value in data.items() if value is not None}
+        values = {str(key): value for key, value in data.items() if value is not None}
         return cls(**{"strategy": None, "models": None, **values})
 
     def as_dict(self) -> dict[str, Any]:
         """The config as plain data, without what is left at its default."""
-        data = {name: getattr(self, name) for name in SHAPE_OF_CONFIG}
-        return {name: value for name, value in data.items() if value is not None and value != {}}
+        values = {name: getattr(self, name) for name in as_written(self.sections)}
+        return {name: value for name, value in values.items() if value is not None and value != {}}
 
     def to_yaml(self) -> str:
         """The config as YAML that `from_file` reads back as an equal config. Raises `ConfigError` for models in memory."""
         _, live = set_apart(self.as_dict())
         if live:
             message = "is a model in memory, which no file can name. Save it, and give its directory"
-            raise ConfigError(*(Problem(message, place) for place in live))
+            raise ConfigError(*(Problem(message, key) for key in live))
         return dump_yaml(self.as_dict())
 
 

@@ -4,27 +4,24 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from modelmerger.values.settings import BASE, key_of_model
+
 
 def set_apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with a text in place of each module and each mapping of tensors; and these, by their place in the config.
+    """The config with a text in place of each module and each mapping of tensors; and these, by their key in the config.
 
-    A place is `models[0].path` or `base_model`.
+    A key is `models[0].path` or `base_model`.
     """
     plain, live = dict(given), dict(_live(given))
-    if "base_model" in live:
-        plain["base_model"] = described(live["base_model"])
+    if BASE in live:
+        plain[BASE] = described(live[BASE])
     models = given.get("models")
     if isinstance(models, Sequence) and not isinstance(models, str):
         plain["models"] = [
-            {**model, "path": described(live[place])} if (place := place_of(i)) in live else model
+            {**model, "path": described(live[key])} if (key := key_of_model(i)) in live else model
             for i, model in enumerate(models)
         ]
     return plain, live
-
-
-def place_of(index: int) -> str:
-    """Where the config says what a model is."""
-    return f"models[{index}].path"
 
 
 def described(source: Any) -> str:
@@ -44,10 +41,10 @@ def is_live(source: Any) -> bool:
 
 
 def _live(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    if is_live(given.get("base_model")):
-        yield "base_model", given["base_model"]
+    if is_live(given.get(BASE)):
+        yield BASE, given[BASE]
     models = given.get("models")
     if isinstance(models, Sequence) and not isinstance(models, str):
         for index, model in enumerate(models):
             if isinstance(model, Mapping) and is_live(model.get("path")):
-                yield place_of(index), model["path"]
+                yield key_of_model(index), model["path"]

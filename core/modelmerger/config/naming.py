@@ -6,17 +6,18 @@ from pathlib import PurePath
 
 from attrs import evolve
 
-from modelmerger.config.models_in_memory import place_of
-from modelmerger.values.checkpoint import ModelReference
-from modelmerger.values.settings import ModelSettings, Settings
+from modelmerger.values.model_reference import ModelReference, user_path
+from modelmerger.values.settings import BASE, ModelSettings, Settings, key_of_model
 
 
 def named(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[ModelSettings]:
     """Every model with a name: the given one, else the last part of its path with as many parents as it takes to be unique.
 
-    Those whose places are `live` have no path: `model_0` is the first of all models.
+    Those whose keys are `live` have no path: `model_0` is the first of all models.
     """
-    paths = [(f"model_{i}",) if place_of(i) in live else _absolute(model.path).parts for i, model in enumerate(models)]
+    paths = [
+        (f"model_{i}",) if key_of_model(i) in live else _absolute(model.path).parts for i, model in enumerate(models)
+    ]
     names: list[str] = []
     for index, model in enumerate(models):
         taken = set(names) | {other.name for other in models if other.name}
@@ -30,21 +31,21 @@ def named(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[Mo
 
 def base_name(settings: Settings) -> str:
     """The name of the base model: the last part of its path, told apart from the models' names."""
-    path = "base" if "base_model" in settings.live else settings.base_model
+    path = "base" if BASE in settings.live else settings.base_model
     name = _absolute(path or "").name or "base"
     return name if name not in {model.name for model in settings.models} else f"{name} (base)"
 
 
 def references(settings: Settings) -> list[ModelReference]:
     """The models of a config in order, then the base model if there is one."""
-    found = [(place_of(i), model.path, model.name) for i, model in enumerate(settings.models)]
+    found = [(key_of_model(i), model.path, model.name) for i, model in enumerate(settings.models)]
     if settings.base_model is not None:
-        found.append(("base_model", settings.base_model, base_name(settings)))
-    return [ModelReference(path, name, place, settings.live.get(place)) for place, path, name in found]
+        found.append((BASE, settings.base_model, base_name(settings)))
+    return [ModelReference(path, name, key, settings.live.get(key)) for key, path, name in found]
 
 
 def _absolute(path: str) -> PurePath:
-    return PurePath(os.path.abspath(os.path.expanduser(path)))
+    return PurePath(os.path.abspath(user_path(path)))
 
 
 def _unique(path: Sequence[str], rivals: Sequence[Sequence[str]], taken: set[str]) -> str:

@@ -4,20 +4,25 @@ It says what `MergeConfig` would say of names, types, ranges and owners of optio
 by any name, with any options.
 """
 
+import ast
+import inspect
+import itertools
 import json
-import re
+import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, cast
 
 import attrs
 
-from modelmerger.hooks.assembly import assemble
-from modelmerger.hooks.calls import Hooks
+from modelmerger.config.sections import sections_of
+from modelmerger.hooks.assembly import assemble, plugins_of
+from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import ALLOW, Registry
 from modelmerger.values.option_checks import Check
-from modelmerger.values.settings import CoreOptions, ModelSettings, PeftSettings, ValidationSettings
+from modelmerger.values.sections import Section
+from modelmerger.values.settings import CoreOptions, ModelSettings, ValidationSettings
 
 Schema = dict[str, Any]
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
@@ -28,11 +33,10 @@ _TEXT: Schema = {"type": "string"}
 def config_schema() -> Schema:
     """The schema (draft 2020-12) of what this distribution understands, whatever else is installed."""
     registry = Registry.installed({ALLOW: ""})
-    strategies = {name: assemble(registry, name) for name in registry.names("strategy")}
-    always_on = [options for _, options in assemble(registry, None).declared_options()]
-    common = _properties(CoreOptions)
-    for options in always_on:
-        common |= _properties(options)
+    strategies = [load(registry.find("strategy", name)) for name in registry.names("strategy")]
+    validators = [load(registry.find("validator", name)) for name in registry.names("validator")]
+    always_on = plugins_of(registry, None)
+    common = _properties_of([CoreOptions, *(plugin.options for plugin in always_on)])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "modelmerger config",
@@ -42,40 +46,55 @@ def config_schema() -> Schema:
         "properties": {
             _CHOSEN: {
                 "description": "How the models are merged: the name of an installed strategy.",
-                "anyOf": [{"enum": sorted(strategies)}, {"type": "string", "minLength": 1}],
+                "anyOf": [{"enum": registry.names("strategy")}, {"type": "string", "minLength": 1}],
             },
             "models": {
                 "description": "What is merged.",
                 "type": "array",
                 "minItems": 1,
-                "items": _object(ModelSettings),
+                "items": _object(ModelSettings) | {"additionalProperties": True},
             },
             "base_model": _path("The model that the others were tuned from; config and tokenizer are taken from it."),
             "output_path": _path("Directory of the merged model. Its parent must exist."),
             "options": {"description": "How it is merged.", "type": ["object", "null"], "properties": common},
-            "peft_config": _optional_object(PeftSettings),
-            "validation": _optional_object(ValidationSettings),
+            **{section.name: _optional_object(section.options) for section in sections_of(always_on)},
+            "validation": _validation(validators),
         },
-        "allOf": [_of_strategy(name, hooks, list(common)) for name, hooks in strategies.items()],
+        "allOf": [_of_strategy(plugin, list(common), sections_of(always_on)) for plugin in strategies],
     }
 
 
-def _of_strategy(name: str, hooks: Hooks, common: list[str]) -> Schema:
-    """What holds for one strategy alone: its options and no others, how many models, which operations, the base model."""
-    traits = hooks.strategy.traits
-    own = _properties(hooks.strategy.options) if hooks.strategy.options else {}
+def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section]) -> Schema:
+    """What holds for one strategy alone: its options and no others, how many models, what is said of each, the base model."""
+    traits = assemble([plugin]).strategy.traits
+    own, of_model = _properties_of([plugin.options]), _properties_of([plugin.model_options])
     fewest, most = traits.models
-    models: Schema = {"minItems": fewest, "items": {"properties": {"operation": {"enum": list(traits.operations)}}}}
+    keys = [*_properties(ModelSettings), *of_model]
+    models: Schema = {"minItems": fewest, "items": {"properties": of_model, "propertyNames": {"enum": keys}}}
     if most is not None:
         models["maxItems"] = most
     options = {"properties": own, "propertyNames": {"enum": [*common, *own]}}
     consequence: Schema = {"properties": {"models": models, "options": options}}
     if traits.needs_base:
-        consequence["anyOf"] = [
-            {"required": ["base_model"], "properties": {"base_model": _TEXT}},
-            {"required": ["peft_config"], "properties": {"peft_config": {"type": "object", "minProperties": 1}}},
+        consequence["anyOf"] = [{"required": ["base_model"], "properties": {"base_model": _TEXT}}] + [
+            {"required": [section.name], "properties": {section.name: {"type": "object", "minProperties": 1}}}
+            for section in sections
+            if section.brings_base
         ]
-    return {"if": {"required": [_CHOSEN], "properties": {_CHOSEN: {"const": name}}}, "then": consequence}
+    return {
+        "if": {"required": [_CHOSEN], "properties": {_CHOSEN: {"const": plugin.provider.name}}},
+        "then": consequence,
+    }
+
+
+def _validation(validators: Sequence[Plugin]) -> Schema:
+    """Keys of the core and of validators; where a validator of another distribution is named, any others too."""
+    names = [plugin.provider.name for plugin in validators]
+    known = _properties_of([ValidationSettings, *(plugin.options for plugin in validators)])
+    ours: Schema = {"properties": {"metrics": {"anyOf": [{"type": "null"}, {"items": {"enum": names}}]}}}
+    section: Schema = {"type": "object", "properties": known}
+    section |= {"if": ours, "then": {"propertyNames": {"enum": list(known)}}}
+    return {"anyOf": [{"type": "null"}, {"type": "object", "maxProperties": 0}, section]}
 
 
 def _path(description: str) -> Schema:
@@ -98,9 +117,13 @@ def _must_be_given(schema: Schema) -> bool:
     return "default" not in schema or schema["default"] not in schema.get("enum", [schema["default"]])
 
 
+def _properties_of(classes: Iterable[type | None]) -> dict[str, Schema]:
+    return {name: schema for cls in classes if cls is not None for name, schema in _properties(cls).items()}
+
+
 def _properties(cls: type) -> dict[str, Schema]:
     fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
-    described = _descriptions(cls, [field.name for field in fields])
+    described = _descriptions(cls)
     properties = {}
     for field in fields:
         schema: Schema = {"description": described[field.name]} | _value(field.type, field.validator)
@@ -110,10 +133,16 @@ def _properties(cls: type) -> dict[str, Schema]:
     return properties
 
 
-def _descriptions(cls: type, names: list[str]) -> dict[str, str]:
-    """The docstring of an options class says `name: text.` for every field."""
-    parts = re.split(rf"\b({'|'.join(names)}): ", " ".join((cls.__doc__ or "").split()))
-    return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+def _descriptions(cls: type) -> dict[str, str]:
+    """The docstring under each field of a class, from its source: Python itself forgets them."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    lines = definition.body if isinstance(definition, ast.ClassDef) else []
+    described = {}
+    for line, below in itertools.pairwise(lines):
+        told = below.value if isinstance(below, ast.Expr) else None
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(told, ast.Constant):
+            described[line.target.id] = " ".join(str(told.value).split())
+    return described
 
 
 def _value(kind: Any, validator: Any) -> Schema:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
+from modelmerger.engine.merge import CPU, Merge
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES, max_finite
 from modelmerger.values.errors import NumericError, Problem
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COMPUTE = {"F32": torch.float32, "F64": torch.float64}
-CPU = torch.device("cpu")
 LET_THROUGH = "Repair the model, or set allow_nonfinite: true to let them through"
 SCANNED = 1 << 18
 """Elements looked at in one go when a NaN is searched for."""
@@ -169,24 +169,23 @@ def gram_of(tensors: Sequence["Tensor"]) -> "Tensor":
     return torch.tensor([[products[max(i, j), min(i, j)] for j in order] for i in order], dtype=torch.float64)
 
 
-def raise_nonfinite(
-    plan: TensorPlan, checkpoints: Sequence[Checkpoint], rounded: bool, remedy: str = LET_THROUGH
-) -> NoReturn:
+def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str = LET_THROUGH) -> NoReturn:
     """Raises the `NumericError` of a tensor that came out not finite: the input to blame, or the merge, or the rounding.
 
     rounded: whether the merged values were finite before they were rounded to the written dtype. remedy: for a bad input.
     """
     problems = []
     for index in plan.inputs:
-        nans, infinities = _count_nonfinite(checkpoints[index], plan.renames.get(index, plan.name))
+        checkpoint = merge.checkpoints[index]
+        nans, infinities = _count_nonfinite(checkpoint, plan.name_in(index))
         if nans or infinities:
             parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(
                 infinities
             )
             problems.append(
                 Problem(
-                    f"'{checkpoints[index].name}' holds {' and '.join(parts)}. {remedy}.",
-                    checkpoints[index].place,
+                    f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}.",
+                    checkpoint.place,
                     plan.name,
                 )
             )

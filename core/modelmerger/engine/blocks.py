@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from modelmerger.engine.arithmetic import CPU, Workspace
+from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
+from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.tensors import SliceMerger, UnitState
-from modelmerger.hooks.calls import Hooks
 from modelmerger.output.digests import Piece, PieceDigests, block_count
 from modelmerger.output.journal import BlockRecord
 from modelmerger.output.staging import Staging, close_written
 from modelmerger.planning.slices import slices, window
-from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import MergeError
 from modelmerger.values.layout import BLOCK, OutputFile, Placement
-from modelmerger.values.plan import MergePlan
-from modelmerger.values.settings import Settings
 from modelmerger.values.units import Unit
 
 if TYPE_CHECKING:
@@ -36,30 +33,26 @@ class MergeWork:
 
     def __init__(
         self,
-        plan: MergePlan,
-        checkpoints: Sequence[Checkpoint],
-        hooks: Hooks,
-        settings: Settings,
+        merge: Merge,
         staging: Staging,
         advance: Callable[[int], None],
-        device: torch.device = CPU,
     ) -> None:
-        self._plan = plan
-        self._checkpoints = checkpoints
-        self._reads_ahead = settings.options.reads_ahead
+        self._plan = plan = merge.plan
+        self._checkpoints = merge.checkpoints
+        self._reads_ahead = merge.settings.options.reads_ahead
         self._window = window(plan.granularity)
         self._staging = staging
         self._advance = advance
-        self._hooks = hooks
-        self._device = device
+        self._strategy = merge.hooks.strategy
+        self._device = merge.device
         self._leaving = threading.Lock()
         self._cancelled = threading.Event()
         self._local = threading.local()
         self._index = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
         self._ordered = [sorted(f.placements, key=lambda p: (p.offset, p.tensor.bytes)) for f in plan.layout.files]
         self._offsets = [[placement.offset for placement in placements] for placements in self._ordered]
-        self._measurements = Measurements(plan, checkpoints, hooks, settings, self._cancelled)
-        self._merger = SliceMerger(plan, checkpoints, hooks, settings, self._measurements)
+        self._measurements = Measurements(merge, self._cancelled)
+        self._merger = SliceMerger(merge, self._measurements)
         self.units: Sequence[Unit] = list(self._in_order())
 
     @property
@@ -102,7 +95,7 @@ class MergeWork:
     def _leave_device(self, error: torch.OutOfMemoryError) -> None:
         """From now on slices are merged on the CPU."""
         if getattr(self._local, "workspace", None) is None or self._local.workspace.device == CPU:
-            raise self._hooks.out_of_memory(error) from error
+            raise self._strategy.out_of_memory(error) from error
         self._local.workspace = None
         with self._leaving:
             if self._device != CPU:
@@ -204,7 +197,7 @@ class MergeWork:
             bits = DTYPES[tensor.dtype].bits
             low, high = max(0, begin - placement.offset), min(placement.tensor.bytes, end - placement.offset)
             for checkpoint in tensor.inputs:
-                name = tensor.renames.get(checkpoint, tensor.name)
+                name = tensor.name_in(checkpoint)
                 self._checkpoints[checkpoint].prefetch(name, low * 8 // bits, high * 8 // bits)
 
     def _sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:

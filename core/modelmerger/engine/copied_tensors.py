@@ -36,7 +36,7 @@ def _unequal(
 ) -> list[int]:
     """Which of the other checkpoints hold other bits than the first."""
     unequal: list[int] = []
-    elements = torch.Size(tensor.shape).numel()
+    elements = tensor.elements
     for start in range(0, elements, PIECE):
         stop = min(elements, start + PIECE)
         expected = _bits(tensor, checkpoints, first, start, stop, workspaces[0])
@@ -51,8 +51,7 @@ def _unequal(
 def _bits(
     tensor: TensorPlan, checkpoints: Sequence[Checkpoint], index: int, start: int, stop: int, workspace: Workspace
 ) -> torch.Tensor:
-    name = tensor.renames.get(index, tensor.name)
-    return workspace.read(checkpoints[index], name, start, stop).view(torch.uint8)
+    return workspace.read(checkpoints[index], tensor.name_in(index), start, stop).view(torch.uint8)
 
 
 def _problem(tensor: TensorPlan, first: Checkpoint, second: Checkpoint) -> Problem:

@@ -1,7 +1,6 @@
 """Where slices are merged: on the CPU, or on a GPU that torch sees."""
 
 import re
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -29,9 +28,3 @@ def slice_device(device_map: str | Mapping[str, int | str]) -> "torch.device":
     if isinstance(device_map, str) and device_map.startswith(("cpu", "cuda")):
         return torch.device(device_map)
     return torch.device("cuda" if seen else "cpu")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of a device, not the machine's, is used up."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)

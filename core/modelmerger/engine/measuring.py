@@ -1,18 +1,15 @@
 """Statistics of whole tensors: taken over fixed blocks by many workers, summed in a fixed order, waited for by who needs them."""
 
 import threading
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
-from modelmerger.hooks.calls import Hooks
+from modelmerger.engine.merge import Merge
 from modelmerger.planning.slices import MEASURED, row_length
-from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import NumericError, Problem
-from modelmerger.values.plan import MergePlan, TensorPlan
-from modelmerger.values.settings import Settings
+from modelmerger.values.plan import TensorPlan
 from modelmerger.values.traits import Granularity
 from modelmerger.values.units import Unit
 
@@ -26,7 +23,7 @@ class CancelledError(Exception):
 
 def measured_blocks(tensor: TensorPlan, granularity: Granularity) -> int:
     """Over how many blocks a statistic of this tensor is taken."""
-    elements = torch.Size(tensor.shape).numel()
+    elements = tensor.elements
     return -(-elements // _block_length(tensor, granularity))
 
 
@@ -43,16 +40,13 @@ class Measurements:
 
     def __init__(
         self,
-        plan: MergePlan,
-        checkpoints: Sequence[Checkpoint],
-        hooks: Hooks,
-        settings: Settings,
+        merge: Merge,
         cancelled: threading.Event,
     ) -> None:
-        self._plan = plan
-        self._checkpoints = checkpoints
-        self._hooks = hooks
-        self._settings = settings
+        self._merge = merge
+        self._plan = merge.plan
+        self._strategy = merge.hooks.strategy
+        self._settings = merge.settings
         self._cancelled = cancelled
         self._lock = threading.Lock()
         self._partial: dict[int, dict[int, Tensor]] = {}
@@ -64,13 +58,13 @@ class Measurements:
         tensor = self._plan.tensors[index]
         if tensor.action == "combine":
             return tensor.coefficients is None
-        return tensor.action == "merge" and self._hooks.measures
+        return tensor.action == "merge" and self._strategy.measures
 
     def measure(self, unit: Unit, workspace: Workspace) -> None:
         """Takes the statistic over some blocks of a tensor."""
         tensor = self._plan.tensors[unit.of]
         length = _block_length(tensor, self._plan.granularity)
-        elements = torch.Size(tensor.shape).numel()
+        elements = tensor.elements
         for block in range(unit.first, unit.last):
             if self._cancelled.is_set():
                 break
@@ -95,10 +89,10 @@ class Measurements:
         gram = self.result(index)
         if not torch.isfinite(gram).all():
             remedy = "Repair the model: the coefficients follow from all of its values"
-            raise_nonfinite(tensor, self._checkpoints, rounded=False, remedy=remedy)
-        found = self._hooks.find_coefficients(
+            raise_nonfinite(tensor, self._merge, rounded=False, remedy=remedy)
+        found = self._strategy.find_coefficients(
             tensor.weights,
-            [model.operation for model in self._settings.models],
+            self._settings.model_options,
             self._settings.strategy_options,
             gram.tolist(),
             tensor.shape,
@@ -118,23 +112,22 @@ class Measurements:
         inputs = []
         for index in tensor.inputs:
             values = workspace.tensor(f"measured {index}", stop - start, dtype)
-            name = tensor.renames.get(index, tensor.name)
-            values.copy_(workspace.read(self._checkpoints[index], name, start, stop))
+            values.copy_(workspace.read(self._merge.checkpoints[index], tensor.name_in(index), start, stop))
             inputs.append(values)
         if gram:
             return gram_of(inputs)
         if not self._settings.options.allow_nonfinite and not are_finite(inputs):
-            raise_nonfinite(tensor, self._checkpoints, rounded=False)
+            raise_nonfinite(tensor, self._merge, rounded=False)
         if self._plan.granularity == "rowwise":
             inputs = [values.view(-1, row_length(tensor)) for values in inputs]
-        return self._hooks.measure_tensor(inputs, self._settings.strategy_options, tensor.name).cpu()
+        return self._strategy.measure_tensor(inputs, self._settings.strategy_options, tensor.name).cpu()
 
     def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
         with self._changed:
             partials = self._partial.setdefault(index, {})
             other = next(iter(partials.values()), partial)
             if other.shape != partial.shape or other.dtype != partial.dtype:
-                raise self._hooks.unsteady_measure(self._plan.tensors[index].name)
+                raise self._strategy.unsteady_measure(self._plan.tensors[index].name)
             partials[block] = partial
             if len(partials) == blocks:
                 total = partials[0].clone()

@@ -21,12 +21,9 @@ from modelmerger.engine.arithmetic import (
 )
 from modelmerger.engine.compiling import compiled
 from modelmerger.engine.measuring import Measurements
-from modelmerger.hooks.calls import Hooks
+from modelmerger.engine.merge import Merge
 from modelmerger.planning.slices import Slice
-from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES, torch_dtype
-from modelmerger.values.plan import MergePlan
-from modelmerger.values.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,10 +60,7 @@ class UnitState:
 class SliceMerger:
     """Makes the bytes of any tensor of the plan; safe from several threads, each with its own workspace."""
 
-    plan: MergePlan
-    checkpoints: Sequence[Checkpoint]
-    hooks: Hooks
-    settings: Settings
+    merge: Merge
     measurements: Measurements
     observers: frozenset[str] = field(init=False)
     finishes: bool = field(init=False)
@@ -74,15 +68,16 @@ class SliceMerger:
 
     @observers.default
     def _find_observers(self) -> frozenset[str]:
-        return frozenset() if self.plan.updates else self.hooks.observers(self.settings)
+        return frozenset() if self.merge.plan.updates else self.merge.hooks.output.observers(self.merge.settings)
 
     @finishes.default
     def _find_finishes(self) -> bool:
-        return self.hooks.finishes(self.settings.strategy_options)
+        merge = self.merge
+        return merge.hooks.strategy.finishes(merge.settings.strategy_options, merge.plan.updates)
 
     @compiled_sum.default
     def _compile(self) -> "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None":
-        return compiled(summed) if self.settings.options.torch_compile else None
+        return compiled(summed) if self.merge.settings.options.torch_compile else None
 
     def tensor(self, index: int, state: UnitState) -> "TensorMerger":
         """What makes the slices of one tensor. Waits for the measurement that its coefficients follow from."""
@@ -97,11 +92,13 @@ class TensorMerger:
 
     def __init__(self, merger: SliceMerger, index: int) -> None:
         self.index = index
-        self.plan = tensor = merger.plan.tensors[index]
+        merge = merger.merge
+        self.plan = tensor = merge.plan.tensors[index]
         self.bits = DTYPES[tensor.dtype].bits
         self._of = merger
-        self._inputs = {i: (merger.checkpoints[i], tensor.renames.get(i, tensor.name)) for i in tensor.inputs}
-        self._check = not merger.settings.options.allow_nonfinite
+        self._merge, self._strategy = merge, merge.hooks.strategy
+        self._inputs = {i: (merge.checkpoints[i], tensor.name_in(i)) for i in tensor.inputs}
+        self._check = not merge.settings.options.allow_nonfinite
         self._finishes = merger.finishes and tensor.action != "take"
         self._as_stored = tensor.action == "copy" or self._keeps_bits()
         self._whole: Tensor | None = None
@@ -134,20 +131,20 @@ class TensorMerger:
             if not (math.isfinite(low) and math.isfinite(high)):
                 self._raise_nonfinite()
             if overflows(low, high, written, self.plan.dtype):
-                raise_nonfinite(self.plan, self._of.checkpoints, rounded=True)
+                raise_nonfinite(self.plan, self._merge, rounded=True)
 
     def _finish(self, merged: "Tensor", state: UnitState) -> None:
-        hooks, name = self._of.hooks, self.plan.name
+        strategy, name = self._strategy, self.plan.name
         if self._check and not are_finite([merged]):
             self._raise_nonfinite()
-        state.count(hooks.finish_tensor(merged, self._of.settings.strategy_options, name))
+        state.count(strategy.finish_tensor(merged, self._merge.settings.strategy_options, name))
         if self._check and not are_finite([merged]):
-            raise hooks.nonfinite("finish_tensor", name)
+            raise strategy.nonfinite("finish_tensor", name)
 
     def _raise_nonfinite(self) -> NoReturn:
         if self._terms is None:  # the inputs were looked at before the strategy got them
-            raise self._of.hooks.nonfinite("merge_tensor", self.plan.name)
-        raise_nonfinite(self.plan, self._of.checkpoints, rounded=False)
+            raise self._strategy.nonfinite("merge_tensor", self.plan.name)
+        raise_nonfinite(self.plan, self._merge, rounded=False)
 
     def _keeps_bits(self) -> bool:
         """Whether NaN may pass and the tensor is one input as it is: arithmetic would change the bits of a NaN."""
@@ -183,19 +180,20 @@ class TensorMerger:
             return self._whole[piece.start : piece.stop].clone()
         inputs = [self._input(i, piece, workspace) for i in tensor.inputs]
         if self._check and not are_finite(inputs):
-            raise_nonfinite(tensor, of.checkpoints, rounded=False)
-        models = [i for i in tensor.inputs if i < len(of.settings.models)]
-        merged = of.hooks.merge_tensor(
+            raise_nonfinite(tensor, self._merge, rounded=False)
+        settings = self._merge.settings
+        models = [i for i in tensor.inputs if i < len(settings.models)]
+        merged = self._strategy.merge_tensor(
             inputs,
             [tensor.weights[i] for i in models],
-            [of.settings.models[i].operation for i in models],
-            of.settings.strategy_options,
+            [settings.model_options[i] for i in models],
+            settings.strategy_options,
             of.measurements.result(self.index).to(workspace.device) if of.measurements.wanted(self.index) else None,
             tensor.name,
         )
         flat = merged.reshape(-1)
         wanted = slice(piece.start - piece.first, piece.stop - piece.first)
-        whole = of.plan.granularity == "whole"
+        whole = self._merge.plan.granularity == "whole"
         if whole:
             self._whole = flat
             flat = flat.clone()
@@ -205,8 +203,8 @@ class TensorMerger:
         return flat[wanted]
 
     def _observe(self, inputs: Sequence["Tensor"], merged: "Tensor", state: UnitState) -> None:
-        arguments = inputs, merged, self.plan.name, self.plan.inputs, self._of.settings
-        state.observe(self.plan.name, self._of.hooks.observe_slice(self._of.observers, *arguments))
+        arguments = inputs, merged, self.plan.name, self.plan.inputs, self._merge.settings
+        state.observe(self.plan.name, self._merge.hooks.output.observe_slice(self._of.observers, *arguments))
 
     def _input(self, i: int, piece: Slice, workspace: Workspace) -> "Tensor":
         """An input in the dtype of the arithmetic, in memory of its own, in the shape that the strategy sees."""

@@ -1,108 +1,121 @@
-"""The plugins of one run: imported, checked against the hooks, and registered with a manager that nobody else has."""
+"""The plugins of one run: imported, and registered with a manager that nobody else has."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pluggy
+from attrs import frozen
 from blake3 import blake3
 
-from modelmerger.hooks import specs as hookspecs
-from modelmerger.hooks.calls import Hooks, Strategy, described
+from modelmerger.hooks.binding import bound
+from modelmerger.hooks.calls import Calls
+from modelmerger.hooks.faces import ModelHooks, OutputHooks
+from modelmerger.hooks.markers import PROJECT
+from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import BUILT_IN, Provider, Registry
-from modelmerger.hooks.validator import Validator, declared
+from modelmerger.hooks.specs import SPECIFICATIONS
+from modelmerger.hooks.strategy import Strategy
+from modelmerger.hooks.validation import ValidationHooks
+from modelmerger.hooks.validators import declared, refuse_shared_metrics
 from modelmerger.values.errors import PluginError
-from modelmerger.values.text import suggestion
+from modelmerger.values.sections import Section
 from modelmerger.values.traits import Traits
 
-NO_STRATEGY = Strategy(Provider("strategy", "none", BUILT_IN, "", "", None), Traits(), None, True, True, "")
-"""Stands where models are compared and nothing is merged."""
+NO_STRATEGY = Plugin(
+    Provider("strategy", "none", BUILT_IN, "", "", None), None, None, None, (), frozenset({"find_coefficients"})
+)
+"""Stands where models are compared or measured, and nothing is merged."""
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
-def assemble(registry: Registry, strategy: str | None, validators: Iterable[str] = ()) -> Hooks:
-    """A plugin manager of its own for one run: the named strategy and validators, and the plugins that are always on."""
+@frozen(eq=False)
+class Hooks:
+    """All that the core asks the plugins of one run."""
+
+    strategy: Strategy
+    """The strategy of the run."""
+    models: ModelHooks
+    """About models."""
+    output: OutputHooks
+    """About what is written."""
+    validation: ValidationHooks
+    """About merged models."""
+    providers: tuple[Provider, ...]
+    """Who takes part in the merge itself, validators not counted."""
+    sections: tuple[Section, ...]
+    """Top-level keys of the config that its plugins obey."""
+
+
+def plugins_of(registry: Registry, strategy: str | None, validators: Iterable[str] = ()) -> list[Plugin]:
+    """The plugins of a run: the strategy and the validators of these names, and those that are always on."""
     chosen = [registry.find("strategy", strategy)] if strategy is not None else []
     chosen += [registry.find("validator", name) for name in validators]
-    providers = (*chosen, *registry.always_on())
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    by_name = {}
-    plugins = {}
-    for provider in providers:
-        name = f"{provider.kind} {provider.name}"
-        by_name[name] = provider
-        plugins[name] = _register(manager, provider, name)
-
-    def hooks_of(name: str) -> set[str]:
-        return {caller.name for caller in manager.get_hookcallers(plugins[name]) or ()}
-
-    found = {p.name: declared(p, plugins[n], hooks_of(n)) for n, p in by_name.items() if p.kind == "validator"}
-    _refuse_shared_metrics(found.values())
-    if strategy is None:
-        return Hooks(NO_STRATEGY, providers, manager, by_name, found)
-    name = f"strategy {strategy}"
-    return Hooks(_strategy(chosen[0], plugins[name], hooks_of(name)), providers, manager, by_name, found)
+    return list(map(load, (*chosen, *registry.always_on())))
 
 
-def _register(manager: pluggy.PluginManager, provider: Provider, name: str) -> Any:
-    plugin = provider.load()
-    wanted = getattr(plugin, "hooks_version", hookspecs.HOOKS_VERSION)
-    if wanted != hookspecs.HOOKS_VERSION:
-        raise PluginError(f"{described(provider)} wants hooks {wanted}, this is {hookspecs.HOOKS_VERSION}.")
+def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS) -> Hooks:
+    """The hooks of some plugins. `options`: by the key of each; where a plugin has none there, its defaults."""
+    manager = pluggy.PluginManager(PROJECT)
+    for specification in SPECIFICATIONS:
+        manager.add_hookspecs(specification)
+    handed = {plugin.key: options.get(plugin.key, _defaults(plugin)) for plugin in plugins}
+    for plugin in plugins:
+        _register(manager, plugin, handed[plugin.key])
+    calls = Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
+    found = [declared(plugin, handed[plugin.key]) for plugin in plugins if plugin.provider.kind == "validator"]
+    refuse_shared_metrics(found)
+    return Hooks(
+        _strategy(plugins, calls),
+        ModelHooks(calls),
+        OutputHooks(calls),
+        ValidationHooks(calls, {validator.plugin.provider.name: validator for validator in found}),
+        tuple(plugin.provider for plugin in plugins if plugin.provider.kind != "validator"),
+        tuple(section for plugin in plugins for section in plugin.sections),
+    )
+
+
+def _defaults(plugin: Plugin) -> Any:
+    return plugin.options() if plugin.options is not None else None
+
+
+def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> None:
+    handed = bound(plugin, options)
     try:
-        manager.register(plugin, name)
-        _refuse_wrappers(manager, provider, plugin)
+        manager.register(handed, plugin.key)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        reason = " ".join(str(error).split())
-        known = [spec for spec, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")]
-        unknown = [hook for hook in vars(plugin) if f"hook {hook!r}" in reason and hook not in known]
-        near = suggestion(unknown[0], known).lstrip(", ") if unknown else ""
-        raise PluginError(
-            f"{described(provider)} does not fit the hooks{f' ({near})' if near else ''}: {reason}"
-        ) from error
-    return plugin
-
-
-def _refuse_wrappers(manager: pluggy.PluginManager, provider: Provider, plugin: Any) -> None:
-    for caller in manager.get_hookcallers(plugin) or ():
+        raise PluginError(f"{plugin.provider} does not fit the hooks: {' '.join(str(error).split())}") from error
+    for caller in manager.get_hookcallers(handed) or ():
         collects = caller.spec is not None and not caller.spec.opts["firstresult"]
         for implementation in caller.get_hookimpls():
             wraps = implementation.hookwrapper or (implementation.wrapper and collects)
-            if implementation.plugin is plugin and wraps:
+            if implementation.plugin is handed and wraps:
                 raise PluginError(
-                    f"{described(provider)} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
+                    f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
                 )
 
 
-def _refuse_shared_metrics(validators: Iterable[Validator]) -> None:
-    owners: dict[str, Validator] = {}
-    for validator in validators:
-        for metric in validator.metrics:
-            owner = owners.setdefault(metric, validator)
-            if owner is not validator:
-                both = f"{described(owner.provider)} and by {described(validator.provider)}"
-                raise PluginError(f"metric '{metric}' is declared twice: by {both}; use one of them.")
-
-
-def _strategy(provider: Provider, plugin: Any, hooks: set[str]) -> Strategy:
-    traits = getattr(plugin, "traits", None)
+def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
+    plugin = next((plugin for plugin in plugins if plugin.provider.kind == "strategy"), None)
+    if plugin is None:
+        return Strategy(NO_STRATEGY, Traits(), "", calls)
+    traits = getattr(plugin.module, "traits", None)
     if not isinstance(traits, Traits):
-        raise PluginError(f"{described(provider)} has no 'traits'. Give its module `traits = Traits(…)`.")
-    merges = {"find_coefficients", "merge_tensor"} & hooks
+        raise PluginError(f"{plugin.provider} has no 'traits'. Give its module `traits = Traits(…)`.")
+    merges = {"find_coefficients", "merge_tensor"} & plugin.hooks
     if len(merges) != 1:
         raise PluginError(
-            f"{described(provider)} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
+            f"{plugin.provider} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
         )
-    linear = "find_coefficients" in hooks
-    merges_updates = linear and ("finish_tensor" not in hooks or traits.updates)
-    return Strategy(provider, traits, getattr(plugin, "Options", None), linear, merges_updates, _fingerprint(plugin))
+    return Strategy(plugin, traits, _fingerprint(plugin.module), calls)
 
 
-def _fingerprint(plugin: Any) -> str:
+def _fingerprint(module: Any) -> str:
     try:
-        source = inspect.getsourcefile(plugin if inspect.ismodule(plugin) else type(plugin))
+        source = inspect.getsourcefile(module if inspect.ismodule(module) else type(module))
         return blake3(Path(source or "").read_bytes()).hexdigest()
     except (OSError, TypeError):
         return ""

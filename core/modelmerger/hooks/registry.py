@@ -16,6 +16,8 @@ Kind = Literal["strategy", "validator", "plugin"]
 GROUPS: Mapping[Kind, str] = MappingProxyType(
     {"strategy": "modelmerger.strategies", "validator": "modelmerger.validators", "plugin": "modelmerger.plugins"}
 )
+DEFAULT_VALIDATORS = "modelmerger.default_validators"
+"""The group of entry points of validators that may run where the config names none: their hook `wants_validation` is asked."""
 BUILT_IN = "modelmerger"
 ALLOW = "MODELMERGER_PLUGINS"
 DISABLE = "MODELMERGER_DISABLE_PLUGINS"
@@ -34,6 +36,20 @@ class Provider:
     version: str
     target: str
     _entry_point: Any = field(eq=False, repr=False)
+    by_default: bool = False
+    """Whether it is asked if it runs where the config does not name it."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' from {self.source}"
+
+    def as_dict(self) -> dict[str, str]:
+        """What the manifest says of it."""
+        return {"kind": self.kind, "name": self.name, "distribution": self.distribution, "version": self.version}
+
+    @property
+    def module(self) -> str:
+        """The module that the entry point names."""
+        return self.target.partition(":")[0].strip()
 
     @property
     def built_in(self) -> bool:
@@ -48,9 +64,7 @@ class Provider:
         try:
             return self._entry_point.load()
         except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"{self.kind} '{self.name}' from {self.source} could not be imported: {type(error).__name__}: {error}"
-            ) from error
+            raise PluginError(f"{self} could not be imported: {type(error).__name__}: {error}") from error
 
 
 @frozen
@@ -96,11 +110,15 @@ class Registry:
             raise ConfigError(_clash(found))
         for provider, reason in self.switched_off:
             if (provider.kind, provider.name) == (kind, name):
-                raise ConfigError(f"{kind} '{name}' from {provider.source} is switched off: {reason}.")
+                raise ConfigError(f"{provider} is switched off: {reason}.")
         known = self.names(kind)
         installed = ", ".join(known) or "none"
         near = suggestion(name, known).replace(",", ";", 1)
         raise ConfigError(f"no {kind} is named '{name}'{near} (installed: {installed})")
+
+    def default_validators(self) -> list[str]:
+        """The validators that are asked whether they run, where the config names none."""
+        return [provider.name for provider in self.providers if provider.kind == "validator" and provider.by_default]
 
     def always_on(self) -> list[Provider]:
         """The plugins of every merge. Two of one name: `ConfigError`."""
@@ -120,10 +138,12 @@ def _discover() -> list[Provider]:
     providers = {}
     installed = importlib_metadata.entry_points()
     identity = functools.cache(_identity)  # each question parses the metadata again
+    defaults = {(point.name, identity(point.dist)) for point in installed.select(group=DEFAULT_VALIDATORS)}
     for kind, group in GROUPS.items():
         for point in installed.select(group=group):
             name, version = identity(point.dist)
-            provider = Provider(kind, point.name, name, version, point.value, point)
+            by_default = kind == "validator" and (point.name, (name, version)) in defaults
+            provider = Provider(kind, point.name, name, version, point.value, point, by_default)
             providers[provider] = provider
     return sorted(providers, key=lambda p: (p.kind, p.name, p.distribution))
 

@@ -1,16 +1,14 @@
 """How the files of a model directory are called that several plugins know: to fetch them, to copy them, to refuse them."""
 
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
+VOCABULARY_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "tekken.json")
+"""Shell patterns of files of which a tokenizer has at least one."""
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES,
     "chat_template.jinja",
     "chat_template.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.*",
     "merges.txt",
-    "*.model",
-    "tekken.json",
     "preprocessor_config.json",
     "processor_config.json",
     "image_processor_config.json",
@@ -19,7 +17,7 @@ TOKENIZER = (
     "normalizer.json",
 )
 """Shell patterns of tokenizer, chat template and processor files."""
-TEMPLATES = "additional_chat_templates"
+TEMPLATES_FOLDER = "additional_chat_templates"
 """The folder of further chat templates."""
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """How pickled weights end."""

@@ -6,15 +6,18 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from modelmerger.inputs.files import FileIdentity, InputFiles, check_small, identify, open_regular, read_small
-from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.inputs.files import InputFiles
+from modelmerger.inputs.regular_files import check_small, open_regular, read_small
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, Problem
+from modelmerger.values.file_identity import FileIdentity, identify
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
 
 
 def as_given(reference: ModelReference) -> Location:
     """A model lies where its path says."""
-    return Location(reference.path)
+    return Location(reference.local)
 
 
 def _knows_no_model(reference: ModelReference, _: "LoadContext") -> Checkpoint:
@@ -23,16 +26,16 @@ def _knows_no_model(reference: ModelReference, _: "LoadContext") -> Checkpoint:
 
 @frozen(eq=False)
 class LoadContext:
-    """`files` reads by position and is handed to `FileCheckpoint`. settings: of the merge; None where no merge is going on.
-
-    allow_pickle: whether pickled weights may be read.
-    """
+    """What a plugin opens models with."""
 
     files: InputFiles
+    """Reads files by position; handed to `FileCheckpoint`."""
     settings: Settings | None = None
+    """Of the merge; None where no merge is going on."""
     _open: Callable[[ModelReference, "LoadContext"], Checkpoint] = _knows_no_model
     _locate: Callable[[ModelReference], Location] = as_given
-    allow_pickle: bool = False
+    trusted: bool = False
+    """Whether what is opened was written by this process a moment ago, and may be read in any form."""
     _opened: dict[str, Checkpoint] = field(factory=dict, init=False, repr=False)
     _located: dict[str, Location] = field(factory=dict, init=False, repr=False)
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import importlib_metadata
 
-from modelmerger.hooks.calls import Hooks
-from modelmerger.inputs.files import read_small
+from modelmerger.inputs.regular_files import read_small
 from modelmerger.output.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
 from modelmerger.output.journal import BlockRecord, is_sums
 from modelmerger.values.checkpoint import Checkpoint
@@ -17,28 +16,29 @@ from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 
 FILE = "modelmerger.json"
+REPORT = "validation.json"
+"""What a validation found, beside the model: a companion that the core itself writes."""
 SCHEMA = 1
-COMPANIONS = ("README.md", "validation.json", "report.html")
-"""Files that may be written again after the merge; their content is not digested."""
 _LIMIT = 512 << 20
 
 
 def make_manifest(
     plan: MergePlan,
-    hooks: Hooks,
+    plugins: Sequence[Mapping[str, str]],
     settings: Settings,
     checkpoints: Sequence[Checkpoint],
     records: Mapping[tuple[int, int], BlockRecord],
     documents: Mapping[str, bytes],
     notes: Sequence[Problem],
+    companions: Sequence[str],
 ) -> bytes:
-    """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal manifests."""
+    """The manifest of a finished merge. `companions`: files that may be written again after it, which are not digested. It holds no time and no path of the staging, so equal merges have equal manifests."""
     files = {}
     for number, file in enumerate(plan.layout.files):
         blocks = range(block_count(file.size))
         files[file.name] = file_entry([piece for block in blocks for piece in records[number, block].pieces])
     for name, content in documents.items():
-        if name not in COMPANIONS:
+        if name not in companions:
             files[name] = file_entry(pieces_of_bytes(content))
     manifest = {
         "schema": SCHEMA,
@@ -57,16 +57,13 @@ def make_manifest(
             }
             for checkpoint, model in zip(checkpoints, plan.models, strict=True)
         ],
-        "plugins": [
-            {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
-            for p in hooks.providers
-        ],
+        "plugins": list(plugins),
         "notes": [{"severity": note.severity, "message": str(note)} for note in notes],
         "counts": total_counts(records),
         "observed": total_observed(records),
         "digest": NAME,
         "files": dict(sorted(files.items())),
-        "companions": list(COMPANIONS),
+        "companions": list(companions),
     }
     return encoded(manifest)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from modelmerger.output.staging import output_errors
+from modelmerger.values.model_reference import user_path
 
 
 class Scratch:
@@ -18,7 +19,7 @@ class Scratch:
     """
 
     def __init__(self, parent: str | None) -> None:
-        self._parent = Path(os.path.abspath(os.path.expanduser(parent))) if parent is not None else None
+        self._parent = Path(os.path.abspath(user_path(parent))) if parent is not None else None
 
     def __enter__(self) -> Self:
         self._made = self._parent is not None and not self._parent.exists()

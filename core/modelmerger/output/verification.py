@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from modelmerger.inputs.files import open_regular
+from modelmerger.inputs.regular_files import open_regular
 from modelmerger.output.digests import differing
 from modelmerger.output.manifest import FILE, pieces_of, read_manifest, unfinished
 from modelmerger.values.errors import InputError, Problem

@@ -27,6 +27,10 @@ class Aligned:
     source: int
     taken: bool = False
 
+    def name_in(self, checkpoint: int) -> str:
+        """The name under which a checkpoint has the tensor."""
+        return self.renames.get(checkpoint, self.name)
+
 
 def align(
     checkpoints: Sequence[Checkpoint], donor: int, missing: MissingTensors = "error"

@@ -8,13 +8,15 @@ from typing import Any, Self
 from attrs import evolve, frozen
 
 from modelmerger.config.naming import references
-from modelmerger.config.resolve import NEEDS_BASE
-from modelmerger.hooks.calls import Hooks
-from modelmerger.inputs.files import FileIdentity, InputFiles, identify
+from modelmerger.config.sections import needs_base
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.updates import different_bases
-from modelmerger.values.checkpoint import Checkpoint, Location, ModelReference
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
+from modelmerger.values.file_identity import FileIdentity, identify
+from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
 
 
@@ -95,15 +97,14 @@ def opened(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> 
 def _asked(settings: Settings) -> Any:
     """All that the opening of models depends on: neither the strategy nor weights."""
     models = [(model.path, model.name) for model in settings.models]
-    return models, settings.base_model, settings.peft, settings.options, settings.plugin_options
+    return models, settings.base_model, settings.sections, settings.options, settings.plugin_options
 
 
 def _files_at(path: str) -> list[FileIdentity]:
     """The file at a path, or all files in a directory and below, as they are now; links are followed."""
-    place = os.path.expanduser(path)
-    inside = sorted(os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names)
+    inside = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
     found = []
-    for file in inside or [place]:
+    for file in inside or [path]:
         with contextlib.suppress(OSError):
             found.append(identify(file, os.stat(file)))
     return found
@@ -119,7 +120,7 @@ def _open(settings: Settings, hooks: Hooks, watched: bool) -> _OpenModels:
         return _load(hooks, reference, context)
 
     try:
-        context = LoadContext(files, settings, load, hooks.locate_model, settings.options.allow_pickle)
+        context = LoadContext(files, settings, load, hooks.models.locate_model)
         return _OpenModels(files, _open_all(settings, load, context), seen)
     except BaseException:
         files.close()
@@ -134,7 +135,8 @@ def _open_all(
     named = references(settings)
     for reference in named:
         try:
-            checkpoints.append(load(evolve(reference, path=context.locate(reference).path), context))
+            path = str(context.locate(reference).directory)
+            checkpoints.append(load(evolve(reference, path=path, given=reference.path), context))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -153,19 +155,20 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
             [*models.locations, bases[0].location],
         )
     if models.settings.base_model is None and hooks.strategy.traits.needs_base:
-        raise ConfigError(Problem(NEEDS_BASE.format(models.settings.strategy), "config"))
+        raise ConfigError(needs_base(models.settings.strategy, hooks.sections))
     return models
 
 
 def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
-    checkpoint = hooks.load_model(reference, context)
+    checkpoint = hooks.models.load_model(reference, context)
     if checkpoint is None:
-        raise InputError(Problem(_not_found(reference.path), reference.path))
+        given = reference.given or reference.path
+        raise InputError(Problem(_not_found(given, os.path.exists(reference.path)), given))
     return checkpoint
 
 
-def _not_found(path: str) -> str:
-    if os.path.exists(os.path.expanduser(path)):
+def _not_found(path: str, exists: bool) -> str:
+    if exists:
         return "is no model: neither a directory with safetensors weights nor a .safetensors file. Check the path."
     if "/" in path or os.path.splitext(path)[1]:
         return "does not exist. Check the path."

@@ -8,9 +8,11 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from modelmerger.inputs.files import FileIdentity, open_regular
+from modelmerger.inputs.regular_files import open_regular
 from modelmerger.output.digests import digest_of_bytes
 from modelmerger.values.errors import InputError
+from modelmerger.values.file_identity import FileIdentity
+from modelmerger.values.model_reference import user_path
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.text import shown, size
 
@@ -54,7 +56,7 @@ class Outlook:
 
 def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
     """Reads a little of the inputs, and writes a little to a nameless file on the output's disk. Takes about half a second."""
-    folder = Path(os.path.abspath(os.path.expanduser(output))).parent if output is not None else None
+    folder = Path(os.path.abspath(user_path(output))).parent if output is not None else None
     if folder is None or not folder.is_dir():
         return Outlook(None, None, None, None, None, None)
     disk = os.statvfs(folder)

@@ -35,8 +35,7 @@ def slices(tensor: TensorPlan, granularity: Granularity, start: int, stop: int, 
     if tensor.action != "merge":
         granularity = "elementwise"
     if granularity == "whole":
-        elements = _elements(tensor)
-        yield Slice(start, stop, 0, elements, tensor.shape)
+        yield Slice(start, stop, 0, tensor.elements, tensor.shape)
     elif granularity == "rowwise":
         row = row_length(tensor)
         step = max(1, most // row)
@@ -58,10 +57,3 @@ def window(granularity: Granularity) -> int:
 def row_length(tensor: TensorPlan) -> int:
     """The last dimension; a vector is one row, a scalar a row of one."""
     return tensor.shape[-1] if tensor.shape else 1
-
-
-def _elements(tensor: TensorPlan) -> int:
-    elements = 1
-    for length in tensor.shape:
-        elements *= length
-    return elements

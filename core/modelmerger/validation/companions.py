@@ -2,46 +2,32 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from modelmerger.hooks.calls import Hooks, described
-from modelmerger.output.manifest import COMPANIONS, read_manifest, unfinished
+from modelmerger.hooks.validation import ValidationHooks
+from modelmerger.output.manifest import FILE, REPORT, encoded, read_manifest, unfinished
 from modelmerger.output.publishing import sync_file
 from modelmerger.output.staging import output_errors
-from modelmerger.values.errors import OutputError, PluginError, Problem
+from modelmerger.values.errors import OutputError, Problem
 from modelmerger.values.findings import ValidationReport
 
-REPORT = "validation.json"
 
-
-def write_companions(directory: Path, report: ValidationReport, hooks: Hooks) -> None:
+def write_companions(directory: Path, report: ValidationReport, hooks: ValidationHooks) -> None:
     """`validation.json`, and the companions that plugins write, into a directory that a merge published.
 
-    Each is written beside and renamed over, so that it is old or new at every moment. All are made before the first is written.
+    Each is written beside and renamed over, so that it is old or new at every moment. All are made before the first is written. A
+    name that is new among the companions is put into the manifest first, so that the directory verifies at every moment.
     """
+    manifest = read_manifest(directory)
     documents = {REPORT: (json.dumps(report.as_dict(), ensure_ascii=False, indent=1) + "\n").encode()}
-    documents |= _of_plugins(directory, report, hooks)
+    documents |= hooks.write_companions(directory, manifest, report, {REPORT: "the report", FILE: "the manifest"})
+    companions = sorted({*manifest["companions"], *documents})
     with output_errors(directory):
+        if companions != sorted(manifest["companions"]):
+            _write_over(directory, FILE, encoded({**manifest, "companions": companions}))
         for name, content in documents.items():
             _write_over(directory, name, content)
         sync_file(directory)
-
-
-def _of_plugins(directory: Path, report: ValidationReport, hooks: Hooks) -> Mapping[str, bytes]:
-    documents: dict[str, bytes] = {}
-    taken = {REPORT: "the report"}
-    for provider, written in hooks.write_companions(directory, read_manifest(directory), report):
-        for name, content in written.items():
-            if name not in COMPANIONS or not isinstance(content, bytes):
-                known = ", ".join(COMPANIONS)
-                raise PluginError(
-                    f"{described(provider)} wants to write {name!r}, and companions are {known}, as bytes."
-                )
-            if name in taken:
-                raise PluginError(f"{name} is written twice: by {taken[name]} and by {described(provider)}.")
-            documents[name], taken[name] = content, described(provider)
-    return documents
 
 
 def _write_over(directory: Path, name: str, content: bytes) -> None:

@@ -1,58 +1,35 @@
-"""Directories that transformers can load: full models in safetensors, and adapters, once they are folded into their base."""
+"""Directories that transformers can load without running foreign code: full models in safetensors, or what is made into one."""
 
 import json
-import logging
-import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.inputs.loading import read_beside
 from modelmerger.values.errors import Problem, UnmeasurableError
+from modelmerger.values.executable import kernels
+from modelmerger.values.settings import Settings
 
-ADAPTER = "adapter_config.json"
 
+def loadable(directory: Path, hooks: ValidationHooks, settings: Settings | None, target: Path, *, merged: bool) -> Path:
+    """Where transformers can load a model from: its directory, or `target`, where a plugin made it into a full model.
 
-def loadable(directory: Path, folding: Mapping[str, Any], target: Path) -> Path:
-    """The directory itself, or `target`, where an adapter was folded into its base by a merge of one model.
-
-    PEFT would import what an adapter's config names; the merge does not. folding: what the config of that merge says besides.
-    Raises `UnmeasurableError` for what transformers cannot load, and `MergeError` for adapters that cannot be folded.
+    `merged`: whether it is the merged model. `settings`: of the merge, if there is one. Raises `UnmeasurableError` for what
+    transformers cannot load, and `MergeError` for what cannot be made into a full model.
     """
-    if _is_adapter(directory):
-        _fold(directory, folding, target)
-        directory = target
-    check_loadable(directory, folding)
-    return directory
+    found = hooks.materialise_model(directory, target, settings, merged=merged) or directory
+    _check(found)
+    return found
 
 
-def check_loadable(directory: Path, folding: Mapping[str, Any]) -> None:
+def check_loadable(directory: Path, hooks: ValidationHooks, settings: Settings | None, *, merged: bool) -> None:
     """Raises what `loadable` would raise, as far as headers and configs say it, and writes nothing."""
-    if _is_adapter(directory):
-        from modelmerger.run import check
+    if hooks.materialise_model(directory, None, settings, merged=merged) is None:
+        _check(directory)
 
-        check(_alone(directory, folding))
-    elif reason := _unloadable(directory):
+
+def _check(directory: Path) -> None:
+    if reason := _unloadable(directory):
         raise UnmeasurableError(Problem(reason, str(directory)))
-
-
-def _is_adapter(directory: Path) -> bool:
-    return os.path.lexists(directory / ADAPTER)
-
-
-def _alone(adapter: Path, folding: Mapping[str, Any]) -> dict[str, Any]:
-    return {"strategy": "weighted", "models": [{"path": str(adapter)}], **folding}
-
-
-def _fold(adapter: Path, folding: Mapping[str, Any], target: Path) -> None:
-    from modelmerger.run import run_merge
-
-    log = logging.getLogger("modelmerger")
-    level = log.level
-    try:
-        run_merge(_alone(adapter, folding), target)
-    finally:
-        log.setLevel(level)  # the merge sets its own
 
 
 def _unloadable(directory: Path) -> str:
@@ -64,19 +41,7 @@ def _unloadable(directory: Path) -> str:
     if not any(directory.glob("*.safetensors")):
         return "has no safetensors weights, and no others are loaded."
     try:
-        kernels = sorted(_kernels(json.loads(config)))
+        found = kernels(json.loads(config))
     except (ValueError, RecursionError):
         return "has a config.json that is no JSON."
-    return f"wants code from a repository ({', '.join(kernels)}), and none is run." if kernels else ""
-
-
-def _kernels(config: Any) -> Iterator[str]:
-    """What a config says of attention or experts that transformers would download and run: `org/name`."""
-    if isinstance(config, list):
-        for item in config:
-            yield from _kernels(item)
-    elif isinstance(config, Mapping):
-        for key, value in config.items():
-            if key.lstrip("_").startswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
-                yield f"{key}: {value}"
-            yield from _kernels(value)
+    return f"wants code from a repository ({', '.join(found)}), and none is run." if found else ""

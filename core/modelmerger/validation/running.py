@@ -10,20 +10,18 @@ from typing import Any
 
 from attrs import asdict, evolve
 
-from modelmerger.config.resolve import resolve
-from modelmerger.hooks.assembly import assemble
-from modelmerger.hooks.calls import Hooks
-from modelmerger.hooks.registry import Registry
-from modelmerger.hooks.validator import Validator
-from modelmerger.progress import no_step
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.hooks.validation import ValidationHooks
+from modelmerger.hooks.validators import Validator
 from modelmerger.validation.candidate import Candidate, merged_candidate
 from modelmerger.validation.companions import write_companions
-from modelmerger.validation.subject import Models, Subject
+from modelmerger.validation.models import Models
+from modelmerger.validation.subject import MeasuredModel
 from modelmerger.validation.texts import asked_prompts, scored_texts
 from modelmerger.values.errors import MergeError, Problem, UnmeasurableError
 from modelmerger.values.findings import Finding, Sample, ValidationReport, judged
 from modelmerger.values.report import MergeReport
-from modelmerger.values.settings import ValidationSettings
+from modelmerger.values.settings import Settings, ValidationSettings
 from modelmerger.values.text import shown
 
 Step = Callable[[str, int, int], None]
@@ -31,56 +29,61 @@ Step = Callable[[str, int, int], None]
 log = logging.getLogger("modelmerger")
 
 
-def validate(candidate: Candidate, settings: ValidationSettings, step: Step = no_step) -> ValidationReport:
+def no_step(_: str, __: int, ___: int) -> None:
+    """A step that nobody watches."""
+
+
+def validate(
+    candidate: Candidate, settings: ValidationSettings, hooks: Hooks, step: Step = no_step
+) -> ValidationReport:
     """Runs the validators. What cannot be measured is said in the report; raises `PluginError` for what a validator breaks.
 
     One model is in memory at a time, besides what the caller holds. Nothing is written.
     """
-    hooks = assemble(Registry.installed(), None, settings.validator_names)
-    texts = scored_texts(settings, hooks.provide_texts)
-    prompts = asked_prompts(settings, hooks.provide_texts, hooks.score_dialects)
-    places = candidate.places
-    models = Models(places, settings.test_batch_size, hooks.locate_model, candidate.device_map, candidate.folding)
+    asked = hooks.validation
+    texts = scored_texts(settings, asked.provide_texts)
+    prompts = asked_prompts(settings, asked.provide_texts, asked.score_labels)
+    of_merge = candidate.settings, candidate.name
+    models = Models(candidate.places, settings.test_batch_size, hooks, candidate.device_map, *of_merge)
     sources = [source.name for source in candidate.sources]
     base = candidate.base.name if candidate.base is not None else None
     names = [candidate.name, *(sources if settings.compare_with_sources else [])]
     findings: list[Finding] = []
     samples: list[Sample] = []
-    total = len(names) * len(hooks.validators)
+    total = len(names) * len(asked.validators)
     for i, name in enumerate(names):
         others = [source for source in sources if source != name]
-        subject = Subject(name, models, others, base, texts, prompts, settings, hooks.score_dialects)
-        for j, (validator, declared) in enumerate(hooks.validators.items()):
-            step(f"{name}: {validator}", i * len(hooks.validators) + j, total)
-            findings += _found(hooks, validator, declared, subject, settings)
-        samples += _samples(hooks, subject, bool(settings.test_prompts))
+        subject = MeasuredModel(name, models, others, base, texts, prompts, settings, asked.score_labels)
+        for j, (validator, declared) in enumerate(asked.validators.items()):
+            step(f"{name}: {validator}", i * len(asked.validators) + j, total)
+            findings += _found(asked, validator, declared, subject, settings)
+        samples += _samples(asked, subject, bool(settings.test_prompts))
     step("", total, total)
     limits = settings.thresholds or {}
-    judge = {metric: (limits.get(metric), way) for metric, way in hooks.metrics.items()}
+    judge = {metric: (limits.get(metric), way) for metric, way in asked.metrics.items()}
     return ValidationReport(
         directory=str(candidate.directory),
-        validators={name: validator.provider.source for name, validator in hooks.validators.items()},
-        settings=_plain(settings),
-        findings=[judged(f, *judge[f.metric]) if f.model == candidate.name and not f.dialect else f for f in findings],
+        validators={name: validator.plugin.provider.source for name, validator in asked.validators.items()},
+        settings=_plain(settings, asked.validators),
+        findings=[judged(f, *judge[f.metric]) if f.model == candidate.name and not f.label else f for f in findings],
         samples=samples,
     )
 
 
-def validate_published(report: MergeReport, config: Mapping[str, Any], step: Step = no_step) -> MergeReport:
+def validate_published(report: MergeReport, settings: Settings, hooks: Hooks, step: Step = no_step) -> MergeReport:
     """The report of a merge with that of its validation, if the config asks for one, whose companions are written."""
     directory = Path(report.output)
     with published_already(directory):
-        settings, _ = resolve(config)
         if settings.validation is None or not settings.validation.run_tests:
             return report
-        found = validate(merged_candidate(directory, settings), settings.validation, step)
-        save_report(directory, found)
+        found = validate(merged_candidate(directory, settings), settings.validation, hooks, step)
+        save_report(directory, found, hooks)
     return evolve(report, validation=found)
 
 
-def save_report(directory: Path, report: ValidationReport) -> None:
+def save_report(directory: Path, report: ValidationReport, hooks: Hooks) -> None:
     """Writes the companions of a published model."""
-    write_companions(directory, report, assemble(Registry.installed(), None))
+    write_companions(directory, report, hooks.validation)
 
 
 @contextlib.contextmanager
@@ -97,7 +100,7 @@ def published_already(directory: Path) -> Iterator[None]:
 
 
 def _found(
-    hooks: Hooks, name: str, validator: Validator, subject: Subject, settings: ValidationSettings
+    hooks: ValidationHooks, name: str, validator: Validator, subject: MeasuredModel, settings: ValidationSettings
 ) -> list[Finding]:
     """What a validator finds about a model: at least one finding a metric, without a value where it could not be measured."""
     found: list[Finding] = []
@@ -106,7 +109,7 @@ def _found(
         found.extend(map(_with_a_number, hooks.validate_model(name, subject, settings)))
     except UnmeasurableError as error:
         reason = error.problems[0].message
-    measured = {finding.metric for finding in found if not finding.dialect}
+    measured = {finding.metric for finding in found if not finding.label}
     found += [Finding(metric=m, value=None, evidence=reason) for m in validator.metrics if m not in measured]
     return [evolve(finding, model=subject.name, better=validator.metrics[finding.metric]) for finding in found]
 
@@ -118,28 +121,30 @@ def _with_a_number(finding: Finding) -> Finding:
     return evolve(finding, value=None, evidence=f"it came out as {finding.value}, of {finding.evidence}")
 
 
-def _samples(hooks: Hooks, subject: Subject, asked: bool) -> list[Sample]:
+def _samples(hooks: ValidationHooks, subject: MeasuredModel, asked: bool) -> list[Sample]:
     """What the model answered, if a validator wanted answers, or the config gives prompts."""
     if not (subject.answered or asked):
         return []
     try:
-        answers = [(dialect, answer) for dialect, group in subject.answers().items() for answer in group]
+        answers = [(label, answer) for label, group in subject.answers().items() for answer in group]
     except UnmeasurableError as error:
         log.info("%s was not asked: %s", subject.name, error)
         return []
     try:
-        named = hooks.score_dialects([answer.text for _, answer in answers]).named()
+        named = hooks.score_labels([answer.text for _, answer in answers]).named()
     except UnmeasurableError:
         named = [None] * len(answers)
     return [
-        Sample(prompt=a.prompt, answer=a.text, dialect=dialect, answered_in=name or "", model=subject.name)
-        for (dialect, a), name in zip(answers, named, strict=True)
+        Sample(prompt=a.prompt, answer=a.text, label=label, answered_label=name or "", model=subject.name)
+        for (label, a), name in zip(answers, named, strict=True)
     ]
 
 
-def _plain(settings: ValidationSettings) -> dict[str, Any]:
+def _plain(settings: ValidationSettings, validators: Mapping[str, Validator]) -> dict[str, Any]:
     """The settings as plain data, with what they come to."""
     prompts = settings.test_prompts
     given = {key: list(group) for key, group in prompts.items()} if isinstance(prompts, dict) else list(prompts)
-    filled = {"test_prompts": given, "metrics": list(settings.validator_names), "max_new_tokens": settings.new_tokens}
+    filled = {"test_prompts": given, "metrics": list(validators), "max_new_tokens": settings.new_tokens}
+    for validator in validators.values():
+        filled |= asdict(validator.options) if validator.options is not None else {}
     return asdict(settings) | filled | {"sample_size": settings.most_texts, "thresholds": settings.thresholds or {}}

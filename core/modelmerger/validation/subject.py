@@ -1,92 +1,22 @@
-"""What a validator looks at: a model, the others it may be held against, texts and prompts. One model is in memory at a time."""
+"""The model under test, with what it is measured on, the models it may be compared with, and its answers."""
 
-import contextlib
-import gc
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from modelmerger.inputs.loading import as_given
-from modelmerger.output.scratch import Scratch
-from modelmerger.validation.language_model import Answer, LanguageModel
-from modelmerger.validation.loadable import loadable
-from modelmerger.values.checkpoint import Location, ModelReference
-from modelmerger.values.errors import MergeError, UnmeasurableError
-from modelmerger.values.labels import DialectScores
-from modelmerger.values.settings import CoreOptions, ValidationSettings
+from modelmerger.validation.language_model import CausalLanguageModel
+from modelmerger.validation.models import LoadedModel, Models
+from modelmerger.values.errors import UnmeasurableError
+from modelmerger.values.labels import LabelScores
+from modelmerger.values.language_model import Answer
+from modelmerger.values.settings import ValidationSettings
+from modelmerger.values.subject import Texts
 
-Texts = Mapping[str, Sequence[str]]
-"""Variety of Arabic → texts. Those whose variety is not known stand under the empty name."""
+if TYPE_CHECKING:
+    import torch
 
 
-Purpose = Literal["scoring", "prompting"]
-"""What texts are for: models are scored on them, or answer them."""
-
-
-Place = ModelReference | tuple[Any, Any]
-"""A model as the user names it, or model and tokenizer as the caller holds them."""
-
-
-class Models:
-    """Models by name. Opening one lets go of the one before, unless the caller holds it.
-
-    locate: says where a model that is not held lies. device_map: where it is loaded to, as transformers has it.
-    folding: what the config of a merge says, besides, of a model that is an adapter: its base, and its names.
-    """
-
-    def __init__(
-        self,
-        places: Mapping[str, Place],
-        batch_size: int,
-        locate: Callable[[ModelReference], Location] = as_given,
-        device_map: str | dict[str, int | str] = "cpu",
-        folding: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    ) -> None:
-        self._places, self._batch_size, self._folding = places, batch_size, folding
-        self._locate, self._device_map = locate, device_map
-        self._current: LanguageModel | None = None
-
-    def open(self, name: str) -> LanguageModel:
-        """The model of that name. Raises `UnmeasurableError` where transformers cannot load it from its directory."""
-        if self._current is None or self._current.name != name:
-            if self._current is not None:
-                self._current = None
-                gc.collect()  # a module refers to itself, and the command line has the collector off
-            place = self._places[name]
-            model, tokenizer = place if isinstance(place, tuple) else self._loaded(name, place)
-            self._current = LanguageModel(name, model.eval(), tokenizer, self._batch_size)
-        return self._current
-
-    def _loaded(self, name: str, reference: ModelReference) -> tuple[Any, Any]:
-        """Model and tokenizer through transformers: from a local directory, from safetensors, without running code from it."""
-        if reference.source is not None:
-            return reference.source, None
-        try:
-            from modelmerger.validation.transformers_model import load_merged, load_tokenizer
-
-            directory = Path(os.path.expanduser(self._locate(reference).path))
-            with Scratch(None) as scratch, _no_bars():
-                directory = loadable(directory, self._folding.get(name, {}), scratch.path / "folded")
-                options = CoreOptions(device_map=self._device_map)
-                model = load_merged(directory, options, scratch.path / "offload")
-                tokenizer = load_tokenizer(directory)
-                scratch.goes_with(model)
-            return model, tokenizer
-        except MergeError as error:
-            raise UnmeasurableError(f"{name} cannot be loaded: {error.problems[0]}") from error
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UnmeasurableError(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
-
-
-class Subject:
-    """The model under test.
-
-    name: of it. sources: names of the models that were merged, itself left out. base: name of the base model, or None. texts and
-    prompts: by variety, as many as the settings say.
-    """
+class MeasuredModel:
+    """A `Subject`: what its parts are is said there."""
 
     def __init__(
         self,
@@ -97,20 +27,35 @@ class Subject:
         texts: Texts,
         prompts: Texts,
         settings: ValidationSettings,
-        score_dialects: Callable[[Sequence[str]], DialectScores],
+        score_labels: Callable[[Sequence[str]], LabelScores],
     ) -> None:
         self.name, self.sources, self.base = name, sources, base
         self.texts, self.prompts = texts, prompts
-        self.score_dialects = score_dialects
+        self.score_labels = score_labels
         self._models, self._settings = models, settings
         self._answers: dict[str, list[Answer]] | None = None
 
     @property
-    def model(self) -> LanguageModel:
-        """The model under test, loaded when it is first asked for."""
-        return self._models.open(self.name)
+    def model(self) -> Any:
+        """The transformers model, loaded when it is first asked for."""
+        return self.open(self.name).model
 
-    def open(self, name: str) -> LanguageModel:
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, or None."""
+        return self.open(self.name).tokenizer
+
+    @property
+    def device(self) -> "torch.device":
+        """Where its inputs go."""
+        return self.open(self.name).device
+
+    @property
+    def language(self) -> CausalLanguageModel:
+        """The model as one that predicts the next token."""
+        return self.open(self.name).language
+
+    def open(self, name: str) -> LoadedModel:
         """One of `sources`, or the base. The model under test is let go meanwhile, unless the caller holds it."""
         return self._models.open(name)
 
@@ -120,31 +65,17 @@ class Subject:
         return self._answers is not None
 
     def answers(self) -> Mapping[str, Sequence[Answer]]:
-        """What the model under test answers to every prompt, by the prompt's variety. Generated once for all validators."""
+        """What the model answers to every prompt, by the prompt's label. Generated once for all validators."""
         if self._answers is None:
-            model = self.model
+            model = self.language
             prompts = [prompt for group in self.prompts.values() for prompt in group]
             settings = self._settings
             made = iter(model.answers(prompts, settings.new_tokens, settings.seed, self._templated(model)))
-            self._answers = {dialect: [next(made) for _ in group] for dialect, group in self.prompts.items()}
+            self._answers = {label: [next(made) for _ in group] for label, group in self.prompts.items()}
         return self._answers
 
-    def _templated(self, model: LanguageModel) -> bool:
+    def _templated(self, model: CausalLanguageModel) -> bool:
         has = bool(getattr(model.tokenizer, "chat_template", None))
         if self._settings.chat_template is True and not has:
             raise UnmeasurableError(f"chat_template is true, and the tokenizer of {model.name} has no chat template")
         return has if self._settings.chat_template == "auto" else self._settings.chat_template is True
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """Transformers' own progress bars are off: a validation has one of its own."""
-    from transformers.utils import logging
-
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above

@@ -1,42 +1,46 @@
 """What models are scored on and what they are asked: from the config, from a file, or what plugins bring; and how much of it."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from modelmerger.inputs.files import read_small
-from modelmerger.validation.subject import Purpose, Texts
+from modelmerger.inputs.regular_files import read_small
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
-from modelmerger.values.labels import DialectScores
+from modelmerger.values.labels import LabelScores
+from modelmerger.values.model_reference import user_path
 from modelmerger.values.settings import ValidationSettings
+from modelmerger.values.subject import Purpose, Texts
 
 LIMIT = 256 << 20
 LINES = (".jsonl", ".ndjson")
+LABEL = "dialect"
+"""Where a line of a `.jsonl` dataset gives its label. The key is part of the format, whatever the labels stand for."""
 Provide = Callable[[Purpose], Texts]
-Score = Callable[[Sequence[str]], DialectScores]
+Score = Callable[[Sequence[str]], LabelScores]
 
 
 def scored_texts(settings: ValidationSettings, provide: Provide) -> Texts:
-    """The texts to score, by variety. Empty where there are none. Raises `InputError` for a dataset that cannot be read."""
+    """The texts to score, by label. Empty where there are none. Raises `InputError` for a dataset that cannot be read."""
     found = read_dataset(settings.dataset) if settings.dataset is not None else _provided(provide, "scoring")
     return spread(found, settings.most_texts)
 
 
 def asked_prompts(settings: ValidationSettings, provide: Provide, score: Score) -> Texts:
-    """The prompts to answer, by variety; a plain list stands under the empty name. Empty where there are none."""
+    """The prompts to answer, by label; a plain list stands under the empty name. Empty where there are none."""
     given = settings.test_prompts
     found: Texts = given if isinstance(given, dict) else {"": given}
     if not given:
         found = _provided(provide, "prompting")
     if settings.quick_test:
-        found = {variety: group[:1] if variety else _one_a_variety(group, score) for variety, group in found.items()}
+        found = {label: group[:1] if label else _one_for_each_label(group, score) for label, group in found.items()}
     return spread(found, settings.sample_size)
 
 
 def read_dataset(path: str) -> Texts:
-    """Variety → texts of a file: one a line, or in a `.jsonl` file `{"text": …, "dialect": …}` a line. Raises `InputError`."""
-    place = Path(os.path.expanduser(path))
+    """Label → texts of a file: one in each line, or `{"text": …, LABEL: …}` in each line of a `.jsonl` file.
+
+    Raises `InputError`.
+    """
+    place = user_path(path)
     content = read_small(place, LIMIT)
     try:
         lines = content.decode("utf-8-sig").split("\n")  # a text may hold other ends of lines
@@ -45,8 +49,8 @@ def read_dataset(path: str) -> Texts:
     texts: dict[str, list[str]] = {}
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, line in numbered:
-        variety, text = _parsed(line, number, path) if place.suffix.lower() in LINES else ("", line)
-        texts.setdefault(variety, []).append(text)
+        label, text = _parsed(line, number, path) if place.suffix.lower() in LINES else ("", line)
+        texts.setdefault(label, []).append(text)
     if not texts:
         raise InputError(Problem("holds no text. Put one in each line.", path))
     return texts
@@ -59,17 +63,17 @@ def check_dataset(settings: ValidationSettings | None) -> None:
 
 
 def spread(texts: Texts, most: int | None) -> Texts:
-    """At most so many texts: as many of each variety as of the others, and each variety's evenly spread over its list."""
+    """At most so many texts: as many of each label as of the others, and each label's evenly spread over its list."""
     counts = dict.fromkeys(texts, 0)
     left = sum(map(len, texts.values())) if most is None else most
-    while left and (open_ := [variety for variety in texts if counts[variety] < len(texts[variety])]):
-        for variety in open_[:left]:
-            counts[variety] += 1
+    while left and (open_ := [label for label in texts if counts[label] < len(texts[label])]):
+        for label in open_[:left]:
+            counts[label] += 1
         left -= len(open_[:left])
     return {
-        variety: [group[i * len(group) // counts[variety]] for i in range(counts[variety])]
-        for variety, group in texts.items()
-        if counts[variety]
+        label: [group[i * len(group) // counts[label]] for i in range(counts[label])]
+        for label, group in texts.items()
+        if counts[label]
     }
 
 
@@ -80,13 +84,13 @@ def _provided(provide: Provide, purpose: Purpose) -> Texts:
         return {}
 
 
-def _one_a_variety(prompts: Sequence[str], score: Score) -> Sequence[str]:
-    """Of prompts whose variety is not given, the first of each variety that the scorer sees in them."""
+def _one_for_each_label(prompts: Sequence[str], score: Score) -> Sequence[str]:
+    """Of prompts whose label is not given, the first of each label that the scorer sees in them."""
     try:
         named = score(prompts).named()
     except UnmeasurableError:
         return prompts[:1]
-    return [prompts[i] for i, variety in enumerate(named) if variety not in named[:i]]
+    return [prompts[i] for i, label in enumerate(named) if label not in named[:i]]
 
 
 def _parsed(line: str, number: int, path: str) -> tuple[str, str]:
@@ -96,8 +100,8 @@ def _parsed(line: str, number: int, path: str) -> tuple[str, str]:
         raise InputError(
             Problem(f"line {number:,} is no JSON. Write an object with a 'text' in each line.", path)
         ) from error
-    text, variety = (found.get("text"), found.get("dialect", "")) if isinstance(found, dict) else (None, "")
-    if not isinstance(text, str) or not isinstance(variety, str):
-        wanted = "an object with a 'text', and perhaps a 'dialect', that are texts"
+    text, label = (found.get("text"), found.get(LABEL, "")) if isinstance(found, dict) else (None, "")
+    if not isinstance(text, str) or not isinstance(label, str):
+        wanted = f"an object with a 'text', and perhaps a '{LABEL}', that are texts"
         raise InputError(Problem(f"line {number:,} is not {wanted}.", path))
-    return variety, text
+    return label, text

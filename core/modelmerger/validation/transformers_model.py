@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,40 +12,45 @@ from typing import Any
 
 from attrs import evolve
 
-from modelmerger.hooks.assembly import assemble
-from modelmerger.hooks.registry import Registry
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.file_names import VOCABULARY_FILES
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.inputs.safetensors_header import read_header
 from modelmerger.output.digests import Piece, pieces_of_file
-from modelmerger.output.manifest import COMPANIONS, FILE, encoded, file_entry, read_manifest
+from modelmerger.output.manifest import FILE, encoded, file_entry, pieces_of, read_manifest
 from modelmerger.output.publishing import check_apart, check_output, give_name, sync_file
 from modelmerger.output.staging import no_step, output_errors
-from modelmerger.run import Prepared
-from modelmerger.values.checkpoint import Checkpoint, ModelReference
+from modelmerger.planning.prepared import Prepared
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem
+from modelmerger.values.model_reference import ModelReference, user_path
 from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.updates import WHOLE_MODEL
 
 UNLOADED = "Merge it by merge(config), which loads no model"
-WEIGHTS = ("model.safetensors", "model-", "pytorch_model", "adapter_model")
 log = logging.getLogger("modelmerger")
-TOKENIZERS = ("tokenizer*", "vocab.*", "*.model", "tekken.json")
 
 
-def load_merged(directory: Path, options: CoreOptions, offload: Path, base: Path | None = None) -> Any:
+def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hooks, base: Path | None = None) -> Any:
     """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint.
 
-    With `base`, a PEFT model: the adapter in the directory on that base. Placed as `device_map` says; with `low_memory_mode`, its weights stay in the directory and are read module by module as they
-    are used. `offload` is a folder, made if need be, for weights that cannot be read from the directory by module.
+    With `base`, the model that the directory's content belongs to, what a plugin makes of both. Placed as `device_map` says; with
+    `low_memory_mode`, its weights stay in the directory and are read module by module as they are used. `offload` is a
+    folder, made if need be, for weights that cannot be read from the directory by module.
     """
-    if base is not None:
-        return _load_adapter(directory, base, options, offload)
+
+    def load(path: Path) -> Any:
+        return load_merged(path, evolve(options, low_memory_mode=False), offload, hooks)
+
+    made = hooks.validation.return_model(directory, base, load, low_memory_mode=options.low_memory_mode)
+    if made is not None:
+        return made
     config = directory / "config.json"
     if not config.exists():
         files = InputFiles()
-        checkpoint = assemble(Registry.installed(), None).load_model(
-            ModelReference(str(directory), directory.name, "output_path"), LoadContext(files, allow_pickle=True)
-        )
+        reference = ModelReference(str(directory), directory.name, "output_path")
+        checkpoint = hooks.models.load_model(reference, LoadContext(files, trusted=True))
         if checkpoint is None:
             raise InputError(Problem("cannot be opened again: no plugin knows what was written.", str(directory)))
         weakref.finalize(checkpoint, files.close)
@@ -72,22 +76,12 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, base: Path
     return model.eval()
 
 
-def _load_adapter(directory: Path, base: Path, options: CoreOptions, offload: Path) -> Any:
-    import peft
-
-    if options.low_memory_mode:
-        log.warning("low_memory_mode: the base of the returned adapter is loaded, since PEFT adds layers to it.")
-    model = load_merged(base, evolve(options, low_memory_mode=False), offload)
-    with warnings.catch_warnings():  # of an attribute that PEFT asks transformers for
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return peft.PeftModel.from_pretrained(model, directory).eval()
-
-
 def check_loadable(ready: Prepared) -> None:
     """Raises `InputError` when `load_merged` would find no class for what is about to be merged."""
     donor = ready.checkpoints[ready.plan.donor]
-    if donor.donor.config is None and ready.plan.writes == "adapter":
-        raise InputError(Problem(f"has no config.json, so no adapter can be put on it. {UNLOADED}.", donor.place))
+    if donor.donor.config is None and ready.plan.writes != WHOLE_MODEL:
+        message = f"has no config.json, so no {ready.plan.writes} can be put on it. {UNLOADED}."
+        raise InputError(Problem(message, donor.place))
     if donor.donor.config is not None:
         _class_of(donor.donor.config, f"{donor.place}/config.json")
 
@@ -107,7 +101,7 @@ def _checkpoint_gradients(model: Any) -> None:
 
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer in a directory, or None where it has none."""
-    if not any(any(directory.glob(pattern)) for pattern in TOKENIZERS):
+    if not any(any(directory.glob(pattern)) for pattern in VOCABULARY_FILES):
         return None
     import transformers
 
@@ -139,8 +133,8 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
         raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
     check_output(target, settings.options.overwrite, ())
     for name, source in settings.paths.items():
-        if os.path.exists(place := os.path.expanduser(source)):  # a Hub id is no place
-            check_apart(target, name, [place])
+        if os.path.exists(path := user_path(source)):  # a Hub id is no path
+            check_apart(target, name, [str(path)])
     with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         tree = Path(folder) / "model"
         if isinstance(model, Checkpoint):
@@ -160,19 +154,22 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
 
 def _copy_documents(published: Path, tree: Path) -> None:
     """What the model itself does not write: tokenizer, licences, card."""
+    files = read_manifest(published)["files"]
+    weights = {name for name, entry in files.items() if any(piece.tensor for piece in pieces_of(entry))}
     for path in sorted(published.rglob("*")):
-        copy = tree / path.relative_to(published)
-        is_weights = path.name.startswith(WEIGHTS)
-        if path.is_file() and path.name != FILE and not is_weights and not copy.exists():
+        name = path.relative_to(published).as_posix()
+        is_weights = name in weights or name.endswith(".index.json")
+        copy = tree / name
+        if path.is_file() and name != FILE and not is_weights and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
 
 
 def _write_manifest(published: Path, tree: Path) -> None:
+    manifest = read_manifest(published)
     files = {path.relative_to(tree).as_posix(): path for path in sorted(tree.rglob("*")) if path.is_file()}
-    entries = {name: file_entry(_pieces(path)) for name, path in files.items() if name not in COMPANIONS}
-    manifest = {**read_manifest(published), "files": entries}
-    (tree / FILE).write_bytes(encoded(manifest))
+    entries = {name: file_entry(_pieces(path)) for name, path in files.items() if name not in manifest["companions"]}
+    (tree / FILE).write_bytes(encoded({**manifest, "files": entries}))
 
 
 def _pieces(path: Path) -> list[Piece]:

@@ -1,16 +1,16 @@
 """A checkpoint is a view: names, shapes and dtypes, and a way to read some elements of a tensor into a buffer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
-from modelmerger.inputs.files import FileIdentity, InputFiles
 from modelmerger.values.dtypes import DTYPES
-from modelmerger.values.errors import Problem
+from modelmerger.values.file_identity import FileIdentity
+from modelmerger.values.model_reference import Location, ModelReference
 
 
 @frozen
@@ -32,32 +32,6 @@ class TensorInfo:
         """Offset and length in bytes of elements `start` to `stop`."""
         bits = DTYPES[self.dtype].bits
         return start * bits // 8, (stop - start) * bits // 8
-
-
-@frozen
-class ModelReference:
-    """A model as the config names it. `name` is unique among the models; `where` is its place in the config, for messages.
-
-    source: the module or the mapping of tensors that is the model, and then `path` is but a text about it; None for a path.
-    """
-
-    path: str
-    name: str
-    where: str
-    source: Any = None
-
-
-@frozen
-class Location:
-    """Where a model that the config names lies on this disk.
-
-    revision: what that name stands for today, in a form that cannot change (a commit), for names that can come to stand for
-    something else; else empty. notes: what the user should know of it.
-    """
-
-    path: str
-    revision: str = ""
-    notes: Sequence[Problem] = ()
 
 
 @frozen
@@ -112,44 +86,13 @@ class Checkpoint(ABC):
 
 @frozen(eq=False)
 class Base:
-    """The model that an adapter changes: how it was named, where it lies, and its tensors."""
+    """The model that an adapter changes."""
 
     reference: ModelReference
+    """How it was named."""
     location: Location
+    """Where it lies."""
     checkpoint: Checkpoint
-
-
-@frozen(eq=False)
-class StoredTensor:
-    """Where a tensor lies: its file, the offset of its first byte, dtype and shape."""
-
-    file: FileIdentity
-    offset: int
-    info: TensorInfo
-
-
-@frozen(eq=False)
-class FileCheckpoint(Checkpoint):
-    """Tensors laid out in files, read by position."""
-
-    name: str
-    stored: Mapping[str, StoredTensor]
-    reader: InputFiles
-    files: tuple[FileIdentity, ...]
-    donor: Donor = Donor()
-    aliases: Mapping[str, str] = field(factory=dict)
-    tensors: Mapping[str, TensorInfo] = field(init=False)
-
-    @tensors.default
-    def _tensors(self) -> Mapping[str, TensorInfo]:
-        return {name: stored.info for name, stored in self.stored.items()}
-
-    def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
-        stored = self.stored[tensor]
-        offset, length = stored.info.span(start, stop)
-        self.reader.read(stored.file, stored.offset + offset, buffer[:length])
-
-    def prefetch(self, tensor: str, start: int, stop: int) -> None:
-        stored = self.stored[tensor]
-        offset, length = stored.info.span(start, stop)
-        self.reader.prefetch(stored.file, stored.offset + offset, length)
+    """Its tensors."""
+    key: str = "base_model"
+    """The key of the config by which the user gives it, for messages."""

@@ -16,52 +16,60 @@ Better = Literal["lower", "higher"]
 
 @frozen(kw_only=True)
 class Finding:
-    """One number about one model.
-
-    metric: one of those that the validator declares. value: None where it could not be measured; then `evidence` says why, else on what
-    and how it was measured. dialect: the variety of Arabic that it is about; empty: everything. model, better (as the validator
-    declares it), threshold and crossed are filled in by the core.
-    """
+    """One number about one model."""
 
     metric: str
+    """One of those that the validator declares."""
     value: float | None
+    """None where it could not be measured."""
     evidence: str
+    """What it was measured on, and how, for people; where there is no value, why."""
     unit: str = ""
-    dialect: str = ""
+    label: str = ""
+    """The label of the texts or prompts that it is about; empty: all of them."""
     model: str = ""
+    """The name of the model. The core fills it in."""
     better: Better | None = None
+    """As the validator declares it. The core fills it in."""
     threshold: float | None = None
+    """The worst acceptable value, where the config gives one. The core fills it in."""
     crossed: bool = False
+    """Whether the value is worse than the threshold, or missing where there is one. The core fills it in."""
 
 
 @frozen(kw_only=True)
 class Sample:
-    """What a model answered to a prompt. dialect: of the prompt, where it is known. answered_in: of the answer, by the scorer."""
+    """What a model answered to a prompt."""
 
     prompt: str
     answer: str
-    dialect: str = ""
-    answered_in: str = ""
+    label: str = ""
+    """The label of the prompt, where it is known."""
+    answered_label: str = ""
+    """The label of the answer, by the installed plugin that scores labels; empty where it gives none."""
     model: str = ""
+    """The name of the model."""
 
 
 @frozen(kw_only=True)
 class ValidationReport:
-    """What was found about the merged model, and about its sources where they were compared.
-
-    directory: of the merged model. validators: name → distribution and version. settings: what was asked for, defaults filled in.
-    """
+    """What was found about the merged model, and about its sources where they were compared."""
 
     directory: str
+    """Where the merged model is."""
     validators: Mapping[str, str]
+    """The validators that ran: name → distribution and version."""
     settings: Mapping[str, Any]
+    """What was asked for, defaults filled in, as plain data."""
     findings: Sequence[Finding]
+    """Those of the merged model come first."""
     samples: Sequence[Sample]
+    """The answers, those of the merged model first; empty where no validator wanted any and the config gave no prompts."""
 
     @property
     def metrics(self) -> dict[str, float | None]:
         """Metric → value of the merged model over everything; the parts are in `findings`."""
-        return {f.metric: f.value for f in self.findings if f.model == self._merged and not f.dialect}
+        return {f.metric: f.value for f in self.findings if f.model == self._merged and not f.label}
 
     @property
     def _merged(self) -> str:
@@ -99,23 +107,23 @@ class ValidationReport:
         return f"{len(self.crossings)} crossed: " + ", ".join(map(crossing, self.crossings))
 
     def rows(self) -> list[list[str]]:
-        """Headings, then a row a metric and variety with a column a model, as they are shown; `–`: not measured."""
+        """Headings, then one row for each metric and label with a column for each model, as shown; `–`: not measured."""
         models = list(dict.fromkeys(finding.model for finding in self.findings))
         cells: dict[tuple[str, str], dict[str, str]] = {}
         units: dict[tuple[str, str], str] = {}
         for f in self.findings:
-            key = f.metric, f.dialect
+            key = f.metric, f.label
             cells.setdefault(key, {})[f.model] = "–" if f.value is None else f"{f.value:.4g}{' ✗' if f.crossed else ''}"
             units[key] = units.get(key) or f.unit
         metrics = list(dict.fromkeys(metric for metric, _ in cells))
         body = [
-            [shown(metric), shown(dialect or "all"), *(row.get(m, "") for m in models), shown(units[metric, dialect])]
-            for (metric, dialect), row in sorted(cells.items(), key=lambda item: metrics.index(item[0][0]))
+            [shown(metric), shown(label or "all"), *(row.get(m, "") for m in models), shown(units[metric, label])]
+            for (metric, label), row in sorted(cells.items(), key=lambda item: metrics.index(item[0][0]))
         ]
-        return [["metric", "variety", *map(shown, models), "unit"], *body]
+        return [["metric", "label", *map(shown, models), "unit"], *body]
 
     def notes(self) -> list[str]:
-        """On what and how the merged model's numbers were measured, and why some of any model were not: each said once."""
+        """What the merged model's numbers were measured on, and why numbers of any model are missing: each said once."""
         about: dict[tuple[bool, str], list[Finding]] = {}
         for finding in self.findings:
             if finding.value is None or finding.model == self._merged:
@@ -127,13 +135,13 @@ class ValidationReport:
         ]
 
     def examples(self, most: int) -> list[Sample]:
-        """Some of the merged model's answers: the first to each dialect, then the second, and so on."""
+        """Some of the merged model's answers: the first to each label, then the second, and so on."""
         own = [sample for sample in self.samples if sample.model == (self._merged or sample.model)]
         turns = Counter[str]()
         ranked = []
         for sample in own:
-            ranked.append((turns[sample.dialect], sample))
-            turns[sample.dialect] += 1
+            ranked.append((turns[sample.label], sample))
+            turns[sample.label] += 1
         return [sample for _, sample in sorted(ranked, key=lambda turn: turn[0])][:most]
 
     def __str__(self) -> str:
@@ -164,12 +172,11 @@ def crossing(finding: Finding) -> str:
 
 def _about(findings: Sequence[Finding], models: int = 1) -> str:
     """`perplexity, bits_per_byte of chat in gulf`; without the models where they are all of them."""
-    metrics, names, dialects = (
-        list(dict.fromkeys(filter(None, (getattr(f, part) for f in findings))))
-        for part in ("metric", "model", "dialect")
+    metrics, names, labels = (
+        list(dict.fromkeys(filter(None, (getattr(f, part) for f in findings)))) for part in ("metric", "model", "label")
     )
     of = f" of {', '.join(names)}" if len(names) < models else ""
-    return shown(f"{', '.join(metrics)}{of}{' in ' + ', '.join(dialects) if dialects else ''}")
+    return shown(f"{', '.join(metrics)}{of}{' in ' + ', '.join(labels) if labels else ''}")
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
@@ -179,7 +186,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
 
 
 def _sample(sample: Sample) -> str:
-    """Arabic in a line of Latin text: each part is isolated, so that neither reorders the other."""
-    asked = f" ({shown(sample.dialect)})" if sample.dialect else ""
-    answered = f" ({shown(sample.answered_in)})" if sample.answered_in else ""
+    """Prompt and answer may run from right to left: each is isolated, so that neither reorders the rest of the line."""
+    asked = f" ({shown(sample.label)})" if sample.label else ""
+    answered = f" ({shown(sample.answered_label)})" if sample.answered_label else ""
     return f"  {shown(sample.model)}{asked}: {isolated(sample.prompt)} → {isolated(sample.answer.strip())}{answered}"

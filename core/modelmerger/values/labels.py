@@ -1,4 +1,4 @@
-"""What a dialect scorer answers: how probable each variety of a language is for each text, and how far it can be trusted."""
+"""What a labelling plugin answers: how probable each label is for each text, and how far it can be trusted."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,17 @@ from attrs import frozen
 
 
 @frozen(kw_only=True)
-class DialectScores:
-    """scorer: its name. stated: its own accuracy, and on what it was measured, as a sentence that goes with every figure made of it.
-
-    labels: the varieties. rows: for each text the probability of each label, in their order; None for a text it cannot judge.
-    """
+class LabelScores:
+    """Probabilities of labels for a list of texts."""
 
     scorer: str
+    """The name of what made them."""
     stated: str
+    """Its own accuracy, and what that was measured on: a sentence that goes with every figure made from these scores."""
     labels: Sequence[str]
+    """The labels that it knows."""
     rows: Sequence[Sequence[float] | None]
+    """For each text the probability of each label, from 0 to 1, in the order of `labels`; None for a text it cannot judge."""
 
     def named(self) -> list[str | None]:
         """The most probable label of each text; None where there is none."""

@@ -1,18 +1,20 @@
 """The plan of a merge: pure data, every byte to be read and written, known before the first tensor is read."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from types import MappingProxyType
 from typing import Any, Literal
 
+import attrs
 from attrs import field, frozen
 
-from modelmerger.inputs.files import FileIdentity
-from modelmerger.planning.updates import Written
 from modelmerger.values.errors import Problem
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout
-from modelmerger.values.text import amount, shown, size
-from modelmerger.values.traits import Granularity, Operation
-from modelmerger.values.weights import Weight, spelled
+from modelmerger.values.text import amount, shown, size, with_article
+from modelmerger.values.traits import Granularity
+from modelmerger.values.updates import WHOLE_MODEL
+from modelmerger.values.weights import Weight, shown_weight
 
 Action = Literal["combine", "merge", "take", "copy"]
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
@@ -39,6 +41,15 @@ class TensorPlan:
     renames: Mapping[int, str] = NO_RENAMES
     weights: tuple[float, ...] = ()
 
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    def name_in(self, checkpoint: int) -> str:
+        """The name under which a checkpoint has the tensor."""
+        return self.renames.get(checkpoint, self.name)
+
 
 @frozen
 class PlannedModel:
@@ -50,8 +61,12 @@ class PlannedModel:
     name: str
     path: str
     weight: Weight | None
-    operation: Operation
+    options: Any = None
     revision: str = ""
+
+    def own_options(self) -> dict[str, Any]:
+        """What the strategy wanted to know of it, by key."""
+        return attrs.asdict(self.options) if self.options is not None else {}
 
 
 @frozen(kw_only=True)
@@ -80,7 +95,7 @@ class MergePlan:
     digest: str
     notes: Sequence[Problem] = ()
     updates: bool = False
-    writes: Written = "model"
+    writes: str = WHOLE_MODEL
 
     @property
     def disk(self) -> int:
@@ -100,7 +115,7 @@ class MergePlan:
                     "path": m.path,
                     "revision": m.revision or None,
                     "weight": m.weight,
-                    "operation": m.operation,
+                    **m.own_options(),
                 }
                 for m in self.models
             ],
@@ -142,18 +157,18 @@ class MergePlan:
     def names_of_inputs(self, tensor: TensorPlan) -> list[str]:
         """The models that a tensor is made of."""
         if self.updates:
-            return [model.name for model in self.models if model.weight is not None or self.writes == "model"]
+            return [model.name for model in self.models if model.weight is not None or self.writes == WHOLE_MODEL]
         return [self.models[i].name for i in tensor.inputs]
 
     def __str__(self) -> str:
         of_what = ", of what they change of their base" if self.updates else ""
         lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}{of_what}"]
         for index, model in enumerate(self.models):
-            role = "base" if model.weight is None else f"weight {shown(spelled(model.weight))}"
-            sign = ", subtracted" if model.operation == "subtract" else ""
+            role = "base" if model.weight is None else f"weight {shown(shown_weight(model.weight))}"
+            told = "".join(f", {key} {shown(value)}" for key, value in model.own_options().items())
             donor = ", gives config and tokenizer" if index == self.donor else ""
             commit = f", commit {shown(model.revision)}" if model.revision else ""
-            lines.append(f"  {shown(model.name)}: {role}{sign}{donor} ({shown(model.path)}{commit})")
+            lines.append(f"  {shown(model.name)}: {role}{told}{donor} ({shown(model.path)}{commit})")
         lines += [
             f"tensors  {self._counted()}",
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
@@ -165,8 +180,8 @@ class MergePlan:
         return "\n".join(lines)
 
     def _counted(self) -> str:
-        if self.writes == "adapter":
-            return f"{amount(len(self.tensors), 'tensor')} of an adapter"
+        if self.writes != WHOLE_MODEL:
+            return f"{amount(len(self.tensors), 'tensor')} of {with_article(self.writes)}"
         if self.updates:
             return f"{amount(len(self.tensors), 'tensor')} of the base, with the merged updates added"
         merged = sum(tensor.action in ("combine", "merge") for tensor in self.tensors)

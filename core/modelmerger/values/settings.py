@@ -1,14 +1,14 @@
 """The config, checked and frozen: what every later stage reads. `MergeConfig` is what the user writes; this is what it means."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
-from modelmerger.config.models_in_memory import place_of
-from modelmerger.values.option_checks import Check, between, finite, not_empty, not_yet, one_of
-from modelmerger.values.traits import Operation
+from modelmerger.values.dtypes import DTYPES, from_config_name
+from modelmerger.values.option_checks import Check, between, finite, not_empty, one_of
 from modelmerger.values.weights import Weight, sound_weight
 
 DTYPE_NAMES = ("float64", "float32", "float16", "bfloat16")
@@ -61,56 +61,47 @@ def _not_both(instance: "CoreOptions", _: "Attribute[Any]", value: bool | None) 
 
 @frozen(kw_only=True)
 class CoreOptions:
-    """Options of every merge, whatever the strategy.
-
-    torch_dtype: dtype written for floating tensors; auto: the donor's, tensor by tensor.
-    device_map: where slices are merged and where the returned model is placed; auto: a GPU where torch sees one. Out of its
-        memory, the merge goes on on the CPU.
-    low_memory_mode: one worker, the smallest slices; the weights of the returned model stay on the disk.
-    sequential_loading: one worker, one input file open at a time; turns parallel_loading off.
-    parallel_loading: the inputs of a slice are read ahead, all at once. On unless sequential_loading is.
-    cache_models: a `ModelMerger` keeps the models that it opened for its next merge, as long as nothing of them changes on disk.
-    use_safetensors: false: write pytorch_model.bin, as torch.save does, instead.
-    max_shard_size: size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes.
-    offload_folder: scratch space of merges that have no output_path, and of what a returned model offloads; made if need be.
-    torch_compile: the strategy's arithmetic goes through torch.compile; without a compiler, one warning, and it does not.
-    gradient_checkpointing: on in the returned model, whose use_cache is off then.
-    verbose: the modelmerger logger says what happens.
-    log_level: level of the modelmerger logger; wins over verbose.
-    seed: the only source of randomness; recorded in the manifest.
-    allow_nonfinite: let NaN and infinity through, which otherwise end the merge.
-    allow_pickle: read pickled weights too, through torch's unpickler for weights alone.
-    missing_tensors: what becomes of tensors that only some models have; error: the merge is refused; donor: those that the
-        donor has are taken from it, the others left out; union: the others are taken from the first model that has them.
-    merge_embeddings: false: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it.
-    merge_lm_head: false: the LM head is the donor's, bit for bit. True unless it is tied to the embedding.
-    overwrite: replace an output directory that an earlier merge wrote, in one step.
-    tokenizer_source: which model's vocabulary the merged model has.
-    missing_tokens: the embedding of tokens that a model lacks.
-    """
+    """Options of every merge, whatever the strategy."""
 
     torch_dtype: str = field(default="auto", validator=one_of("auto", *DTYPE_NAMES))
+    """Dtype written for floating tensors; auto: the donor's, tensor by tensor."""
     device_map: str | dict[str, int | str] = field(default="auto", validator=_DEVICE_MAP)
+    """Where slices are merged and where the returned model is placed; auto: a GPU where torch sees one. Out of its
+    memory, the merge goes on on the CPU."""
     low_memory_mode: bool = False
+    """One worker, the smallest slices; the weights of the returned model stay on the disk."""
     sequential_loading: bool = False
+    """One worker, one input file open at a time; turns parallel_loading off."""
     parallel_loading: bool | None = field(default=None, validator=_not_both)
+    """The inputs of a slice are read ahead, all at once. On unless sequential_loading is."""
     cache_models: bool = False
-    use_safetensors: bool = True
+    """A `ModelMerger` keeps the models that it opened for its next merge, as long as nothing of them changes on
+    disk."""
     max_shard_size: int | str = field(default="5GB", validator=_shard_size)
+    """Size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes."""
     offload_folder: str | None = field(default=None, validator=validators.optional(not_empty))
+    """Scratch space of merges that have no output_path, and of what a returned model offloads; made if need be."""
     torch_compile: bool = False
+    """The strategy's arithmetic goes through torch.compile; without a compiler, one warning, and it does not."""
     gradient_checkpointing: bool = False
+    """On in the returned model, whose use_cache is off then."""
     verbose: bool = False
+    """The modelmerger logger says what happens."""
     log_level: str | None = field(default=None, validator=validators.optional(one_of(*LOG_LEVELS)))
+    """Level of the modelmerger logger; wins over verbose."""
     seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
+    """The only source of randomness; recorded in the manifest."""
     allow_nonfinite: bool = False
-    allow_pickle: bool = False
+    """Let NaN and infinity through, which otherwise end the merge."""
     missing_tensors: MissingTensors = "error"
+    """What becomes of tensors that only some models have; error: the merge is refused; donor: those that the donor
+    has are taken from it, the others left out; union: the others are taken from the first model that has them."""
     merge_embeddings: bool = True
+    """False: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it."""
     merge_lm_head: bool | None = None
+    """False: the LM head is the donor's, bit for bit. True unless it is tied to the embedding."""
     overwrite: bool = False
-    tokenizer_source: str = field(default="base", validator=not_yet("base"))
-    missing_tokens: str = field(default="mean_subtokens", validator=not_yet("mean_subtokens"))
+    """Replace an output directory that an earlier merge wrote, in one step."""
 
     @property
     def level(self) -> str:
@@ -122,83 +113,60 @@ class CoreOptions:
         """Whether the inputs of a slice are read concurrently."""
         return not self.sequential_loading if self.parallel_loading is None else self.parallel_loading
 
+    @property
+    def workers(self) -> int:
+        """How many units of work are done at a time."""
+        return 1 if self.low_memory_mode or self.sequential_loading else len(os.sched_getaffinity(0))
+
+    def written(self, dtype: str) -> str:
+        """The dtype in which a tensor of this dtype is written, both as safetensors spell them; what is no float keeps its own."""
+        if self.torch_dtype == "auto" or DTYPES[dtype].family != "float":
+            return dtype
+        return from_config_name(self.torch_dtype)
+
 
 @frozen(kw_only=True)
 class ModelSettings:
-    """One entry of `models`.
-
-    path: a model's directory, a .safetensors file, a trainer's output directory, or a Hub id; in Python also a module, or a
-        mapping of tensors.
-    weight: how much of the model goes into the merge: a number, numbers from the first layer to the last, or either by patterns
-        on tensor names, with 'default' for the rest.
-    name: what messages and the model card call it; empty: the last part of the path.
-    operation: task_arithmetic adds or subtracts what the model learned.
-    """
+    """One entry of `models`."""
 
     path: str = field(validator=not_empty)
+    """A model's directory, a .safetensors file, a trainer's output directory, or a Hub id; in Python also a module,
+    or a mapping of tensors."""
     weight: Weight = field(default=1.0, validator=sound_weight)
+    """How much of the model goes into the merge: a number, numbers from the first layer to the last, or either by
+    patterns on tensor names, with 'default' for the rest."""
     name: str = ""
-    operation: Operation = "add"
-
-
-def _plain_names(_: Any, __: "Attribute[Any]", names: tuple[str, ...]) -> None:
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"must hold at least one name, each once, got {list(names)}")
-    if wrong := [name for name in names if name in ("", ".", "..") or set(name) & set("/\\\0")]:
-        raise ValueError(f"must hold names of sub-folders, and {wrong[0]!r} is none")
-
-
-@frozen(kw_only=True)
-class PeftSettings:
-    """`peft_config`: of use to adapters alone.
-
-    base_model_path: the model that the adapters belong to; else the one that each adapter names, if it is on this machine.
-    adapter_names: which adapters of each directory; 'default' is the directory itself, others are its sub-folders. Their updates
-        are added up.
-    merge_adapters: whether the strategy works on the adapters' updates, or on full models.
-    """
-
-    base_model_path: str | None = None
-    adapter_names: tuple[str, ...] = field(default=("default",), validator=_plain_names)
-    merge_adapters: bool = False
+    """What messages and the model card call it; empty: the last part of the path."""
 
 
 @frozen(kw_only=True)
 class ValidationSettings:
-    """`validation`. Given without `run_tests`, it is on.
-
-    run_tests: whether the merged model is validated.
-    test_prompts: prompts, or a mapping from dialects to prompts.
-    chat_template: whether prompts go through the tokenizer's chat template; auto: where it has one.
-    metrics: names of validators. Without it perplexity, and dialect_prompts where test_prompts are given.
-    sample_size: how many texts are scored, and how many prompts are answered; without it, all.
-    test_batch_size: how many texts or prompts at a time.
-    quick_test: one prompt per dialect, at most 50 texts, answers of at most 16 tokens.
-    dataset: a file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect' in each line.
-    max_new_tokens: length of generated answers at most.
-    seed: makes generation reproducible.
-    compare_with_sources: the same metrics for every source model.
-    thresholds: the worst acceptable value of each metric.
-    """
+    """`validation`. Given without `run_tests`, it is on."""
 
     run_tests: bool = True
+    """Whether the merged model is validated."""
     test_prompts: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
+    """Prompts, or a mapping from labels (dialects, languages) to prompts."""
     chat_template: bool | Literal["auto"] = "auto"
+    """Whether prompts go through the tokenizer's chat template; auto: where it has one."""
     metrics: tuple[str, ...] | None = field(default=None, validator=validators.optional(_AT_LEAST_ONE))
+    """Names of validators. Without it, those that run by default."""
     sample_size: int | None = field(default=None, validator=validators.optional(between(1, 2**31)))
+    """How many texts are scored, and how many prompts are answered; without it, all."""
     test_batch_size: int = field(default=8, validator=between(1, 2**31))
+    """How many texts or prompts at a time."""
     quick_test: bool = False
+    """One prompt per label, at most 50 texts, answers of at most 16 tokens."""
     dataset: str | None = field(default=None, validator=validators.optional(not_empty))
+    """A file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect', its label, in each line."""
     max_new_tokens: int = field(default=64, validator=between(1, 2**20))
+    """Length of generated answers at most."""
     seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
+    """Makes generation reproducible."""
     compare_with_sources: bool = False
+    """The same metrics for every source model."""
     thresholds: dict[str, float] | None = field(default=None, validator=validators.optional(_finite_values))
-
-    @property
-    def validator_names(self) -> tuple[str, ...]:
-        """The validators to run, each once."""
-        by_default = ("perplexity", "dialect_prompts") if self.test_prompts else ("perplexity",)
-        return tuple(dict.fromkeys(self.metrics or by_default))
+    """The worst acceptable value of each metric."""
 
     @property
     def new_tokens(self) -> int:
@@ -211,27 +179,52 @@ class ValidationSettings:
         return min(50, self.sample_size or 50) if self.quick_test else self.sample_size
 
 
+BASE = "base_model"
+"""Where the config says what the base model is."""
+
+
+def key_of_model(index: int) -> str:
+    """Where the config says what a model is: `models[0].path`."""
+    return f"models[{index}].path"
+
+
 @frozen(kw_only=True)
 class Settings:
     """A config after all its checks: models with unique names, options by owner, defaults filled in."""
 
     strategy: str
+    """The name of the strategy."""
     models: tuple[ModelSettings, ...]
+    """What is merged, in the order of the config."""
     base_model: str | None
+    """The path of the base model, or a text about it where it is live; None: there is none, or a model may bring it."""
     output_path: str | None
+    """Where the merged model goes, as the user wrote it."""
     options: CoreOptions
+    """Options of every merge."""
     strategy_options: Any
+    """An instance of the strategy's `Options`; None where it has none."""
+    model_options: tuple[Any, ...]
+    """What the strategy wants to know of each model: instances of its `ModelOptions`; None where it has none."""
     plugin_options: Mapping[str, Any]
-    peft: PeftSettings | None
+    """Those of the plugins that are always on, by their names. A plugin is handed its own."""
+    sections: Mapping[str, Any]
+    """Sections of the config that plugins obey, by key; None for one that is not given."""
     validation: ValidationSettings | None
+    """How the merged model is validated; None where the config says nothing of it."""
     given: Mapping[str, Any]
     """The config as the user gave it, for the manifest and the model card."""
     live: Mapping[str, Any] = field(factory=dict, repr=False)
     """Models given as objects, by their place in the config, where a text stands for them."""
 
     @property
+    def donor(self) -> int:
+        """The index of the checkpoint whose config and tokenizer are taken: the base model, where there is one, else the first."""
+        return len(self.models) if self.base_model is not None else 0
+
+    @property
     def paths(self) -> dict[str, str]:
         """The paths of the models and of the base model, by their place in the config."""
-        places = {place_of(i): model.path for i, model in enumerate(self.models)}
-        places |= {"base_model": self.base_model} if self.base_model is not None else {}
-        return {place: path for place, path in places.items() if place not in self.live}
+        paths = {key_of_model(i): model.path for i, model in enumerate(self.models)}
+        paths |= {BASE: self.base_model} if self.base_model is not None else {}
+        return {key: path for key, path in paths.items() if key not in self.live}

@@ -38,6 +38,11 @@ def amount(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def with_article(noun: str) -> str:
+    """`a model`, `an adapter`."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`, did you mean 'weight'?` for a near miss, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

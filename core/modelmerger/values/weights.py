@@ -90,10 +90,10 @@ def at(numbers: Numbers, depth: Fraction) -> float:
     return float((1 - share) * Fraction(numbers[below]) + share * Fraction(numbers[below + 1]))
 
 
-def spelled(weight: Weight) -> str:
+def shown_weight(weight: Weight) -> str:
     """A weight as messages show it: `0.5`, `[0, 0.5, 1]`, `{'*.mlp.*': 0.3, 'default': 1}`."""
     if isinstance(weight, dict):
-        return f"{{{', '.join(f'{pattern!r}: {spelled(numbers)}' for pattern, numbers in weight.items())}}}"
+        return f"{{{', '.join(f'{pattern!r}: {shown_weight(numbers)}' for pattern, numbers in weight.items())}}}"
     if isinstance(weight, tuple):
         return f"[{', '.join(f'{number:g}' for number in weight)}]"
     return f"{weight:g}"

@@ -3,7 +3,10 @@
 Adapter files are read here, without PEFT; nothing that they name is imported, downloaded or run.
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from modelmerger import (
     Checkpoint,
@@ -16,16 +19,21 @@ from modelmerger import (
     hookimpl,
 )
 
-from modelmerger_plugins.peft_adapters.compatibility import problems
+from modelmerger_plugins.peft_adapters.compatibility import check_updates, in_config, in_models
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.loading import load
 from modelmerger_plugins.peft_adapters.options import Options
+from modelmerger_plugins.peft_adapters.reading.config import FILE
+from modelmerger_plugins.peft_adapters.section import SECTION, of_adapters
+
+__all__ = ["Options"]
+sections = (SECTION,)
 
 
 @hookimpl
-def declare_options() -> type:
-    """The options of this plugin."""
-    return Options
+def check_config(settings: Settings) -> Iterable[Problem]:
+    """A base that is given in two places is one base."""
+    return in_config(settings)
 
 
 @hookimpl
@@ -35,14 +43,23 @@ def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | 
 
 
 @hookimpl
-def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
     """What the options ask of adapters that cannot be, and what is to be said of each adapter."""
-    return problems(checkpoints, settings)
+    return in_models(checkpoints, settings, options)
+
+
+@hookimpl
+def wants_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> bool | None:
+    """Where `merge_adapters` asks for it. Raises what stands against it."""
+    if not of_adapters(settings).merge_adapters:
+        return None
+    check_updates(checkpoints, settings, able)
+    return True
 
 
 @hookimpl
 def merge_updates(
-    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients
+    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients, options: Options
 ) -> MergedUpdates | None:
     """The adapters merged into one, or that one folded into the base. None where a model is something else."""
     *models, base = checkpoints
@@ -51,4 +68,24 @@ def merge_updates(
         return None
     from modelmerger_plugins.peft_adapters.merging.merge import merge  # torch, which no light command needs
 
-    return merge(folded, base, settings, coefficients)
+    return merge(folded, base, settings, options, coefficients)
+
+
+@hookimpl
+def return_model(directory: Path, base: Path | None, load: Callable[[Path], Any], low_memory_mode: bool) -> Any:
+    """An adapter comes back as a PEFT model: its base with the adapter."""
+    if base is None or not os.path.lexists(directory / FILE):
+        return None
+    from modelmerger_plugins.peft_adapters.objects import peft_model
+
+    return peft_model(directory, base, load, low_memory_mode)
+
+
+@hookimpl
+def materialise_model(directory: Path, merged: bool, settings: Settings | None, target: Path | None) -> Path | None:
+    """An adapter is folded into its base by a merge of one model: PEFT would import what an adapter's config names."""
+    if not os.path.lexists(directory / FILE):
+        return None
+    from modelmerger_plugins.peft_adapters.objects import full_model
+
+    return full_model(directory, merged, settings, target)

@@ -1,24 +1,63 @@
 """What stands against merging models with adapters among them, and what is to be said of each adapter."""
 
+import os
 from collections.abc import Iterator, Sequence
 
-from modelmerger import Checkpoint, Problem, Settings
+from modelmerger import (
+    Checkpoint,
+    ConfigError,
+    ModelCompatibilityError,
+    Problem,
+    Settings,
+    different_bases,
+    user_path,
+)
 
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
-from modelmerger_plugins.peft_adapters.options import contradictions, options_of, peft_config
+from modelmerger_plugins.peft_adapters.options import Options, contradictions
 from modelmerger_plugins.peft_adapters.reading.replication import layers_of
+from modelmerger_plugins.peft_adapters.section import ADVICE, NAME, of_adapters
 
 
-def problems(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterator[Problem]:
-    """Errors and warnings, from headers and JSON alone. `checkpoints`: as the hook `check_compatibility` gets them."""
+def in_config(settings: Settings) -> Iterator[Problem]:
+    """From the config alone: a base that it names twice is one base."""
+    base, ours = settings.base_model, of_adapters(settings).base_model_path
+    if base is not None and "base_model" not in settings.live and ours is not None and not _is_one_path(base, ours):
+        message = f"is {ours!r}, and base_model is {base!r}. Give the same path, or one of them"
+        yield Problem(message, "peft_config.base_model_path")
+
+
+def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterator[Problem]:
+    """From headers and JSON: errors, warnings and notes. `checkpoints`: as the hook `check_compatibility` gets them."""
     folded = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, Folded)]
-    yield from contradictions(settings, any_adapter=bool(folded))
+    merge_adapters = of_adapters(settings).merge_adapters
+    if settings.sections.get(NAME) is not None and all(checkpoint.base is None for checkpoint in checkpoints):
+        message = "none of the models is an adapter, so peft_config has no effect."
+        yield Problem(message, "peft_config", severity="note")
+    yield from contradictions(options, bool(folded), merge_adapters)
     yield from _of_other_layers(folded, checkpoints, settings)
-    to_adapter = peft_config(settings).merge_adapters and options_of(settings).to_adapter
     for checkpoint in folded:
         yield from checkpoint.notes
-        if not to_adapter:
+        if not (merge_adapters and options.to_adapter):
             yield from _changes_of_tied(checkpoint)
+
+
+def check_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> None:
+    """Raises what stands against merging updates. `able`: whether the strategy can."""
+    models = checkpoints[: len(settings.models)]
+    full = [model for model in models if model.base is None]
+    message = f"is a full model, and merge_adapters: true merges adapters alone. {ADVICE}."
+    problems = [Problem(message, model.place) for model in full] + list(different_bases(models))
+    if problems:
+        raise ModelCompatibilityError(*problems)
+    if not able:
+        message = f"{settings.strategy} works on full models and cannot merge the updates of adapters. {ADVICE}"
+        raise ConfigError(Problem(message, "peft_config.merge_adapters"))
+
+
+def _is_one_path(left: str, right: str) -> bool:
+    """Whether two texts of the config name one directory."""
+    return left == right or os.path.abspath(user_path(left)) == os.path.abspath(user_path(right))
 
 
 def _of_other_layers(
@@ -34,7 +73,7 @@ def _of_other_layers(
                 "Give peft_config.base_model_path instead."
             )
             yield Problem(message, checkpoint.place)
-        elif ours != theirs and peft_config(settings).merge_adapters:
+        elif ours != theirs and of_adapters(settings).merge_adapters:
             message = "and another adapter do not repeat the same layers of their base. Set merge_adapters: false."
             yield Problem(message, checkpoint.place)
 

@@ -10,15 +10,13 @@ from modelmerger.values.text import shown
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
-from modelmerger_plugins.peft_adapters.options import peft_config
 from modelmerger_plugins.peft_adapters.reading import bases, config
 from modelmerger_plugins.peft_adapters.reading.keys import read_keys
+from modelmerger_plugins.peft_adapters.section import DEFAULT, of_adapters
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 WIDE = ("float32", "float64")
 """Values of torch_dtype for which changed tensors are made in float64, so that what is written is rounded once."""
-DEFAULT = "default"
-"""The adapter of `adapter_names` that is the directory itself."""
 
 
 def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
@@ -26,8 +24,8 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
 
     Raises `InputError` with everything that stands against merging them.
     """
-    path = Path(bases.on_disk(reference.path))
-    names = peft_config(context.settings).adapter_names
+    path, settings = reference.local, context.settings
+    names = of_adapters(settings).adapter_names
     directories = [path if name == DEFAULT else path / name for name in names]
     present = [os.path.lexists(directory / config.FILE) for directory in directories]
     if not any(present) and not os.path.lexists(path / config.FILE):
@@ -36,7 +34,6 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         raise InputError(_absent(path, names[present.index(False)]))
     configs = [config.read_config(directory) for directory in directories]
     base = bases.find_base(configs[0], context)
-    settings = context.settings
     adapters, files, problems = [], [], []
     for directory, of_adapter in zip(directories, configs, strict=True):
         stored = context.open_model(ModelReference(str(_weights(directory)), reference.name, reference.where))

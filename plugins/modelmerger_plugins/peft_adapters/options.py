@@ -1,11 +1,10 @@
-"""What the config asks of adapters: this plugin's options and `peft_config`, and the contradictions in them."""
+"""The options of this plugin, and the contradictions in them."""
 
 from collections.abc import Iterator
 
 from attrs import field, frozen, validators
-from modelmerger import Problem, Settings
+from modelmerger import Problem
 from modelmerger.values.option_checks import Check, between, in_yaml
-from modelmerger.values.settings import PeftSettings
 
 METHODS = ("linear", "cat", "svd", "peft_linear")
 _method = Check(
@@ -16,15 +15,14 @@ _method = Check(
 
 @frozen(kw_only=True)
 class Options:
-    """preserve_base_model: for adapters with merge_adapters: true: the merged adapter is written; false: a full model.
-
-    merge_method: for adapters with merge_adapters: true: how their factors are put together.
-    rank: for merge_method svd: the rank of the merged adapter; else the largest rank among the adapters.
-    """
+    """Options about merged adapters."""
 
     preserve_base_model: bool | None = None
+    """For adapters with merge_adapters: true: the merged adapter is written; false: a full model."""
     merge_method: str | None = field(default=None, validator=validators.optional(_method))
+    """For adapters with merge_adapters: true: how their factors are put together."""
     rank: int | None = field(default=None, validator=validators.optional(between(1, 2**20)))
+    """For merge_method svd: the rank of the merged adapter; else the largest rank among the adapters."""
 
     @property
     def to_adapter(self) -> bool:
@@ -32,25 +30,11 @@ class Options:
         return self.preserve_base_model is not False
 
 
-def options_of(settings: Settings) -> Options:
-    """The options of this plugin."""
-    options: Options = settings.plugin_options["peft_adapters"]
-    return options
+def contradictions(options: Options, any_adapter: bool, merge_adapters: bool) -> Iterator[Problem]:
+    """What the options ask that cannot be.
 
-
-def peft_config(settings: Settings | None) -> PeftSettings:
-    """`peft_config`; its defaults where it is not given, or where no merge is going on."""
-    return (settings.peft if settings else None) or PeftSettings()
-
-
-def given_base(settings: Settings | None) -> str | None:
-    """The base model that the config of the merge names."""
-    return peft_config(settings).base_model_path or (settings.base_model if settings else None)
-
-
-def contradictions(settings: Settings, any_adapter: bool) -> Iterator[Problem]:
-    """What the options ask that cannot be. `any_adapter`: whether any of the models is an adapter."""
-    options, merge_adapters = options_of(settings), peft_config(settings).merge_adapters
+    `any_adapter`: whether any of the models is an adapter. `merge_adapters`: as `peft_config` says it.
+    """
     for name in ("preserve_base_model", "merge_method", "rank"):
         if getattr(options, name) is not None and not any_adapter:
             yield Problem(

@@ -16,22 +16,25 @@ log = logging.getLogger("modelmerger")
 
 @frozen(kw_only=True)
 class Options:
-    """geometry: collect how the models lie to each other, layer by layer, for report.html; without it, where the merge is validated."""
+    """Options of this plugin."""
 
     geometry: bool | None = None
+    """Collect how the models lie to each other, layer by layer, for report.html; without it, where the merge is
+    validated."""
 
 
 @hookimpl
-def declare_options() -> type:
-    return Options
+def name_companions() -> list[str]:
+    """The page."""
+    return ["report.html"]
 
 
 @hookimpl
-def wants_slices(settings: Settings) -> bool:
+def wants_slices(settings: Settings, options: Options) -> bool:
     """Geometry is collected where the user says so, else where a validation follows that will show it."""
-    asked: bool | None = settings.plugin_options["report_page"].geometry
-    validation = settings.validation
-    return validation is not None and validation.run_tests if asked is None else asked
+    if options.geometry is not None:
+        return options.geometry
+    return settings.validation is not None and settings.validation.run_tests
 
 
 @hookimpl

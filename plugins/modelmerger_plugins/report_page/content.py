@@ -8,9 +8,9 @@ from typing import Any
 from attrs import evolve, frozen
 from modelmerger import Finding, Sample, ValidationReport
 from modelmerger.values.findings import Better
-from modelmerger.values.weights import spelled
+from modelmerger.values.weights import shown_weight
 
-NONE = "no Arabic"
+NONE = "no label"
 
 
 @frozen
@@ -72,7 +72,7 @@ class Asked:
     """A prompt and the answers to it, the merged model's first."""
 
     prompt: str
-    dialect: str
+    label: str
     answers: Sequence[Sample]
 
 
@@ -100,7 +100,7 @@ def sources_of(manifest: Mapping[str, Any]) -> list[Source]:
         given = models[place] if place < len(models) else None
         weight, role = "", "base"
         if given is not None:
-            weight = spelled(_as_weight(given.get("weight", 1.0)))
+            weight = shown_weight(_as_weight(given.get("weight", 1.0)))
             role = "subtracted" if given.get("operation") == "subtract" else ""
         found.append(Source(source["name"], source["path"], source.get("revision", ""), weight, role))
     return found
@@ -125,9 +125,9 @@ def metrics(report: ValidationReport) -> list[Row]:
     for metric in dict.fromkeys(finding.metric for finding in report.findings):
         mine = [finding for finding in report.findings if finding.metric == metric]
         decimals = decimals_of([finding.value for finding in mine])
-        varieties = dict.fromkeys(finding.dialect for finding in mine if finding.dialect)
-        parts = [_row(v, [f for f in mine if f.dialect == v], models, decimals) for v in varieties]
-        row = _row(metric, [f for f in mine if not f.dialect], models, decimals)
+        varieties = dict.fromkeys(finding.label for finding in mine if finding.label)
+        parts = [_row(v, [f for f in mine if f.label == v], models, decimals) for v in varieties]
+        row = _row(metric, [f for f in mine if not f.label], models, decimals)
         found.append(evolve(row, unit=mine[0].unit, better=mine[0].better, parts=parts))
     return found
 
@@ -181,11 +181,11 @@ def confusions(report: ValidationReport) -> list[Confusion]:
     """One a model, the merged model's first; none where no prompt has a variety, or no answer was put into one."""
     found = []
     for model in models_of(report):
-        samples = [sample for sample in report.samples if sample.model == model and sample.dialect]
-        counts = Counter((sample.dialect, sample.answered_in or NONE) for sample in samples)
-        if not any(sample.answered_in for sample in samples):
+        samples = [sample for sample in report.samples if sample.model == model and sample.label]
+        counts = Counter((sample.label, sample.answered_label or NONE) for sample in samples)
+        if not any(sample.answered_label for sample in samples):
             continue
-        asked = list(dict.fromkeys(sample.dialect for sample in samples))
+        asked = list(dict.fromkeys(sample.label for sample in samples))
         others = sorted({answered for _, answered in counts} - {*asked, NONE})
         columns = [*asked, *others, *([NONE] if any(answered == NONE for _, answered in counts) else [])]
         rows = []
@@ -203,7 +203,7 @@ def asked(report: ValidationReport) -> list[Asked]:
     """The prompts in order, each with its answers."""
     groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in report.samples:
-        groups.setdefault((sample.prompt, sample.dialect), []).append(sample)
+        groups.setdefault((sample.prompt, sample.label), []).append(sample)
     order = {model: place for place, model in enumerate(models_of(report))}
     return [Asked(*key, sorted(group, key=lambda s: order[s.model])) for key, group in groups.items()]
 
@@ -212,5 +212,5 @@ def evidence(report: ValidationReport) -> list[tuple[str, list[tuple[str, str, s
     """On what each number rests: metric → (model, variety, evidence)."""
     found: dict[str, list[tuple[str, str, str]]] = {}
     for f in report.findings:
-        found.setdefault(f.metric, []).append((f.model, f.dialect, f.evidence))
+        found.setdefault(f.metric, []).append((f.model, f.label, f.evidence))
     return list(found.items())

@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 import pytest
+from doors import prepared, run_merge
 from modelmerger.config.naming import base_name
 from modelmerger.config.resolve import resolve
-from modelmerger.run import prepared, run_merge
 from modelmerger.values.errors import ConfigError, PluginError
 from modelmerger.values.settings import Settings, ValidationSettings
 

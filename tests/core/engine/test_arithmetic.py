@@ -14,8 +14,7 @@ from modelmerger.engine.arithmetic import (
     has_finite_sum,
     overflows,
 )
-
-from tests.core.memory_merge import MemoryCheckpoint
+from modelmerger.testing import MemoryCheckpoint
 
 NAN, INF = float("nan"), float("inf")
 numbers = st.floats(-1e3, 1e3, width=32)

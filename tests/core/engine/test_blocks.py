@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from blocks import set_block
 from conftest import random_tensors, write_model
+from doors import run_merge
 from modelmerger import verify
 from modelmerger.engine import measuring
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.digests import block_count
-from modelmerger.planning import slices
-from modelmerger.run import run_merge
+from modelmerger.planning.slices import slices
+from modelmerger.testing import MemoryStaging, Planned, planned
 from modelmerger.values.units import Unit
 from safetensors.torch import load_file
-
-from tests.core.memory_merge import MemoryStaging, Planned, planned, set_block
 
 SHAPES = {
     "matrix": (61, 37),

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, write_model
+from doors import run_merge
 from modelmerger.engine import copied_tensors as exact
 from modelmerger.engine.copied_tensors import check_exact_tensors
-from modelmerger.run import run_merge
+from modelmerger.testing import MemoryCheckpoint, Planned, planned
 from modelmerger.values.errors import ModelCompatibilityError
 from safetensors.torch import load_file
-
-from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 
 QUANTISED = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
 IDS = torch.arange(1000)

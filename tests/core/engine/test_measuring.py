@@ -11,10 +11,9 @@ from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.hooks.registry import Registry
+from modelmerger.testing import MemoryCheckpoint, Planned, planned
 from modelmerger.values.errors import PluginError
 from modelmerger.values.units import Unit
-
-from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 
 GENERATOR = np.random.default_rng(0)
 FIRST, SECOND = (torch.from_numpy(GENERATOR.standard_normal((40, 25))).float() for _ in range(2))

@@ -1,5 +1,6 @@
 """Bits that must not change, and numbers that must not pass: NaN and infinity in inputs, made by the merge, or by rounding."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import directory_state, random_tensors, write_model
+from doors import run_merge
 from modelmerger.hooks.registry import Registry
-from modelmerger.run import run_merge
+from modelmerger.testing import MemoryCheckpoint, merge_in_memory, planned
 from modelmerger.values.errors import ConfigError, NumericError, PluginError
 from safetensors.torch import load_file
-
-from tests.core.memory_merge import MemoryCheckpoint, merge_in_memory, planned
 
 NAN, INF = float("nan"), float("inf")
 FLOATS = (
@@ -328,6 +328,42 @@ def test_nothing_is_never_written_as_something(registry: Registry) -> None:
         merge_in_memory("zero", models, registry=registry)
     with pytest.raises(ConfigError, match="every coefficient of this merge is zero"):
         merge_in_memory("weighted", models, weights=[0, 0], options={"normalize_weights": False})
+
+
+WHOLE = """
+import weakref
+import torch
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(1, None), granularity="whole")
+made, alive = [], []
+
+@hookimpl
+def merge_tensor(tensors):
+    alive.append(sum(result() is not None for result in made))
+    merged = tensors[0].numpy() * 2
+    made.append(weakref.ref(merged))
+    return torch.from_numpy(merged)
+"""
+
+
+def test_a_tensor_that_is_merged_whole_goes_before_the_next_one_is_made(
+    distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether tensors share a block, or each of them lies in many."""
+    distribution("acme", "1.0", "[modelmerger.strategies]\nwhole = acme_whole\n", acme_whole=WHOLE)
+    model = {name: torch.rand(70, 90) for name in "abcd"}
+    merge = planned("whole", [model], registry=Registry.installed())
+    strategy = sys.modules["acme_whole"]
+
+    for block in (1 << 24, 1 << 10):
+        set_block(monkeypatch, block)
+        strategy.made.clear()
+        strategy.alive.clear()
+        merged = merge.merge(workers=1)
+
+        assert strategy.alive == [0, 0, 0, 0]
+        assert all(torch.equal(merged[name], tensor * 2) for name, tensor in model.items())
 
 
 def test_reads_are_of_the_models_own_bytes(models: SimpleNamespace) -> None:

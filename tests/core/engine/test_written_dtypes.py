@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, directory_state, random_tensors, write_model
-from modelmerger.run import run_merge
+from doors import run_merge
 from safetensors.torch import load_file
 
 from tests.strategies.references import assert_rounded_once

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import directory_state, write_model
+from doors import run_merge
 from modelmerger import PluginError
 from modelmerger.config.resolve import resolve
-from modelmerger.run import run_merge
 from safetensors.torch import load_file
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
@@ -33,9 +33,8 @@ def note(entry):
     {diary}.calls.append(entry)
 
 @hookimpl
-def declare_options():
-    note("declare_options")
-    return Options
+def check_config(settings, options):
+    note(f"check_config {{options.witnessed}}")
 
 @hookimpl
 def locate_model(reference):
@@ -130,7 +129,7 @@ def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[s
     run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnessed": True}})
     assert diary == [
         # the config
-        "declare_options",
+        "check_config True",
         # the models, headers only
         "locate_model first",
         "load_model first",
@@ -155,8 +154,8 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
     base = str(Path(two_tensors["output_path"]).parent / "base")
     run_merge({"strategy": "linear", **two_tensors, "base_model": base})
     assert diary == [
-        "declare_options",
         "find_coefficients",  # weights that make no sense are refused with the config
+        "check_config False",
         "locate_model first",
         "load_model first",
         "locate_model second",
@@ -174,10 +173,10 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
     ]
 
 
-def test_a_config_error_calls_no_hook_but_the_options(diary: list[str], two_tensors: dict[str, Any]) -> None:
+def test_a_config_error_calls_no_hook(diary: list[str], two_tensors: dict[str, Any]) -> None:
     with pytest.raises(Exception, match="unknown key 'witnesed', did you mean 'witnessed'"):
         run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}})
-    assert diary == ["declare_options"]
+    assert diary == []
 
 
 def test_a_plugin_that_knows_where_a_name_lies_is_asked_once_and_what_it_says_is_recorded(
@@ -465,7 +464,8 @@ BROKEN_PLUGINS = {
     "write_sidecars(settings)": ("return {'../x': b''}", "wants to write '../x', which is no plain file name"),
     "write_sidecars(checkpoints)": ("return {'x': 'text'}", "wants to write 'x', which is no plain file name with bytes"),
     "write_sidecars()": ("return {'model.safetensors': b''}", "model.safetensors is written twice: by the weights and by"),
-    "declare_options()": ("return 3", "the options must be an attrs class, got 3"),
+    "check_config(settings)": ("return ['too short']", "check_config gave ['too short'] instead of Problems"),
+    "name_companions()": ("return 'README.md'", "name_companions gave README.md instead of names of files"),
 }  # fmt: skip
 
 
@@ -488,6 +488,24 @@ def test_a_plugin_that_breaks_its_contract_is_named(
     assert "plugin 'careless' from acme-merge 1.0" in line
     assert reason in line
     assert not models.output.exists()
+
+
+BROKEN_DECLARATIONS = {
+    "Options = 3": "the options must be an attrs class, got 3",
+    "import attrs\n@attrs.frozen\nclass Options:\n    x: int": "the option 'x' has no default",
+    "import attrs\n@attrs.frozen\nclass Options:\n    x: 'Nowhere' = 1": "the types of its options cannot be resolved",
+    "sections = ['mine']": "'sections' must hold Sections",
+}
+
+
+@pytest.mark.parametrize("source", BROKEN_DECLARATIONS)
+def test_a_plugin_that_declares_itself_wrongly_is_named(
+    source: str, distribution: Distribution, config: dict[str, Any]
+) -> None:
+    install(distribution, [("plugin", "careless", source)])
+    with pytest.raises(PluginError, match="plugin 'careless' from acme-merge 1.0") as refused:
+        resolve(config)
+    assert BROKEN_DECLARATIONS[source] in str(refused.value)
 
 
 def test_the_culprit_is_named_also_through_a_wrapped_function(
@@ -542,7 +560,7 @@ def test_what_does_not_fit_the_hooks_is_refused_when_it_registers(
 def test_the_version_of_the_hooks_that_is_this_one_may_be_said(distribution: Distribution) -> None:
     install(distribution, [("strategy", "foreign", "hooks_version = 1\n" + WEIGHTS_SQUARED)])
     _, hooks = resolve({"strategy": "foreign", "models": [{"path": "a", "weight": 3}]})
-    assert hooks.find_coefficients([3.0], ["add"], None) == (9.0,)
+    assert hooks.strategy.find_coefficients([3.0], [None], None) == (9.0,)
 
 
 def test_a_plugin_may_be_an_object_and_may_wrap_a_hook_with_one_result(
@@ -566,4 +584,4 @@ plugin = Plugin()
         acme_doubling_object=source,
     )
     _, hooks = resolve(config)
-    assert hooks.find_coefficients([0.6, 0.4], ["add", "add"], resolve(config)[0].strategy_options) == (1.2, 0.8)
+    assert hooks.strategy.find_coefficients([0.6, 0.4], [None, None], resolve(config)[0].strategy_options) == (1.2, 0.8)

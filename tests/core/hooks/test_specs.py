@@ -23,14 +23,15 @@ from modelmerger import (
     Traits,
     ValidationReport,
 )
-from modelmerger.hooks import specs as hookspecs
+from modelmerger.hooks.markers import PROJECT
+from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
 from modelmerger.inputs.files import InputFiles
 from modelmerger.values.units import Unit
 
-HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "modelmerger_spec")}
 FIRST_RESULT = {
     "locate_model",
     "load_model",
+    "wants_updates",
     "merge_updates",
     "find_coefficients",
     "measure_tensor",
@@ -40,7 +41,7 @@ FIRST_RESULT = {
     "save_model",
     "run_slices",
     "provide_texts",
-    "score_dialects",
+    "score_labels",
 }
 
 
@@ -53,8 +54,9 @@ def example(hook: str) -> ModuleType:
 
 
 def registered(plugin: object) -> pluggy.PluginManager:
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager = pluggy.PluginManager(PROJECT)
+    for specification in SPECIFICATIONS:
+        manager.add_hookspecs(specification)
     manager.register(plugin)
     manager.check_pending()
     return manager
@@ -99,12 +101,13 @@ def hook(name: str) -> Any:
     return getattr(example(name), name)
 
 
-def test_the_example_options_are_an_attrs_class() -> None:
-    assert hook("declare_options")()().keep_readme is False
+def test_the_example_check_of_a_config_counts_the_models() -> None:
+    settings = [SimpleNamespace(models=[None] * count) for count in (8, 9)]
+    assert [len(list(hook("check_config")(given))) for given in settings] == [0, 1]
 
 
 def test_the_example_locator_knows_names_of_its_own_kind() -> None:
-    assert hook("locate_model")(ModelReference("team:chat", "c", "models[0].path")).path == "/models/of-the-team/chat"
+    assert hook("locate_model")(ModelReference("team:chat", "c", "models[0].path")).directory == Path("/models/of-the-team/chat")
     assert hook("locate_model")(ModelReference("./chat", "c", "models[0].path")) is None
 
 
@@ -127,7 +130,7 @@ def test_the_example_loader_opens_a_file_of_its_own_kind(tmp_path: Path) -> None
 def test_the_example_check_warns_about_a_single_tensor() -> None:
     one = SimpleNamespace(tensors={"a": None}, name="lonely")
     many = SimpleNamespace(tensors={"a": None, "b": None}, name="whole")
-    (problem,) = hook("check_compatibility")([many, one], None)
+    (problem,) = hook("check_compatibility")([many, one])
     assert isinstance(problem, Problem)
     assert (problem.where, problem.severity) == ("lonely", "warning")
 
@@ -139,6 +142,10 @@ def test_the_example_of_merged_updates_takes_the_model_of_the_largest_coefficien
     merged = hook("merge_updates")([*models, base], lambda tensor, shape, gram: (0.25, 0.75))
     assert merged.checkpoint is models[1]
     assert (merged.dtypes, merged.writes) == ({"w": "F32"}, "model")
+
+
+def test_the_example_wants_the_updates_that_a_strategy_can_merge() -> None:
+    assert [hook("wants_updates")(able) for able in (True, False)] == [True, False]
 
 
 def test_the_example_strategies_merge() -> None:
@@ -178,10 +185,30 @@ def test_the_example_sidecar_lists_the_tensors() -> None:
 
 
 def test_the_example_texts_and_scorer_answer() -> None:
-    assert hook("provide_texts")("prompting").keys() == {"egyptian", "gulf"}
+    assert hook("provide_texts")("prompting").keys() == {"formal", "casual"}
     assert hook("provide_texts")("scoring") is None
-    scores = hook("score_dialects")(["ازيك يا باشا"])
-    assert (scores.named(), scores.stated) == (["egyptian"], "never measured")
+    scores = hook("score_labels")(["Yours sincerely, A."])
+    assert (scores.named(), scores.stated) == (["formal"], "never measured")
+
+
+def test_the_example_validator_runs_where_there_are_prompts() -> None:
+    assert [hook("wants_validation")(SimpleNamespace(test_prompts=given)) for given in ((), ("x",))] == [False, True]
+
+
+def test_the_example_of_a_returned_model_comes_with_its_text(tmp_path: Path) -> None:
+    assert hook("return_model")(tmp_path, tmp_path, str) is None
+    (tmp_path / "prompt.txt").write_text("hello")
+    assert hook("return_model")(tmp_path, "base", str) == ("base", "hello")
+
+
+def test_the_example_of_a_materialised_model_copies_the_inner_folder(tmp_path: Path) -> None:
+    inner, target = tmp_path / "model/export", tmp_path / "target"
+    assert hook("materialise_model")(inner.parent, target) is None
+    inner.mkdir(parents=True)
+    (inner / "config.json").write_text("{}")
+    assert hook("materialise_model")(inner.parent, None) == inner.parent
+    assert hook("materialise_model")(inner.parent, target) == target
+    assert (target / "config.json").exists()
 
 
 def test_the_example_validator_finds_the_longest_answer() -> None:
@@ -197,6 +224,7 @@ def test_the_example_validator_finds_the_longest_answer() -> None:
 def test_the_example_companion_escapes_what_models_answered() -> None:
     sample = Sample(prompt="x", answer="<script>", model="merged")
     report = ValidationReport(directory="merged", validators={}, settings={}, findings=[], samples=[sample])
+    assert hook("name_companions")() == ["report.html"]
     (page,) = hook("write_companions")(report).values()
     assert b"&lt;script&gt;" in page
     assert b"<script>" not in page
@@ -206,7 +234,7 @@ def test_the_example_companion_escapes_what_models_answered() -> None:
 def test_the_example_of_a_strategy_merges_models(
     name: str, distribution: Callable[..., Path], models: SimpleNamespace
 ) -> None:
-    from modelmerger.run import run_merge
+    from doors import run_merge
     from safetensors.torch import load_file
 
     from tests.core.plugging import install

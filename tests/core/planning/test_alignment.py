@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, directory_state, random_tensors, write_model
+from doors import prepared, run_merge
 from modelmerger.planning.alignment import align
-from modelmerger.run import prepared, run_merge
+from modelmerger.testing import MemoryCheckpoint, Planned, merge_in_memory, planned
 from modelmerger.values.errors import ModelCompatibilityError, NumericError
 from safetensors.torch import load_file
-
-from tests.core.memory_merge import MemoryCheckpoint, Planned, merge_in_memory, planned
 
 NO_CONFIGS: Mapping[int, dict[str, Any]] = MappingProxyType({})
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"

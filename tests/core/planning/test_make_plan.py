@@ -8,18 +8,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import attrs
+import importlib_metadata
 import numpy as np
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
+from doors import prepared
 from modelmerger.hooks.registry import Registry
-from modelmerger.planning.make_plan import _effort, make_plan
-from modelmerger.run import prepared
+from modelmerger.planning.make_plan import make_plan
+from modelmerger.testing import MemoryCheckpoint, Planned, planned
 from modelmerger.values.errors import ConfigError, PluginError
 from modelmerger.values.layout import Layout, OutputFile, OutputTensor, Placement
 from modelmerger.values.plan import MergePlan
 
-from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 from tests.strategies import references
 
 SHAPES = {"wte.weight": (11, 7), "matrix": (61, 37), "vector": (99,), "scalar": (), "empty": (0, 4)}
@@ -229,6 +230,15 @@ def test_the_digest_changes_with_the_source_of_the_strategy(distribution: Callab
     (site / "acme_same.py").write_text(MEDIAN.replace("median", "nanmedian"))
 
     assert planned("acme_same", models(2), registry=Registry.installed()).plan.digest != before
+
+
+def test_the_digest_changes_with_the_version_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, version = on_disk(tmp_path), importlib_metadata.version
+    before = plan_of(config).digest
+
+    monkeypatch.setattr(importlib_metadata, "version", lambda name: "0.4" if name == "torch" else version(name))
+
+    assert plan_of(config).digest != before
 
 
 def test_a_plan_is_printed_for_people(tmp_path: Path) -> None:

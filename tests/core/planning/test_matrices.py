@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
+from doors import prepared, run_merge
 from inputs.tiny_models import load, tied, untied
 from modelmerger.hooks.registry import Registry
-from modelmerger.run import prepared, run_merge
+from modelmerger.testing import MemoryCheckpoint, Planned, planned
 from modelmerger.values.errors import ConfigError, NumericError
 from safetensors.torch import load_file
-
-from tests.core.memory_merge import MemoryCheckpoint, Planned, planned
 
 __all__ = ["tied", "untied"]
 EMBEDDING, HEAD, LAYER = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.weight"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import SHAPES, random_tensors, write_model
-from modelmerger import ConfigError, FileCheckpoint, MergeConfig, ModelCompatibilityError, ModelMerger
+from modelmerger import ConfigError, FileCheckpoint, InputError, MergeConfig, ModelCompatibilityError, ModelMerger
 from modelmerger.planning import opening
 from safetensors.torch import load_file
 
@@ -111,6 +111,32 @@ def test_other_models_are_not_taken_for_the_ones_that_are_kept(
     merger.merge()
 
     assert loads == ["a", "b", "a", "base"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("allow_pickle", True), ("torch_dtype", "float32"), ("sequential_loading", True), ("preserve_tokenizer", False)],
+)
+def test_with_another_option_they_are_opened_anew(
+    merger: ModelMerger, loads: list[str], option: str, value: object
+) -> None:
+    merger.merge()
+    merger.config.options[option] = value
+    merger.merge()
+
+    assert loads == ["a", "b", "a", "b"]
+
+
+def test_what_may_be_read_no_more_is_not_kept(merger: ModelMerger, models: SimpleNamespace) -> None:
+    for name in ("a", "b"):
+        (models.folder / name / "model.safetensors").unlink()
+        torch.save(models.tensors[name], models.folder / name / "pytorch_model.bin")
+    merger.config.options["allow_pickle"] = True
+    merger.merge()
+    merger.config.options["allow_pickle"] = False
+
+    with pytest.raises(InputError, match="allow_pickle"):
+        merger.merge()
 
 
 def test_after_a_failure_nothing_is_kept(merger: ModelMerger, loads: list[str], models: SimpleNamespace) -> None:

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from doors import prepared
 from modelmerger.planning import rates as outlook
 from modelmerger.planning.rates import Outlook, look_ahead
-from modelmerger.run import prepared
 from modelmerger.values.plan import MergePlan
 
 

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 import torch
 from inputs.tiny_models import TEXTS, load, tied
-from modelmerger import LanguageModel, UnmeasurableError
+from modelmerger import UnmeasurableError
+from modelmerger.validation.language_model import CausalLanguageModel
 
 __all__ = ["tied"]
 
 LONG = " ".join(TEXTS * 8)
 
 
-def opened(tied: SimpleNamespace, batch_size: int = 7) -> LanguageModel:
-    return LanguageModel("a", load(tied.a)[0], tied.words, batch_size)
+def opened(tied: SimpleNamespace, batch_size: int = 7) -> CausalLanguageModel:
+    return CausalLanguageModel("a", load(tied.a)[0], tied.words, batch_size)
 
 
 def plain(model: Any, context: list[int], target: list[int]) -> list[float]:
@@ -98,6 +99,6 @@ def test_answers_follow_the_nucleus_at_the_temperature(tied: SimpleNamespace) ->
 
 def test_what_is_no_causal_model_or_has_no_tokenizer_says_so(tied: SimpleNamespace) -> None:
     with pytest.raises(UnmeasurableError, match="Linear is no model that predicts the next token"):
-        LanguageModel("x", torch.nn.Linear(2, 2), tied.words, 1)
+        CausalLanguageModel("x", torch.nn.Linear(2, 2), tied.words, 1)
     with pytest.raises(UnmeasurableError, match="the model x has no tokenizer"):
-        LanguageModel("x", load(tied.a)[0], None, 1)
+        CausalLanguageModel("x", load(tied.a)[0], None, 1)

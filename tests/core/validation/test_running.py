@@ -75,7 +75,7 @@ def report_of(merged: Path, arabic: SimpleNamespace) -> Callable[..., Validation
 
 
 def found(report: ValidationReport, metric: str, model: str = "merged") -> Any:
-    (finding,) = [f for f in report.findings if (f.metric, f.model, f.dialect) == (metric, model, "")]
+    (finding,) = [f for f in report.findings if (f.metric, f.model, f.label) == (metric, model, "")]
     return finding
 
 
@@ -118,7 +118,7 @@ def test_before_a_merge_there_is_nothing_to_validate(given: dict[str, Any]) -> N
 
 def test_test_prompts_are_asked_and_their_answers_are_in_the_report(report_of: Callable[..., ValidationReport]) -> None:
     report = report_of(test_prompts={"gulf": [TEXTS[2]], "egyptian": [TEXTS[1]]}, metrics=["perplexity"])
-    assert [(s.prompt, s.dialect, s.model) for s in report.samples] == [
+    assert [(s.prompt, s.label, s.model) for s in report.samples] == [
         (TEXTS[2], "gulf", "merged"),
         (TEXTS[1], "egyptian", "merged"),
     ]
@@ -144,7 +144,7 @@ def test_quick_test_is_short(report_of: Callable[..., ValidationReport]) -> None
         quick_test=True, sample_size=None, max_new_tokens=64, metrics=["perplexity", "coherence"], test_prompts=[]
     )
     assert "50 texts" in found(report, "perplexity").evidence
-    assert len({sample.dialect for sample in report.samples}) == len(report.samples) == 5
+    assert len({sample.label for sample in report.samples}) == len(report.samples) == 5
     assert report.settings["max_new_tokens"] == 16
 
 
@@ -157,11 +157,11 @@ def test_sample_size_counts_texts_and_prompts(report_of: Callable[..., Validatio
 def test_test_batch_size_changes_how_many_go_at_a_time_and_no_score(
     report_of: Callable[..., ValidationReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modelmerger import LanguageModel
+    from modelmerger.validation import likelihoods
 
     seen: list[int] = []
-    score = LanguageModel._score
-    monkeypatch.setattr(LanguageModel, "_score", lambda self, batch: (seen.append(len(batch)), score(self, batch))[1])
+    scored = likelihoods._scored
+    monkeypatch.setattr(likelihoods, "_scored", lambda *given: (seen.append(len(given[2])), scored(*given))[1])
     one = report_of(test_batch_size=1, metrics=ALL)
     assert set(seen) == {1}
     four = report_of(test_batch_size=4, metrics=ALL)
@@ -178,7 +178,7 @@ def test_dataset_is_what_is_scored(
     path.write_text(json.dumps({"text": TEXTS[0], "dialect": "msa"}) + "\n")
     report = report_of(dataset=str(path))
     assert f"1 text, {tokens} tokens, {len(TEXTS[0].encode())} bytes of {path}" in found(report, "perplexity").evidence
-    assert {finding.dialect for finding in report.findings} == {"", "msa"}
+    assert {finding.label for finding in report.findings} == {"", "msa"}
 
 
 def test_max_new_tokens_and_seed_decide_the_answers(report_of: Callable[..., ValidationReport]) -> None:
@@ -214,7 +214,7 @@ def test_thresholds_hold_for_the_merged_model_as_a_whole(report_of: Callable[...
     assert value is not None
     assert report_of(thresholds={"perplexity": value * 1.01}).passed
     report = report_of(thresholds={"perplexity": value * 0.99}, compare_with_sources=True)
-    assert [(f.metric, f.model, f.dialect) for f in report.crossings] == [("perplexity", "merged", "")]
+    assert [(f.metric, f.model, f.label) for f in report.crossings] == [("perplexity", "merged", "")]
     assert not report.passed
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelmerger import DialectScores, InputError, UnmeasurableError, ValidationSettings
+from modelmerger import InputError, LabelScores, UnmeasurableError, ValidationSettings
 from modelmerger.validation.texts import asked_prompts, check_dataset, read_dataset, scored_texts, spread
 
 SHIPPED = {"egyptian": [f"e{i}" for i in range(30)], "gulf": [f"g{i}" for i in range(30)]}
@@ -15,14 +15,14 @@ def provide(_: str) -> dict[str, list[str]]:
     return SHIPPED
 
 
-def score(texts: Sequence[str]) -> DialectScores:
+def score(texts: Sequence[str]) -> LabelScores:
     rows = [(1.0, 0.0) if text.startswith("e") else (0.0, 1.0) for text in texts]
-    return DialectScores(scorer="first letter", stated="", labels=("egyptian", "gulf"), rows=rows)
+    return LabelScores(scorer="first letter", stated="", labels=("egyptian", "gulf"), rows=rows)
 
 
 def prompts(**settings: Any) -> dict[str, list[str]]:
     found = asked_prompts(ValidationSettings(**settings), provide, score)
-    return {variety: list(group) for variety, group in found.items()}
+    return {label: list(group) for label, group in found.items()}
 
 
 def test_a_text_file_holds_a_text_a_line(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_text_file_holds_a_text_a_line(tmp_path: Path) -> None:
     assert read_dataset(str(path)) == {"": ["شلونك؟", "two\u2028words"]}
 
 
-def test_a_jsonl_file_may_say_the_dialect(tmp_path: Path) -> None:
+def test_a_jsonl_file_may_give_labels_under_the_key_dialect(tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text(
         '{"text": "إزيك؟", "dialect": "egyptian"}\n\n{"text": "hello", "id": 3}\n{"text": "x", "dialect": "egyptian"}\n'
@@ -65,7 +65,7 @@ def test_a_dataset_is_looked_at_before_the_merge_only_if_it_will_be_needed(tmp_p
         check_dataset(ValidationSettings(dataset=missing))
 
 
-def test_a_sample_is_spread_over_varieties_and_over_each_list() -> None:
+def test_a_sample_is_spread_over_labels_and_over_each_list() -> None:
     texts = {"a": ["a0", "a1", "a2", "a3"], "b": ["b0"], "c": ["c0", "c1", "c2", "c3"]}
     assert spread(texts, None) == texts
     assert spread(texts, 5) == {"a": ["a0", "a2"], "b": ["b0"], "c": ["c0", "c2"]}
@@ -90,7 +90,7 @@ def test_prompts_come_from_the_config_or_else_from_plugins() -> None:
     assert prompts(sample_size=3) == {"egyptian": ["e0", "e15"], "gulf": ["g0"]}
 
 
-def test_a_quick_test_asks_one_prompt_per_dialect() -> None:
+def test_a_quick_test_asks_one_prompt_per_label() -> None:
     assert prompts(quick_test=True) == {"egyptian": ["e0"], "gulf": ["g0"]}
     assert prompts(quick_test=True, test_prompts=("e1", "e2", "g1")) == {"": ["e1", "g1"]}
 

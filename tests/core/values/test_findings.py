@@ -7,8 +7,8 @@ from modelmerger import Finding, Sample, ValidationReport
 from modelmerger.values.findings import Better, crossing, judged
 
 
-def finding(value: float | None, metric: str = "perplexity", model: str = "merged", dialect: str = "") -> Finding:
-    return Finding(metric=metric, value=value, evidence="4 texts", unit="per token", model=model, dialect=dialect)
+def finding(value: float | None, metric: str = "perplexity", model: str = "merged", label: str = "") -> Finding:
+    return Finding(metric=metric, value=value, evidence="4 texts", unit="per token", model=model, label=label)
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def test_a_crossing_says_both_values() -> None:
 
 
 def test_the_report_prints_models_side_by_side_and_isolates_arabic() -> None:
-    parts = [finding(31.2), finding(40, dialect="gulf"), finding(35, model="chat"), finding(None, "fluency")]
-    samples = [Sample(prompt="شلونك؟", answer="زين \x1b[31m\u202e", dialect="gulf", answered_in="msa", model="merged")]
+    parts = [finding(31.2), finding(40, label="gulf"), finding(35, model="chat"), finding(None, "fluency")]
+    samples = [Sample(prompt="شلونك؟", answer="زين \x1b[31m\u202e", label="gulf", answered_label="msa", model="merged")]
     report = ValidationReport(
         directory="merged",
         validators={},
@@ -43,7 +43,7 @@ def test_the_report_prints_models_side_by_side_and_isolates_arabic() -> None:
     assert not report.passed
     assert text.splitlines()[0] == "validation of merged: 1 crossed: perplexity is 31.2, worse than 20"
     rows = [line.split() for line in text.splitlines()]
-    assert ["metric", "variety", "merged", "chat", "unit"] in rows
+    assert ["metric", "label", "merged", "chat", "unit"] in rows
     assert ["perplexity", "all", "31.2", "✗", "35", "per", "token"] in rows
     assert ["perplexity", "gulf", "40", "per", "token"] in rows
     assert "fluency of merged: not measured: 4 texts" in text
@@ -53,12 +53,12 @@ def test_the_report_prints_models_side_by_side_and_isolates_arabic() -> None:
     data = json.loads(json.dumps(report.as_dict()))
     assert data["passed"] is False
     assert data["metrics"] == {"perplexity": 31.2, "fluency": None}
-    assert data["samples"][0]["answered_in"] == "msa"
+    assert data["samples"][0]["answered_label"] == "msa"
 
 
-def test_examples_are_of_the_merged_model_and_of_each_dialect_in_turn() -> None:
+def test_examples_are_of_the_merged_model_and_of_each_label_in_turn() -> None:
     asked = [("e1", "egyptian"), ("e2", "egyptian"), ("e3", "egyptian"), ("g1", "gulf"), ("g2", "gulf")]
-    own = [Sample(prompt=prompt, answer="", dialect=dialect, model="merged") for prompt, dialect in asked]
+    own = [Sample(prompt=prompt, answer="", label=label, model="merged") for prompt, label in asked]
     others = [Sample(prompt="x", answer="", model="chat")]
     report = ValidationReport(
         directory="merged", validators={}, settings={}, findings=[finding(1)], samples=[*others, *own]
@@ -67,7 +67,7 @@ def test_examples_are_of_the_merged_model_and_of_each_dialect_in_turn() -> None:
 
 
 def test_the_rows_of_a_metric_stand_together() -> None:
-    parts = [finding(1), finding(2, "bits"), finding(3, dialect="gulf"), finding(4, "bits", dialect="gulf")]
+    parts = [finding(1), finding(2, "bits"), finding(3, label="gulf"), finding(4, "bits", label="gulf")]
     report = ValidationReport(directory="merged", validators={}, settings={}, findings=parts, samples=[])
     assert [row[:3] for row in report.rows()[1:]] == [
         ["perplexity", "all", "1"],

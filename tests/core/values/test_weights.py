@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from modelmerger.config.strict_attrs import structure
 from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.weights import Weight, at, depths, spelled, weights_by_tensor
+from modelmerger.values.weights import Weight, at, depths, shown_weight, weights_by_tensor
 
 DECODER = [
     "model.embed_tokens.weight",
@@ -201,7 +201,7 @@ def test_names_and_patterns_of_any_length_are_told_in_time() -> None:
     ],
 )
 def test_weights_are_shown_as_they_are_written(weight: Weight, text: str) -> None:
-    assert spelled(weight) == text
+    assert shown_weight(weight) == text
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import modelmerger
 import numpy as np
 import pytest
 from conftest import directory_state
+from doors import run_merge
 from faults.stopping import Steps, ended, fork, killed_merge, spread
 from modelmerger.output.staging import staging_path
-from modelmerger.planning.make_plan import PROCESS_MEMORY
-from modelmerger.run import Watch, run_merge
+from modelmerger.planning.cost import PROCESS_MEMORY
+from modelmerger.run import Watch
 from plugins.peft_adapters.handmade import read_updates, write_adapter, write_base
 
 SHAPES = {"model.layers.0.up": (130, 70), "model.layers.1.up": (64, 100), "model.layers.1.down": (70, 70)}
@@ -73,8 +74,8 @@ def test_slices_and_workers_change_no_bit(
     found = []
     for workers, slice_elements in ((1, 1 << 14), (3, 1 << 19), (3, 333), (2, 1)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, workers=workers: set(range(workers)))
-        monkeypatch.setattr("modelmerger.planning.make_plan.MOST_SLICE", slice_elements)
-        monkeypatch.setattr("modelmerger.planning.make_plan.LEAST_SLICE", min(slice_elements, 333))
+        monkeypatch.setattr("modelmerger.planning.cost.MOST_SLICE", slice_elements)
+        monkeypatch.setattr("modelmerger.planning.cost.LEAST_SLICE", min(slice_elements, 333))
         output = f"{workers} {slice_elements}"
         run_merge(made.config(output, **options))
         found.append(weights(made.folder / output))

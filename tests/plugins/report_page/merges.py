@@ -119,9 +119,7 @@ def report(
             )
         if metric == "perplexity":
             findings += [
-                Finding(
-                    metric=metric, value=v, evidence="40 texts", unit="per token", dialect=d, model=m, better="lower"
-                )
+                Finding(metric=metric, value=v, evidence="40 texts", unit="per token", label=d, model=m, better="lower")
                 for d, of_models in VARIETIES.items()
                 for m, v in zip(models, of_models, strict=False)
             ]
@@ -132,7 +130,7 @@ def report(
         settings={"quick_test": False, "compare_with_sources": True, "sample_size": 200, "seed": 0},
         findings=findings,
         samples=[
-            Sample(prompt=p, answer=ANSWERS[said := spoken(m, d, models)], dialect=d, answered_in=said, model=m)
+            Sample(prompt=p, answer=ANSWERS[said := spoken(m, d, models)], label=d, answered_label=said, model=m)
             for d, p, m in asked
         ],
     )
@@ -191,7 +189,7 @@ def hostile_report() -> ValidationReport:
             value=1.5,
             evidence=text,
             unit=text,
-            dialect=dialect,
+            label=label,
             model=model,
             better="lower",
             threshold=1.0,
@@ -199,10 +197,10 @@ def hostile_report() -> ValidationReport:
         )
         for text in HOSTILE
         for model in models
-        for dialect in ("", text)
+        for label in ("", text)
     ]
     samples = [
-        Sample(prompt=text, answer=text, dialect=text, answered_in=text, model=model)
+        Sample(prompt=text, answer=text, label=text, answered_label=text, model=model)
         for text in HOSTILE
         for model in models
     ]

@@ -61,7 +61,7 @@ def test_varieties_stand_under_their_metric_and_models_that_lack_one_have_an_emp
     assert rows[0].unit == "per token"
     findings = [
         *of_models("lower", 1.0, 2.0),
-        Finding(metric="m", value=3.0, evidence="", model="a", dialect="gulf", better="lower"),
+        Finding(metric="m", value=3.0, evidence="", model="a", label="gulf", better="lower"),
     ]
     (row,) = metrics(report_of(findings))
     assert [cell.text if cell else None for cell in row.parts[0].cells] == [None, "3.000"]
@@ -90,16 +90,16 @@ def test_confusion_counts_every_answer_once() -> None:
         ("", "msa"),
     ]
     samples = [
-        Sample(prompt=str(i), answer="x", dialect=d, answered_in=n, model="merged") for i, (d, n) in enumerate(said)
+        Sample(prompt=str(i), answer="x", label=d, answered_label=n, model="merged") for i, (d, n) in enumerate(said)
     ]
     (found,) = confusions(report_of(of_models("lower", 1.0), samples))
-    assert found.answered == ["gulf", "egyptian", "levantine", "msa", "no Arabic"]
+    assert found.answered == ["gulf", "egyptian", "levantine", "msa", "no label"]
     assert {name: [count for count, _, _ in cells] for name, cells in found.rows} == {
         "gulf": [2, 0, 0, 1, 0],
         "egyptian": [0, 0, 1, 0, 1],
     }
     assert (found.right, found.total) == (2, 5)
-    unknown = [evolve(sample, answered_in="") for sample in samples]
+    unknown = [evolve(sample, answered_label="") for sample in samples]
     assert confusions(report_of(of_models("lower", 1.0), unknown)) == []
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from blocks import set_block
 from conftest import random_tensors
+from doors import run_merge
 from modelmerger.output.manifest import total_observed
-from modelmerger.run import run_merge
+from modelmerger.testing import MemoryStaging, Planned, planned
 from modelmerger_plugins.report_page.geometry import Geometry, kept, statistics, together
-
-from tests.core.memory_merge import MemoryStaging, Planned, planned, set_block
 
 SHAPES = {"model.embed_tokens.weight": (3, 7), "model.layers.0.w": (301, 211), "model.norm.weight": (9,)}
 WANTED = {"geometry": True}

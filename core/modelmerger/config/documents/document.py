@@ -8,8 +8,8 @@ What comes out holds only dicts with text keys, lists, str, int, float, bool and
 - YAML is read by the core schema of YAML 1.2: `yes`, `no`, `on`, `off`, dates and `1:30` are texts, `1e-8` is a number.
   Octal numbers are texts too, since YAML 1.1 and 1.2 disagree about them. Unquoted keys that some reader of YAML would
   take for something else than a text (`1`, `null`, `on`) are refused.
-- YAML's anchors, aliases and merge keys are refused, so nothing ever expands; so are all tags, directives, and more
-  than one document in a file.
+- YAML's anchors, aliases and merge keys (`<<`) are read. What an alias stands for is copied, and counts as often as it
+  is used. Tags, directives and more than one document in a file are refused.
 
 Any text up to the limit is read or refused within two seconds and 200 MB.
 """
@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from modelmerger.config.documents.tree import Tree, UnreadableError, find_forbidden, name_character, place_of, show
+from modelmerger.config.documents.tree import Event, Place, Tree, UnreadableError, forbidden
 from modelmerger.values.text import shown
 
 MAX_BYTES = 1024 * 1024
@@ -59,6 +59,8 @@ def read_document(path: Path) -> dict[str, Any]:
         data = _read_file(path)
     except FileNotFoundError:
         raise DocumentError(source, ("the file does not exist. Check the path.",)) from None
+    except IsADirectoryError:
+        raise DocumentError(source, (_not_a_file("a directory"),)) from None
     except OSError as error:
         raise DocumentError(source, (f"the file cannot be read: {error.strerror}.",)) from None
     except (UnreadableError, ValueError) as error:
@@ -75,20 +77,7 @@ def parse_document(text: bytes | str, *, source: str, format: Literal["yaml", "j
     >>> parse_document("scaling_factor: 1e-2", source="merge.yaml", format="yaml")
     {'scaling_factor': 0.01}
     """
-    tree = Tree()
-    try:
-        decoded = _decode(text)
-        if format == "json":
-            from modelmerger.config.documents.json_side import fill_from_json
-
-            fill_from_json(decoded, tree)
-        else:
-            from modelmerger.config.documents.yaml_side import fill_from_yaml
-
-            fill_from_yaml(decoded, tree)
-    except UnreadableError as error:
-        tree.stop(error)
-    return _finish(tree, source)
+    return _built(_events(text, format), source)
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
@@ -103,45 +92,44 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
       epsilon: 1.0e-08
       note: 'no'
     """
-    from modelmerger.config.documents.yaml_side import write_yaml
+    from modelmerger.config.documents.yaml_writing import value_events, write_yaml
 
     source = "the values to write"
-    tree = Tree()
-    try:
-        _fill_from_value(data, "", tree)
-    except UnreadableError as error:
-        tree.stop(error)
-    text = write_yaml(_finish(tree, source))
+    text = write_yaml(_built(value_events(data), source))
     if len(text.encode()) > MAX_BYTES:
         raise DocumentError(source, (_too_large(len(text.encode()), "the YAML"),))
     return text
 
 
-def _finish(tree: Tree, source: str) -> dict[str, Any]:
+def _built(events: Iterator[Event], source: str) -> dict[str, Any]:
+    tree = Tree()
+    document: dict[str, Any] = {}
+    try:
+        document = tree.build(events)
+    except UnreadableError as error:
+        tree.report(str(error))
     if tree.problems:
         raise DocumentError(source, tuple(tree.problems), tree.omitted)
-    document: dict[str, Any] = tree.root
     return document
 
 
+def _events(text: bytes | str, format: Literal["yaml", "json"]) -> Iterator[Event]:
+    if format == "json":
+        from modelmerger.config.documents.json_events import json_events as events
+    else:
+        from modelmerger.config.documents.yaml_events import yaml_events as events
+    yield from events(_decode(text))
+
+
 def _read_file(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, a device or a socket"
-            raise UnreadableError(f"this is {kind}, not a regular file. Give a YAML or JSON file.")
+            raise UnreadableError(_not_a_file("a pipe, a device or a socket"))
         if status.st_size > MAX_BYTES:
             raise UnreadableError(_too_large(status.st_size, "the file"))
-        chunks: list[bytes] = []
-        # A file may have grown since, and those of /proc say 0: one byte past the limit tells.
-        wanted = MAX_BYTES + 1
-        while wanted and (chunk := os.read(descriptor, wanted)):
-            chunks.append(chunk)
-            wanted -= len(chunk)
-        return b"".join(chunks)
-    finally:
-        os.close(descriptor)
+        # The file may have grown since, and those of /proc say 0: one byte past the limit tells.
+        return file.read(MAX_BYTES + 1)
 
 
 def _decode(text: bytes | str) -> str:
@@ -152,48 +140,22 @@ def _decode(text: bytes | str) -> str:
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            before = data[: error.start].decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
-            place, byte = place_of(len(before), before), f"byte 0x{data[error.start]:02x}"
-            raise UnreadableError(f"{place}: {byte} is not UTF-8 ({error.reason}). Save the file as UTF-8.") from None
+            place = _place_after(data[: error.start].decode("utf-8").removeprefix(_BYTE_ORDER_MARK))
+            byte = f"byte 0x{data[error.start]:02x} is not UTF-8 ({error.reason})"
+            raise UnreadableError(f"{place}: {byte}. Save the file as UTF-8.") from None
     text = text.removeprefix(_BYTE_ORDER_MARK)
-    if found := find_forbidden(text):
-        place = place_of(found.start(), text)
-        raise UnreadableError(f"{place}: the document holds the {name_character(found[0])}. Remove it.")
+    if found := forbidden(text):
+        raise UnreadableError(f"{_place_after(text[: found[0]])}: the document holds the {found[1]}. Remove it.")
     return text
+
+
+def _place_after(text: str) -> Place:
+    return Place(text.count("\n") + 1, len(text) - text.rfind("\n"))
+
+
+def _not_a_file(kind: str) -> str:
+    return f"this is {kind}, not a regular file. Give a YAML or JSON file."
 
 
 def _too_large(size: int, what: str) -> str:
     return f"{what} has {size:,} bytes, {MAX_BYTES:,} are allowed. Make it smaller."
-
-
-def _fill_from_value(value: Any, path: str, tree: Tree) -> None:
-    place = shown(path) or "the top level"
-    # Subclasses (an enum's text, numpy.float64) become the plain type that is read back.
-    if isinstance(value, Mapping):
-        tree.begin({}, place)
-        for key, item in value.items():
-            below = f"{path}.{key}" if path else str(key)
-            if isinstance(key, str):
-                tree.key(str.__str__(key), shown(below))
-            else:
-                tree.report(place, "key {} is not a text. Give a text.", show(repr(key)))
-                tree.key(None, shown(below))
-            _fill_from_value(item, below, tree)
-        tree.end()
-    elif isinstance(value, list | tuple):
-        tree.begin([], place)
-        for index, item in enumerate(value):
-            _fill_from_value(item, f"{path}[{index}]", tree)
-        tree.end()
-    elif value is None or isinstance(value, bool):
-        tree.scalar(value, place, repr(value))
-    elif isinstance(value, str):
-        tree.scalar(str.__str__(value), place, value)
-    elif isinstance(value, int):
-        tree.scalar(int(value), place, hex(value))
-    elif isinstance(value, float):
-        tree.scalar(float(value), place, repr(float(value)))
-    else:
-        kind = show(type(value).__name__)
-        tree.report(place, "a {} cannot be written to YAML. Give texts, numbers, lists or mappings.", kind)
-        tree.scalar(None, place, "")

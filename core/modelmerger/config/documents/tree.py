@@ -1,13 +1,8 @@
-"""A document being built: one set of rules, whether it comes from YAML, from JSON or from Python values to be written.
-
-Readers hand their nodes to a `Tree` one at a time, in the order of the text. The tree keeps an explicit stack, so the
-depth of a document never becomes the depth of the interpreter's own stack.
-"""
-
-from __future__ import annotations
+"""A document being built: one set of rules, whether it comes from YAML, from JSON or from Python values to be written."""
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from modelmerger.values.text import shown
@@ -15,14 +10,17 @@ from modelmerger.values.text import shown
 MAX_DEPTH = 50
 MAX_NODES = 100_000
 MAX_PROBLEMS = 20
+MAX_CHARACTERS = 1024 * 1024
+"""Of all scalars together. Only aliases can make this more than the document itself has."""
 
 # torch.manual_seed takes this range: signed and unsigned 64-bit numbers both belong to it.
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
-_LONGEST_INT = 20
-
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_YES_NO_KEYS = frozenset(("yes", "no", "on", "off"))
 
-Scalar = str | int | float | bool | None
+
+class UnreadableError(Exception):
+    """Reading cannot go on; the message is the last problem, with its place."""
 
 
 class Place(NamedTuple):
@@ -35,144 +33,144 @@ class Place(NamedTuple):
         return f"line {self.line}, column {self.column}"
 
 
-class UnreadableError(Exception):
-    """Reading cannot go on; the message is the last problem, with its place."""
+class Event(NamedTuple):
+    """What a reader meets next: a key, a value, or the end of a mapping or a list.
+
+    value: a scalar; `dict` or `list`, after which come keys and values by turns, or values; or `END`, which closes these.
+    place: as shown to the user. written: how a scalar is spelt, empty for one in YAML's quotes. problem: what its reader
+    has against it, a sentence with the place.
+    """
+
+    value: Any
+    place: Place | str
+    written: str = ""
+    problem: str = ""
+
+
+END = object()
 
 
 class Tree:
-    """Collects nodes into dicts, lists and scalars, and every problem met on the way.
+    """Builds dicts, lists and scalars from events, and collects what is wrong with them: 20 problems, `omitted` more.
 
-    `root` is the document and `problems` what is wrong with it; `root` means something only when there are no problems.
-    Only the first 20 problems are kept, `omitted` counts the others. Places are shown to the user, whatever their type.
-
-    Raises `UnreadableError` for what makes the rest not worth reading: more than 50 levels of nesting, more than
-    100,000 nodes (keys count), a top level that is no mapping.
+    Raises `UnreadableError` for what makes the rest not worth reading: more than 50 levels of nesting, more than 100,000
+    keys and values, a top level that is no mapping.
     """
 
     def __init__(self) -> None:
-        self.root: Any = None
         self.problems: list[str] = []
         self.omitted = 0
-        self._levels: list[_Level] = []
-        self._nodes = 0
+        self._nodes = self._characters = 0
 
-    @property
-    def awaits_key(self) -> bool:
-        """Whether the next node is a key of a mapping."""
-        return bool(self._levels) and self._levels[-1].awaits_key
-
-    def report(self, place: object, sentence: str, *words: object) -> None:
-        """Keep a problem, with `words` put into the braces of `sentence`; reading goes on."""
+    def report(self, problem: str) -> None:
+        """Keep a problem; reading goes on. An alias repeats what stood at its anchor, and that is told once."""
+        if problem in self.problems:
+            return
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(f"{place}: {sentence.format(*words)}")
+            self.problems.append(problem)
         else:
             self.omitted += 1
 
-    def stop(self, error: UnreadableError) -> None:
-        """Keep the last problem."""
-        if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(str(error))
+    def build(self, events: Iterator[Event]) -> dict[str, Any]:
+        """The document, which means something only when there are no problems."""
+        document: dict[str, Any] = {}
+        for event in events:
+            if event.value is not dict:
+                empty = event.value is None and not event.written
+                what = "empty" if empty else "a list" if event.value is list else "a single value"
+                raise UnreadableError(f"{event.place}: {not_a_mapping(what)}")
+            document = self._value(event, events, 0)
+        return document
+
+    def _value(self, event: Event, events: Iterator[Event], depth: int) -> Any:
+        self._take(event, "a text")
+        if isinstance(event.value, int | float):
+            self._check_number(event)
+        if event.value not in (dict, list):
+            return event.value
+        if depth == MAX_DEPTH:
+            raise UnreadableError(f"{event.place}: more than {MAX_DEPTH} levels of nesting. Make the document flatter.")
+        if event.value is dict:
+            return self._mapping(events, depth + 1)
+        found = []
+        while (item := next(events)).value is not END:
+            found.append(self._value(item, events, depth + 1))
+        return found
+
+    def _mapping(self, events: Iterator[Event], depth: int) -> dict[str, Any]:
+        """The keys that are merged, then those of the mapping; where both have one, with the value of the mapping."""
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        first: dict[str, Place | str] = {}
+        while (event := next(events)).value is not END:
+            key = self._key(event, events, depth)
+            if key in first:
+                self.report(f"{event.place}: key {show(key)} is given twice (first at {first[key]}). Remove one.")
+            elif key is not None:
+                first[key] = event.place
+            value = self._value(next(events), events, depth)
+            if event.written == "<<":
+                merged = self._merged(value, event)
+            elif key is not None:
+                own[key] = value
+        return merged | own
+
+    def _merged(self, value: Any, event: Event) -> dict[str, Any]:
+        sources = value if isinstance(value, list) else [value]
+        if not all(isinstance(source, dict) for source in sources):
+            self.report(f"{event.place}: '<<' merges mappings. Give a mapping, an alias of one, or a list of them.")
+            return {}
+        # The first one that has a key decides.
+        return {key: item for source in reversed(sources) for key, item in source.items()}
+
+    def _key(self, event: Event, events: Iterator[Event], depth: int) -> str | None:
+        """The text of a key, None for one that is refused."""
+        if event.value in (dict, list):
+            self.report(f"{event.place}: a list or a mapping cannot be a key. Use a text.")
+            self._value(event, events, depth)
+            return None
+        self._take(event, "a key")
+        if isinstance(event.value, str) and event.written.lower() not in _YES_NO_KEYS:
+            return event.value
+        if event.problem:
+            return None
+        if event.value is None and not event.written:
+            self.report(f"{event.place}: the key before ':' is missing. Write it, or \"\" for an empty one.")
+        elif isinstance(event.value, str):
+            why = "is a boolean to some readers of YAML"
+            self.report(f"{event.place}: key {show(event.written)} {why}. Put it in quotes.")
         else:
-            self.omitted += 1
+            kind = {bool: "a boolean", type(None): "null"}.get(type(event.value), "a number")
+            why = f"is {kind}, a key must be a text"
+            self.report(f"{event.place}: key {show(event.written)} {why}. Put it in quotes.")
+        return None
 
-    def key(self, name: str | None, place: object) -> None:
-        """Take the next key of the open mapping; None for a key that was refused already."""
-        self._count(place)
-        level = self._levels[-1]
-        level.awaits_key = False
-        if name is None:
-            return
-        self._check_text(name, place, "a key")
-        if name in level.seen:
-            self.report(place, "key {} is given twice (first at {}). Remove one.", show(name), level.seen[name])
-        else:
-            level.seen[name] = place
-        level.name = name
-
-    def scalar(self, value: Scalar, place: object, written: str) -> None:
-        """Take a value; `written` is how the text spells it."""
-        self._count(place)
-        if not self._levels:
-            raise UnreadableError(_not_a_mapping(place, "a single value" if written else "empty"))
-        if isinstance(value, str):
-            self._check_text(value, place, "a text")
-        elif isinstance(value, float):
-            self._check_float(value, place, written)
-        elif isinstance(value, int) and not _MIN_INT <= value <= _MAX_INT:
-            self.report(place, "{} does not fit into 64 bits. Give a smaller integer.", show(written))
-        self._put(value)
-
-    def begin(self, container: dict[str, Any] | list[Any], place: object) -> None:
-        """Open a mapping or a list; `container` is empty and filled in place."""
-        self._count(place)
-        if not self._levels and isinstance(container, list):
-            raise UnreadableError(_not_a_mapping(place, "a list"))
-        check_depth(len(self._levels) + 1, place)
-        if self.awaits_key:
-            self.report(place, "a list or a mapping cannot be a key. Use a text.")
-        self._put(container)
-        self._levels.append(_Level(container))
-
-    def end(self) -> None:
-        """Close what was opened last."""
-        self._levels.pop()
-
-    def _put(self, value: Any) -> None:
-        if not self._levels:
-            self.root = value
-            return
-        level = self._levels[-1]
-        if isinstance(level.container, list):
-            level.container.append(value)
-        else:
-            # The value of a refused key lands anywhere: a tree with problems is never looked at.
-            level.container[level.name] = value
-            level.awaits_key = not level.awaits_key
-
-    def _count(self, place: object) -> None:
+    def _take(self, event: Event, what: str) -> None:
         self._nodes += 1
-        check_nodes(self._nodes, place)
+        self._characters += len(event.written) or (len(event.value) if isinstance(event.value, str) else 0)
+        for count, most, of in (
+            (self._nodes, MAX_NODES, "keys and values"),
+            (self._characters, MAX_CHARACTERS, "characters in keys and values"),
+        ):
+            if count > most:
+                raise UnreadableError(f"{event.place}: more than {most:,} {of}. Make the document smaller.")
+        if event.problem:
+            self.report(event.problem)
+        if isinstance(event.value, str) and (found := forbidden(event.value)):
+            self.report(f"{event.place}: {what} holds the {found[1]}. Remove it.")
 
-    def _check_text(self, text: str, place: object, what: str) -> None:
-        if found := _FORBIDDEN.search(text):
-            self.report(place, "{} holds the {}. Remove it.", what, name_character(found[0]))
-
-    def _check_float(self, value: float, place: object, written: str) -> None:
-        if not math.isfinite(value):
-            named = written.lstrip("+-.").lower() in ("inf", "nan", "infinity")
-            why = "is not a finite number" if named else "is too large for a 64-bit float"
-            self.report(place, "{} {}. Give a finite number.", show(written), why)
-        elif value == 0 and re.search("[1-9]", re.split("[eE]", written)[0]):
-            self.report(place, "{} is too small for a 64-bit float. Give 0 or a larger number.", show(written))
-
-
-class _Level:
-    """An open container; for a mapping also whether a key comes next, the last key, and where each key came first."""
-
-    __slots__ = ("awaits_key", "container", "name", "seen")
-
-    def __init__(self, container: dict[str, Any] | list[Any]) -> None:
-        self.container = container
-        self.awaits_key = isinstance(container, dict)
-        self.name = ""
-        self.seen: dict[str, object] = {}
-
-
-def check_depth(depth: int, place: object) -> None:
-    """Raise `UnreadableError` where a container would be the 51st around a value."""
-    if depth > MAX_DEPTH:
-        raise UnreadableError(f"{place}: more than {MAX_DEPTH} levels of nesting. Make the document flatter.")
-
-
-def check_nodes(count: int, place: object) -> None:
-    """Raise `UnreadableError` at key or value number 100,001."""
-    if count > MAX_NODES:
-        raise UnreadableError(f"{place}: more than {MAX_NODES:,} keys and values. Make the document smaller.")
-
-
-def place_of(offset: int, text: str) -> Place:
-    """The place of a character of `text`, with lines that end in a line feed."""
-    return Place(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
+    def _check_number(self, event: Event) -> None:
+        value, why = event.value, ""
+        if isinstance(value, int):
+            if not _MIN_INT <= value <= _MAX_INT:
+                why = "does not fit into 64 bits. Give a smaller integer"
+        elif not math.isfinite(value):
+            named = event.written.lstrip("+-.").lower() in ("inf", "nan", "infinity")
+            why = f"is {'not a finite number' if named else 'too large for a 64-bit float'}. Give a finite number"
+        elif value == 0 and re.search("[1-9]", re.split("[eE]", event.written)[0]):
+            why = "is too small for a 64-bit float. Give 0 or a larger number"
+        if why:
+            self.report(f"{event.place}: {show(event.written)} {why}.")
 
 
 def read_int(digits: str) -> int:
@@ -180,18 +178,18 @@ def read_int(digits: str) -> int:
 
     Past 20 digits any number out of range stands for the value: Python converts long ones slowly, or not at all.
     """
-    return int(digits) if len(digits.lstrip("+-0")) <= _LONGEST_INT else _MAX_INT + 1
+    return int(digits) if len(digits.lstrip("+-0")) <= 20 else _MAX_INT + 1
 
 
-def find_forbidden(text: str) -> re.Match[str] | None:
-    """The first character of `text` that no document may hold: all that YAML calls not printable, surrogates too."""
-    return _FORBIDDEN.search(text)
+def forbidden(text: str) -> tuple[int, str] | None:
+    """The first character of `text` that no document may hold, its place and what to call it.
 
-
-def name_character(character: str) -> str:
-    """What to call a forbidden character in a sentence."""
-    kind = "lone surrogate" if "\ud800" <= character <= "\udfff" else "control character"
-    return f"{kind} U+{ord(character):04X}"
+    It is one of those that YAML calls not printable, surrogates among them.
+    """
+    if (found := _FORBIDDEN.search(text)) is None:
+        return None
+    kind = "lone surrogate" if "\ud800" <= found[0] <= "\udfff" else "control character"
+    return found.start(), f"{kind} U+{ord(found[0]):04X}"
 
 
 def show(text: str, longest: int = 60) -> str:
@@ -199,5 +197,5 @@ def show(text: str, longest: int = 60) -> str:
     return f"'{shown(text, longest)}'"
 
 
-def _not_a_mapping(place: object, what: str) -> str:
-    return f"{place}: the document is {what}, it must be a mapping of keys to values ('key: value')."
+def not_a_mapping(what: str) -> str:
+    return f"the document is {what}, it must be a mapping of keys to values ('key: value')."

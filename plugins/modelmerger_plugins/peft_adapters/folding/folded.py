@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from attrs import field, frozen
 from modelmerger import Checkpoint, Donor, Problem, TensorInfo
-from modelmerger.inputs.files import FileIdentity
 from modelmerger.values.checkpoint import Base
+from modelmerger.values.file_identity import FileIdentity
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.matrix import Matrix, Step

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, ModelReference
+from modelmerger import Checkpoint, ModelReference, user_path
 
 from modelmerger_plugins.peft_adapters.merging.factored import FactoredPart
 from modelmerger_plugins.peft_adapters.merging.names import layer_ranks, parameter_ranks
 from modelmerger_plugins.peft_adapters.merging.part import Part
 from modelmerger_plugins.peft_adapters.merging.replacing import ReplacingPart
-from modelmerger_plugins.peft_adapters.reading.bases import is_another, on_disk
+from modelmerger_plugins.peft_adapters.reading.bases import is_another
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.reading.modules import leaf
 
@@ -68,13 +68,13 @@ def _base(configs: Sequence[AdapterConfig], used: ModelReference) -> dict[str, A
     if used.source is not None:
         return {"base_model_name_or_path": None}
     path = used.path
-    name, _, revision = (path, "", "") if os.path.exists(on_disk(path)) else path.partition("@")
+    name, _, revision = (path, "", "") if os.path.exists(user_path(path)) else path.partition("@")
     return {"base_model_name_or_path": _lasting(name), "revision": revision or None}
 
 
 def _lasting(path: str) -> str:
     """A directory's absolute path; a Hub id as it is."""
-    directory = on_disk(path)
+    directory = user_path(path)
     return os.path.abspath(directory) if os.path.isdir(directory) else path
 
 

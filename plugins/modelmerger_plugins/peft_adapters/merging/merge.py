@@ -4,16 +4,22 @@ The merged adapter is written, or folded into the base.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from attrs import evolve
-from modelmerger import Checkpoint, Coefficients, ConfigError, MergedUpdates, Problem, Settings
+from modelmerger import (
+    WHOLE_MODEL,
+    Checkpoint,
+    Coefficients,
+    ConfigError,
+    MergedUpdates,
+    Problem,
+    Settings,
+)
 from modelmerger.engine.arithmetic import one_thread_each
-from modelmerger.planning.updates import note_on_error
-from modelmerger.values.dtypes import DTYPES, from_config_name, torch_dtype
+from modelmerger.values.dtypes import torch_dtype
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
@@ -22,22 +28,24 @@ from modelmerger_plugins.peft_adapters.merging.merged_adapter import MergedAdapt
 from modelmerger_plugins.peft_adapters.merging.names import with_peft_names
 from modelmerger_plugins.peft_adapters.merging.part import Measured, Part
 from modelmerger_plugins.peft_adapters.merging.sorter import Sorter
-from modelmerger_plugins.peft_adapters.options import options_of
+from modelmerger_plugins.peft_adapters.options import Options
 from modelmerger_plugins.peft_adapters.reading import config
 
+LARGE_ERROR = 0.1
+"""A relative error that the user is warned of."""
 COPIES = 4
 """Copies of a tensor's factors that its product takes: stacked, orthogonal, the product, and one in between."""
 
 
-def merge(models: Sequence[Folded], base: Checkpoint, settings: Settings, coefficients: Coefficients) -> MergedUpdates:
+def merge(
+    models: Sequence[Folded], base: Checkpoint, settings: Settings, options: Options, coefficients: Coefficients
+) -> MergedUpdates:
     """The merged updates of these models, as an adapter or folded into the base.
 
     All factors are read, since they decide the ranks. Raises `ModelCompatibilityError` for updates that have no merged
     form, `ConfigError` for weights that leave nothing, and `NumericError` for factors with a NaN or an infinity.
     """
-    options = options_of(settings)
-    wanted = settings.options.torch_dtype
-    written = "F32" if wanted == "auto" else from_config_name(wanted)
+    written = settings.options.written("F32")
     parts = Sorter(models, base, options).parts(coefficients.kept)
     found = _measured(
         parts, base, settings, coefficients, torch_dtype(written) if options.to_adapter else torch.float64
@@ -50,10 +58,12 @@ def merge(models: Sequence[Folded], base: Checkpoint, settings: Settings, coeffi
         adapter,
         dict.fromkeys(adapter.tensors, written),
         "adapter",
+        "adapter_model",
+        sharded=False,
         relative_errors={item.part.tensor: item.relative_error for item in found if item.square},
         relative_error=error,
         memory=COPIES * 8 * max((part.numbers for part in known), default=0),
-        notes=[*coefficients.notes, note_on_error(error)],
+        notes=[*coefficients.notes, _note_on_error(error)],
     )
     if not options.to_adapter:
         return _folded(result, adapter, models[0], settings)
@@ -66,7 +76,7 @@ def _measured(
     parts: Sequence[Part], base: Checkpoint, settings: Settings, coefficients: Coefficients, dtype: torch.dtype
 ) -> list[Measured]:
     """The parts that count, with their coefficients and ranks, and what is lost when they are written in `dtype`."""
-    with one_thread_each(), ThreadPoolExecutor(_workers(settings)) as pool:
+    with one_thread_each(), ThreadPoolExecutor(settings.options.workers) as pool:
         weighed = list(pool.map(lambda part: part.weighed(base, coefficients), parts))
         found = list(pool.map(lambda part: part.measured(dtype), [part for part in weighed if part.counts]))
     if not found:
@@ -81,14 +91,14 @@ def _folded(result: MergedUpdates, adapter: MergedAdapter, like: Folded, setting
     allow_nonfinite = settings.options.allow_nonfinite
     base = like.base.checkpoint
     model = Folded(base.name, like.base, [Adapter(adapter, changes, allow_nonfinite)], (), base.donor, like.wide)
-    wanted = settings.options.torch_dtype
-    dtypes = {
-        name: info.dtype if wanted == "auto" or DTYPES[info.dtype].family != "float" else from_config_name(wanted)
-        for name, info in base.tensors.items()
-    }
-    return evolve(result, checkpoint=model, dtypes=dtypes, writes="model")
+    dtypes = {name: settings.options.written(info.dtype) for name, info in base.tensors.items()}
+    return evolve(result, checkpoint=model, dtypes=dtypes, writes=WHOLE_MODEL, stem="model", sharded=True)
 
 
-def _workers(settings: Settings) -> int:
-    options = settings.options
-    return 1 if options.low_memory_mode or options.sequential_loading else len(os.sched_getaffinity(0))
+def _note_on_error(relative_error: float) -> Problem:
+    """How far the merged updates are from what was asked for; a warning above `LARGE_ERROR`."""
+    message = f"the merged updates differ from the exact merge by {relative_error:.2g} of their norm"
+    if relative_error <= LARGE_ERROR:
+        return Problem(f"{message}.", "updates", severity="note")
+    advice = "Give a higher rank, or merge_method: linear, which is exact"
+    return Problem(f"{message}: more than 10 %. {advice}.", "updates", severity="warning")

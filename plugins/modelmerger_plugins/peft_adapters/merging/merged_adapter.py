@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from attrs import field, frozen
 from modelmerger import Checkpoint, Donor, TensorInfo
-from modelmerger.inputs.files import FileIdentity
+from modelmerger.values.file_identity import FileIdentity
 
 from modelmerger_plugins.peft_adapters.merging.part import Part
 

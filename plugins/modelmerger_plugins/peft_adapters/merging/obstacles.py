@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from modelmerger import Checkpoint, Problem
-from modelmerger.planning.updates import ADVICE
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.changes.low_rank import Decomposed, LowRank
@@ -14,6 +13,7 @@ from modelmerger_plugins.peft_adapters.changes.vectors import Scaled, Shifted
 from modelmerger_plugins.peft_adapters.folding.matrix import Step
 from modelmerger_plugins.peft_adapters.merging.experts import TensorSum
 from modelmerger_plugins.peft_adapters.merging.term import Term
+from modelmerger_plugins.peft_adapters.section import ADVICE
 
 NumberedStep = tuple[int, Step]
 """The number of a model, and one of its steps."""

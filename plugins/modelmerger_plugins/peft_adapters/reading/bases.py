@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from attrs import evolve
-from modelmerger import InputError, LoadContext, Location, ModelReference, Problem
+from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, user_path
 from modelmerger.config.naming import base_name
 from modelmerger.values.checkpoint import Base
 from modelmerger.values.text import shown
 
-from modelmerger_plugins.peft_adapters.options import given_base
 from modelmerger_plugins.peft_adapters.reading import config
 from modelmerger_plugins.peft_adapters.reading.replication import replicated
+from modelmerger_plugins.peft_adapters.section import given_base
 
 
 def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
@@ -32,19 +32,19 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     where = "peft_config.base_model_path" if given else str(adapter.path)
     source = settings.live.get("base_model") if settings and given == settings.base_model else None
     reference = ModelReference(path, name, where, source)
-    location = context.locate(reference) if given and source is None else Location(path)
-    if os.path.lexists(os.path.join(on_disk(location.path), config.FILE)):
+    location = context.locate(reference) if given and source is None else Location(user_path(path))
+    if os.path.lexists(location.directory / config.FILE):
         message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
         raise InputError(Problem(message, path))
-    checkpoint = context.open_model(evolve(reference, path=location.path))
-    return Base(reference, location, replicated(checkpoint, adapter))
+    checkpoint = context.open_model(evolve(reference, path=str(location.directory), given=path))
+    return Base(reference, location, replicated(checkpoint, adapter), "peft_config.base_model_path")
 
 
 def local_path(name: str, revision: object = None) -> str | None:
     """Where a base model that an adapter names is on this machine; None where it is not. Nothing is downloaded."""
     if not name or "\0" in name:
         return None
-    if os.path.isdir(on_disk(name)):
+    if os.path.isdir(user_path(name)):
         return name
     from huggingface_hub import try_to_load_from_cache
 
@@ -64,12 +64,7 @@ def is_another(adapter: config.AdapterConfig, used: ModelReference) -> bool:
     if used.source is not None or not trained_on or _last_part(trained_on) == _last_part(used.path):
         return False
     found = local_path(trained_on)
-    return found is None or os.path.realpath(on_disk(found)) != os.path.realpath(on_disk(used.path))
-
-
-def on_disk(path: str) -> str:
-    """A path as the file system has it: ~ is the user's home."""
-    return os.path.expanduser(path)
+    return found is None or os.path.realpath(user_path(found)) != os.path.realpath(user_path(used.path))
 
 
 def _last_part(path: str) -> str:

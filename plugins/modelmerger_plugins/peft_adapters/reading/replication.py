@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 from modelmerger import Checkpoint, Donor, InputError, Problem, TensorInfo
-from modelmerger.inputs.files import FileIdentity
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.text import shown
 
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig

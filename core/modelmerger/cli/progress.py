@@ -11,15 +11,11 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 
-def no_progress(_: int, __: int) -> None:
-    """Progress that nobody watches."""
-
-
 @contextlib.contextmanager
 def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """A function of bytes done and bytes in all that draws on stderr while the context lasts."""
     if not sys.stderr.isatty():
-        yield no_progress
+        yield lambda _, __: None
         return
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -34,15 +30,11 @@ def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: update(description=description, completed=done, total=total)
 
 
-def no_step(_: str, __: int, ___: int) -> None:
-    """A step that nobody watches."""
-
-
 @contextlib.contextmanager
 def shown_steps(description: str) -> Iterator[Callable[[str, int, int], None]]:
     """A function of what is done next, steps done and steps in all that draws on stderr while the context lasts."""
     if not sys.stderr.isatty():
-        yield no_step
+        yield lambda _, __, ___: None
         return
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -1,19 +1,20 @@
-"""Merges of tensors in memory, through the real config, plan and engine but without a file: for tests of many merges."""
+"""For tests of plugins: merges of tensors in memory, through the real config, plan and engine, and without a file."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import pytest
 import torch
 from attrs import evolve, frozen
+
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
 from modelmerger.engine.blocks import MergeWork
-from modelmerger.hooks.calls import Hooks
+from modelmerger.engine.merge import Merge
+from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.journal import BlockRecord
 from modelmerger.planning.make_plan import make_plan
@@ -26,14 +27,19 @@ from modelmerger.values.units import Unit
 
 Tensors = Mapping[str, torch.Tensor]
 Order = Callable[[Sequence[Unit]], Sequence[Unit]]
-installed = cache(Registry.installed)
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_installed = cache(Registry.installed)
 
 
 class MemoryCheckpoint(Checkpoint):
     """A model in memory, which remembers what was read of it: (tensor, start, stop)."""
 
     def __init__(
-        self, name: str, tensors: Tensors, config: Mapping[str, Any] | None = None, aliases: Mapping[str, str] = {}
+        self,
+        name: str,
+        tensors: Tensors,
+        config: Mapping[str, Any] | None = None,
+        aliases: Mapping[str, str] = _NOTHING,
     ) -> None:
         self.name = name
         self.tensors = {key: TensorInfo(from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()}
@@ -52,6 +58,7 @@ class MemoryCheckpoint(Checkpoint):
 
     @property
     def bytes_read(self) -> int:
+        """How much was read, what was read twice twice."""
         return sum(self.tensors[tensor].span(start, stop)[1] for tensor, start, stop in self.reads)
 
 
@@ -67,13 +74,16 @@ class MemoryStaging:
         self.bytes_written = 0
 
     def open_for_writing(self, _: int) -> int:
+        """A descriptor that leads nowhere."""
         return os.open(os.devnull, os.O_WRONLY)
 
     def write(self, _: int, file: int, content: memoryview, offset: int) -> None:
+        """Keeps what is written."""
         self.files[file][offset : offset + len(content)] = content
         self.bytes_written += len(content)
 
-    def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:
+    def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:  # noqa: ARG002 (the engine's signature)
+        """Notes a finished block."""
         self.records[file, block] = record
 
 
@@ -82,17 +92,22 @@ class Planned:
     """A merge that can be executed as often as one likes."""
 
     plan: MergePlan
+    """What is to be made."""
     settings: Settings
+    """Of the merge."""
     hooks: Hooks
+    """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
+    """The models, then the base if there is one."""
 
     def stage(self, order: Order = list, staged: MemoryStaging | None = None, **changed: Any) -> MemoryStaging:
         """Executes with another order of units, on top of blocks that are staged, or with other workers or slice_elements."""
         plan = evolve(self.plan, **changed)
         staging = staged or MemoryStaging(plan)
-        work = MergeWork(plan, self.checkpoints, self.hooks, self.settings, staging, lambda _: None)  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
+        merge = Merge(plan, self.checkpoints, self.hooks, self.settings)
+        work = MergeWork(merge, staging, lambda _: None)  # type: ignore[arg-type]  # a stand-in
         work.units = list(order(work.units))
-        self.hooks.run_slices(work)
+        self.hooks.output.run_slices(work)
         return staging
 
     def merge(self, **changed: Any) -> dict[str, torch.Tensor]:
@@ -112,32 +127,30 @@ def tensor_in(content: bytearray, placement: Placement) -> torch.Tensor:
     return tensor
 
 
-def set_block(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Blocks of output files of this size in every module, for small files of many blocks."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("modelmerger.") and hasattr(module, "BLOCK"):
-            monkeypatch.setattr(module, "BLOCK", size)
-
-
 def planned(
     strategy: str,
     models: Sequence[Tensors | Checkpoint],
     base: Tensors | Checkpoint | None = None,
     weights: Sequence[Any] | None = None,
-    operations: Sequence[str] | None = None,
+    model_options: Sequence[Mapping[str, Any]] | None = None,
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> Planned:
-    """The plan of merging `model_0`, `model_1`, … (and `base`)."""
+    """The plan of merging `model_0`, `model_1`, … (and `base`).
+
+    models, base: tensors by name, or checkpoints. weights, model_options: one a model. options, strategy: as in a config.
+    """
     entries: list[dict[str, Any]] = [{"path": f"model_{i}", "name": f"model_{i}"} for i in range(len(models))]
     for entry, weight in zip(entries, weights or (), strict=bool(weights)):
         entry["weight"] = weight
-    for entry, operation in zip(entries, operations or (), strict=bool(operations)):
-        entry["operation"] = operation
+    for entry, told in zip(entries, model_options or (), strict=bool(model_options)):
+        entry.update(told)
     config = {"strategy": strategy, "models": entries, "options": options or {}}
     config |= {"base_model": "base"} if base is not None else {}
-    settings, hooks = resolve(config, registry or installed())
-    named = [(f"model_{i}", model) for i, model in enumerate(models)] + [("base", base)] * (base is not None)
+    settings, hooks = resolve(config, registry or _installed())
+    named = [(f"model_{i}", model) for i, model in enumerate(models)]
+    if base is not None:
+        named.append(("base", base))
     checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
     return Planned(make_plan(hooks, checkpoints, settings), settings, hooks, checkpoints)
 

@@ -49,14 +49,14 @@ def _numbers(report: ValidationReport) -> object:
 
 
 def _answers(samples: Sequence[Sample]) -> object:
-    """Arabic stands in isolates, so that neither it nor the line around it is reordered."""
+    """Prompts and answers stand in isolates, so that text from right to left does not reorder the line around it."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1), title="Answers", title_justify="left", title_style="bold", show_header=True)
-    for heading in ("model", "prompt", "answer", "answered in"):
+    for heading in ("model", "prompt", "answer", "answer's label"):
         table.add_column(heading, overflow="fold")
     for sample in samples:
         prompt, answer = isolated(sample.prompt, 60), isolated(sample.answer.strip(), 200)
-        asked = f"{prompt} ({shown(sample.dialect)})" if sample.dialect else prompt
-        table.add_row(shown(sample.model), asked, answer, shown(sample.answered_in) or "–")
+        asked = f"{prompt} ({shown(sample.label)})" if sample.label else prompt
+        table.add_row(shown(sample.model), asked, answer, shown(sample.answered_label) or "–")
     return table

@@ -1,0 +1,44 @@
+"""`modelmerger merge`."""
+
+from pathlib import Path
+
+import click
+
+from modelmerger.cli import printed
+from modelmerger.cli.given_config import read_changed
+from modelmerger.cli.options import CONFIG, DEBUG, JSON, SET
+from modelmerger.values.text import shown
+
+
+@click.command()
+@CONFIG
+@click.option("--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path.")
+@click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
+@SET
+@JSON
+@DEBUG
+def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[str, ...], as_json: bool) -> None:
+    """Merge the models of CONFIG (YAML or JSON) into a new directory."""
+    from modelmerger.cli.progress import shown_progress, shown_steps
+    from modelmerger.config.resolve import resolve
+    from modelmerger.run import Watch, run_merge
+    from modelmerger.validation.running import validate_published
+
+    data = read_changed(config, settings)
+    if overwrite:
+        data["options"] = {**(data.get("options") or {}), "overwrite": True}
+    target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
+    click.get_current_context().find_root().obj["target"] = target
+    with shown_progress("merging") as progress:
+        resolved = resolve(data)
+        report = run_merge(*resolved, output, Watch(progress=progress))
+    if not as_json:
+        click.echo(str(report))
+    with shown_steps("validating") as step:
+        report = validate_published(report, *resolved, step)
+    if as_json:
+        click.echo(printed.as_json(report.as_dict()))
+    if report.validation is not None:
+        printed.show_validation(
+            report.validation, as_json, f"the merged model is at {shown(report.output)}; its validation", saved=True
+        )

@@ -1,0 +1,35 @@
+"""`modelmerger plugins`."""
+
+import click
+
+from modelmerger.cli import printed
+from modelmerger.cli.options import DEBUG, JSON
+from modelmerger.values.text import shown
+
+
+@click.command()
+@JSON
+@DEBUG
+def plugins(as_json: bool) -> None:
+    """List the installed strategies, validators and plugins. Imports none of them."""
+    from modelmerger.hooks.registry import PLURALS, Registry
+
+    registry = Registry.installed()
+    off = dict(registry.switched_off)
+    providers = [*registry.providers, *off]
+    clashing = {p for kind in PLURALS for clash in registry.clashes(kind).values() for p in clash}
+    if as_json:
+        rows = [
+            {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version, "on": p not in off}
+            for p in providers
+        ]
+        click.echo(printed.as_json(rows))
+        return
+    for kind, plural in PLURALS.items():
+        click.echo(f"{plural}:")
+        listed = [provider for provider in providers if provider.kind == kind]
+        for provider in listed:
+            state = f"  (off: {off[provider]})" if provider in off else "  (clash)" if provider in clashing else ""
+            click.echo(f"  {shown(provider.name):<18} {shown(provider.source)}{state}")
+        if not listed:
+            click.echo("  none")

@@ -1,0 +1,35 @@
+"""What commands print: JSON, and the report of a validation."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from modelmerger.values.errors import Problem, ThresholdError
+from modelmerger.values.text import shown
+
+if TYPE_CHECKING:
+    from modelmerger.values.findings import ValidationReport
+
+
+def as_json(value: Any) -> str:
+    """JSON as people read it."""
+    return json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def show_validation(report: "ValidationReport", printed: bool, what: str, saved: bool) -> None:
+    """Prints the report, and where it is saved, unless it is printed already. Raises `ThresholdError` if it is not passed."""
+    from modelmerger.cli.validation_table import print_report
+    from modelmerger.output.manifest import read_manifest
+    from modelmerger.values.findings import crossing
+
+    if not printed:
+        print_report(report)
+        if saved:
+            companions = read_manifest(Path(report.directory))["companions"]
+            names = [name for name in companions if os.path.exists(os.path.join(report.directory, name))]
+            click.echo(f"saved in {shown(report.directory)}: {', '.join(names)}")
+    if not report.passed:
+        raise ThresholdError(*(Problem(f"{what}: {crossing(finding)}.") for finding in report.crossings))

@@ -1,0 +1,42 @@
+"""`modelmerger validate`."""
+
+from pathlib import Path
+
+import click
+
+from modelmerger.cli import printed
+from modelmerger.cli.given_config import read_changed
+from modelmerger.cli.options import DEBUG, JSON, SET
+
+
+@click.command()
+@click.argument("model")
+@click.option("--against", multiple=True, metavar="SOURCE", help="A model to compare with; may be given several times.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The config of the merge, or one of a validation alone."
+)
+@SET
+@JSON
+@DEBUG
+def validate(
+    model: str, against: tuple[str, ...], config: Path | None, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Measure MODEL, a directory or a Hub id, as the 'validation' of the config says."""
+    from modelmerger.cli.progress import shown_steps
+    from modelmerger.config.resolve import resolve_validation
+    from modelmerger.output.manifest import is_ours
+    from modelmerger.validation.candidate import named_candidate
+    from modelmerger.validation.running import save_report
+    from modelmerger.validation.running import validate as validated
+    from modelmerger.values.model_reference import user_path
+
+    of_merge, asked, hooks = resolve_validation(read_changed(config, settings))
+    candidate, wanted = named_candidate(model, against, of_merge, asked, hooks)
+    with shown_steps("validating") as step:
+        report = validated(candidate, wanted, hooks, step)
+    saved = candidate.directory == user_path(model) and is_ours(candidate.directory)
+    if saved:
+        save_report(candidate.directory, report, hooks)
+    if as_json:
+        click.echo(printed.as_json(report.as_dict()))
+    printed.show_validation(report, as_json, report.directory, saved)

@@ -1,0 +1,24 @@
+"""`modelmerger verify`."""
+
+from pathlib import Path
+
+import click
+
+from modelmerger.cli import printed
+from modelmerger.cli.options import DEBUG, JSON
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@JSON
+@DEBUG
+def verify(model: Path, as_json: bool) -> None:
+    """Say whether the merged MODEL is still what was published."""
+    from modelmerger.output.verification import verify as verified
+
+    found = verified(model)
+    click.echo(
+        printed.as_json({"directory": found.directory, "files": found.files, "bytes": found.bytes})
+        if as_json
+        else str(found)
+    )

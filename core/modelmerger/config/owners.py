@@ -1,0 +1,111 @@
+"""Whose is which option: each key of the config goes to the plugin that declares it, and is checked against its class."""
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from modelmerger.config.strict_attrs import structure
+from modelmerger.hooks.plugins import Plugin, option_names
+from modelmerger.hooks.registry import BUILT_IN, Kind, Registry
+from modelmerger.values.errors import ConfigError, PluginError, Problem
+from modelmerger.values.text import suggestion
+
+
+@frozen
+class Owner:
+    """Who declares some keys of a mapping in the config."""
+
+    key: str
+    """The plugin's key within the run; empty for the core."""
+    source: str
+    """Who that is, for messages."""
+    options: type
+    """The attrs class whose fields the keys are."""
+
+
+@frozen
+class Elsewhere:
+    """Plugins that the config does not name, and that may be the owner of a key which no one here knows."""
+
+    registry: Registry
+    """What is installed."""
+    kind: Kind
+    """Of the plugins."""
+    chosen: Sequence[str]
+    """The plugins of this kind that the config names."""
+    attribute: str
+    """By what attribute of their modules they declare such keys."""
+
+    def problem(self, key: Any, where: str) -> Problem | None:
+        """Whose the key is, if it belongs to another plugin that comes with this package. None of them is imported to find out."""
+        others = [p for p in self.registry.providers if p.kind == self.kind and p.name not in self.chosen]
+        for provider in others if self.chosen else ():
+            if provider.built_in and key in declared_fields(provider.module, self.attribute):
+                chosen = ", ".join(self.chosen)
+                message = f"'{key}' belongs to {provider.name}, and the {self.kind} is {chosen}. Leave it out"
+                return Problem(message, where)
+        return None
+
+
+def core_owner(options: type) -> Owner:
+    """The core itself."""
+    return Owner("", BUILT_IN, options)
+
+
+def owners_of(plugins: Iterable[Plugin]) -> list[Owner]:
+    """Those of the plugins that declare options."""
+    return [Owner(p.key, str(p.provider), p.options) for p in plugins if p.options is not None]
+
+
+def shared_out(
+    given: Mapping[Any, Any], owners: Sequence[Owner], where: str, elsewhere: Elsewhere, problems: list[Problem]
+) -> dict[str, Any]:
+    """An instance of each owner's class, by the owner's key; None where something is wrong with it, and then `problems` grows.
+
+    Raises `PluginError` for a key that two owners declare.
+    """
+    owner_of = _owned(owners)
+    for key in given:
+        if key not in owner_of:
+            unknown = Problem(f"unknown key {key!r}{suggestion(str(key), owner_of)}", where)
+            problems.append(elsewhere.problem(key, where) or unknown)
+    values: dict[str, Any] = {}
+    for owner in owners:
+        mine = {key: value for key, value in given.items() if owner_of.get(key) == owner}
+        try:
+            values[owner.key] = structure(mine, owner.options, where)
+        except ConfigError as error:
+            problems += error.problems
+            values[owner.key] = None
+    return values
+
+
+def _owned(owners: Sequence[Owner]) -> dict[str, Owner]:
+    owned: dict[str, Owner] = {}
+    for owner in owners:
+        for name in option_names(owner.options):
+            if name in owned:
+                both = f"{owned[name].source} and by {owner.source}"
+                raise PluginError(f"option '{name}' is declared twice: by {both}; switch one of them off.")
+            owned[name] = owner
+    return owned
+
+
+def declared_fields(module: str, cls: str) -> frozenset[str]:
+    """The fields of a class in a module that is not imported: its source is read, and nothing of it runs."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return frozenset()
+    return frozenset(_fields(ast.parse(Path(spec.origin).read_bytes()), cls))
+
+
+def _fields(tree: ast.Module, cls: str) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == cls:
+            for line in node.body:
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                    yield line.target.id

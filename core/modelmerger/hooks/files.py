@@ -1,0 +1,30 @@
+"""Files that plugins bring: contents by name, each of them plain, and none brought twice."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from modelmerger.hooks.answers import are_contents
+from modelmerger.hooks.calls import Calls
+from modelmerger.output.manifest import is_plain
+from modelmerger.values.errors import PluginError
+
+
+def gathered(
+    calls: Calls, hook: str, taken: Mapping[str, str], allowed: Callable[[str], bool] = is_plain, **arguments: Any
+) -> dict[str, bytes]:
+    """What every voice answers to a hook that asks for files: content by name.
+
+    `taken`: names that others have, and who they are. `allowed`: whether a name may be had. Raises `PluginError`.
+    """
+    owners, files = dict(taken), dict[str, bytes]()
+    for plugin, found in calls.each(hook, **arguments):
+        if not are_contents(found):
+            raise calls.wrong_answer(hook, found, "contents by file name", plugin)
+        provider = str(calls.providers[plugin])
+        for name, content in (found or {}).items():
+            if not allowed(name) or not isinstance(content, bytes):
+                raise PluginError(f"{provider} wants to write {name!r}, which is no plain file name with bytes.")
+            if name in owners:
+                raise PluginError(f"{name} is written twice: by {owners[name]} and by {provider}.")
+            files[name], owners[name] = content, provider
+    return files

@@ -1,0 +1,90 @@
+"""A plugin as its module declares it: its options, the sections of the config that it obeys, and its hooks."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from modelmerger.hooks.markers import HOOKS_VERSION, PROJECT
+from modelmerger.hooks.registry import Provider
+from modelmerger.hooks.specs import HOOKS
+from modelmerger.values.errors import PluginError
+from modelmerger.values.sections import Section
+from modelmerger.values.text import suggestion
+
+
+@frozen(eq=False)
+class Plugin:
+    """An imported plugin, checked against the conventions of plugins."""
+
+    provider: Provider
+    """Where it comes from."""
+    module: Any
+    """Its module, or the object that its entry point names."""
+    options: type | None
+    """The attrs class of its options."""
+    model_options: type | None
+    """The attrs class of what it wants to know of each model."""
+    sections: tuple[Section, ...]
+    """Top-level keys of the config that it obeys."""
+    hooks: frozenset[str]
+    """The hooks that it answers."""
+
+    @property
+    def key(self) -> str:
+        """What it is called within a run: kind and name."""
+        return f"{self.provider.kind} {self.provider.name}"
+
+
+def load(provider: Provider) -> Plugin:
+    """Imports a plugin. Raises `PluginError` that names it and its distribution where it does not keep to the conventions."""
+    module = provider.load()
+    wanted = getattr(module, "hooks_version", HOOKS_VERSION)
+    if wanted != HOOKS_VERSION:
+        raise PluginError(f"{provider} wants hooks {wanted}, this is {HOOKS_VERSION}.")
+    sections = tuple(getattr(module, "sections", ()))
+    if not all(isinstance(section, Section) for section in sections):
+        raise PluginError(f"{provider}: 'sections' must hold Sections, got {sections!r}.")
+    return Plugin(
+        provider,
+        module,
+        _options(provider, module, "Options"),
+        _options(provider, module, "ModelOptions"),
+        sections,
+        frozenset(_hooks(provider, module)),
+    )
+
+
+def option_names(cls: type) -> list[str]:
+    """The names of the options that an attrs class declares, in order."""
+    return [field.name for field in attrs.fields(cls)]
+
+
+def _options(provider: Provider, module: Any, name: str) -> type | None:
+    cls = getattr(module, name, None)
+    if cls is None:
+        return None
+    if not isinstance(cls, type) or not attrs.has(cls):
+        raise PluginError(f"{provider}: the options must be an attrs class, got {cls!r}.")
+    try:
+        attrs.resolve_types(cls)
+    except NameError as error:
+        raise PluginError(f"{provider}: the types of its options cannot be resolved: {error}.") from error
+    if required := [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]:
+        raise PluginError(f"{provider}: the option '{required[0]}' has no default. Give it one.")
+    return cls
+
+
+def _hooks(provider: Provider, module: Any) -> Iterable[str]:
+    """The hooks that a module's functions are marked as; a name that is none is refused with the nearest."""
+    for name in dir(module):
+        if (marks := getattr(getattr(module, name, None), f"{PROJECT}_impl", None)) is None:
+            continue
+        hook = marks["specname"] or name
+        if hook not in HOOKS:
+            near = suggestion(hook, HOOKS).lstrip(", ")
+            raise PluginError(
+                f"{provider} does not fit the hooks{f' ({near})' if near else ''}: there is no hook '{hook}'."
+            )
+        yield hook

@@ -1,0 +1,131 @@
+"""Hooks about models: where they lie, how they are opened, and whether they go together."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from modelmerger.hooks.markers import hookspec
+from modelmerger.inputs.loading import LoadContext
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import Problem
+from modelmerger.values.model_reference import Location, ModelReference
+from modelmerger.values.settings import Settings
+from modelmerger.values.updates import Coefficients, MergedUpdates
+
+
+@hookspec
+def check_config(settings: Settings, options: Any) -> Iterable[Problem]:
+    """Says what is wrong with a config, from the config alone. Every plugin and the strategy are asked.
+
+    Called whenever a config is checked, after the core's own checks have found nothing wrong. Errors become a `ConfigError`
+    (exit 2); warnings and notes are left for `check_compatibility`.
+
+    ```python
+    from modelmerger import Problem, hookimpl
+
+    @hookimpl
+    def check_config(settings):
+        if len(settings.models) > 8:
+            yield Problem("this team merges at most eight models", "models")
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def locate_model(reference: ModelReference, options: Any) -> Location | None:
+    """Says where a model that the config names lies on this disk, and brings it there first. None: not mine, ask the next.
+
+    Where no plugin answers, the model lies where its path says. Only what the user wrote is located: a path that stands in a
+    model's own files is hostile text, and never comes here. Refuse with `InputError`.
+
+    ```python
+    from pathlib import Path
+    from modelmerger import Location, hookimpl
+
+    @hookimpl
+    def locate_model(reference):
+        if not reference.path.startswith("team:"):     # team:chat lies in a folder that everyone has
+            return None
+        return Location(Path("/models/of-the-team") / reference.path.removeprefix("team:"))
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def load_model(reference: ModelReference, context: LoadContext, options: Any) -> Checkpoint | None:
+    """Opens a model reference as a checkpoint: names, shapes and dtypes, no weights. None: not mine, ask the next.
+
+    `reference.path` is where the model lies by now. Open files through `context.open_file`, so that they are checked for being
+    regular, inside the model's directory, and unchanged until the merge is published. Refuse with `InputError`.
+
+    ```python
+    from modelmerger import FileCheckpoint, StoredTensor, TensorInfo, hookimpl
+
+    @hookimpl
+    def load_model(reference, context):
+        if not reference.path.endswith(".f32"):        # a file that is one vector of float32, nothing else
+            return None
+        file = context.open_file(reference.path)
+        vector = StoredTensor(file, 0, TensorInfo("F32", (file.size // 4,)))
+        return FileCheckpoint(reference.name, {"vector": vector}, context.files, (file,))
+    ```
+    """
+
+
+@hookspec
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Any) -> Iterable[Problem]:
+    """Says what is wrong with merging these models, from headers and JSON alone. Every plugin and the strategy are asked.
+
+    `checkpoints` are the models in the order of the config, then the base model if there is one; `settings.donor` is the index of
+    the one whose config and tokenizer are taken. An error ends the merge before anything is written (exit 3); warnings and notes
+    go into the report.
+
+    ```python
+    from modelmerger import Problem, hookimpl
+
+    @hookimpl
+    def check_compatibility(checkpoints):
+        for checkpoint in checkpoints:
+            if len(checkpoint.tensors) == 1:
+                yield Problem("holds a single tensor. Is this the whole model?", checkpoint.name, severity="warning")
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def wants_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool, options: Any) -> bool | None:
+    """Whether what the models change of their base is merged, in place of the models. None: not mine, ask the next.
+
+    Asked where a model has a `base`, and before any weights are read. `checkpoints`: as in `check_compatibility`. `able`: whether
+    the strategy can merge updates. Raise `ModelCompatibilityError` or `ConfigError` for what stands against it.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def wants_updates(able):
+        return able
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def merge_updates(
+    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients, options: Any
+) -> MergedUpdates | None:
+    """Merges what the models change of their base, in place of the models. None: not mine, ask the next.
+
+    Called where `wants_updates` said so, before the merge is planned. `checkpoints`: as in `check_compatibility`; the last one is
+    the base. `coefficients(tensor, shape, gram)` gives one number a model for each tensor that changes. The tensors of the answer's
+    checkpoint are then written as they are read, in slices; they may be computed only then.
+
+    ```python
+    from modelmerger import MergedUpdates, hookimpl
+
+    @hookimpl
+    def merge_updates(checkpoints, coefficients):      # of models that change one tensor alone: the one with the most to say
+        (name,) = {tensor for model in checkpoints[:-1] for tensor in model.changes}
+        shares = coefficients(name, checkpoints[-1].tensors[name].shape, lambda: [])
+        chosen = checkpoints[shares.index(max(shares))]
+        return MergedUpdates(chosen, {tensor: info.dtype for tensor, info in chosen.tensors.items()})
+    ```
+    """

@@ -1,0 +1,151 @@
+"""The one strategy of a run: what it says of itself, and its hooks with their answers checked."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from modelmerger.hooks.answers import is_list_of, kind_of, shares_memory
+from modelmerger.hooks.calls import Calls
+from modelmerger.hooks.plugins import Plugin
+from modelmerger.values.errors import PluginError, Problem
+from modelmerger.values.text import shown
+from modelmerger.values.traits import Traits
+
+if TYPE_CHECKING:
+    import torch
+
+
+@frozen(eq=False)
+class Strategy:
+    """The strategy of a run, with its hooks."""
+
+    plugin: Plugin
+    """Its module and options classes."""
+    traits: Traits
+    """What it says of itself."""
+    fingerprint: str
+    """Digest of its source file: with another one, what was staged before is not resumed."""
+    calls: Calls
+    """Through which it is asked."""
+
+    @property
+    def name(self) -> str:
+        """As in the config."""
+        return self.plugin.provider.name
+
+    @property
+    def linear(self) -> bool:
+        """Whether it combines inputs by coefficients."""
+        return "find_coefficients" in self.plugin.hooks
+
+    @property
+    def merges_updates(self) -> bool:
+        """Whether it combines the updates of adapters too: the coefficients then must be all there is to it."""
+        return self.linear and ("finish_tensor" not in self.plugin.hooks or self.traits.updates)
+
+    @property
+    def measures(self) -> bool:
+        """Whether it takes a statistic of each tensor before it merges it."""
+        return "measure_tensor" in self.plugin.hooks
+
+    def find_coefficients(
+        self,
+        weights: Sequence[float],
+        model_options: Sequence[Any],
+        options: Any,
+        gram: Sequence[Sequence[float]] | None = None,
+        shape: Sequence[int] = (2, 2),
+        tensor_name: str = "",
+    ) -> tuple[float, ...] | None:
+        """One finite number an input, or None where the strategy waits for the Gram matrix."""
+        found = self.calls.first(
+            "find_coefficients",
+            tensor_name,
+            weights=weights,
+            model_options=model_options,
+            options=options,
+            gram=gram,
+            shape=shape,
+        )
+        if found is None and gram is None and self.traits.gram:
+            return None
+        expected = len(weights) + self.traits.needs_base
+        if not is_list_of(Real, found) or len(found) != expected or not all(map(math.isfinite, found)):
+            raise self._broken(
+                "find_coefficients", f"gave {found!r} where {expected} finite numbers are due", tensor_name
+            )
+        return tuple(map(float, found))
+
+    def measure_tensor(self, tensors: Sequence["torch.Tensor"], options: Any, tensor_name: str) -> "torch.Tensor":
+        """An additive statistic of a block: float64 or int64, in memory of its own."""
+        found: torch.Tensor = self.calls.first("measure_tensor", tensor_name, tensors=tensors, options=options)
+        if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64"):
+            raise self._broken("measure_tensor", f"gave {kind_of(found)} where float64 or int64 is due", tensor_name)
+        if shares_memory(found, tensors):
+            raise self._broken("measure_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
+        return found
+
+    def unsteady_measure(self, tensor_name: str) -> PluginError:
+        """The error for a statistic whose shape or dtype changes from block to block."""
+        return self._broken("measure_tensor", "gave another shape or dtype for another block", tensor_name)
+
+    def merge_tensor(
+        self,
+        tensors: Sequence["torch.Tensor"],
+        weights: Sequence[float],
+        model_options: Sequence[Any],
+        options: Any,
+        measurement: "torch.Tensor | None",
+        tensor_name: str,
+    ) -> "torch.Tensor":
+        """The merged slice: a tensor of the inputs' shape and dtype that shares no memory with them."""
+        merged = self.calls.first(
+            "merge_tensor",
+            tensor_name,
+            tensors=tensors,
+            weights=weights,
+            model_options=model_options,
+            options=options,
+            measurement=measurement,
+            tensor_name=tensor_name,
+        )
+        first = tensors[0]
+        if not isinstance(merged, type(first)) or merged.shape != first.shape or merged.dtype != first.dtype:
+            expected = f"a tensor, {kind_of(first)}, is due"
+            raise self._broken("merge_tensor", f"gave {kind_of(merged)} where {expected}", tensor_name)
+        if shares_memory(merged, tensors):
+            raise self._broken("merge_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
+        return merged
+
+    def compile_merge(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """`merge_tensor` is what `compiled` makes of it from now on."""
+        for implementation in self.calls.manager.hook.merge_tensor.get_hookimpls():
+            implementation.function = compiled(implementation.function)  # type: ignore[misc]  # this manager is ours alone
+
+    def finishes(self, options: Any, updates: bool = False) -> bool:
+        """Whether its `finish_tensor` is called in this merge. `updates`: whether the updates of adapters are merged."""
+        wanted = self.calls.first("wants_finish", options=options, updates=updates)
+        if wanted is not None and not isinstance(wanted, bool):
+            raise self.calls.wrong_answer("wants_finish", wanted, "True or False")
+        return wanted is not False and "finish_tensor" in self.plugin.hooks and not updates
+
+    def finish_tensor(self, merged: "torch.Tensor", options: Any, tensor_name: str) -> Mapping[str, int]:
+        """Changes the merged slice in place. What it counted, by name."""
+        found = self.calls.first("finish_tensor", tensor_name, merged=merged, options=options) or {}
+        if not isinstance(found, Mapping) or not is_list_of(int, list(found.values())):
+            raise self._broken("finish_tensor", f"gave {found!r} where whole numbers by name are due", tensor_name)
+        return found
+
+    def nonfinite(self, hook: str, tensor_name: str) -> PluginError:
+        """The error for a hook that made a NaN or an infinity of finite inputs."""
+        return self._broken(hook, "made a NaN or an infinity of finite inputs", tensor_name)
+
+    def out_of_memory(self, error: Exception) -> PluginError:
+        """The error for a strategy that uses up the memory of a device where the merge itself uses none."""
+        return PluginError(f"{self.plugin.provider} needs more memory of a device than there is: {shown(str(error))}")
+
+    def _broken(self, hook: str, what: str, tensor: str) -> PluginError:
+        return PluginError(Problem(f"{self.plugin.provider}: {hook} {what}.", tensor=tensor))

@@ -1,0 +1,52 @@
+"""A validator as its module declares it: the metrics that it can find, and which way each is better."""
+
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from modelmerger.hooks.plugins import Plugin
+from modelmerger.values.errors import PluginError
+from modelmerger.values.findings import Better
+
+HOOK = "validate_model"
+
+
+@frozen(eq=False)
+class Validator:
+    """A validator of a run."""
+
+    plugin: Plugin
+    """Its module and options class."""
+    metrics: Mapping[str, Better]
+    """What it finds → which way it is better."""
+    options: Any = None
+    """An instance of its options class; None where it has none."""
+
+
+def declared(plugin: Plugin, options: Any = None) -> Validator:
+    """What a validator's module says of itself. Raises `PluginError` where it is none."""
+    who = plugin.provider
+    if HOOK not in plugin.hooks:
+        raise PluginError(f"{who} does not have the hook {HOOK}.")
+    metrics, ways = getattr(plugin.module, "metrics", None), typing.get_args(Better)
+    if not isinstance(metrics, Mapping) or not metrics or not _all_named(metrics, ways):
+        example = f'metrics = {{"{who.name}": "lower"}}'
+        raise PluginError(f"{who} does not say what it finds. Give its module `{example}` (each {' or '.join(ways)}).")
+    return Validator(plugin, dict(metrics), options)
+
+
+def refuse_shared_metrics(validators: Iterable[Validator]) -> None:
+    """Raises `PluginError` for a metric that two validators of one run declare."""
+    owners: dict[str, Validator] = {}
+    for validator in validators:
+        for metric in validator.metrics:
+            owner = owners.setdefault(metric, validator)
+            if owner is not validator:
+                both = f"{owner.plugin.provider} and by {validator.plugin.provider}"
+                raise PluginError(f"metric '{metric}' is declared twice: by {both}; use one of them.")
+
+
+def _all_named(metrics: Mapping[Any, Any], ways: tuple[str, ...]) -> bool:
+    return all(isinstance(name, str) and name and way in ways for name, way in metrics.items())

@@ -1,0 +1,51 @@
+"""What a merge will cost: how much is done at a time, the bytes that are read, the memory that is needed."""
+
+from collections.abc import Sequence
+
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.slices import MEASURED, OBSERVED
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.layout import BLOCK
+from modelmerger.values.plan import TensorPlan
+from modelmerger.values.settings import CoreOptions, Settings
+
+MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
+PROCESS_MEMORY = 240 << 20
+"""Resident bytes of Python with torch and modelmerger imported."""
+
+
+def slice_elements(options: CoreOptions, tensors: Sequence[TensorPlan]) -> int:
+    """Elements in a slice: fewer where a strategy gets the slices of many models at once, to bound the memory."""
+    if options.low_memory_mode:
+        return FRUGAL_SLICE
+    together = max((len(tensor.inputs) for tensor in tensors if tensor.action == "merge"), default=1)
+    return max(LEAST_SLICE, MOST_SLICE // max(1, together // 2) // OBSERVED * OBSERVED)
+
+
+def bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
+    """How much is read for one tensor; what is measured first is read twice."""
+    sizes = [checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs]
+    if tensor.action == "copy":  # what several models have is compared first
+        return sum(sizes) + sizes[0] * (len(sizes) > 1)
+    measured = (tensor.action == "combine" and tensor.coefficients is None) or (
+        tensor.action == "merge" and hooks.strategy.measures
+    )
+    return sum(sizes) * (2 if measured else 1)
+
+
+def peak_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:
+    """Expected peak in bytes: the process, and for each worker a raw slice and the converted ones that are held at once.
+
+    A block a worker covers its window of output (a whole block where strategies see rows), and what the allocator keeps.
+    `elements`: in a slice.
+    """
+    width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
+    held = ("merge", "combine") if hooks.output.observers(settings) else ("merge",)
+    together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
+    most = elements
+    if hooks.strategy.traits.granularity == "whole":
+        most = max([most, *(tensor.elements for tensor in tensors if tensor.action == "merge")])
+    slices = 8 * most + width * most * (together + 2)
+    measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
+    gram = 8 * MEASURED * max(measured, default=0)
+    return PROCESS_MEMORY + settings.options.workers * (BLOCK + slices + gram)

@@ -1,0 +1,55 @@
+"""The name of a plan: a digest of everything that decides the output's bytes."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+import attrs
+import importlib_metadata
+from blake3 import blake3
+
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.layout import Layout
+from modelmerger.values.settings import Settings
+
+
+def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:
+    """Config, inputs as they are, plugins, torch, and the layout, as 64 hexadecimal digits."""
+    options = settings.options
+    hasher = blake3()
+    models = zip(settings.models, settings.model_options, strict=True)
+    decisive = {
+        "strategy": settings.strategy,
+        "models": [[m.path, repr(m.weight), m.name, repr(told)] for m, told in models],
+        "base": settings.base_model,
+        "options": [options.torch_dtype, options.seed, options.allow_nonfinite, repr(settings.strategy_options)],
+        "arithmetic": [options.torch_compile, repr(options.device_map)],
+        "taken": [options.missing_tensors, options.merge_embeddings, options.merge_lm_head],
+        "sections": [[name, repr(value)] for name, value in sorted(settings.sections.items())],
+        "observers": sorted(hooks.output.observers(settings)),  # what they find is in the manifest
+        "options of plugins": [[name, repr(value)] for name, value in sorted(settings.plugin_options.items())],
+        "plugins": list(map(str, hooks.providers)),
+        "strategy source": hooks.strategy.fingerprint,
+        "torch": importlib_metadata.version("torch"),
+        "inputs": [[_identity(checkpoint), checkpoint.content, checkpoint.donor.config] for checkpoint in checkpoints],
+    }
+    hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
+    for part in _layout_parts(layout):
+        hasher.update(part)
+    return hasher.hexdigest()
+
+
+def _identity(checkpoint: Checkpoint) -> list[list[int | str]]:
+    return [list(attrs.astuple(file)) for file in checkpoint.files]
+
+
+def _layout_parts(layout: Layout) -> Iterable[bytes]:
+    for file in layout.files:
+        yield f"\n{file.name} {file.size}\n".encode()
+        for placement in file.placements:
+            tensor = placement.tensor
+            yield f"{placement.offset} {tensor.dtype} {tensor.shape} {tensor.name!r}\n".encode()
+        for offset, content in file.fixed:
+            yield f"{offset} ".encode() + content
+    for name, content in layout.documents.items():
+        yield f"\n{name}\n".encode() + content

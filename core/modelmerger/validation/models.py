@@ -1,0 +1,120 @@
+"""Models by name, loaded through transformers when they are asked for; one of them is in memory at a time."""
+
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.output.scratch import Scratch
+from modelmerger.validation.language_model import CausalLanguageModel, input_device
+from modelmerger.validation.loadable import loadable
+from modelmerger.values.errors import MergeError, UnmeasurableError
+from modelmerger.values.model_reference import ModelReference
+from modelmerger.values.settings import CoreOptions, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+Place = ModelReference | tuple[Any, Any]
+"""A model as the user names it, or model and tokenizer as the caller holds them."""
+
+
+@frozen(eq=False, kw_only=True)
+class LoadedModel:
+    """An `OpenedModel`: what its parts are is said there."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    batch_size: int
+    """How many sequences `language` takes at a time."""
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the inputs of the model go."""
+        return input_device(self.model)
+
+    @property
+    def language(self) -> CausalLanguageModel:
+        """The model as one that predicts the next token. Raises `UnmeasurableError` where it does not."""
+        return CausalLanguageModel(self.name, self.model, self.tokenizer, self.batch_size)
+
+
+class Models:
+    """Models by name. Opening one lets go of the one before, unless the caller holds it.
+
+    device_map: where they are loaded to, as transformers has it. settings: of the merge that they belong to, if there was one.
+    merged: the name of the model that came out of it.
+    """
+
+    def __init__(
+        self,
+        places: Mapping[str, Place],
+        batch_size: int,
+        hooks: Hooks,
+        device_map: str | dict[str, int | str] = "cpu",
+        settings: Settings | None = None,
+        merged: str = "",
+    ) -> None:
+        self._places, self._batch_size, self._hooks = places, batch_size, hooks
+        self._device_map, self._settings, self._merged = device_map, settings, merged
+        self._current: LoadedModel | None = None
+
+    def open(self, name: str) -> LoadedModel:
+        """The model of that name, in evaluation mode. Raises `UnmeasurableError` where it cannot be loaded or run."""
+        if self._current is None or self._current.name != name:
+            if self._current is not None:
+                self._current = None
+                gc.collect()  # a module refers to itself, and the command line has the collector off
+            place = self._places[name]
+            model, tokenizer = place if isinstance(place, tuple) else self._loaded(name, place)
+            _check_module(name, model)
+            self._current = LoadedModel(name=name, model=model.eval(), tokenizer=tokenizer, batch_size=self._batch_size)
+        return self._current
+
+    def _loaded(self, name: str, reference: ModelReference) -> tuple[Any, Any]:
+        """Model and tokenizer through transformers: from a local directory, from safetensors, without running code from it."""
+        if reference.source is not None:
+            return reference.source, None
+        try:
+            from modelmerger.validation.transformers_model import load_merged, load_tokenizer
+
+            located, hooks, is_merged = self._hooks.models.locate_model(reference), self._hooks, name == self._merged
+            with Scratch(None) as scratch, _no_bars():
+                target = scratch.path / "materialised"
+                directory = loadable(located.directory, hooks.validation, self._settings, target, merged=is_merged)
+                options = CoreOptions(device_map=self._device_map)
+                model = load_merged(directory, options, scratch.path / "offload", hooks)
+                tokenizer = load_tokenizer(directory)
+                scratch.goes_with(model)
+            return model, tokenizer
+        except MergeError as error:
+            raise UnmeasurableError(f"{name} cannot be loaded: {error.problems[0]}") from error
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UnmeasurableError(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
+def _check_module(name: str, model: Any) -> None:
+    """What the caller holds may be a mapping of tensors, or a checkpoint that no config says the class of."""
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise UnmeasurableError(f"{name} is a {type(model).__name__} in memory, not a model that can be run")
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Transformers' own progress bars are off: a validation has one of its own."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above

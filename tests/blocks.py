@@ -1,0 +1,12 @@
+"""Blocks of another size, for small files of many blocks."""
+
+import sys
+
+import pytest
+
+
+def set_block(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Blocks of output files of this size in every module."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("modelmerger.") and hasattr(module, "BLOCK"):
+            monkeypatch.setattr(module, "BLOCK", size)

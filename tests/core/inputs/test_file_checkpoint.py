@@ -1,0 +1,56 @@
+"""Elements of a tensor in a file, against numpy's view of the same bytes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from modelmerger.inputs.file_checkpoint import FileCheckpoint, StoredTensor
+from modelmerger.inputs.files import InputFiles
+from modelmerger.values.checkpoint import TensorInfo
+from modelmerger.values.file_identity import identify
+
+FIRST = np.arange(20, dtype="<f4").reshape(4, 5)
+SECOND = np.arange(100, 107, dtype="<i2")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> FileCheckpoint:
+    path = tmp_path / "weights"
+    path.write_bytes(b"header" + FIRST.tobytes() + SECOND.tobytes())
+    file = identify(path, path.stat())
+    stored = {
+        "first": StoredTensor(file, 6, TensorInfo("F32", (4, 5))),
+        "second": StoredTensor(file, 6 + FIRST.nbytes, TensorInfo("I16", (7,))),
+    }
+    return FileCheckpoint("model", stored, InputFiles(), (file,))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "start", "stop"), [("first", 0, 20), ("first", 3, 11), ("second", 0, 7), ("second", 6, 7)]
+)
+def test_elements_are_read_where_they_lie(checkpoint: FileCheckpoint, tensor: str, start: int, stop: int) -> None:
+    whole = {"first": FIRST, "second": SECOND}[tensor].reshape(-1)
+    found = np.full(20, -1, whole.dtype)
+
+    checkpoint.read(tensor, start, stop, memoryview(found.view("u1")))
+
+    assert found[: stop - start].tolist() == whole[start:stop].tolist()
+    assert (found[stop - start :] == -1).all()
+    checkpoint.reader.close()
+
+
+def test_what_will_be_read_is_told_by_its_bytes(checkpoint: FileCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "preadv", lambda *_: 0)  # nothing is in memory
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, offset, length, advice: told.append((offset, length)))
+
+    checkpoint.prefetch("second", 2, 5)
+
+    assert told == [(6 + FIRST.nbytes + 4, 6)]
+    checkpoint.reader.close()
+
+
+def test_the_tensors_are_those_that_are_stored(checkpoint: FileCheckpoint) -> None:
+    assert checkpoint.tensors == {"first": TensorInfo("F32", (4, 5)), "second": TensorInfo("I16", (7,))}
+    assert (checkpoint.aliases, checkpoint.base, checkpoint.donor.directory) == ({}, None, None)
