@@ -8,8 +8,7 @@ from typing import Any
 
 from modelmerger import MergeConfig, ModelMerger, Settings, merge
 
-from modelmerger_plugins.peft_adapters.bases import named_base
-from modelmerger_plugins.peft_adapters.section import NAME, of_adapters
+from modelmerger_plugins.peft_adapters.section import NAME, given_base, of_adapters
 
 log = logging.getLogger("modelmerger")
 
@@ -27,7 +26,11 @@ def peft_model(directory: Path, base: Path, load: Callable[[Path], Any], low_mem
 
 
 def full_model(directory: Path, merged: bool, settings: Settings | None, target: Path | None) -> Path:
-    """The adapter folded into its base, in `target`. Without one: whether that can be; then the directory is the answer."""
+    """The adapter folded into its base, in `target`.
+
+    Without a target: checks that it can be folded, and the directory itself is the answer. Raises a `MergeError` where
+    it cannot.
+    """
     config = _alone(directory, merged, settings, target)
     if target is None:
         ModelMerger(config).check_compatibility()
@@ -41,14 +44,17 @@ def full_model(directory: Path, merged: bool, settings: Settings | None, target:
 
 
 def _alone(directory: Path, merged: bool, settings: Settings | None, target: Path | None) -> MergeConfig:
-    """A merge of this one adapter. What came out of a merge has no name of its own; a source has those that the config says."""
+    """A merge of this one adapter.
+
+    What came out of a merge has no name of its own; a source has those that the config says.
+    """
     section: dict[str, Any] = {}
     base: Any = None
     if settings is not None:
         section = {} if merged else {"adapter_names": list(of_adapters(settings).adapter_names)}
         base = settings.live.get("base_model")
-        if base is None and (named := named_base(settings)):
-            section["base_model_path"] = named
+        if base is None and (given := given_base(settings)):
+            section["base_model_path"] = given
     return MergeConfig(
         strategy="weighted",
         models=[{"path": str(directory)}],

@@ -7,6 +7,9 @@ from modelmerger import LoadContext, Section, Settings
 
 NAME = "peft_config"
 DEFAULT = "default"
+"""The adapter of `adapter_names` that is the directory itself."""
+ADVICE = "Set peft_config.merge_adapters: false, which folds each adapter into its base"
+"""What to do where updates cannot be merged."""
 
 
 def _plain_names(_: Any, __: "Attribute[Any]", names: tuple[str, ...]) -> None:
@@ -23,8 +26,8 @@ class PeftConfig:
     base_model_path: str | None = None
     """The model that the adapters belong to; else the one that each adapter names, if it is on this machine."""
     adapter_names: tuple[str, ...] = field(default=(DEFAULT,), validator=_plain_names)
-    """Which adapters of each directory; 'default' is the directory itself, others are its sub-folders. Their updates are added
-    up."""
+    """Which adapters of each directory; 'default' is the directory itself, others are its sub-folders. Their updates
+    are added up."""
     merge_adapters: bool = False
     """Whether the strategy works on the adapters' updates, or on full models."""
 
@@ -38,3 +41,8 @@ def of_adapters(settings: Settings | LoadContext | None) -> PeftConfig:
         settings = settings.settings
     found = settings.sections.get(NAME) if settings is not None else None
     return found if isinstance(found, PeftConfig) else PeftConfig()
+
+
+def given_base(settings: Settings | None) -> str | None:
+    """The base model that the config of the merge names."""
+    return of_adapters(settings).base_model_path or (settings.base_model if settings is not None else None)

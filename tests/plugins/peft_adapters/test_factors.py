@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelmerger_plugins.peft_adapters.factors import Pair, as_peft_does, best, inner_product
+from modelmerger_plugins.peft_adapters.merging.factors import Pair, as_peft_does, best, inner_product
 
 ROWS, COLUMNS = 23, 17
 pairs = st.lists(

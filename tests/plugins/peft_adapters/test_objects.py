@@ -38,14 +38,19 @@ def test_a_full_model_is_not_an_adapter(tied: SimpleNamespace, tmp_path: Path) -
 
 def test_a_check_writes_nothing(adapter: Path, tied: SimpleNamespace, tmp_path: Path) -> None:
     before = directory_state(tmp_path)
-    assert always_on().validation.materialise_model(adapter, None, settings_of(adapter, tied, "default"), merged=True) == adapter
+    assert (
+        always_on().validation.materialise_model(adapter, None, settings_of(adapter, tied, "default"), merged=True)
+        == adapter
+    )
     assert directory_state(tmp_path) == before
 
 
 def test_the_names_of_the_config_are_those_of_sources(adapter: Path, tied: SimpleNamespace, tmp_path: Path) -> None:
     """The merged adapter is the directory itself."""
     settings = settings_of(adapter, tied, "one")
-    assert always_on().validation.materialise_model(adapter, tmp_path / "made", settings, merged=True) == tmp_path / "made"
+    assert (
+        always_on().validation.materialise_model(adapter, tmp_path / "made", settings, merged=True) == tmp_path / "made"
+    )
     assert (tmp_path / "made/model.safetensors").exists()
     with pytest.raises(MergeError, match="one"):
         always_on().validation.materialise_model(adapter, None, settings, merged=False)

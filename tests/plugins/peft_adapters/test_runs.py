@@ -74,8 +74,8 @@ def test_slices_and_workers_change_no_bit(
     found = []
     for workers, slice_elements in ((1, 1 << 14), (3, 1 << 19), (3, 333), (2, 1)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, workers=workers: set(range(workers)))
-        monkeypatch.setattr("modelmerger.planning.make_plan.MOST_SLICE", slice_elements)
-        monkeypatch.setattr("modelmerger.planning.make_plan.LEAST_SLICE", min(slice_elements, 333))
+        monkeypatch.setattr("modelmerger.planning.cost.MOST_SLICE", slice_elements)
+        monkeypatch.setattr("modelmerger.planning.cost.LEAST_SLICE", min(slice_elements, 333))
         output = f"{workers} {slice_elements}"
         run_merge(made.config(output, **options))
         found.append(weights(made.folder / output))

@@ -4,20 +4,23 @@ import os
 from pathlib import Path
 
 from attrs import evolve
-from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, Settings, user_path
+from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, user_path
 from modelmerger.config.naming import base_name
 from modelmerger.values.checkpoint import Base
 from modelmerger.values.text import shown
 
-from modelmerger_plugins.peft_adapters import config
-from modelmerger_plugins.peft_adapters.replication import replicated
-from modelmerger_plugins.peft_adapters.section import of_adapters
+from modelmerger_plugins.peft_adapters.reading import config
+from modelmerger_plugins.peft_adapters.reading.replication import replicated
+from modelmerger_plugins.peft_adapters.section import given_base
 
 
 def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
-    """The base that the config of the merge gives, else the one that the adapter names, if it is on this machine."""
+    """The base that the config of the merge gives, else the one that the adapter names, if it is on this machine.
+
+    Raises `InputError` where there is none, or where it is an adapter itself.
+    """
     settings = context.settings
-    given = named_base(settings) if settings else None
+    given = given_base(settings)
     path = given or local_path(adapter.base, adapter.values.get("revision"))
     if path is None:
         message = (
@@ -37,16 +40,6 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     return Base(reference, location, replicated(checkpoint, adapter), "peft_config.base_model_path")
 
 
-def is_one_path(left: str, right: str) -> bool:
-    """Whether two texts of the config name one directory."""
-    return left == right or os.path.abspath(user_path(left)) == os.path.abspath(user_path(right))
-
-
-def named_base(settings: Settings) -> str | None:
-    """The base model that the config of the merge names."""
-    return of_adapters(settings).base_model_path or settings.base_model
-
-
 def local_path(name: str, revision: object = None) -> str | None:
     """Where a base model that an adapter names is on this machine; None where it is not. Nothing is downloaded."""
     if not name or "\0" in name:
@@ -62,17 +55,17 @@ def local_path(name: str, revision: object = None) -> str | None:
     return os.path.dirname(found) if isinstance(found, str) else None
 
 
-def is_another(adapter: config.AdapterConfig, base: ModelReference) -> bool:
+def is_another(adapter: config.AdapterConfig, used: ModelReference) -> bool:
     """Whether the adapter names another base than the one that is used: other names, unless they lead to one directory.
 
     Of a model in memory nobody knows.
     """
-    named, used = adapter.base, base.path
-    if (
-        base.source is not None
-        or not named
-        or os.path.basename(named.rstrip("/")) == os.path.basename(used.rstrip("/"))
-    ):
+    trained_on = adapter.base
+    if used.source is not None or not trained_on or _last_part(trained_on) == _last_part(used.path):
         return False
-    found = local_path(named)
-    return found is None or os.path.realpath(user_path(found)) != os.path.realpath(user_path(used))
+    found = local_path(trained_on)
+    return found is None or os.path.realpath(user_path(found)) != os.path.realpath(user_path(used.path))
+
+
+def _last_part(path: str) -> str:
+    return os.path.basename(path.rstrip("/"))

@@ -1,7 +1,7 @@
 """`layer_replication`: an adapter of a model that has some layers of its base several times.
 
-Kim et al. 2023, https://arxiv.org/abs/2312.15166 (SOLAR, depth up-scaling). The layers of the base are those that PEFT takes: `layers` of the
-innermost `model`, or `encoder.layer` of BERT.
+Kim et al. 2023, https://arxiv.org/abs/2312.15166 (SOLAR, depth up-scaling). The layers of the base are those that PEFT
+takes: `layers` of the innermost `model`, or `encoder.layer` of BERT.
 """
 
 import re
@@ -13,27 +13,35 @@ from modelmerger import Checkpoint, Donor, InputError, Problem, TensorInfo
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.text import shown
 
-from modelmerger_plugins.peft_adapters.config import AdapterConfig
+from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 
 _LAYER = re.compile(r"((?:model\.)*layers|(?:bert\.)?encoder\.layer)\.(0|[1-9][0-9]{0,5})\.(.+)", re.DOTALL)
 MOST = 10_000
-"""Layers that an adapter may ask for."""
+"""The most layers that an adapter may ask for."""
 BY_LAYER = ("layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers")
 """Keys of config.json that hold a list with one entry a layer."""
 
 
 @frozen(eq=False)
 class Replicated(Checkpoint):
-    """A view of a base. layers: for each layer of the view, the one of the base that it is."""
+    """A view of a base that has some of its layers several times; no tensor is stored twice."""
 
     name: str
+    """What messages call it: the base's name."""
     original: Checkpoint
+    """The base."""
     layers: Sequence[int]
+    """For each layer of the view, the layer of the base that it shows."""
     files: tuple[FileIdentity, ...] = field(init=False)
+    """Those of the base."""
     donor: Donor = field(init=False)
+    """The base's, with a config.json for the layers of the view."""
     aliases: Mapping[str, str] = field(init=False)
+    """Those of the base."""
     _names: Mapping[str, str] = field(init=False, repr=False)
+    """Name → name in the base."""
     tensors: Mapping[str, TensorInfo] = field(init=False)
+    """By their names in the view."""
 
     @files.default
     def _files(self) -> tuple[FileIdentity, ...]:
@@ -50,7 +58,7 @@ class Replicated(Checkpoint):
 
     @_names.default
     def _names_in_base(self) -> Mapping[str, str]:
-        """Name → name in the base, layers in their new order where the first of the base's layers stands."""
+        """Layers stand in their new order, behind all other tensors."""
         names: dict[str, str] = {}
         by_layer: dict[int, list[re.Match[str]]] = {}
         for name in self.original.tensors:
@@ -58,8 +66,8 @@ class Replicated(Checkpoint):
                 by_layer.setdefault(int(match[2]), []).append(match)
             else:
                 names[name] = name
-        for place, layer in enumerate(self.layers):
-            names |= {f"{match[1]}.{place}.{match[3]}": match[0] for match in by_layer[layer]}
+        for position, layer in enumerate(self.layers):
+            names |= {f"{match[1]}.{position}.{match[3]}": match[0] for match in by_layer[layer]}
         return names
 
     @tensors.default
@@ -68,17 +76,23 @@ class Replicated(Checkpoint):
 
     @property
     def content(self) -> str:
+        """The digest of what no file of the base holds."""
         return self.original.content
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        """Fills `buffer` with elements of the tensor of the base, as `Checkpoint.read` says."""
         self.original.read(self._names[tensor], start, stop, buffer)
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
+        """Tells the system that these elements of the base will be read soon."""
         self.original.prefetch(self._names[tensor], start, stop)
 
 
 def replicated(base: Checkpoint, adapter: AdapterConfig) -> Checkpoint:
-    """The model that the adapter belongs to: the base, or the view of it that `layer_replication` asks for. Raises `InputError`."""
+    """The model that the adapter belongs to: the base, or the view of it that `layer_replication` asks for.
+
+    Raises `InputError` for layers that the base does not have.
+    """
     ranges = adapter.values.get("layer_replication")
     if not ranges:
         return base
@@ -87,13 +101,14 @@ def replicated(base: Checkpoint, adapter: AdapterConfig) -> Checkpoint:
         message = "wants layers of its base repeated (layer_replication), and the base has none that PEFT would repeat"
         raise InputError(Problem(f"{message}. Is it the right base model?", str(adapter.path)))
     if not _fits(ranges, count):
-        message = f"sets layer_replication to {shown(ranges)}, where pairs [from, to) of the base's layers 0 to {count} are due"
+        wanted = f"pairs [from, to) of the base's layers 0 to {count}"
+        message = f"sets layer_replication to {shown(ranges)}, where {wanted} are due"
         raise InputError(Problem(f"{message}. Is it the right base model?", str(adapter.path)))
     return Replicated(base.name, base, [layer for start, end in ranges for layer in range(start, end)])
 
 
 def layers_of(checkpoint: Checkpoint | None) -> Sequence[int] | None:
-    """Which layers of its base a view has; None for what is no view."""
+    """The layers of its base that a view shows; None for any other checkpoint."""
     return checkpoint.layers if isinstance(checkpoint, Replicated) else None
 
 

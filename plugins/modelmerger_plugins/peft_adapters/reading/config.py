@@ -11,8 +11,11 @@ from modelmerger import InputError, Problem, read_beside
 from modelmerger.config.documents.document import DocumentError, parse_document
 from modelmerger.values.text import shown
 
-FILE, LIMIT = "adapter_config.json", 16 << 20
+FILE = "adapter_config.json"
+LIMIT = 16 << 20
+"""The largest file that is read, in bytes."""
 KINDS = ("LORA", "IA3", "LOHA", "LOKR", "VERA")
+"""What can be merged, as `peft_type` says it."""
 MEANINGLESS = {
     # of every adapter: where it comes from, and how it was trained
     *(
@@ -55,6 +58,7 @@ MEANT = {
 }
 """Fields that are understood."""
 FLAGS = ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "use_effective_conv2d", "save_projection")
+"""Fields that must be true or false."""
 HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Initialisations that leave the base model as it is. The others put a part of its weights into the factors."""
 _REPEATED_GROUP = re.compile(r"\)[*+?{]")
@@ -63,13 +67,16 @@ _QUANTIFIER = re.compile(r"[*+?{]")
 
 @frozen(eq=False)
 class AdapterConfig:
-    """values: the fields as the file has them. path: of the file, for messages."""
+    """A config that was looked through: its kind can be merged, and all that it sets is understood."""
 
     path: Path
+    """Of the file, for messages."""
     values: Mapping[str, Any]
+    """The fields as the file has them."""
 
     @property
     def kind(self) -> str:
+        """One of `KINDS`."""
         return str(self.values["peft_type"]).upper()
 
     @property
@@ -79,18 +86,23 @@ class AdapterConfig:
         return base if isinstance(base, str) else ""
 
     def flag(self, name: str) -> bool:
+        """A field that is true or false; false where it is missing."""
         return bool(self.values.get(name))
 
     @property
     def targets(self) -> Sequence[str]:
-        """What `target_parameters` names."""
+        """What `target_parameters` lists."""
         return self.values.get("target_parameters") or ()
 
     def rank(self, module: str) -> Any:
+        """The rank that the config gives a module: what stands there, of whatever type."""
         return self._of_module("rank_pattern", module, self.values.get("r"))
 
     def scale(self, module: str, rank: int) -> float:
-        """What a module's update is multiplied by: α/r, or α/√r for a rank-stabilised adapter."""
+        """What a module's update is multiplied by: α/r, or α/√r for a rank-stabilised adapter. `rank`: r.
+
+        Raises `InputError` where α is no finite number.
+        """
         alpha = self._of_module("alpha_pattern", module, self.values.get("lora_alpha", self.values.get("alpha")))
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
             raise InputError(
@@ -107,7 +119,10 @@ class AdapterConfig:
 
 
 def read_config(directory: Path) -> AdapterConfig:
-    """The config of an adapter. Raises `InputError` with everything that stands against merging it. Imports nothing it names."""
+    """The config of an adapter. Nothing that it names is imported.
+
+    Raises `InputError` with everything that stands against merging it.
+    """
     path = directory / FILE
     try:
         values = parse_document(read_beside(directory, FILE, LIMIT) or b"", source=str(path), format="json")
@@ -139,8 +154,8 @@ def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
             )
     if kind.upper() == "VERA" and not values.get("save_projection", True):
         yield Problem(
-            "was saved without the projections that its layers share, and their seed alone gives others on another machine. "
-            "Save it again with save_projection=True.",
+            "was saved without the projections that its layers share, and their seed alone gives others on another "
+            "machine. Save it again with save_projection=True.",
             path,
         )
     start = values.get("init_lora_weights", True)

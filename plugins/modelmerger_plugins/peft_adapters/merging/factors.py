@@ -1,4 +1,7 @@
-"""Sums of low-rank matrices in their factors, in float64: exact, best at a rank, or as PEFT does it. The matrix itself never exists."""
+"""Sums of low-rank matrices in their factors, in float64: exact, best at a rank, or as PEFT adds them.
+
+The matrices themselves never exist.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,22 +16,28 @@ REDUNDANT = 2.0**-40
 
 @frozen(eq=False)
 class Pair:
-    """coefficient · left · right: (rows, r) and (r, columns)."""
+    """One update in its factors: coefficient · left · right. All in float64."""
 
     coefficient: float
+    """What the product is multiplied by."""
     left: Tensor
+    """(rows, r)."""
     right: Tensor
+    """(r, columns)."""
 
 
 @frozen(eq=False)
 class Product:
-    """left · right, what a sum became; and what it left out: `missing` are pairs of factors of that."""
+    """left · right, what a sum became. All in float64."""
 
     left: Tensor
+    """(rows, r)."""
     right: Tensor
+    """(r, columns)."""
     missing: Sequence[tuple[Tensor, Tensor]]
+    """What the sum has and the product has not, as pairs of factors that add up to it."""
     norm: float
-    """Of the sum itself."""
+    """The Frobenius norm of the sum."""
 
     def relative_error(self, dtype: torch.dtype) -> float:
         """‖written − sum‖/‖sum‖, where the factors are written in `dtype`; 0 for a sum that is zero."""
@@ -40,10 +49,10 @@ class Product:
 
 
 def best(pairs: Sequence[Pair], most: int | None = None, exactly: int | None = None) -> Product:
-    """The sum itself, without redundant directions; or its best approximation of rank `most`, where it has more, or `exactly`.
+    """The sum without redundant directions; or its best approximation of rank `most`, if it has more, or `exactly`.
 
-    Eckart and Young 1936, https://doi.org/10.1007/BF02288367: the largest singular values, here of the small matrix between the
-    orthogonal factors of the stacked ones. At least rank one, which may be of zeros.
+    Eckart and Young 1936, https://doi.org/10.1007/BF02288367: the largest singular values, here of the small matrix
+    between the orthogonal factors of the stacked ones. The rank is at least one; the factors of a zero sum are zero.
     """
     left, right = _stacked(pairs)
     rows, inner_left = torch.linalg.qr(left)
@@ -51,16 +60,20 @@ def best(pairs: Sequence[Pair], most: int | None = None, exactly: int | None = N
     u, values, v = torch.linalg.svd(inner_left @ inner_right.T, full_matrices=False)
     least = REDUNDANT * float(left.norm() * right.norm())
     there = int((values > least).sum())
-    kept = exactly or max(1, min(there, most or there))
-    roots = values[:kept].where(values[:kept] > least, 0).sqrt()
-    missing = (rows @ (u[:, kept:there] * values[kept:there]), v[kept:there] @ columns.T)
+    rank = exactly or max(1, min(there, most or there))
+    roots = values[:rank].where(values[:rank] > least, 0).sqrt()
+    missing = (rows @ (u[:, rank:there] * values[rank:there]), v[rank:there] @ columns.T)
     return Product(
-        rows @ (u[:, :kept] * roots), roots[:, None] * (v[:kept] @ columns.T), [missing], float(values[:there].norm())
+        rows @ (u[:, :rank] * roots), roots[:, None] * (v[:rank] @ columns.T), [missing], float(values[:there].norm())
     )
 
 
 def as_peft_does(pairs: Sequence[Pair]) -> Product:
-    """`add_weighted_adapter(combination_type="linear")` of PEFT: sums of left and of right factors, each times √|c|. No sum of products."""
+    """What PEFT's `add_weighted_adapter(combination_type="linear")` makes of them.
+
+    Left and right factors are added up, each times √|c|; their product is not the sum of the products. All pairs have
+    one rank.
+    """
     roots = [math.sqrt(abs(pair.coefficient)) for pair in pairs]
     signs = [math.copysign(root, pair.coefficient) for root, pair in zip(roots, pairs, strict=True)]
     left, right = torch.zeros_like(pairs[0].left), torch.zeros_like(pairs[0].right)
@@ -80,7 +93,10 @@ def inner_product(ours: Sequence[Pair], theirs: Sequence[Pair]) -> float:
 
 
 def _stacked(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
-    """Two factors whose product is the sum. Those of a pair get equal norms, so that none drowns in the rounding of another."""
+    """The two factors whose product is the sum.
+
+    Those of a pair get equal norms, so that none drowns in the rounding of another.
+    """
     lefts, rights = [], []
     for pair in pairs:
         norms = float(pair.left.norm()), float(pair.right.norm()) * abs(pair.coefficient)

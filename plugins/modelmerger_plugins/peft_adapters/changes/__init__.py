@@ -1,0 +1,1 @@
+"""What an adapter does to one tensor of its base, formula by formula."""

@@ -1,0 +1,87 @@
+"""What stands against merging models with adapters among them, and what is to be said of each adapter."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from modelmerger import (
+    Checkpoint,
+    ConfigError,
+    ModelCompatibilityError,
+    Problem,
+    Settings,
+    different_bases,
+    user_path,
+)
+
+from modelmerger_plugins.peft_adapters.folding.folded import Folded
+from modelmerger_plugins.peft_adapters.options import Options, contradictions
+from modelmerger_plugins.peft_adapters.reading.replication import layers_of
+from modelmerger_plugins.peft_adapters.section import ADVICE, NAME, of_adapters
+
+
+def in_config(settings: Settings) -> Iterator[Problem]:
+    """From the config alone: a base that it names twice is one base."""
+    base, ours = settings.base_model, of_adapters(settings).base_model_path
+    if base is not None and "base_model" not in settings.live and ours is not None and not _is_one_path(base, ours):
+        message = f"is {ours!r}, and base_model is {base!r}. Give the same path, or one of them"
+        yield Problem(message, "peft_config.base_model_path")
+
+
+def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterator[Problem]:
+    """From headers and JSON: errors, warnings and notes. `checkpoints`: as the hook `check_compatibility` gets them."""
+    folded = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, Folded)]
+    merge_adapters = of_adapters(settings).merge_adapters
+    if settings.sections.get(NAME) is not None and all(checkpoint.base is None for checkpoint in checkpoints):
+        message = "none of the models is an adapter, so peft_config has no effect."
+        yield Problem(message, "peft_config", severity="note")
+    yield from contradictions(options, bool(folded), merge_adapters)
+    yield from _of_other_layers(folded, checkpoints, settings)
+    for checkpoint in folded:
+        yield from checkpoint.notes
+        if not (merge_adapters and options.to_adapter):
+            yield from _changes_of_tied(checkpoint)
+
+
+def check_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> None:
+    """Raises what stands against merging updates. `able`: whether the strategy can."""
+    models = checkpoints[: len(settings.models)]
+    full = [model for model in models if model.base is None]
+    message = f"is a full model, and merge_adapters: true merges adapters alone. {ADVICE}."
+    problems = [Problem(message, model.place) for model in full] + list(different_bases(models))
+    if problems:
+        raise ModelCompatibilityError(*problems)
+    if not able:
+        message = f"{settings.strategy} works on full models and cannot merge the updates of adapters. {ADVICE}"
+        raise ConfigError(Problem(message, "peft_config.merge_adapters"))
+
+
+def _is_one_path(left: str, right: str) -> bool:
+    """Whether two texts of the config name one directory."""
+    return left == right or os.path.abspath(user_path(left)) == os.path.abspath(user_path(right))
+
+
+def _of_other_layers(
+    folded: Sequence[Folded], checkpoints: Sequence[Checkpoint], settings: Settings
+) -> Iterator[Problem]:
+    """Adapters of a model with repeated layers have no tensor of their own in a base without them."""
+    base = checkpoints[-1] if settings.base_model is not None else folded[0].base.checkpoint if folded else None
+    for checkpoint in folded:
+        ours, theirs = layers_of(checkpoint.base.checkpoint), layers_of(base)
+        if ours and theirs is None:
+            message = (
+                "repeats layers of its base (layer_replication), and base_model does not. "
+                "Give peft_config.base_model_path instead."
+            )
+            yield Problem(message, checkpoint.place)
+        elif ours != theirs and of_adapters(settings).merge_adapters:
+            message = "and another adapter do not repeat the same layers of their base. Set merge_adapters: false."
+            yield Problem(message, checkpoint.place)
+
+
+def _changes_of_tied(checkpoint: Folded) -> Iterator[Problem]:
+    """A warning for each tensor that an adapter changes and that is another one as well."""
+    tied = set(checkpoint.aliases.values())
+    for adapter in checkpoint.adapters:
+        for tensor in sorted(tied & adapter.changes.keys()):
+            message = "is tied to the LM head, so the adapter's change of the embedding changes the LM head as well."
+            yield Problem(message, checkpoint.place, tensor, severity="warning")

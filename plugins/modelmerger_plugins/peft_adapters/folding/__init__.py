@@ -1,0 +1,1 @@
+"""A base with adapters folded in, computed as it is read."""

@@ -1,0 +1,81 @@
+"""A directory of adapters, opened as its base with them folded in. No weights are read."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelmerger import Checkpoint, Donor, InputError, LoadContext, ModelReference, Problem
+from modelmerger.inputs.loading import names_in
+from modelmerger.values.text import shown
+
+from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
+from modelmerger_plugins.peft_adapters.folding.folded import Folded
+from modelmerger_plugins.peft_adapters.reading import bases, config
+from modelmerger_plugins.peft_adapters.reading.keys import read_keys
+from modelmerger_plugins.peft_adapters.section import DEFAULT, of_adapters
+
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+WIDE = ("float32", "float64")
+"""Values of torch_dtype for which changed tensors are made in float64, so that what is written is rounded once."""
+
+
+def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
+    """The base with the adapters of a directory folded in; None where the directory is no adapter.
+
+    Raises `InputError` with everything that stands against merging them.
+    """
+    path, settings = reference.local, context.settings
+    names = of_adapters(settings).adapter_names
+    directories = [path if name == DEFAULT else path / name for name in names]
+    present = [os.path.lexists(directory / config.FILE) for directory in directories]
+    if not any(present) and not os.path.lexists(path / config.FILE):
+        return None
+    if not all(present):
+        raise InputError(_absent(path, names[present.index(False)]))
+    configs = [config.read_config(directory) for directory in directories]
+    base = bases.find_base(configs[0], context)
+    adapters, files, problems = [], [], []
+    for directory, of_adapter in zip(directories, configs, strict=True):
+        stored = context.open_model(ModelReference(str(_weights(directory)), reference.name, reference.where))
+        reading = read_keys(of_adapter, stored, base.checkpoint)
+        problems += reading.problems
+        allow_nonfinite = bool(settings and settings.options.allow_nonfinite)
+        adapters.append(Adapter(stored, reading.changes, allow_nonfinite, of_adapter))
+        files += [context.open_file(directory / config.FILE), *stored.files]
+    if problems:
+        raise InputError(*problems)
+    return Folded(
+        name=reference.name,
+        base=base,
+        adapters=adapters,
+        files=(*files, *base.checkpoint.files),
+        donor=Donor(path.absolute(), base.checkpoint.donor.config),
+        wide=bool(settings and settings.options.torch_dtype in WIDE),
+        notes=[note for of_adapter in configs for note in _other_base(of_adapter, base.reference)],
+    )
+
+
+def _weights(directory: Path) -> Path:
+    for name in WEIGHTS:
+        if os.path.lexists(directory / name):
+            return directory / name
+    raise InputError(Problem(f"has no {WEIGHTS[0]}. Is the adapter complete?", str(directory)))
+
+
+def _absent(path: Path, name: str) -> Problem:
+    there = [entry for entry in names_in(path) if os.path.lexists(path / entry / config.FILE)]
+    if os.path.lexists(path / config.FILE):
+        there.insert(0, DEFAULT)
+    found = ", ".join(map(shown, there))
+    message = f"has no adapter {shown(name)!r}, which peft_config.adapter_names wants. It has: {found}."
+    return Problem(message, str(path))
+
+
+def _other_base(adapter: config.AdapterConfig, used: ModelReference) -> Iterator[Problem]:
+    """A warning where the adapter says that it was trained on another model than it is folded into."""
+    if bases.is_another(adapter, used):
+        message = (
+            f"was trained on {shown(adapter.base)!r}, and is merged with {shown(used.path)!r} as its base. "
+            "Are they the same model?"
+        )
+        yield Problem(message, str(adapter.path), severity="warning")

@@ -1,0 +1,1 @@
+"""Adapters merged into one: in their factors, exactly or at a given rank."""

@@ -1,0 +1,61 @@
+"""Where the files of a base hold a parameter of experts: in one tensor, or in some for each expert."""
+
+from collections.abc import Sequence
+
+from attrs import frozen
+from modelmerger import Checkpoint
+from modelmerger.values.text import shown
+
+from modelmerger_plugins.peft_adapters.reading.modules import MisfitError
+
+SPLIT = {
+    "gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")),
+    "down_proj": (("down_proj",), ("w2",)),
+}
+"""What files call the matrices of one expert that transformers joins into one parameter."""
+RENAMED = (".mlp.", ".block_sparse_moe.")
+"""What transformers calls a module, and what files of Mixtral call it."""
+
+
+@frozen
+class Holder:
+    """A tensor of the base that holds some experts of a parameter."""
+
+    tensor: str
+    """Its name."""
+    shape: tuple[int, ...]
+    """Its shape: (experts, outputs, inputs) or its transpose, or a matrix of one expert's outputs by inputs."""
+    experts: range
+    """The experts that it holds."""
+    first: int
+    """Of each expert, the first output that it holds."""
+    last: int
+    """The output behind the last one; 0: it holds all."""
+
+
+def holders(base: Checkpoint, module: str, parameter: str) -> list[Holder]:
+    """What holds a parameter of a module, expert by expert. Raises `MisfitError` where nothing does."""
+    for parent in (module, f".{module}.".replace(*RENAMED).strip(".")):
+        whole = base.tensors.get(f"{parent}.{parameter}")
+        if whole is not None and len(whole.shape) in (2, 3):
+            experts = whole.shape[0] if len(whole.shape) == 3 else 1
+            return [Holder(f"{parent}.{parameter}", whole.shape, range(experts), 0, 0)]
+        for leaves in SPLIT.get(parameter, ()):
+            if found := _by_expert(base, parent, leaves):
+                return found
+    raise MisfitError(f"matches nothing: '{base.name}' has no {shown(f'{module}.{parameter}')}, whole or by expert")
+
+
+def _by_expert(base: Checkpoint, parent: str, leaves: Sequence[str]) -> list[Holder]:
+    """What holds the experts, in order, up to the first that is not complete."""
+    found: list[Holder] = []
+    for expert in range(len(base.tensors)):
+        names = [f"{parent}.{expert}.{name}.weight" for name in leaves]
+        shapes = [base.tensors[name].shape for name in names if name in base.tensors]
+        if len(shapes) < len(names) or any(len(shape) != 2 for shape in shapes):
+            break
+        first = 0
+        for tensor, shape in zip(names, shapes, strict=True):
+            found.append(Holder(tensor, shape, range(expert, expert + 1), first, first + shape[0]))
+            first += shape[0]
+    return found
