@@ -1,14 +1,14 @@
 """Directories that transformers can load: full models in safetensors, and adapters, once they are folded into their base."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from modelmerger.inputs import strict_json
 from modelmerger.inputs.loading import read_beside
-from modelmerger.values.errors import Problem, UnmeasurableError
+from modelmerger.values.errors import InputError, Problem, UnmeasurableError
 
 ADAPTER = "adapter_config.json"
 
@@ -64,9 +64,9 @@ def _unloadable(directory: Path) -> str:
     if not any(directory.glob("*.safetensors")):
         return "has no safetensors weights, and no others are loaded."
     try:
-        kernels = sorted(_kernels(json.loads(config)))
-    except (ValueError, RecursionError):
-        return "has a config.json that is no JSON."
+        kernels = sorted(_kernels(strict_json.read(config, "config.json")))
+    except InputError as error:
+        return f"has a config.json that {error.problems[0].message}"
     return f"wants code from a repository ({', '.join(kernels)}), and none is run." if kernels else ""
 
 

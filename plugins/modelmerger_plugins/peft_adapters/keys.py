@@ -266,7 +266,7 @@ class _Reader:
         if len(shape) != 2 or product != shape or len(parts) != len(left) + len(right):
             raise MisfitError(f"is for a matrix of shape {list(product)}, and '{self.base.name}' has {list(shape)}")
         rank = self.config.rank(module)
-        if type(rank) is not int or rank < 1:
+        if type(rank) is not int or not 0 < rank < 1 << 63:
             raise MisfitError(f"has the rank {rank!r} in the adapter's config")
         return f"{module}.weight", Kronecker(left, right, self.config.scale(module, rank))
 
