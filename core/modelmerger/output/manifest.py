@@ -7,6 +7,7 @@ from typing import Any
 
 import importlib_metadata
 
+from modelmerger.inputs import strict_json
 from modelmerger.inputs.regular_files import read_small
 from modelmerger.output.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
 from modelmerger.output.journal import BlockRecord, is_sums
@@ -112,12 +113,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / FILE
     content = read_small(path, _LIMIT)
     try:
-        manifest = json.loads(content)
+        manifest = strict_json.read(content, str(path))
         schema = manifest["schema"]
         if not isinstance(schema, int) or (schema == SCHEMA and not _is_sound(manifest)):
             raise ValueError("a part is missing or has another form")
-    except RecursionError as error:
-        raise InputError(Problem("is no manifest of a merge: it is nested too deeply.", str(path))) from error
+    except InputError as error:
+        raise InputError(Problem(f"is no manifest of a merge: it {error.problems[0].message}", str(path))) from error
     except (ValueError, TypeError, KeyError) as error:
         reason = error if isinstance(error, ValueError) else "a part is missing or has another form"
         raise InputError(Problem(f"is no manifest of a merge: {reason}.", str(path))) from error

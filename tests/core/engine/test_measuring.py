@@ -9,8 +9,8 @@ import pytest
 import torch
 from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
-from modelmerger.engine.merge import Merge
 from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
+from modelmerger.engine.merge import Merge
 from modelmerger.hooks.registry import Registry
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
 from modelmerger.values.errors import PluginError

@@ -116,6 +116,7 @@ HOSTILE = {
     "null": "null",
     "deep": "[" * 100_000,
     "deep inside": '{"schema": ' + "[" * 900 + "]" * 900 + "}",
+    "files given twice": json.dumps(SOUND)[:-1] + ', "files": {}}',
     "huge number": '{"schema": ' + "9" * 10_000 + "}",
     "no schema": json.dumps({k: v for k, v in SOUND.items() if k != "schema"}),
     "no plan": json.dumps({k: v for k, v in SOUND.items() if k != "plan"}),
