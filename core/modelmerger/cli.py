@@ -296,14 +296,15 @@ def _usage(error: click.ClickException) -> str:
 
 def _show(report: "ValidationReport", printed: bool, what: str, saved: bool) -> None:
     """Prints the report, and where it is saved, unless it is printed already. Raises `ThresholdError` if it is not passed."""
-    from modelmerger.output.manifest import COMPANIONS
+    from modelmerger.output.manifest import read_manifest
     from modelmerger.validation.table import print_report
     from modelmerger.values.findings import crossing
 
     if not printed:
         print_report(report)
         if saved:
-            names = [name for name in COMPANIONS if os.path.exists(os.path.join(report.directory, name))]
+            directory = Path(report.directory)
+            names = [name for name in read_manifest(directory)["companions"] if (directory / name).exists()]
             click.echo(f"saved in {shown(report.directory)}: {', '.join(names)}")
     if not report.passed:
         raise ThresholdError(*(Problem(f"{what}: {crossing(finding)}.") for finding in report.crossings))

@@ -418,11 +418,11 @@ def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[F
 
 @hookspec
 def write_companions(directory: Path, manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:
-    """Files about a validation, beside a published model: `README.md` or `report.html` → content. Every plugin is asked.
+    """Files about a validation, beside a published model: name, without folders → content. Every plugin is asked.
 
     `directory`: of the merged model, with what an earlier validation left in it. `manifest`: what its modelmerger.json holds.
-    The core writes what is answered, each file beside and renamed over; `validation.json` is its own. Other names are an error, as
-    are two plugins with one name. What models answered is hostile text: escape it.
+    The core writes what is answered, each file beside and renamed over; `validation.json` is its own. A name that the merge
+    published and digested is an error, as are two plugins with one name. What models answered is hostile text: escape it.
 
     ```python
     import html

@@ -16,7 +16,7 @@ from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.inputs.safetensors_header import read_header
 from modelmerger.output.digests import Piece, pieces_of_file
-from modelmerger.output.manifest import COMPANIONS, FILE, encoded, file_entry, read_manifest
+from modelmerger.output.manifest import FILE, encoded, file_entry, read_manifest
 from modelmerger.output.publishing import check_apart, check_output, give_name, sync_file
 from modelmerger.output.staging import no_step, output_errors
 from modelmerger.planning.updates import Written
@@ -159,10 +159,10 @@ def _copy_documents(published: Path, tree: Path) -> None:
 
 
 def _write_manifest(published: Path, tree: Path) -> None:
+    manifest = read_manifest(published)
     files = {path.relative_to(tree).as_posix(): path for path in sorted(tree.rglob("*")) if path.is_file()}
-    entries = {name: file_entry(_pieces(path)) for name, path in files.items() if name not in COMPANIONS}
-    manifest = {**read_manifest(published), "files": entries}
-    (tree / FILE).write_bytes(encoded(manifest))
+    entries = {name: file_entry(_pieces(path)) for name, path in files.items() if name not in manifest["companions"]}
+    (tree / FILE).write_bytes(encoded({**manifest, "files": entries}))
 
 
 def _pieces(path: Path) -> list[Piece]:

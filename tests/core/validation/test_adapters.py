@@ -1,5 +1,6 @@
 """Adapters in a validation: what is one, which of its names are measured, and that a check writes nothing."""
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,10 +44,14 @@ def test_a_check_writes_nothing(adapter: Path, tied: SimpleNamespace, tmp_path: 
     assert directory_state(tmp_path) == before
 
 
-def test_the_names_of_the_config_are_those_of_sources(adapter: Path, tied: SimpleNamespace, tmp_path: Path) -> None:
+def test_the_names_of_the_config_are_those_of_sources(
+    adapter: Path, tied: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The merged adapter is the directory itself."""
     settings = settings_of(adapter, tied, "one")
+    caplog.set_level(logging.ERROR, "modelmerger")  # the merge that folds sets another
     assert materialise(adapter, True, settings, tmp_path / "made") == tmp_path / "made"
+    assert logging.getLogger("modelmerger").level == logging.ERROR
     assert (tmp_path / "made/model.safetensors").exists()
     with pytest.raises(MergeError, match="one"):
         materialise(adapter, False, settings, None)
