@@ -23,6 +23,7 @@ class Options:
 
 @hookimpl
 def declare_options() -> type:
+    """The option `geometry`."""
     return Options
 
 
@@ -38,6 +39,7 @@ def wants_slices(settings: Settings) -> bool:
 def observe_slice(
     tensors: Sequence["Tensor"], merged: "Tensor", inputs: Sequence[int], settings: Settings
 ) -> Mapping[str, int] | None:
+    """Squares and products of the differences between the models, as whole numbers; None where there is nothing to compare."""
     from modelmerger_plugins.report_page.geometry import statistics
 
     return statistics(tensors, merged, inputs, base=len(settings.models))
@@ -45,6 +47,7 @@ def observe_slice(
 
 @hookimpl
 def write_companions(manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:
+    """The page, or a warning where what it is made with is not installed."""
     try:
         from modelmerger_plugins.report_page.page import render
     except ModuleNotFoundError as error:
