@@ -111,7 +111,7 @@ class ValidationHooks:
         """The files about a validation. `taken`: names that others have, and who they are."""
 
         def allowed(name: str) -> bool:
-            return is_plain(name) and "/" not in name and name not in manifest["files"]
+            return is_plain(name) and "/" not in name
 
         arguments: dict[str, Any] = {"directory": directory, "manifest": manifest, "report": report}
         return gathered(self.calls, "write_companions", taken, allowed, **arguments)

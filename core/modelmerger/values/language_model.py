@@ -14,6 +14,7 @@ class Answer:
     """A prompt, and a model's continuation of it."""
 
     prompt: str
+    """As the config or a plugin gives it."""
     prompt_ids: tuple[int, ...]
     """The token ids that the model saw: the prompt with what the chat template or the beginning of a text adds to it."""
     ids: tuple[int, ...]

@@ -9,15 +9,7 @@ from conftest import directory_state
 from modelmerger import MergeConfig, merge
 from modelmerger.output.digests import Piece, pieces_of_bytes
 from modelmerger.output.journal import BlockRecord
-from modelmerger.output.manifest import (
-    FILE,
-    file_entry,
-    is_ours,
-    is_plain,
-    pieces_of,
-    read_manifest,
-    total_counts,
-)
+from modelmerger.output.manifest import FILE, file_entry, is_ours, is_plain, pieces_of, read_manifest, total_counts
 from modelmerger.values.errors import InputError
 
 SOUND: dict[str, Any] = {

@@ -393,3 +393,16 @@ def test_a_merged_adapter_is_measured_on_its_base(arabic: SimpleNamespace, tmp_p
     assert found(report, "perplexity").value == pytest.approx(by_name.metrics["perplexity"], rel=1e-5)
     on_base = validate(Candidate(directory=arabic.base), ValidationSettings(**BRIEF))
     assert abs(found(report, "perplexity").value - on_base.metrics["perplexity"]) > 1e-3
+
+
+def test_a_saved_copy_takes_the_companions_of_plugins_with_it(
+    distribution: Distribution, given: dict[str, Any], tmp_path: Path
+) -> None:
+    source = "from modelmerger import hookimpl\n@hookimpl\ndef write_companions(): return {'sheet.csv': b'1'}"
+    install(distribution, [("plugin", "sheet", source)])
+    merger = ModelMerger(MergeConfig(**given, validation=BRIEF))
+    model = merger.merge()
+    merger.save_merged_model(model, tmp_path / "copy")
+    verify(tmp_path / "copy")
+    (tmp_path / "copy/sheet.csv").write_text("2")
+    verify(tmp_path / "copy")
