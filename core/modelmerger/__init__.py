@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from modelmerger.inputs.safetensors_header.header import TensorEntry as TensorEntry
     from modelmerger.inputs.safetensors_header.parsing import MOST_HEADER_BYTES as MOST_HEADER_BYTES
     from modelmerger.inputs.safetensors_header.reading import read_header as read_header
+    from modelmerger.inputs.strict_json import read_json as read_json
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from modelmerger.values.errors import Problem as Problem
     from modelmerger.values.errors import ThresholdError as ThresholdError
     from modelmerger.values.errors import UnmeasurableError as UnmeasurableError
+    from modelmerger.values.executable import executable_keys as executable_keys
+    from modelmerger.values.executable import is_executable as is_executable
     from modelmerger.values.file_identity import FileIdentity as FileIdentity
     from modelmerger.values.findings import MOST_EXAMPLES as MOST_EXAMPLES
     from modelmerger.values.findings import Better as Better
@@ -115,13 +118,14 @@ _HOMES = {
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
-    "inputs.files": ("open_regular",),
     "inputs.loading": ("LoadContext", "names_in", "read_beside", "refusals", "resolved"),
     "inputs.pickled": ("read_pickled",),
+    "inputs.regular_files": ("open_regular",),
     "inputs.safetensors_header.building": ("build_header",),
     "inputs.safetensors_header.header": ("HeaderError", "TensorEntry"),
     "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
     "inputs.safetensors_header.reading": ("read_header",),
+    "inputs.strict_json": ("read_json",),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.manifest": ("is_plain",),
     "output.verification": ("verify",),
@@ -142,8 +146,9 @@ _HOMES = {
         "ThresholdError",
         "UnmeasurableError",
     ),
+    "values.executable": ("executable_keys", "is_executable"),
     "values.file_identity": ("FileIdentity",),
-    "values.findings": ("MOST_EXAMPLES", "Better", "Finding", "Sample", "ValidationReport"),
+    "values.findings": ("Better", "Finding", "MOST_EXAMPLES", "Sample", "ValidationReport"),
     "values.labels": ("LabelScores",),
     "values.language_model": ("Answer", "LanguageModel"),
     "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement", "shard_names", "shards", "weight_index"),

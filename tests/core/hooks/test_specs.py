@@ -107,7 +107,9 @@ def test_the_example_check_of_a_config_counts_the_models() -> None:
 
 
 def test_the_example_locator_knows_names_of_its_own_kind() -> None:
-    assert hook("locate_model")(ModelReference("team:chat", "c", "models[0].path")).directory == Path("/models/of-the-team/chat")
+    assert hook("locate_model")(ModelReference("team:chat", "c", "models[0].path")).directory == Path(
+        "/models/of-the-team/chat"
+    )
     assert hook("locate_model")(ModelReference("./chat", "c", "models[0].path")) is None
 
 
