@@ -40,6 +40,8 @@ FIRST_RESULT = {
     "wants_finish",
     "save_model",
     "run_slices",
+    "return_model",
+    "materialise_model",
     "provide_texts",
     "score_labels",
 }
