@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
+    from modelmerger.inputs.executable import executable_keys as executable_keys
+    from modelmerger.inputs.executable import is_executable as is_executable
     from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
     from modelmerger.inputs.file_checkpoint import StoredTensor as StoredTensor
     from modelmerger.inputs.file_names import PICKLED_SUFFIXES as PICKLED_SUFFIXES
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
     from modelmerger.output.manifest import is_plain as is_plain
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.slices import OBSERVED as OBSERVED
+    from modelmerger.planning.tensor_names import HEADS as HEADS
+    from modelmerger.planning.tensor_names import is_embedding as is_embedding
+    from modelmerger.planning.tensor_names import is_head as is_head
+    from modelmerger.planning.tensor_names import layer_of as layer_of
+    from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
+    from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.updates import different_bases as different_bases
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
@@ -59,8 +67,6 @@ if TYPE_CHECKING:
     from modelmerger.values.errors import Problem as Problem
     from modelmerger.values.errors import ThresholdError as ThresholdError
     from modelmerger.values.errors import UnmeasurableError as UnmeasurableError
-    from modelmerger.values.executable import executable_keys as executable_keys
-    from modelmerger.values.executable import is_executable as is_executable
     from modelmerger.values.file_identity import FileIdentity as FileIdentity
     from modelmerger.values.findings import MOST_EXAMPLES as MOST_EXAMPLES
     from modelmerger.values.findings import Better as Better
@@ -68,8 +74,6 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
     from modelmerger.values.labels import LabelScores as LabelScores
-    from modelmerger.values.language_model import Answer as Answer
-    from modelmerger.values.language_model import LanguageModel as LanguageModel
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
@@ -93,14 +97,10 @@ if TYPE_CHECKING:
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
+    from modelmerger.values.subject import Answer as Answer
+    from modelmerger.values.subject import LanguageModel as LanguageModel
     from modelmerger.values.subject import OpenedModel as OpenedModel
     from modelmerger.values.subject import Subject as Subject
-    from modelmerger.values.tensor_names import HEADS as HEADS
-    from modelmerger.values.tensor_names import is_embedding as is_embedding
-    from modelmerger.values.tensor_names import is_head as is_head
-    from modelmerger.values.tensor_names import layer_of as layer_of
-    from modelmerger.values.tensor_names import precedes_layers as precedes_layers
-    from modelmerger.values.tensor_names import tied_heads as tied_heads
     from modelmerger.values.text import amount as amount
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
@@ -116,6 +116,7 @@ _HOMES = {
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
+    "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
     "inputs.loading": ("LoadContext", "names_in", "read_beside", "refusals", "resolved"),
@@ -130,6 +131,7 @@ _HOMES = {
     "output.manifest": ("is_plain",),
     "output.verification": ("verify",),
     "planning.slices": ("OBSERVED",),
+    "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.updates": ("different_bases",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
     "values.dtypes": ("DTYPES", "from_config_name", "from_torch", "torch_dtype"),
@@ -146,11 +148,9 @@ _HOMES = {
         "ThresholdError",
         "UnmeasurableError",
     ),
-    "values.executable": ("executable_keys", "is_executable"),
     "values.file_identity": ("FileIdentity",),
     "values.findings": ("Better", "Finding", "MOST_EXAMPLES", "Sample", "ValidationReport"),
     "values.labels": ("LabelScores",),
-    "values.language_model": ("Answer", "LanguageModel"),
     "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement", "shard_names", "shards", "weight_index"),
     "values.model_reference": ("Location", "ModelReference", "user_path"),
     "values.option_checks": ("Check", "between", "finite", "in_yaml", "not_empty", "not_yet", "one_of"),
@@ -158,8 +158,7 @@ _HOMES = {
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
-    "values.subject": ("OpenedModel", "Subject"),
-    "values.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
+    "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
     "values.units": ("SliceWork",),

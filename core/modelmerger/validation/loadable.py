@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from modelmerger.hooks.validation import ValidationHooks
+from modelmerger.inputs.executable import kernels
 from modelmerger.inputs.loading import read_beside
 from modelmerger.inputs.strict_json import read_json
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
-from modelmerger.values.executable import kernels
 from modelmerger.values.settings import Settings
 
 

@@ -313,10 +313,7 @@ def find_coefficients(weights, options):
     return [weight * options.power for weight in weights]
 """
 )
-PLUGIN = (
-    OPTIONS
-    + """"""
-)
+PLUGIN = OPTIONS + """"""
 
 
 def test_a_strategy_of_others_brings_its_own_options(distribution: Callable[..., Path]) -> None:

@@ -238,7 +238,9 @@ def test_two_runs_share_no_plugin_manager() -> None:
     assert [name for name, _ in first.strategy.calls.manager.list_name_plugin() if name.startswith("strategy")] == [
         "strategy weighted"
     ]
-    assert [name for name, _ in second.strategy.calls.manager.list_name_plugin() if name.startswith("strategy")] == ["strategy slerp"]
+    assert [name for name, _ in second.strategy.calls.manager.list_name_plugin() if name.startswith("strategy")] == [
+        "strategy slerp"
+    ]
     first.strategy.calls.manager.unregister(name="strategy weighted")
     again = resolve(merge_by("weighted"), registry)[1]
     assert again.strategy.find_coefficients([1.0, 1.0], [None, None], first_settings.strategy_options) == (0.5, 0.5)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from modelmerger.inputs import strict_json
 from modelmerger.inputs.strict_json import read_json
 from modelmerger.values.errors import InputError
 
@@ -129,6 +130,7 @@ _CHILD = """
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000))
+from modelmerger.inputs import strict_json
 from modelmerger.inputs.strict_json import read_json
 from modelmerger.values.errors import InputError
 size = 1 << 22
