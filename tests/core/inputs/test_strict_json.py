@@ -135,7 +135,8 @@ from modelmerger.values.errors import InputError
 size = 1 << 22
 for content in (
     "[" * size, "[]," * size, '{"a":' * size, "[" + "[" * 90 + "]" * 90, '["' + '\\\\"' * size, '["' * size, '"' * size,
-    "," * size, "9" * size, "-" * size, "1e" + "9" * size, "0." + "9" * size, '["' + "\\\\" * size, " " * size, "[" + "1," * size, '["' + ',\\\\"' * size,
+    "," * size, "9" * size, "-" * size, "1e" + "9" * size, "0." + "9" * size, '["' + "\\\\" * size, " " * size,
+    "[" + "1," * size, '["' + ',\\\\"' * size,
 ):
     try:
         read(content.encode(), "it", nodes=1_000_000)
