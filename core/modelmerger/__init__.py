@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
-    from modelmerger.output.manifest import is_plain as is_plain
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.updates import different_bases as different_bases
@@ -84,6 +83,7 @@ if TYPE_CHECKING:
     from modelmerger.values.option_checks import not_empty as not_empty
     from modelmerger.values.option_checks import not_yet as not_yet
     from modelmerger.values.option_checks import one_of as one_of
+    from modelmerger.values.plain_names import is_plain as is_plain
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.report import MergeReport as MergeReport
@@ -115,15 +115,14 @@ _HOMES = {
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
-    "inputs.files": ("open_regular",),
     "inputs.loading": ("LoadContext", "names_in", "read_beside", "refusals", "resolved"),
     "inputs.pickled": ("read_pickled",),
+    "inputs.regular_files": ("open_regular",),
     "inputs.safetensors_header.building": ("build_header",),
     "inputs.safetensors_header.header": ("HeaderError", "TensorEntry"),
     "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
     "inputs.safetensors_header.reading": ("read_header",),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
-    "output.manifest": ("is_plain",),
     "output.verification": ("verify",),
     "planning.slices": ("OBSERVED",),
     "planning.updates": ("different_bases",),
@@ -149,6 +148,7 @@ _HOMES = {
     "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement", "shard_names", "shards", "weight_index"),
     "values.model_reference": ("Location", "ModelReference", "user_path"),
     "values.option_checks": ("Check", "between", "finite", "in_yaml", "not_empty", "not_yet", "one_of"),
+    "values.plain_names": ("is_plain",),
     "values.plan": ("MergePlan", "PlannedModel"),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
