@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, InputError, Problem, Settings, hookimpl, read_beside
-from modelmerger.inputs import strict_json
-from modelmerger.values.text import amount
+from modelmerger import Checkpoint, InputError, Problem, Settings, amount, hookimpl, read_beside, read_json
 
 CRITICAL = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "n_embd", "n_layer", "d_model")
 TELLING = (
@@ -113,7 +111,7 @@ def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
 
 def _vocabulary(tokenizer: bytes) -> Mapping[str, Any]:
     """Token → row, added tokens included."""
-    content = strict_json.read(tokenizer, "tokenizer.json", unique=False)
+    content = read_json(tokenizer, "tokenizer.json", unique=False)
     vocabulary = content["model"]["vocab"]
     if isinstance(vocabulary, list):
         vocabulary = {entry[0]: row for row, entry in enumerate(vocabulary)}

@@ -7,27 +7,31 @@ from typing import Any
 
 from attrs import frozen
 from modelmerger import (
+    HEADS,
+    PICKLED_SUFFIXES,
     Checkpoint,
     Donor,
     FileCheckpoint,
+    FileIdentity,
+    HeaderError,
     InputError,
     LoadContext,
     ModelReference,
     Problem,
     StoredTensor,
+    TensorEntry,
     TensorInfo,
     hookimpl,
+    is_embedding,
+    is_head,
+    names_in,
+    open_regular,
     read_beside,
+    read_header,
+    read_json,
+    read_pickled,
+    tied_heads,
 )
-from modelmerger.inputs import strict_json
-from modelmerger.inputs.file_names import PICKLED_SUFFIXES
-from modelmerger.inputs.loading import names_in
-from modelmerger.inputs.pickled import read_pickled
-from modelmerger.inputs.regular_files import open_regular
-from modelmerger.inputs.safetensors_header.header import HeaderError, TensorEntry
-from modelmerger.inputs.safetensors_header.reading import read_header
-from modelmerger.values.file_identity import FileIdentity
-from modelmerger.values.tensor_names import HEADS, is_embedding, is_head, tied_heads
 
 TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
 """How the pickles begin that a trainer leaves beside the weights."""
@@ -233,7 +237,7 @@ def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
     content = read_beside(path, name, limit)
     if content is None:
         return None
-    value = strict_json.read(content, str(path / name))
+    value = read_json(content, str(path / name))
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value

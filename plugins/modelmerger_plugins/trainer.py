@@ -4,10 +4,18 @@ import os
 import re
 from pathlib import Path
 
-from modelmerger import InputError, Location, ModelReference, Problem, hookimpl, read_beside
-from modelmerger.inputs import strict_json
-from modelmerger.inputs.loading import names_in, resolved
-from modelmerger.values.text import amount
+from modelmerger import (
+    InputError,
+    Location,
+    ModelReference,
+    Problem,
+    amount,
+    hookimpl,
+    names_in,
+    read_beside,
+    read_json,
+    resolved,
+)
 
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})", re.ASCII)
 WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|adapter_config\.json", re.DOTALL)
@@ -36,7 +44,7 @@ def locate_model(reference: ModelReference) -> Location | None:
 def _best(checkpoint: Path) -> str:
     """The name of the checkpoint that the trainer found to be the best; empty where it says none."""
     try:
-        state = strict_json.read(read_beside(checkpoint, STATE, STATE_LIMIT) or b"{}", STATE)
+        state = read_json(read_beside(checkpoint, STATE, STATE_LIMIT) or b"{}", STATE)
         return Path(state["best_model_checkpoint"]).name
     except (InputError, TypeError, KeyError):
         return ""

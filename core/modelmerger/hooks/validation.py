@@ -34,13 +34,13 @@ class ValidationHooks:
         """What the validators can find → which way it is better."""
         return {name: way for validator in self.validators.values() for name, way in validator.metrics.items()}
 
-    def wanted(self, settings: ValidationSettings) -> frozenset[str]:
-        """The validators that run where the config names none, by their keys."""
+    def wanted(self, settings: ValidationSettings) -> list[str]:
+        """The validators that run where the config names none: their keys, in the order in which they are asked."""
         answers = self.calls.each("wants_validation", settings=settings)
         for plugin, wanted in answers:
             if not isinstance(wanted, bool):
                 raise self.calls.wrong_answer("wants_validation", wanted, "True or False", plugin)
-        return frozenset(plugin for plugin, wanted in answers if wanted)
+        return [plugin for plugin, wanted in answers if wanted]
 
     def companions(self) -> list[str]:
         """The names of files that plugins may write again after the merge."""

@@ -15,7 +15,7 @@ MOST_VALUES = 10_000_000
 _TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
-def read(
+def read_json(
     content: bytes | str, source: str, *, depth: int = MOST_LEVELS, nodes: int = MOST_VALUES, unique: bool = True
 ) -> Any:
     """The value in a JSON document, as plain data. `source` names it in errors.

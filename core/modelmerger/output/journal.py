@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from modelmerger.inputs import strict_json
+from modelmerger.inputs.strict_json import read_json
 from modelmerger.output.digests import Piece
 from modelmerger.values.errors import InputError
 
@@ -95,7 +95,7 @@ def read_journal(directory: int) -> Journal | None:
 def _parsed(line: bytes) -> dict[str, Any]:
     """The mapping in a line; empty for a line that holds none."""
     try:
-        value = strict_json.read(line, NAME)
+        value = read_json(line, NAME)
     except InputError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -7,8 +7,8 @@ from typing import Any
 
 import importlib_metadata
 
-from modelmerger.inputs import strict_json
 from modelmerger.inputs.regular_files import read_small
+from modelmerger.inputs.strict_json import read_json
 from modelmerger.output.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
 from modelmerger.output.journal import BlockRecord, is_sums
 from modelmerger.values.checkpoint import Checkpoint
@@ -119,7 +119,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / FILE
     content = read_small(path, _LIMIT)
     try:
-        manifest = strict_json.read(content, str(path))
+        manifest = read_json(content, str(path))
         schema = manifest["schema"]
         if not isinstance(schema, int) or (schema == SCHEMA and not _is_sound(manifest)):
             raise ValueError("a part is missing or has another form")

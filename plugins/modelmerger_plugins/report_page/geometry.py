@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from modelmerger.planning.slices import OBSERVED
+from modelmerger import OBSERVED
 
 if TYPE_CHECKING:
     from torch import Tensor

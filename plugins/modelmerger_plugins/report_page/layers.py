@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from modelmerger.values.tensor_names import layer_of, precedes_layers
+from modelmerger import layer_of, precedes_layers
 
 from modelmerger_plugins.report_page.geometry import MERGED, Geometry, kept, together
 

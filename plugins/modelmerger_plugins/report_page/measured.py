@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from attrs import evolve, frozen
-from modelmerger import Finding, ValidationReport
-from modelmerger.values.findings import Better
+from modelmerger import Better, Finding, ValidationReport
 
 
 @frozen

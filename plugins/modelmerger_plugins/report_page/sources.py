@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from modelmerger.values.weights import shown_weight
+from modelmerger import shown_weight
 
 
 @frozen

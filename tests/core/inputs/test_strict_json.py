@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelmerger.inputs import strict_json
-from modelmerger.inputs.strict_json import read
+from modelmerger.inputs.strict_json import read_json
 from modelmerger.values.errors import InputError
 
 
 def refused(content: bytes | str, **limits: Any) -> str:
     with pytest.raises(InputError) as caught:
-        read(content, "model/config.json", **limits)
+        read_json(content, "model/config.json", **limits)
     (problem,) = caught.value.problems
     assert problem.where == "model/config.json"
     (line,) = caught.value.lines()
@@ -37,13 +37,13 @@ _VALUES = st.recursive(
 def test_what_was_written_is_read(value: Any, escaped: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=escaped, indent=indent)
     for content in (text, text.encode("utf-8", "replace"), b"\xef\xbb\xbf" + text.encode("utf-8", "replace")):
-        assert json.dumps(read(content, "")) == json.dumps(json.loads(content))
+        assert json.dumps(read_json(content, "")) == json.dumps(json.loads(content))
 
 
 @given(st.binary() | st.text(st.sampled_from('[]{},:"\\ntruefalse0123.eE-+ \n\ufeff')).map(str.encode))
 def test_any_bytes_are_a_value_or_a_refusal(content: bytes) -> None:
     try:
-        value = read(content, "", unique=False)
+        value = read_json(content, "", unique=False)
     except InputError as error:
         assert len(error.lines()) == 1
     else:
@@ -51,7 +51,7 @@ def test_any_bytes_are_a_value_or_a_refusal(content: bytes) -> None:
 
 
 def test_what_python_writes_though_json_has_none_is_read() -> None:
-    found = read(b'[NaN, Infinity, -Infinity, 1e999, "\\ud800", 36893488147419103232]', "")
+    found = read_json(b'[NaN, Infinity, -Infinity, 1e999, "\\ud800", 36893488147419103232]', "")
     assert math.isnan(found[0])
     assert found[1:] == [math.inf, -math.inf, math.inf, "\ud800", 2**65]
 
@@ -82,7 +82,7 @@ def test_what_is_no_json_is_refused_with_a_sentence(content: bytes, sentence: st
 
 
 def test_keys_given_twice_may_be_allowed() -> None:
-    assert read(b'{"a": 1, "b": 2, "a": 3}', "", unique=False) == {"a": 3, "b": 2}
+    assert read_json(b'{"a": 1, "b": 2, "a": 3}', "", unique=False) == {"a": 3, "b": 2}
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_keys_given_twice_may_be_allowed() -> None:
 @pytest.mark.parametrize("inside", ["1", '"' + "[{" * 99 + '"'])
 def test_depth_is_exact(opening: str, closing: str, levels: int, inside: str) -> None:
     text = opening * (24 // levels) + inside + closing * (24 // levels)
-    assert read(text, "", depth=24) == json.loads(text)
+    assert read_json(text, "", depth=24) == json.loads(text)
     assert refused(text, depth=23) == "is nested more than 23 levels deep."
     assert refused(f"[{text}]", depth=24) == "is nested more than 24 levels deep."
 
 
 def test_a_single_value_has_no_depth_and_an_empty_list_has_one() -> None:
-    assert read("1", "", depth=0) == 1
-    assert read("[]", "", depth=1) == []
+    assert read_json("1", "", depth=0) == 1
+    assert read_json("[]", "", depth=1) == []
     assert refused("{}", depth=0) == "is nested more than 0 levels deep."
 
 
@@ -107,13 +107,13 @@ def test_a_single_value_has_no_depth_and_an_empty_list_has_one() -> None:
 )
 def test_a_hundred_levels_are_the_usual_limit(content: bytes) -> None:
     assert refused(content) == "is nested more than 100 levels deep."
-    assert read(b"[" * 100 + b"]" * 100, "")
+    assert read_json(b"[" * 100 + b"]" * 100, "")
 
 
 def test_values_are_counted_without_keys_and_without_what_stands_in_texts() -> None:
     text = '{"a, [": [1, ",,,\\",[[", {"b": 2}], "c": "' + "," * 100 + '"}'
     # The whole, the list, 1, the text, the object, 2 and the last text
-    assert read(text, "", nodes=7) == json.loads(text)
+    assert read_json(text, "", nodes=7) == json.loads(text)
     assert refused(text, nodes=6) == "holds more than 6 values."
     assert refused("[" + "1," * 1_000_000 + "1]", nodes=1_000_000) == "holds more than 1,000,000 values."
 
@@ -122,7 +122,7 @@ def test_a_refusal_does_not_keep_the_text() -> None:
     """An exception of the decoder holds all that it was given."""
     for content in (b"[1,", b"\xff", b'{"a": 1, "a": 1}', b"[" * 1000):
         with pytest.raises(InputError) as caught:
-            read(content, "")
+            read_json(content, "")
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
@@ -130,7 +130,8 @@ _CHILD = """
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000))
-from modelmerger.inputs.strict_json import read
+from modelmerger.inputs import strict_json
+from modelmerger.inputs.strict_json import read_json
 from modelmerger.values.errors import InputError
 size = 1 << 22
 for content in (
@@ -138,7 +139,7 @@ for content in (
     "," * size, "9" * size, "-" * size, "1e" + "9" * size, "0." + "9" * size, '["' + "\\\\" * size, " " * size, "[" + "1," * size,
 ):
     try:
-        read(content.encode(), "it", nodes=1_000_000)
+        read_json(content.encode(), "it", nodes=1_000_000)
     except InputError as error:
         print(error)
 """

@@ -42,9 +42,9 @@ def test_a_model_that_the_caller_holds_is_taken_as_it_is(tied: SimpleNamespace) 
 
 def test_a_model_in_memory_without_a_tokenizer_is_opened_and_has_no_language(tied: SimpleNamespace) -> None:
     model = load(tied.a)[0]
-    live = Models({"live": ModelReference("<Qwen2ForCausalLM in memory>", "live", "models[0].path", model)}, 2, always_on()).open(
-        "live"
-    )
+    live = Models(
+        {"live": ModelReference("<Qwen2ForCausalLM in memory>", "live", "models[0].path", model)}, 2, always_on()
+    ).open("live")
     assert (live.model, live.tokenizer) == (model, None)
     with pytest.raises(UnmeasurableError, match="the model live has no tokenizer"):
         _ = live.language

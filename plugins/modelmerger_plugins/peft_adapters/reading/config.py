@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from modelmerger import InputError, Problem, read_beside
-from modelmerger.inputs import strict_json
-from modelmerger.values.text import shown
+from modelmerger import InputError, Problem, read_beside, read_json, shown
 
 FILE = "adapter_config.json"
 LIMIT = 16 << 20
@@ -125,7 +123,7 @@ def read_config(directory: Path) -> AdapterConfig:
     Raises `InputError` with everything that stands against merging it.
     """
     path = directory / FILE
-    values = strict_json.read(read_beside(directory, FILE, LIMIT) or b"", str(path))
+    values = read_json(read_beside(directory, FILE, LIMIT) or b"", str(path))
     if not isinstance(values, dict):
         raise InputError(Problem("is not a JSON object.", str(path)))
     if problems := list(_problems(values, str(path))):
