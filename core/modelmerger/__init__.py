@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
-    from modelmerger.output.manifest import is_plain as is_plain
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
@@ -91,6 +90,7 @@ if TYPE_CHECKING:
     from modelmerger.values.option_checks import not_empty as not_empty
     from modelmerger.values.option_checks import not_yet as not_yet
     from modelmerger.values.option_checks import one_of as one_of
+    from modelmerger.values.plain_names import is_plain as is_plain
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.report import MergeReport as MergeReport
@@ -128,7 +128,6 @@ _HOMES = {
     "inputs.safetensors_header.reading": ("read_header",),
     "inputs.strict_json": ("read_json",),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
-    "output.manifest": ("is_plain",),
     "output.verification": ("verify",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
@@ -154,6 +153,7 @@ _HOMES = {
     "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement", "shard_names", "shards", "weight_index"),
     "values.model_reference": ("Location", "ModelReference", "user_path"),
     "values.option_checks": ("Check", "between", "finite", "in_yaml", "not_empty", "not_yet", "one_of"),
+    "values.plain_names": ("is_plain",),
     "values.plan": ("MergePlan", "PlannedModel"),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),

@@ -12,10 +12,10 @@ from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.files import gathered
 from modelmerger.hooks.validators import Validator
-from modelmerger.output.manifest import is_plain
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
 from modelmerger.values.labels import LabelScores
+from modelmerger.values.plain_names import is_plain_file
 from modelmerger.values.settings import Settings, ValidationSettings
 from modelmerger.values.subject import Purpose, Subject, Texts
 
@@ -46,7 +46,7 @@ class ValidationHooks:
         """The names of files that plugins may write again after the merge."""
         answers = self.calls.each("name_companions")
         for plugin, names in answers:
-            if not is_list_of(str, names):
+            if not is_list_of(str, names) or not all(map(is_plain_file, names)):
                 raise self.calls.wrong_answer("name_companions", names, "names of files", plugin)
         return sorted({name for _, names in answers for name in names})
 
@@ -109,9 +109,5 @@ class ValidationHooks:
         self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport, taken: Mapping[str, str]
     ) -> dict[str, bytes]:
         """The files about a validation. `taken`: names that others have, and who they are."""
-
-        def allowed(name: str) -> bool:
-            return is_plain(name) and "/" not in name
-
         arguments: dict[str, Any] = {"directory": directory, "manifest": manifest, "report": report}
-        return gathered(self.calls, "write_companions", taken, allowed, **arguments)
+        return gathered(self.calls, "write_companions", taken, is_plain_file, **arguments)

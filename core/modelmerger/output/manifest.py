@@ -13,6 +13,7 @@ from modelmerger.output.digests import NAME, Piece, block_count, digest_of_piece
 from modelmerger.output.journal import BlockRecord, is_sums
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, MergeError, Problem
+from modelmerger.values.plain_names import is_plain, is_plain_file
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 
@@ -33,7 +34,12 @@ def make_manifest(
     notes: Sequence[Problem],
     companions: Sequence[str],
 ) -> bytes:
-    """The manifest of a finished merge. `companions`: files that may be written again after it, which are not digested. It holds no time and no path of the staging, so equal merges have equal manifests."""
+    """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal manifests.
+
+    plugins: a row for each that took part, of plain data. settings: as they were resolved. records: of every block of the plan's
+    layout, by file and block. documents: the other files, by name. companions: names of files that may be written again after the
+    merge, and so are not digested.
+    """
     files = {}
     for number, file in enumerate(plan.layout.files):
         blocks = range(block_count(file.size))
@@ -146,7 +152,7 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
     return (
         isinstance(files, dict)
         and isinstance(companions, list)
-        and all(isinstance(name, str) for name in companions)
+        and all(isinstance(name, str) and is_plain_file(name) for name in companions)
         and isinstance(manifest["plan"], str)
         and is_sums(manifest.get("observed", {}))
         and all(
@@ -161,9 +167,3 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
 def unfinished(companion: str) -> str:
     """The name under which a companion is written before it is renamed over the one before."""
     return f".{companion}.new"
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name stays inside its directory: relative, no empty, dot or dot-dot part, no backslash, nothing invisible."""
-    parts = name.split("/")
-    return all(part not in ("", ".", "..") for part in parts) and "\\" not in name and name.isprintable()

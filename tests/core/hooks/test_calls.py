@@ -466,6 +466,7 @@ BROKEN_PLUGINS = {
     "write_sidecars()": ("return {'model.safetensors': b''}", "model.safetensors is written twice: by the weights and by"),
     "check_config(settings)": ("return ['too short']", "check_config gave ['too short'] instead of Problems"),
     "name_companions()": ("return 'README.md'", "name_companions gave README.md instead of names of files"),
+    "name_companions(options)": ("return ['../x']", "name_companions gave ['../x'] instead of names of files"),
 }  # fmt: skip
 
 
