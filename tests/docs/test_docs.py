@@ -10,12 +10,11 @@ from types import SimpleNamespace
 import attrs
 import pytest
 import torch
-from modelmerger import MergeConfig
+from modelmerger import MergeConfig, ValidationSettings, parse_document
 from modelmerger.cli.commands import cli
-from modelmerger.config.documents.document import parse_document
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.specs import HOOKS
-from modelmerger.values.settings import CoreOptions, ValidationSettings
+from modelmerger.values.settings import CoreOptions
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,9 @@ import pytest
 import torch
 from conftest import SHAPES, directory_state, random_tensors, write_model
 from doors import run_merge
-from modelmerger import MergeConfig, ModelMerger
+from modelmerger import InputChangedError, MergeConfig, ModelMerger
 from modelmerger.output.staging_directory import staging_path
 from modelmerger.run import Watch
-from modelmerger.values.errors import InputChangedError
 from safetensors.torch import load_file
 
 from tests.faults.conftest import MANY

@@ -15,10 +15,9 @@ from types import SimpleNamespace
 import pytest
 from conftest import directory_state
 from doors import run_merge
+from modelmerger import OutputError, verify
 from modelmerger.output.staging_directory import staging_path
-from modelmerger.output.verification import verify
 from modelmerger.run import Watch
-from modelmerger.values.errors import OutputError
 
 from tests.faults.conftest import FEW, MANY
 from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork

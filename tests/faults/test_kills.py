@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import directory_state
 from doors import run_merge
+from modelmerger import verify
 from modelmerger.output.staging_directory import staging_path
-from modelmerger.output.verification import verify
 from modelmerger.run import Watch
 
 from tests.faults.conftest import FEW, MANY

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from conftest import random_tensors, write_model
+from modelmerger import verify
 from modelmerger.cli.process import main
-from modelmerger.output.verification import verify
 
 from tests.faults.stopping import ended, fork
 

@@ -13,12 +13,11 @@ from types import SimpleNamespace
 import pytest
 from conftest import directory_state
 from doors import run_merge
+from modelmerger import OutputError, verify
 from modelmerger.cli.process import main
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staging_path
-from modelmerger.output.verification import verify
 from modelmerger.run import Watch
-from modelmerger.values.errors import OutputError
 
 from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, wait_until

@@ -18,11 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs.refusing import weighted
 from inputs.watching import watched, within
-from modelmerger import ModelReference
+from modelmerger import InputError, LoadContext, ModelReference, shown
 from modelmerger.inputs.files import InputFiles
-from modelmerger.inputs.loading import LoadContext
-from modelmerger.values.errors import InputError
-from modelmerger.values.text import shown
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
 

@@ -23,9 +23,9 @@ from modelmerger import (
     ModelReference,
     check_model_compatibility,
     merge,
+    torch_dtype,
 )
 from modelmerger.inputs.files import InputFiles
-from modelmerger.values.dtypes import torch_dtype
 from modelmerger_plugins import directory
 from safetensors.torch import load_file
 

@@ -10,9 +10,19 @@ import pytest
 import torch
 from conftest import random_tensors, write_model
 from inputs.tiny_models import logits, said_by_transformers, tied
-from modelmerger import ConfigError, InputError, Layout, MergeConfig, ModelMerger, OutputTensor, merge, verify
+from modelmerger import (
+    DTYPES,
+    ConfigError,
+    InputError,
+    Layout,
+    MergeConfig,
+    ModelMerger,
+    OutputTensor,
+    merge,
+    torch_dtype,
+    verify,
+)
 from modelmerger.planning.layout_check import check_tiling
-from modelmerger.values.dtypes import DTYPES, torch_dtype
 from modelmerger.values.layout import BLOCK
 from modelmerger_plugins.torch_bin import ALIGNMENT, Options, save_model
 from safetensors.torch import load_file

@@ -12,9 +12,9 @@ from conftest import write_model
 from doors import run_merge
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from modelmerger import ConfigError, ModelCompatibilityError, NumericError
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.testing import merge_in_memory, planned
-from modelmerger.values.errors import ConfigError, ModelCompatibilityError, NumericError
 
 from tests.strategies.references import half_ulp
 

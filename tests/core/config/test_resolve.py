@@ -9,10 +9,8 @@ from typing import Any
 import attrs
 import pytest
 from doors import prepared, run_merge
-from modelmerger.config.naming import base_name
+from modelmerger import ConfigError, PluginError, Settings, base_name
 from modelmerger.config.resolve import resolve
-from modelmerger.values.errors import ConfigError, PluginError
-from modelmerger.values.settings import Settings
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
 

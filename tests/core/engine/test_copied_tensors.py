@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import CONFIG, write_model
 from doors import run_merge
+from modelmerger import ModelCompatibilityError
 from modelmerger.engine import copied_tensors as exact
 from modelmerger.engine.copied_tensors import check_exact_tensors
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.errors import ModelCompatibilityError
 from safetensors.torch import load_file
 
 QUANTISED = {"quantization_config": {"quant_method": "gptq", "bits": 4}}

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from modelmerger import PluginError
 from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.engine.merge import Merge
 from modelmerger.hooks.registry import Registry
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.errors import PluginError
 from modelmerger.values.units import Unit
 
 GENERATOR = np.random.default_rng(0)

@@ -12,9 +12,9 @@ import torch
 from blocks import set_block
 from conftest import directory_state, random_tensors, write_model
 from doors import run_merge
+from modelmerger import ConfigError, NumericError, PluginError
 from modelmerger.hooks.registry import Registry
 from modelmerger.testing import MemoryCheckpoint, merge_in_memory, planned
-from modelmerger.values.errors import ConfigError, NumericError, PluginError
 from safetensors.torch import load_file
 
 NAN, INF = float("nan"), float("inf")

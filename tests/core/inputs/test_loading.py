@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 from inputs.watching import within
-from modelmerger import InputError, LoadContext, read_beside
+from modelmerger import InputChangedError, InputError, LoadContext, read_beside
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import names_in, refusals, resolved
-from modelmerger.values.errors import InputChangedError
 
 
 @pytest.fixture

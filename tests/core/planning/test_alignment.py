@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import CONFIG, directory_state, random_tensors, write_model
 from doors import prepared, run_merge
+from modelmerger import ModelCompatibilityError, NumericError
 from modelmerger.planning.alignment import align
 from modelmerger.testing import MemoryCheckpoint, Planned, merge_in_memory, planned
-from modelmerger.values.errors import ModelCompatibilityError, NumericError
 from safetensors.torch import load_file
 
 NO_CONFIGS: Mapping[int, dict[str, Any]] = MappingProxyType({})

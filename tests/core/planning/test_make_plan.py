@@ -14,13 +14,11 @@ import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
 from doors import prepared
+from modelmerger import ConfigError, Layout, MergePlan, OutputFile, OutputTensor, Placement, PluginError
 from modelmerger.hooks.registry import Registry
 from modelmerger.planning.cost import slice_elements
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.errors import ConfigError, PluginError
-from modelmerger.values.layout import Layout, OutputFile, OutputTensor, Placement
-from modelmerger.values.plan import MergePlan
 
 from tests.strategies import references
 

@@ -11,9 +11,9 @@ import torch
 from conftest import CONFIG, random_tensors, write_model
 from doors import prepared, run_merge
 from inputs.tiny_models import load, tied, untied
+from modelmerger import ConfigError, NumericError
 from modelmerger.hooks.registry import Registry
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.errors import ConfigError, NumericError
 from safetensors.torch import load_file
 
 __all__ = ["tied", "untied"]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from doors import prepared
+from modelmerger import MergePlan
 from modelmerger.planning import rates as outlook
 from modelmerger.planning.rates import Outlook, look_ahead
-from modelmerger.values.plan import MergePlan
 
 
 @pytest.fixture
