@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
     """Merges and publishes to the config's output_path, and validates if the config says so; the report holds what was found.
 
-    Loads no model, unless to validate it. Raises `MergeError` and its kin; a threshold that is crossed raises nothing.
+    Loads no model, unless to validate it. `watch` is told how far the merge is. Raises `MergeError` and its kin; a threshold that
+    is crossed raises nothing.
     """
     settings, hooks = resolve(config.as_dict())
     return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)

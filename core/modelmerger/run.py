@@ -58,7 +58,11 @@ def set_level(settings: Settings) -> None:
 
 @frozen(kw_only=True)
 class Watch:
-    """Who looks on. progress: called with bytes done and bytes in all. step: called before each step that changes the disk."""
+    """Who looks on at a merge, from any of its threads. Whatever they raise ends the merge.
+
+    progress: called with bytes done and bytes in all. step: called before each step that changes the disk, with what it does
+    ("create", "allocate", "write", "journal", "fsync", "rename" or "remove") and to which path.
+    """
 
     progress: Callable[[int, int], None] = no_progress
     step: Step = no_step

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from doors import run_merge
-from modelmerger.run import Watch
+from modelmerger import MergeConfig, Watch, merge
 
 PATIENCE = 60.0
 
@@ -88,7 +87,7 @@ def wait_until(holds: Callable[[], object], patience: float = PATIENCE) -> None:
 
 def killed_merge(config: dict[str, Any], at: int) -> int:
     """Runs a merge in a child that is killed at a step. Returns how it ended."""
-    return ended(fork(lambda: run_merge(config, watch=Watch(step=Steps(at, die))) and None))
+    return ended(fork(lambda: merge(MergeConfig(**config), Watch(step=Steps(at, die))) and None))
 
 
 def spread(count: int, most: int) -> Iterable[int]:

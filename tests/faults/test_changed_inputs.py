@@ -9,10 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import SHAPES, directory_state, random_tensors, write_model
-from doors import run_merge
-from modelmerger import InputChangedError, MergeConfig, ModelMerger
+from modelmerger import InputChangedError, MergeConfig, ModelMerger, Watch, merge
 from modelmerger.output.staging_directory import staging_path
-from modelmerger.run import Watch
 from safetensors.torch import load_file
 
 from tests.faults.conftest import MANY
@@ -91,7 +89,7 @@ def test_an_input_that_changes_during_the_merge_ends_it(
 
     config = sharded.config(MANY, sequential_loading=sequential)
     with pytest.raises(InputChangedError) as raised:
-        run_merge(config, watch=Watch(step=disturb))
+        merge(MergeConfig(**config), Watch(step=disturb))
 
     assert raised.value.exit_status == 6
     assert raised.value.problems[0].where == str(sharded.b / "model.safetensors")
@@ -106,7 +104,7 @@ def test_a_changed_input_is_exit_6_with_a_sentence_and_the_old_output_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """C12: then a merge of the shorter file is refused as what it is, and of a sound one succeeds."""
-    run_merge(sharded.config(weight=0.7))
+    merge(MergeConfig(**sharded.config(weight=0.7)))
     old = directory_state(sharded.output)
     path = config_file(overwrite=True)
     weights = sharded.a / "model.safetensors"
@@ -122,7 +120,7 @@ def test_a_changed_input_is_exit_6_with_a_sentence_and_the_old_output_stays(
     assert directory_state(sharded.output) == old
     monkeypatch.undo()
     weights.write_bytes(sound)
-    report = run_merge(sharded.config(overwrite=True))
+    report = merge(MergeConfig(**sharded.config(overwrite=True)))
     assert report.bytes_reused == 0
     assert not staging_path(sharded.output).exists()
 
@@ -132,7 +130,7 @@ def test_a_model_that_was_replaced_between_two_merges_is_read_anew(sharded: Simp
     """C9: by the same `ModelMerger` too."""
     merger = ModelMerger(MergeConfig(**sharded.config(5_000_000, overwrite=True)))
     merger.load_models()
-    run_merge(merger.config.as_dict())
+    merge(MergeConfig(**merger.config.as_dict()))
     dtype = torch.float32 if change == "another dtype" else torch.bfloat16
     replaced = random_tensors(77, dtype)
     if change == "renamed over":
@@ -141,7 +139,7 @@ def test_a_model_that_was_replaced_between_two_merges_is_read_anew(sharded: Simp
     else:
         write_model(sharded.a, replaced)
 
-    run_merge(merger.config.as_dict())
+    merge(MergeConfig(**merger.config.as_dict()))
 
     merged = load_file(sharded.output / "model.safetensors")
     other = load_file(sharded.b / "model.safetensors")

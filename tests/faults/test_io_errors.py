@@ -14,10 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from doors import run_merge
-from modelmerger import OutputError, verify
+from modelmerger import MergeConfig, OutputError, Watch, merge, verify
 from modelmerger.output.staging_directory import staging_path
-from modelmerger.run import Watch
 
 from tests.faults.conftest import FEW, MANY
 from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork
@@ -43,7 +41,7 @@ def test_an_error_at_any_step_leaves_the_output_as_it_was(
 ) -> None:
     """A2, A4, A5: at every step up to the fsync that makes the new name last. After that, the merge is done."""
     if before is not None:
-        run_merge(sharded.config(before, weight=0.7))
+        merge(MergeConfig(**sharded.config(before, weight=0.7)))
     old = directory_state(sharded.output)
     config = sharded.config(FEW, overwrite=before is not None)
     at, failed = 0, set[str]()
@@ -51,7 +49,7 @@ def test_an_error_at_any_step_leaves_the_output_as_it_was(
         at += 1
         steps = Steps(at, failing(number))
         try:
-            run_merge(config, watch=Watch(step=steps))
+            merge(MergeConfig(**config), Watch(step=steps))
         except OutputError as error:
             if at == 1:
                 descriptors = open_descriptors()
@@ -77,7 +75,7 @@ def test_what_cannot_be_removed_after_publishing_is_a_warning(
 ) -> None:
     """A2: the merge is done then, and a later run clears up."""
     if overwrite:
-        run_merge(sharded.config(MANY, weight=0.7))
+        merge(MergeConfig(**sharded.config(MANY, weight=0.7)))
     config = sharded.config(overwrite=overwrite)
 
     def no_removing(name: str, path: Path) -> None:
@@ -86,14 +84,14 @@ def test_what_cannot_be_removed_after_publishing_is_a_warning(
         seen.append(name)
 
     rename, seen = "rename", list[str]()
-    report = run_merge(config, watch=Watch(step=no_removing))
+    report = merge(MergeConfig(**config), Watch(step=no_removing))
 
     verify(sharded.output)
     (warning,) = [note for note in report.notes if note.severity == "warning"]
     assert warning.where == str(staging_path(sharded.output))
     assert "could not be removed: Input/output error" in warning.message
     assert str(warning) in caplog.messages
-    run_merge(config)
+    merge(MergeConfig(**config))
     assert not staging_path(sharded.output).exists()
 
 
@@ -102,7 +100,7 @@ def test_files_are_on_the_disk_before_their_directory_before_the_rename_before_i
 ) -> None:
     """A3"""
     steps = Steps()
-    run_merge(sharded.config(), watch=Watch(step=steps))
+    merge(MergeConfig(**sharded.config()), Watch(step=steps))
 
     tree = staging_path(sharded.output) / "model"
     order = [(name, path) for name, path in steps.seen if name in ("write", "create", "fsync", "rename")]
@@ -126,7 +124,9 @@ def test_files_are_on_the_disk_before_their_directory_before_the_rename_before_i
 @needs_strace
 def test_the_system_sees_the_same_order(sharded: SimpleNamespace) -> None:
     """A3: what strace sees, which the seam cannot make up."""
-    with attached(lambda: run_merge(sharded.config()), "-y", "-e", "trace=fsync,renameat2,rename,pwrite64") as traced:
+    with attached(
+        lambda: merge(MergeConfig(**sharded.config())), "-y", "-e", "trace=fsync,renameat2,rename,pwrite64"
+    ) as traced:
         assert traced.status == 0
     calls = [line.split(maxsplit=1)[1] for line in traced.log if "(" in line]
     tree = f"{staging_path(sharded.output)}/model"
@@ -167,7 +167,7 @@ def test_an_error_from_the_system_itself_is_exit_4(
 
     assert_sentences(said.read_text())
     assert directory_state(sharded.output) is None
-    run_merge(json.loads(path.read_text()))
+    merge(MergeConfig(**json.loads(path.read_text())))
     verify(sharded.output)
 
 
@@ -197,15 +197,15 @@ def test_what_an_unfinished_merge_takes_is_not_needed_again(
     """A4: a merge that filled the disk can be resumed on the full disk."""
     config = sharded.config()
     steps = Steps()
-    run_merge(config, watch=Watch(step=steps))
+    merge(MergeConfig(**config), Watch(step=steps))
     shutil.rmtree(sharded.output)
     with pytest.raises(OutputError):
-        run_merge(config, watch=Watch(step=Steps(len(steps.seen) - 6, failing(errno.ENOSPC))))
+        merge(MergeConfig(**config), Watch(step=Steps(len(steps.seen) - 6, failing(errno.ENOSPC))))
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=64 << 20, f_frsize=1))
     with pytest.raises(OutputError, match=r"64\.0 MiB are free"):
-        run_merge(config, sharded.folder / "elsewhere")
+        merge(MergeConfig(**{**config, "output_path": str(sharded.folder / "elsewhere")}))
 
-    assert run_merge(config).bytes_reused > 0
+    assert merge(MergeConfig(**config)).bytes_reused > 0
 
 
 @pytest.mark.parametrize("limit", [1 << 10, 3 << 10], ids=["while space is reserved", "while files are written"])
@@ -225,7 +225,7 @@ def test_a_file_that_may_not_grow_is_exit_4(
     assert "File too large" in said.read_text()
     assert_sentences(said.read_text())
     assert directory_state(sharded.output) is None
-    run_merge(json.loads(path.read_text()))
+    merge(MergeConfig(**json.loads(path.read_text())))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "README.md", "modelmerger.json"])
@@ -252,7 +252,7 @@ def test_a_full_disk_while_documents_are_written_is_exit_4(
 
     assert f"/{name}: cannot be written: No space left on device" in err
     assert directory_state(sharded.output) is None
-    assert run_merge(sharded.config()).bytes_reused > 0
+    assert merge(MergeConfig(**sharded.config())).bytes_reused > 0
     verify(sharded.output)
 
 

@@ -12,12 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from doors import run_merge
-from modelmerger import OutputError, verify
+from modelmerger import MergeConfig, OutputError, Watch, merge, verify
 from modelmerger.cli.process import main
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staging_path
-from modelmerger.run import Watch
 
 from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, wait_until
@@ -41,7 +39,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
 def test_two_merges_at_once_give_one_whole_output(sharded: SimpleNamespace, overwrite: bool) -> None:
     """A10"""
     if overwrite:
-        run_merge(sharded.config(weight=0.7))
+        merge(MergeConfig(**sharded.config(weight=0.7)))
     config = sharded.config(MANY, overwrite=overwrite)
     started, go_on = sharded.folder / "started", sharded.folder / "go on"
 
@@ -51,7 +49,7 @@ def test_two_merges_at_once_give_one_whole_output(sharded: SimpleNamespace, over
             wait_until(go_on.exists)
 
     said = sharded.folder / "said"
-    first = fork(lambda: run_merge(config, watch=Watch(step=hold)) and None)
+    first = fork(lambda: merge(MergeConfig(**config), Watch(step=hold)) and None)
     wait_until(started.exists)
     (sharded.folder / "second.json").write_text(json.dumps(config))
     second = fork(lambda: main(["merge", str(sharded.folder / "second.json")]), said)
@@ -72,7 +70,7 @@ def test_many_merges_at_once_give_one_whole_output(sharded: SimpleNamespace) -> 
 
     def attempt() -> int:
         try:
-            run_merge(config)
+            merge(MergeConfig(**config))
         except OutputError:
             return 4
         return 0
@@ -129,7 +127,7 @@ def test_the_output_of_an_earlier_merge_is_left_alone_without_overwrite(
 ) -> None:
     """A11: the same merge once more is no exception."""
     path = config_file()
-    run_merge(sharded.config())
+    merge(MergeConfig(**sharded.config()))
     before = directory_state(sharded.output)
 
     assert "exists already" in refused(4, "merge", path)
@@ -167,7 +165,7 @@ def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(
 ) -> None:
     """A11, A13: what is in it is not ours to delete, with overwrite too."""
     if overwrite:
-        run_merge(sharded.config())
+        merge(MergeConfig(**sharded.config()))
 
     seen = []
 
@@ -178,7 +176,7 @@ def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(
             directory(sharded.output)
 
     with pytest.raises(OutputError, match="while the merge ran"):
-        run_merge(sharded.config(MANY, overwrite=overwrite), watch=Watch(step=appear))
+        merge(MergeConfig(**sharded.config(MANY, overwrite=overwrite)), Watch(step=appear))
 
     assert directory_state(sharded.output) == {"thesis.txt": b"years of work"}
     if overwrite and moment == "fsync":
@@ -234,7 +232,7 @@ def test_an_input_that_is_a_link_to_the_output_is_found_out(
     sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused
 ) -> None:
     """A14: an earlier output, merged again into itself through a link."""
-    run_merge(sharded.config())
+    merge(MergeConfig(**sharded.config()))
     path = config_file(overwrite=True)
     config = json.loads(path.read_text())
     config["models"][0]["path"] = str(linked(sharded.folder / "same", sharded.output))
@@ -247,7 +245,7 @@ def test_an_input_that_is_a_link_to_the_output_is_found_out(
 
 def test_an_input_in_the_staging_directory_is_left_alone(sharded: SimpleNamespace) -> None:
     """A14: the staging directory is emptied by a merge of another plan."""
-    run_merge(sharded.config())
+    merge(MergeConfig(**sharded.config()))
     staging_path(sharded.output).mkdir()
     sharded.output.rename(staging_path(sharded.output) / "model")
     config = sharded.config()
@@ -255,7 +253,7 @@ def test_an_input_in_the_staging_directory_is_left_alone(sharded: SimpleNamespac
     before = directory_state(staging_path(sharded.output))
 
     with pytest.raises(OutputError, match="lies in the input"):
-        run_merge(config)
+        merge(MergeConfig(**config))
     assert directory_state(staging_path(sharded.output)) == before
 
 
@@ -298,9 +296,9 @@ def test_a_link_planted_in_the_staging_directory_is_not_followed(
 
     if place in ("", "journal"):
         with pytest.raises(OutputError, match="is no staging directory of a merge"):
-            run_merge(config)
+            merge(MergeConfig(**config))
         return
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     assert not any(path.is_symlink() for path in sharded.output.rglob("*"))
     verify(sharded.output)
@@ -316,7 +314,7 @@ def test_a_link_planted_while_the_merge_runs_is_not_followed(sharded: SimpleName
             path.symlink_to(bait / path.name)
 
     with pytest.raises(OutputError):
-        run_merge(sharded.config(MANY), watch=Watch(step=plant))
+        merge(MergeConfig(**sharded.config(MANY)), Watch(step=plant))
     assert directory_state(sharded.output) is None
 
 
@@ -330,7 +328,7 @@ def test_a_hard_link_planted_in_the_staging_directory_is_not_written_through(sha
     shard.unlink()
     os.link(theirs, shard)
 
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     assert set(theirs.read_bytes()) == {ord("x")}
     verify(sharded.output)
@@ -356,7 +354,7 @@ def interrupt_at(config: dict[str, object], step: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_merge(config, watch=Watch(step=stop))
+        merge(MergeConfig(**config), Watch(step=stop))
 
 
 def test_a_missing_parent_is_refused_before_anything_is_read(
@@ -422,7 +420,7 @@ def test_modes_follow_the_umask(sharded: SimpleNamespace, umask: int) -> None:
     """A17"""
     before = os.umask(umask)
     try:
-        run_merge(sharded.config())
+        merge(MergeConfig(**sharded.config()))
     finally:
         os.umask(before)
 
@@ -444,9 +442,9 @@ def test_the_lock_goes_with_its_process(sharded: SimpleNamespace) -> None:
     wait_until(ready.exists)
     try:
         with pytest.raises(OutputError, match="another merge"):
-            run_merge(sharded.config())
+            merge(MergeConfig(**sharded.config()))
     finally:
         os.kill(child, signal.SIGKILL)
     assert ended(child) == -signal.SIGKILL
 
-    run_merge(sharded.config())
+    merge(MergeConfig(**sharded.config()))

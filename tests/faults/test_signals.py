@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from doors import run_merge
-from modelmerger import verify
+from modelmerger import MergeConfig, merge, verify
 from modelmerger.cli.process import main
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory, staging_path
@@ -28,7 +27,7 @@ def test_an_interrupted_merge_ends_soon_and_is_resumed(
 ) -> None:
     """A6"""
     if overwrite:
-        run_merge(sharded.config(weight=0.7))
+        merge(MergeConfig(**sharded.config(weight=0.7)))
     old = directory_state(sharded.output)
     config = sharded.config(MANY, overwrite=overwrite)
     path, said = config_file(MANY, overwrite=overwrite), sharded.folder / "said"
@@ -45,10 +44,10 @@ def test_an_interrupted_merge_ends_soon_and_is_resumed(
     assert "run the same command again" in said.read_text()
     assert directory_state(sharded.output) == old
     assert staging_path(sharded.output).is_dir()
-    assert run_merge(config).bytes_reused > 0
+    assert merge(MergeConfig(**config)).bytes_reused > 0
     resumed = directory_state(sharded.output)
     shutil.rmtree(sharded.output)
-    run_merge(config)
+    merge(MergeConfig(**config))
     assert directory_state(sharded.output) == resumed
 
 
@@ -80,7 +79,7 @@ def test_an_interrupt_after_the_rename_says_that_the_model_is_there(
 ) -> None:
     """A6"""
     if overwrite:
-        run_merge(sharded.config(MANY, weight=0.7))
+        merge(MergeConfig(**sharded.config(MANY, weight=0.7)))
     path = config_file(overwrite=overwrite)
     monkeypatch.setattr(StagingDirectory, "remove", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     found = command("merge", path)

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_tensors, write_model
-from doors import run_merge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs.refusing import weighted
 from inputs.watching import watched, within
-from modelmerger import InputError, LoadContext, ModelReference, shown
+from modelmerger import InputError, LoadContext, MergeConfig, ModelReference, merge, shown
 from modelmerger.inputs.files import InputFiles
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
@@ -240,7 +239,7 @@ def test_links_inside_the_directory_are_followed(models: SimpleNamespace, config
     (models.b / "model.safetensors").rename(models.b / "weights")
     (models.b / "model.safetensors").symlink_to("weights")
 
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     assert (models.output / "model.safetensors").is_file()
 
@@ -273,7 +272,7 @@ def test_a_snapshot_of_a_hub_cache_is_read_through_its_links(models: SimpleNames
     snapshot = hub_cache(models.folder / "cache", source)
     config["models"] = [{"path": str(snapshot), "name": "cached"}, {"path": str(models.b)}]
 
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     expected = {**copied, "licenses/cached/LICENSE": copied["LICENSE"]}
     del expected["LICENSE"]
@@ -360,7 +359,7 @@ def test_an_index_of_the_single_file_is_accepted(models: SimpleNamespace, config
     index = {"weight_map": dict.fromkeys(models.tensors["b"], "model.safetensors")}
     (models.b / INDEX).write_text(json.dumps(index))
 
-    assert run_merge(config).tensors == len(models.tensors["b"])
+    assert merge(MergeConfig(**config)).tensors == len(models.tensors["b"])
 
 
 def test_a_missing_shard_is_named(models: SimpleNamespace, refused: Refused) -> None:
@@ -441,6 +440,6 @@ def test_files_beside_the_model_are_not_opened(models: SimpleNamespace, config: 
     os.truncate(models.a / "README.md", 10 << 30)
 
     with within(5), watched() as seen:
-        run_merge(config)
+        merge(MergeConfig(**config))
 
     assert seen.opened_in(models.a / "training.log") == seen.opened_in(models.a / "modeling_custom.py") == []

@@ -4,15 +4,15 @@ import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import modelmerger
 import mpmath
 import numpy as np
 import pytest
 import torch
 from conftest import write_model
-from doors import run_merge
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from modelmerger import ConfigError, ModelCompatibilityError, NumericError
+from modelmerger import ConfigError, MergeConfig, ModelCompatibilityError, NumericError
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.testing import merge_in_memory, planned
 
@@ -234,13 +234,13 @@ def test_interpolation_factor_wins_over_weights_and_says_so() -> None:
 
 
 def test_the_warning_is_in_the_report(models: SimpleNamespace) -> None:
-    report = run_merge(
-        {
-            "strategy": "slerp",
-            "models": [{"path": str(models.a), "weight": 0.9}, {"path": str(models.b), "weight": 0.1}],
-            "options": {"interpolation_factor": 0.5},
-            "output_path": str(models.output),
-        }
+    report = modelmerger.merge(
+        MergeConfig(
+            strategy="slerp",
+            models=[{"path": str(models.a), "weight": 0.9}, {"path": str(models.b), "weight": 0.1}],
+            options={"interpolation_factor": 0.5},
+            output_path=str(models.output),
+        )
     )
 
     assert any("interpolation_factor 0.5 wins over the weights 0.9 and 0.1" in str(note) for note in report.notes)

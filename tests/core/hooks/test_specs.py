@@ -14,6 +14,7 @@ from modelmerger import (
     FileCheckpoint,
     Layout,
     LoadContext,
+    MergeConfig,
     MergeError,
     ModelReference,
     OutputTensor,
@@ -22,6 +23,7 @@ from modelmerger import (
     TensorInfo,
     Traits,
     ValidationReport,
+    merge,
 )
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
@@ -238,7 +240,6 @@ def test_the_example_companion_escapes_what_models_answered() -> None:
 def test_the_example_of_a_strategy_merges_models(
     name: str, distribution: Callable[..., Path], models: SimpleNamespace
 ) -> None:
-    from doors import run_merge
     from safetensors.torch import load_file
 
     from tests.core.plugging import install
@@ -246,8 +247,8 @@ def test_the_example_of_a_strategy_merges_models(
     (source,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(HOOKS[name]) or "", re.DOTALL)
     install(distribution, [("strategy", "from_the_docs", source)])
     paths = [models.a, models.b, models.base]
-    run_merge(
-        {"strategy": "from_the_docs", "models": [{"path": str(p)} for p in paths], "output_path": str(models.output)}
+    merge(
+        MergeConfig(strategy="from_the_docs", models=[{"path": str(p)} for p in paths], output_path=str(models.output))
     )
     merged = load_file(models.output / "model.safetensors")
     for tensor in merged:
