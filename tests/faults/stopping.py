@@ -17,6 +17,11 @@ from modelmerger import MergeConfig, Watch, merge
 PATIENCE = 60.0
 
 
+def staging_path(output: Path) -> Path:
+    """The directory beside an output in which it grows: `journal`, and `model/`, which becomes the output."""
+    return output.parent / f".{output.name}.modelmerger"
+
+
 @define
 class Steps:
     """Counts the steps of a merge, from any thread, and acts at the one with the number `at` (the first is 1)."""

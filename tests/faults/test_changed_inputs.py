@@ -10,10 +10,11 @@ import pytest
 import torch
 from conftest import SHAPES, directory_state, random_tensors, write_model
 from modelmerger import InputChangedError, MergeConfig, ModelMerger, Watch, merge
-from modelmerger.output.staging_directory import staging_path
 from safetensors.torch import load_file
 
+from tests.core.plugging import install
 from tests.faults.conftest import MANY
+from tests.faults.stopping import staging_path
 
 
 def truncated(path: Path) -> None:
@@ -97,10 +98,22 @@ def test_an_input_that_changes_during_the_merge_ends_it(
     assert directory_state(sharded.output) is None
 
 
+TRUNCATES = """
+import os
+from modelmerger import hookimpl
+
+@hookimpl
+def run_slices():
+    if path := os.environ.get("TRUNCATED"):
+        os.truncate(path, os.stat(path).st_size - 1000)
+"""
+
+
 def test_a_changed_input_is_exit_6_with_a_sentence_and_the_old_output_stays(
     sharded: SimpleNamespace,
     config_file: Callable[..., Path],
     refused: Callable[..., str],
+    distribution: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """C12: then a merge of the shorter file is refused as what it is, and of a sound one succeeds."""
@@ -109,16 +122,14 @@ def test_a_changed_input_is_exit_6_with_a_sentence_and_the_old_output_stays(
     path = config_file(overwrite=True)
     weights = sharded.a / "model.safetensors"
     sound = weights.read_bytes()
-    from modelmerger.engine.blocks import MergeWork
+    install(distribution, [("plugin", "truncating", TRUNCATES)])
 
-    running = MergeWork.run
-    monkeypatch.setattr(MergeWork, "run", lambda work, unit: (truncated(weights), running(work, unit))[1])
-
-    err = refused(6, "merge", path)
+    with monkeypatch.context() as patch:
+        patch.setenv("TRUNCATED", str(weights))
+        err = refused(6, "merge", path)
 
     assert f"error: {weights}: " in err
     assert directory_state(sharded.output) == old
-    monkeypatch.undo()
     weights.write_bytes(sound)
     report = merge(MergeConfig(**sharded.config(overwrite=True)))
     assert report.bytes_reused == 0

@@ -8,17 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from conftest import directory_state
+from conftest import command_line, directory_state
 from modelmerger import MergeConfig, OutputError, Watch, merge, verify
-from modelmerger.output.staging_directory import staging_path
 
 from tests.faults.conftest import FEW, MANY
-from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork
+from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork, staging_path
 from tests.faults.traced import attached
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -158,11 +159,9 @@ def test_an_error_from_the_system_itself_is_exit_4(
     config_file: Callable[..., Path], sharded: SimpleNamespace, call: str, error: str
 ) -> None:
     """A2"""
-    from modelmerger.cli.process import main
-
     path = config_file()
     said = sharded.folder / "said"
-    with attached(lambda: main(["merge", str(path)]), "-e", f"inject={call}:error={error}", error_file=said) as traced:
+    with attached(lambda: command_line("merge", path), "-e", f"inject={call}:error={error}", error_file=said) as traced:
         assert traced.status == 4, said.read_text()
 
     assert_sentences(said.read_text())
@@ -175,19 +174,18 @@ def test_a_full_disk_is_said_before_the_first_tensor_is_read(
     sharded: SimpleNamespace,
     config_file: Callable[..., Path],
     refused: Callable[..., str],
+    unread: Callable[[], bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A4: with what is needed and what is free."""
     disk = os.statvfs(sharded.folder)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=2, f_frsize=512, f_blocks=disk.f_blocks))
-    read: list[str] = []
-    monkeypatch.setattr("modelmerger.inputs.files.InputFiles.read", lambda *_: read.append("tensor"))
 
     err = refused(4, "merge", config_file())
 
     assert "1.0 KiB are free" in err
     assert "64.0 MiB are needed" in err
-    assert not read
+    assert unread()
     assert not staging_path(sharded.output).exists()
 
 
@@ -213,13 +211,11 @@ def test_a_file_that_may_not_grow_is_exit_4(
     sharded: SimpleNamespace, config_file: Callable[..., Path], limit: int
 ) -> None:
     """A4, A5: a limit of the system that a process without rights can set stands for a disk that is full."""
-    from modelmerger.cli.process import main
-
     path, said = config_file(), sharded.folder / "said"
 
     def limited() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        return main(["merge", str(path)])
+        return command_line("merge", path)
 
     assert ended(fork(limited, said)) == 4
     assert "File too large" in said.read_text()
@@ -230,27 +226,18 @@ def test_a_file_that_may_not_grow_is_exit_4(
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "README.md", "modelmerger.json"])
 @pytest.mark.parametrize("step", ["create", "write", "fsync"])
-def test_a_full_disk_while_documents_are_written_is_exit_4(
-    sharded: SimpleNamespace,
-    config_file: Callable[..., Path],
-    refused: Callable[..., str],
-    name: str,
-    step: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_full_disk_while_documents_are_written_is_exit_4(sharded: SimpleNamespace, name: str, step: str) -> None:
     """A5"""
-    from modelmerger.output import staging
 
-    def full(self: staging.Staging, document: str, content: bytes) -> None:
-        self._step = lambda found, path: failing(errno.ENOSPC)() if (found, path.name) == (step, name) else None
-        written(self, document, content)
+    def full(found: str, path: Path) -> None:
+        if (found, path.name) == (step, name):
+            failing(errno.ENOSPC)()
 
-    written = staging.Staging.write_document
-    with monkeypatch.context() as patch:
-        patch.setattr(staging.Staging, "write_document", full)
-        err = refused(4, "merge", config_file())
+    with pytest.raises(OutputError, match=f"/{name}: cannot be written: No space left on device") as raised:
+        merge(MergeConfig(**sharded.config()), Watch(step=full))
 
-    assert f"/{name}: cannot be written: No space left on device" in err
+    assert raised.value.exit_status == 4
+    assert_sentences("".join(f"error: {line}\n" for line in raised.value.lines()))
     assert directory_state(sharded.output) is None
     assert merge(MergeConfig(**sharded.config())).bytes_reused > 0
     verify(sharded.output)
@@ -282,12 +269,14 @@ def test_a_worker_that_dies_ends_the_merge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """D3: in no more time than a unit takes, with one line."""
-    from modelmerger.engine.tensors import TensorMerger
+    main, pwrite = threading.main_thread(), os.pwrite
 
-    def dies(*_: object) -> None:
-        raise RuntimeError("worker gone")
+    def dies(*given: Any) -> int:
+        if threading.current_thread() is not main:
+            raise RuntimeError("worker gone")
+        return pwrite(*given)
 
-    monkeypatch.setattr(TensorMerger, "write_slice", dies)
+    monkeypatch.setattr(os, "pwrite", dies)
     signal.alarm(30)
     try:
         found = command("merge", config_file(low_memory_mode=False))
@@ -305,15 +294,13 @@ def test_a_standard_output_that_takes_nothing_is_no_deadlock(
     sharded: SimpleNamespace, config_file: Callable[..., Path], kind: str
 ) -> None:
     """D3: the merge is published by then, and the exit status says that the report was lost."""
-    from modelmerger.cli.process import main
-
     path, said = config_file(), sharded.folder / "said"
 
     def run() -> int:
         if kind == "closed":
             os.close(1)
             sys.stdout = None  # type: ignore[assignment]  # a stand-in, or wrong on purpose
-            return main(["merge", str(path)])
+            return command_line("merge", path)
         if kind == "full":
             os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
         else:
@@ -322,7 +309,7 @@ def test_a_standard_output_that_takes_nothing_is_no_deadlock(
             os.close(reading)
             os.close(writing)
         sys.stdout = os.fdopen(1, "w", closefd=False)
-        return main(["merge", str(path)])
+        return command_line("merge", path)
 
     assert ended(fork(run, said), 30) == (0 if kind == "closed" else 4)
     assert "Traceback" not in said.read_text()

@@ -1,19 +1,21 @@
 """A merge that is killed leaves the output absent, old or new, and the next run finishes it."""
 
+import importlib
 import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
 from modelmerger import MergeConfig, Watch, merge, verify
-from modelmerger.output.staging_directory import staging_path
 
+from tests.core.plugging import WEIGHTS_SQUARED, install
 from tests.faults.conftest import FEW, MANY
-from tests.faults.stopping import Steps, die, ended, fork, killed_merge, spread
+from tests.faults.stopping import Steps, die, ended, fork, killed_merge, spread, staging_path
 
 SCENARIOS = {"new output": (None, FEW), "fewer shards than before": (MANY, FEW), "more shards than before": (FEW, MANY)}
 
@@ -168,15 +170,16 @@ def die_at_third_journal_line(steps: Steps, name: str, path: Path) -> None:
         die()
 
 
-CHANGES = ["input", "weight", "torch_dtype", "shard size", "plugin"]
+CHANGES = ["input", "weight", "torch_dtype", "shard size", "strategy"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_unfinished_merge_of_another_plan_is_not_used(
-    sharded: SimpleNamespace, change: str, monkeypatch: pytest.MonkeyPatch
+    sharded: SimpleNamespace, change: str, distribution: Callable[..., Path]
 ) -> None:
     """A8"""
-    config = sharded.config(MANY)
+    (module,) = install(distribution, [("strategy", "acme", WEIGHTS_SQUARED)])
+    config = sharded.config(MANY) | ({"strategy": "acme"} if change == "strategy" else {})
     steps = Steps()
     merge(MergeConfig(**config), Watch(step=steps))
     shutil.rmtree(sharded.output)
@@ -190,7 +193,8 @@ def test_an_unfinished_merge_of_another_plan_is_not_used(
     elif change == "shard size":
         config = sharded.config(FEW)
     else:
-        monkeypatch.setattr("modelmerger.hooks.assembly._fingerprint", lambda _: "another source")
+        with Path(importlib.import_module(module).__file__ or "").open("a") as source:
+            source.write("# another source\n")
 
     report = merge(MergeConfig(**config))
 

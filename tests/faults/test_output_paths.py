@@ -11,28 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import directory_state
+from conftest import command_line, directory_state
 from modelmerger import MergeConfig, OutputError, Watch, merge, verify
-from modelmerger.cli.process import main
-from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import staging_path
 
-from tests.faults.conftest import MANY
-from tests.faults.stopping import assert_sentences, ended, fork, wait_until
+from tests.faults.conftest import MANY, watched_reads
+from tests.faults.stopping import assert_sentences, ended, fork, staging_path, wait_until
 
 Refused = Callable[..., str]
 CAPABILITIES_VERSION, EFFECTIVE, PERMITTED, CAP_DAC_OVERRIDE = 0x20080522, 0, 1, 1
-
-
-@pytest.fixture
-def unread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
-    """Whether no tensor has been read so far."""
-    read = []
-    from modelmerger.inputs.files import InputFiles
-
-    reading = InputFiles.read
-    monkeypatch.setattr(InputFiles, "read", lambda *given: (read.append(given), reading(*given)))
-    return lambda: not read
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -52,7 +38,7 @@ def test_two_merges_at_once_give_one_whole_output(sharded: SimpleNamespace, over
     first = fork(lambda: merge(MergeConfig(**config), Watch(step=hold)) and None)
     wait_until(started.exists)
     (sharded.folder / "second.json").write_text(json.dumps(config))
-    second = fork(lambda: main(["merge", str(sharded.folder / "second.json")]), said)
+    second = fork(lambda: command_line("merge", sharded.folder / "second.json"), said)
     statuses = [ended(second)]
     go_on.touch()
     statuses.append(ended(first))
@@ -377,11 +363,9 @@ def test_a_parent_that_cannot_be_written_to_is_refused_before_anything_is_read(
     path, said = config_file(), sharded.folder / "said"
 
     def without_rights() -> int:
-        from modelmerger.inputs.files import InputFiles
-
         give_up_writing_anywhere()
-        InputFiles.read = lambda *_: os._exit(98)  # type: ignore[method-assign]  # a stand-in, or wrong on purpose
-        return main(["merge", str(path), "--output", str(parent / "merged")])
+        os.preadv = watched_reads(lambda: os._exit(98))  # in this process alone
+        return command_line("merge", path, "--output", parent / "merged")
 
     assert ended(fork(without_rights, said)) == 4, said.read_text()
     assert f"the folder {parent} cannot be written to" in said.read_text()
@@ -433,12 +417,12 @@ def test_the_lock_goes_with_its_process(sharded: SimpleNamespace) -> None:
     """A10: a killed merge leaves no lock behind."""
     ready = sharded.folder / "ready"
 
-    def hold() -> None:
-        with Staging(sharded.output, "plan", SimpleNamespace(files=[])):  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
+    def hold(name: str, _: Path) -> None:
+        if name == "write":
             ready.touch()
             signal.pause()
 
-    child = fork(hold)
+    child = fork(lambda: merge(MergeConfig(**sharded.config()), Watch(step=hold)) and None)
     wait_until(ready.exists)
     try:
         with pytest.raises(OutputError, match="another merge"):

@@ -11,9 +11,8 @@ import modelmerger
 import numpy as np
 import pytest
 from conftest import directory_state
-from faults.stopping import Steps, ended, fork, killed_merge, spread
+from faults.stopping import Steps, ended, fork, killed_merge, spread, staging_path
 from modelmerger import MergeConfig, Watch, merge
-from modelmerger.output.staging_directory import staging_path
 from modelmerger.planning.cost import PROCESS_MEMORY
 from plugins.peft_adapters.handmade import read_updates, write_adapter, write_base
 
