@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from inputs.refusing import weighted
 from inputs.watching import watched, within
 from modelmerger import InputError, LoadContext, MergeConfig, ModelReference, merge, shown
-from modelmerger.inputs.files import InputFiles
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
 
@@ -76,9 +75,7 @@ def test_a_hostile_safetensors_file_is_refused_with_file_tensor_and_reason(tmp_p
     path.write_bytes(hostile.content)
 
     with within(1), pytest.raises(InputError) as refusal:
-        directory.load_model(
-            ModelReference(str(tmp_path), "hostile", ""), LoadContext(InputFiles()), directory.Options()
-        )
+        directory.load_model(ModelReference(str(tmp_path), "hostile", ""), LoadContext(), directory.Options())
 
     (problem,) = refusal.value.problems
     assert (problem.where, problem.tensor) == (str(path), hostile.tensor or "")
@@ -122,9 +119,7 @@ def test_mutated_files_are_read_or_refused_and_never_crash(tmp_path: Path, data:
 
     with within(1):
         try:
-            directory.load_model(
-                ModelReference(str(path), "mutated", ""), LoadContext(InputFiles()), directory.Options()
-            )
+            directory.load_model(ModelReference(str(path), "mutated", ""), LoadContext(), directory.Options())
         except InputError as error:
             assert error.problems[0].where == str(path)
 

@@ -25,7 +25,6 @@ from modelmerger import (
     merge,
     torch_dtype,
 )
-from modelmerger.inputs.files import InputFiles
 from modelmerger_plugins import directory
 from safetensors.torch import load_file
 
@@ -43,9 +42,8 @@ class Explosive:
 
 
 def opened(path: Path) -> Checkpoint:
-    context = LoadContext(InputFiles())
     checkpoint = directory.load_model(
-        ModelReference(str(path), "model", "models[0].path"), context, directory.Options(allow_pickle=True)
+        ModelReference(str(path), "model", "models[0].path"), LoadContext(), directory.Options(allow_pickle=True)
     )
     assert checkpoint is not None
     return checkpoint

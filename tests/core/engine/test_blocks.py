@@ -11,12 +11,11 @@ import pytest
 import torch
 from blocks import set_block
 from conftest import random_tensors, write_model
-from modelmerger import MergeConfig, verify
+from modelmerger import MergeConfig, Unit, verify
 from modelmerger.engine import measuring
 from modelmerger.output.digests import block_count
 from modelmerger.planning import slices
 from modelmerger.testing import MemoryStaging, Planned, planned
-from modelmerger.values.units import Unit
 from safetensors.torch import load_file
 
 SHAPES = {

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from modelmerger import PluginError
+from modelmerger import PluginError, Unit
 from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.engine.merge import Merge
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.units import Unit
 
 GENERATOR = np.random.default_rng(0)
 FIRST, SECOND = (torch.from_numpy(GENERATOR.standard_normal((40, 25))).float() for _ in range(2))
 ROWS = """
 import torch
+from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits(models=(2, 2), needs_base=True, granularity="rowwise")
@@ -34,6 +34,7 @@ def merge_tensor(tensors, measurement):
 """
 COUNTS = """
 import torch
+from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits()
@@ -178,6 +179,7 @@ def test_a_tensor_under_another_name_is_measured_under_it() -> None:
 
 SHAPED = """
 import torch
+from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits()
