@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import random_tensors, write_model
+from inputs.watching import watched_reads
 
 from tests.faults.stopping import assert_sentences
 
@@ -35,18 +36,6 @@ def sharded(tmp_path: Path) -> SimpleNamespace:
         }
 
     return SimpleNamespace(folder=tmp_path, output=output, config=config, a=tmp_path / "a", b=tmp_path / "b")
-
-
-def watched_reads(note: Callable[[], object]) -> Callable[..., int]:
-    """`os.preadv` that notes reads of tensors: of what lies behind the header, which says its own length in 8 bytes."""
-    preadv = os.preadv
-
-    def reading(descriptor: int, buffers: Any, offset: int, *flags: int) -> int:
-        if offset >= 8 + int.from_bytes(os.pread(descriptor, 8, 0), "little"):
-            note()
-        return preadv(descriptor, buffers, offset, *flags)
-
-    return reading
 
 
 @pytest.fixture

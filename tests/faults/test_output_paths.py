@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import command_line, directory_state
+from inputs.watching import watched_reads
 from modelmerger import MergeConfig, OutputError, Watch, merge, verify
 
-from tests.faults.conftest import MANY, watched_reads
+from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, staging_path, wait_until
 
 Refused = Callable[..., str]

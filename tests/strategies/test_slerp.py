@@ -12,8 +12,7 @@ import torch
 from conftest import write_model
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from modelmerger import ConfigError, MergeConfig, ModelCompatibilityError, NumericError
-from modelmerger.planning.make_plan import make_plan
+from modelmerger import ConfigError, MergeConfig, ModelCompatibilityError, ModelMerger, NumericError
 from modelmerger.testing import merge_in_memory, planned
 
 from tests.strategies.references import half_ulp
@@ -207,8 +206,8 @@ def test_t_comes_from_the_weights(weights: list[float], t: float) -> None:
 
 
 def warnings_of(weights: list[float], options: dict[str, float]) -> list[str]:
-    merge = planned("slerp", at_angle(1.0), weights=weights, options=options)
-    problems = merge.hooks.models.check_compatibility(merge.checkpoints, merge.settings)
+    models = [{"path": tensors, "weight": weight} for tensors, weight in zip(at_angle(1.0), weights, strict=True)]
+    problems = ModelMerger(MergeConfig(strategy="slerp", models=models, options=options)).check_compatibility()
     return [problem.message for problem in problems if problem.severity == "warning"]
 
 
@@ -277,8 +276,5 @@ def test_slerp_reads_every_tensor_twice_and_says_so() -> None:
 
 
 def test_shapes_must_agree() -> None:
-    merge = planned("slerp", at_angle(1.0))
-    models = [merge.checkpoints[0], planned("slerp", at_angle(1.0, size=25)).checkpoints[1]]
-
     with pytest.raises(ModelCompatibilityError, match=r"t: has shape \[25\] here and \[24\] in 'model_0'"):
-        make_plan(merge.hooks, models, merge.settings)
+        planned("slerp", [at_angle(1.0)[0], at_angle(1.0, size=25)[1]])

@@ -12,7 +12,6 @@ import torch
 from blocks import set_block
 from conftest import random_tensors
 from modelmerger import MergeConfig
-from modelmerger.output.manifest import total_observed
 from modelmerger.testing import MemoryStaging, Planned, planned
 from modelmerger_plugins.report_page.geometry import Geometry, kept, statistics, together
 
@@ -30,7 +29,7 @@ def plan_of(strategy: str, weights: list[float], dtype: torch.dtype = torch.bflo
 
 
 def observed(staging: MemoryStaging) -> dict[str, Mapping[str, int]]:
-    return kept({"observed": json.loads(json.dumps(total_observed(staging.records)))})
+    return kept({"observed": json.loads(json.dumps(staging.observed))})
 
 
 def exact(tensors: list[torch.Tensor], origin: torch.Tensor) -> SimpleNamespace:
