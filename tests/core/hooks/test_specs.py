@@ -73,6 +73,11 @@ def test_the_example_of_every_hook_is_a_plugin_with_that_hook(hook: str) -> None
     assert hook in [caller.name for caller in manager.get_hookcallers(module) or ()]
 
 
+def test_every_hook_has_a_section_in_the_documentation() -> None:
+    page = Path(__file__).parents[3] / "docs/reference/hooks.md"
+    assert re.findall(r"^### ([a-z_]+)$", page.read_text(), re.MULTILINE) == list(HOOKS)
+
+
 @pytest.mark.parametrize("hook", HOOKS)
 def test_every_argument_and_result_is_typed_and_none_has_a_default(hook: str) -> None:
     signature = inspect.signature(HOOKS[hook])
