@@ -61,7 +61,7 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
     manager = pluggy.PluginManager(PROJECT)
     for specification in SPECIFICATIONS:
         manager.add_hookspecs(specification)
-    handed = {plugin.key: options.get(plugin.key, _defaults(plugin)) for plugin in plugins}
+    handed = {plugin.key: _handed(plugin, options) for plugin in plugins}
     for plugin in plugins:
         _register(manager, plugin, handed[plugin.key])
     calls = Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
@@ -77,8 +77,10 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
     )
 
 
-def _defaults(plugin: Plugin) -> Any:
-    return plugin.options() if plugin.options is not None else None
+def _handed(plugin: Plugin, options: Mapping[str, Any]) -> Any:
+    if plugin.key in options:
+        return options[plugin.key]
+    return plugin.options() if plugin.options is not None and plugin.provider.kind != "strategy" else None
 
 
 def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> None:

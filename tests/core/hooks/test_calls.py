@@ -493,7 +493,7 @@ def test_a_plugin_that_breaks_its_contract_is_named(
 
 BROKEN_DECLARATIONS = {
     "Options = 3": "the options must be an attrs class, got 3",
-    "import attrs\n@attrs.frozen\nclass Options:\n    x: int": "the option 'x' has no default",
+    "import attrs\n@attrs.frozen\nclass Options:\n    x: int": "the option 'x' has no default. Give it one",
     "import attrs\n@attrs.frozen\nclass Options:\n    x: 'Nowhere' = 1": "the types of its options cannot be resolved",
     "sections = ['mine']": "'sections' must hold Sections",
 }

@@ -24,7 +24,7 @@ def at(path: Path) -> ModelReference:
 
 
 def test_one_model_is_in_memory_at_a_time_and_none_before_it_is_asked_for(tied: SimpleNamespace) -> None:
-    models = Models({"a": at(tied.a), "b": at(tied.b), "missing": at(Path("nowhere"))}, 2)
+    models = Models({"a": at(tied.a), "b": at(tied.b), "missing": at(Path("nowhere"))}, 2, always_on())
     first = weakref.ref(models.open("a").model)
     assert models.open("a").model is first()
     assert models.open("b").name == "b"

@@ -131,6 +131,16 @@ def test_projections_that_were_not_saved(made: SimpleNamespace, adapter: Path, t
     assert len(refusal.value.problems) == 1
 
 
+@pytest.mark.parametrize("rank", [0, 2.0, True, None, 10**400])
+def test_a_rank_that_scales_nothing_is_refused(made: SimpleNamespace, tmp_path: Path, rank: Any) -> None:
+    from peft import LoKrConfig
+
+    saved = make_adapter(tmp_path / "saved", made.base, 1, config=LoKrConfig(r=2, target_modules=["q_proj"]))
+    change(saved, r=rank)
+    with pytest.raises(InputError, match=r"has the rank .* in the adapter's config"):
+        merger(saved).check_compatibility()
+
+
 def test_an_adapter_that_is_its_own_base_is_refused(adapter: Path) -> None:
     change(adapter, base_model_name_or_path=str(adapter))
     with pytest.raises(InputError, match="is an adapter itself"):
