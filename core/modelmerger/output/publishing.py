@@ -177,13 +177,12 @@ def _check_apart(target: Path, checkpoints: Sequence[Checkpoint]) -> None:
 
 
 def check_apart(target: Path, name: str, paths: Iterable[str]) -> None:
-    """Raises `OutputError` where the output equals, contains or lies in an input, whatever links and `..` are on the
-    way.
+    """Raises `OutputError` where the output equals, contains or lies in an input, whatever links are on the way.
 
     name: of the input, for the message. paths: all that it consists of.
     """
     outputs = [Path(os.path.realpath(path)) for path in (target, staging_path(target))]
-    for path in {Path(os.path.realpath(path)) for path in paths}:
+    for path in sorted({Path(os.path.realpath(path)) for path in paths}):
         if any(output == path or path in output.parents or output in path.parents for output in outputs):
             raise OutputError(
                 Problem(f"is, contains or lies in the input '{name}' ({path}). Give another output path.", str(target))
