@@ -8,6 +8,8 @@ from typing import Any
 
 from modelmerger import MergeReport, run
 from modelmerger.config.resolve import resolve
+from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
+from modelmerger.hooks.registry import Registry
 from modelmerger.planning.prepared import Prepared
 from modelmerger.planning.prepared import prepared as preparing
 
@@ -20,7 +22,7 @@ def run_merge(config: Mapping[str, Any], output: Path | None = None, **arguments
 @contextmanager
 def prepared(config: Mapping[str, Any], *kept: Any) -> Iterator[Prepared]:
     """All that happens before the first write."""
-    with preparing.prepared(*resolve(config), *kept) as ready:
+    with preparing(*resolve(config), *kept) as ready:
         yield ready
 
 

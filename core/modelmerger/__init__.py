@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
+    from modelmerger.inputs.executable import executable_keys as executable_keys
+    from modelmerger.inputs.executable import is_executable as is_executable
     from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
     from modelmerger.inputs.file_checkpoint import StoredTensor as StoredTensor
     from modelmerger.inputs.file_names import PICKLED_SUFFIXES as PICKLED_SUFFIXES
@@ -27,17 +29,23 @@ if TYPE_CHECKING:
     from modelmerger.inputs.loading import resolved as resolved
     from modelmerger.inputs.pickled import read_pickled as read_pickled
     from modelmerger.inputs.regular_files import open_regular as open_regular
-    from modelmerger.inputs.safetensors_header import MOST_HEADER_BYTES as MOST_HEADER_BYTES
-    from modelmerger.inputs.safetensors_header import HeaderError as HeaderError
-    from modelmerger.inputs.safetensors_header import TensorEntry as TensorEntry
-    from modelmerger.inputs.safetensors_header import build_header as build_header
-    from modelmerger.inputs.safetensors_header import read_header as read_header
+    from modelmerger.inputs.safetensors_header.building import build_header as build_header
+    from modelmerger.inputs.safetensors_header.header import HeaderError as HeaderError
+    from modelmerger.inputs.safetensors_header.header import TensorEntry as TensorEntry
+    from modelmerger.inputs.safetensors_header.parsing import MOST_HEADER_BYTES as MOST_HEADER_BYTES
+    from modelmerger.inputs.safetensors_header.reading import read_header as read_header
+    from modelmerger.inputs.strict_json import read_json as read_json
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
-    from modelmerger.output.manifest import is_plain as is_plain
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.slices import OBSERVED as OBSERVED
+    from modelmerger.planning.tensor_names import HEADS as HEADS
+    from modelmerger.planning.tensor_names import is_embedding as is_embedding
+    from modelmerger.planning.tensor_names import is_head as is_head
+    from modelmerger.planning.tensor_names import layer_of as layer_of
+    from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
+    from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.updates import different_bases as different_bases
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
@@ -65,8 +73,6 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
     from modelmerger.values.labels import LabelScores as LabelScores
-    from modelmerger.values.language_model import Answer as Answer
-    from modelmerger.values.language_model import LanguageModel as LanguageModel
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
@@ -84,20 +90,17 @@ if TYPE_CHECKING:
     from modelmerger.values.option_checks import not_empty as not_empty
     from modelmerger.values.option_checks import not_yet as not_yet
     from modelmerger.values.option_checks import one_of as one_of
+    from modelmerger.values.plain_names import is_plain as is_plain
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.report import MergeReport as MergeReport
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
+    from modelmerger.values.subject import Answer as Answer
+    from modelmerger.values.subject import LanguageModel as LanguageModel
     from modelmerger.values.subject import OpenedModel as OpenedModel
     from modelmerger.values.subject import Subject as Subject
-    from modelmerger.values.tensor_names import HEADS as HEADS
-    from modelmerger.values.tensor_names import is_embedding as is_embedding
-    from modelmerger.values.tensor_names import is_head as is_head
-    from modelmerger.values.tensor_names import layer_of as layer_of
-    from modelmerger.values.tensor_names import precedes_layers as precedes_layers
-    from modelmerger.values.tensor_names import tied_heads as tied_heads
     from modelmerger.values.text import amount as amount
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
@@ -113,16 +116,21 @@ _HOMES = {
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
+    "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
-    "inputs.files": ("open_regular",),
     "inputs.loading": ("LoadContext", "names_in", "read_beside", "refusals", "resolved"),
     "inputs.pickled": ("read_pickled",),
-    "inputs.safetensors_header": ("MOST_HEADER_BYTES", "HeaderError", "TensorEntry", "build_header", "read_header"),
+    "inputs.regular_files": ("open_regular",),
+    "inputs.safetensors_header.building": ("build_header",),
+    "inputs.safetensors_header.header": ("HeaderError", "TensorEntry"),
+    "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
+    "inputs.safetensors_header.reading": ("read_header",),
+    "inputs.strict_json": ("read_json",),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
-    "output.manifest": ("is_plain",),
     "output.verification": ("verify",),
     "planning.slices": ("OBSERVED",),
+    "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.updates": ("different_bases",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
     "values.dtypes": ("DTYPES", "from_config_name", "from_torch", "torch_dtype"),
@@ -140,18 +148,17 @@ _HOMES = {
         "UnmeasurableError",
     ),
     "values.file_identity": ("FileIdentity",),
-    "values.findings": ("MOST_EXAMPLES", "Better", "Finding", "Sample", "ValidationReport"),
+    "values.findings": ("Better", "Finding", "MOST_EXAMPLES", "Sample", "ValidationReport"),
     "values.labels": ("LabelScores",),
-    "values.language_model": ("Answer", "LanguageModel"),
     "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement", "shard_names", "shards", "weight_index"),
     "values.model_reference": ("Location", "ModelReference", "user_path"),
     "values.option_checks": ("Check", "between", "finite", "in_yaml", "not_empty", "not_yet", "one_of"),
+    "values.plain_names": ("is_plain",),
     "values.plan": ("MergePlan", "PlannedModel"),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
-    "values.subject": ("OpenedModel", "Subject"),
-    "values.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
+    "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
     "values.units": ("SliceWork",),

@@ -16,7 +16,9 @@ from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import total_counts, total_observed
 from modelmerger.output.publishing import check_output, check_room, finish_earlier, publish
-from modelmerger.output.staging import Staging, Step, no_step, staged_size
+from modelmerger.output.staging import Staging
+from modelmerger.output.staging_directory import staged_size
+from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import KeptModels
 from modelmerger.planning.prepared import Prepared, check_models, prepared
 from modelmerger.validation.texts import check_dataset
@@ -96,12 +98,11 @@ def run_merge(
             raise ConfigError("no output path: give output_path in the config, or --output on the command line.")
         target = Path(os.path.abspath(target))
         overwrite = ready.settings.options.overwrite
-        staging = Staging(target, ready.plan.digest, ready.plan.layout, watch.step)
-        finished = finish_earlier(staging, ready.plan.digest, overwrite, watch.step)
+        finished = finish_earlier(target, ready.plan.digest, overwrite, watch.step)
         if finished is not None:
-            _say(finished)
-            seconds = time.monotonic() - started
-            return _report(ready, target, staging, [*ready.notes, *finished], ready.plan.bytes_written, seconds)
+            _say(finished.notes)
+            notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
+            return _report(ready, target, finished.records, notes, ready.plan.bytes_written, seconds)
         check_output(target, overwrite, ready.checkpoints)
         # torch is imported here, after all that can be refused without it
         from modelmerger.engine.copied_tensors import check_exact_tensors
@@ -110,7 +111,7 @@ def run_merge(
         device = slice_device(ready.settings.options.device_map)
         compared = check_exact_tensors(ready.plan, ready.read)
         check_room(target, max(0, ready.plan.disk - staged_size(target)))
-        with staging:
+        with Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
             notes = list(ready.notes)
             if staging.removed_other_plan:
                 message = "an unfinished merge of another plan (config, inputs or plugins differ) was removed."
@@ -126,7 +127,7 @@ def run_merge(
             left = publish(staging, overwrite, watch.step)
             log.info("published %s", target)
             _say(left)
-            return _report(ready, target, staging, [*notes, *left], reused, time.monotonic() - started)
+            return _report(ready, target, staging.records, [*notes, *left], reused, time.monotonic() - started)
 
 
 def _say(notes: Sequence[Problem]) -> None:
@@ -165,9 +166,14 @@ def _staged_bytes(records: Mapping[tuple[int, int], BlockRecord], plan: "MergePl
 
 
 def _report(
-    ready: Prepared, target: Path, staging: Staging, notes: Sequence[Problem], reused: int, seconds: float
+    ready: Prepared,
+    target: Path,
+    records: Mapping[tuple[int, int], BlockRecord],
+    notes: Sequence[Problem],
+    reused: int,
+    seconds: float,
 ) -> MergeReport:
-    observed = total_observed(staging.records)
+    observed = total_observed(records)
     for tensor, error in (ready.updates.relative_errors if ready.updates else {}).items():
         observed.setdefault(tensor, {})["relative error"] = error
     return MergeReport(
@@ -181,7 +187,7 @@ def _report(
         seconds=seconds,
         plan=ready.plan.digest,
         notes=notes,
-        counts=total_counts(staging.records),
+        counts=total_counts(records),
         observed=observed,
         relative_error=ready.updates.relative_error if ready.updates else None,
         base=ready.checkpoints[-1].place if ready.plan.writes != WHOLE_MODEL else None,

@@ -1,11 +1,9 @@
 """Looks at the models' configs and tokenizers before any tensor is compared: says in one line why two models do not fit."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, InputError, Problem, Settings, hookimpl, read_beside
-from modelmerger.values.text import amount
+from modelmerger import Checkpoint, InputError, Problem, Settings, amount, hookimpl, read_beside, read_json
 
 CRITICAL = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "n_embd", "n_layer", "d_model")
 TELLING = (
@@ -86,7 +84,7 @@ def _tokenizers(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
         return
     try:
         left, right = _vocabulary(ours), _vocabulary(theirs)
-    except (ValueError, RecursionError, AttributeError, TypeError, LookupError):
+    except (InputError, AttributeError, TypeError, LookupError):
         yield Problem(
             "cannot be compared with the donor's: it has another form.",
             f"{other.place}/tokenizer.json",
@@ -113,7 +111,7 @@ def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
 
 def _vocabulary(tokenizer: bytes) -> Mapping[str, Any]:
     """Token → row, added tokens included."""
-    content = json.loads(tokenizer)
+    content = read_json(tokenizer, "tokenizer.json", unique=False)
     vocabulary = content["model"]["vocab"]
     if isinstance(vocabulary, list):
         vocabulary = {entry[0]: row for row, entry in enumerate(vocabulary)}

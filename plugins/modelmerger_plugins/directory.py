@@ -1,33 +1,37 @@
 """Opens local models: a directory with weights, whole or in shards, or a single file. Pickled ones only where that is allowed."""
 
-import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 from modelmerger import (
+    HEADS,
+    PICKLED_SUFFIXES,
     Checkpoint,
     Donor,
     FileCheckpoint,
+    FileIdentity,
+    HeaderError,
     InputError,
     LoadContext,
     ModelReference,
     Problem,
     StoredTensor,
+    TensorEntry,
     TensorInfo,
     hookimpl,
+    is_embedding,
+    is_head,
+    names_in,
+    open_regular,
     read_beside,
+    read_header,
+    read_json,
+    read_pickled,
+    tied_heads,
 )
-from modelmerger.inputs.file_names import PICKLED_SUFFIXES
-from modelmerger.inputs.loading import names_in
-from modelmerger.inputs.pickled import read_pickled
-from modelmerger.inputs.regular_files import open_regular
-from modelmerger.inputs.safetensors_header import HeaderError, TensorEntry, read_header
-from modelmerger.values.file_identity import FileIdentity
-from modelmerger.values.tensor_names import HEADS, is_embedding, is_head, tied_heads
 
 TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
 """How the pickles begin that a trainer leaves beside the weights."""
@@ -65,8 +69,6 @@ PICKLED = Format(
     read_pickled,
 )
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
-MOST_LEVELS = 100
-"""Of nesting in config.json and in an index, so that whoever walks over them needs no stack of its own."""
 
 
 @frozen(kw_only=True)
@@ -235,33 +237,10 @@ def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
     content = read_beside(path, name, limit)
     if content is None:
         return None
-    try:
-        value = json.loads(content, object_pairs_hook=_unique_keys)
-        if _is_deeper(value, MOST_LEVELS):
-            raise RecursionError
-    except (ValueError, RecursionError) as error:
-        reason = f"is not sound JSON: {error}"
-        if isinstance(error, RecursionError):
-            reason = f"is nested more than {MOST_LEVELS} levels deep"
-        raise InputError(Problem(f"{reason}.", str(path / name))) from error
+    value = read_json(content, str(path / name))
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    members = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(member, levels - 1) for member in members)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice!r} is given twice")
-    return found
 
 
 def _aliases(stored: Mapping[str, StoredTensor], config: Mapping[str, Any] | None) -> dict[str, str]:

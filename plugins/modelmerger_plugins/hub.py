@@ -10,10 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from modelmerger import InputError, Location, ModelReference, OutputError, Problem, hookimpl
-from modelmerger.inputs.file_names import PICKLED_SUFFIXES, TEMPLATES_FOLDER, TOKENIZER_FILES
-from modelmerger.inputs.loading import names_in
-from modelmerger.values.text import shown
+from modelmerger import (
+    PICKLED_SUFFIXES,
+    TEMPLATES_FOLDER,
+    TOKENIZER_FILES,
+    InputError,
+    Location,
+    ModelReference,
+    OutputError,
+    Problem,
+    hookimpl,
+    names_in,
+    shown,
+)
 
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>(?!.*\.\.)[\w./+-]+))?", re.ASCII)
 MAIN = "main"

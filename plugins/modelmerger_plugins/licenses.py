@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from modelmerger import Checkpoint, Problem, hookimpl, read_beside
-from modelmerger.inputs.loading import names_in, refusals
+from modelmerger import Checkpoint, Problem, hookimpl, names_in, read_beside, refusals
 
 LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)([._-].{0,80})?", re.IGNORECASE | re.DOTALL)
 LIMIT = 16 << 20

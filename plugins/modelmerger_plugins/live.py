@@ -8,9 +8,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
-from modelmerger import Checkpoint, Donor, InputError, ModelReference, Problem, TensorInfo, hookimpl
-from modelmerger.values.dtypes import from_torch
-from modelmerger.values.tensor_names import tied_heads
+from modelmerger import (
+    Checkpoint,
+    Donor,
+    InputError,
+    ModelReference,
+    Problem,
+    TensorInfo,
+    from_torch,
+    hookimpl,
+    tied_heads,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

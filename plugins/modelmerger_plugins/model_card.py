@@ -6,21 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from modelmerger import (
+    MOST_EXAMPLES,
     WHOLE_MODEL,
     Checkpoint,
     ConfigError,
+    DocumentError,
     InputError,
     MergePlan,
+    PlannedModel,
     Problem,
     Settings,
     ValidationReport,
+    dump_yaml,
     hookimpl,
+    parse_document,
     read_beside,
+    shown,
 )
-from modelmerger.config.documents.document import DocumentError, dump_yaml, parse_document
-from modelmerger.values.findings import MOST_EXAMPLES
-from modelmerger.values.plan import PlannedModel
-from modelmerger.values.text import shown
 
 CARD_LIMIT = 4 << 20
 BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"

@@ -6,10 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import WHOLE_MODEL, Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
-from modelmerger.inputs.loading import refusals
-from modelmerger.values.dtypes import DTYPES
-from modelmerger.values.executable import executable_keys, is_executable
+from modelmerger import (
+    DTYPES,
+    WHOLE_MODEL,
+    Checkpoint,
+    MergePlan,
+    Problem,
+    Settings,
+    executable_keys,
+    hookimpl,
+    is_executable,
+    read_beside,
+    refusals,
+)
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20

@@ -3,10 +3,19 @@
 from collections.abc import Sequence
 from itertools import accumulate
 
-from modelmerger import Layout, OutputFile, OutputTensor, Placement, hookimpl
-from modelmerger.inputs.safetensors_header import MOST_HEADER_BYTES, build_header
-from modelmerger.values.dtypes import DTYPES
-from modelmerger.values.layout import shard_names, shards, weight_index
+from modelmerger import (
+    DTYPES,
+    MOST_HEADER_BYTES,
+    Layout,
+    OutputFile,
+    OutputTensor,
+    Placement,
+    build_header,
+    hookimpl,
+    shard_names,
+    shards,
+    weight_index,
+)
 
 SUFFIX = ".safetensors"
 ENTRY = 100

@@ -6,11 +6,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from attrs import field, frozen
-from modelmerger import Checkpoint, MergePlan, Problem, Settings, hookimpl, read_beside
-from modelmerger.inputs.file_names import PICKLED_SUFFIXES, TEMPLATES_FOLDER, TOKENIZER_FILES
-from modelmerger.inputs.loading import names_in, refusals
-from modelmerger.output.manifest import is_plain
-from modelmerger.values.option_checks import not_yet
+from modelmerger import (
+    PICKLED_SUFFIXES,
+    TEMPLATES_FOLDER,
+    TOKENIZER_FILES,
+    Checkpoint,
+    MergePlan,
+    Problem,
+    Settings,
+    hookimpl,
+    is_plain,
+    names_in,
+    not_yet,
+    read_beside,
+    refusals,
+)
 
 LIMIT = 256 << 20
 CODE = (".py", ".pyc", ".so", ".sh", ".joblib", ".npy", ".npz", *PICKLED_SUFFIXES)

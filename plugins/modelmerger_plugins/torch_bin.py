@@ -13,9 +13,19 @@ from itertools import accumulate
 from math import prod
 
 from attrs import define, field, frozen
-from modelmerger import ConfigError, Layout, OutputFile, OutputTensor, Placement, Problem, hookimpl
-from modelmerger.values.dtypes import DTYPES
-from modelmerger.values.layout import shard_names, shards, weight_index
+from modelmerger import (
+    DTYPES,
+    ConfigError,
+    Layout,
+    OutputFile,
+    OutputTensor,
+    Placement,
+    Problem,
+    hookimpl,
+    shard_names,
+    shards,
+    weight_index,
+)
 
 SUFFIX = ".bin"
 STEMS = {"model": "pytorch_model"}

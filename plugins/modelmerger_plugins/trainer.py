@@ -1,13 +1,21 @@
 """Finds the newest checkpoint in the directory that a trainer writes to."""
 
-import json
 import os
 import re
 from pathlib import Path
 
-from modelmerger import InputError, Location, ModelReference, Problem, hookimpl, read_beside
-from modelmerger.inputs.loading import names_in, resolved
-from modelmerger.values.text import amount
+from modelmerger import (
+    InputError,
+    Location,
+    ModelReference,
+    Problem,
+    amount,
+    hookimpl,
+    names_in,
+    read_beside,
+    read_json,
+    resolved,
+)
 
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})", re.ASCII)
 WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|adapter_config\.json", re.DOTALL)
@@ -36,7 +44,7 @@ def locate_model(reference: ModelReference) -> Location | None:
 def _best(checkpoint: Path) -> str:
     """The name of the checkpoint that the trainer found to be the best; empty where it says none."""
     try:
-        state = json.loads(read_beside(checkpoint, STATE, STATE_LIMIT) or b"{}")
+        state = read_json(read_beside(checkpoint, STATE, STATE_LIMIT) or b"{}", STATE)
         return Path(state["best_model_checkpoint"]).name
-    except (InputError, ValueError, TypeError, KeyError, RecursionError):
+    except (InputError, TypeError, KeyError):
         return ""

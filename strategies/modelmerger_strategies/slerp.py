@@ -12,9 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen, validators
-from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, hookimpl
-from modelmerger.values.option_checks import between
-from modelmerger.values.weights import shown_weight
+from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, between, hookimpl, shown_weight
 
 traits = Traits(models=(2, 2), gram=True)
 

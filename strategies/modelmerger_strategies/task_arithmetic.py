@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from attrs import field, frozen
-from modelmerger import ModelCompatibilityError, Problem, Traits, hookimpl
-from modelmerger.values.option_checks import finite
+from modelmerger import ModelCompatibilityError, Problem, Traits, finite, hookimpl
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -45,9 +44,7 @@ class ModelOptions:
 
 
 @hookimpl
-def find_coefficients(
-    weights: Sequence[float], model_options: Sequence[ModelOptions], options: Options
-) -> list[float]:
+def find_coefficients(weights: Sequence[float], model_options: Sequence[ModelOptions], options: Options) -> list[float]:
     """λ·wᵢ for a model that is added, −λ·|wᵢ| for one that is subtracted; the base gets 1 minus their sum."""
     signed = [-abs(w) if m.operation == "subtract" else w for w, m in zip(weights, model_options, strict=True)]
     scaled = [options.scaling_factor * weight for weight in signed]

@@ -9,8 +9,7 @@ with weights: Matena and Raffel 2022, https://arxiv.org/abs/2111.09832.
 from collections.abc import Sequence
 
 from attrs import field, frozen
-from modelmerger import ConfigError, Traits, hookimpl
-from modelmerger.values.option_checks import between
+from modelmerger import ConfigError, Traits, between, hookimpl
 
 traits = Traits(models=(1, None))
 

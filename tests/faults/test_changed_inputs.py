@@ -11,7 +11,7 @@ import torch
 from conftest import SHAPES, directory_state, random_tensors, write_model
 from doors import run_merge
 from modelmerger import MergeConfig, ModelMerger
-from modelmerger.output.staging import staging_path
+from modelmerger.output.staging_directory import staging_path
 from modelmerger.run import Watch
 from modelmerger.values.errors import InputChangedError
 from safetensors.torch import load_file

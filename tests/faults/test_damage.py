@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import directory_state
 from doors import run_merge
-from modelmerger.inputs.safetensors_header import read_header
+from modelmerger.inputs.safetensors_header.reading import read_header
 from modelmerger.output.verification import verify
 from safetensors import safe_open
 

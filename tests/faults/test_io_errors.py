@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import directory_state
 from doors import run_merge
-from modelmerger.output.staging import staging_path
+from modelmerger.output.staging_directory import staging_path
 from modelmerger.output.verification import verify
 from modelmerger.run import Watch
 from modelmerger.values.errors import OutputError

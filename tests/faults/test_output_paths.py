@@ -14,7 +14,8 @@ import pytest
 from conftest import directory_state
 from doors import run_merge
 from modelmerger.cli.process import main
-from modelmerger.output.staging import Staging, staging_path
+from modelmerger.output.staging import Staging
+from modelmerger.output.staging_directory import staging_path
 from modelmerger.output.verification import verify
 from modelmerger.run import Watch
 from modelmerger.values.errors import OutputError

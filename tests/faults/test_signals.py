@@ -12,7 +12,8 @@ import pytest
 from conftest import directory_state
 from doors import run_merge
 from modelmerger.cli.process import main
-from modelmerger.output.staging import Staging, staging_path
+from modelmerger.output.staging import Staging
+from modelmerger.output.staging_directory import StagingDirectory, staging_path
 from modelmerger.output.verification import verify
 
 from tests.faults.conftest import MANY
@@ -81,7 +82,7 @@ def test_an_interrupt_after_the_rename_says_that_the_model_is_there(
     if overwrite:
         run_merge(sharded.config(MANY, weight=0.7))
     path = config_file(overwrite=overwrite)
-    monkeypatch.setattr(Staging, "remove", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(StagingDirectory, "remove", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     found = command("merge", path)
     monkeypatch.undo()
 

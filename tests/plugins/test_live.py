@@ -212,7 +212,7 @@ def test_an_unfinished_merge_of_other_numbers_is_not_resumed(tmp_path: Path, mon
     tensors = {"t": torch.ones(8), "u": torch.ones(8)}
     config = MergeConfig(strategy="weighted", models=[{"path": tensors}], output_path=str(tmp_path / "merged"))
     with monkeypatch.context() as patch:
-        patch.setattr("modelmerger.run._write_documents", lambda *_: 1 / 0)
+        patch.setattr("modelmerger.engine.sidecars.write_documents", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             merge(config)
     tensors["u"].fill_(2)
@@ -229,7 +229,7 @@ def test_an_unfinished_merge_of_the_same_numbers_is_resumed(tmp_path: Path, monk
         strategy="weighted", models=[{"path": {"t": torch.ones(8)}}], output_path=str(tmp_path / "merged")
     )
     with monkeypatch.context() as patch:
-        patch.setattr("modelmerger.run._write_documents", lambda *_: 1 / 0)
+        patch.setattr("modelmerger.engine.sidecars.write_documents", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             merge(config)
     config.models[0]["path"] = {"t": torch.ones(8)}

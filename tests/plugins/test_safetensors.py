@@ -21,7 +21,7 @@ def tensor(name: str, count: int, dtype: str = "F32") -> OutputTensor:
 def files(tensors: list[OutputTensor], most: int) -> list[list[str]]:
     return [
         [placement.tensor.name for placement in file.placements]
-        for file in save_model(tensors, most, use_safetensors=True, stem="model").files
+        for file in save_model(tensors, most, stem="model").files
     ]
 
 
@@ -46,7 +46,7 @@ def test_a_shard_ends_where_its_header_would_grow_beyond_what_readers_accept(mon
     from modelmerger_plugins import safetensors
 
     monkeypatch.setattr(safetensors, "MOST_HEADER_BYTES", 3000)
-    layout = save_model([tensor(f"نموذج {i:0100}", 1) for i in range(30)], 10**9, use_safetensors=True, stem="model")
+    layout = save_model([tensor(f"نموذج {i:0100}", 1) for i in range(30)], 10**9, stem="model")
     assert layout is not None
 
     assert len(layout.files) > 3
@@ -54,14 +54,14 @@ def test_a_shard_ends_where_its_header_would_grow_beyond_what_readers_accept(mon
 
 
 def test_one_file_has_no_index() -> None:
-    layout = save_model([tensor("a", 3)], 10**9, use_safetensors=True, stem="model")
+    layout = save_model([tensor("a", 3)], 10**9, stem="model")
 
     assert [file.name for file in layout.files] == ["model.safetensors"]
     assert layout.documents == {}
 
 
 def test_shards_are_numbered_and_indexed() -> None:
-    layout = save_model([tensor("طبقة", 3), tensor("b", 3)], 12, use_safetensors=True, stem="model")
+    layout = save_model([tensor("طبقة", 3), tensor("b", 3)], 12, stem="model")
 
     names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     assert [file.name for file in layout.files] == names
@@ -74,7 +74,7 @@ def test_shards_are_numbered_and_indexed() -> None:
 def test_every_tensor_begins_at_a_multiple_of_its_element_size_and_of_the_header() -> None:
     tensors = [tensor("u8", 3, "U8"), tensor("f16", 3, "F16"), tensor("f64", 1, "F64"), tensor("f32", 1, "F32")]
 
-    (file,) = save_model(tensors, 10**9, use_safetensors=True, stem="model").files
+    (file,) = save_model(tensors, 10**9, stem="model").files
 
     ((start, header),) = file.fixed
     assert (start, len(header) % 8) == (0, 0)

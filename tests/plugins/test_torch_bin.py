@@ -14,7 +14,7 @@ from modelmerger import ConfigError, InputError, Layout, MergeConfig, ModelMerge
 from modelmerger.planning.layout_check import check_tiling
 from modelmerger.values.dtypes import DTYPES, torch_dtype
 from modelmerger.values.layout import BLOCK
-from modelmerger_plugins.torch_bin import ALIGNMENT, save_model
+from modelmerger_plugins.torch_bin import ALIGNMENT, Options, save_model
 from safetensors.torch import load_file
 
 INDEX = "pytorch_model.bin.index.json"
@@ -27,7 +27,7 @@ def output(name: str, dtype: str, *shape: int) -> OutputTensor:
 
 
 def laid_out(tensors: list[OutputTensor], most: int = 10**12) -> Layout:
-    layout = save_model(tensors, most, use_safetensors=False, stem="model")
+    layout = save_model(tensors, most, stem="model", options=Options(use_safetensors=False))
     assert layout is not None
     check_tiling(layout, tensors)
     return layout
@@ -112,11 +112,11 @@ def test_shards_are_numbered_and_indexed() -> None:
 
 def test_a_dtype_that_torch_lacks_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"options\.use_safetensors: t: is F4, which torch cannot save"):
-        save_model([OutputTensor("t", "F4", (4,), 2)], 100, use_safetensors=False, stem="model")
+        save_model([OutputTensor("t", "F4", (4,), 2)], 100, stem="model", options=Options(use_safetensors=False))
 
 
 def test_where_safetensors_are_wanted_it_has_nothing_to_say() -> None:
-    assert save_model([], 100, use_safetensors=True, stem="model") is None
+    assert save_model([], 100, stem="model", options=Options()) is None
 
 
 @pytest.mark.parametrize("shard", ["5GB", 3000])
@@ -184,7 +184,7 @@ def test_an_interrupted_merge_resumes_and_a_flipped_bit_is_named(
         options={"use_safetensors": False},
     )
     with monkeypatch.context() as patch:
-        patch.setattr("modelmerger.run._write_documents", lambda *_: 1 / 0)
+        patch.setattr("modelmerger.engine.sidecars.write_documents", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             merge(config)
     path = tmp_path / ".merged.modelmerger" / "model" / "pytorch_model.bin"

@@ -93,7 +93,7 @@ def test_the_best_checkpoint_is_named_and_not_taken(run: Path, models: SimpleNam
 
     found = located(run)
 
-    assert found.path == str(run / "checkpoint-1000")
+    assert found.directory == run / "checkpoint-1000"
     assert found.notes[0].message.endswith(
         f" Its trainer_state.json says that checkpoint-500 is the best: give {run}/checkpoint-500 to take that one."
     )
@@ -165,4 +165,4 @@ def test_a_checkpoint_that_is_a_link_out_of_the_directory_is_refused(run: Path, 
         located(run)
     (run / "checkpoint-2000").unlink()
     (run / "checkpoint-2000").symlink_to("checkpoint-500")
-    assert located(run).path == str(run / "checkpoint-500")
+    assert located(run).directory == run / "checkpoint-500"

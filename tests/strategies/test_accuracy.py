@@ -100,7 +100,7 @@ def test_task_arithmetic_rounds_once(
         tunes,
         base,
         weights,
-        ["subtract" if minus else "add" for minus in subtracted],
+        [{"operation": "subtract" if minus else "add"} for minus in subtracted],
         {"scaling_factor": scaling, "torch_dtype": written},
     )
 

@@ -29,7 +29,7 @@ def test_merges_agree_with_mergekit(case: dict[str, Any]) -> None:
         [tensors(model["path"]) for model in case["models"]],
         tensors(case["base_model"]) if case["base_model"] else None,
         [model.get("weight", 1.0) for model in case["models"]],
-        [model.get("operation", "add") for model in case["models"]],
+        [{key: model[key] for key in model.keys() & {"operation"}} for model in case["models"]],
         case["options"],
     )
 

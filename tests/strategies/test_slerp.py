@@ -208,7 +208,7 @@ def test_t_comes_from_the_weights(weights: list[float], t: float) -> None:
 
 def warnings_of(weights: list[float], options: dict[str, float]) -> list[str]:
     merge = planned("slerp", at_angle(1.0), weights=weights, options=options)
-    problems = merge.hooks.check_compatibility(merge.checkpoints, merge.settings)
+    problems = merge.hooks.models.check_compatibility(merge.checkpoints, merge.settings)
     return [problem.message for problem in problems if problem.severity == "warning"]
 
 

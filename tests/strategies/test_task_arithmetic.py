@@ -36,17 +36,17 @@ def test_the_scaling_factor_scales_them_all() -> None:
 @pytest.mark.parametrize("weight", [0.5, -0.5])
 def test_subtracting_takes_away_whatever_the_sign_of_the_weight(weight: float) -> None:
     """The API document's `weight: -0.5, operation: subtract` removes half of the task vector."""
-    assert merged([model(14, 20, 30)], BASE, [weight], ["subtract"]) == [8, 20, 30]
+    assert merged([model(14, 20, 30)], BASE, [weight], [{"operation": "subtract"}]) == [8, 20, 30]
 
 
 def test_a_negative_weight_that_is_added_takes_away_too() -> None:
-    assert merged([model(14, 20, 30)], BASE, [-0.5], ["add"]) == [8, 20, 30]
+    assert merged([model(14, 20, 30)], BASE, [-0.5], [{"operation": "add"}]) == [8, 20, 30]
 
 
 def test_adding_and_subtracting_one_model_leaves_the_base() -> None:
     tune = model(14, 21, 33)
 
-    assert merged([tune, tune], BASE, [0.5, 0.5], ["add", "subtract"]) == [10, 20, 30]
+    assert merged([tune, tune], BASE, [0.5, 0.5], [{}, {"operation": "subtract"}]) == [10, 20, 30]
 
 
 def test_a_factor_of_zero_leaves_the_base_and_reads_nothing_else() -> None:

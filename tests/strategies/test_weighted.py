@@ -74,5 +74,5 @@ def test_a_model_of_weight_zero_is_not_read() -> None:
 
 
 def test_subtracting_belongs_to_task_arithmetic() -> None:
-    with pytest.raises(ConfigError, match="'subtract' belongs to task_arithmetic"):
-        planned("weighted", [model(1, 2)] * 2, operations=["add", "subtract"])
+    with pytest.raises(ConfigError, match="'operation' belongs to task_arithmetic"):
+        planned("weighted", [model(1, 2)] * 2, model_options=[{}, {"operation": "subtract"}])

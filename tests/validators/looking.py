@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from doors import always_on
 from inputs.tiny_models import load
 from modelmerger import LabelScores, ValidationSettings
 from modelmerger.validation.models import Models
@@ -23,7 +24,7 @@ def looked_at(
     """The tiny model `a`, with others of the tiny models as sources; each of them held."""
     asked = ValidationSettings(**{"max_new_tokens": 12, **settings})
     held = {name: (load(getattr(tied, name))[0], tied.words) for name in ("a", *sources)}
-    models = Models(held, asked.test_batch_size)
+    models = Models(held, asked.test_batch_size, always_on())
     return MeasuredModel("a", models, sources, None, texts or {}, prompts or {}, asked, score), asked
 
 

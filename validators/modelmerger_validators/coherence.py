@@ -13,8 +13,7 @@ Welleck et al. 2019, https://arxiv.org/abs/1908.04319 (seq-rep-4). Continuations
 
 from collections.abc import Iterable, Sequence
 
-from modelmerger import Answer, Finding, Subject, UnmeasurableError, hookimpl
-from modelmerger.values.text import amount
+from modelmerger import Answer, Finding, Subject, UnmeasurableError, amount, hookimpl
 
 metrics = {"coherence": "higher", "repetition": "lower"}
 

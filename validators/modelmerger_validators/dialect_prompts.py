@@ -10,8 +10,7 @@ variety the config does not say counts as being in the one that the scorer finds
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from modelmerger import Finding, LabelScores, Subject, UnmeasurableError, ValidationSettings, hookimpl
-from modelmerger.values.text import amount
+from modelmerger import Finding, LabelScores, Subject, UnmeasurableError, ValidationSettings, amount, hookimpl
 
 metrics = {"dialect_match": "higher"}
 NONE = "no Arabic"

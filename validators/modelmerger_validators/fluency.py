@@ -16,8 +16,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelmerger import Answer, Finding, Subject, UnmeasurableError, hookimpl
-from modelmerger.values.text import amount
+from modelmerger import Answer, Finding, Subject, UnmeasurableError, amount, hookimpl
 
 metrics = {"fluency": "lower", "arabic_letters": "higher", "broken_characters": "lower"}
 REPLACEMENT = "\ufffd"

@@ -13,8 +13,7 @@ between models of different vocabularies.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelmerger import Finding, Subject, UnmeasurableError, ValidationSettings, hookimpl
-from modelmerger.values.text import amount
+from modelmerger import Finding, Subject, UnmeasurableError, ValidationSettings, amount, hookimpl
 
 metrics = {"perplexity": "lower", "bits_per_byte": "lower"}
 

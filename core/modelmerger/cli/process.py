@@ -110,7 +110,7 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _resumable(target: Path | None) -> str:
-    from modelmerger.output.staging import is_published, staging_path
+    from modelmerger.output.staging_directory import is_published, staging_path
 
     place = Path(os.path.abspath(user_path(target))) if target is not None else None
     if place is None or not staging_path(place).exists():

@@ -42,9 +42,9 @@ class Elsewhere:
 
     def problem(self, key: Any, where: str) -> Problem | None:
         """Whose the key is, if it belongs to another plugin that comes with this package. None of them is imported to find out."""
-        others = [p for p in self.registry.providers if p.kind == self.kind and p.name not in self.chosen]
-        for provider in others if self.chosen else ():
-            if provider.built_in and key in declared_fields(provider.module, self.attribute):
+        for provider in self.registry.providers:
+            other = provider.kind == self.kind and provider.built_in and provider.name not in self.chosen
+            if other and key in declared_fields(provider.module, self.attribute):
                 chosen = ", ".join(self.chosen)
                 message = f"'{key}' belongs to {provider.name}, and the {self.kind} is {chosen}. Leave it out"
                 return Problem(message, where)
@@ -69,7 +69,7 @@ def shared_out(
     Raises `PluginError` for a key that two owners declare.
     """
     owner_of = _owned(owners)
-    for key in given:
+    for key in given if elsewhere.chosen else ():  # else nobody knows whose other keys may be
         if key not in owner_of:
             unknown = Problem(f"unknown key {key!r}{suggestion(str(key), owner_of)}", where)
             problems.append(elsewhere.problem(key, where) or unknown)

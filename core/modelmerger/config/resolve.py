@@ -38,11 +38,13 @@ def resolve(
     keys = (*CORE_KEYS, *(section.name for section in sections))
     problems += unknown_keys(given, keys, "config")
     problems += _wrong_kinds(given, registry)
-    strategy = _strategy(given.get("strategy"), registry, problems)
+    of_strategy: list[Problem] = []
+    strategy = _strategy(given.get("strategy"), registry, of_strategy)
     chosen = [strategy.provider.name] if strategy else []
     models = read_models(
         given.get("models"), strategy, Elsewhere(registry, "strategy", chosen, "ModelOptions"), problems
     )
+    problems += of_strategy
     in_sections = read_sections(given, sections, problems)
     validation = read_validation(given.get("validation"), registry, problems, validating=validating)
     plugins = [*([strategy] if strategy else []), *validation.validators, *always_on]

@@ -67,9 +67,8 @@ def _chosen(given: Mapping[str, Any], registry: Registry, problems: list[Problem
         return []
     if values[""] is None:
         return []
-    asked = [load(registry.find("validator", name)) for name in registry.default_validators()]
-    wanted = assemble(asked).validation.wanted(values[""])
-    return [plugin for plugin in asked if plugin.key in wanted]
+    asked = {plugin.key: plugin for plugin in map(load, registry.default_validators())}
+    return [asked[key] for key in assemble(list(asked.values())).validation.wanted(values[""])]
 
 
 def _named(names: Iterable[str], registry: Registry, problems: list[Problem]) -> Iterable[Plugin]:

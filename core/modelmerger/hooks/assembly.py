@@ -10,7 +10,7 @@ import pluggy
 from attrs import frozen
 from blake3 import blake3
 
-from modelmerger.hooks.binding import bound
+from modelmerger.hooks.binding import bind
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
 from modelmerger.hooks.markers import PROJECT
@@ -61,7 +61,7 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
     manager = pluggy.PluginManager(PROJECT)
     for specification in SPECIFICATIONS:
         manager.add_hookspecs(specification)
-    handed = {plugin.key: options.get(plugin.key, _defaults(plugin)) for plugin in plugins}
+    handed = {plugin.key: _handed(plugin, options) for plugin in plugins}
     for plugin in plugins:
         _register(manager, plugin, handed[plugin.key])
     calls = Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
@@ -77,25 +77,27 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
     )
 
 
-def _defaults(plugin: Plugin) -> Any:
-    return plugin.options() if plugin.options is not None else None
+def _handed(plugin: Plugin, options: Mapping[str, Any]) -> Any:
+    if plugin.key in options:
+        return options[plugin.key]
+    return plugin.options() if plugin.options is not None and plugin.provider.kind != "strategy" else None
 
 
 def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> None:
-    handed = bound(plugin, options)
     try:
-        manager.register(handed, plugin.key)
+        manager.register(plugin.module, plugin.key)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{plugin.provider} does not fit the hooks: {' '.join(str(error).split())}") from error
-    for caller in manager.get_hookcallers(handed) or ():
+    for caller in manager.get_hookcallers(plugin.module) or ():
         collects = caller.spec is not None and not caller.spec.opts["firstresult"]
         for implementation in caller.get_hookimpls():
             wraps = implementation.hookwrapper or (implementation.wrapper and collects)
-            if implementation.plugin is handed and wraps:
+            if implementation.plugin is plugin.module and wraps:
                 raise PluginError(
                     f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
                 )
+    bind(manager, plugin.module, options)
 
 
 def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:

@@ -1,49 +1,29 @@
-"""A plugin as pluggy gets it: its hooks, with its own options in place of the argument `options`."""
+"""Plugins get their own options: in place of the argument `options`, which everybody who asks leaves open."""
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from modelmerger.hooks.markers import PROJECT
-from modelmerger.hooks.plugins import Plugin
+import pluggy
+
 from modelmerger.hooks.specs import STRATEGY_HOOKS
 
 OPTIONS = "options"
 
 
-class Bound:
-    """Whose attributes are the hooks of a plugin."""
-
-    def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
-        vars(self).update(functions)
-
-
-def bound(plugin: Plugin, options: Any) -> Bound:
-    """The hooks of a plugin that are handed these options. A strategy's own hooks get theirs from who calls them."""
-    functions: dict[str, Any] = {}
-    for name in dir(plugin.module):
-        function: Any = getattr(plugin.module, name, None)
-        if (marks := getattr(function, f"{PROJECT}_impl", None)) is not None:
-            given = (marks["specname"] or name) in STRATEGY_HOOKS
-            functions[name] = function if given else _with_options(function, options, marks)
-    return Bound(functions)
+def bind(manager: pluggy.PluginManager, plugin: Any, options: Any) -> None:
+    """Hands a registered plugin these options from now on. A strategy's own hooks get theirs from who calls them."""
+    for caller in manager.get_hookcallers(plugin) or ():
+        for implementation in caller.get_hookimpls() if caller.name not in STRATEGY_HOOKS else ():
+            if implementation.plugin is plugin and OPTIONS in implementation.argnames:
+                place = implementation.argnames.index(OPTIONS)
+                others = tuple(name for name in implementation.argnames if name != OPTIONS)
+                # this manager is ours alone, and nobody else looks at what it holds
+                implementation.function = _handed(implementation.function, place, options)  # type: ignore[misc]
+                implementation.argnames = others  # type: ignore[misc]
 
 
-def _with_options(function: Any, options: Any, marks: Mapping[str, Any]) -> Any:
-    signature = inspect.signature(function)
-    names = list(signature.parameters)
-    if OPTIONS not in names:
-        return function
-    place = names.index(OPTIONS)
-
+def _handed(function: Callable[..., Any], place: int, options: Any) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         return function(*arguments[:place], options, *arguments[place:])
 
-    def wrap(*arguments: Any) -> Any:
-        return (yield from function(*arguments[:place], options, *arguments[place:]))
-
-    handed: Any = wrap if inspect.isgeneratorfunction(function) and (marks["wrapper"] or marks["hookwrapper"]) else call
-    others = [parameter for name, parameter in signature.parameters.items() if name != OPTIONS]
-    handed.__signature__ = signature.replace(parameters=others)
-    setattr(handed, f"{PROJECT}_impl", marks)
-    return handed
+    return call

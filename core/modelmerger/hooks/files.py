@@ -5,8 +5,8 @@ from typing import Any
 
 from modelmerger.hooks.answers import are_contents
 from modelmerger.hooks.calls import Calls
-from modelmerger.output.manifest import is_plain
 from modelmerger.values.errors import PluginError
+from modelmerger.values.plain_names import is_plain
 
 
 def gathered(

@@ -71,7 +71,8 @@ def _options(provider: Provider, module: Any, name: str) -> type | None:
         attrs.resolve_types(cls)
     except NameError as error:
         raise PluginError(f"{provider}: the types of its options cannot be resolved: {error}.") from error
-    if required := [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]:
+    required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
+    if required and provider.kind != "strategy":  # which is never used without a config that could give it
         raise PluginError(f"{provider}: the option '{required[0]}' has no default. Give it one.")
     return cls
 

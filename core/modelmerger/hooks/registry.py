@@ -116,9 +116,9 @@ class Registry:
         near = suggestion(name, known).replace(",", ";", 1)
         raise ConfigError(f"no {kind} is named '{name}'{near} (installed: {installed})")
 
-    def default_validators(self) -> list[str]:
+    def default_validators(self) -> list[Provider]:
         """The validators that are asked whether they run, where the config names none."""
-        return [provider.name for provider in self.providers if provider.kind == "validator" and provider.by_default]
+        return [provider for provider in self.providers if provider.kind == "validator" and provider.by_default]
 
     def always_on(self) -> list[Provider]:
         """The plugins of every merge. Two of one name: `ConfigError`."""

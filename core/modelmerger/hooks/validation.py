@@ -12,10 +12,10 @@ from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.files import gathered
 from modelmerger.hooks.validators import Validator
-from modelmerger.output.manifest import is_plain
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
 from modelmerger.values.labels import LabelScores
+from modelmerger.values.plain_names import is_plain_file
 from modelmerger.values.settings import Settings, ValidationSettings
 from modelmerger.values.subject import Purpose, Subject, Texts
 
@@ -34,19 +34,19 @@ class ValidationHooks:
         """What the validators can find → which way it is better."""
         return {name: way for validator in self.validators.values() for name, way in validator.metrics.items()}
 
-    def wanted(self, settings: ValidationSettings) -> frozenset[str]:
-        """The validators that run where the config names none, by their keys."""
+    def wanted(self, settings: ValidationSettings) -> list[str]:
+        """The validators that run where the config names none: their keys, in the order in which they are asked."""
         answers = self.calls.each("wants_validation", settings=settings)
         for plugin, wanted in answers:
             if not isinstance(wanted, bool):
                 raise self.calls.wrong_answer("wants_validation", wanted, "True or False", plugin)
-        return frozenset(plugin for plugin, wanted in answers if wanted)
+        return [plugin for plugin, wanted in answers if wanted]
 
     def companions(self) -> list[str]:
         """The names of files that plugins may write again after the merge."""
         answers = self.calls.each("name_companions")
         for plugin, names in answers:
-            if not is_list_of(str, names):
+            if not is_list_of(str, names) or not all(map(is_plain_file, names)):
                 raise self.calls.wrong_answer("name_companions", names, "names of files", plugin)
         return sorted({name for _, names in answers for name in names})
 
@@ -109,9 +109,5 @@ class ValidationHooks:
         self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport, taken: Mapping[str, str]
     ) -> dict[str, bytes]:
         """The files about a validation. `taken`: names that others have, and who they are."""
-
-        def allowed(name: str) -> bool:
-            return is_plain(name) and "/" not in name and name not in manifest["files"]
-
         arguments: dict[str, Any] = {"directory": directory, "manifest": manifest, "report": report}
-        return gathered(self.calls, "write_companions", taken, allowed, **arguments)
+        return gathered(self.calls, "write_companions", taken, is_plain_file, **arguments)

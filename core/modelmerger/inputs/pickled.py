@@ -10,7 +10,8 @@ import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelmerger.inputs.safetensors_header import HeaderError, TensorEntry, check_name
+from modelmerger.inputs.safetensors_header.header import HeaderError, TensorEntry
+from modelmerger.inputs.safetensors_header.tensors import check_name
 from modelmerger.values.dtypes import from_torch
 from modelmerger.values.text import amount, shown
 

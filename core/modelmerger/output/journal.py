@@ -14,7 +14,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from modelmerger.inputs.strict_json import read_json
 from modelmerger.output.digests import Piece
+from modelmerger.values.errors import InputError
 
 NAME = "journal"
 _HEADER = b'{"modelmerger": 1, "plan": "'
@@ -93,8 +95,8 @@ def read_journal(directory: int) -> Journal | None:
 def _parsed(line: bytes) -> dict[str, Any]:
     """The mapping in a line; empty for a line that holds none."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = read_json(line, NAME)
+    except InputError:
         return {}
     return value if isinstance(value, dict) else {}
 

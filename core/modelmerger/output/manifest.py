@@ -8,10 +8,12 @@ from typing import Any
 import importlib_metadata
 
 from modelmerger.inputs.regular_files import read_small
+from modelmerger.inputs.strict_json import read_json
 from modelmerger.output.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
 from modelmerger.output.journal import BlockRecord, is_sums
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, MergeError, Problem
+from modelmerger.values.plain_names import is_plain, is_plain_file
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 
@@ -32,7 +34,12 @@ def make_manifest(
     notes: Sequence[Problem],
     companions: Sequence[str],
 ) -> bytes:
-    """The manifest of a finished merge. `companions`: files that may be written again after it, which are not digested. It holds no time and no path of the staging, so equal merges have equal manifests."""
+    """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal manifests.
+
+    plugins: a row for each that took part, of plain data. settings: as they were resolved. records: of every block of the plan's
+    layout, by file and block. documents: the other files, by name. companions: names of files that may be written again after the
+    merge, and so are not digested.
+    """
     files = {}
     for number, file in enumerate(plan.layout.files):
         blocks = range(block_count(file.size))
@@ -112,12 +119,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / FILE
     content = read_small(path, _LIMIT)
     try:
-        manifest = json.loads(content)
+        manifest = read_json(content, str(path))
         schema = manifest["schema"]
         if not isinstance(schema, int) or (schema == SCHEMA and not _is_sound(manifest)):
             raise ValueError("a part is missing or has another form")
-    except RecursionError as error:
-        raise InputError(Problem("is no manifest of a merge: it is nested too deeply.", str(path))) from error
+    except InputError as error:
+        raise InputError(Problem(f"is no manifest of a merge: it {error.problems[0].message}", str(path))) from error
     except (ValueError, TypeError, KeyError) as error:
         reason = error if isinstance(error, ValueError) else "a part is missing or has another form"
         raise InputError(Problem(f"is no manifest of a merge: {reason}.", str(path))) from error
@@ -145,7 +152,7 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
     return (
         isinstance(files, dict)
         and isinstance(companions, list)
-        and all(isinstance(name, str) for name in companions)
+        and all(isinstance(name, str) and is_plain_file(name) for name in companions)
         and isinstance(manifest["plan"], str)
         and is_sums(manifest.get("observed", {}))
         and all(
@@ -160,9 +167,3 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
 def unfinished(companion: str) -> str:
     """The name under which a companion is written before it is renamed over the one before."""
     return f".{companion}.new"
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name stays inside its directory: relative, no empty, dot or dot-dot part, no backslash, nothing invisible."""
-    parts = name.split("/")
-    return all(part not in ("", ".", "..") for part in parts) and "\\" not in name and name.isprintable()

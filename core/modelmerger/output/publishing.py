@@ -2,12 +2,19 @@
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from attrs import frozen
+
+from modelmerger.output.entries import sync_file
+from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import is_ours, read_manifest
-from modelmerger.output.staging import Staging, Step, output_errors, staging_path
+from modelmerger.output.staging import Staging
+from modelmerger.output.staging_directory import StagingDirectory, staging_path
+from modelmerger.output.steps import Step
 from modelmerger.output.system import ExchangeUnsupportedError, exchange, rename_new
+from modelmerger.output.system_errors import output_errors
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, OutputError, Problem
 from modelmerger.values.text import size
@@ -74,28 +81,39 @@ def publish(staging: Staging, overwrite: bool, step: Step) -> list[Problem]:
     staging.mark()
     with output_errors(staging.target):
         give_name(staging.tree, staging.target, overwrite, step)
-    return _cleared_up(staging)
+    return _cleared_up(staging.directory)
 
 
-def finish_earlier(staging: Staging, plan: str, overwrite: bool, step: Step) -> list[Problem] | None:
+@frozen
+class Finished:
+    """A merge that an earlier run published."""
+
+    notes: Sequence[Problem]
+    """What is to be said of it."""
+    records: Mapping[tuple[int, int], BlockRecord]
+    """What its journal says of its blocks, by file and block."""
+
+
+def finish_earlier(target: Path, plan: str, overwrite: bool, step: Step) -> Finished | None:
     """Where a merge of this plan was published, and stopped before its staging directory was gone: removes that.
 
-    Returns what is to be said, None where there is nothing of the kind. The last step of such a removal leaves an empty
-    directory, as the first step of a merge does: then the merge is done again if it may be.
+    None where there is nothing of the kind. The last step of such a removal leaves an empty directory, as the first step of a
+    merge does: then the merge is done again if it may be.
     """
-    target = staging.target
-    if os.path.islink(target) or not os.path.isdir(staging.root) or _plan_of(target) != plan:
+    directory = StagingDirectory(target, step)
+    if os.path.islink(target) or not os.path.isdir(directory.root) or _plan_of(target) != plan:
         return None
-    with staging.locked() as journal, output_errors(target):
+    with directory, output_errors(target):
+        journal = directory.journal()
         if journal is None or (overwrite if not journal.plan else journal.plan != plan):
             return None
         if journal.plan and journal.tree != target.stat().st_ino:
             return None
         step("fsync", target.parent)
         sync_file(target.parent)
-        staging.records |= journal.records
         message = "was published by an earlier run, which was stopped before it had cleared up. That is done now."
-        return [Problem(message, str(target), severity="note"), *_cleared_up(staging)]
+        notes = [Problem(message, str(target), severity="note"), *_cleared_up(directory)]
+        return Finished(notes, journal.records)
 
 
 def give_name(tree: Path, target: Path, overwrite: bool, step: Step) -> None:
@@ -139,24 +157,15 @@ def _plan_of(target: Path) -> str | None:
         return None
 
 
-def _cleared_up(staging: Staging) -> list[Problem]:
+def _cleared_up(directory: StagingDirectory) -> list[Problem]:
     try:
-        staging.remove()
+        directory.remove()
     except OSError as error:
         message = (
             f"is of no use any more and could not be removed: {error.strerror or type(error).__name__}. Remove it."
         )
-        return [Problem(message, str(staging.root), severity="warning")]
+        return [Problem(message, str(directory.root), severity="warning")]
     return []
-
-
-def sync_file(path: Path) -> None:
-    """Fsync of a file or directory."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_apart(target: Path, checkpoints: Sequence[Checkpoint]) -> None:

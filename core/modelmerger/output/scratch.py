@@ -8,7 +8,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Self
 
-from modelmerger.output.staging import output_errors
+from modelmerger.output.system_errors import output_errors
 from modelmerger.values.model_reference import user_path
 
 

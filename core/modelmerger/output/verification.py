@@ -41,7 +41,7 @@ def verify(directory: str | Path) -> Verified:
     for name, expected in files.items():
         problems += _differences(directory, name, expected)
     companions = manifest["companions"]
-    known = {*files, *companions, *map(unfinished, companions), FILE}
+    known = {*files, *companions, FILE, *map(unfinished, [*companions, FILE])}
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
         if name not in known and (path.is_symlink() or not path.is_dir()):

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from modelmerger.planning.tensor_names import EMBEDDINGS, HEADS, is_embedding, is_head
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.settings import CoreOptions
-from modelmerger.values.tensor_names import EMBEDDINGS, HEADS, is_embedding, is_head
 
 
 def kept_matrices(donor: Checkpoint, options: CoreOptions) -> tuple[set[str], list[Problem]]:

@@ -7,13 +7,13 @@ from attrs import evolve, field, frozen
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.alignment import Aligned, align
 from modelmerger.planning.matrices import kept_matrices, tied_heads
+from modelmerger.planning.tensor_weights import weights_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.plan import Action, TensorPlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.updates import MergedUpdates
-from modelmerger.values.weights import weights_by_tensor
 
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
 """So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients, products and

@@ -6,11 +6,11 @@ from attrs import evolve, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.matrices import kept_matrices, tied_heads
+from modelmerger.planning.tensor_weights import weights_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem, raise_errors
 from modelmerger.values.settings import Settings
 from modelmerger.values.updates import Gram, MergedUpdates
-from modelmerger.values.weights import weights_by_tensor
 
 
 @frozen(eq=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelmerger.validation.generation import continued
 from modelmerger.validation.likelihoods import Ids, Pair, log_likelihoods, windows
 from modelmerger.values.errors import UnmeasurableError
-from modelmerger.values.language_model import Answer
+from modelmerger.values.subject import Answer
 
 if TYPE_CHECKING:
     import torch

@@ -1,12 +1,12 @@
 """Directories that transformers can load without running foreign code: full models in safetensors, or what is made into one."""
 
-import json
 from pathlib import Path
 
 from modelmerger.hooks.validation import ValidationHooks
+from modelmerger.inputs.executable import kernels
 from modelmerger.inputs.loading import read_beside
-from modelmerger.values.errors import Problem, UnmeasurableError
-from modelmerger.values.executable import kernels
+from modelmerger.inputs.strict_json import read_json
+from modelmerger.values.errors import InputError, Problem, UnmeasurableError
 from modelmerger.values.settings import Settings
 
 
@@ -41,7 +41,7 @@ def _unloadable(directory: Path) -> str:
     if not any(directory.glob("*.safetensors")):
         return "has no safetensors weights, and no others are loaded."
     try:
-        found = kernels(json.loads(config))
-    except (ValueError, RecursionError):
-        return "has a config.json that is no JSON."
+        found = kernels(read_json(config, "config.json"))
+    except InputError as error:
+        return f"has a config.json that {error.problems[0].message}"
     return f"wants code from a repository ({', '.join(found)}), and none is run." if found else ""

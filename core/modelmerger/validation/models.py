@@ -24,11 +24,14 @@ Place = ModelReference | tuple[Any, Any]
 
 @frozen(eq=False, kw_only=True)
 class LoadedModel:
-    """An `OpenedModel`: what its parts are is said there."""
+    """An `OpenedModel`."""
 
     name: str
+    """As in the report."""
     model: Any
+    """A torch module in evaluation mode."""
     tokenizer: Any
+    """Its tokenizer, or None."""
     batch_size: int
     """How many sequences `language` takes at a time."""
 

@@ -7,9 +7,8 @@ from modelmerger.validation.language_model import CausalLanguageModel
 from modelmerger.validation.models import LoadedModel, Models
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.labels import LabelScores
-from modelmerger.values.language_model import Answer
 from modelmerger.values.settings import ValidationSettings
-from modelmerger.values.subject import Texts
+from modelmerger.values.subject import Answer, Texts
 
 if TYPE_CHECKING:
     import torch

@@ -1,9 +1,9 @@
 """What models are scored on and what they are asked: from the config, from a file, or what plugins bring; and how much of it."""
 
-import json
 from collections.abc import Callable, Sequence
 
 from modelmerger.inputs.regular_files import read_small
+from modelmerger.inputs.strict_json import read_json
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
 from modelmerger.values.labels import LabelScores
 from modelmerger.values.model_reference import user_path
@@ -95,8 +95,8 @@ def _one_for_each_label(prompts: Sequence[str], score: Score) -> Sequence[str]:
 
 def _parsed(line: str, number: int, path: str) -> tuple[str, str]:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        found = read_json(line, path, unique=False)
+    except InputError as error:
         raise InputError(
             Problem(f"line {number:,} is no JSON. Write an object with a 'text' in each line.", path)
         ) from error

@@ -16,11 +16,13 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.file_names import VOCABULARY_FILES
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
-from modelmerger.inputs.safetensors_header import read_header
+from modelmerger.inputs.safetensors_header.reading import read_header
 from modelmerger.output.digests import Piece, pieces_of_file
+from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import FILE, encoded, file_entry, pieces_of, read_manifest
-from modelmerger.output.publishing import check_apart, check_output, give_name, sync_file
-from modelmerger.output.staging import no_step, output_errors
+from modelmerger.output.publishing import check_apart, check_output, give_name
+from modelmerger.output.steps import no_step
+from modelmerger.output.system_errors import output_errors
 from modelmerger.planning.prepared import Prepared
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem

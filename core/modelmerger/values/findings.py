@@ -25,6 +25,7 @@ class Finding:
     evidence: str
     """What it was measured on, and how, for people; where there is no value, why."""
     unit: str = ""
+    """Of the value, in words: `per token`."""
     label: str = ""
     """The label of the texts or prompts that it is about; empty: all of them."""
     model: str = ""
@@ -42,7 +43,9 @@ class Sample:
     """What a model answered to a prompt."""
 
     prompt: str
+    """As the config or a plugin gives it."""
     answer: str
+    """The continuation, without special tokens."""
     label: str = ""
     """The label of the prompt, where it is known."""
     answered_label: str = ""

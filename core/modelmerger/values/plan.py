@@ -64,9 +64,13 @@ class PlannedModel:
     options: Any = None
     revision: str = ""
 
-    def own_options(self) -> dict[str, Any]:
-        """What the strategy wanted to know of it, by key."""
-        return attrs.asdict(self.options) if self.options is not None else {}
+    def own_options(self, *, given: bool = False) -> dict[str, Any]:
+        """What the strategy wanted to know of it, by key; `given`: only what is not at its default."""
+        if self.options is None:
+            return {}
+        defaults = {field.name: field.default for field in attrs.fields(type(self.options))}
+        told = attrs.asdict(self.options)
+        return {key: value for key, value in told.items() if not given or value != defaults[key]}
 
 
 @frozen(kw_only=True)
@@ -165,7 +169,7 @@ class MergePlan:
         lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}{of_what}"]
         for index, model in enumerate(self.models):
             role = "base" if model.weight is None else f"weight {shown(shown_weight(model.weight))}"
-            told = "".join(f", {key} {shown(value)}" for key, value in model.own_options().items())
+            told = "".join(f", {key} {shown(value)}" for key, value in model.own_options(given=True).items())
             donor = ", gives config and tokenizer" if index == self.donor else ""
             commit = f", commit {shown(model.revision)}" if model.revision else ""
             lines.append(f"  {shown(model.name)}: {role}{told}{donor} ({shown(model.path)}{commit})")

@@ -1,93 +1,12 @@
-"""Which weight a tensor has, where the weight of a model is a list over the layers or a mapping from patterns on names.
+"""The weight of a model, as a config may give it."""
 
-A layer is the first component of a name that is a number, so an expert is none. Layers are counted for each prefix before it,
-so those of an encoder and of a decoder go apart.
-"""
-
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from difflib import SequenceMatcher
-from fnmatch import translate
-from fractions import Fraction
-from functools import lru_cache
-from itertools import islice
-from types import MappingProxyType
-
-from modelmerger.values.errors import Problem
 from modelmerger.values.option_checks import Check, finite
-from modelmerger.values.tensor_names import layer_of, precedes_layers
-from modelmerger.values.text import amount, shown
 
 Numbers = float | tuple[float, ...]
 Weight = float | tuple[float, ...] | dict[str, float | tuple[float, ...]]
 """A number; numbers from the first layer to the last; or either by shell patterns on tensor names, the first match first."""
-NOT_TIED: Mapping[str, str] = MappingProxyType({})
 DEFAULT = "default"
 """The key of a mapping that stands for all tensors that no pattern matches."""
-
-
-def weights_by_tensor(
-    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
-) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
-    """The weights of each merged tensor, one a model, and what is to be said of patterns.
-
-    names: all tensors of the output. merged: those of them that have weights. tied: those that have the weights of another.
-    Errors: a pattern that matches no tensor; a merged tensor that nothing matches where there is no default (its weight is then
-    given as 1). A pattern without effect is a warning.
-    """
-    copies = {name: other for name, other in tied.items() if name in merged and other in merged}
-    found, problems = _own_weights(models, names, [name for name in merged if name not in copies])
-    return found | {name: found[other] for name, other in copies.items()}, problems
-
-
-def _own_weights(
-    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str]
-) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
-    numbers = [weight for weight in models if isinstance(weight, float)]
-    if len(numbers) == len(models):
-        return dict.fromkeys(merged, tuple(numbers)), []
-    depth = depths(names)
-    problems: list[Problem] = []
-    columns = []
-    for index, weight in enumerate(models):
-        if isinstance(weight, dict):
-            matchers = {pattern: re.compile(translate(pattern)).match for pattern in weight if pattern != DEFAULT}
-            chosen = {name: next((p for p, match in matchers.items() if match(name)), DEFAULT) for name in merged}
-            problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, f"models[{index}].weight")
-            columns.append([at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
-        else:
-            columns.append([at(weight, depth[name]) for name in merged])
-    return dict(zip(merged, zip(*columns, strict=True), strict=True)), problems
-
-
-def depths(names: Iterable[str]) -> dict[str, Fraction]:
-    """How deep each tensor lies: 0 in the first layer of its prefix and before the layers, 1 in the last and behind them.
-
-    The layers that there are of a prefix are evenly spaced; one alone is at 0.
-    """
-    layers = {name: layer_of(name) for name in names}
-    numbers: dict[str, set[int]] = {}
-    for layer in layers.values():
-        if layer is not None:
-            numbers.setdefault(layer[0], set()).add(layer[1])
-    places = {
-        (prefix, number): Fraction(place, max(1, len(found) - 1))
-        for prefix, found in numbers.items()
-        for place, number in enumerate(sorted(found))
-    }
-    return {name: places[layer] if layer else Fraction(not precedes_layers(name)) for name, layer in layers.items()}
-
-
-@lru_cache(maxsize=1 << 12)
-def at(numbers: Numbers, depth: Fraction) -> float:
-    """The number at a depth from 0 to 1: exactly linear between its two neighbours in the list, rounded once."""
-    if not isinstance(numbers, tuple):
-        return numbers
-    position = depth * (len(numbers) - 1)
-    below = int(position)
-    if (share := position - below) == 0:
-        return numbers[below]
-    return float((1 - share) * Fraction(numbers[below]) + share * Fraction(numbers[below + 1]))
 
 
 def shown_weight(weight: Weight) -> str:
@@ -97,41 +16,6 @@ def shown_weight(weight: Weight) -> str:
     if isinstance(weight, tuple):
         return f"[{', '.join(f'{number:g}' for number in weight)}]"
     return f"{weight:g}"
-
-
-def _pattern_problems(
-    matchers: Mapping[str, Callable[[str], object]],
-    chosen: Mapping[str, str],
-    names: Collection[str],
-    has_default: bool,
-    place: str,
-) -> Iterable[Problem]:
-    """What is to be said of patterns and of tensors, of which `chosen` says the pattern that decides, or the default."""
-    deciding = set(chosen.values())
-    for pattern in (p for p in matchers if p not in deciding):
-        if any(map(matchers[pattern], names)):
-            message = "has no effect: all its tensors match an earlier one, or have no weight of their own."
-            yield Problem(f"the pattern '{shown(pattern, 80)}' {message}", place, severity="warning")
-        else:
-            yield Problem(f"the pattern '{shown(pattern, 80)}' matches no tensor.{_closest(pattern, names)}", place)
-    if not has_default and (unmatched := [name for name, pattern in chosen.items() if pattern == DEFAULT]):
-        others = f", nor {amount(len(unmatched) - 1, 'other tensor')}" if unmatched[1:] else ""
-        yield Problem(f"no pattern matches it{others}. Add one, or '{DEFAULT}'.", place, unmatched[0])
-
-
-def _closest(pattern: str, names: Iterable[str]) -> str:
-    """Names the tensor that has most of the pattern in its name, in order; of those that differ in numbers alone, the first."""
-    wanted = re.sub(r"[*?\[\]0-9]", "", pattern)[:200]
-    alike: dict[str, str] = {}
-    for name in names:
-        alike.setdefault(re.sub("[0-9]", "", name)[:200], name)
-
-    def likeness(text: str) -> tuple[int, int]:
-        blocks = SequenceMatcher(None, wanted, text, autojunk=False).get_matching_blocks()
-        return sum(block.size for block in blocks), -len(text)
-
-    closest = max(islice(alike, 1000), key=likeness, default=None)
-    return "" if closest is None else f" The closest is {shown(alike[closest], 100)}."
 
 
 def _problem(weight: Weight) -> str | None:

@@ -3,15 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from modelmerger import (
-    Checkpoint,
-    ConfigError,
-    ModelCompatibilityError,
-    Problem,
-    Settings,
-    different_bases,
-    user_path,
-)
+from modelmerger import Checkpoint, ConfigError, ModelCompatibilityError, Problem, Settings, different_bases, user_path
 
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.options import Options, contradictions

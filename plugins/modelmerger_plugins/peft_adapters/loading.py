@@ -4,9 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelmerger import Checkpoint, Donor, InputError, LoadContext, ModelReference, Problem
-from modelmerger.inputs.loading import names_in
-from modelmerger.values.text import shown
+from modelmerger import Checkpoint, Donor, InputError, LoadContext, ModelReference, Problem, names_in, shown
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded

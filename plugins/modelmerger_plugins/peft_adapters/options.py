@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from attrs import field, frozen, validators
-from modelmerger import Problem
-from modelmerger.values.option_checks import Check, between, in_yaml
+from modelmerger import Check, Problem, between, in_yaml
 
 METHODS = ("linear", "cat", "svd", "peft_linear")
 _method = Check(

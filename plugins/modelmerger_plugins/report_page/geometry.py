@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from modelmerger.planning.slices import OBSERVED
+from modelmerger import OBSERVED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,19 +106,22 @@ def _squares(values: "Tensor") -> list[float]:
 
 @frozen
 class Geometry:
-    """Of one tensor, or of several together. Squared lengths and products of differences from `origin`, by the models' places.
-
-    from_base: whether the origin is the base model, else it is the merged one. opposed, both: values that two models change in
-    opposite directions, and that both change.
-    """
+    """Of one tensor, or of several together: the differences of models from an origin, by the models' places in the config."""
 
     from_base: bool
+    """Whether the origin is the base model; else it is the merged one."""
     values: int
+    """How many values the tensors have."""
     origin: float
+    """The squared length of the origin."""
     norms: Mapping[str, float]
+    """The squared length of each model's difference; `merged` is the merged model's."""
     dots: Mapping[tuple[str, str], float]
+    """The scalar product of the differences of each two models."""
     both: Mapping[tuple[str, str], int]
+    """How many values both of two models change; empty without a base model."""
     opposed: Mapping[tuple[str, str], int]
+    """How many of these they change in opposite directions."""
 
 
 def kept(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:

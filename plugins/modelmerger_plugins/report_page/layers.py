@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from modelmerger.values.tensor_names import layer_of, precedes_layers
+from modelmerger import layer_of, precedes_layers
 
 from modelmerger_plugins.report_page.geometry import MERGED, Geometry, kept, together
 
@@ -16,27 +16,32 @@ Key = tuple[int, str, int]
 
 @frozen
 class Series:
-    """One line of a plot: a value a layer, None where there is none. dashed: it is about the merged model."""
+    """One line of a plot."""
 
     name: str
+    """The model, or two of them."""
     values: Sequence[Value]
+    """One for each layer, None where there is none."""
     dashed: bool = False
+    """Whether it is about the merged model."""
 
 
 @frozen
 class Layers:
-    """from_base: whether models moved from the base model; else they lie about the merged one. places: the layers' names in order.
-
-    distances: ‖Δ‖ / ‖θ‖ of each model. cosines, conflicts: of each two models, where there is a base model; `conflicts` is the share
-    of values that they change in opposite directions among those that both change. apart: distance of each two, where there is no base.
-    """
+    """How the models lie to each other in each layer."""
 
     from_base: bool
+    """Whether differences are taken from the base model; else they are taken from the merged one."""
     places: Sequence[str]
+    """The names of the layers in order."""
     distances: Sequence[Series]
+    """‖Δ‖ / ‖θ‖ of each model: the length of its difference beside that of the origin."""
     cosines: Sequence[Series] = ()
+    """Of the differences of each two models, where there is a base model."""
     conflicts: Sequence[Series] = ()
+    """Of the values that both of two models change, the share that they change in opposite directions; where there is a base model."""
     apart: Sequence[Series] = ()
+    """The distance of each two models beside the length of the origin, where there is no base model."""
 
 
 def layers_of(manifest: Mapping[str, Any]) -> Layers | None:

@@ -13,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from modelmerger import ValidationReport
 
-from modelmerger_plugins.report_page import content
+from modelmerger_plugins.report_page import answered, measured
 from modelmerger_plugins.report_page.layers import Layers, layers_of
 from modelmerger_plugins.report_page.plots import Plot, plot
+from modelmerger_plugins.report_page.sources import sources_of
 
 FOLDER = Path(__file__).parent
 _KEPT = "\n\u200c\u200d"
@@ -25,7 +26,7 @@ _KEPT = "\n\u200c\u200d"
 def render(manifest: Mapping[str, Any], report: ValidationReport) -> bytes:
     """The page about a merge and its validation: HTML that needs no other file. Equal arguments give equal bytes."""
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
-    models = content.models_of(report)
+    models = measured.models_of(report)
     layers = layers_of(manifest)
     text = (
         _environment()
@@ -37,12 +38,12 @@ def render(manifest: Mapping[str, Any], report: ValidationReport) -> bytes:
             manifest=manifest,
             report=report,
             models=models,
-            sources=content.sources_of(manifest),
-            limits=content.limits(report),
-            metrics=content.metrics(report),
-            confusions=content.confusions(report),
-            asked=content.asked(report),
-            evidence=content.evidence(report),
+            sources=sources_of(manifest),
+            limits=measured.limits(report),
+            metrics=measured.metrics(report),
+            confusions=answered.confusions(report),
+            asked=answered.asked(report),
+            evidence=measured.evidence(report),
             layers=layers,
             plots=plots_of(layers) if layers else [],
         )

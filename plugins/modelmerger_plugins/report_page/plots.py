@@ -15,35 +15,54 @@ MOST_LINES = 6
 
 @frozen
 class Tick:
+    """A place on an axis, and what is written there."""
+
     at: float
+    """In units of the picture."""
     text: str
+    """The label of the place."""
 
 
 @frozen
 class Line:
-    """paths: runs of points, "x,y x,y"; points: those that stand alone. shade: which of the colours."""
+    """A series as it is drawn."""
 
     name: str
+    """That of the series."""
     shade: int
+    """Which of the colours."""
     dashed: bool
+    """Whether it is about the merged model."""
     paths: Sequence[str]
+    """Runs of points: `x,y x,y`."""
     points: Sequence[tuple[float, float]]
+    """Points that stand alone."""
 
 
 @frozen
 class Plot:
-    """A picture and its numbers. reference: where a line with a meaning lies, and what it means. left_out: lines not drawn."""
+    """A picture and its numbers."""
 
     title: str
+    """Above the picture."""
     explained: str
+    """What is shown, in a sentence."""
     places: Sequence[str]
+    """The names of the layers in order."""
     series: Sequence[Series]
+    """All of them, for the table."""
     percent: bool
+    """Whether values are shown as percentages."""
     lines: Sequence[Line]
+    """Those of the series that are drawn."""
     across: Sequence[Tick]
+    """Of the horizontal axis."""
     up: Sequence[Tick]
+    """Of the vertical axis."""
     reference: Tick | None
+    """Where a line with a meaning lies, and what it means."""
     left_out: int
+    """How many series are not drawn."""
 
     def cell(self, value: float | None) -> str:
         """A value as the plot's table shows it."""

@@ -136,7 +136,10 @@ def test_weights_by_layer_and_pattern_survive_the_round_trip_in_their_order(tmp_
 def test_from_dict_says_what_is_unknown_or_missing() -> None:
     with pytest.raises(ConfigError) as caught:
         MergeConfig.from_dict({"strategy": "weighted", "modles": MODELS})
-    assert str(caught.value) == "config: unknown key 'modles', did you mean 'models'?"
+    assert caught.value.lines() == [
+        "config: unknown key 'modles', did you mean 'models'?",
+        "config: the key 'models' is missing. Give a list of models, each with a 'path'",
+    ]
     with pytest.raises(ConfigError) as caught:
         MergeConfig.from_dict({"output_path": "./x"})
     assert caught.value.lines() == [

@@ -12,7 +12,7 @@ from doors import prepared, run_merge
 from modelmerger.config.naming import base_name
 from modelmerger.config.resolve import resolve
 from modelmerger.values.errors import ConfigError, PluginError
-from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.settings import Settings
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
 
@@ -125,9 +125,10 @@ def test_task_arithmetic_needs_base_model() -> None:
 def test_subtract_belongs_to_task_arithmetic(strategy: str) -> None:
     models = [{"path": "a"}, {"path": "b", "operation": "subtract"}]
     assert problems(strategy, models=models) == [
-        f"models[1].operation: 'subtract' belongs to task_arithmetic, and the strategy is {strategy}. Leave it out"
+        f"models[1]: 'operation' belongs to task_arithmetic, and the strategy is {strategy}. Leave it out"
     ]
-    assert settings("task_arithmetic", models=models, base_model="c").models[1].operation == "subtract"
+    found = settings("task_arithmetic", models=models, base_model="c")
+    assert [told.operation for told in found.model_options] == ["add", "subtract"]
 
 
 def test_weights_that_add_up_to_zero_cannot_be_normalised() -> None:
@@ -279,7 +280,8 @@ def test_wrong_names_of_validators_and_metrics_are_problems_of_the_config(
     ],
 )
 def test_validators_by_default(given: dict[str, Any], names: tuple[str, ...]) -> None:
-    assert ValidationSettings(**given).validator_names == names
+    _, hooks = resolve({"strategy": "weighted", "models": [{"path": "a"}], "validation": {"run_tests": True} | given})
+    assert tuple(hooks.validation.validators) == names
 
 
 def test_settings_do_not_change_with_the_config_they_came_from() -> None:
@@ -311,14 +313,7 @@ def find_coefficients(weights, options):
     return [weight * options.power for weight in weights]
 """
 )
-PLUGIN = (
-    OPTIONS
-    + """
-@hookimpl
-def declare_options():
-    return Options
-"""
-)
+PLUGIN = OPTIONS + """"""
 
 
 def test_a_strategy_of_others_brings_its_own_options(distribution: Callable[..., Path]) -> None:

@@ -15,7 +15,7 @@ from modelmerger import verify
 from modelmerger.engine import measuring
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.digests import block_count
-from modelmerger.planning.slices import slices
+from modelmerger.planning import slices
 from modelmerger.testing import MemoryStaging, Planned, planned
 from modelmerger.values.units import Unit
 from safetensors.torch import load_file

@@ -129,7 +129,7 @@ def test_progress_counts_the_comparison_too(tmp_path: Path) -> None:
     run_merge(
         {"strategy": "weighted", "models": [{"path": str(path)} for path in paths]},
         tmp_path / "merged",
-        Watch(progress=lambda done, total: seen.append((done, total))),
+        watch=Watch(progress=lambda done, total: seen.append((done, total))),
     )
 
     assert seen[-1][0] == seen[-1][1]

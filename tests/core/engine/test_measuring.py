@@ -10,6 +10,7 @@ import torch
 from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
+from modelmerger.engine.merge import Merge
 from modelmerger.hooks.registry import Registry
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
 from modelmerger.values.errors import PluginError
@@ -61,7 +62,9 @@ def registry(distribution: Callable[..., Path]) -> Registry:
 
 
 def measurements(merge: Planned, cancelled: threading.Event | None = None) -> Measurements:
-    return Measurements(merge.plan, merge.checkpoints, merge.hooks, merge.settings, cancelled or threading.Event())
+    return Measurements(
+        Merge(merge.plan, merge.checkpoints, merge.hooks, merge.settings), cancelled or threading.Event()
+    )
 
 
 def measured(merge: Planned, order: Sequence[int]) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from blocks import set_block
 from conftest import directory_state, random_tensors, write_model
 from doors import run_merge
 from modelmerger.hooks.registry import Registry

@@ -234,11 +234,13 @@ def test_a_broken_strategy_does_not_disturb_a_merge_by_another(
 def test_two_runs_share_no_plugin_manager() -> None:
     registry = Registry.installed({ALLOW: ""})
     (first_settings, first), (_, second) = resolve(merge_by("weighted"), registry), resolve(merge_by("slerp"), registry)
-    assert first._manager is not second._manager
-    assert [name for name, _ in first._manager.list_name_plugin() if name.startswith("strategy")] == [
+    assert first.strategy.calls.manager is not second.strategy.calls.manager
+    assert [name for name, _ in first.strategy.calls.manager.list_name_plugin() if name.startswith("strategy")] == [
         "strategy weighted"
     ]
-    assert [name for name, _ in second._manager.list_name_plugin() if name.startswith("strategy")] == ["strategy slerp"]
-    first._manager.unregister(name="strategy weighted")
+    assert [name for name, _ in second.strategy.calls.manager.list_name_plugin() if name.startswith("strategy")] == [
+        "strategy slerp"
+    ]
+    first.strategy.calls.manager.unregister(name="strategy weighted")
     again = resolve(merge_by("weighted"), registry)[1]
-    assert again.find_coefficients([1.0, 1.0], ["add", "add"], first_settings.strategy_options) == (0.5, 0.5)
+    assert again.strategy.find_coefficients([1.0, 1.0], [None, None], first_settings.strategy_options) == (0.5, 0.5)

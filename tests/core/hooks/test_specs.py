@@ -40,6 +40,8 @@ FIRST_RESULT = {
     "wants_finish",
     "save_model",
     "run_slices",
+    "return_model",
+    "materialise_model",
     "provide_texts",
     "score_labels",
 }
@@ -107,7 +109,9 @@ def test_the_example_check_of_a_config_counts_the_models() -> None:
 
 
 def test_the_example_locator_knows_names_of_its_own_kind() -> None:
-    assert hook("locate_model")(ModelReference("team:chat", "c", "models[0].path")).directory == Path("/models/of-the-team/chat")
+    assert hook("locate_model")(ModelReference("team:chat", "c", "models[0].path")).directory == Path(
+        "/models/of-the-team/chat"
+    )
     assert hook("locate_model")(ModelReference("./chat", "c", "models[0].path")) is None
 
 

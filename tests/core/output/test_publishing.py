@@ -10,7 +10,9 @@ from conftest import directory_state
 from modelmerger.output import system
 from modelmerger.output.manifest import FILE
 from modelmerger.output.publishing import check_output, check_room, finish_earlier, give_name, publish
-from modelmerger.output.staging import Staging, no_step, staging_path
+from modelmerger.output.staging import Staging
+from modelmerger.output.staging_directory import staging_path
+from modelmerger.output.steps import no_step
 from modelmerger.values.errors import OutputError
 from modelmerger.values.layout import Layout
 
@@ -25,11 +27,6 @@ def output(path: Path, plan: str) -> Path:
     path.mkdir()
     (path / FILE).write_bytes(manifest(plan))
     return path
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "merged"
 
 
 def published(target: Path, plan: str, *, overwrite: bool = False) -> list[Any]:
@@ -90,10 +87,9 @@ def test_without_an_exchange_overwrite_is_refused_and_the_old_output_stays(
     assert published(target.parent / "elsewhere", "new") == []
 
 
-def leave(target: Path, plan: str, inode: int | None, *, journal: bool = True) -> Staging:
+def leave(target: Path, plan: str, inode: int | None, *, journal: bool = True) -> Path:
     """A staging directory as a kill leaves it."""
-    staging = Staging(target, plan, EMPTY)
-    with staging:
+    with Staging(target, plan, EMPTY) as staging:
         if inode is not None:
             staging.mark()
     path = staging.root / "journal"
@@ -102,7 +98,7 @@ def leave(target: Path, plan: str, inode: int | None, *, journal: bool = True) -
     if not journal:
         path.unlink()
         (staging.root / "model").rmdir()
-    return staging
+    return staging.root
 
 
 @pytest.mark.parametrize(
@@ -128,40 +124,40 @@ def test_what_was_published_before_a_kill_is_told_from_what_was_not(
     target: Path, plan: str, is_the_tree: bool, journal: bool, overwrite: bool, finished: bool
 ) -> None:
     output(target, "this")
-    staging = leave(target, plan, target.stat().st_ino if is_the_tree else 1, journal=journal)
+    root = leave(target, plan, target.stat().st_ino if is_the_tree else 1, journal=journal)
 
-    notes = finish_earlier(staging, "this", overwrite, no_step)
+    found = finish_earlier(target, "this", overwrite, no_step)
 
-    assert (notes is not None) == finished
-    assert staging.root.exists() != finished
+    assert (found is not None) == finished
+    assert root.exists() != finished
     assert directory_state(target) == {FILE: manifest("this")}
 
 
 @pytest.mark.parametrize("case", ["no target", "a link", "another plan's output", "no staging directory", "not ours"])
 def test_nothing_is_removed_where_nothing_was_finished(target: Path, case: str) -> None:
     output(target, "other" if case == "another plan's output" else "this")
-    staging = leave(target, "this", target.stat().st_ino)
+    root = leave(target, "this", target.stat().st_ino)
     if case == "no target":
         target.rename(target.parent / "moved")
     elif case == "a link":
         target.rename(target.parent / "moved")
         target.symlink_to(target.parent / "moved")
     elif case == "no staging directory":
-        staging.root.rename(target.parent / "moved")
+        root.rename(target.parent / "moved")
     elif case == "not ours":
-        (staging.root / "journal").write_text("Dear diary\n")
+        (root / "journal").write_text("Dear diary\n")
     before = directory_state(target.parent)
 
-    assert finish_earlier(staging, "this", False, no_step) is None
+    assert finish_earlier(target, "this", False, no_step) is None
     assert directory_state(target.parent) == before
 
 
 def test_a_merge_at_work_is_not_finished_by_another(target: Path) -> None:
     output(target, "this")
-    staging = leave(target, "this", target.stat().st_ino)
+    root = leave(target, "this", target.stat().st_ino)
     with Staging(target, "this", EMPTY), pytest.raises(OutputError, match="by another merge"):
-        finish_earlier(staging, "this", False, no_step)
-    assert staging.root.exists()
+        finish_earlier(target, "this", False, no_step)
+    assert root.exists()
 
 
 def test_room_is_counted_in_bytes_that_this_user_may_take(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

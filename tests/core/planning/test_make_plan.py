@@ -15,6 +15,7 @@ import torch
 from conftest import CONFIG, random_tensors, write_model
 from doors import prepared
 from modelmerger.hooks.registry import Registry
+from modelmerger.planning.cost import slice_elements
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
 from modelmerger.values.errors import ConfigError, PluginError
@@ -139,7 +140,7 @@ def test_effort_follows_the_options() -> None:
     assert usual.workers == len(os.sched_getaffinity(0))
     assert low.workers == sequential.workers == 1
     assert low.slice_elements < usual.slice_elements == sequential.slice_elements == many.plan.slice_elements
-    assert low.slice_elements < _effort(many.settings, together)[1] < usual.slice_elements
+    assert low.slice_elements < slice_elements(many.settings.options, together) < usual.slice_elements
     assert low.memory < usual.memory
 
 
@@ -147,7 +148,7 @@ def on_disk(folder: Path) -> dict[str, Any]:
     paths = [write_model(folder / name, random_tensors(seed)) for seed, name in enumerate(("a", "b", "base"))]
     return {
         "strategy": "task_arithmetic",
-        "models": [{"path": str(paths[0]), "weight": 0.5, "operation": "add"}, {"path": str(paths[1])}],
+        "models": [{"path": str(paths[0]), "weight": 0.5}, {"path": str(paths[1])}],
         "base_model": str(paths[2]),
         "options": {"scaling_factor": 0.5},
     }
@@ -251,7 +252,7 @@ def test_a_plan_is_printed_for_people(tmp_path: Path) -> None:
     assert lines[:4] == [
         "task_arithmetic of 2 models",
         f"  a: weight 0.5 ({tmp_path / 'a'})",
-        f"  b: weight 1, subtracted ({tmp_path / 'b'})",
+        f"  b: weight 1, operation subtract ({tmp_path / 'b'})",
         f"  base: base, gives config and tokenizer ({tmp_path / 'base'})",
     ]
     assert [line.split()[0] for line in lines[4:]] == ["tensors", "output", "reads", "memory", "disk"]
@@ -315,7 +316,7 @@ TENSORS = {"a": torch.ones(4), "b": torch.ones(3).half()}
 
 def plan_with(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> MergePlan:
     merge = planned("weighted", [MemoryCheckpoint("model_0", TENSORS)])
-    monkeypatch.setattr(type(merge.hooks), "save_model", lambda *_: layout)
+    monkeypatch.setattr(type(merge.hooks.output), "save_model", lambda *_: layout)
     return make_plan(merge.hooks, merge.checkpoints, merge.settings)
 
 
@@ -360,7 +361,7 @@ def test_every_strategy_merges_each_tensor_by_its_own_weights(strategy: str) -> 
     tensors = layered(3)
     first: Any = 1 if strategy == "sequential" else [2, 1]
     base = tensors[2] if strategy == "task_arithmetic" else None
-    operations = ["add", "subtract"] if base else None
+    operations = [{}, {"operation": "subtract"}] if base else None
 
     merged = planned(strategy, tensors[:2], base, [first, BY_PATTERN], operations).merge()
 

@@ -30,6 +30,7 @@ def merge_tensor(tensors):
 MEASURE = """
 import json, sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
 from doors import prepared, run_merge
 
 def peak():
@@ -73,7 +74,7 @@ def test_a_merge_of_eight_models_by_a_strategy_of_its_own_stays_within_its_plan(
     ]
     path = [str(tmp_path / "site-acme-merge"), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, json.dumps(configs)],
+        [sys.executable, "-c", MEASURE, json.dumps(configs), str(Path(__file__).parents[2])],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path)}, stdout=subprocess.PIPE, text=True, timeout=120, check=True,
     )  # fmt: skip
     before, peak, planned = json.loads(done.stdout)

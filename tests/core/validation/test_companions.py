@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import directory_state
 from modelmerger import Finding, MergeConfig, OutputError, PluginError, Sample, ValidationReport, merge, verify
-from modelmerger.hooks.assembly import assemble
+from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.validation.companions import write_companions
 
@@ -38,7 +38,7 @@ def report_on(directory: Path, value: float = 31.25) -> ValidationReport:
 
 
 def write(directory: Path, report: ValidationReport | None = None) -> None:
-    write_companions(directory, report or report_on(directory), assemble(Registry.installed(), None))
+    write_companions(directory, report or report_on(directory), assemble(plugins_of(Registry.installed(), None)).validation)
 
 
 def test_the_report_stands_beside_the_model_which_is_as_published(published: Path) -> None:
@@ -65,12 +65,40 @@ def test_plugins_get_directory_manifest_and_report_and_the_core_writes(
     verify(published)
 
 
+def test_a_plugin_may_write_under_any_name_that_is_not_taken(distribution: Distribution, published: Path) -> None:
+    install(distribution, [("plugin", "sheet", WRITES.format(answer='{"نتائج.csv": str(report.metrics).encode()}'))])
+    before = json.loads((published / "modelmerger.json").read_bytes())
+    write(published)
+    write(published, report_on(published, 30.5))
+    assert (published / "نتائج.csv").read_text() == "{'perplexity': 30.5}"
+    after = json.loads((published / "modelmerger.json").read_bytes())
+    assert after == before | {"companions": [*before["companions"], "نتائج.csv"]}
+    assert not [name for name in os.listdir(published) if name.endswith(".new")]
+    (published / ".modelmerger.json.new").write_text("left by a kill")
+    verify(published)
+
+
+def test_a_file_that_no_validation_made_is_left_alone(distribution: Distribution, published: Path) -> None:
+    install(distribution, [("plugin", "sheet", WRITES.format(answer='{"notes.txt": b""}'))])
+    (published / "notes.txt").write_text("mine")
+    before = directory_state(published)
+    with pytest.raises(OutputError, match=r"notes.txt: is to be written, and no validation made it. Move it away"):
+        write(published)
+    assert directory_state(published) == before
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ('{"model.safetensors": b""}', "plugin 'page' from acme-merge 1.0 wants to write 'model.safetensors'"),
-        ('{"../report.html": b""}', "wants to write '../report.html', and companions are README.md"),
-        ('{"report.html": "text"}', "wants to write 'report.html', and companions are .*, as bytes"),
+        (
+            '{"model.safetensors": b""}',
+            "model.safetensors is written twice: by the merge and by plugin 'page' from acme",
+        ),
+        ('{"modelmerger.json": b""}', "modelmerger.json is written twice: by the manifest and by plugin 'page'"),
+        ('{"../report.html": b""}', "wants to write '../report.html', which is no plain file name with bytes"),
+        ('{"pages/report.html": b""}', "wants to write 'pages/report.html', which is no plain file name with bytes"),
+        ('{"": b""}', "wants to write '', which is no plain file name with bytes"),
+        ('{"report.html": "text"}', "wants to write 'report.html', which is no plain file name with bytes"),
         ('{"validation.json": b""}', "validation.json is written twice: by the report and by plugin 'page'"),
         (
             '["report.html"]',

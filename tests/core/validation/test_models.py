@@ -24,7 +24,7 @@ def at(path: Path) -> ModelReference:
 
 
 def test_one_model_is_in_memory_at_a_time_and_none_before_it_is_asked_for(tied: SimpleNamespace) -> None:
-    models = Models({"a": at(tied.a), "b": at(tied.b), "missing": at(Path("nowhere"))}, 2)
+    models = Models({"a": at(tied.a), "b": at(tied.b), "missing": at(Path("nowhere"))}, 2, always_on())
     first = weakref.ref(models.open("a").model)
     assert models.open("a").model is first()
     assert models.open("b").name == "b"
@@ -42,9 +42,9 @@ def test_a_model_that_the_caller_holds_is_taken_as_it_is(tied: SimpleNamespace) 
 
 def test_a_model_in_memory_without_a_tokenizer_is_opened_and_has_no_language(tied: SimpleNamespace) -> None:
     model = load(tied.a)[0]
-    live = Models({"live": ModelReference("<Qwen2ForCausalLM in memory>", "live", "models[0].path", model)}, 2, always_on()).open(
-        "live"
-    )
+    live = Models(
+        {"live": ModelReference("<Qwen2ForCausalLM in memory>", "live", "models[0].path", model)}, 2, always_on()
+    ).open("live")
     assert (live.model, live.tokenizer) == (model, None)
     with pytest.raises(UnmeasurableError, match="the model live has no tokenizer"):
         _ = live.language

@@ -18,10 +18,10 @@ from modelmerger import (
     ModelMerger,
     PluginError,
     ValidationReport,
-    ValidationSettings,
     merge,
     verify,
 )
+from modelmerger.config.resolve import resolve_validation
 from modelmerger.validation.candidate import Candidate, named_candidate
 from modelmerger.validation.running import published_already, validate
 
@@ -382,14 +382,28 @@ def test_a_merged_adapter_is_measured_on_its_base(arabic: SimpleNamespace, tmp_p
     report = merger.validation_report
     assert report is not None
     assert found(report, "perplexity").value == pytest.approx(merger.validate_merge(model).metrics["perplexity"])
+    _, settings, hooks = resolve_validation({"validation": BRIEF})
     for seed, name in enumerate(names):  # each source on the base too, as PEFT puts it there
         whole = PeftModel.from_pretrained(load(arabic.base)[0], tmp_path / name).merge_and_unload()
         whole.save_pretrained(tmp_path / f"whole {seed}")
         arabic.words.save_pretrained(tmp_path / f"whole {seed}")
-        alone = validate(Candidate(directory=tmp_path / f"whole {seed}"), ValidationSettings(**BRIEF))
+        alone = validate(Candidate(directory=tmp_path / f"whole {seed}"), settings, hooks)
         assert found(report, "perplexity", name).value == pytest.approx(alone.metrics["perplexity"], rel=1e-5)
-    candidate, _ = named_candidate(str(tmp_path / "merged"), [], {})
-    by_name = validate(candidate, ValidationSettings(**BRIEF))
+    candidate, _ = named_candidate(str(tmp_path / "merged"), [], None, settings, hooks)
+    by_name = validate(candidate, settings, hooks)
     assert found(report, "perplexity").value == pytest.approx(by_name.metrics["perplexity"], rel=1e-5)
-    on_base = validate(Candidate(directory=arabic.base), ValidationSettings(**BRIEF))
+    on_base = validate(Candidate(directory=arabic.base), settings, hooks)
     assert abs(found(report, "perplexity").value - on_base.metrics["perplexity"]) > 1e-3
+
+
+def test_a_saved_copy_takes_the_companions_of_plugins_with_it(
+    distribution: Distribution, given: dict[str, Any], tmp_path: Path
+) -> None:
+    source = "from modelmerger import hookimpl\n@hookimpl\ndef write_companions(): return {'sheet.csv': b'1'}"
+    install(distribution, [("plugin", "sheet", source)])
+    merger = ModelMerger(MergeConfig(**given, validation=BRIEF))
+    model = merger.merge()
+    merger.save_merged_model(model, tmp_path / "copy")
+    verify(tmp_path / "copy")
+    (tmp_path / "copy/sheet.csv").write_text("2")
+    verify(tmp_path / "copy")

@@ -54,4 +54,4 @@ def test_the_chat_template_is_used_as_the_settings_say(tied: SimpleNamespace, ch
 def test_a_chat_template_that_is_asked_for_and_missing_is_said(tied: SimpleNamespace) -> None:
     words = SimpleNamespace(chat_template=None)
     with pytest.raises(UnmeasurableError, match="chat_template is true, and the tokenizer of a has no chat template"):
-        subject(Models({"a": (load(tied.a)[0], words)}, 2), chat_template=True).answers()
+        subject(Models({"a": (load(tied.a)[0], words)}, 2, always_on()), chat_template=True).answers()

@@ -65,9 +65,14 @@ def change_tensors(adapter: Path, edit: Callable[[dict[str, torch.Tensor]], None
         ({"rank_pattern": {"q_proj": 3}}, "has rank 4, and the adapter's config says 3"),
         ({"lora_alpha": "much"}, "no finite number as the alpha"),
         ({"lora_alpha": True}, "no finite number as the alpha"),
+        ({"lora_alpha": float("nan")}, "no finite number as the alpha"),
+        ({"lora_alpha": 10**400}, "no finite number as the alpha"),
+        ({"alpha_pattern": {"q_proj": float("-inf")}}, "no finite number as the alpha"),
         ({"use_dora": True}, "contradicts use_dora"),
         ({"base_model_name_or_path": "no/such-model"}, "neither a directory nor in the local cache"),
-        ({"base_model_name_or_path": "../../../etc\0"}, "holds the control character U+0000"),
+        ({"base_model_name_or_path": "../../../etc\0"}, "neither a directory nor in the local cache"),
+        ({"base_model_name_or_path": "\ud800"}, "neither a directory nor in the local cache"),
+        ({"revision": "\0", "base_model_name_or_path": "no/such"}, "neither a directory nor in the local cache"),
         ({"base_model_name_or_path": "https://example.org/x"}, "neither a directory nor in the local cache"),
         ({"base_model_name_or_path": 7}, "neither a directory nor in the local cache"),
     ],
@@ -124,6 +129,16 @@ def test_projections_that_were_not_saved(made: SimpleNamespace, adapter: Path, t
     with pytest.raises(InputError, match=r"their seed alone gives others.*save_projection=True") as refusal:
         merger(saved).check_compatibility()
     assert len(refusal.value.problems) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 2.0, True, None, 10**400])
+def test_a_rank_that_scales_nothing_is_refused(made: SimpleNamespace, tmp_path: Path, rank: Any) -> None:
+    from peft import LoKrConfig
+
+    saved = make_adapter(tmp_path / "saved", made.base, 1, config=LoKrConfig(r=2, target_modules=["q_proj"]))
+    change(saved, r=rank)
+    with pytest.raises(InputError, match=r"has the rank .* in the adapter's config"):
+        merger(saved).check_compatibility()
 
 
 def test_an_adapter_that_is_its_own_base_is_refused(adapter: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from conftest import directory_state
 from doors import run_merge
 from faults.stopping import Steps, ended, fork, killed_merge, spread
-from modelmerger.output.staging import staging_path
+from modelmerger.output.staging_directory import staging_path
 from modelmerger.planning.cost import PROCESS_MEMORY
 from modelmerger.run import Watch
 from plugins.peft_adapters.handmade import read_updates, write_adapter, write_base

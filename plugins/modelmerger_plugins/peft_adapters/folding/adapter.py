@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
-from modelmerger import Checkpoint, NumericError, Problem
-from modelmerger.values.text import amount
+from modelmerger import Checkpoint, NumericError, Problem, amount
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
@@ -77,7 +76,7 @@ class Adapter:
 def stored_elements(checkpoint: Checkpoint, name: str, start: int, stop: int) -> "Tensor":
     """Elements `start` to `stop` of a flattened tensor as a vector of the stored dtype, in memory of its own."""
     import torch
-    from modelmerger.values.dtypes import torch_dtype
+    from modelmerger import torch_dtype
 
     info = checkpoint.tensors[name]
     raw = torch.empty(info.span(start, stop)[1], dtype=torch.uint8)

@@ -4,9 +4,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 
 from attrs import field, frozen
-from modelmerger import Checkpoint, Donor, Problem, TensorInfo
-from modelmerger.values.checkpoint import Base
-from modelmerger.values.file_identity import FileIdentity
+from modelmerger import Base, Checkpoint, Donor, FileIdentity, Problem, TensorInfo
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.matrix import Matrix, Step

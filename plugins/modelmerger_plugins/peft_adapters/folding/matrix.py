@@ -60,7 +60,7 @@ class Matrix:
     @property
     def dtype(self) -> "torch.dtype":
         """Of the arithmetic, and of what is given."""
-        from modelmerger.values.dtypes import torch_dtype
+        from modelmerger import torch_dtype
 
         return torch_dtype(self.info.dtype)
 

@@ -17,9 +17,9 @@ from modelmerger import (
     MergedUpdates,
     Problem,
     Settings,
+    one_thread_each,
+    torch_dtype,
 )
-from modelmerger.engine.arithmetic import one_thread_each
-from modelmerger.values.dtypes import torch_dtype
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded

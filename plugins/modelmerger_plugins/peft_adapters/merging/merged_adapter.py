@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from attrs import field, frozen
-from modelmerger import Checkpoint, Donor, TensorInfo
-from modelmerger.values.file_identity import FileIdentity
+from modelmerger import Checkpoint, Donor, FileIdentity, TensorInfo
 
 from modelmerger_plugins.peft_adapters.merging.part import Part
 

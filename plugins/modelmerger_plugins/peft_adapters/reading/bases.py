@@ -4,10 +4,7 @@ import os
 from pathlib import Path
 
 from attrs import evolve
-from modelmerger import InputError, LoadContext, Location, ModelReference, Problem, user_path
-from modelmerger.config.naming import base_name
-from modelmerger.values.checkpoint import Base
-from modelmerger.values.text import shown
+from modelmerger import Base, InputError, LoadContext, Location, ModelReference, Problem, base_name, shown, user_path
 
 from modelmerger_plugins.peft_adapters.reading import config
 from modelmerger_plugins.peft_adapters.reading.replication import replicated

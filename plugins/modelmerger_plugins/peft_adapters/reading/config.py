@@ -2,14 +2,13 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from modelmerger import InputError, Problem, read_beside
-from modelmerger.config.documents.document import DocumentError, parse_document
-from modelmerger.values.text import shown
+from modelmerger import InputError, Problem, read_beside, read_json, shown
 
 FILE = "adapter_config.json"
 LIMIT = 16 << 20
@@ -104,7 +103,7 @@ class AdapterConfig:
         Raises `InputError` where α is no finite number.
         """
         alpha = self._of_module("alpha_pattern", module, self.values.get("lora_alpha", self.values.get("alpha")))
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= sys.float_info.max:
             raise InputError(
                 Problem(f"has no finite number as the alpha of {shown(module)}, but {alpha!r}.", str(self.path))
             )
@@ -124,10 +123,9 @@ def read_config(directory: Path) -> AdapterConfig:
     Raises `InputError` with everything that stands against merging it.
     """
     path = directory / FILE
-    try:
-        values = parse_document(read_beside(directory, FILE, LIMIT) or b"", source=str(path), format="json")
-    except DocumentError as error:
-        raise InputError(*(Problem(problem, str(path)) for problem in error.problems)) from error
+    values = read_json(read_beside(directory, FILE, LIMIT) or b"", str(path))
+    if not isinstance(values, dict):
+        raise InputError(Problem("is not a JSON object.", str(path)))
     if problems := list(_problems(values, str(path))):
         raise InputError(*problems)
     return AdapterConfig(path, values)

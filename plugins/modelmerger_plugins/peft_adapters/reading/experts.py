@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from attrs import frozen
-from modelmerger import Checkpoint
-from modelmerger.values.text import shown
+from modelmerger import Checkpoint, shown
 
 from modelmerger_plugins.peft_adapters.reading.modules import MisfitError
 

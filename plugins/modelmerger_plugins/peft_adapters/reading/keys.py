@@ -6,8 +6,7 @@ Every tensor of the adapter changes one of the base, or there is a problem that 
 from collections.abc import Iterator
 
 from attrs import field, frozen
-from modelmerger import Checkpoint, Problem
-from modelmerger.values.text import shown
+from modelmerger import Checkpoint, Problem, shown
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.reading import lora, other_kinds, trained_whole

@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 
 from attrs import frozen
-from modelmerger import Checkpoint, Problem
-from modelmerger.values.dtypes import DTYPES
+from modelmerger import DTYPES, Checkpoint, Problem
 
 PREFIX = "base_model.model."
 """What every key begins with, in front of the name of the base's module."""

@@ -47,7 +47,7 @@ def lokr(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]
     if len(shape) != 2 or product != shape or len(keys) != len(left) + len(right):
         raise MisfitError(f"is for a matrix of shape {list(product)}, and '{pair.base.name}' has {list(shape)}")
     rank = pair.config.rank(module)
-    if type(rank) is not int or rank < 1:
+    if type(rank) is not int or not 0 < rank < 1 << 63:
         raise MisfitError(f"has the rank {rank!r} in the adapter's config")
     yield f"{module}.weight", Kronecker(left, right, pair.config.scale(module, rank))
 

@@ -3,9 +3,7 @@
 from typing import Any
 
 from attrs import frozen
-from modelmerger import Checkpoint
-from modelmerger.values.dtypes import DTYPES
-from modelmerger.values.text import shown
+from modelmerger import DTYPES, Checkpoint, shown
 
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.reading.modules import MisfitError

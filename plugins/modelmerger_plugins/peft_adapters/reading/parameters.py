@@ -8,7 +8,7 @@ models.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
-from modelmerger.values.text import shown
+from modelmerger import shown
 
 from modelmerger_plugins.peft_adapters.changes.of_experts import OfExperts, Parameter
 from modelmerger_plugins.peft_adapters.reading.experts import Holder, holders

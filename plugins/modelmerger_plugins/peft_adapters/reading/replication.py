@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve, field, frozen
-from modelmerger import Checkpoint, Donor, InputError, Problem, TensorInfo
-from modelmerger.values.file_identity import FileIdentity
-from modelmerger.values.text import shown
+from modelmerger import Checkpoint, Donor, FileIdentity, InputError, Problem, TensorInfo, shown
 
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 

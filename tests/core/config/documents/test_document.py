@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelmerger.config.documents import document as documents
 from modelmerger.config.documents import tree as documents_tree
+from modelmerger.config.documents import yaml_events as documents_yaml
 from modelmerger.config.documents import yaml_writing as documents_writing
 from modelmerger.config.documents.document import DocumentError, dump_yaml, parse_document, read_document
-from modelmerger.config.documents.yaml_events import yaml_events as documents_yaml
 
 DATA = Path(__file__).parent / "data"
 MIB = 1 << 20
@@ -508,7 +508,7 @@ from pathlib import Path
 from modelmerger.config.documents.document import DocumentError, read_document
 if sys.argv[1] == "python":
     import yaml
-    from modelmerger.config.documents.yaml_events import yaml_events as documents_yaml
+    from modelmerger.config.documents import yaml_events as documents_yaml
     documents_yaml._PARSER = yaml.SafeLoader
 for name in sys.argv[2:]:
     start = time.process_time()

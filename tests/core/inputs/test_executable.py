@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from modelmerger.values.executable import executable_keys, is_executable, kernels
+from modelmerger.inputs.executable import executable_keys, is_executable, kernels
 
 NAMES = ("auto_map", "trust_remote_code", "custom_pipelines")
 IMPLEMENTATIONS = (

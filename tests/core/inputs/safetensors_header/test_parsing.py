@@ -1,7 +1,6 @@
 """The strict parser of safetensors headers against the safetensors package, hostile files, and mutations of valid ones."""
 
 import json
-import os
 import random
 import re
 import sys
@@ -9,88 +8,26 @@ import time
 import tracemalloc
 import unicodedata
 from collections.abc import Sequence
-from math import prod
-from pathlib import Path
 
 import pytest
-import safetensors
-import safetensors.torch
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelmerger.inputs.safetensors_header import (
-    Header,
-    HeaderError,
-    TensorEntry,
-    build_header,
-    parse_header,
-    read_header,
+from modelmerger.inputs.safetensors_header.building import build_header
+from modelmerger.inputs.safetensors_header.header import HeaderError, TensorEntry
+from modelmerger.inputs.safetensors_header.parsing import parse_header
+
+from tests.core.inputs.safetensors_header.headers import (
+    Listed,
+    assert_agrees_with_safetensors,
+    laid_out,
+    metadata,
+    read,
+    summary,
+    tensor_lists,
 )
-from modelmerger.values.dtypes import DTYPES, torch_dtype
-
-from tests.core.inputs.hostile_headers import EMPTY, HOSTILE, HostileFile, entry, framed
-
-Listed = tuple[str, str, list[int], int, int]
-
-
-def read(content: bytes) -> Header:
-    """Through a file in memory, as every file is read: by position."""
-    descriptor = os.memfd_create("header")
-    try:
-        os.write(descriptor, content)
-        return read_header(descriptor, len(content))
-    finally:
-        os.close(descriptor)
-
-
-def laid_out(tensors: Sequence[tuple[str, str, list[int]]]) -> tuple[list[Listed], int]:
-    """The tensors one behind the other, and the bytes they take."""
-    listed: list[Listed] = []
-    position = 0
-    for name, dtype, shape in tensors:
-        size = prod(shape) * DTYPES[dtype].bits // 8
-        listed.append((name, dtype, shape, position, position + size))
-        position += size
-    return listed, position
-
-
-def summary(header: Header) -> dict[str, tuple[str, list[int], int, int]]:
-    return {
-        name: (entry.dtype, list(entry.shape), entry.begin - header.data_start, entry.end - header.data_start)
-        for name, entry in header.entries.items()
-    }
-
-
-def assert_agrees_with_safetensors(header: Header, content: bytes) -> None:
-    theirs = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]  # safetensors has no types here
-    assert theirs.keys() == header.entries.keys()
-    for name, ours in header.entries.items():
-        assert ours.name == name
-        assert (ours.dtype, list(ours.shape)) == (theirs[name]["dtype"], theirs[name]["shape"])
-        assert content[ours.begin : ours.end] == theirs[name]["data"]
-
+from tests.core.inputs.safetensors_header.hostile_headers import EMPTY, HOSTILE, HostileFile, entry, framed
 
 # What is accepted
-
-
-def test_a_file_written_by_safetensors_is_read_alike(tmp_path: Path) -> None:
-    tensors = {
-        f"layers.{index}.{name}": torch.arange(6).reshape(2, 3).to(torch_dtype(name))
-        for index, name in enumerate(name for name, dtype in DTYPES.items() if dtype.torch_name)
-    }
-    tensors |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 7), "مرحبا": torch.ones(3, dtype=torch.bfloat16)}
-    path = tmp_path / "model.safetensors"
-    safetensors.torch.save_file(tensors, path, metadata={"format": "pt", "note": 'a "quoted"\nline ☃'})
-    content = path.read_bytes()
-    with path.open("rb") as file:
-        header = read_header(file.fileno(), len(content))
-        assert file.tell() == 0
-    assert header.metadata == {"format": "pt", "note": 'a "quoted"\nline ☃'}
-    assert_agrees_with_safetensors(header, content)
-    for name, tensor in tensors.items():
-        ours = header.entries[name]
-        assert (torch_dtype(ours.dtype), ours.shape) == (tensor.dtype, tuple(tensor.shape))
-        assert content[ours.begin : ours.end] == tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def test_offsets_are_those_of_the_file_and_entries_come_in_their_order() -> None:
@@ -159,16 +96,6 @@ def test_composed_and_decomposed_twins_stay_two() -> None:
     assert list(read(content).entries) == names
 
 
-names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=11)
-dtype_names = st.sampled_from(sorted(name for name, dtype in DTYPES.items() if dtype.bits >= 8))
-tensor_lists = st.lists(
-    st.tuples(names, dtype_names, st.lists(st.integers(0, 4), max_size=4)),
-    max_size=6,
-    unique_by=lambda tensor: tensor[0],
-)
-metadata = st.dictionaries(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.text(max_size=8), max_size=3
-)
 SPACES = ["", " ", "\n  ", "\t\r\n"]
 
 
@@ -382,102 +309,6 @@ def test_a_flipped_bit_is_refused_or_read_as_safetensors_reads_it(
     except HeaderError:
         return
     assert_agrees_with_safetensors(header, bytes(content))
-
-
-def test_a_truncated_file_is_refused_at_every_length() -> None:
-    listed, size = laid_out([("a", "F32", [2]), ("b", "BF16", [3])])
-    content = build_header(listed, {"format": "pt"}) + bytes(size)
-    for length in range(len(content)):
-        with pytest.raises(HeaderError):
-            read(content[:length])
-
-
-# How files are read
-
-
-def test_short_reads_are_continued(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = build_header([("a", "U8", [2], 0, 2)], {"format": "pt"}) + b"ab"
-    expected = read(content)
-    whole = os.preadv
-    monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: whole(fd, [buffers[0][:3]], offset))
-    assert read(content) == expected
-
-
-def test_a_file_that_became_shorter_is_refused(tmp_path: Path) -> None:
-    content = build_header([("a", "U8", [2], 0, 2)], {}) + b"ab"
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(content[:20])
-    with path.open("rb") as file, pytest.raises(HeaderError, match="the file ends at byte 20, and its header at byte"):
-        read_header(file.fileno(), len(content))
-
-
-# What is written
-
-
-def test_a_built_header_with_its_data_is_loaded_by_safetensors(tmp_path: Path) -> None:
-    values = {
-        "b": torch.tensor([[1.5, -0.0], [3.0, 4.0]], dtype=torch.bfloat16),
-        "طبقة.weight": torch.tensor(7, dtype=torch.int64),
-        "empty": torch.zeros(0, 3),
-        "a": torch.tensor([True, False, True]),
-    }
-    names_of = {torch.bfloat16: "BF16", torch.int64: "I64", torch.float32: "F32", torch.bool: "BOOL"}
-    listed, _ = laid_out([(name, names_of[value.dtype], list(value.shape)) for name, value in values.items()])
-    header = build_header(listed, {"format": "pt"})
-    data = b"".join(value.reshape(-1).view(torch.uint8).numpy().tobytes() for value in values.values())
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(header + data)
-    loaded = safetensors.torch.load_file(path)
-    assert loaded.keys() == values.keys()
-    for name, value in values.items():
-        assert loaded[name].dtype == value.dtype
-        assert torch.equal(loaded[name], value)
-    with safetensors.safe_open(path, "pt") as file:
-        assert file.metadata() == {"format": "pt"}
-
-
-@settings(database=None, deadline=None)
-@given(tensor_lists, metadata)
-def test_a_built_header_is_aligned_in_the_order_given_and_read_back(
-    tensors: list[tuple[str, str, list[int]]], extra: dict[str, str]
-) -> None:
-    listed, size = laid_out(tensors)
-    built = build_header(listed, extra)
-    assert len(built) % 8 == 0
-    assert int.from_bytes(built[:8], "little") == len(built) - 8
-    assert [name for name in json.loads(built[8:]) if name != "__metadata__"] == [name for name, *_ in listed]
-    content = built + bytes(size)
-    header = read(content)
-    assert summary(header) == {name: (dtype, shape, begin, end) for name, dtype, shape, begin, end in listed}
-    assert (header.metadata, header.data_start) == (extra, len(built))
-    assert_agrees_with_safetensors(header, content)
-    assert build_header(listed, extra) == built
-
-
-def test_padding_is_of_spaces_and_metadata_come_first() -> None:
-    built = build_header([("a", "U8", (2,), 0, 2)], {"k": "v"})
-    text = '{"__metadata__":{"k":"v"},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'
-    assert built[8:].decode() == text + " " * (-len(text) % 8)
-    assert build_header([], {}) == b"\x08\0\0\0\0\0\0\0{}      "
-
-
-@pytest.mark.parametrize(
-    ("listed", "extra", "reason"),
-    [
-        ([("a", "U8", [1], 0, 1), ("a", "U8", [1], 1, 2)], {}, "names this tensor twice"),
-        ([("a", "U8", [1], 1, 2)], {}, "belong to no tensor"),
-        ([("a", "U8", [2], 0, 1)], {}, "takes 2 bytes"),
-        ([("a", "uint8", [1], 0, 1)], {}, "its dtype is 'uint8'"),
-        ([("", "U8", [1], 0, 1)], {}, "empty"),
-        ([("\ud800", "U8", [1], 0, 1)], {}, "half a surrogate pair"),
-        ([("__metadata__", "U8", [1], 0, 1)], {}, "only strings are allowed"),
-        ([("__metadata__", "U8", [1], 0, 1)], {"k": "v"}, "has '__metadata__' twice"),
-        ([], {"k": "\ud800"}, "not UTF-8"),
-    ],
-)
-def test_a_header_that_would_be_refused_is_not_built(listed: list[Listed], extra: dict[str, str], reason: str) -> None:
-    with pytest.raises(HeaderError, match=reason):
-        build_header(listed, extra)
 
 
 # How long it takes

@@ -1,17 +1,16 @@
-"""What the page says about a report, in words and in order."""
+"""What the page says about measurements, in words and in order."""
 
 from typing import Any
 
 import pytest
-from attrs import evolve
-from modelmerger import Finding, Sample, ValidationReport
-from modelmerger_plugins.report_page.content import asked, confusions, limits, metrics, number, sources_of
+from modelmerger import Finding, ValidationReport
+from modelmerger_plugins.report_page.measured import limits, metrics, number
 
 from tests.plugins.report_page import merges
 
 
-def report_of(findings: list[Finding], samples: list[Sample] | None = None) -> ValidationReport:
-    return ValidationReport(directory="/m", validators={}, settings={}, findings=findings, samples=samples or [])
+def report_of(findings: list[Finding]) -> ValidationReport:
+    return ValidationReport(directory="/m", validators={}, settings={}, findings=findings, samples=[])
 
 
 def of_models(better: Any, *values: float | None) -> list[Finding]:
@@ -78,49 +77,3 @@ def test_crossed_thresholds_come_first_and_say_why_a_number_is_missing() -> None
         ("missing", "at most", "1", "no text"),
         ("held", "at least", "0.4", ""),
     ]
-
-
-def test_confusion_counts_every_answer_once() -> None:
-    said = [
-        ("gulf", "gulf"),
-        ("gulf", "gulf"),
-        ("gulf", "msa"),
-        ("egyptian", ""),
-        ("egyptian", "levantine"),
-        ("", "msa"),
-    ]
-    samples = [
-        Sample(prompt=str(i), answer="x", label=d, answered_label=n, model="merged") for i, (d, n) in enumerate(said)
-    ]
-    (found,) = confusions(report_of(of_models("lower", 1.0), samples))
-    assert found.answered == ["gulf", "egyptian", "levantine", "msa", "no label"]
-    assert {name: [count for count, _, _ in cells] for name, cells in found.rows} == {
-        "gulf": [2, 0, 0, 1, 0],
-        "egyptian": [0, 0, 1, 0, 1],
-    }
-    assert (found.right, found.total) == (2, 5)
-    unknown = [evolve(sample, answered_label="") for sample in samples]
-    assert confusions(report_of(of_models("lower", 1.0), unknown)) == []
-
-
-def test_answers_to_one_prompt_stand_together_the_merged_model_first() -> None:
-    order = [("p", "a"), ("q", "a"), ("p", "merged"), ("q", "merged")]
-    samples = [Sample(prompt=p, answer="x", model=m) for p, m in order]
-    found = asked(report_of(of_models("lower", 1.0, 2.0), samples))
-    assert [(one.prompt, [sample.model for sample in one.answers]) for one in found] == [
-        ("p", ["merged", "a"]),
-        ("q", ["merged", "a"]),
-    ]
-
-
-def test_sources_have_their_weights_and_roles() -> None:
-    found = sources_of(merges.manifest())
-    assert [(source.name, source.weight, source.role) for source in found] == [
-        ("arabic-chat", "1", ""),
-        ("egyptian", "0.6", ""),
-        ("gulf", "[0.2, 0.8, 0.4]", "subtracted"),
-        ("base-0.5B", "", "base"),
-    ]
-    patterns = merges.manifest(sources=("a",), base=False)
-    patterns["config"]["models"][0]["weight"] = {"*.mlp.*": [0, 1], "default": 0.5}
-    assert sources_of(patterns)[0].weight == "{'*.mlp.*': [0, 1], 'default': 0.5}"

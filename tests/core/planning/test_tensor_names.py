@@ -1,7 +1,7 @@
 """Layers, embeddings and heads of the architectures that people merge, by the names in their files."""
 
 import pytest
-from modelmerger.values.tensor_names import is_embedding, is_head, layer_of, precedes_layers
+from modelmerger.planning.tensor_names import is_embedding, is_head, layer_of, precedes_layers
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from modelmerger.config.strict_attrs import structure
+from modelmerger.planning.tensor_weights import at, depths, weights_by_tensor
 from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.weights import Weight, at, depths, shown_weight, weights_by_tensor
+from modelmerger.values.weights import Weight, shown_weight
 
 DECODER = [
     "model.embed_tokens.weight",

@@ -1,0 +1,1 @@
+"""The header of a safetensors file, read strictly: one that is accepted here, every reader understands alike."""

@@ -1,0 +1,48 @@
+"""Whole small files of the output, each on the disk when it is written."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from modelmerger.output.entries import create_file, open_directory
+from modelmerger.output.steps import Step
+from modelmerger.output.system_errors import output_errors
+
+
+def write_document(tree: int, root: Path, name: str, content: bytes, step: Step) -> None:
+    """Writes a file into the open directory `tree`, which lies at `root`; into sub-folders, made if need be, if its name says so.
+
+    Raises `OutputError`, also where something has that name.
+    """
+    *folders, last = name.split("/")
+    path = root
+    directory = os.dup(tree)
+    try:
+        with output_errors(root / name):
+            for folder in folders:
+                path /= folder
+                directory = _entered(directory, folder, path, step)
+            step("create", root / name)
+            with os.fdopen(create_file(last, directory), "wb") as file:
+                step("write", root / name)
+                file.write(content)
+                file.flush()
+                step("fsync", root / name)
+                os.fsync(file.fileno())
+            if folders:
+                step("fsync", path)
+                os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _entered(parent: int, folder: str, path: Path, step: Step) -> int:
+    """A descriptor of a sub-folder, made if need be and then on the disk, in place of its parent's."""
+    with contextlib.suppress(FileExistsError):
+        step("create", path)
+        os.mkdir(folder, dir_fd=parent)
+        step("fsync", path.parent)
+        os.fsync(parent)
+    inner = open_directory(folder, parent)
+    os.close(parent)
+    return inner

@@ -1,0 +1,142 @@
+"""Making a staging directory ready for a merge: begun anew, or with what an earlier run of the same plan has left in it."""
+
+import errno
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from attrs import frozen
+
+from modelmerger.output import journal
+from modelmerger.output.digests import Piece, block_count, differing
+from modelmerger.output.entries import close_quietly, create_file, discard, is_directory, open_directory, open_entry
+from modelmerger.output.journal import BlockRecord, Journal
+from modelmerger.output.staging_directory import JOURNAL, NOT_OURS, TREE, StagingDirectory
+from modelmerger.output.steps import Step
+from modelmerger.values.errors import OutputError, Problem
+from modelmerger.values.layout import BLOCK, Layout
+
+Records = dict[tuple[int, int], BlockRecord]
+"""What is known of the blocks that are done, by file and block."""
+
+
+@frozen
+class Ready:
+    """A staging directory that a merge can go on in."""
+
+    journal: int
+    """A descriptor, for appending."""
+    tree: int
+    """A descriptor of the directory in which the files of the layout are, each with its size."""
+    records: Records
+    """Of the blocks that need not be made again."""
+    removed_other_plan: bool
+    """Whether another plan's unfinished merge was thrown away."""
+
+
+def made_ready(directory: StagingDirectory, plan: str, layout: Layout, closing: ExitStack) -> Ready:
+    """Resumes what the directory holds if it is of this plan, else begins anew. `closing` closes what is opened.
+
+    Raises `OutputError` for a directory that is none of ours, `OSError` for what the system says.
+    """
+    found = directory.journal()
+    if found is None:
+        raise OutputError(Problem(NOT_OURS, str(directory.root)))
+    if found.plan == plan:
+        return _resumed(directory, layout, found, closing)
+    return _begun(directory, layout, plan, bool(found.plan), closing)
+
+
+def _begun(directory: StagingDirectory, layout: Layout, plan: str, other_plan: bool, closing: ExitStack) -> Ready:
+    step, inside = directory.step, directory.descriptor
+    step("remove", directory.tree)
+    discard(TREE, inside)
+    discard(JOURNAL, inside)
+    step("create", directory.root / JOURNAL)
+    descriptor = create_file(JOURNAL, inside, os.O_WRONLY | os.O_APPEND)
+    closing.callback(close_quietly, descriptor)
+    step("journal", directory.root / JOURNAL)
+    journal.append(descriptor, journal.header(plan))
+    step("fsync", directory.root / JOURNAL)
+    os.fsync(descriptor)
+    step("create", directory.tree)
+    os.mkdir(TREE, dir_fd=inside)
+    tree = _open_tree(inside, closing)
+    for file in layout.files:
+        _allocate(tree, directory.tree / file.name, file.size, step)
+    return Ready(descriptor, tree, {}, other_plan)
+
+
+def _resumed(directory: StagingDirectory, layout: Layout, found: Journal, closing: ExitStack) -> Ready:
+    """Keeps the files of weights and the blocks that have the digests the journal names; all else is made again."""
+    step, inside = directory.step, directory.descriptor
+    descriptor = open_entry(JOURNAL, inside, os.O_WRONLY | os.O_APPEND)
+    closing.callback(close_quietly, descriptor)
+    step("journal", directory.root / JOURNAL)
+    os.write(descriptor, b"\n")  # ends a line that a kill may have torn
+    if not is_directory(TREE, inside):
+        step("create", directory.tree)
+        discard(TREE, inside)
+        os.mkdir(TREE, dir_fd=inside)
+    tree = _open_tree(inside, closing)
+    sizes = {file.name: file.size for file in layout.files}
+    for entry in os.listdir(tree):
+        status = os.stat(entry, dir_fd=tree, follow_symlinks=False)
+        is_weights = stat.S_ISREG(status.st_mode) and status.st_nlink <= 1 and sizes.get(entry) == status.st_size
+        if not is_weights:
+            step("remove", directory.tree / entry)
+            discard(entry, tree)
+    present = set(os.listdir(tree))
+    records: Records = {}
+    for number, file in enumerate(layout.files):
+        if file.name in present:
+            records |= _intact(tree, number, file.name, file.size, found.records)
+        else:
+            _allocate(tree, directory.tree / file.name, file.size, step)
+    return Ready(descriptor, tree, records, removed_other_plan=False)
+
+
+def _open_tree(inside: int, closing: ExitStack) -> int:
+    tree = open_directory(TREE, inside)
+    closing.callback(close_quietly, tree)
+    return tree
+
+
+def _allocate(tree: int, path: Path, size: int, step: Step) -> None:
+    """A new file of that size, with its room on the disk where the file system can reserve it."""
+    step("create", path)
+    descriptor = create_file(path.name, tree)
+    try:
+        step("allocate", path)
+        try:
+            if size and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.ftruncate(descriptor, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _intact(tree: int, number: int, name: str, size: int, records: Mapping[tuple[int, int], BlockRecord]) -> Records:
+    """Which of the blocks that the journal names are in the file as they were written."""
+    descriptor = open_entry(name, tree, os.O_RDONLY)
+    try:
+        return {
+            (number, block): records[number, block]
+            for block in range(block_count(size))
+            if (number, block) in records and _is_intact(descriptor, block, size, records[number, block].pieces)
+        }
+    finally:
+        os.close(descriptor)
+
+
+def _is_intact(descriptor: int, block: int, size: int, pieces: Sequence[Piece]) -> bool:
+    begin = block * BLOCK
+    whole = sum(piece.length for piece in pieces) == min(BLOCK, size - begin)
+    return whole and not any(True for _ in differing(descriptor, begin, pieces))

@@ -1,0 +1,119 @@
+"""The directory beside the output where a merge is staged: found by name, held by a lock, and removed in an order that survives kills.
+
+`.NAME.modelmerger/` holds `journal` and `model/`, the tree that becomes the output in one rename.
+"""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+from modelmerger.output import journal
+from modelmerger.output.entries import close_quietly, discard, open_directory
+from modelmerger.output.journal import Journal, read_journal
+from modelmerger.output.steps import Step, no_step
+from modelmerger.output.system_errors import output_errors
+from modelmerger.values.errors import OutputError, Problem
+
+JOURNAL, TREE = journal.NAME, "model"
+NOT_OURS = "exists and is no staging directory of a merge. Move it away, or give another output path."
+
+
+def staging_path(target: Path) -> Path:
+    """Where a merge to this target is staged."""
+    return target.parent / f".{target.name}.modelmerger"
+
+
+def staged_size(target: Path) -> int:
+    """Bytes on the disk that an earlier, unfinished merge to this target takes and a new one will reuse or free."""
+    tree = staging_path(target) / TREE
+    with contextlib.suppress(OSError):
+        return sum(path.lstat().st_blocks * 512 for path in tree.iterdir())
+    return 0
+
+
+def is_published(target: Path) -> bool:
+    """Whether what was staged beside the target has the target's name by now, and only clearing up is left."""
+    try:
+        descriptor = open_directory(staging_path(target))
+    except OSError:
+        return False
+    try:
+        found = read_journal(descriptor)
+        return found is not None and found.tree == os.stat(target, follow_symlinks=False).st_ino
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+class StagingDirectory:
+    """The staging directory of a target, made if need be and locked for as long as the context lasts.
+
+    The lock goes with this process, however that ends. Raises `OutputError` where another merge has it, or where something else
+    has the directory's name.
+    """
+
+    def __init__(self, target: Path, step: Step = no_step) -> None:
+        self.target = target
+        self.root = staging_path(target)
+        self.tree = self.root / TREE
+        """Where the output grows."""
+        self.step = step
+        self.descriptor = -1
+        """Of the directory, while it is locked."""
+
+    def __enter__(self) -> Self:
+        with output_errors(self.root):
+            self.descriptor = self._locked()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close_quietly(self.descriptor)
+        self.descriptor = -1
+
+    def journal(self) -> Journal | None:
+        """What the journal says. An empty directory has an empty journal; None stands for a directory that is none of ours."""
+        with output_errors(self.root):
+            entries = os.listdir(self.descriptor)
+            if not entries:
+                return Journal()
+            found = read_journal(self.descriptor)
+        return None if found is None or (not found.plan and entries != [JOURNAL]) else found
+
+    def remove(self) -> None:
+        """Removes the directory and what is in it, the journal last, so that a killed removal is recognised as ours.
+
+        Raises `OSError` where that fails.
+        """
+        self.step("remove", self.tree)
+        discard(TREE, self.descriptor)
+        self.step("remove", self.root / JOURNAL)
+        discard(JOURNAL, self.descriptor)
+        self.step("remove", self.root)
+        self.root.rmdir()
+
+    def _locked(self) -> int:
+        while True:
+            self.step("create", self.root)
+            with contextlib.suppress(FileExistsError):
+                self.root.mkdir()
+            try:
+                descriptor = open_directory(self.root)
+            except FileNotFoundError:
+                continue  # whoever held it has just removed it
+            except NotADirectoryError:
+                raise OutputError(Problem(NOT_OURS, str(self.root))) from None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(descriptor), os.stat(self.root, follow_symlinks=False)):
+                        return descriptor
+            except BaseException as error:
+                os.close(descriptor)
+                if not isinstance(error, BlockingIOError):
+                    raise
+                message = "is being written by another merge at this moment. Wait for it, or give another output path."
+                raise OutputError(Problem(message, str(self.target))) from None
+            os.close(descriptor)

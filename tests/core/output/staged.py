@@ -1,0 +1,24 @@
+"""A layout of two files, the blocks of the first one, and a merge that stops with some of them written."""
+
+from pathlib import Path
+
+from modelmerger.output.digests import pieces_of_bytes
+from modelmerger.output.journal import BlockRecord
+from modelmerger.output.staging import Staging, close_written
+from modelmerger.values.layout import BLOCK, Layout, OutputFile
+
+SIZE = BLOCK + 1000
+LAYOUT = Layout("test", [OutputFile("weights", SIZE, (), ()), OutputFile("empty", 0, (), ())])
+BLOCKS = [b"a" * BLOCK, b"b" * 1000]
+PIECES = [pieces_of_bytes(BLOCKS[0]), pieces_of_bytes(BLOCKS[1][:300]) + pieces_of_bytes(BLOCKS[1][300:])]
+
+
+def stage(target: Path, blocks: list[int], plan: str = "plan") -> None:
+    """Writes some blocks of the first file and leaves the staging directory behind."""
+    with Staging(target, plan, LAYOUT) as staging:
+        descriptor = staging.open_for_writing(0)
+        for block in blocks:
+            staging.write(descriptor, 0, memoryview(BLOCKS[block]), block * BLOCK)
+            record = BlockRecord(PIECES[block], {"counted": block})
+            staging.record(descriptor, 0, block, record, block * BLOCK, len(BLOCKS[block]))
+        close_written(descriptor, staging.tree / "weights")
