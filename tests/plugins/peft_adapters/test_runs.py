@@ -84,7 +84,10 @@ def test_slices_and_workers_change_no_bit(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_the_plan_says_the_memory(tmp_path: Path) -> None:
-    """Of the factors, in float64; the full matrix, 72 MB in float64, never exists. Measured in a child that has merged before."""
+    """Of the factors, in float64; the full matrix, 72 MB in float64, never exists.
+
+    Measured in a child that has merged before.
+    """
     shapes = {"model.layers.0.up": (3000, 3000)}
     base = write_base(tmp_path / "base", shapes)
     adapters = [write_adapter(tmp_path / f"{seed}", base, shapes, seed, rank=32).path for seed in (1, 2)]
