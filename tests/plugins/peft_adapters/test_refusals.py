@@ -1,4 +1,4 @@
-"""Adapters that cannot be read, hostile ones among them: one clear sentence each, and nothing is opened that must not."""
+"""Adapters that cannot be read, hostile ones among them: one clear sentence each, and nothing is opened unduly."""
 
 from pathlib import Path
 from types import SimpleNamespace
