@@ -179,7 +179,7 @@ def _check_apart(target: Path, checkpoints: Sequence[Checkpoint]) -> None:
 def check_apart(target: Path, name: str, places: Iterable[str]) -> None:
     """No output equals, contains or lies in an input, whatever links and `..` are on the way. Raises `OutputError`."""
     reals = [Path(os.path.realpath(path)) for path in (target, staging_path(target))]
-    for place in {Path(os.path.realpath(place)) for place in places}:
+    for place in sorted({Path(os.path.realpath(place)) for place in places}):
         if any(real == place or place in real.parents or real in place.parents for real in reals):
             raise OutputError(
                 Problem(f"is, contains or lies in the input '{name}' ({place}). Give another output path.", str(target))

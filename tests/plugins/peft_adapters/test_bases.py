@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from core.plugging import install
 from modelmerger import InputError, MergeConfig, ModelMerger, merge
 from plugins.peft_adapters.handmade import write_adapter, write_base
 from safetensors.numpy import load_file
+
+from tests.core.plugging import install
 
 WITNESS = """
 from modelmerger import hookimpl
