@@ -1,5 +1,6 @@
 """How merges of updates run: killed and resumed, in other slices and workers, in the memory that the plan says."""
 
+import json
 import resource
 import signal
 import sys
@@ -11,6 +12,7 @@ import modelmerger
 import numpy as np
 import pytest
 from conftest import directory_state
+from core.test_light_imports import HEAVY, run
 from doors import run_merge
 from faults.stopping import Steps, ended, fork, killed_merge, spread
 from modelmerger.output.staging_directory import staging_path
@@ -133,3 +135,13 @@ def test_a_check_reads_no_factors(made: SimpleNamespace, monkeypatch: pytest.Mon
     assert [note.severity for note in merger.check_compatibility()] == ["note"]
     with pytest.raises(modelmerger.PluginError, match="weights are read"):
         merger.plan()
+
+
+def test_a_check_of_adapters_imports_nothing_heavy(made: SimpleNamespace) -> None:
+    """Whether they are merged or folded; nor does a plan that folds them."""
+    file, folding = (str(made.folder / name) for name in ("merge.json", "folding.json"))
+    Path(file).write_text(json.dumps(made.config()))
+    Path(folding).write_text(json.dumps(made.config() | {"peft_config": {"merge_adapters": False}}))
+    statuses, modules = run(["check", file], ["check", folding], ["plan", folding])
+    assert statuses == [0, 0, 0]
+    assert not modules & {*HEAVY, "rich"} - {"yaml.constructor"}
