@@ -186,14 +186,14 @@ def test_the_end_of_the_process_flushes_and_clears_up() -> None:
     """`run` skips taking the interpreter apart, and nothing that anyone asked for: the pipe, exit handlers, the status."""
     code = (
         "import atexit, sys\n"
-        "from modelmerger import cli\n"
-        "main = cli.main\n"
+        "from modelmerger.cli import process\n"
+        "main = process.main\n"
         "def with_handler():\n"
         "    atexit.register(lambda: print('cleared up', end=''))\n"
         "    return main()\n"
-        "cli.main = with_handler\n"
+        "process.main = with_handler\n"
         "sys.argv[1:] = ['merge', 'missing.yaml']\n"
-        "cli.run()\n"
+        "process.run()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 

@@ -56,7 +56,7 @@ def test_a_model_is_measured_and_its_report_written_beside_it(command: Command, 
     assert (result.status, result.err) == (0, "")
     assert re.search(r"^  perplexity +all +[\d.]+ +per token$", result.out, re.MULTILINE)
     assert (merged / "validation.json").exists()
-    assert f"saved in {merged}: README.md, validation.json, report.html" in result.out
+    assert f"saved in {merged}: README.md, report.html, validation.json" in result.out
     verify(merged)
     as_json = command("validate", merged, *BRIEF, "--json")
     assert json.loads(as_json.out) == json.loads((merged / "validation.json").read_bytes())

@@ -64,7 +64,9 @@ def test_every_folder_is_a_room_and_none_is_crowded(graph: dict[str, set[str]]) 
     folders = {module.partition(".")[2].rpartition(".")[0] for module in graph}
     assert {folder.partition(".")[0] for folder in folders} - {""} == {*ROOMS, "cli"} - {"door"}
     for folder in folders:
-        assert len(list((SOURCE / folder.replace(".", "/")).glob("*.py"))) <= 21, folder  # with what says what the room is
+        assert len(list((SOURCE / folder.replace(".", "/")).glob("*.py"))) <= 21, (
+            folder
+        )  # with what says what the room is
 
 
 def test_no_module_is_long() -> None:

@@ -104,7 +104,7 @@ def test_an_interrupt_before_anything_is_written_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A6"""
-    monkeypatch.setattr("modelmerger.run.make_plan", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("modelmerger.planning.prepared.make_plan", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     found = command("merge", config_file())
 
     assert found.status == 143

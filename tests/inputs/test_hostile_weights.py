@@ -80,7 +80,9 @@ def test_a_hostile_safetensors_file_is_refused_with_file_tensor_and_reason(tmp_p
     path.write_bytes(hostile.content)
 
     with within(1), pytest.raises(InputError) as refusal:
-        directory.load_model(ModelReference(str(tmp_path), "hostile", ""), LoadContext(InputFiles()), directory.Options())
+        directory.load_model(
+            ModelReference(str(tmp_path), "hostile", ""), LoadContext(InputFiles()), directory.Options()
+        )
 
     (problem,) = refusal.value.problems
     assert (problem.where, problem.tensor) == (str(path), hostile.tensor or "")
@@ -124,7 +126,9 @@ def test_mutated_files_are_read_or_refused_and_never_crash(tmp_path: Path, data:
 
     with within(1):
         try:
-            directory.load_model(ModelReference(str(path), "mutated", ""), LoadContext(InputFiles()), directory.Options())
+            directory.load_model(
+                ModelReference(str(path), "mutated", ""), LoadContext(InputFiles()), directory.Options()
+            )
         except InputError as error:
             assert error.problems[0].where == str(path)
 

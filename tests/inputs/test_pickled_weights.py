@@ -44,7 +44,9 @@ class Explosive:
 
 def opened(path: Path) -> Checkpoint:
     context = LoadContext(InputFiles())
-    checkpoint = directory.load_model(ModelReference(str(path), "model", "models[0].path"), context, directory.Options(allow_pickle=True))
+    checkpoint = directory.load_model(
+        ModelReference(str(path), "model", "models[0].path"), context, directory.Options(allow_pickle=True)
+    )
     assert checkpoint is not None
     return checkpoint
 
@@ -234,7 +236,9 @@ def test_a_pickled_file_that_changes_meanwhile_is_noticed(
     folder = write_pickled(models.folder / "pickled", models.tensors["b"])
     config["models"][1]["path"] = str(folder)
     config["options"] = {"allow_pickle": True}
-    monkeypatch.setattr("modelmerger.engine.sidecars.write_documents", lambda *_: (folder / "pytorch_model.bin").write_bytes(b""))
+    monkeypatch.setattr(
+        "modelmerger.engine.sidecars.write_documents", lambda *_: (folder / "pytorch_model.bin").write_bytes(b"")
+    )
 
     with pytest.raises(
         InputChangedError, match=r"pytorch_model\.bin: was .* bytes when the merge was planned and is 0 now"

@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save_file
 
 
 def opened(path: object) -> Checkpoint | None:
-    return directory.load_model(ModelReference(str(path), "model", "models[0].path"), LoadContext(InputFiles()), directory.Options())
+    return directory.load_model(
+        ModelReference(str(path), "model", "models[0].path"), LoadContext(InputFiles()), directory.Options()
+    )
 
 
 def whole(checkpoint: Checkpoint, name: str) -> torch.Tensor:

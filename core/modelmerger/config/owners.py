@@ -40,14 +40,20 @@ class Elsewhere:
     attribute: str
     """By what attribute of their modules they declare such keys."""
 
-    def problem(self, key: Any, where: str) -> Problem | None:
-        """Whose the key is, if it belongs to another plugin that comes with this package. None of them is imported to find out."""
+    def problem(self, key: Any, where: str, known: Iterable[str]) -> Problem | None:
+        """What is wrong with a key that is not `known` here. None: it may be that of a plugin which is not known either."""
+        near = suggestion(str(key), known)
+        if (owner := self._owner(key)) and self.chosen:
+            message = f"'{key}' belongs to {owner}, and the {self.kind} is {', '.join(self.chosen)}. Leave it out"
+            return Problem(message, where)
+        return Problem(f"unknown key {key!r}{near}", where) if self.chosen or (near and not owner) else None
+
+    def _owner(self, key: Any) -> str | None:
+        """The plugin that comes with this package whose key this is. None of them is imported to find out."""
         for provider in self.registry.providers:
             other = provider.kind == self.kind and provider.built_in and provider.name not in self.chosen
             if other and key in declared_fields(provider.module, self.attribute):
-                chosen = ", ".join(self.chosen)
-                message = f"'{key}' belongs to {provider.name}, and the {self.kind} is {chosen}. Leave it out"
-                return Problem(message, where)
+                return provider.name
         return None
 
 
@@ -69,10 +75,8 @@ def shared_out(
     Raises `PluginError` for a key that two owners declare.
     """
     owner_of = _owned(owners)
-    for key in given if elsewhere.chosen else ():  # else nobody knows whose other keys may be
-        if key not in owner_of:
-            unknown = Problem(f"unknown key {key!r}{suggestion(str(key), owner_of)}", where)
-            problems.append(elsewhere.problem(key, where) or unknown)
+    unknown = [elsewhere.problem(key, where, owner_of) for key in given if key not in owner_of]
+    problems += filter(None, unknown)
     values: dict[str, Any] = {}
     for owner in owners:
         mine = {key: value for key, value in given.items() if owner_of.get(key) == owner}

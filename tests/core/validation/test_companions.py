@@ -38,7 +38,9 @@ def report_on(directory: Path, value: float = 31.25) -> ValidationReport:
 
 
 def write(directory: Path, report: ValidationReport | None = None) -> None:
-    write_companions(directory, report or report_on(directory), assemble(plugins_of(Registry.installed(), None)).validation)
+    write_companions(
+        directory, report or report_on(directory), assemble(plugins_of(Registry.installed(), None)).validation
+    )
 
 
 def test_the_report_stands_beside_the_model_which_is_as_published(published: Path) -> None:

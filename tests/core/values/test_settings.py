@@ -64,9 +64,7 @@ class NoneOfThem:
 
 
 OF_PLUGINS = {
-    name
-    for provider in REGISTRY.always_on()
-    for name in option_names(getattr(provider.load(), "Options", NoneOfThem))
+    name for provider in REGISTRY.always_on() for name in option_names(getattr(provider.load(), "Options", NoneOfThem))
 }
 
 

@@ -76,7 +76,11 @@ def _measured(
     parts: Sequence[Part], base: Checkpoint, settings: Settings, coefficients: Coefficients, dtype: torch.dtype
 ) -> list[Measured]:
     """The parts that count, with their coefficients and ranks, and what is lost when they are written in `dtype`."""
-    with one_thread_each(), ThreadPoolExecutor(settings.options.workers) as pool:
+    # each thread says so itself too: torch hears of it lazily, thread by thread
+    with (
+        one_thread_each(),
+        ThreadPoolExecutor(settings.options.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         weighed = list(pool.map(lambda part: part.weighed(base, coefficients), parts))
         found = list(pool.map(lambda part: part.measured(dtype), [part for part in weighed if part.counts]))
     if not found:
