@@ -4,7 +4,12 @@ import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-GROUPS = {"strategy": "modelmerger.strategies", "validator": "modelmerger.validators", "plugin": "modelmerger.plugins"}
+GROUPS = {
+    "strategy": ("modelmerger.strategies",),
+    "validator": ("modelmerger.validators",),
+    "default validator": ("modelmerger.validators", "modelmerger.default_validators"),
+    "plugin": ("modelmerger.plugins",),
+}
 WEIGHTS_SQUARED = """
 from modelmerger import Traits, hookimpl
 
@@ -29,7 +34,8 @@ def install(
     for kind, plugin, source in plugins:
         module = f"acme_{plugin}_{next(_numbers)}"
         modules[module] = source
-        entries.setdefault(GROUPS[kind], []).append(f"{plugin} = {module}")
+        for group in GROUPS[kind]:
+            entries.setdefault(group, []).append(f"{plugin} = {module}")
     text = "\n".join(f"[{group}]\n" + "\n".join(lines) + "\n" for group, lines in entries.items())
     distribution(name, version, text, **modules)
     return list(modules)

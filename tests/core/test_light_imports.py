@@ -83,6 +83,17 @@ def test_only_the_named_strategy_of_others_is_imported(path: str, distribution: 
     assert modules & {named, other, validator} == {named}
 
 
+def test_saying_whose_an_option_is_imports_no_other_strategy(path: str) -> None:
+    """`epsilon` is slerp's, `operation` is task_arithmetic's, and the strategy is weighted."""
+    statuses, modules = run(
+        ["check", path, "--set", "options.epsilon=1"], ["check", path, "--set", "models[0].operation=subtract"]
+    )
+    assert statuses == [2, 2]
+    assert {name for name in modules if name.startswith("modelmerger_strategies.")} == {
+        "modelmerger_strategies.weighted"
+    }
+
+
 def test_a_validation_is_checked_without_importing_anything_heavy() -> None:
     metrics = "validation.metrics=[perplexity, coherence, fluency, dialect_prompts]"
     statuses, modules = run(["validate", "/nowhere", "--set", metrics, "--set", "validation.thresholds.fluency=9"])

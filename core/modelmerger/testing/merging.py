@@ -47,7 +47,8 @@ class Planned:
         """Compares what is copied, and executes the plan: with another order of units, on top of blocks that are staged, with others
         than the plan's workers or slices.
 
-        order: called with the units in the plan's order. workers, slice_elements: None for those of the plan.
+        order: called with the units in the plan's order; where a strategy measures, those of kind "measure" must stay before the
+        others, which wait for them. workers, slice_elements: None for those of the plan.
         """
         plan = evolve(
             self.plan,
