@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from attrs import define, field
 from modelmerger import MergeConfig, Watch, merge
 
@@ -93,6 +94,17 @@ def wait_until(holds: Callable[[], object], patience: float = PATIENCE) -> None:
 def killed_merge(config: dict[str, Any], at: int) -> int:
     """Runs a merge in a child that is killed at a step. Returns how it ended."""
     return ended(fork(lambda: merge(MergeConfig(**config), Watch(step=Steps(at, die))) and None))
+
+
+def leave_unfinished(config: MergeConfig) -> None:
+    """Merges, and is interrupted when the weights are staged and the manifest is due."""
+
+    def stop(_: str, path: Path) -> None:
+        if path.name == "modelmerger.json":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(config, Watch(step=stop))
 
 
 def spread(count: int, most: int) -> Iterable[int]:

@@ -17,10 +17,12 @@ from inputs.tiny_models import load, logits, tied
 from inputs.watching import watched
 from modelmerger import (
     Checkpoint,
+    InputChangedError,
     InputError,
     LoadContext,
     MergeConfig,
     ModelReference,
+    Watch,
     check_model_compatibility,
     merge,
     torch_dtype,
@@ -226,19 +228,16 @@ def test_nothing_in_a_pickle_is_executed_and_what_is_wrong_is_said(
     assert not models.output.exists()
 
 
-def test_a_pickled_file_that_changes_meanwhile_is_noticed(
-    models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from modelmerger import InputChangedError
-
+def test_a_pickled_file_that_changes_meanwhile_is_noticed(models: SimpleNamespace, config: dict[str, Any]) -> None:
     folder = write_pickled(models.folder / "pickled", models.tensors["b"])
     config["models"][1]["path"] = str(folder)
     config["options"] = {"allow_pickle": True}
-    monkeypatch.setattr(
-        "modelmerger.engine.sidecars.write_documents", lambda *_: (folder / "pytorch_model.bin").write_bytes(b"")
-    )
+
+    def emptied(_: str, path: Path) -> None:
+        if path.name == "modelmerger.json":
+            (folder / "pytorch_model.bin").write_bytes(b"")
 
     with pytest.raises(
         InputChangedError, match=r"pytorch_model\.bin: was .* bytes when the merge was planned and is 0 now"
     ):
-        merge(MergeConfig(**config))
+        merge(MergeConfig(**config), Watch(step=emptied))

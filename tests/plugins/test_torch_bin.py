@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_tensors, write_model
+from faults.stopping import leave_unfinished
 from inputs.tiny_models import logits, said_by_transformers, tied
 from modelmerger import (
     DTYPES,
@@ -18,7 +19,6 @@ from modelmerger import (
     MergeConfig,
     ModelMerger,
     OutputTensor,
-    Watch,
     merge,
     torch_dtype,
     verify,
@@ -202,13 +202,7 @@ def test_an_interrupted_merge_resumes_and_a_flipped_bit_is_named(tmp_path: Path)
         output_path=str(tmp_path / "merged"),
         options={"use_safetensors": False},
     )
-
-    def stop(_: str, path: Path) -> None:
-        if path.name == "modelmerger.json":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        merge(config, Watch(step=stop))
+    leave_unfinished(config)
     path = tmp_path / ".merged.modelmerger" / "model" / "pytorch_model.bin"
     with path.open("r+b") as file:
         file.seek(BLOCK + 5)

@@ -1,6 +1,8 @@
 """Models that a merger keeps open from one merge to the next."""
 
+import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,21 +11,27 @@ import pytest
 import torch
 from conftest import SHAPES, random_tensors, write_model
 from modelmerger import ConfigError, FileCheckpoint, InputError, MergeConfig, ModelCompatibilityError, ModelMerger
-from modelmerger.planning import opening
 from safetensors.torch import load_file
+
+from tests.core.plugging import install
+
+ASKED = """
+from modelmerger import hookimpl
+
+names = []
+
+@hookimpl
+def load_model(reference, context):
+    if not context.trusted:  # as what was merged a moment ago is, which is opened to be returned
+        names.append(reference.name)
+"""
 
 
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the models in the order in which they are opened."""
-    found: list[str] = []
-    load = opening._load
-
-    def counted(hooks: Any, reference: Any, context: Any) -> Any:
-        found.append(reference.name)
-        return load(hooks, reference, context)
-
-    monkeypatch.setattr(opening, "_load", counted)
+def loads(distribution: Callable[..., Path]) -> list[str]:
+    """Names of the models in the order in which they are opened: that in which plugins are asked for them."""
+    (module,) = install(distribution, [("plugin", "asked", ASKED)])
+    found: list[str] = importlib.import_module(module).names
     return found
 
 
