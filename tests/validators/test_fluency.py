@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from inputs.tiny_models import TEXTS, load, tied
 from modelmerger import Answer, Finding, UnmeasurableError
+from modelmerger.testing import measured
 from modelmerger_validators.fluency import validate_model
 
 from tests.validators.looking import looked_at, nats
@@ -58,9 +59,10 @@ def test_without_sources_it_says_so_and_the_shares_are_measured_all_the_same(tie
 
 
 def test_a_source_that_cannot_be_loaded_is_left_out_and_named(tied: SimpleNamespace) -> None:
-    subject, _ = looked_at(tied, prompts=PROMPTS, sources=("b", "base"))
-    without = found(looked_at(tied, prompts=PROMPTS, sources=("b",))[0])["fluency"].value
-    subject._models._places["base"] = (load(tied.base)[0], None)
+    sound, settings = looked_at(tied, prompts=PROMPTS, sources=("b",))
+    without = found(sound)["fluency"].value
+    sources = {"b": (load(tied.b)[0], tied.words), "base": (load(tied.base)[0], None)}
+    subject = measured(sound.model, tied.words, settings, prompts=PROMPTS, sources=sources)
     fluency = found(subject)["fluency"]
     assert fluency.value == pytest.approx(without)
     assert fluency.evidence.endswith("; left out: the model base has no tokenizer")

@@ -79,4 +79,5 @@ def test_where_no_nameless_file_can_be_made_the_time_is_left_out(
     [(1.4, "1 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (1e6, "277.8 h")],
 )
 def test_durations_are_in_the_unit_that_one_would_say(seconds: float, said: str) -> None:
-    assert outlook._duration(seconds) == said
+    found = Outlook("/", 2 << 30, True, 1 << 30, 1 << 30, seconds)
+    assert str(found).splitlines()[1].startswith(f"time     about {said} (reading ")
