@@ -24,7 +24,7 @@ from modelmerger import (
     hookimpl,
     is_embedding,
     is_head,
-    names_in,
+    list_directory,
     open_regular,
     read_beside,
     read_header,
@@ -125,7 +125,7 @@ def _checkpoint(
 
 def _format(path: Path) -> Format:
     """Safetensors, where a directory has any; else pickled files, where it has any."""
-    present = names_in(path)
+    present = list_directory(path)
     for form in (SAFETENSORS, PICKLED):
         if form.index in present or any(map(form.has, present)):
             return form
@@ -171,7 +171,7 @@ def _shards(path: Path, form: Format, reader: "Reader") -> dict[str, tuple[Tenso
 
 
 def _only_file(path: Path, form: Format) -> str:
-    names = [name for name in names_in(path) if form.has(name)]
+    names = [name for name in list_directory(path) if form.has(name)]
     if len(names) != 1:
         message = f"has {len(names)} {form.name} files and no {form.index}, so it is unclear which belong together. Add the index."
         raise InputError(Problem(message, str(path)))

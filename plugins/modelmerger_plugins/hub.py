@@ -20,7 +20,7 @@ from modelmerger import (
     OutputError,
     Problem,
     hookimpl,
-    names_in,
+    list_directory,
     shown,
 )
 
@@ -147,7 +147,7 @@ def _cached(model: HubId, reason: str) -> Location:
     """The snapshot that an earlier download left."""
     try:
         snapshot = _snapshot(model, MODEL, cached=True)
-        if not any(name.endswith(".safetensors") for name in names_in(snapshot)):
+        if not any(name.endswith(".safetensors") for name in list_directory(snapshot)):
             raise UnreachableError(reason)
     except UnreachableError as error:
         message = (

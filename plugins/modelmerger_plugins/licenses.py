@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from modelmerger import Checkpoint, Problem, hookimpl, names_in, read_beside, refusals
+from modelmerger import Checkpoint, Problem, check_beside, hookimpl, list_directory, read_beside
 
 LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)([._-].{0,80})?", re.IGNORECASE | re.DOTALL)
 LIMIT = 16 << 20
@@ -18,7 +18,7 @@ def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
     """An error for each licence file that cannot be copied: a merged model without it would claim more than it may."""
     for checkpoint in checkpoints:
         if (directory := checkpoint.donor.directory) is not None:
-            yield from refusals(directory, _licences(directory), LIMIT)
+            yield from check_beside(directory, _licences(directory), LIMIT)
 
 
 @hookimpl
@@ -42,7 +42,7 @@ def write_sidecars(checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
 def _licences(directory: Path) -> list[str]:
     return [
         name
-        for name in names_in(directory)
+        for name in list_directory(directory)
         if LICENCE.fullmatch(name) and not name.lower().endswith(".py") and not os.path.isdir(directory / name)
     ]
 

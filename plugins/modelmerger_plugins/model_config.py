@@ -13,11 +13,11 @@ from modelmerger import (
     MergePlan,
     Problem,
     Settings,
+    check_beside,
     executable_keys,
     hookimpl,
     is_executable,
     read_beside,
-    refusals,
 )
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -29,7 +29,7 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
     """Says what will be left out of the config because it could make a loader run code, and what cannot be copied."""
     donor = checkpoints[settings.donor]
     if donor.donor.directory is not None and os.path.lexists(donor.donor.directory / GENERATION):
-        yield from refusals(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
+        yield from check_beside(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
     for checkpoint in checkpoints:
         if found := sorted(executable_keys(checkpoint.donor.config or {})):
             message = f"{', '.join(found)} can make a loader run code, and is left out of the merged model's config."

@@ -13,7 +13,7 @@ from modelmerger import (
     build_header,
     hookimpl,
     shard_names,
-    shards,
+    split_into_shards,
     weight_index,
 )
 
@@ -25,7 +25,7 @@ ENTRY = 100
 @hookimpl(trylast=True)
 def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str) -> Layout:
     """Tensors fill shards in order; one larger than a shard gets its own. Wide elements come first in a file, so all align."""
-    parts = [part for shard in shards(tensors, max_shard_size) for part in _described(shard)]
+    parts = [part for shard in split_into_shards(tensors, max_shard_size) for part in _described(shard)]
     files = [_file(name, part) for name, part in zip(shard_names(stem, SUFFIX, len(parts)), parts, strict=True)]
     return Layout("safetensors", files, weight_index(f"{stem}{SUFFIX}.index.json", files))
 

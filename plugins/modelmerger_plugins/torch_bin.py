@@ -23,7 +23,7 @@ from modelmerger import (
     Problem,
     hookimpl,
     shard_names,
-    shards,
+    split_into_shards,
     weight_index,
 )
 
@@ -65,7 +65,7 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, 
         return None
     if problems := [_unknown(tensor) for tensor in tensors if DTYPES[tensor.dtype].torch_name is None]:
         raise ConfigError(*problems)
-    parts = shards(tensors, max_shard_size)
+    parts = split_into_shards(tensors, max_shard_size)
     named = STEMS.get(stem, stem)
     files = [_file(name, part) for name, part in zip(shard_names(named, SUFFIX, len(parts)), parts, strict=True)]
     return Layout("torch.save", files, weight_index(f"{named}{SUFFIX}.index.json", files))

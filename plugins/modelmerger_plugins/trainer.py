@@ -11,10 +11,10 @@ from modelmerger import (
     Problem,
     amount,
     hookimpl,
-    names_in,
+    list_directory,
     read_beside,
     read_json,
-    resolved,
+    resolve_inside,
 )
 
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})", re.ASCII)
@@ -28,7 +28,7 @@ def locate_model(reference: ModelReference) -> Location | None:
     directory = reference.local
     if not os.path.isdir(directory):
         return None
-    names = names_in(directory)
+    names = list_directory(directory)
     steps = {int(match[1]): name for name in names if (match := CHECKPOINT.fullmatch(name))}
     if not steps or any(map(WEIGHTS.fullmatch, names)):
         return None
@@ -38,7 +38,7 @@ def locate_model(reference: ModelReference) -> Location | None:
     if best != latest and best in steps.values():
         message += f" Its {STATE} says that {best} is the best: give {directory / best} to take that one."
     note = Problem(message, str(directory), severity="note")
-    return Location(resolved(directory / latest, directory), notes=(note,))
+    return Location(resolve_inside(directory / latest, directory), notes=(note,))
 
 
 def _best(checkpoint: Path) -> str:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen, validators
-from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, between, hookimpl, shown_weight
+from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, hookimpl, must_be_between, shown_weight
 
 traits = Traits(models=(2, 2), gram=True)
 
@@ -24,11 +24,11 @@ LEAST_SINE = 1e-7
 class Options:
     """Options of slerp."""
 
-    interpolation_factor: float | None = field(default=None, validator=validators.optional(between(0, 1)))
+    interpolation_factor: float | None = field(default=None, validator=validators.optional(must_be_between(0, 1)))
     """The point t on the arc; 0 is the first model; where it is not given, w₂/(w₁+w₂)."""
     normalize_before_slerp: bool = True
     """Directions are interpolated on the sphere and the norms linearly; false: the tensors as they are."""
-    epsilon: float = field(default=1e-8, validator=between(0, 1))
+    epsilon: float = field(default=1e-8, validator=must_be_between(0, 1))
     """Norms and sines below it make the interpolation linear."""
 
 

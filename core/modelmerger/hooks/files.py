@@ -6,11 +6,11 @@ from typing import Any
 from modelmerger.hooks.answers import are_contents
 from modelmerger.hooks.calls import Calls
 from modelmerger.values.errors import PluginError
-from modelmerger.values.plain_names import is_plain
+from modelmerger.values.plain_names import is_plain_path
 
 
 def gathered(
-    calls: Calls, hook: str, taken: Mapping[str, str], allowed: Callable[[str], bool] = is_plain, **arguments: Any
+    calls: Calls, hook: str, taken: Mapping[str, str], allowed: Callable[[str], bool] = is_plain_path, **arguments: Any
 ) -> dict[str, bytes]:
     """What every voice answers to a hook that asks for files: content by name.
 

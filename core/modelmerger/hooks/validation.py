@@ -15,7 +15,7 @@ from modelmerger.hooks.validators import Validator
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
 from modelmerger.values.labels import LabelScores
-from modelmerger.values.plain_names import is_plain_file
+from modelmerger.values.plain_names import is_plain_name
 from modelmerger.values.settings import Settings, ValidationSettings
 from modelmerger.values.subject import Purpose, Subject, Texts
 
@@ -46,7 +46,7 @@ class ValidationHooks:
         """The names of files that plugins may write again after the merge."""
         answers = self.calls.each("name_companions")
         for plugin, names in answers:
-            if not is_list_of(str, names) or not all(map(is_plain_file, names)):
+            if not is_list_of(str, names) or not all(map(is_plain_name, names)):
                 raise self.calls.wrong_answer("name_companions", names, "names of files", plugin)
         return sorted({name for _, names in answers for name in names})
 
@@ -110,4 +110,4 @@ class ValidationHooks:
     ) -> dict[str, bytes]:
         """The files about a validation. `taken`: names that others have, and who they are."""
         arguments: dict[str, Any] = {"directory": directory, "manifest": manifest, "report": report}
-        return gathered(self.calls, "write_companions", taken, is_plain_file, **arguments)
+        return gathered(self.calls, "write_companions", taken, is_plain_name, **arguments)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import PluginError
 from modelmerger.values.layout import Layout, OutputTensor
-from modelmerger.values.plain_names import is_plain_file
+from modelmerger.values.plain_names import is_plain_name
 
 
 def check_tiling(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
@@ -14,7 +14,7 @@ def check_tiling(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
     if sorted(placed, key=_by_name) != sorted(tensors, key=_by_name):
         raise PluginError(f"the layout of format '{layout.format}' does not place every tensor exactly once, as it is.")
     names = [*(file.name for file in layout.files), *layout.documents]
-    if len(set(names)) != len(names) or not all(map(is_plain_file, names)):
+    if len(set(names)) != len(names) or not all(map(is_plain_name, names)):
         raise PluginError(
             f"the layout of format '{layout.format}' has a file name that is no plain name, or is not unique."
         )

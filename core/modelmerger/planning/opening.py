@@ -12,7 +12,7 @@ from modelmerger.config.sections import needs_base
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
-from modelmerger.planning.updates import different_bases
+from modelmerger.planning.updates import check_same_base
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.file_identity import FileIdentity, identify
@@ -148,7 +148,7 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
     bases = [checkpoint.base for checkpoint in models.checkpoints if checkpoint.base is not None]
     if models.settings.base_model is None and bases:
         if hooks.strategy.traits.needs_base:
-            raise_errors(list(different_bases(models.checkpoints)), ModelCompatibilityError)
+            raise_errors(list(check_same_base(models.checkpoints)), ModelCompatibilityError)
         return Opened(
             evolve(models.settings, base_model=bases[0].reference.path),
             [*models.checkpoints, bases[0].checkpoint],

@@ -73,7 +73,7 @@ def merge_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Set
     return merged
 
 
-def different_bases(models: Sequence[Checkpoint]) -> Iterator[Problem]:
+def check_same_base(models: Sequence[Checkpoint]) -> Iterator[Problem]:
     """One problem for each base beyond the first, where models bring some."""
     bases = {model.base.location.directory: (model, model.base) for model in models if model.base is not None}
     for directory, (model, base) in list(bases.items())[1:]:

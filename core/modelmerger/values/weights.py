@@ -1,6 +1,6 @@
 """The weight of a model, as a config may give it."""
 
-from modelmerger.values.option_checks import Check, finite
+from modelmerger.values.option_checks import Check, must_be_finite
 
 Numbers = float | tuple[float, ...]
 Weight = float | tuple[float, ...] | dict[str, float | tuple[float, ...]]
@@ -27,8 +27,8 @@ def _problem(weight: Weight) -> str | None:
     if isinstance(weight, tuple):
         if not weight:
             return "must not be an empty list. Give one number or more"
-        return next((problem for number in weight if (problem := finite.problem(number))), None)
-    return finite.problem(weight)
+        return next((problem for number in weight if (problem := must_be_finite.problem(number))), None)
+    return must_be_finite.problem(weight)
 
 
 sound_weight = Check({"minItems": 1, "minProperties": 1, "additionalProperties": {"minItems": 1}}, _problem)
