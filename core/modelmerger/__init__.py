@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from modelmerger.inputs.safetensors_header.parsing import MOST_HEADER_BYTES as MOST_HEADER_BYTES
     from modelmerger.inputs.safetensors_header.reading import read_header as read_header
     from modelmerger.inputs.strict_json import read_json as read_json
+    from modelmerger.inputs.torch_dtypes import dtype_from_torch as dtype_from_torch
+    from modelmerger.inputs.torch_dtypes import torch_dtype as torch_dtype
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
@@ -52,9 +54,7 @@ if TYPE_CHECKING:
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
     from modelmerger.values.dtypes import DTYPES as DTYPES
-    from modelmerger.values.dtypes import from_config_name as from_config_name
-    from modelmerger.values.dtypes import from_torch as from_torch
-    from modelmerger.values.dtypes import torch_dtype as torch_dtype
+    from modelmerger.values.dtypes import dtype_from_config as dtype_from_config
     from modelmerger.values.errors import ConfigError as ConfigError
     from modelmerger.values.errors import InputChangedError as InputChangedError
     from modelmerger.values.errors import InputError as InputError
@@ -127,13 +127,14 @@ _HOMES = {
     "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
     "inputs.safetensors_header.reading": ("read_header",),
     "inputs.strict_json": ("read_json",),
+    "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.verification": ("verify",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.updates": ("check_same_base",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
-    "values.dtypes": ("DTYPES", "from_config_name", "from_torch", "torch_dtype"),
+    "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
         "ConfigError",
         "InputChangedError",

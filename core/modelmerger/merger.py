@@ -15,8 +15,8 @@ from modelmerger.config.resolve import resolve
 from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.scratch import Scratch
-from modelmerger.planning.opening import KeptModels, opened
-from modelmerger.planning.prepared import prepared
+from modelmerger.planning.opening import ModelCache, open_models
+from modelmerger.planning.prepared import prepare
 from modelmerger.run import Watch, check, run_merge
 from modelmerger.validation.candidate import merged_candidate
 from modelmerger.validation.running import save_report, validate, validate_published
@@ -59,7 +59,7 @@ class ModelMerger:
         self.validation_report: ValidationReport | None = None
         self._published: Path | None = None
         self._open = ExitStack()
-        self._kept = self._open.enter_context(KeptModels())
+        self._kept = self._open.enter_context(ModelCache())
         weakref.finalize(self, self._open.close)
 
     def check_compatibility(self) -> list[Problem]:
@@ -69,12 +69,12 @@ class ModelMerger:
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a lazily read checkpoint, by name; no weights are in memory. Open until the merger goes."""
         settings, hooks = resolve(self.config.as_dict())
-        models = self._open.enter_context(opened(settings, hooks, self._kept))
+        models = self._open.enter_context(open_models(settings, hooks, self._kept))
         return {checkpoint.name: checkpoint for checkpoint in models.checkpoints}
 
     def plan(self) -> "MergePlan":
         """What a merge would do and cost, in full."""
-        with prepared(*resolve(self.config.as_dict()), self._kept) as ready:
+        with prepare(*resolve(self.config.as_dict()), self._kept) as ready:
             return ready.plan
 
     def merge(self) -> Any:
@@ -164,7 +164,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         live=live,
     )
     try:
-        with opened(settings, hooks) as found:
+        with open_models(settings, hooks) as found:
             for checkpoint in found.checkpoints:
                 if checkpoint.donor.directory is not None and checkpoint.donor.config is None:
                     raise ModelCompatibilityError(

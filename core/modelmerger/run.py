@@ -19,8 +19,8 @@ from modelmerger.output.publishing import check_output, check_room, finish_earli
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staged_size
 from modelmerger.output.steps import Step, no_step
-from modelmerger.planning.opening import KeptModels
-from modelmerger.planning.prepared import Prepared, check_models, prepared
+from modelmerger.planning.opening import ModelCache
+from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import BLOCK
@@ -64,7 +64,7 @@ class Watch:
     step: Step = no_step
 
 
-def check(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> list[Problem]:
+def check(settings: Settings, hooks: Hooks, kept: ModelCache | None = None) -> list[Problem]:
     """What is to be said of the merge, from headers and JSON alone. Raises what they say against it."""
     notes = check_models(settings, hooks, kept)
     check_dataset(settings.validation)
@@ -81,7 +81,7 @@ def run_merge(
     output: Path | None = None,
     watch: Watch | None = None,
     accept: Callable[[Prepared], None] = accept_all,
-    kept: KeptModels | None = None,
+    kept: ModelCache | None = None,
 ) -> MergeReport:
     """Merges and publishes. `output` wins over the config's output_path; with neither, `ConfigError`.
 
@@ -89,7 +89,7 @@ def run_merge(
     """
     watch = watch or Watch()
     started = time.monotonic()
-    with prepared(settings, hooks, kept) as ready:
+    with prepare(settings, hooks, kept) as ready:
         set_level(ready.settings)
         accept(ready)
         check_dataset(ready.settings.validation)
@@ -138,7 +138,7 @@ def _say(notes: Sequence[Problem]) -> None:
 def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
     from modelmerger.engine.arithmetic import one_thread_each
     from modelmerger.engine.blocks import MergeWork
-    from modelmerger.engine.compiling import compiled
+    from modelmerger.engine.compiling import compile_function
     from modelmerger.engine.merge import Merge
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
@@ -152,7 +152,7 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
             watch.progress(done, total)
 
     if ready.settings.options.torch_compile:
-        ready.hooks.strategy.compile_merge(compiled)
+        ready.hooks.strategy.compile_merge(compile_function)
     with one_thread_each():
         merge = Merge(ready.plan, ready.read, ready.hooks, ready.settings, device)
         ready.hooks.output.run_slices(MergeWork(merge, staging, advance))

@@ -16,10 +16,10 @@ from modelmerger.engine.blocks import MergeWork
 from modelmerger.engine.merge import Merge
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.registry import Registry
+from modelmerger.inputs.torch_dtypes import dtype_from_torch, torch_dtype
 from modelmerger.output.journal import BlockRecord
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
-from modelmerger.values.dtypes import from_torch, torch_dtype
 from modelmerger.values.layout import Placement
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
@@ -42,7 +42,9 @@ class MemoryCheckpoint(Checkpoint):
         aliases: Mapping[str, str] = _NOTHING,
     ) -> None:
         self.name = name
-        self.tensors = {key: TensorInfo(from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()}
+        self.tensors = {
+            key: TensorInfo(dtype_from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()
+        }
         self.aliases = aliases
         self.files = ()
         self.donor = Donor(None, config)

@@ -15,7 +15,7 @@ from modelmerger import (
     ModelReference,
     Problem,
     TensorInfo,
-    from_torch,
+    dtype_from_torch,
     hookimpl,
     tied_heads,
 )
@@ -52,7 +52,9 @@ class LiveCheckpoint(Checkpoint):
         self, name: str, place: str, tensors: Mapping[str, "Tensor"], aliases: Mapping[str, str], donor: Donor
     ) -> None:
         self.name = name
-        self.tensors = {key: TensorInfo(from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()}
+        self.tensors = {
+            key: TensorInfo(dtype_from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()
+        }
         self.aliases = aliases
         self.files = ()
         self.donor = donor
@@ -177,7 +179,7 @@ def _problem(name: Any, value: Any, place: str) -> Problem | None:
         message = f"is no plain tensor ({kind}): sharded, sparse or quantised. Gather or dequantise the model first."
         return Problem(message, place, name)
     try:
-        from_torch(value.dtype)
+        dtype_from_torch(value.dtype)
     except ValueError as error:
         return Problem(f"{error}.", place, name)
     return None

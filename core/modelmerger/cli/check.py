@@ -22,7 +22,7 @@ def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     notes = checked(*resolve(read_changed(config, settings)))
     if as_json:
         click.echo(
-            printed.as_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]})
+            printed.to_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]})
         )
         return
     for note in notes:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import ValidationReport
 
 
-def as_json(value: Any) -> str:
+def to_json(value: Any) -> str:
     """JSON as people read it."""
     return json.dumps(value, ensure_ascii=False, indent=1)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
+def show_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """A function of bytes done and bytes in all that draws on stderr while the context lasts."""
     if not sys.stderr.isatty():
         yield lambda _, __: None
@@ -31,7 +31,7 @@ def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def shown_steps(description: str) -> Iterator[Callable[[str, int, int], None]]:
+def show_tasks(description: str) -> Iterator[Callable[[str, int, int], None]]:
     """A function of what is done next, steps done and steps in all that draws on stderr while the context lasts."""
     if not sys.stderr.isatty():
         yield lambda _, __, ___: None

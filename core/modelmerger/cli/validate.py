@@ -22,7 +22,7 @@ def validate(
     model: str, against: tuple[str, ...], config: Path | None, settings: tuple[str, ...], as_json: bool
 ) -> None:
     """Measure MODEL, a directory or a Hub id, as the 'validation' of the config says."""
-    from modelmerger.cli.progress import shown_steps
+    from modelmerger.cli.progress import show_tasks
     from modelmerger.config.resolve import resolve_validation
     from modelmerger.output.manifest import is_ours
     from modelmerger.validation.candidate import named_candidate
@@ -32,11 +32,11 @@ def validate(
 
     of_merge, asked, hooks = resolve_validation(read_changed(config, settings))
     candidate, wanted = named_candidate(model, against, of_merge, asked, hooks)
-    with shown_steps("validating") as step:
+    with show_tasks("validating") as step:
         report = validated(candidate, wanted, hooks, step)
     saved = candidate.directory == user_path(model) and is_ours(candidate.directory)
     if saved:
         save_report(candidate.directory, report, hooks)
     if as_json:
-        click.echo(printed.as_json(report.as_dict()))
+        click.echo(printed.to_json(report.as_dict()))
     printed.show_validation(report, as_json, report.directory, saved)

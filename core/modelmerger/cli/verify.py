@@ -18,7 +18,7 @@ def verify(model: Path, as_json: bool) -> None:
 
     found = verified(model)
     click.echo(
-        printed.as_json({"directory": found.directory, "files": found.files, "bytes": found.bytes})
+        printed.to_json({"directory": found.directory, "files": found.files, "bytes": found.bytes})
         if as_json
         else str(found)
     )

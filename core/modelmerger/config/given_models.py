@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelmerger.config.owners import Elsewhere, Owner, core_owner, shared_out
-from modelmerger.config.strict_attrs import described_value
+from modelmerger.config.owners import Owner, UnchosenPlugins, core_owner, structure_by_owner
+from modelmerger.config.strict_attrs import show_value
 from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import Problem
 from modelmerger.values.settings import ModelSettings
@@ -13,7 +13,9 @@ Entry = tuple[ModelSettings, Any]
 """What the core knows of a model, and what the strategy does."""
 
 
-def read_models(given: Any, strategy: Plugin | None, elsewhere: Elsewhere, problems: list[Problem]) -> list[Entry]:
+def read_models(
+    given: Any, strategy: Plugin | None, elsewhere: UnchosenPlugins, problems: list[Problem]
+) -> list[Entry]:
     """The models in the order of the config; empty where something is wrong with any (then `problems` grows)."""
     if given is None:
         problems.append(Problem("the key 'models' is missing. Give a list of models, each with a 'path'", "config"))
@@ -42,12 +44,12 @@ def is_list(value: Any) -> bool:
 
 
 def _read_model(
-    given: Any, where: str, owners: Sequence[Owner], elsewhere: Elsewhere, problems: list[Problem]
+    given: Any, where: str, owners: Sequence[Owner], elsewhere: UnchosenPlugins, problems: list[Problem]
 ) -> Entry | None:
     if not isinstance(given, Mapping):
         hint = f". Write it as path: {given}" if isinstance(given, str) else ""
-        problems.append(Problem(f"must be a mapping with a 'path', got {described_value(given)}{hint}", where))
+        problems.append(Problem(f"must be a mapping with a 'path', got {show_value(given)}{hint}", where))
         return None
     before = len(problems)
-    values = shared_out(given, owners, where, elsewhere, problems)
+    values = structure_by_owner(given, owners, where, elsewhere, problems)
     return (values.pop(""), next(iter(values.values()), None)) if len(problems) == before else None

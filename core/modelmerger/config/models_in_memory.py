@@ -14,17 +14,17 @@ def set_apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     """
     plain, live = dict(given), dict(_live(given))
     if BASE in live:
-        plain[BASE] = described(live[BASE])
+        plain[BASE] = stand_in(live[BASE])
     models = given.get("models")
     if isinstance(models, Sequence) and not isinstance(models, str):
         plain["models"] = [
-            {**model, "path": described(live[key])} if (key := key_of_model(i)) in live else model
+            {**model, "path": stand_in(live[key])} if (key := key_of_model(i)) in live else model
             for i, model in enumerate(models)
         ]
     return plain, live
 
 
-def described(source: Any) -> str:
+def stand_in(source: Any) -> str:
     """`<Qwen2ForCausalLM in memory>`, which is no path."""
     kind = "mapping of tensors" if isinstance(source, Mapping) else type(source).__name__
     return f"<{kind} in memory>"

@@ -10,7 +10,7 @@ from modelmerger.values.model_reference import ModelReference, user_path
 from modelmerger.values.settings import BASE, ModelSettings, Settings, key_of_model
 
 
-def named(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[ModelSettings]:
+def with_names(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[ModelSettings]:
     """Every model with a name: the given one, else the last part of its path with as many parents as it takes to be unique.
 
     Those whose keys are `live` have no path: `model_0` is the first of all models.

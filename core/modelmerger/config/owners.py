@@ -28,7 +28,7 @@ class Owner:
 
 
 @frozen
-class Elsewhere:
+class UnchosenPlugins:
     """Plugins that the config does not name, and that may be the owner of a key which no one here knows."""
 
     registry: Registry
@@ -67,8 +67,8 @@ def owners_of(plugins: Iterable[Plugin]) -> list[Owner]:
     return [Owner(p.key, str(p.provider), p.options) for p in plugins if p.options is not None]
 
 
-def shared_out(
-    given: Mapping[Any, Any], owners: Sequence[Owner], where: str, elsewhere: Elsewhere, problems: list[Problem]
+def structure_by_owner(
+    given: Mapping[Any, Any], owners: Sequence[Owner], where: str, elsewhere: UnchosenPlugins, problems: list[Problem]
 ) -> dict[str, Any]:
     """An instance of each owner's class, by the owner's key; None where something is wrong with it, and then `problems` grows.
 

@@ -8,8 +8,8 @@ from attrs import evolve
 
 from modelmerger.config.given_models import Entry, is_list, read_models
 from modelmerger.config.models_in_memory import set_apart
-from modelmerger.config.naming import named
-from modelmerger.config.owners import Elsewhere, core_owner, owners_of, shared_out
+from modelmerger.config.naming import with_names
+from modelmerger.config.owners import UnchosenPlugins, core_owner, owners_of, structure_by_owner
 from modelmerger.config.sections import CORE_KEYS, needs_base, read_sections, sections_of
 from modelmerger.config.strict_attrs import unknown_keys
 from modelmerger.config.validation_settings import WHERE as VALIDATION
@@ -42,18 +42,18 @@ def resolve(
     strategy = _strategy(given.get("strategy"), registry, of_strategy)
     chosen = [strategy.provider.name] if strategy else []
     models = read_models(
-        given.get("models"), strategy, Elsewhere(registry, "strategy", chosen, "ModelOptions"), problems
+        given.get("models"), strategy, UnchosenPlugins(registry, "strategy", chosen, "ModelOptions"), problems
     )
     problems += of_strategy
     in_sections = read_sections(given, sections, problems)
     validation = read_validation(given.get("validation"), registry, problems, validating=validating)
     plugins = [*([strategy] if strategy else []), *validation.validators, *always_on]
     options = given.get("options")
-    shared = shared_out(
+    shared = structure_by_owner(
         options if isinstance(options, Mapping) else {},
         [core_owner(CoreOptions), *owners_of([*([strategy] if strategy else []), *always_on])],
         "options",
-        Elsewhere(registry, "strategy", chosen, "Options"),
+        UnchosenPlugins(registry, "strategy", chosen, "Options"),
         problems,
     )
     if strategy is None:
@@ -66,7 +66,7 @@ def resolve(
         raise ConfigError(*problems)
     settings = Settings(
         strategy=given["strategy"],
-        models=tuple(named([model for model, _ in models], live)),
+        models=tuple(with_names([model for model, _ in models], live)),
         model_options=tuple(of_strategy for _, of_strategy in models),
         base_model=given.get("base_model"),
         output_path=given.get("output_path"),

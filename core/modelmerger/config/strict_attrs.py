@@ -24,7 +24,7 @@ def structure(data: Any, cls: type[T], place: str) -> T:
     problem for each thing that is wrong, named by its place (`models[0].weight`).
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(Problem(f"must be a mapping, got {described_value(data)}", place))
+        raise ConfigError(Problem(f"must be a mapping, got {show_value(data)}", place))
     fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
     problems = unknown_keys(data, [field.name for field in fields], place)
     values: dict[str, Any] = {}
@@ -85,13 +85,13 @@ def _problems(error: Exception, place: str) -> Iterator[Problem]:
         yield Problem(str(error), place)
 
 
-def described_value(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value as a message shows it."""
     return "nothing" if value is None else repr(value)
 
 
 def _wrong(expected: str, value: Any) -> ValueError:
-    return ValueError(f"must be {expected}, got {described_value(value)}")
+    return ValueError(f"must be {expected}, got {show_value(value)}")
 
 
 def _exactly(value: Any, kind: type) -> Any:

@@ -5,8 +5,8 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from modelmerger.config.owners import Elsewhere, core_owner, owners_of, shared_out
-from modelmerger.config.strict_attrs import described_value
+from modelmerger.config.owners import UnchosenPlugins, core_owner, owners_of, structure_by_owner
+from modelmerger.config.strict_attrs import show_value
 from modelmerger.hooks.assembly import assemble
 from modelmerger.hooks.plugins import Plugin, load, option_names
 from modelmerger.hooks.registry import Registry
@@ -43,11 +43,13 @@ def read_validation(given: Any, registry: Registry, problems: list[Problem], *, 
             return NO_VALIDATION
         given = {}
     if not isinstance(given, Mapping):
-        problems.append(Problem(f"must be a mapping, got {described_value(given)}", WHERE))
+        problems.append(Problem(f"must be a mapping, got {show_value(given)}", WHERE))
         return NO_VALIDATION
     plugins = _chosen(given, registry, problems)
-    elsewhere = Elsewhere(registry, "validator", [plugin.provider.name for plugin in plugins], "Options")
-    values = shared_out(given, [core_owner(ValidationSettings), *owners_of(plugins)], WHERE, elsewhere, problems)
+    elsewhere = UnchosenPlugins(registry, "validator", [plugin.provider.name for plugin in plugins], "Options")
+    values = structure_by_owner(
+        given, [core_owner(ValidationSettings), *owners_of(plugins)], WHERE, elsewhere, problems
+    )
     settings = values.pop("")
     if len(problems) > before:
         return NO_VALIDATION
@@ -62,7 +64,9 @@ def _chosen(given: Mapping[str, Any], registry: Registry, problems: list[Problem
         return list(_named(dict.fromkeys(names), registry, problems))
     core = {key: value for key, value in given.items() if key in option_names(ValidationSettings)}
     try:
-        values = shared_out(core, [core_owner(ValidationSettings)], WHERE, Elsewhere(registry, "validator", [], ""), [])
+        values = structure_by_owner(
+            core, [core_owner(ValidationSettings)], WHERE, UnchosenPlugins(registry, "validator", [], ""), []
+        )
     except ConfigError:
         return []
     if values[""] is None:

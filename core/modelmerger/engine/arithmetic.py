@@ -105,7 +105,7 @@ def factors(coefficients: "Tensor") -> list["Tensor | None"]:
     return [None if coefficient == 1 else coefficient for coefficient in coefficients]
 
 
-def combined(
+def combine_into(
     factors: Iterable["Tensor | None"], inputs: Iterable["Tensor"], total: "Tensor", term: "Tensor"
 ) -> "Tensor":
     """Σ factor · input in the dtype of `total`: first product, then added one by one. `term` is room for a product.
@@ -123,7 +123,7 @@ def combined(
     return total
 
 
-def summed(inputs: Sequence["Tensor"], coefficients: "Tensor", total: "Tensor") -> None:
+def sum_into(inputs: Sequence["Tensor"], coefficients: "Tensor", total: "Tensor") -> None:
     """`combined` for a compiler, which makes one loop of it: Σ coefficients[i] · inputs[i] into `total`, in its dtype."""
     values = inputs[0].to(total.dtype) * coefficients[0]
     for number in range(1, len(inputs)):

@@ -12,7 +12,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def compiled(function: Callable[P, T]) -> Callable[P, T]:
+def compile_function(function: Callable[P, T]) -> Callable[P, T]:
     """The function, compiled at its first call. Where only the compiled one fails: one warning, and the function as it is from then on.
 
     It must give the same for the same arguments, however often it is called.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from modelmerger.engine.arithmetic import Workspace
-from modelmerger.planning.alignment import scheme
+from modelmerger.planning.alignment import quantisation_scheme
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ModelCompatibilityError, Problem
 from modelmerger.values.plan import MergePlan, TensorPlan
@@ -55,7 +55,7 @@ def _bits(
 
 
 def _problem(tensor: TensorPlan, first: Checkpoint, second: Checkpoint) -> Problem:
-    quantised = scheme(first) or scheme(second)
+    quantised = quantisation_scheme(first) or quantisation_scheme(second)
     kind = f"quantised weights ({quantised})" if quantised else f"{tensor.dtype} numbers"
     advice = "Dequantise the models first" if quantised else "Give every model the donor's tensor"
     return Problem(

@@ -11,19 +11,20 @@ from modelmerger.engine.arithmetic import (
     COMPUTE,
     Workspace,
     are_finite,
-    combined,
+    combine_into,
     extremes,
     factors,
     has_finite_sum,
     overflows,
     raise_nonfinite,
-    summed,
+    sum_into,
 )
-from modelmerger.engine.compiling import compiled
+from modelmerger.engine.compiling import compile_function
 from modelmerger.engine.measuring import Measurements
 from modelmerger.engine.merge import Merge
+from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger.planning.slices import Slice
-from modelmerger.values.dtypes import DTYPES, torch_dtype
+from modelmerger.values.dtypes import DTYPES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ class SliceMerger:
 
     @compiled_sum.default
     def _compile(self) -> "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None":
-        return compiled(summed) if self.merge.settings.options.torch_compile else None
+        return compile_function(sum_into) if self.merge.settings.options.torch_compile else None
 
     def tensor(self, index: int, state: UnitState) -> "TensorMerger":
         """What makes the slices of one tensor. Waits for the measurement that its coefficients follow from."""
@@ -168,7 +169,7 @@ class TensorMerger:
 
     def _add_up(self, inputs: "Iterable[Tensor]", total: "Tensor", workspace: Workspace) -> None:
         if self._of.compiled_sum is None:
-            combined(self._factors, inputs, total, workspace.tensor("term", len(total), self._compute))
+            combine_into(self._factors, inputs, total, workspace.tensor("term", len(total), self._compute))
         else:
             there = [values.to(workspace.device) for values in inputs]
             self._of.compiled_sum(there, self._coefficients.to(workspace.device), total)

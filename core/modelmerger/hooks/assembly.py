@@ -19,7 +19,7 @@ from modelmerger.hooks.registry import BUILT_IN, Provider, Registry
 from modelmerger.hooks.specs import SPECIFICATIONS
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
-from modelmerger.hooks.validators import declared, refuse_shared_metrics
+from modelmerger.hooks.validators import read_validator, refuse_shared_metrics
 from modelmerger.values.errors import PluginError
 from modelmerger.values.sections import Section
 from modelmerger.values.traits import Traits
@@ -65,7 +65,7 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
     for plugin in plugins:
         _register(manager, plugin, handed[plugin.key])
     calls = Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
-    found = [declared(plugin, handed[plugin.key]) for plugin in plugins if plugin.provider.kind == "validator"]
+    found = [read_validator(plugin, handed[plugin.key]) for plugin in plugins if plugin.provider.kind == "validator"]
     refuse_shared_metrics(found)
     return Hooks(
         _strategy(plugins, calls),

@@ -7,7 +7,7 @@ from attrs import frozen
 
 from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
-from modelmerger.hooks.files import gathered
+from modelmerger.hooks.files import gather_files
 from modelmerger.inputs.loading import LoadContext, as_given
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import PluginError, Problem
@@ -136,4 +136,4 @@ class OutputHooks:
     ) -> dict[str, bytes]:
         """The files beside the weights. `taken`: names that others have, and who they are."""
         arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "settings": settings}
-        return gathered(self.calls, "write_sidecars", taken, **arguments)
+        return gather_files(self.calls, "write_sidecars", taken, **arguments)

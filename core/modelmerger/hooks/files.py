@@ -9,7 +9,7 @@ from modelmerger.values.errors import PluginError
 from modelmerger.values.plain_names import is_plain_path
 
 
-def gathered(
+def gather_files(
     calls: Calls, hook: str, taken: Mapping[str, str], allowed: Callable[[str], bool] = is_plain_path, **arguments: Any
 ) -> dict[str, bytes]:
     """What every voice answers to a hook that asks for files: content by name.

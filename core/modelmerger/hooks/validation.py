@@ -10,7 +10,7 @@ from attrs import frozen
 
 from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
-from modelmerger.hooks.files import gathered
+from modelmerger.hooks.files import gather_files
 from modelmerger.hooks.validators import Validator
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
@@ -110,4 +110,4 @@ class ValidationHooks:
     ) -> dict[str, bytes]:
         """The files about a validation. `taken`: names that others have, and who they are."""
         arguments: dict[str, Any] = {"directory": directory, "manifest": manifest, "report": report}
-        return gathered(self.calls, "write_companions", taken, is_plain_name, **arguments)
+        return gather_files(self.calls, "write_companions", taken, is_plain_name, **arguments)

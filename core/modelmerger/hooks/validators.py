@@ -25,7 +25,7 @@ class Validator:
     """An instance of its options class; None where it has none."""
 
 
-def declared(plugin: Plugin, options: Any = None) -> Validator:
+def read_validator(plugin: Plugin, options: Any = None) -> Validator:
     """What a validator's module says of itself. Raises `PluginError` where it is none."""
     who = plugin.provider
     if HOOK not in plugin.hooks:

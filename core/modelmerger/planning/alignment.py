@@ -53,7 +53,7 @@ def align(
         for name, index in surplus:
             if name not in reference.aliases:
                 sources.setdefault(name, index)
-    quantised = any(scheme(checkpoint) for checkpoint in checkpoints)
+    quantised = any(quantisation_scheme(checkpoint) for checkpoint in checkpoints)
     aligned: list[Aligned] = []
     problems: list[Problem] = []
     for name, source in sources.items():
@@ -66,7 +66,7 @@ def align(
     if missing == "error":
         problems += [_surplus(name, reference, checkpoints[index]) for name, index in surplus]
     if problems:
-        problems = [_quantised(checkpoint) for checkpoint in checkpoints if scheme(checkpoint)] + problems
+        problems = [_quantised(checkpoint) for checkpoint in checkpoints if quantisation_scheme(checkpoint)] + problems
     if missing != "error":
         left = [(name, index) for name, index in surplus if name not in sources]
         problems += _notes(checkpoints, donor, aligned, left)
@@ -113,7 +113,7 @@ def _notes(
             yield Problem(message, "options.missing_tensors", severity="note")
 
 
-def scheme(checkpoint: Checkpoint) -> str:
+def quantisation_scheme(checkpoint: Checkpoint) -> str:
     """The quantisation scheme that the model's config names, or an empty text."""
     config = (checkpoint.donor.config or {}).get("quantization_config")
     if not isinstance(config, Mapping):
@@ -123,7 +123,7 @@ def scheme(checkpoint: Checkpoint) -> str:
 
 def _quantised(checkpoint: Checkpoint) -> Problem:
     return Problem(
-        f"holds quantised weights ({scheme(checkpoint)}), which can only be taken over, from models with equal bits. "
+        f"holds quantised weights ({quantisation_scheme(checkpoint)}), which can only be taken over, from models with equal bits. "
         "Dequantise it first.",
         checkpoint.place,
     )

@@ -8,7 +8,7 @@ from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plain_names import is_plain_name
 
 
-def check_tiling(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
+def check_layout(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
     """A layout from a plugin places every tensor once, aligned, and leaves neither hole nor overlap."""
     placed = [placement.tensor for file in layout.files for placement in file.placements]
     if sorted(placed, key=_by_name) != sorted(tensors, key=_by_name):

@@ -36,7 +36,7 @@ def kept_matrices(donor: Checkpoint, options: CoreOptions) -> tuple[set[str], li
     return kept, notes
 
 
-def tied_heads(donor: Checkpoint) -> dict[str, str]:
+def repeated_heads(donor: Checkpoint) -> dict[str, str]:
     """LM heads that the donor's file holds although they are the embedding, which must stay equal to it: head → embedding."""
     embeddings = [name for name in donor.tensors if is_embedding(name)]
     if not embeddings or not _is_tied(donor):

@@ -42,7 +42,7 @@ class _OpenModels:
     seen: dict[str, list[FileIdentity]]
 
 
-class KeptModels:
+class ModelCache:
     """The models that were opened last, with their open files: one set of them."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class KeptModels:
 
 
 @contextlib.contextmanager
-def opened(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> Iterator[Opened]:
+def open_models(settings: Settings, hooks: Hooks, kept: ModelCache | None = None) -> Iterator[Opened]:
     """The models of a config, found and open while the context lasts. Adapters bring a base model where the config names none.
 
     With `cache_models`, what `kept` holds is used again, and what is open goes there when the context ends well. Models in memory

@@ -7,8 +7,8 @@ from attrs import field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.make_plan import make_plan
-from modelmerger.planning.opening import KeptModels, Opened, opened
-from modelmerger.planning.updates import merge_updates, merging_updates
+from modelmerger.planning.opening import ModelCache, Opened, open_models
+from modelmerger.planning.updates import find_update_coefficients, merge_updates
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.plan import MergePlan
@@ -40,9 +40,9 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def prepared(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> Iterator[Prepared]:
+def prepare(settings: Settings, hooks: Hooks, kept: ModelCache | None = None) -> Iterator[Prepared]:
     """Everything before the first write: raises whatever stands against the merge. The models are open in the context."""
-    with opened(settings, hooks, kept) as models:
+    with open_models(settings, hooks, kept) as models:
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
         updates = merge_updates(hooks, models.checkpoints, models.settings)
@@ -50,11 +50,11 @@ def prepared(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -
         yield Prepared(models.settings, hooks, models.checkpoints, plan, [*notes, *plan.notes], updates)
 
 
-def check_models(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> list[Problem]:
+def check_models(settings: Settings, hooks: Hooks, kept: ModelCache | None = None) -> list[Problem]:
     """What is to be said of the merge, from headers and JSON alone. Raises what they say against it."""
-    with opened(settings, hooks, kept) as models:
+    with open_models(settings, hooks, kept) as models:
         notes = _compatible(hooks, models)
-        updates = merging_updates(hooks, models.checkpoints, models.settings)
+        updates = find_update_coefficients(hooks, models.checkpoints, models.settings)
         if updates is not None:  # their ranks, and so the plan, depend on the weights
             return [*notes, *updates.notes]
         return [*notes, *make_plan(hooks, models.checkpoints, models.settings).notes]

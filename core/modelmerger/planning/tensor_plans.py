@@ -6,7 +6,7 @@ from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.alignment import Aligned, align
-from modelmerger.planning.matrices import kept_matrices, tied_heads
+from modelmerger.planning.matrices import kept_matrices, repeated_heads
 from modelmerger.planning.tensor_weights import weights_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES
@@ -24,7 +24,7 @@ Inputs = tuple[tuple[int, ...], tuple[float, ...] | None]
 _NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
 
 
-def merged_tensors(
+def plan_merged_tensors(
     hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
 ) -> tuple[list[TensorPlan], list[Problem]]:
     """The tensors of a merge of these checkpoints, and what is to be said of them.
@@ -40,14 +40,14 @@ def merged_tensors(
         [model.weight for model in settings.models],
         [tensor.name for tensor in aligned],
         [tensor.name for tensor in aligned if not tensor.taken],
-        tied_heads(donor),
+        repeated_heads(donor),
     )
     raise_errors(of_weights, ConfigError)
     planner = _TensorPlanner(hooks, checkpoints, settings, weights)
     return [planner.plan(tensor) for tensor in aligned], [*notes, *of_matrices, *of_weights]
 
 
-def read_tensors(updates: MergedUpdates) -> list[TensorPlan]:
+def plan_read_tensors(updates: MergedUpdates) -> list[TensorPlan]:
     """Tensors that are written as they are read; what is not floating point keeps its bits."""
     return [_read_tensor(updates, name) for name in updates.checkpoint.tensors]
 

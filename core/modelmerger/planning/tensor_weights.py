@@ -49,9 +49,9 @@ def _own_weights(
             matchers = {pattern: re.compile(translate(pattern)).match for pattern in weight if pattern != DEFAULT}
             chosen = {name: next((p for p, match in matchers.items() if match(name)), DEFAULT) for name in merged}
             problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, f"models[{index}].weight")
-            columns.append([at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
+            columns.append([weight_at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
         else:
-            columns.append([at(weight, depth[name]) for name in merged])
+            columns.append([weight_at(weight, depth[name]) for name in merged])
     return dict(zip(merged, zip(*columns, strict=True), strict=True)), problems
 
 
@@ -74,7 +74,7 @@ def depths(names: Iterable[str]) -> dict[str, Fraction]:
 
 
 @lru_cache(maxsize=1 << 12)
-def at(numbers: Numbers, depth: Fraction) -> float:
+def weight_at(numbers: Numbers, depth: Fraction) -> float:
     """The number at a depth from 0 to 1: exactly linear between its two neighbours in the list, rounded once."""
     if not isinstance(numbers, tuple):
         return numbers

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import evolve, frozen
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.planning.matrices import kept_matrices, tied_heads
+from modelmerger.planning.matrices import kept_matrices, repeated_heads
 from modelmerger.planning.tensor_weights import weights_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem, raise_errors
@@ -41,7 +41,9 @@ class StrategyOnUpdates:
         return (found or ())[: len(weights)]  # the base, where it counts, has no update
 
 
-def merging_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> StrategyOnUpdates | None:
+def find_update_coefficients(
+    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
+) -> StrategyOnUpdates | None:
     """How the strategy merges updates, where a plugin wants that of these models; else None. Reads no weights."""
     models = checkpoints[: len(settings.models)]
     strategy = hooks.strategy
@@ -56,7 +58,7 @@ def merging_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: S
         [model.weight for model in settings.models],
         list(checkpoints[-1].tensors),
         [name for name in checkpoints[-1].tensors if name in changed],
-        tied_heads(checkpoints[-1]),
+        repeated_heads(checkpoints[-1]),
     )
     raise_errors(of_weights, ConfigError)
     return StrategyOnUpdates(hooks, settings, frozenset(kept), [*of_matrices, *of_weights], weights)
@@ -64,7 +66,7 @@ def merging_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: S
 
 def merge_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergedUpdates | None:
     """The merged updates, where `merging_updates` has any; what they are made of may be read. None: full models are merged."""
-    coefficients = merging_updates(hooks, checkpoints, settings)
+    coefficients = find_update_coefficients(hooks, checkpoints, settings)
     if coefficients is None:
         return None
     merged = hooks.models.merge_updates(checkpoints, settings, coefficients)

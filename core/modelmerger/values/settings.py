@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
-from modelmerger.values.dtypes import DTYPES, from_config_name
+from modelmerger.values.dtypes import DTYPES, dtype_from_config
 from modelmerger.values.option_checks import Check, must_be_between, must_be_finite, must_be_one_of, must_not_be_empty
 from modelmerger.values.weights import Weight, sound_weight
 
@@ -122,7 +122,7 @@ class CoreOptions:
         """The dtype in which a tensor of this dtype is written, both as safetensors spell them; what is no float keeps its own."""
         if self.torch_dtype == "auto" or DTYPES[dtype].family != "float":
             return dtype
-        return from_config_name(self.torch_dtype)
+        return dtype_from_config(self.torch_dtype)
 
 
 @frozen(kw_only=True)
