@@ -1,4 +1,4 @@
-"""The donor's tokenizer and processor files, byte for byte; nothing in them is executed or rendered."""
+"""The donor's tokenizer and processor files, copied byte for byte; nothing in them is executed or rendered."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Options:
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
-    """A note where the donor has no tokenizer to copy, an error for each of its files that cannot be copied."""
+    """A note if the donor has no tokenizer to copy, an error for each of its files that cannot be copied."""
     if not options.preserve_tokenizer:
         return
     donor = checkpoints[settings.donor]
@@ -53,7 +53,7 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
 
 @hookimpl
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], options: Options) -> Mapping[str, bytes]:
-    """Every tokenizer, processor and chat template file of the donor."""
+    """The tokenizer, processor and chat template files of the donor."""
     directory = checkpoints[plan.donor].donor.directory
     if directory is None or not options.preserve_tokenizer:
         return {}

@@ -3,8 +3,9 @@
     merged = sin((1 − t)·Ω)/sin Ω · u₁ + sin(t·Ω)/sin Ω · u₂,      Ω the angle between the flattened tensors θ₁ and θ₂
 
 Shoemake 1985, "Animating rotation with quaternion curves", https://doi.org/10.1145/325165.325242, section 3.3. With
-`normalize_before_slerp`, u are the directions θ/‖θ‖ and the result is scaled to the norm (1 − t)·‖θ₁‖ + t·‖θ₂‖; without, u are
-the tensors themselves. Either way the result is a linear combination whose coefficients follow from ⟨θ₁,θ₁⟩, ⟨θ₁,θ₂⟩, ⟨θ₂,θ₂⟩.
+`normalize_before_slerp`, u are the directions θ/‖θ‖, and the result is scaled to the norm (1 − t)·‖θ₁‖ + t·‖θ₂‖;
+without it, u are the tensors themselves. Either way, the result is a linear combination, whose coefficients follow from
+⟨θ₁,θ₁⟩, ⟨θ₁,θ₂⟩ and ⟨θ₂,θ₂⟩.
 """
 
 import math
@@ -17,7 +18,7 @@ from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, ho
 traits = Traits(models=(2, 2), gram=True)
 
 LEAST_SINE = 1e-7
-"""sin Ω from a cosine in double precision is uncertain by about this much, so nothing nearer to antipodal can be told from it."""
+"""The uncertainty of sin Ω from a cosine in double precision: angles nearer to 180° cannot be told from it."""
 
 
 @frozen(kw_only=True)
@@ -34,7 +35,7 @@ class Options:
 
 @hookimpl
 def check_compatibility(settings: Settings, options: Options) -> Iterable[Problem]:
-    """Warns where interpolation_factor overrules weights that say otherwise."""
+    """Warns if interpolation_factor overrides weights that say otherwise."""
     factor = options.interpolation_factor
     first, second = (model.weight for model in settings.models)
     agree = first == second
@@ -52,10 +53,10 @@ def check_compatibility(settings: Settings, options: Options) -> Iterable[Proble
 def find_coefficients(
     weights: Sequence[float], options: Options, gram: Sequence[Sequence[float]] | None, shape: Sequence[int]
 ) -> list[float] | None:
-    """The two coefficients, from the Gram matrix; without it only where they do not depend on it.
+    """The two coefficients, from the Gram matrix; without it, None unless they do not depend on it.
 
-    In this order: a tensor of one element, or a norm below `epsilon`: linear interpolation. Antipodal tensors: `NumericError`.
-    sin Ω below `epsilon`: linear.
+    A tensor of one element, or with a norm below `epsilon`, is interpolated linearly. Opposite tensors raise
+    `NumericError`. Otherwise tensors with sin Ω below `epsilon` are interpolated linearly.
     """
     t = _factor(weights, options)
     linear = [1 - t, t]

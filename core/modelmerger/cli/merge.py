@@ -30,12 +30,12 @@ def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[st
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
     with show_progress("merging") as progress:
-        resolved = resolve(data)
-        report = run_merge(*resolved, output, Watch(progress=progress))
+        settings_and_hooks = resolve(data)
+        report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
     if not as_json:
         click.echo(str(report))
-    with show_tasks("validating") as step:
-        report = validate_published(report, *resolved, step)
+    with show_tasks("validating") as watch:
+        report = validate_published(report, *settings_and_hooks, watch)
     if as_json:
         click.echo(printed.to_json(report.as_dict()))
     if report.validation is not None:

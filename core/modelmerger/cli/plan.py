@@ -15,7 +15,7 @@ from modelmerger.cli.options import CONFIG, DEBUG, JSON, SET
 @JSON
 @DEBUG
 def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
-    """Print what merging CONFIG would read and write, the memory and disk it needs, and about how long it would take."""
+    """Print what merging CONFIG would read and write, the memory and disk that it needs, and how long it would take."""
     from modelmerger.config.resolve import resolve
     from modelmerger.planning.prepared import prepare
     from modelmerger.planning.rates import look_ahead

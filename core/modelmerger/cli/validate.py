@@ -27,13 +27,13 @@ def validate(
     from modelmerger.output.manifest import is_ours
     from modelmerger.validation.candidate import named_candidate
     from modelmerger.validation.running import save_report
-    from modelmerger.validation.running import validate as validated
+    from modelmerger.validation.running import validate as run_validation
     from modelmerger.values.model_reference import user_path
 
     of_merge, asked, hooks = resolve_validation(read_changed(config, settings))
     candidate, wanted = named_candidate(model, against, of_merge, asked, hooks)
-    with show_tasks("validating") as step:
-        report = validated(candidate, wanted, hooks, step)
+    with show_tasks("validating") as watch:
+        report = run_validation(candidate, wanted, hooks, watch)
     saved = candidate.directory == user_path(model) and is_ours(candidate.directory)
     if saved:
         save_report(candidate.directory, report, hooks)

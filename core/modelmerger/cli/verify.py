@@ -14,9 +14,9 @@ from modelmerger.cli.options import DEBUG, JSON
 @DEBUG
 def verify(model: Path, as_json: bool) -> None:
     """Say whether the merged MODEL is still what was published."""
-    from modelmerger.output.verification import verify as verified
+    from modelmerger.output.verification import verify as verify_files
 
-    found = verified(model)
+    found = verify_files(model)
     click.echo(
         printed.to_json({"directory": found.directory, "files": found.files, "bytes": found.bytes})
         if as_json

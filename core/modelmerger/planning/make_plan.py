@@ -1,4 +1,4 @@
-"""Makes the plan: what becomes of each tensor, where it will lie, what that costs, and the name of it all."""
+"""Makes the plan: what becomes of each tensor, where it will lie, what that costs, and the digest that names it."""
 
 import sys
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ def make_plan(
     revisions: Sequence[str] = (),
     updates: MergedUpdates | None = None,
 ) -> MergePlan:
-    """The plan of merging these checkpoints: the models in the order of the config, then the base model if one is given.
+    """The plan of merging these checkpoints, which are the models in the order of the config, then the base if any.
 
-    `revisions`: the commit of each checkpoint, empty where it has none; left out where none of them has. `updates`: what became of
-    their updates, where these are merged.
-    Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
+    revisions: the commit of each checkpoint, empty where it has none; left out if no checkpoint has one. updates: the
+    merged updates, where updates are merged. Raises `ModelCompatibilityError` with every tensor that does not fit,
+    `ConfigError` for weights that make no sense.
     """
     if updates is None:
         tensors, notes = plan_merged_tensors(hooks, checkpoints, settings)

@@ -16,18 +16,19 @@ from modelmerger.values.settings import Settings
 from modelmerger.values.updates import MergedUpdates
 
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
-"""So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients, products and
-sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place × (1 + 2⁻¹⁰)."""
+"""So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients,
+products and sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place
+× (1 + 2⁻¹⁰)."""
 
 Inputs = tuple[tuple[int, ...], tuple[float, ...] | None]
-"""Checkpoints, and one coefficient each or None."""
+"""Checkpoints, and one coefficient for each; None where the coefficients are not known yet, or there are none."""
 _NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
 
 
 def plan_merged_tensors(
     hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
 ) -> tuple[list[TensorPlan], list[Problem]]:
-    """The tensors of a merge of these checkpoints, and what is to be said of them.
+    """The tensors of a merge of these checkpoints, with warnings and notes.
 
     Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
@@ -48,12 +49,12 @@ def plan_merged_tensors(
 
 
 def plan_read_tensors(updates: MergedUpdates) -> list[TensorPlan]:
-    """Tensors that are written as they are read; what is not floating point keeps its bits."""
+    """The tensors of merged updates, which are written as they are read."""
     return [_read_tensor(updates, name) for name in updates.checkpoint.tensors]
 
 
 def _read_tensor(updates: MergedUpdates, name: str) -> TensorPlan:
-    """A tensor that is written as it is read; what is not floating point keeps its bits."""
+    """A tensor that is written as it is read. One that is not floating point keeps its bits."""
     info, dtype = updates.checkpoint.tensors[name], updates.dtypes[name]
     if info.elements == 0 or DTYPES[info.dtype].family != "float":
         return TensorPlan(name, dtype, info.shape, "copy", (0,), None, "F32")
@@ -89,7 +90,7 @@ class _TensorPlanner:
         )
 
     def _inputs(self, tensor: Aligned, weights: tuple[float, ...]) -> Inputs:
-        """Which checkpoints are read, and with what coefficients where these are known before anything is read."""
+        """Which checkpoints are read, and with what coefficients if these are known before anything is read."""
         key = tensor.info.shape, weights
         if key not in self._known:
             try:

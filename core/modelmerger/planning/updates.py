@@ -1,4 +1,4 @@
-"""Merging what models change of their base, in place of the models: the strategy, as it acts on updates."""
+"""Merges the updates of models, which are what they change of their base, in place of the models themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -18,17 +18,20 @@ class StrategyOnUpdates:
     """The coefficients of a strategy for the updates of models, as `Coefficients` describes them."""
 
     hooks: Hooks
-    """Of the run."""
+    """Those of the run."""
     settings: Settings
-    """Of the merge."""
+    """Those of the merge."""
     kept: frozenset[str]
     """Tensors of the base whose updates are left out."""
     notes: Sequence[Problem]
-    """What is to be said of weights and options."""
+    """Warnings and notes about weights and options."""
     _weights: Mapping[str, tuple[float, ...]]
 
     def __call__(self, tensor: str, shape: Sequence[int], gram: Gram) -> tuple[float, ...]:
-        """One number a model. Raises `ConfigError` for weights that make no sense, `NumericError` where the result is undefined."""
+        """One number a model.
+
+        Raises `ConfigError` for weights that make no sense, `NumericError` where the result is undefined.
+        """
         weights = self._weights[tensor]
         asked = weights, self.settings.model_options, self.settings.strategy_options
         find = self.hooks.strategy.find_coefficients
@@ -38,13 +41,16 @@ class StrategyOnUpdates:
                 found = find(*asked, gram(), shape, tensor)
         except ConfigError as error:
             raise ConfigError(*(evolve(p, where=p.where or "models", tensor=tensor) for p in error.problems)) from error
-        return (found or ())[: len(weights)]  # the base, where it counts, has no update
+        return (found or ())[: len(weights)]  # the base is an input too, but has no update
 
 
 def find_update_coefficients(
     hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
 ) -> StrategyOnUpdates | None:
-    """How the strategy merges updates, where a plugin wants that of these models; else None. Reads no weights."""
+    """The strategy's coefficients for updates; None where no plugin wants these models' updates merged.
+
+    Reads no weights of models.
+    """
     models = checkpoints[: len(settings.models)]
     strategy = hooks.strategy
     if all(model.base is None for model in models):
@@ -65,7 +71,7 @@ def find_update_coefficients(
 
 
 def merge_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergedUpdates | None:
-    """The merged updates, where `merging_updates` has any; what they are made of may be read. None: full models are merged."""
+    """The merged updates, for which weights may be read; None where full models are merged."""
     coefficients = find_update_coefficients(hooks, checkpoints, settings)
     if coefficients is None:
         return None
@@ -76,7 +82,7 @@ def merge_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Set
 
 
 def check_same_base(models: Sequence[Checkpoint]) -> Iterator[Problem]:
-    """One problem for each base beyond the first, where models bring some."""
+    """One problem for each base that models bring beyond the first."""
     bases = {model.base.location.directory: (model, model.base) for model in models if model.base is not None}
     for directory, (model, base) in list(bases.items())[1:]:
         ours, (first, _) = next(iter(bases.items()))
