@@ -177,8 +177,7 @@ def _check_apart(target: Path, checkpoints: Sequence[Checkpoint]) -> None:
 
 
 def check_apart(target: Path, name: str, paths: Iterable[str]) -> None:
-    """Raises `OutputError` where the output equals, contains or lies in an input, whatever links and `..` are on the
-    way.
+    """Raises `OutputError` where the output equals, contains or lies in an input, whatever links are on the way.
 
     name: of the input, for the message. paths: all that it consists of.
     """
