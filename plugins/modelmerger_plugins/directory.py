@@ -214,7 +214,8 @@ def _is_file_name(name: str) -> bool:
 def _read(path: Path, inside: Path, form: Format, context: LoadContext, allow_pickle: bool) -> Tensors:
     if form is PICKLED and not allow_pickle:
         message = (
-            "is pickled, and loading a pickle can run code. Convert the model to safetensors (save_pretrained does it), "
+            "is pickled, and loading a pickle can run code. "
+            "Convert the model to safetensors (save_pretrained does it), "
             "or set allow_pickle: true if you trust whoever made it."
         )
         raise InputError(Problem(message, str(path)))

@@ -137,7 +137,7 @@ def _no_bars() -> Any:
 
 
 def _weights(model: HubId, names: Sequence[str]) -> str:
-    """The pattern of the weights. If some files are named as transformers does, others are copies of the same weights."""
+    """The pattern of the weights. If some files have the names that transformers gives, others are copies of them."""
     if any(fnmatchcase(name, MODEL) for name in names):
         return MODEL
     if any(name.endswith(".safetensors") and "/" not in name for name in names):

@@ -1,10 +1,11 @@
-"""In which dialect a model answers: prompts in each variety of Arabic, and what the dialect scorer makes of the answers.
+"""The dialect that a model answers in: prompts in each variety of Arabic, and what the dialect scorer says of answers.
 
     dialect_match = |answers that the scorer puts into the variety of their prompt| / |answers|
 
-over all prompts, and for each variety with what its answers were taken for: a row of the confusion matrix. An answer without Arabic words
-is in none. The scorer is named with its own accuracy, for no figure made of its answers is better than that. A prompt whose
-variety the config does not say counts as being in the one that the scorer finds for the prompt itself.
+over all prompts, and for each variety with what its answers were taken for: a row of the confusion matrix. An answer
+without Arabic words is in none. The scorer is named with its own accuracy, for no figure made of its answers is better
+than that. A prompt whose variety the config does not say counts as being in the one that the scorer finds for the
+prompt itself.
 """
 
 from collections import Counter

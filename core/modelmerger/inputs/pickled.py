@@ -92,7 +92,8 @@ def _entry(name: Any, tensor: Any, records: Mapping[int, int], size: int) -> Ten
     held = records.get(start, 0)
     if begin + length > held or start + held > size:
         raise HeaderError(
-            f"it needs bytes {begin:,} to {begin + length:,} of a record that has {amount(held, 'byte')}. Is the file complete?",
+            f"it needs bytes {begin:,} to {begin + length:,} of a record that has {amount(held, 'byte')}. "
+            "Is the file complete?",
             name,
         )
     return TensorEntry(name, dtype, tuple(tensor.shape), start + begin, start + begin + length)

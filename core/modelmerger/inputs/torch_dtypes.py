@@ -1,4 +1,4 @@
-"""The dtypes of safetensors in torch, and back."""
+"""The dtypes of safetensors as dtypes of torch, and the other way round."""
 
 from typing import TYPE_CHECKING
 

@@ -134,7 +134,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if schema != SCHEMA:
         raise InputError(
             Problem(
-                f"has schema {schema!r}, and this version of modelmerger knows {SCHEMA}. Use the version that wrote it.",
+                f"has schema {schema!r}, and this version of modelmerger knows {SCHEMA}. "
+                "Use the version that wrote it.",
                 str(path),
             )
         )

@@ -73,8 +73,8 @@ def named_candidate(
 ) -> tuple[Candidate, ValidationSettings]:
     """A model by its path or Hub id, and what is to be found out about it.
 
-    Its sources are `against`, and then they are compared; else the models that `settings` of a merge name. Raises `InputError` for
-    what cannot be loaded.
+    Its sources are `against`, and then they are compared; else the models that `settings` of a merge name. Raises
+    `InputError` for what cannot be loaded.
     """
     directory = _located(model, settings, hooks)
     if against:

@@ -1,4 +1,4 @@
-"""Validators for options: attrs validators that also say, as JSON Schema, what they allow."""
+"""Validators for fields of options: attrs validators that also say, as JSON Schema, what they allow."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,24 +12,27 @@ if TYPE_CHECKING:
 
 @frozen
 class Check:
-    """An attrs validator. allows: JSON Schema keywords for a good value. problem: a sentence about a bad value, else None."""
+    """An attrs validator of an option."""
 
     allows: Mapping[str, Any]
+    """JSON Schema keywords that describe good values."""
     problem: Callable[[Any], str | None]
+    """Returns a sentence about a bad value, None for a good one."""
 
     def __call__(self, _: Any, __: "Attribute[Any]", value: Any) -> None:
+        """Raises `ValueError` with the sentence about a bad value."""
         if sentence := self.problem(value):
             raise ValueError(sentence)
 
 
 def must_be_one_of(*choices: str) -> Check:
-    """The value is one of these."""
+    """The value must be one of these."""
     sentence = f"must be one of {', '.join(choices)}"
     return Check({"enum": list(choices)}, lambda value: None if value in choices else f"{sentence}, got {value!r}")
 
 
 def must_be_between(low: float, high: float, *, open_above: bool = False) -> Check:
-    """Low ≤ value ≤ high (or < high)."""
+    """The value must be in [low, high], or in [low, high) with `open_above`."""
 
     def problem(value: float) -> str | None:
         if low <= value < high or (value == high and not open_above):
@@ -40,7 +43,7 @@ def must_be_between(low: float, high: float, *, open_above: bool = False) -> Che
 
 
 def must_be_available(*available: Any) -> Check:
-    """For what later versions will do: any value but these is refused."""
+    """The value must be one of these. Messages about others say that they are not available yet."""
     others = " or ".join(as_yaml(choice) for choice in available if choice is not None)
     advice = f"leave it out or give {others}" if others else "leave it out"
 
@@ -51,12 +54,12 @@ def must_be_available(*available: Any) -> Check:
 
 
 def as_yaml(value: Any) -> str:
-    """A value as the user wrote it."""
+    """A value as YAML has it: `true`, `0.5`, `'text'`."""
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 must_be_finite = Check({}, lambda value: None if math.isfinite(value) else f"must be a finite number, got {value!r}")
-"""Neither NaN nor infinite."""
+"""The value must be neither NaN nor infinite."""
 
 must_not_be_empty = Check({"minLength": 1}, lambda value: None if value else "must not be empty")
-"""A text of at least one character."""
+"""The text must have at least one character."""

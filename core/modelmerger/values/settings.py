@@ -1,4 +1,4 @@
-"""The config, checked and frozen: what every later stage reads. `MergeConfig` is what the user writes; this is what it means."""
+"""The config, checked and frozen, as every later stage reads it."""
 
 import os
 import re
@@ -119,7 +119,7 @@ class CoreOptions:
         return 1 if self.low_memory_mode or self.sequential_loading else len(os.sched_getaffinity(0))
 
     def written(self, dtype: str) -> str:
-        """The dtype in which a tensor of this dtype is written, both as safetensors spell them; what is no float keeps its own."""
+        """The dtype that a tensor of this dtype is written in, both as in safetensors. Only floats change."""
         if self.torch_dtype == "auto" or DTYPES[dtype].family != "float":
             return dtype
         return dtype_from_config(self.torch_dtype)
@@ -180,11 +180,11 @@ class ValidationSettings:
 
 
 BASE = "base_model"
-"""Where the config says what the base model is."""
+"""The key of the config that gives the base model."""
 
 
 def key_of_model(index: int) -> str:
-    """Where the config says what a model is: `models[0].path`."""
+    """The key of the config that gives a model: `models[0].path`."""
     return f"models[{index}].path"
 
 
@@ -215,16 +215,16 @@ class Settings:
     given: Mapping[str, Any]
     """The config as the user gave it, for the manifest and the model card."""
     live: Mapping[str, Any] = field(factory=dict, repr=False)
-    """Models given as objects, by their place in the config, where a text stands for them."""
+    """Models given as objects, by their keys in the config, which has texts in their place."""
 
     @property
     def donor(self) -> int:
-        """The index of the checkpoint whose config and tokenizer are taken: the base model, where there is one, else the first."""
+        """The index of the checkpoint whose config and tokenizer are taken: the base model if any, else the first."""
         return len(self.models) if self.base_model is not None else 0
 
     @property
     def paths(self) -> dict[str, str]:
-        """The paths of the models and of the base model, by their place in the config."""
+        """The paths of the models and of the base model, by their keys in the config."""
         paths = {key_of_model(i): model.path for i, model in enumerate(self.models)}
         paths |= {BASE: self.base_model} if self.base_model is not None else {}
         return {key: path for key, path in paths.items() if key not in self.live}
