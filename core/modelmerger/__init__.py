@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from modelmerger.values.updates import Coefficients as Coefficients
     from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
+    from modelmerger.values.weights import varying as varying
 
 _HOMES = {
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
@@ -163,7 +164,7 @@ _HOMES = {
     "values.traits": ("Traits",),
     "values.units": ("SliceWork",),
     "values.updates": ("WHOLE_MODEL", "Coefficients", "MergedUpdates"),
-    "values.weights": ("shown_weight",),
+    "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 (the list is the table above)

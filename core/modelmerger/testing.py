@@ -13,7 +13,8 @@ from attrs import evolve, frozen
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
 from modelmerger.engine.blocks import MergeWork
-from modelmerger.engine.merge import Merge
+from modelmerger.engine.merge import CPU, Merge
+from modelmerger.engine.randomness import ElementNumbers
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.journal import BlockRecord
@@ -109,6 +110,12 @@ class Planned:
         work.units = list(order(work.units))
         self.hooks.output.run_slices(work)
         return staging
+
+    def random(self, tensor: str, model: int) -> torch.Tensor:
+        """The random numbers that belong to all elements of a tensor, for the model of that index: float32, in its shape."""
+        (plan,) = [planned for planned in self.plan.tensors if planned.name == tensor]
+        numbers = ElementNumbers(self.settings.options.seed, tensor, 0, plan.elements, plan.shape, CPU)
+        return numbers(model)
 
     def merge(self, **changed: Any) -> dict[str, torch.Tensor]:
         """The merged tensors, from all files, as the layout places them."""

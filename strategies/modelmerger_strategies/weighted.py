@@ -8,8 +8,8 @@ with weights: Matena and Raffel 2022, https://arxiv.org/abs/2111.09832.
 
 from collections.abc import Sequence
 
-from attrs import field, frozen
-from modelmerger import ConfigError, Traits, between, hookimpl
+from attrs import frozen
+from modelmerger import ConfigError, Traits, between, hookimpl, varying
 
 traits = Traits(models=(1, None))
 
@@ -20,7 +20,7 @@ class Options:
 
     normalize_weights: bool = True
     """Whether to divide by the sum of the weights."""
-    weight_decay: float = field(default=0.0, validator=between(0, 1, open_above=True))
+    weight_decay: float = varying(default=0.0, check=between(0, 1, open_above=True))
     """Tensors of two or more dimensions are multiplied by 1 − weight_decay."""
 
 

@@ -21,6 +21,7 @@ from modelmerger.hooks.strategy import Strategy
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.sections import Section
 from modelmerger.values.settings import CoreOptions, Settings, ValidationSettings
+from modelmerger.values.weights import varying_fields
 
 
 def resolve(
@@ -137,7 +138,7 @@ def _wrong_kinds(given: Mapping[str, Any], registry: Registry) -> list[Problem]:
 def _base_problems(strategy: Strategy, given: Mapping[str, Any], sections: Sequence[Section]) -> list[Problem]:
     """A strategy that needs a base may get it from the models: whether they bring one is seen when they are opened."""
     may_come = any(section.brings_base and given.get(section.name) for section in sections)
-    if given.get("base_model") is None and not may_come and strategy.traits.needs_base:
+    if given.get("base_model") is None and not may_come and strategy.traits.base_wanted:
         return [needs_base(strategy.name, sections)]
     return []
 
@@ -151,9 +152,11 @@ def _strategy_problems(
     options = shared.get(strategy.plugin.key)
     sound = options is not None or strategy.plugin.options is None
     # other weights than numbers mean something only to tensors: the plan checks them
-    if models and len(weights) == len(models) and not problems and strategy.linear and sound:
+    told = [of_strategy for _, of_strategy in models]
+    plain = all(isinstance(number, float) for given in (options, *told) for _, number in varying_fields(given))
+    if models and len(weights) == len(models) and not problems and strategy.linear and sound and plain:
         try:
-            strategy.find_coefficients(weights, [of_strategy for _, of_strategy in models], options)
+            strategy.find_coefficients(weights, told, options)
         except ConfigError as error:
             problems += [problem if problem.where else evolve(problem, where="models") for problem in error.problems]
     return problems

@@ -14,7 +14,7 @@ from modelmerger.values.layout import Layout
 from modelmerger.values.text import amount, shown, size, with_article
 from modelmerger.values.traits import Granularity
 from modelmerger.values.updates import WHOLE_MODEL
-from modelmerger.values.weights import Weight, shown_weight
+from modelmerger.values.weights import Weight, shown_weight, varying_fields
 
 Action = Literal["combine", "merge", "take", "copy"]
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
@@ -28,7 +28,8 @@ class TensorPlan:
     checked for NaN and infinity as merged ones are; "copy" takes the donor's bits.
     inputs: which checkpoints are read. coefficients: one an input; None where they follow from a measurement.
     compute: dtype of the arithmetic, "F32" or "F64". renames: checkpoint → the name it has the tensor under, if another.
-    weights: the tensor's own, one a model of the config; none where they do not count.
+    weights: the tensor's own, one a model of the config; none where they do not count. options, model_options: what the strategy is
+    told beside them, with the numbers of this tensor. granularity: of the slices that the strategy sees; "elementwise" where it sees none.
     """
 
     name: str
@@ -40,6 +41,9 @@ class TensorPlan:
     compute: str
     renames: Mapping[int, str] = NO_RENAMES
     weights: tuple[float, ...] = ()
+    options: Any = None
+    model_options: tuple[Any, ...] = ()
+    granularity: Granularity = "elementwise"
 
     @property
     def elements(self) -> int:
@@ -49,6 +53,12 @@ class TensorPlan:
     def name_in(self, checkpoint: int) -> str:
         """The name under which a checkpoint has the tensor."""
         return self.renames.get(checkpoint, self.name)
+
+    def varying(self) -> dict[str, Any]:
+        """The numbers of this tensor among the options that may vary by tensor, where a strategy has any."""
+        own = dict(varying_fields(self.options))
+        of_models = [dict(varying_fields(told)) for told in self.model_options]
+        return ({"options": own} if own else {}) | ({"model_options": of_models} if any(of_models) else {})
 
 
 @frozen
@@ -85,7 +95,6 @@ class MergePlan:
     """
 
     strategy: str
-    granularity: Granularity
     donor: int
     models: Sequence[PlannedModel]
     inputs: Sequence[FileIdentity]
@@ -152,6 +161,7 @@ class MergePlan:
                     "action": t.action,
                     "inputs": self.names_of_inputs(t),
                     "weights": t.weights,
+                    **t.varying(),
                     "coefficients": t.coefficients,
                 }
                 for t in self.tensors
