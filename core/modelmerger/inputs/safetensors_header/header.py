@@ -26,6 +26,7 @@ class TensorEntry:
     """A tensor, and where it lies."""
 
     name: str
+    """Unique in its file."""
     dtype: str
     """As safetensors spells it ("BF16")."""
     shape: tuple[int, ...]
