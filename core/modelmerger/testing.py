@@ -1,6 +1,7 @@
 """For tests of plugins: merges of tensors in memory, through the real config, plan and engine, and without a file."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,12 @@ from modelmerger.values.units import Unit
 Tensors = Mapping[str, torch.Tensor]
 Order = Callable[[Sequence[Unit]], Sequence[Unit]]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_installed = cache(Registry.installed)
+
+
+@cache
+def _installed(_path: tuple[str, ...]) -> Registry:
+    """What is installed on this import path, read once."""
+    return Registry.installed()
 
 
 class MemoryCheckpoint(Checkpoint):
@@ -154,7 +160,7 @@ def planned(
         entry.update(told)
     config = {"strategy": strategy, "models": entries, "options": options or {}}
     config |= {"base_model": "base"} if base is not None else {}
-    settings, hooks = resolve(config, registry or _installed())
+    settings, hooks = resolve(config, registry or _installed(tuple(sys.path)))
     named = [(f"model_{i}", model) for i, model in enumerate(models)]
     if base is not None:
         named.append(("base", base))

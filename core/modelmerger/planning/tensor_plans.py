@@ -114,7 +114,7 @@ class _TensorPlanner:
         base = (len(models),) if strategy.traits.base_wanted else ()
         if not linear:
             inputs = tuple(i for i, weight in enumerate(told.weights) if weight != 0)
-            if not inputs and not strategy.traits.needs_base:
+            if not inputs and not base:
                 raise ConfigError(_NOTHING_LEFT)
             return inputs + base, None
         found = strategy.find_coefficients(told.weights, told.model_options, told.options, shape=shape)
