@@ -102,7 +102,7 @@ def test_a_sum_does_not_depend_on_the_order_of_its_blocks() -> None:
 def test_rowwise_strategies_are_measured_on_whole_rows_of_all_inputs(registry: Registry) -> None:
     base = torch.ones(40, 25)
     merge = planned("rows", [{"t": FIRST}, {"t": SECOND}], {"t": base}, registry=registry)
-    blocks = measured_blocks(merge.plan.tensors[0], "rowwise")
+    blocks = measured_blocks(merge.plan.tensors[0])
 
     result = measured(merge, range(blocks))
 
