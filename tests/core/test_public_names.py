@@ -105,6 +105,7 @@ PUBLIC = [
     "tied_heads",
     "torch_dtype",
     "user_path",
+    "varying",
     "verify",
     "weight_index",
 ]

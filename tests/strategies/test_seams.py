@@ -91,7 +91,12 @@ def find_coefficients(weights, options, gram):
 
 def tensors(seed: int, near: Tensors | None = None, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    shapes = {"model.embed_tokens.weight": (30, 8), "model.layers.0.w": (40, 70), "model.layers.1.w": (40, 70), "norm": (8,)}
+    shapes = {
+        "model.embed_tokens.weight": (30, 8),
+        "model.layers.0.w": (40, 70),
+        "model.layers.1.w": (40, 70),
+        "norm": (8,),
+    }
     made = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     return {name: (value * 0.02 + (near[name].float() if near else 0)).to(dtype) for name, value in made.items()}
 
@@ -203,7 +208,13 @@ def test_a_slice_says_where_it_lies(distribution: Distribution, granularity: str
     assert torch.equal(merged, torch.arange(350.0).view(50, 7) + 1000)
 
 
-@pytest.mark.parametrize(("more", "body"), [("", "return [options.scale * w for w in weights]"), (", gram=True", "return gram and [options.scale * w for w in weights]")])
+@pytest.mark.parametrize(
+    ("more", "body"),
+    [
+        ("", "return [options.scale * w for w in weights]"),
+        (", gram=True", "return gram and [options.scale * w for w in weights]"),
+    ],
+)
 def test_a_linear_strategy_on_updates_says_nothing_of_the_base(
     distribution: Distribution, base: Tensors, more: str, body: str
 ) -> None:
@@ -230,6 +241,7 @@ def test_the_gram_matrix_of_a_strategy_on_updates_is_that_of_the_updates(
 
 def test_the_factor_of_slerp_varies_by_layer_and_pattern() -> None:
     """A recipe that everybody copies: attention and MLP in opposite directions, half of both for the rest."""
+
     def model(seed: int) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
         names = [f"model.layers.{i}.{part}.weight" for i in range(5) for part in ("self_attn.q", "mlp.up")]
@@ -252,5 +264,8 @@ def test_the_factor_of_slerp_varies_by_layer_and_pattern() -> None:
 
 def test_patterns_of_options_are_held_against_the_tensors(tmp_path: Path, models: Any, config: dict[str, Any]) -> None:
     config |= {"strategy": "slerp", "options": {"interpolation_factor": {"*atention*": 0.3, "default": 0.5}}}
-    with pytest.raises((ConfigError, ModelCompatibilityError), match=r"options\.interpolation_factor: the pattern '\*atention\*' matches no tensor"):
+    with pytest.raises(
+        (ConfigError, ModelCompatibilityError),
+        match=r"options\.interpolation_factor: the pattern '\*atention\*' matches no tensor",
+    ):
         ModelMerger(MergeConfig(**config)).plan()

@@ -39,8 +39,10 @@ def each_number(check: Check) -> Check:
             return next((sentence for number in weight if (sentence := check.problem(number))), None)
         return None if weight is None else check.problem(weight)
 
-    listed = {"minItems": 1, "items": {"type": "number", **check.allows}} if check.allows else {"minItems": 1}
-    return Check({**check.allows, **listed, "minProperties": 1, "additionalProperties": listed}, problem)
+    each = {**check.allows, "minItems": 1}  # JSON Schema applies what it says of numbers to numbers, of lists to lists
+    if check.allows:
+        each["items"] = {"type": "number", **check.allows}
+    return Check({**each, "minProperties": 1, "additionalProperties": each}, problem)
 
 
 sound_weight = each_number(finite)

@@ -34,6 +34,7 @@ FIRST_RESULT = {
     "wants_updates",
     "merge_updates",
     "find_coefficients",
+    "choose_view",
     "measure_tensor",
     "merge_tensor",
     "finish_tensor",
