@@ -11,7 +11,7 @@ from modelmerger.config.resolve import resolve
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.planning.prepared import Prepared
-from modelmerger.planning.prepared import prepared as preparing
+from modelmerger.planning.prepared import prepare as preparing
 
 
 def run_merge(config: Mapping[str, Any], output: Path | None = None, **arguments: Any) -> MergeReport:

@@ -1,4 +1,4 @@
-"""For tests of plugins: merges of tensors in memory, through the real config, plan and engine, and without a file."""
+"""For tests of plugins: merges of tensors in memory through the real config, plan and engine, without any file."""
 
 import os
 import sys
@@ -18,17 +18,19 @@ from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.registry import Registry
+from modelmerger.inputs.torch_dtypes import dtype_from_torch, torch_dtype
 from modelmerger.output.journal import BlockRecord
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
-from modelmerger.values.dtypes import from_torch, torch_dtype
 from modelmerger.values.layout import Placement
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.units import Unit
 
 Tensors = Mapping[str, torch.Tensor]
+"""Tensors by name."""
 Order = Callable[[Sequence[Unit]], Sequence[Unit]]
+"""Puts units of work in another order."""
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -39,7 +41,7 @@ def _installed(_path: tuple[str, ...]) -> Registry:
 
 
 class MemoryCheckpoint(Checkpoint):
-    """A model in memory, which remembers what was read of it: (tensor, start, stop)."""
+    """A model in memory that remembers what was read of it."""
 
     def __init__(
         self,
@@ -49,28 +51,32 @@ class MemoryCheckpoint(Checkpoint):
         aliases: Mapping[str, str] = _NOTHING,
     ) -> None:
         self.name = name
-        self.tensors = {key: TensorInfo(from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()}
+        self.tensors = {
+            key: TensorInfo(dtype_from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()
+        }
         self.aliases = aliases
         self.files = ()
         self.donor = Donor(None, config)
         self.reads: list[tuple[str, int, int]] = []
+        """What was read, in order: tensor, first element, and the element behind the last."""
         self._bytes = {
             key: value.contiguous().view(-1).view(torch.uint8).numpy().data for key, value in tensors.items()
         }
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        """Fills the buffer, and remembers the read."""
         offset, length = self.tensors[tensor].span(start, stop)
         buffer[:length] = self._bytes[tensor][offset : offset + length]
         self.reads.append((tensor, start, stop))
 
     @property
     def bytes_read(self) -> int:
-        """How much was read, what was read twice twice."""
+        """How many bytes were read; those that were read twice count twice."""
         return sum(self.tensors[tensor].span(start, stop)[1] for tensor, start, stop in self.reads)
 
 
 class MemoryStaging:
-    """Takes what the engine writes; every byte that is never written stays 0xAA."""
+    """Keeps in memory what the engine writes. Bytes that are never written stay 0xAA."""
 
     tree = Path("memory")
 
@@ -81,16 +87,16 @@ class MemoryStaging:
         self.bytes_written = 0
 
     def open_for_writing(self, _: int) -> int:
-        """A descriptor that leads nowhere."""
+        """A descriptor of the null device."""
         return os.open(os.devnull, os.O_WRONLY)
 
     def write(self, _: int, file: int, content: memoryview, offset: int) -> None:
-        """Keeps what is written."""
+        """Keeps the content."""
         self.files[file][offset : offset + len(content)] = content
         self.bytes_written += len(content)
 
     def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:  # noqa: ARG002 (the engine's signature)
-        """Notes a finished block."""
+        """Keeps the record of a finished block."""
         self.records[file, block] = record
 
 
@@ -99,16 +105,20 @@ class Planned:
     """A merge that can be executed as often as one likes."""
 
     plan: MergePlan
-    """What is to be made."""
+    """What the merge makes."""
     settings: Settings
-    """Of the merge."""
+    """Those of the merge."""
     hooks: Hooks
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
     """The models, then the base if there is one."""
 
     def stage(self, order: Order = list, staged: MemoryStaging | None = None, **changed: Any) -> MemoryStaging:
-        """Executes with another order of units, on top of blocks that are staged, or with other workers or slice_elements."""
+        """Executes the merge.
+
+        order: puts the units of work in another order. staged: blocks that are made already. changed: fields of the
+        plan, such as `workers` or `slice_elements`.
+        """
         plan = evolve(self.plan, **changed)
         staging = staged or MemoryStaging(plan)
         merge = Merge(plan, self.checkpoints, self.hooks, self.settings)
@@ -124,7 +134,7 @@ class Planned:
         return numbers(model)
 
     def merge(self, **changed: Any) -> dict[str, torch.Tensor]:
-        """The merged tensors, from all files, as the layout places them."""
+        """The merged tensors of all files, by name. Arguments: as for `stage`."""
         staging = self.stage(**changed)
         return {
             placement.tensor.name: tensor_in(content, placement)
@@ -134,7 +144,7 @@ class Planned:
 
 
 def tensor_in(content: bytearray, placement: Placement) -> torch.Tensor:
-    """A tensor of a file."""
+    """The tensor at its place in the content of a file."""
     tensor = torch.empty(placement.tensor.shape, dtype=torch_dtype(placement.tensor.dtype))
     bytes_of(tensor.view(-1))[:] = content[placement.offset : placement.offset + placement.tensor.bytes]
     return tensor
@@ -149,9 +159,10 @@ def planned(
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> Planned:
-    """The plan of merging `model_0`, `model_1`, … (and `base`).
+    """The plan of merging models named `model_0`, `model_1` and so on, and a base named `base`.
 
-    models, base: tensors by name, or checkpoints. weights, model_options: one a model. options, strategy: as in a config.
+    models, base: tensors by name, or checkpoints. weights, model_options: one a model. options, strategy: as in a
+    config. registry: the plugins; None: those that are installed.
     """
     entries: list[dict[str, Any]] = [{"path": f"model_{i}", "name": f"model_{i}"} for i in range(len(models))]
     for entry, weight in zip(entries, weights or (), strict=bool(weights)):
@@ -169,5 +180,5 @@ def planned(
 
 
 def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
-    """`planned(…).merge()`."""
+    """The merged tensors by name. Arguments: as for `planned`."""
     return planned(*arguments, **keywords).merge()

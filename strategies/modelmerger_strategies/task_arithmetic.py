@@ -1,4 +1,4 @@
-"""Task arithmetic: add to a base model what each fine-tuning taught, or take it away.
+"""Task arithmetic: adds what each fine-tuning taught to a base model, or takes it away.
 
     merged = θ_base + scaling_factor · Σ ±wᵢ·(θᵢ − θ_base)
 
@@ -53,16 +53,19 @@ def find_coefficients(weights: Sequence[float], model_options: Sequence[ModelOpt
 
 @hookimpl
 def wants_finish(options: Options, updates: bool) -> bool:
-    """Where weights are clamped. Merged updates are not weights that could be."""
+    """Whether weights are clamped. Merged updates are not weights, so they cannot be."""
     if options.clamp_weights and updates:
-        message = "clamps merged weights, and with merge_adapters: true the adapters' updates are merged. Set one of the two to false."
+        message = (
+            "clamps merged weights, and with merge_adapters: true the adapters' updates are merged. "
+            "Set one of the two to false."
+        )
         raise ModelCompatibilityError(Problem(message, "options.clamp_weights"))
     return options.clamp_weights
 
 
 @hookimpl
 def finish_tensor(merged: "Tensor", options: Options) -> dict[str, int]:
-    """Clamps in place; counts the values that were outside."""
+    """Clamps the slice in place, and counts the values that were outside the range."""
     low, high = options.clamp_range
     outside = int(((merged < low) | (merged > high)).sum())
     merged.clamp_(low, high)

@@ -25,7 +25,7 @@ from modelmerger import (
     merge,
 )
 from modelmerger.inputs.files import InputFiles
-from modelmerger.values.dtypes import torch_dtype
+from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger_plugins import directory
 from safetensors.torch import load_file
 

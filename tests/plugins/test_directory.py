@@ -12,8 +12,8 @@ import torch
 from conftest import CONFIG, random_tensors, write_model
 from modelmerger import Checkpoint, LoadContext, MergeConfig, ModelReference, merge
 from modelmerger.inputs.files import InputFiles
+from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger.planning.tensor_names import HEADS
-from modelmerger.values.dtypes import torch_dtype
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
 

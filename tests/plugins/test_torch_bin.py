@@ -11,8 +11,9 @@ import torch
 from conftest import random_tensors, write_model
 from inputs.tiny_models import logits, said_by_transformers, tied
 from modelmerger import ConfigError, InputError, Layout, MergeConfig, ModelMerger, OutputTensor, merge, verify
-from modelmerger.planning.layout_check import check_tiling
-from modelmerger.values.dtypes import DTYPES, torch_dtype
+from modelmerger.inputs.torch_dtypes import torch_dtype
+from modelmerger.planning.layout_check import check_layout
+from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.layout import BLOCK
 from modelmerger_plugins.torch_bin import ALIGNMENT, Options, save_model
 from safetensors.torch import load_file
@@ -29,7 +30,7 @@ def output(name: str, dtype: str, *shape: int) -> OutputTensor:
 def laid_out(tensors: list[OutputTensor], most: int = 10**12) -> Layout:
     layout = save_model(tensors, most, stem="model", options=Options(use_safetensors=False))
     assert layout is not None
-    check_tiling(layout, tensors)
+    check_layout(layout, tensors)
     return layout
 
 

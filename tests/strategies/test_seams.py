@@ -23,14 +23,14 @@ Yu et al. 2024, "Language models are super Mario", https://arxiv.org/abs/2311.03
 """
 
 from attrs import frozen
-from modelmerger import Traits, between, hookimpl, varying
+from modelmerger import Traits, hookimpl, must_be_between, varying
 
 traits = Traits(models=(1, None), inputs="updates")
 
 
 @frozen(kw_only=True)
 class ModelOptions:
-    density: float = varying(default=1.0, check=between(0, 1))
+    density: float = varying(default=1.0, check=must_be_between(0, 1))
 
 
 @hookimpl

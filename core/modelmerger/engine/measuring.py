@@ -1,4 +1,4 @@
-"""Statistics of whole tensors: taken over fixed blocks by many workers, summed in a fixed order, waited for by who needs them."""
+"""Statistics of whole tensors: measured over fixed blocks by many workers, and summed in a fixed order."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ def _block_length(tensor: TensorPlan) -> int:
 
 
 class Measurements:
-    """The statistics of one merge. `measure` may be called from several threads, each block once."""
+    """The statistics of one merge. Safe from several threads; each block is measured once."""
 
     def __init__(
         self,
@@ -54,14 +54,15 @@ class Measurements:
         self._coefficients: dict[int, tuple[float, ...]] = {}
         self._changed = threading.Condition(self._lock)
 
-    def wanted(self, index: int) -> bool:
+    def measures(self, index: int) -> bool:
+        """Whether a tensor of the plan is measured before it is merged."""
         tensor = self._plan.tensors[index]
         if tensor.action == "combine":
             return tensor.coefficients is None
         return tensor.action == "merge" and self._strategy.measures
 
     def measure(self, unit: Unit, workspace: Workspace) -> None:
-        """Takes the statistic over some blocks of a tensor."""
+        """Measures some blocks of a tensor."""
         tensor = self._plan.tensors[unit.of]
         length = _block_length(tensor)
         elements = tensor.elements
@@ -73,7 +74,7 @@ class Measurements:
             self._store(unit.of, block, partial, -(-elements // length))
 
     def result(self, index: int) -> "Tensor":
-        """The statistic of a tensor, when all of its blocks are measured. Raises `CancelledError` if that will not happen."""
+        """Waits until all blocks of a tensor are measured, and returns its statistic. Raises `CancelledError`."""
         with self._changed:
             while index not in self._total:
                 if self._cancelled.is_set():
@@ -82,7 +83,10 @@ class Measurements:
             return self._total[index]
 
     def coefficients(self, index: int) -> tuple[float, ...]:
-        """What the strategy makes of the Gram matrix of this tensor's inputs."""
+        """The strategy's coefficients for a tensor, from the Gram matrix of its inputs. Waits for that.
+
+        Raises `NumericError` where the matrix is not finite, or every coefficient is zero.
+        """
         if (known := self._coefficients.get(index)) is not None:
             return known
         tensor = self._plan.tensors[index]
@@ -99,7 +103,7 @@ class Measurements:
             tensor.name,
         )
         if found is None:
-            raise AssertionError("the hooks face gives coefficients once the Gram matrix is known")
+            raise AssertionError("a strategy's coefficients are known once the Gram matrix is")
         if not any(found):
             message = "every coefficient of this tensor is zero, so nothing would be left of it."
             raise NumericError(Problem(message, tensor=tensor.name))
@@ -129,7 +133,7 @@ class Measurements:
             partials = self._partial.setdefault(index, {})
             other = next(iter(partials.values()), partial)
             if other.shape != partial.shape or other.dtype != partial.dtype:
-                raise self._strategy.unsteady_measure(self._plan.tensors[index].name)
+                raise self._strategy.unsteady_measure_error(self._plan.tensors[index].name)
             partials[block] = partial
             if len(partials) == blocks:
                 total = partials[0].clone()

@@ -6,7 +6,7 @@ from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.alignment import Aligned, align
-from modelmerger.planning.matrices import kept_matrices, tied_heads
+from modelmerger.planning.matrices import kept_matrices, repeated_heads
 from modelmerger.planning.tensor_numbers import TensorNumbers, told_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES
@@ -17,18 +17,19 @@ from modelmerger.values.traits import Granularity, View
 from modelmerger.values.updates import MergedUpdates
 
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
-"""So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients, products and
-sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place × (1 + 2⁻¹⁰)."""
+"""So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients,
+products and sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place
+× (1 + 2⁻¹⁰)."""
 
 Inputs = tuple[tuple[int, ...], tuple[float, ...] | None]
-"""Checkpoints, and one coefficient each or None."""
+"""Checkpoints, and one coefficient for each; None where the coefficients are not known yet, or there are none."""
 _NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
 
 
-def merged_tensors(
+def plan_merged_tensors(
     hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
 ) -> tuple[list[TensorPlan], list[Problem]]:
-    """The tensors of a merge of these checkpoints, and what is to be said of them.
+    """The tensors of a merge of these checkpoints, with warnings and notes.
 
     Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
@@ -41,20 +42,20 @@ def merged_tensors(
         settings,
         [tensor.name for tensor in aligned],
         [tensor.name for tensor in aligned if not tensor.taken],
-        tied_heads(donor),
+        repeated_heads(donor),
     )
     raise_errors(of_weights, ConfigError)
     planner = _TensorPlanner(hooks, checkpoints, settings, told)
     return [planner.plan(tensor) for tensor in aligned], [*notes, *of_matrices, *of_weights]
 
 
-def read_tensors(updates: MergedUpdates) -> list[TensorPlan]:
-    """Tensors that are written as they are read; what is not floating point keeps its bits."""
+def plan_read_tensors(updates: MergedUpdates) -> list[TensorPlan]:
+    """The tensors of merged updates, which are written as they are read."""
     return [_read_tensor(updates, name) for name in updates.checkpoint.tensors]
 
 
 def _read_tensor(updates: MergedUpdates, name: str) -> TensorPlan:
-    """A tensor that is written as it is read; what is not floating point keeps its bits."""
+    """A tensor that is written as it is read. One that is not floating point keeps its bits."""
     info, dtype = updates.checkpoint.tensors[name], updates.dtypes[name]
     if info.elements == 0 or DTYPES[info.dtype].family != "float":
         return TensorPlan(name, dtype, info.shape, "copy", (0,), None, "F32")

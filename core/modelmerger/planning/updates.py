@@ -1,11 +1,11 @@
-"""Merging what models change of their base, in place of the models: the strategy, as it acts on updates."""
+"""Merges the updates of models, which are what they change of their base, in place of the models themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.planning.matrices import kept_matrices, tied_heads
+from modelmerger.planning.matrices import kept_matrices, repeated_heads
 from modelmerger.planning.tensor_numbers import TensorNumbers, told_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem, raise_errors
@@ -18,9 +18,9 @@ class StrategyOnUpdates:
     """The coefficients of a strategy for the updates of models, as `Coefficients` describes them."""
 
     hooks: Hooks
-    """Of the run."""
+    """Those of the run."""
     settings: Settings
-    """Of the merge."""
+    """Those of the merge."""
     kept: frozenset[str]
     """Tensors of the base whose updates are left out."""
     notes: Sequence[Problem]
@@ -41,8 +41,13 @@ class StrategyOnUpdates:
         return (found or ())[: len(told.weights)]  # the base, where it counts, has no update
 
 
-def merging_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> StrategyOnUpdates | None:
-    """How the strategy merges updates, where a plugin wants that of these models; else None. Reads no weights."""
+def find_update_coefficients(
+    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
+) -> StrategyOnUpdates | None:
+    """The strategy's coefficients for updates; None where no plugin wants these models' updates merged.
+
+    Reads no weights of models.
+    """
     models = checkpoints[: len(settings.models)]
     strategy = hooks.strategy
     if all(model.base is None for model in models):
@@ -56,15 +61,15 @@ def merging_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: S
         settings,
         list(checkpoints[-1].tensors),
         [name for name in checkpoints[-1].tensors if name in changed],
-        tied_heads(checkpoints[-1]),
+        repeated_heads(checkpoints[-1]),
     )
     raise_errors(of_weights, ConfigError)
     return StrategyOnUpdates(hooks, settings, frozenset(kept), [*of_matrices, *of_weights], told)
 
 
 def merge_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergedUpdates | None:
-    """The merged updates, where `merging_updates` has any; what they are made of may be read. None: full models are merged."""
-    coefficients = merging_updates(hooks, checkpoints, settings)
+    """The merged updates, for which weights may be read; None where full models are merged."""
+    coefficients = find_update_coefficients(hooks, checkpoints, settings)
     if coefficients is None:
         return None
     merged = hooks.models.merge_updates(checkpoints, settings, coefficients)
@@ -73,8 +78,8 @@ def merge_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Set
     return merged
 
 
-def different_bases(models: Sequence[Checkpoint]) -> Iterator[Problem]:
-    """One problem for each base beyond the first, where models bring some."""
+def check_same_base(models: Sequence[Checkpoint]) -> Iterator[Problem]:
+    """One problem for each base that models bring beyond the first."""
     bases = {model.base.location.directory: (model, model.base) for model in models if model.base is not None}
     for directory, (model, base) in list(bases.items())[1:]:
         ours, (first, _) = next(iter(bases.items()))

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 from attrs import field
 
-from modelmerger.values.option_checks import Check, finite
+from modelmerger.values.option_checks import Check, must_be_finite
 
 Numbers = float | tuple[float, ...]
 Weight = float | tuple[float, ...] | dict[str, float | tuple[float, ...]]
@@ -45,12 +45,12 @@ def each_number(check: Check) -> Check:
     return Check({**each, "minProperties": 1, "additionalProperties": each}, problem)
 
 
-sound_weight = each_number(finite)
+sound_weight = each_number(must_be_finite)
 """Finite numbers, at least one, for every pattern."""
 _VARIES = "varies by tensor"
 
 
-def varying(*, default: float | None, check: Check = finite) -> Any:
+def varying(*, default: float | None, check: Check = must_be_finite) -> Any:
     """A numeric field of `Options` or `ModelOptions` that may vary by tensor, as the weight of a model may.
 
     A config then gives a number, a list over the layers, or a mapping from patterns on tensor names; a strategy that is asked about
@@ -59,11 +59,11 @@ def varying(*, default: float | None, check: Check = finite) -> Any:
 
     ```python
     from attrs import frozen
-    from modelmerger import between, varying
+    from modelmerger import must_be_between, varying
 
     @frozen(kw_only=True)
     class ModelOptions:
-        density: float = varying(default=1.0, check=between(0, 1))
+        density: float = varying(default=1.0, check=must_be_between(0, 1))
     ```
     """
     return field(default=default, validator=each_number(check), metadata={_VARIES: True})

@@ -42,7 +42,7 @@ def test_a_single_model_is_compared_with_nothing() -> None:
 
 @pytest.mark.parametrize("place", [0, 499, 999])
 def test_every_model_with_other_bits_is_named(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "PIECE", 128)
+    monkeypatch.setattr(exact, "COMPARED", 128)
     changed = IDS.clone()
     changed[place] += 1
     merge = of({"ids": IDS}, {"ids": changed}, {"ids": IDS}, {"ids": changed})

@@ -160,13 +160,13 @@ def test_who_waits_is_let_go_when_the_merge_is_cancelled() -> None:
 def test_only_what_follows_from_a_sum_is_measured(registry: Registry) -> None:
     tensors = {"t": FIRST, "scalar": torch.tensor(1.0), "ids": torch.arange(3)}
     merge = planned("slerp", [tensors, {**tensors, "t": SECOND}])
-    assert [measurements(merge).wanted(i) for i in range(3)] == [True, False, False]
+    assert [measurements(merge).measures(i) for i in range(3)] == [True, False, False]
 
     merge = planned("counts", [tensors], registry=registry)
-    assert [measurements(merge).wanted(i) for i in range(3)] == [True, True, False]
+    assert [measurements(merge).measures(i) for i in range(3)] == [True, True, False]
 
     merge = planned("weighted", [tensors])
-    assert [measurements(merge).wanted(i) for i in range(3)] == [False, False, False]
+    assert [measurements(merge).measures(i) for i in range(3)] == [False, False, False]
 
 
 def test_a_tensor_under_another_name_is_measured_under_it() -> None:

@@ -193,7 +193,7 @@ def test_the_example_texts_and_scorer_answer() -> None:
     assert hook("provide_texts")("prompting").keys() == {"formal", "casual"}
     assert hook("provide_texts")("scoring") is None
     scores = hook("score_labels")(["Yours sincerely, A."])
-    assert (scores.named(), scores.stated) == (["formal"], "never measured")
+    assert (scores.best_labels(), scores.stated) == (["formal"], "never measured")
 
 
 def test_the_example_validator_runs_where_there_are_prompts() -> None:
