@@ -13,7 +13,7 @@ import pytest
 from modelmerger import MergeConfig
 from modelmerger.cli.commands import cli
 from modelmerger.config.documents.document import parse_document
-from modelmerger.hooks.registry import Registry
+from modelmerger.hooks.registry import Provider, Registry
 from modelmerger.hooks.specs import HOOKS
 from modelmerger.values.settings import CoreOptions, ValidationSettings
 
@@ -110,6 +110,12 @@ def test_every_hook_has_a_section() -> None:
     assert dict(re.findall(r"^### [a-z_]+\n\n`([a-z_]+)\((.*?)\)`", page, re.MULTILINE)) == expected
 
 
+def declared(provider: Provider, *classes: str) -> list[str]:
+    """The keys that a plugin declares by some attributes of its module."""
+    found = [cls for name in classes if (cls := getattr(provider.load(), name, None))]
+    return [field.name for cls in found for field in attrs.fields(cls)]
+
+
 def test_every_option_is_documented() -> None:
     config = (ROOT / "docs/reference/config.md").read_text()
     assert [f.name for f in attrs.fields(CoreOptions) if f"`{f.name}`" not in config] == []
@@ -117,9 +123,14 @@ def test_every_option_is_documented() -> None:
     for provider in Registry.installed().providers:
         if provider.kind == "strategy" and provider.built_in:
             assert f"\n## {provider.name}\n" in strategies
-            options = getattr(provider.load(), "Options", None)
-            names = [field.name for field in attrs.fields(options)] if options else []
-            assert [name for name in names if f"`{name}`" not in strategies] == []
+            assert [
+                name for name in declared(provider, "Options", "ModelOptions") if f"`{name}`" not in strategies
+            ] == []
+        elif provider.kind == "plugin" and provider.built_in:
+            assert [name for name in declared(provider, "Options") if f"`{name}`" not in config] == []
+            for section in getattr(provider.load(), "sections", ()):
+                assert f"\n## {section.name}\n" in config
+                assert [f.name for f in attrs.fields(section.options) if f"| `{f.name}` |" not in config] == []
 
 
 def test_every_key_of_validation_and_every_metric_is_documented() -> None:
