@@ -40,7 +40,7 @@ def test_a_config_that_cannot_be_read_is_named(command: Command, models: SimpleN
     assert command("merge", nowhere).err == f"error: {nowhere}: the file does not exist. Check the path.\n"
     directory = command("merge", models.a)
     assert (directory.status, len(directory.err.splitlines())) == (2, 1)
-    assert f"{models.a}: this is a directory" in directory.err
+    assert f"{models.a}: is not a regular file" in directory.err
     weights = command("check", models.a / "model.safetensors")
     assert (weights.status, len(weights.err.splitlines())) == (2, 1)
     assert str(models.a / "model.safetensors") in weights.err

@@ -110,7 +110,7 @@ ALIAS_BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}]\n" f
         ("options: !!python/object/apply:os.system [touch executed]\n", "line 4, column 10"),
         ("options: !!python/name:os.system\n", "line 4, column 10"),
         (ALIAS_BOMB, "more than 100,000 keys and values"),
-        ("a: &a [*a]\n", "line 4, column 8"),
+        ("a: &a [*a]\n", "line 4, column 4"),
         ("options: " + "[" * 5000 + "]" * 5000 + "\n", "line 4"),
         ("options: {a: " * 3000, "line 4"),
         ("wieght: 1\n", "unknown key 'wieght'"),

@@ -9,9 +9,9 @@ from modelmerger.values.errors import ConfigError, Problem
 
 def read_changed(path: Path | None, changes: tuple[str, ...]) -> dict[str, Any]:
     """The config in a file, or an empty one, with the changes that `--set` asks for. Raises `ConfigError`."""
-    from modelmerger.config.merge_config import read_config
+    from modelmerger.config.documents.document import read_document
 
-    data = read_config(path) if path is not None else {}
+    data = read_document(path) if path is not None else {}
     for change in changes:
         _set(data, change)
     return data
@@ -28,7 +28,7 @@ def _set(data: dict[str, Any], change: str) -> None:
     try:
         value = parse_document(f"value: {text}", source="--set", format="yaml")["value"]
     except DocumentError as error:
-        reason = re.sub(r"^line \d+, column \d+: ", "", error.problems[0])
+        reason = re.sub(r"^line \d+, column \d+: ", "", error.problems[0].message)
         raise ConfigError(Problem(f"the value cannot be read: {reason}", f"--set {change}")) from error
     place: Any = data
     for step in steps[:-1]:

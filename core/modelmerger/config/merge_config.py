@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import define, field, fields
 
-from modelmerger.config.documents.document import DocumentError, dump_yaml, read_document
+from modelmerger.config.documents.document import dump_yaml, read_document
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.config.resolve import as_written, resolve
 from modelmerger.values.errors import ConfigError, Problem
@@ -78,7 +78,7 @@ class MergeConfig:
     @classmethod
     def from_file(cls, path: str | Path) -> "MergeConfig":
         """Reads YAML, or JSON from a file named `*.json`."""
-        return cls.from_dict(read_config(path))
+        return cls.from_dict(read_document(Path(path)))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "MergeConfig":
@@ -98,13 +98,3 @@ class MergeConfig:
             message = "is a model in memory, which no file can name. Save it, and give its directory"
             raise ConfigError(*(Problem(message, key) for key in live))
         return dump_yaml(self.as_dict())
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """The plain data of a config file; what is wrong with the file itself becomes a `ConfigError`."""
-    try:
-        return read_document(Path(path))
-    except DocumentError as error:
-        refused = ConfigError(*(Problem(problem, str(path)) for problem in error.problems))
-        refused.omitted = error.omitted
-        raise refused from error

@@ -1,9 +1,10 @@
-"""What in a model's config.json can make a loader run code: keys that name code, and attention or experts from elsewhere."""
+"""What in a config.json can make a loader run code: keys that name code, and attention or experts from elsewhere."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 NAMES = ("auto_map", "trust_remote_code", "custom_pipelines")
+"""Keys that name code, or say that it is trusted."""
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 """How names of keys begin, after their underscores, that choose how attention and experts are computed."""
 OWN = ("eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")
@@ -21,10 +22,11 @@ def executable_keys(config: Any) -> set[str]:
 
 
 def kernels(config: Any) -> list[str]:
-    """What a config, as plain data, has transformers load and run that is not its own, at any depth: `key: value`, sorted.
+    """What a config, as plain data, has transformers load and run that is not its own, at any depth: `key: value`,
+    sorted.
 
-    Other code that a config names (`auto_map`, `custom_pipelines`) is not among it: transformers leaves that alone unless it is
-    told to trust it, and what `trust_remote_code` says in a config does not tell it so.
+    Other code that a config names (`auto_map`, `custom_pipelines`) is not among it: transformers leaves that alone
+    unless it is told to trust it, and what `trust_remote_code` says in a config does not tell it so.
     """
     implementations = [(key, value) for key, value in _entries(config) if _is_implementation(key)]
     return sorted({f"{key}: {name}" for key, value in implementations for name in _texts(value) if name not in OWN})

@@ -1,4 +1,4 @@
-"""How the files of a model directory are called that several plugins know: to fetch them, to copy them, to refuse them."""
+"""How files of a model directory are called that several plugins know: to fetch, to copy, or to refuse them."""
 
 VOCABULARY_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "tekken.json")
 """Shell patterns of files of which a tokenizer has at least one."""

@@ -1,4 +1,4 @@
-"""The files that a merge reads: by position, few of them open at a time, and each still the one that was planned with."""
+"""The files that a merge reads: by position, few open at a time, each still the one that was planned with."""
 
 import contextlib
 import os
@@ -11,11 +11,12 @@ from modelmerger.values.file_identity import FileIdentity
 
 
 class _OpenFile:
-    """A descriptor, and an entry for everybody who reads from it now. Once retired, it is closed when the last of them has left.
+    """A descriptor, and an entry for everybody who reads from it now. Once retired, it is closed when the last of them
+    has left.
 
-    Nobody needs a lock to come or go: to append to a list and to pop from it are atomic. A reader enters itself and then looks
-    whether the file is retired; whoever retires it does that and then looks for readers. So one of the two sees the other, and no
-    descriptor is closed that somebody reads from.
+    Nobody needs a lock to come or go: to append to a list and to pop from it are atomic. A reader enters itself and
+    then looks whether the file is retired; whoever retires it does that and then looks for readers. So one of the two
+    sees the other, and no descriptor is closed that somebody reads from.
     """
 
     __slots__ = ("_to_close", "descriptor", "readers", "retired")
@@ -31,7 +32,7 @@ class _OpenFile:
         self.close_unless_read()
 
     def close_unless_read(self) -> None:
-        """May be called by several at once: one of them takes the descriptor. One that was only read from loses nothing by closing."""
+        """Of several that come here at once, one closes it. What was only read loses nothing by a close that fails."""
         if not self.readers:
             with contextlib.suppress(IndexError, OSError):
                 os.close(self._to_close.pop())
@@ -40,8 +41,8 @@ class _OpenFile:
 class InputFiles:
     """Files that are read from several threads. Each is compared with its identity whenever it is opened again.
 
-    At most `limit` are kept open, the newest ones, and beside them those that somebody reads from. What is open is found and read
-    without a lock, for every slice of every input is read through here.
+    At most `limit` are kept open, the newest ones, and beside them those that somebody reads from. What is open is
+    found and read without a lock, for every slice of every input is read through here.
     """
 
     def __init__(self, limit: int = 32) -> None:
@@ -51,7 +52,7 @@ class InputFiles:
         weakref.finalize(self, _retire, self._open, 0).atexit = False
 
     def read(self, file: FileIdentity, offset: int, buffer: memoryview) -> None:
-        """Fills the buffer from the offset. A file that ends early, or is another one by now, raises `InputChangedError`."""
+        """Fills the buffer from the offset. Raises `InputChangedError` where the file ends early or is another one."""
         opened = self._open.get(file) or self._reopened(file)
         opened.readers.append(None)
         try:
@@ -71,7 +72,7 @@ class InputFiles:
                 opened.close_unless_read()
 
     def prefetch(self, file: FileIdentity, offset: int, length: int) -> None:
-        """Tells the system what will be read soon, where it can be told. What is in memory, by the look of its ends, is left alone."""
+        """Tells the system what will be read soon, where it can be told and the ends are not in memory already."""
         if length <= 0 or not hasattr(os, "posix_fadvise"):
             return
         opened = self._open.get(file) or self._reopened(file)
@@ -107,7 +108,7 @@ def _retire(opened: dict[FileIdentity, _OpenFile], kept: int) -> None:
 
 
 def _in_memory(descriptor: int, offset: int) -> bool:
-    """Whether a byte of a file can be read without waiting for a device. To ask costs a tenth of telling what is there already."""
+    """Whether a byte can be read without waiting for a device. To ask costs a tenth of telling in vain."""
     try:
         return hasattr(os, "RWF_NOWAIT") and os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     except OSError:

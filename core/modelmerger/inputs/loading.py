@@ -1,4 +1,4 @@
-"""What a plugin that opens models gets: files that are checked for being regular, inside the model's directory, and unchanged."""
+"""What a plugin opens models with: files that are regular, inside the model's directory, and unchanged."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -40,7 +40,8 @@ class LoadContext:
     _located: dict[str, Location] = field(factory=dict, init=False, repr=False)
 
     def locate(self, reference: ModelReference) -> Location:
-        """Where a model that the user names lies on this disk; a path is located once, so that it is one state of the model.
+        """Where a model that the user names lies on this disk; a path is located once, so that it is one state of the
+        model.
 
         It may go to the network: never for a name that stands in a model's own files. Raises `InputError`.
         """
@@ -49,13 +50,19 @@ class LoadContext:
         return self._located[reference.path]
 
     def open_model(self, reference: ModelReference) -> Checkpoint:
-        """Another model or file of weights, by whichever plugin knows it; the same path is opened once. Raises `InputError`."""
+        """Another model or file of weights, by whichever plugin knows it. Raises `InputError`.
+
+        The same path is opened once.
+        """
         if reference.path not in self._opened:
             self._opened[reference.path] = self._open(reference, self)
         return self._opened[reference.path]
 
     def open_file(self, path: Path | str, inside: Path | None = None) -> FileIdentity:
-        """Checks a file and remembers its identity. A link may lead inside `inside`, or into the blobs of the same Hub cache."""
+        """Checks a file and remembers its identity.
+
+        A link may lead inside `inside`, or into the blobs of the same Hub cache. Raises `InputError`.
+        """
         real = resolved(Path(path), inside or Path(path).parent)
         descriptor = open_regular(real)
         try:
@@ -65,7 +72,10 @@ class LoadContext:
 
 
 def read_beside(directory: Path, name: str, limit: int = 64 << 20) -> bytes | None:
-    """A small file of a model's directory, None where there is none. Refuses what is not regular, or leads out by a link."""
+    """A small file of a model's directory; None where there is none.
+
+    Raises `InputError` for what is no regular file, or leads out by a link.
+    """
     path = directory / name
     if not os.path.lexists(path):
         return None
@@ -92,7 +102,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def resolved(path: Path, inside: Path) -> Path:
-    """Where a path leads. Only a link that stays in the model's directory, or leads to its Hub cache's blobs, is followed."""
+    """Where a path leads. A link is followed if it stays in the model's directory or leads to its Hub cache's blobs."""
     if not os.path.islink(path):
         return path.absolute()
     real, directory = Path(os.path.realpath(path)), Path(os.path.realpath(inside))

@@ -1,7 +1,8 @@
-"""What a file of `torch.save` holds: names, dtypes, shapes, and where each tensor lies. No number is read, and no code runs.
+"""What a file of `torch.save` holds: names, dtypes, shapes, and where each tensor lies. No number is read, and no code
+runs.
 
-torch's own restricted unpickler (`weights_only`) reads the names and shapes. Where a tensor lies is believed only if the zip
-archive has an uncompressed record there.
+torch's own restricted unpickler (`weights_only`) reads the names and shapes. Where a tensor lies is believed only if
+the zip archive has an uncompressed record there.
 """
 
 import os
@@ -24,7 +25,7 @@ _LOCAL_HEADER = 30
 
 
 def read_pickled(descriptor: int, size: int) -> Mapping[str, TensorEntry]:
-    """The tensors of an open file of `size` bytes. Raises `HeaderError` for what is no plain mapping of names to tensors."""
+    """The tensors of an open file of `size` bytes, by name. Raises `HeaderError` for all that is no plain mapping."""
     if os.pread(descriptor, len(_ZIP), 0) != _ZIP:
         raise HeaderError(
             "the file is no zip archive, as torch.save writes since version 1.6. Load it and save it again"

@@ -8,7 +8,10 @@ from modelmerger.values.errors import InputError, Problem
 
 
 def open_regular(path: Path | str) -> int:
-    """A read-only descriptor of a regular file. Never follows a link in the last part, never waits on a FIFO or a device."""
+    """A read-only descriptor of a regular file. Raises `InputError`.
+
+    Never follows a link in the last part, never waits on a FIFO or a device.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:

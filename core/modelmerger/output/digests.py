@@ -1,4 +1,4 @@
-"""Digests of files by pieces: BLAKE3 of each, and of the list of those for the file. A piece lies in one block and in one tensor."""
+"""Digests of files by pieces, each in one block and one tensor: BLAKE3 of each piece, and of those digests."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,15 +10,19 @@ from blake3 import blake3
 from modelmerger.values.layout import BLOCK
 
 NAME = "blake3-pieces"
+"""What the manifest calls this way to digest a file."""
 
 
 @frozen
 class Piece:
-    """Some bytes of a file: how many, their digest in hexadecimal, and the tensor that they are of ("" for what is of none)."""
+    """Some bytes of a file, which have a digest of their own."""
 
     length: int
+    """How many."""
     digest: str
+    """In hexadecimal."""
     tensor: str = ""
+    """The tensor that they are of; empty for what is of none."""
 
     def __str__(self) -> str:
         return f"{self.length} {self.digest}" + (f" {self.tensor}" if self.tensor else "")
@@ -41,6 +45,7 @@ class PieceDigests:
         self._hashers: list[blake3] = []
 
     def add(self, content: memoryview, tensor: str) -> None:
+        """Digests the next bytes of the block, which are of a tensor, or of none ("")."""
         if self._tensors[-1:] != [tensor]:
             self._lengths.append(0)
             self._tensors.append(tensor)
@@ -49,6 +54,7 @@ class PieceDigests:
         self._hashers[-1].update(content)
 
     def pieces(self) -> list[Piece]:
+        """Those of what was added so far."""
         digests = [hasher.hexdigest() for hasher in self._hashers]
         return list(map(Piece, self._lengths, digests, self._tensors))
 
@@ -59,11 +65,12 @@ def block_count(size: int) -> int:
 
 
 def digest_of_bytes(content: bytes | memoryview) -> str:
+    """In hexadecimal."""
     return blake3(content).hexdigest()
 
 
 def digest_of_pieces(pieces: Sequence[Piece]) -> str:
-    """The digest of a file from those of its pieces."""
+    """The digest of a file from those of its pieces, in hexadecimal."""
     return blake3(b"".join(bytes.fromhex(piece.digest) for piece in pieces)).hexdigest()
 
 
@@ -73,14 +80,17 @@ def pieces_of_bytes(content: bytes) -> list[Piece]:
     return [Piece(len(block), digest_of_bytes(block)) for block in blocks]
 
 
-def pieces_of_file(path: Path, parts: Iterable[tuple[int, str]] = ()) -> list[Piece]:
-    """A file's pieces: its blocks, cut where a part ends. parts: the end of each and its tensor ("" for none), one behind the other."""
+def pieces_of_file(path: Path, cuts: Iterable[tuple[int, str]] = ()) -> list[Piece]:
+    """A file's pieces: its blocks, cut where a tensor ends.
+
+    cuts: the offset of each such end and the tensor before it ("" for none), ascending.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size, begin, pieces = os.fstat(descriptor).st_size, 0, []
-        for part_end, tensor in (*parts, (size, "")):
-            while begin < part_end:
-                end = min(part_end, (begin // BLOCK + 1) * BLOCK)
+        for cut, tensor in (*cuts, (size, "")):
+            while begin < cut:
+                end = min(cut, (begin // BLOCK + 1) * BLOCK)
                 pieces.append(Piece(end - begin, range_digest(descriptor, begin, end), tensor))
                 begin = end
         return pieces
@@ -97,7 +107,7 @@ def differing(descriptor: int, begin: int, pieces: Sequence[Piece]) -> Iterator[
 
 
 def range_digest(descriptor: int, begin: int, end: int) -> str:
-    """The digest of bytes `begin` to `end` of an open file, or to where it ends before that."""
+    """The digest in hexadecimal of bytes `begin` to `end` of an open file, or to where it ends before that."""
     hasher = blake3()
     while begin < end and (content := os.pread(descriptor, min(1 << 20, end - begin), begin)):
         hasher.update(content)

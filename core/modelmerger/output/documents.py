@@ -10,7 +10,8 @@ from modelmerger.output.system_errors import output_errors
 
 
 def write_document(tree: int, root: Path, name: str, content: bytes, step: Step) -> None:
-    """Writes a file into the open directory `tree`, which lies at `root`; into sub-folders, made if need be, if its name says so.
+    """Writes a file into the open directory `tree`, which lies at `root`; into sub-folders, made if need be, if its
+    name says so.
 
     Raises `OutputError`, also where something has that name.
     """

@@ -1,8 +1,8 @@
 """The journal of a staging directory: a header with the plan's digest, then a line for each finished block.
 
-A block's line is believed only if the block still has the digests it names, so lines need no fsync of their own. What is
-torn or damaged is passed over. Before the staged tree gets the output's name, a line says which tree (inode) that is, so
-that a later run can tell a merge that was stopped before that moment from one that was stopped after it.
+A block's line is believed only if the block still has the digests it names, so lines need no fsync of their own. What
+is torn or damaged is passed over. Before the staged tree gets the output's name, a line says which tree (inode) that
+is, so that a later run can tell a merge that was stopped before that moment from one that was stopped after it.
 """
 
 import contextlib
@@ -19,38 +19,48 @@ from modelmerger.output.digests import Piece
 from modelmerger.values.errors import InputError
 
 NAME = "journal"
+"""What the journal is called in its directory."""
 _HEADER = b'{"modelmerger": 1, "plan": "'
 
 
 @frozen
 class BlockRecord:
-    """What is known of a finished block: its pieces with their digests, and what was counted and observed as it was made."""
+    """What is known of a finished block."""
 
     pieces: Sequence[Piece]
+    """Its pieces, one after another, with their digests."""
     counts: Mapping[str, int] = field(factory=dict)
+    """What the strategy counted as it was made."""
     observed: Mapping[str, Mapping[str, float]] = field(factory=dict)
+    """What plugins observed as it was made: tensor → statistic → sum."""
 
 
 @frozen
 class Journal:
-    """What a journal says. plan: empty where not even the header is whole. records: by file and block. tree: an inode."""
+    """What a journal says."""
 
     plan: str = ""
+    """The digest of the plan; empty where not even the header is whole."""
     records: Mapping[tuple[int, int], BlockRecord] = field(factory=dict)
+    """Of the blocks that were finished, by file and block."""
     tree: int | None = None
+    """The inode of the tree that was about to be published; None before that moment."""
 
 
 def header(plan: str) -> dict[str, Any]:
+    """The line that a journal begins with."""
     return {"modelmerger": 1, "plan": plan}
 
 
 def block_line(file: int, block: int, record: BlockRecord) -> dict[str, Any]:
+    """The line about a finished block of a file of the layout."""
     line = {"file": file, "block": block, "pieces": list(map(str, record.pieces))}
     more = {"counts": record.counts, "observed": record.observed}
     return line | {key: value for key, value in more.items() if value}
 
 
 def tree_line(inode: int) -> dict[str, Any]:
+    """The line that says which tree is about to be published."""
     return {"tree": inode}
 
 

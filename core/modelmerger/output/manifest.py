@@ -1,4 +1,4 @@
-"""`modelmerger.json`: what an output directory is made of. It makes a directory ours, and lets `verify` find a flipped bit."""
+"""`modelmerger.json`: what an output directory is made of, so that it is known as ours and a flipped bit is found."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,11 @@ from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 
 FILE = "modelmerger.json"
+"""The manifest's name."""
 REPORT = "validation.json"
 """What a validation found, beside the model: a companion that the core itself writes."""
 SCHEMA = 1
+"""The version of its form."""
 _LIMIT = 512 << 20
 
 
@@ -34,11 +36,12 @@ def make_manifest(
     notes: Sequence[Problem],
     companions: Sequence[str],
 ) -> bytes:
-    """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal manifests.
+    """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal
+    manifests.
 
-    plugins: a row for each that took part, of plain data. settings: as they were resolved. records: of every block of the plan's
-    layout, by file and block. documents: the other files, by name. companions: names of files that may be written again after the
-    merge, and so are not digested.
+    plugins: a row for each that took part, of plain data. settings: as they were resolved. records: of every block of
+    the plan's layout, by file and block. documents: the other files, by name. companions: names of files that may be
+    written again after the merge, and so are not digested.
     """
     files = {}
     for number, file in enumerate(plan.layout.files):

@@ -1,4 +1,4 @@
-"""The output directory is absent, old, or whole: what may be written is checked first, and appears by one rename at the end."""
+"""The output is absent, old or whole: what may be written is checked first, and appears by one rename at the end."""
 
 import os
 import stat
@@ -19,11 +19,11 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, OutputError, Problem
 from modelmerger.values.text import size
 
-OURS = "Give another output path, or set overwrite: true for a directory that an earlier merge wrote"
+_OURS = "Give another output path, or set overwrite: true for a directory that an earlier merge wrote"
 
 
 def check_output(target: Path, overwrite: bool, checkpoints: Sequence[Checkpoint]) -> None:
-    """Raises `OutputError` for a target that must not be written: it exists, its parent does not, or it touches an input."""
+    """Raises `OutputError` for a target that exists, whose parent does not, or that touches an input."""
     if "\0" in str(target):
         raise OutputError(Problem("has a NUL character in it. Give another output path.", str(target)))
     with output_errors(target):
@@ -49,7 +49,7 @@ def _check_free(target: Path, overwrite: bool) -> None:
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a file"
         raise OutputError(Problem(f"exists and is {kind}, not a directory. Give another output path.", str(target)))
     if not overwrite:
-        raise OutputError(Problem(f"exists already. {OURS}.", str(target)))
+        raise OutputError(Problem(f"exists already. {_OURS}.", str(target)))
     if not is_ours(target):
         raise OutputError(
             Problem(
@@ -74,7 +74,7 @@ def check_room(target: Path, needed: int) -> None:
 
 
 def publish(staging: Staging, overwrite: bool, step: Step) -> list[Problem]:
-    """Gives the staged tree the target's name in one step, then removes what is left of the staging, the old tree included.
+    """Gives the staged tree the target's name at once, then removes what is left of the staging, the old tree included.
 
     Returns what is to be said of that removal: once the name is given, the merge is done, whatever happens.
     """
@@ -97,8 +97,8 @@ class Finished:
 def finish_earlier(target: Path, plan: str, overwrite: bool, step: Step) -> Finished | None:
     """Where a merge of this plan was published, and stopped before its staging directory was gone: removes that.
 
-    None where there is nothing of the kind. The last step of such a removal leaves an empty directory, as the first step of a
-    merge does: then the merge is done again if it may be.
+    None where there is nothing of the kind. The last step of such a removal leaves an empty directory, as the first
+    step of a merge does: then the merge is done again if it may be.
     """
     directory = StagingDirectory(target, step)
     if os.path.islink(target) or not os.path.isdir(directory.root) or _plan_of(target) != plan:
@@ -118,7 +118,7 @@ def finish_earlier(target: Path, plan: str, overwrite: bool, step: Step) -> Fini
 
 def give_name(tree: Path, target: Path, overwrite: bool, step: Step) -> None:
     """One rename, then fsync of the parent. With `overwrite`, an old target stands under the tree's name afterwards."""
-    foreign = OutputError(Problem(f"was replaced by what no merge wrote, while the merge ran. {OURS}.", str(target)))
+    foreign = OutputError(Problem(f"was replaced by what no merge wrote, while the merge ran. {_OURS}.", str(target)))
     replaces = overwrite and target.is_dir() and not target.is_symlink()
     if replaces and not is_ours(target):
         raise foreign
@@ -132,7 +132,7 @@ def give_name(tree: Path, target: Path, overwrite: bool, step: Step) -> None:
         else:
             rename_new(tree, target)
     except FileExistsError:
-        raise OutputError(Problem(f"came into being while the merge ran. {OURS}.", str(target))) from None
+        raise OutputError(Problem(f"came into being while the merge ran. {_OURS}.", str(target))) from None
     except ExchangeUnsupportedError:
         message = (
             "cannot be overwritten in one step on this file system. Give another output path, then rename by hand."
@@ -170,17 +170,20 @@ def _cleared_up(directory: StagingDirectory) -> list[Problem]:
 
 def _check_apart(target: Path, checkpoints: Sequence[Checkpoint]) -> None:
     for checkpoint in checkpoints:
-        places = [file.path for file in checkpoint.files]
+        paths = [file.path for file in checkpoint.files]
         if checkpoint.donor.directory is not None:
-            places.append(str(checkpoint.donor.directory))
-        check_apart(target, checkpoint.name, places)
+            paths.append(str(checkpoint.donor.directory))
+        check_apart(target, checkpoint.name, paths)
 
 
-def check_apart(target: Path, name: str, places: Iterable[str]) -> None:
-    """No output equals, contains or lies in an input, whatever links and `..` are on the way. Raises `OutputError`."""
-    reals = [Path(os.path.realpath(path)) for path in (target, staging_path(target))]
-    for place in sorted({Path(os.path.realpath(place)) for place in places}):
-        if any(real == place or place in real.parents or real in place.parents for real in reals):
+def check_apart(target: Path, name: str, paths: Iterable[str]) -> None:
+    """Raises `OutputError` where the output equals, contains or lies in an input, whatever links are on the way.
+
+    name: of the input, for the message. paths: all that it consists of.
+    """
+    outputs = [Path(os.path.realpath(path)) for path in (target, staging_path(target))]
+    for path in sorted({Path(os.path.realpath(path)) for path in paths}):
+        if any(output == path or path in output.parents or output in path.parents for output in outputs):
             raise OutputError(
-                Problem(f"is, contains or lies in the input '{name}' ({place}). Give another output path.", str(target))
+                Problem(f"is, contains or lies in the input '{name}' ({path}). Give another output path.", str(target))
             )

@@ -1,4 +1,4 @@
-"""Making a staging directory ready for a merge: begun anew, or with what an earlier run of the same plan has left in it."""
+"""A staging directory is made ready: begun anew, or with what an earlier run of the same plan has left in it."""
 
 import errno
 import os

@@ -13,7 +13,7 @@ from modelmerger.values.model_reference import user_path
 
 
 class Scratch:
-    """A new folder, `path`, in `parent` (made if need be) or where temporary files go.
+    """A new folder in `parent` (made if need be), or where temporary files go.
 
     Removed at the end of the context, unless `goes_with` was called and something is in it: then with that object.
     """
@@ -28,6 +28,7 @@ class Scratch:
             if self._parent is not None:
                 self._parent.mkdir(exist_ok=True)
             self.path = Path(tempfile.mkdtemp(prefix="modelmerger-", dir=self._parent))
+            """Where it is."""
         return self
 
     def __exit__(self, *_: object) -> None:

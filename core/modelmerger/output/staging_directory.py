@@ -1,4 +1,5 @@
-"""The directory beside the output where a merge is staged: found by name, held by a lock, and removed in an order that survives kills.
+"""The directory beside the output where a merge is staged: found by name, held by a lock, and removed in an order that
+survives kills.
 
 `.NAME.modelmerger/` holds `journal` and `model/`, the tree that becomes the output in one rename.
 """
@@ -51,8 +52,8 @@ def is_published(target: Path) -> bool:
 class StagingDirectory:
     """The staging directory of a target, made if need be and locked for as long as the context lasts.
 
-    The lock goes with this process, however that ends. Raises `OutputError` where another merge has it, or where something else
-    has the directory's name.
+    The lock goes with this process, however that ends. Raises `OutputError` where another merge has it, or where
+    something else has the directory's name.
     """
 
     def __init__(self, target: Path, step: Step = no_step) -> None:
@@ -74,7 +75,7 @@ class StagingDirectory:
         self.descriptor = -1
 
     def journal(self) -> Journal | None:
-        """What the journal says. An empty directory has an empty journal; None stands for a directory that is none of ours."""
+        """What the journal says; an empty one for an empty directory. None: the directory is none of ours."""
         with output_errors(self.root):
             entries = os.listdir(self.descriptor)
             if not entries:

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 Step = Callable[[str, Path], None]
-"""Called before each step: what it does ("create", "allocate", "write", "journal", "fsync", "rename", "remove"), and to which path."""
+"""Called before each step with what it does, and to which path.
+
+It does one of "create", "allocate", "write", "journal", "fsync", "rename" and "remove".
+"""
 
 
 def no_step(_: str, __: Path) -> None:

@@ -1,4 +1,4 @@
-"""Three system calls that Python does not offer: an atomic exchange, a rename that never replaces, and early writeback."""
+"""System calls that Python does not offer: an atomic exchange, a rename that never replaces, early writeback."""
 
 import ctypes
 import errno
@@ -13,7 +13,7 @@ _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EOPNOTSUPP}
 
 
 class ExchangeUnsupportedError(OSError):
-    """The file system cannot exchange two directories in one step."""
+    """The file system cannot exchange two directories at once."""
 
 
 def _libc() -> ctypes.CDLL | None:
@@ -51,7 +51,7 @@ def rename_new(source: Path, target: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> None:
-    """Exchanges two directories in one step. `ExchangeUnsupportedError` where that cannot be had."""
+    """Exchanges two directories at once. `ExchangeUnsupportedError` where that cannot be had."""
     try:
         _renameat2(first, second, _EXCHANGE)
     except OSError as error:
@@ -61,6 +61,6 @@ def exchange(first: Path, second: Path) -> None:
 
 
 def start_writeback(descriptor: int, offset: int, length: int) -> None:
-    """Asks the system to begin writing these bytes to the disk, so that a later fsync finds less to do. Waits for nothing."""
+    """Asks the system to begin writing these bytes to the disk, so that fsync finds less to do. Waits for nothing."""
     if (libc := _libc()) is not None and hasattr(libc, "sync_file_range"):
         libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)

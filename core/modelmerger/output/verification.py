@@ -1,4 +1,4 @@
-"""Is an output directory still what was published? Every file is digested again; a flipped bit is named by its tensor."""
+"""Is an output still what was published? Every file is digested again; a flipped bit is named by its tensor."""
 
 import os
 from collections.abc import Mapping
@@ -13,23 +13,26 @@ from modelmerger.output.manifest import FILE, pieces_of, read_manifest, unfinish
 from modelmerger.values.errors import InputError, Problem
 from modelmerger.values.text import amount, size
 
-DIFFERS = "differs from what was published. Merge again, or restore the file from a copy."
+_DIFFERS = "differs from what was published. Merge again, or restore the file from a copy."
 
 
 @frozen
 class Verified:
-    """What was found sound: how many files and bytes."""
+    """What was found sound."""
 
     directory: str
+    """Where it is."""
     files: int
+    """How many were compared with their digests."""
     bytes: int
+    """How many they have together."""
 
     def __str__(self) -> str:
         return f"{self.directory}: {amount(self.files, 'file')}, {size(self.bytes)}: as published"
 
 
 def verify(directory: str | Path) -> Verified:
-    """Compares a directory with its manifest. Raises `InputError` that names every file, and the tensors, that differ."""
+    """Compares a directory with its manifest. Raises `InputError` that names every file and tensor that differs."""
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(Problem("is not a directory. Give the directory of a merged model.", str(directory)))
@@ -68,7 +71,7 @@ def _differences(directory: Path, name: str, expected: Mapping[str, Any]) -> lis
         pieces = pieces_of(expected)
         bad = dict.fromkeys(piece.tensor for piece in differing(descriptor, 0, pieces))
         what = "its header " if any(piece.tensor for piece in pieces) else ""
-        return [Problem(DIFFERS if tensor else what + DIFFERS, str(path), tensor) for tensor in bad]
+        return [Problem(_DIFFERS if tensor else what + _DIFFERS, str(path), tensor) for tensor in bad]
     except OSError as error:
         return [Problem(f"cannot be read: {error.strerror}.", str(path))]
     finally:

@@ -15,17 +15,21 @@ from modelmerger.values.model_reference import Location, ModelReference
 
 @frozen
 class TensorInfo:
-    """dtype: as safetensors spells it ("BF16"); shape: one number a dimension, () for a scalar."""
+    """What a tensor is, without its numbers."""
 
     dtype: str
+    """As safetensors spells it ("BF16")."""
     shape: tuple[int, ...]
+    """One number a dimension, () for a scalar."""
 
     @property
     def elements(self) -> int:
+        """How many numbers it holds."""
         return prod(self.shape)
 
     @property
     def bytes(self) -> int:
+        """How many all its elements take."""
         return self.elements * DTYPES[self.dtype].bits // 8
 
     def span(self, start: int, stop: int) -> tuple[int, int]:
@@ -36,32 +40,33 @@ class TensorInfo:
 
 @frozen
 class Donor:
-    """What a model holds beside its weights: where it is, and its config.json (None when there is none).
-
-    generation: the generation_config.json of a model that has no directory.
-    """
+    """What a model holds beside its weights."""
 
     directory: Path | None = None
+    """Where it is; None for a model in memory, or a file of weights alone."""
     config: Mapping[str, Any] | None = None
+    """Its config.json; None where there is none."""
     generation: Mapping[str, Any] | None = None
+    """The generation_config.json of a model that has no directory."""
 
 
 class Checkpoint(ABC):
-    """The tensors of one model, none of them in memory.
-
-    tensors: name → dtype and shape. aliases: names that the file leaves out because they are tied to another tensor
-    (`lm_head.weight` → `model.embed_tokens.weight`). files: every file that is read, as it was when it was opened.
-    base: the model that this one only changes, as an adapter does; None for a model that stands by itself. changes: the tensors
-    of the base that it changes.
-    """
+    """The tensors of one model, none of them in memory."""
 
     name: str
+    """Unique among the models of a merge."""
     tensors: Mapping[str, TensorInfo]
+    """What there is to be read, by name."""
     aliases: Mapping[str, str]
+    """Names that are tied to another tensor and so left out (`lm_head.weight` → `model.embed_tokens.weight`)."""
     files: tuple[FileIdentity, ...]
+    """Every file that is read, as it was when it was opened."""
     donor: Donor
+    """What the model holds beside its weights."""
     base: "Base | None" = None
+    """The model that this one only changes, as an adapter does; None for a model that stands by itself."""
     changes: Collection[str] = ()
+    """The tensors of the base that it changes."""
 
     @property
     def content(self) -> str:

@@ -14,23 +14,24 @@ if TYPE_CHECKING:
     import torch
 
 Family = Literal["float", "integer", "bool", "complex", "packed"]
+""""packed" is what means nothing without the block scales stored beside it: elements of less than a byte, and those
+scales themselves (F8_E8M0: no sign, no zero)."""
 
 
 @frozen
 class DType:
-    """An element type of the safetensors format, version 0.8.
-
-    name: as in a header ("BF16"). bits: width of one element. family: "packed" is what means nothing without the block
-    scales stored beside it: elements of less than a byte, and those scales themselves (F8_E8M0: no sign, no zero).
-    torch_name: the attribute of torch, or None where torch has no such type (or counts its elements otherwise: F4).
-    largest: the largest finite value of a float, else None.
-    """
+    """An element type of the safetensors format, version 0.8."""
 
     name: str
+    """As in a header ("BF16")."""
     bits: int
+    """Width of one element."""
     family: Family
+    """What its bits mean."""
     torch_name: str | None
+    """The attribute of torch; None where torch has no such type (or counts its elements otherwise: F4)."""
     largest: float | None = None
+    """The largest finite value of a float, else None."""
 
     @property
     def itemsize(self) -> int:
@@ -95,7 +96,7 @@ def from_torch(dtype: torch.dtype) -> str:
 
 
 def from_config_name(name: str) -> str:
-    """A dtype as configs spell it ("bfloat16", "torch.bfloat16", "half") → "BF16". Raises `ValueError` for another word."""
+    """A dtype as configs spell it: "bfloat16", "torch.bfloat16" → "BF16". Raises `ValueError` for another word."""
     bare = name.removeprefix("torch.")
     found = _FROM_TORCH.get(_ALIASES.get(bare, bare))
     if found is None:

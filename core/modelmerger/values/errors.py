@@ -1,4 +1,4 @@
-"""What can go wrong, as one family of exceptions: each knows its exit status and says its problems one line at a time."""
+"""What can go wrong: exceptions that know their exit status and say their problems one line at a time."""
 
 from collections.abc import Iterable
 from typing import ClassVar, Literal
@@ -8,17 +8,23 @@ from attrs import frozen
 from modelmerger.values.text import LINE_LIMIT, shown
 
 Severity = Literal["error", "warning", "note"]
+"""How bad it is."""
 MOST_SHOWN = 20
+"""Problems of one error that are said; of the others, how many there are."""
 
 
 @frozen
 class Problem:
-    """One thing to say about an input: a sentence, the file or place it is about, and the tensor if there is one."""
+    """One thing to say to the user."""
 
     message: str
+    """A sentence: what is wrong, both values, what to do."""
     where: str = ""
+    """The file, or the key of the config, that it is about; empty where there is none."""
     tensor: str = ""
+    """The name of the tensor that it is about; empty where there is none."""
     severity: Severity = "error"
+    """An error stops the merge; a warning or a note is said, and the merge goes on."""
 
     def __str__(self) -> str:
         parts = [shown(self.where), shown(self.tensor), shown(self.message, LINE_LIMIT)]
@@ -31,14 +37,16 @@ class Problem:
 
 
 class MergeError(Exception):
-    """Base of every error this package raises on purpose. `.problems` holds what is wrong, one entry each."""
+    """Base of every error this package raises on purpose."""
 
     exit_status: ClassVar[int] = 1
+    """What the command line exits with."""
     omitted = 0
     """How many further problems whoever found these did not list."""
 
     def __init__(self, *problems: Problem | str) -> None:
         self.problems = tuple(Problem(p) if isinstance(p, str) else p for p in problems)
+        """What is wrong, one entry each."""
         super().__init__(*self.problems)
 
     def __str__(self) -> str:
@@ -93,7 +101,7 @@ class PluginError(MergeError):
 
 
 class UnmeasurableError(MergeError):
-    """A validator cannot measure something; the message says why. The report says it in place of a number, and goes on."""
+    """A validator cannot measure something; the message, which the report has in place of a number, says why."""
 
 
 class ThresholdError(MergeError):

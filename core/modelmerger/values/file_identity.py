@@ -8,7 +8,7 @@ from attrs import frozen
 
 @frozen(cache_hash=True)
 class FileIdentity:
-    """A file as it was when it was first opened. Two equal identities at two moments: the content did not change between them."""
+    """A file as it was at a moment. Equal identities at two moments: its content did not change between them."""
 
     path: str
     """Where it was opened, with no link left in the last part."""

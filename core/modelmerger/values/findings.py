@@ -9,6 +9,7 @@ from attrs import asdict, evolve, frozen
 from modelmerger.values.text import amount, isolated, shown
 
 MOST_EXAMPLES = 10
+"""Answers that a report shows as text."""
 
 Better = Literal["lower", "higher"]
 """Which way a metric is better. A threshold is the worst value that is still acceptable."""
@@ -67,7 +68,7 @@ class ValidationReport:
     findings: Sequence[Finding]
     """Those of the merged model come first."""
     samples: Sequence[Sample]
-    """The answers, those of the merged model first; empty where no validator wanted any and the config gave no prompts."""
+    """Those of the merged model come first. Empty where no validator wanted any and the config gave no prompts."""
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -110,7 +111,7 @@ class ValidationReport:
         return f"{len(self.crossings)} crossed: " + ", ".join(map(crossing, self.crossings))
 
     def rows(self) -> list[list[str]]:
-        """Headings, then one row for each metric and label with a column for each model, as shown; `–`: not measured."""
+        """Headings, then a row for each metric and label, with a column for each model; `–`: not measured."""
         models = list(dict.fromkeys(finding.model for finding in self.findings))
         cells: dict[tuple[str, str], dict[str, str]] = {}
         units: dict[tuple[str, str], str] = {}
@@ -126,7 +127,7 @@ class ValidationReport:
         return [["metric", "label", *map(shown, models), "unit"], *body]
 
     def notes(self) -> list[str]:
-        """What the merged model's numbers were measured on, and why numbers of any model are missing: each said once."""
+        """What the merged model's numbers were measured on, and why any model's are missing: each said once."""
         about: dict[tuple[bool, str], list[Finding]] = {}
         for finding in self.findings:
             if finding.value is None or finding.model == self._merged:

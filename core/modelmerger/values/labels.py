@@ -12,11 +12,11 @@ class LabelScores:
     scorer: str
     """The name of what made them."""
     stated: str
-    """Its own accuracy, and what that was measured on: a sentence that goes with every figure made from these scores."""
+    """Its own accuracy, and on what that was measured: a sentence that goes with every figure made of these."""
     labels: Sequence[str]
     """The labels that it knows."""
     rows: Sequence[Sequence[float] | None]
-    """For each text the probability of each label, from 0 to 1, in the order of `labels`; None for a text it cannot judge."""
+    """For each text the probability of each label, from 0 to 1, in their order; None for a text it cannot judge."""
 
     def named(self) -> list[str | None]:
         """The most probable label of each text; None where there is none."""

@@ -11,43 +11,56 @@ BLOCK = 16 << 20
 
 @frozen
 class OutputTensor:
-    """A tensor to be written: dtype as safetensors spells it."""
+    """A tensor to be written."""
 
     name: str
+    """Unique in the output."""
     dtype: str
+    """As safetensors spells it ("BF16")."""
     shape: tuple[int, ...]
+    """One number a dimension, () for a scalar."""
     bytes: int
+    """How many it takes in its file."""
 
 
 @frozen
 class Placement:
-    """The tensor begins at byte `offset` of its file. Offsets are multiples of the element size."""
+    """Where a tensor lies in its file."""
 
     tensor: OutputTensor
+    """Which one."""
     offset: int
+    """Of its first byte in the file; a multiple of the element size."""
 
 
 @frozen
 class OutputFile:
-    """A file of weights. `fixed` are bytes at given offsets (a header); fixed bytes and tensors tile the file."""
+    """A file of weights, tiled by its fixed bytes and its tensors: they leave no hole, and none lies in another."""
 
     name: str
+    """A plain name, without a folder."""
     size: int
+    """Bytes."""
     fixed: Sequence[tuple[int, bytes]]
+    """What is no tensor (a header): the offset of each stretch of bytes, and the bytes."""
     placements: Sequence[Placement]
+    """The tensors in it."""
 
 
 @frozen
 class Layout:
-    """The files of weights, and small whole documents beside them (an index), by file name."""
+    """The weights of a merge as files."""
 
     format: str
+    """What the config calls it ("safetensors")."""
     files: Sequence[OutputFile]
+    """The files of weights."""
     documents: Mapping[str, bytes] = field(factory=dict)
+    """Small whole files that belong to them (an index): content by name."""
 
 
 def shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:
-    """Tensors fill files of `most` bytes in order; one larger than that gets its own. At least one file, as transformers cuts."""
+    """The tensors of each file, in order: at most `most` bytes, or one larger tensor. At least one file."""
     parts: list[list[OutputTensor]] = [[]]
     size = 0
     for tensor in tensors:

@@ -43,7 +43,7 @@ class Location:
     directory: Path = field(converter=Path)
     """Its directory, or its one file, with the user's home in place of `~`."""
     revision: str = ""
-    """What the name stands for today, in a form that cannot change (a commit), for names that can come to stand for something
-    else; else empty."""
+    """What the name stands for today, in a form that cannot change (a commit), for names that can come to stand for
+    something else; else empty."""
     notes: Sequence[Problem] = ()
     """What the user should know of it."""

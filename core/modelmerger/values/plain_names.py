@@ -2,7 +2,7 @@
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name stays inside its directory: relative, no empty, dot or dot-dot part, no backslash, nothing invisible."""
+    """Whether a name stays in its directory: no empty, dot or dot-dot part, no backslash, nothing invisible."""
     parts = name.split("/")
     return all(part not in ("", ".", "..") for part in parts) and "\\" not in name and name.isprintable()
 

@@ -17,29 +17,33 @@ from modelmerger.values.updates import WHOLE_MODEL
 from modelmerger.values.weights import Weight, shown_weight
 
 Action = Literal["combine", "merge", "take", "copy"]
+""""combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "take" takes one model's numbers,
+checked for NaN and infinity as merged ones are; "copy" takes the donor's bits."""
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 
 
 @frozen
 class TensorPlan:
-    """What becomes of one tensor.
-
-    action: "combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "take" takes one model's numbers,
-    checked for NaN and infinity as merged ones are; "copy" takes the donor's bits.
-    inputs: which checkpoints are read. coefficients: one an input; None where they follow from a measurement.
-    compute: dtype of the arithmetic, "F32" or "F64". renames: checkpoint → the name it has the tensor under, if another.
-    weights: the tensor's own, one a model of the config; none where they do not count.
-    """
+    """What becomes of one tensor."""
 
     name: str
+    """In the output."""
     dtype: str
+    """What it is written in, as safetensors spells it ("BF16")."""
     shape: tuple[int, ...]
+    """One number a dimension, () for a scalar."""
     action: Action
+    """How its numbers are made."""
     inputs: tuple[int, ...]
+    """Which checkpoints are read, by their number."""
     coefficients: tuple[float, ...] | None
+    """One an input; None where they follow from a measurement, or where there are none."""
     compute: str
+    """The dtype of the arithmetic, "F32" or "F64"."""
     renames: Mapping[int, str] = NO_RENAMES
+    """Number of a checkpoint → the name under which that has the tensor, if another."""
     weights: tuple[float, ...] = ()
+    """The tensor's own, one a model of the config; none where they do not count."""
 
     @property
     def elements(self) -> int:
@@ -53,16 +57,18 @@ class TensorPlan:
 
 @frozen
 class PlannedModel:
-    """A checkpoint of the plan: the models in the order of the config, then the base model if there is one.
-
-    path: as the config has it. revision: the commit that is read, where the path can come to stand for another one.
-    """
+    """A checkpoint of the plan."""
 
     name: str
+    """Unique in the plan."""
     path: str
+    """As the config has it."""
     weight: Weight | None
+    """As the config has it; None for the base model."""
     options: Any = None
+    """What the strategy wants to know of each model, as an attrs value of its own; None where it wants nothing."""
     revision: str = ""
+    """The commit that is read, where the path can come to stand for another one."""
 
     def own_options(self, *, given: bool = False) -> dict[str, Any]:
         """What the strategy wanted to know of it, by key; `given`: only what is not at its default."""
@@ -75,31 +81,41 @@ class PlannedModel:
 
 @frozen(kw_only=True)
 class MergePlan:
-    """Everything that decides the output's bytes, and what the merge will cost.
-
-    `tensors[i]` is read from `models` and lies where `layout` says. updates: whether what is merged are not the models but what they
-    change of their base; the tensors are then read from what became of that. writes: whether the output is a model or an adapter.
-    `digest` names the plan: equal digests, equal outputs.
-    `notes`: what options decided that their user should know.
-    Sizes in bytes: `bytes_read` counts what is read twice (for a measurement) twice; `memory` is the expected peak.
-    """
+    """Everything that decides the output's bytes, and what the merge will cost."""
 
     strategy: str
+    """Its name."""
     granularity: Granularity
+    """Of the strategy."""
     donor: int
+    """The number of the model that gives config and tokenizer."""
     models: Sequence[PlannedModel]
+    """In the order of the config, then the base model if there is one."""
     inputs: Sequence[FileIdentity]
+    """Every file that is read."""
     tensors: Sequence[TensorPlan]
+    """Every tensor of the output; where each lies, `layout` says."""
     layout: Layout = field(repr=False)
+    """The files of weights, to the byte."""
     workers: int
+    """How many blocks are made at a time."""
     slice_elements: int
+    """The most elements of a tensor that are merged at a time by a worker."""
     bytes_read: int
+    """What is read twice, for a measurement, counts twice."""
     bytes_written: int
+    """All files of weights."""
     memory: int
+    """Bytes at the expected peak."""
     digest: str
+    """The plan's name: equal digests, equal outputs."""
     notes: Sequence[Problem] = ()
+    """What options decided that their user should know."""
     updates: bool = False
+    """Whether what is merged are not the models but what they change of their base; the tensors are then read from what
+    became of that."""
     writes: str = WHOLE_MODEL
+    """What the output is, in a word: a whole model, or what belongs to one ("adapter")."""
 
     @property
     def disk(self) -> int:

@@ -12,29 +12,38 @@ from modelmerger.values.text import amount, shown, size
 
 @frozen(kw_only=True)
 class MergeReport:
-    """output: the published directory. bytes_reused: what an earlier, interrupted run had already made. seconds: wall time.
-
-    counts: what the strategy counted ("clamped values"). observed: statistics of each tensor, where a plugin asked for them, and the relative
-    error of each merged update. relative_error: that of all merged updates together; None where no updates were merged.
-    base: where the model lies that the output, an adapter, belongs to; None for a model.
-    validation: what was found about the merged model, where the config asks for it.
-    """
+    """What a merge made, of what, and what is to be said of it."""
 
     output: str
+    """The published directory."""
     strategy: str
+    """Its name."""
     models: Sequence[str]
+    """The names of the models of the config, in their order."""
     tensors: int
+    """How many the output has."""
     bytes_read: int
+    """As planned, with what is read twice, for a measurement, counted twice."""
     bytes_written: int
+    """All files of weights."""
     bytes_reused: int
+    """Those of them that an earlier, interrupted run had already made."""
     seconds: float
+    """By the clock."""
     plan: str
+    """The digest of the plan."""
     notes: Sequence[Problem]
+    """Warnings and notes, as they came up."""
     counts: Mapping[str, int]
+    """What the strategy counted ("clamped values")."""
     observed: Mapping[str, Mapping[str, float]]
+    """Tensor → statistic → number, where a plugin asked for them, and the relative error of each merged update."""
     relative_error: float | None = None
+    """That of all merged updates together; None where no updates were merged."""
     base: str | None = None
+    """Where the model lies that the output belongs to; None for a whole model."""
     validation: ValidationReport | None = None
+    """What was found about the merged model, where the config asks for it."""
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for `--json`."""

@@ -12,5 +12,5 @@ class Section:
     options: type
     """An attrs class, each field with a default: the keys in the section."""
     brings_base: str = ""
-    """How models that this section is about bring a base model, where the config needs one and names none: a clause for the
-    message ("adapters know theirs, given a peft_config"). Empty: they bring none."""
+    """How models that this section is about bring a base model, where the config needs one and names none: a clause for
+    the message ("adapters know theirs, given a peft_config"). Empty: they bring none."""

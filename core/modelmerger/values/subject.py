@@ -18,7 +18,7 @@ class Answer:
     prompt: str
     """As the config or a plugin gives it."""
     prompt_ids: tuple[int, ...]
-    """The token ids that the model saw: the prompt with what the chat template or the beginning of a text adds to it."""
+    """The token ids that the model saw: the prompt with what the chat template or the start of a text adds."""
     ids: tuple[int, ...]
     """The token ids of the continuation, without the end of the text."""
     text: str
@@ -26,7 +26,7 @@ class Answer:
 
 
 class LanguageModel(Protocol):
-    """A model that predicts the next token of a text, with its tokenizer. Its numbers do not depend on the batch size."""
+    """A model that predicts the next token, with its tokenizer. Its numbers do not depend on the batch size."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class LanguageModel(Protocol):
 
     @property
     def stride(self) -> int:
-        """How many tokens the window moves on by: every token after the first window has half a window or more before it."""
+        """How many tokens the window moves on by: half of it, so that every later token has that many before it."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens."""
@@ -53,23 +53,24 @@ class LanguageModel(Protocol):
     def text_log_likelihoods(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
         """Natural log-likelihood of every token of each text, in nats, seen through a sliding window.
 
-        `texts` are token ids without `start`, which is put before each of them and is not scored. One float64 tensor of shape
-        (tokens,) on the CPU for each text; of shape (0,) for an empty one.
+        `texts` are token ids without `start`, which is put before each of them and is not scored. One float64 tensor of
+        shape (tokens,) on the CPU for each text; of shape (0,) for an empty one.
         """
 
     def log_likelihoods(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
-        """Natural log-likelihood, in nats, of each token of the second part, given the first part and what is before it.
+        """Natural log-likelihood, in nats, of each token of the second part, given the first part and what is before
+        it.
 
-        Both parts are token ids. The first has one token or more, and both together fit into `window`. One float64 tensor of
-        shape (tokens of the second part,) on the CPU for each pair.
+        Both parts are token ids. The first has one token or more, and both together fit into `window`. One float64
+        tensor of shape (tokens of the second part,) on the CPU for each pair.
         """
 
     def answers(self, prompts: Sequence[str], new_tokens: int, seed: int, chat_template: bool) -> list[Answer]:
         """Sampled continuations of at most `new_tokens` tokens (temperature 0.7, nucleus of 0.9).
 
-        They are the same for the same seed, prompt and place in the list. The end of the text is barred from the first place,
-        since many models take a prompt that is a sentence for a whole text. A prompt that leaves no room in the window for
-        `new_tokens` loses its beginning. Raises `UnmeasurableError` where the chat template fails.
+        They are the same for the same seed, prompt and place in the list. The end of the text is barred from the first
+        place, since many models take a prompt that is a sentence for a whole text. A prompt that leaves no room in the
+        window for `new_tokens` loses its beginning. Raises `UnmeasurableError` where the chat template fails.
         """
 
 
@@ -100,22 +101,22 @@ class OpenedModel(Protocol):
 
     @property
     def device(self) -> Any:
-        """The torch device that inputs of the model go to; not always that of its weights, which may stay on the disk."""
+        """The torch device that inputs of the model go to; its weights may be elsewhere, on the disk even."""
 
     @property
     def language(self) -> LanguageModel:
         """The model as one that predicts the next token of a text.
 
-        Raises `UnmeasurableError` for a model that does not (an encoder, or an encoder with a decoder), and where there is no
-        tokenizer.
+        Raises `UnmeasurableError` for a model that does not (an encoder, or an encoder with a decoder), and where there
+        is no tokenizer.
         """
 
 
 class Subject(OpenedModel, Protocol):
     """The model under test, with what it is measured on and the models it may be compared with.
 
-    It is loaded when `model`, `tokenizer`, `device`, `language` or `answers` is first asked for, and these raise `UnmeasurableError` where it
-    cannot be loaded.
+    It is loaded when `model`, `tokenizer`, `device`, `language` or `answers` is first asked for, and these raise
+    `UnmeasurableError` where it cannot be loaded.
     """
 
     @property
@@ -137,8 +138,8 @@ class Subject(OpenedModel, Protocol):
     def open(self, name: str) -> OpenedModel:
         """One of `sources`, or the base model. Raises `UnmeasurableError` where it cannot be loaded.
 
-        One model is in memory at a time: the model before is let go, and is loaded again when it is asked for, so keep nothing of
-        it but what was computed with it.
+        One model is in memory at a time: the model before is let go, and is loaded again when it is asked for, so keep
+        nothing of it but what was computed with it.
         """
 
     def answers(self) -> Mapping[str, Sequence[Answer]]:
@@ -148,4 +149,4 @@ class Subject(OpenedModel, Protocol):
         """
 
     def score_labels(self, texts: Sequence[str]) -> LabelScores:
-        """How probable each label is for each text, one row for each. Raises `UnmeasurableError` where no plugin scores labels."""
+        """One row of probabilities for each text. Raises `UnmeasurableError` where no plugin scores labels."""

@@ -5,11 +5,12 @@ import unicodedata
 from collections.abc import Iterable
 
 LINE_LIMIT = 300
+"""Characters in a line about a problem, with what it begins with."""
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def shown(name: object, limit: int = 120) -> str:
-    """The text with control, bidirectional and other invisible characters escaped, shortened in the middle to `limit` characters."""
+    """The text with all invisible characters escaped, shortened in the middle to `limit` characters."""
     text = str(name)
     if not text.isascii() or not text.isprintable():
         text = "".join(c if _visible(c) else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

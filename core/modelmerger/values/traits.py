@@ -5,6 +5,7 @@ from typing import Literal
 from attrs import field, frozen, validators
 
 Granularity = Literal["elementwise", "rowwise", "whole"]
+"""What an element of the output depends on in the inputs: the same element, the same row, or all of the tensor."""
 
 
 @frozen(kw_only=True)
@@ -18,11 +19,11 @@ class Traits:
     granularity: Granularity = field(
         default="elementwise", validator=validators.in_(("elementwise", "rowwise", "whole"))
     )
-    """"elementwise": an output element depends on the same element of the inputs alone, and slices come as vectors. "rowwise": on
-    the same row (last dimension) alone; slices come as (rows, row length). "whole": on the whole tensor, which then is held in
-    memory."""
+    """"elementwise": an output element depends on the same element of the inputs alone, and slices come as vectors.
+    "rowwise": on the same row (last dimension) alone; slices come as (rows, row length). "whole": on the whole tensor,
+    which then is held in memory."""
     gram: bool = False
     """Whether `find_coefficients` wants the Gram matrix of the inputs."""
     updates: bool = False
-    """For a strategy with `finish_tensor`, which acts on merged weights alone: whether it merges the updates of adapters all the
-    same, and refuses options that it cannot keep there in `wants_finish`."""
+    """For a strategy with `finish_tensor`, which acts on merged weights alone: whether it merges the updates of
+    adapters all the same, and refuses options that it cannot keep there in `wants_finish`."""

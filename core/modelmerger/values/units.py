@@ -8,22 +8,24 @@ from attrs import frozen
 
 @frozen
 class Unit:
-    """Some consecutive blocks of an output file to be written, or of a tensor to be measured.
-
-    of: the index of the file, or of the tensor, in the plan. first, last: blocks, the last one not included.
-    """
+    """Some consecutive blocks of an output file to be written, or of a tensor to be measured."""
 
     kind: Literal["write", "measure"]
+    """What is done with the blocks."""
     of: int
+    """The index of the file, or of the tensor, in the plan."""
     first: int
+    """The number of the first block."""
     last: int
+    """The number of the block behind the last one."""
 
 
 class SliceWork(Protocol):
     """What `run_slices` executes. A unit waits only for units before it, so starting them in order cannot deadlock."""
 
     @property
-    def units(self) -> Sequence[Unit]: ...
+    def units(self) -> Sequence[Unit]:
+        """All that is to be done, in an order in which it can be."""
 
     @property
     def workers(self) -> int:

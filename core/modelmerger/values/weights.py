@@ -4,7 +4,7 @@ from modelmerger.values.option_checks import Check, finite
 
 Numbers = float | tuple[float, ...]
 Weight = float | tuple[float, ...] | dict[str, float | tuple[float, ...]]
-"""A number; numbers from the first layer to the last; or either by shell patterns on tensor names, the first match first."""
+"""A number; numbers from the first layer to the last; or either by shell patterns on names, the first match first."""
 DEFAULT = "default"
 """The key of a mapping that stands for all tensors that no pattern matches."""
 

@@ -1,4 +1,4 @@
-"""Adapters and bases written tensor by tensor, without PEFT: for tests that make many, and for what each number must become."""
+"""Adapters and bases written tensor by tensor, without PEFT, and what each number must become."""
 
 import json
 import math

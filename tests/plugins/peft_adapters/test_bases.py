@@ -1,4 +1,7 @@
-"""Which model is the base of an adapter: what an adapter says of it is text from a stranger, and asks nobody to fetch anything."""
+"""Which model is the base of an adapter.
+
+What an adapter says of it is text from a stranger, and asks nobody to fetch anything.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -57,12 +60,12 @@ def config(adapter: Path, output: Path, **changed: Any) -> MergeConfig:
 
 @pytest.mark.parametrize("merge_adapters", [True, False])
 @pytest.mark.parametrize("strategy", ["weighted", "task_arithmetic"])
-@pytest.mark.parametrize("named", ["directory", "org/base"])
+@pytest.mark.parametrize("trained_on", ["directory", "org/base"])
 def test_a_base_that_an_adapter_names_is_located_by_nobody(
-    tmp_path: Path, asked: list[str], cached: Path, named: str, strategy: str, merge_adapters: bool
+    tmp_path: Path, asked: list[str], cached: Path, trained_on: str, strategy: str, merge_adapters: bool
 ) -> None:
-    base = cached if named == "org/base" else write_base(tmp_path / "base", SHAPES)
-    adapter = write_adapter(tmp_path / "adapter", Path(named) if base == cached else base, SHAPES, 1)
+    base = cached if trained_on == "org/base" else write_base(tmp_path / "base", SHAPES)
+    adapter = write_adapter(tmp_path / "adapter", Path(trained_on) if base == cached else base, SHAPES, 1)
     peft = {"merge_adapters": merge_adapters}
     wanted = config(adapter.path, tmp_path / "merged", strategy=strategy, peft_config=peft)
     ModelMerger(wanted).check_compatibility()
@@ -80,7 +83,7 @@ def test_a_base_that_is_nowhere_is_not_looked_for(tmp_path: Path, asked: list[st
 
 @pytest.mark.parametrize("key", ["base_model_path", "base_model"])
 def test_a_base_that_the_user_names_is_located(tmp_path: Path, asked: list[str], key: str) -> None:
-    """In place of the one that the adapter names."""
+    """And not the one that the adapter names."""
     base = write_base(tmp_path / "base", SHAPES, seed=1)
     adapter = write_adapter(tmp_path / "adapter", write_base(tmp_path / "other", SHAPES, seed=2), SHAPES, 1)
     given: dict[str, Any] = {key: str(base)} if key == "base_model" else {"peft_config": {key: str(base)}}

@@ -21,10 +21,10 @@ pairs = st.lists(
 )
 
 
-def made(described: list[tuple[int, float, float, int]]) -> list[Pair]:
+def made(drawn: list[tuple[int, float, float, int]]) -> list[Pair]:
     """Factors of very different sizes, whose products are of one."""
     found = []
-    for rank, coefficient, size, seed in described:
+    for rank, coefficient, size, seed in drawn:
         generator = torch.Generator().manual_seed(seed)
         left = torch.randn(ROWS, rank, generator=generator, dtype=torch.float64) * size
         right = torch.randn(rank, COLUMNS, generator=generator, dtype=torch.float64) / size
@@ -38,13 +38,13 @@ def full(found: list[Pair]) -> torch.Tensor:
 
 @settings(deadline=None, max_examples=60)
 @given(pairs)
-def test_the_sum_is_exact_and_of_its_own_rank(described: list[tuple[int, float, float, int]]) -> None:
-    found, exact = made(described), full(made(described))
+def test_the_sum_is_exact_and_of_its_own_rank(drawn: list[tuple[int, float, float, int]]) -> None:
+    found, exact = made(drawn), full(made(drawn))
     product = best(found)
     scale = sum(abs(pair.coefficient) * float((pair.left @ pair.right).norm()) for pair in found)
     assert float((product.left @ product.right - exact).norm()) < 1e-11 * scale
     assert product.norm == pytest.approx(float(exact.norm()), abs=1e-11 * scale)
-    assert product.left.shape[1] <= min(ROWS, COLUMNS, sum(rank for rank, *_ in described))
+    assert product.left.shape[1] <= min(ROWS, COLUMNS, sum(rank for rank, *_ in drawn))
     if float(exact.norm()) > 1e-3 * scale:
         assert product.left.shape[1] == int(torch.linalg.matrix_rank(exact, rtol=1e-10))
         assert product.relative_error(torch.float32) < 1e-6
@@ -52,8 +52,8 @@ def test_the_sum_is_exact_and_of_its_own_rank(described: list[tuple[int, float, 
 
 @settings(deadline=None, max_examples=60)
 @given(pairs, st.integers(1, 12))
-def test_a_lower_rank_is_eckart_and_youngs(described: list[tuple[int, float, float, int]], rank: int) -> None:
-    found, exact = made(described), full(made(described))
+def test_a_lower_rank_is_eckart_and_youngs(drawn: list[tuple[int, float, float, int]], rank: int) -> None:
+    found, exact = made(drawn), full(made(drawn))
     product = best(found, rank)
     values = torch.linalg.svdvals(exact)
     least = float(values[rank:].norm())
@@ -69,8 +69,8 @@ def test_inner_products_need_no_full_matrix(
 ) -> None:
     wanted = float((full(made(ours)) * full(made(theirs))).sum())
     sizes = [
-        sum(abs(pair.coefficient) * float((pair.left @ pair.right).norm()) for pair in made(described))
-        for described in (ours, theirs)
+        sum(abs(pair.coefficient) * float((pair.left @ pair.right).norm()) for pair in made(drawn))
+        for drawn in (ours, theirs)
     ]
     assert inner_product(made(ours), made(theirs)) == pytest.approx(wanted, abs=1e-9 * math.prod(sizes))
 

@@ -1,4 +1,4 @@
-"""A base with an adapter folded in is what PEFT's own merge_and_unload makes, for every kind of change, in slices of any size."""
+"""A base with an adapter folded in is what PEFT's merge_and_unload makes, for every kind of change."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,10 @@ EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 LORAS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("qwen2", {}),
     "rslora": ("qwen2", {"use_rslora": True, "r": 5}),
-    "patterns": ("qwen2", {"rank_pattern": {"q_proj": 2, "layers.1.mlp.down_proj": 3}, "alpha_pattern": {"^model.*v_proj": 9}}),
+    "patterns": (
+        "qwen2",
+        {"rank_pattern": {"q_proj": 2, "layers.1.mlp.down_proj": 3}, "alpha_pattern": {"^model.*v_proj": 9}},
+    ),
     "dora": ("qwen2", {"use_dora": True}),
     "biases": ("qwen2", {"bias": "all"}),
     "lora_bias": ("qwen2", {"lora_bias": True, "target_modules": ["q_proj", "v_proj"]}),
@@ -38,9 +41,22 @@ LORAS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv1d dora": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "use_dora": True}),
     "conv1d and linear": ("gpt2_untied", {"target_modules": ["c_proj", "lm_head"]}),
     "tied": ("llama", {"target_modules": ["gate_proj", "k_proj"]}),
-    "experts": ("qwen3_moe", {"target_parameters": EXPERTS, "rank_pattern": {"experts.down_proj": 2}, "alpha_pattern": {"gate_up_proj": 7}}),
-    "experts alone": ("qwen3_moe", {"target_modules": [], "target_parameters": ["experts.down_proj"], "use_rslora": True}),
-    "experts and router": ("mixtral", {"target_modules": ["v_proj"], "target_parameters": [*EXPERTS, "mlp.gate.weight"]}),
+    "experts": (
+        "qwen3_moe",
+        {
+            "target_parameters": EXPERTS,
+            "rank_pattern": {"experts.down_proj": 2},
+            "alpha_pattern": {"gate_up_proj": 7},
+        },
+    ),
+    "experts alone": (
+        "qwen3_moe",
+        {"target_modules": [], "target_parameters": ["experts.down_proj"], "use_rslora": True},
+    ),
+    "experts and router": (
+        "mixtral",
+        {"target_modules": ["v_proj"], "target_parameters": [*EXPERTS, "mlp.gate.weight"]},
+    ),
     "experts of a stack": ("gpt_oss", {"target_modules": ["v_proj"], "target_parameters": EXPERTS}),
     "tied embedding": ("llama", {"target_modules": ["embed_tokens", "q_proj"]}),
 }  # fmt: skip
@@ -91,14 +107,14 @@ def test_several_adapters_of_a_directory_are_added_up(bases: SimpleNamespace, tm
 
 
 @pytest.mark.parametrize("key", ["base_model_path", "base_model"])
-def test_the_base_may_be_named_as_any_model_is(bases: SimpleNamespace, tmp_path: Path, key: str) -> None:
+def test_the_base_may_be_given_as_any_model_is(bases: SimpleNamespace, tmp_path: Path, key: str) -> None:
     """Here as a trainer's output directory, whose last checkpoint it is."""
     adapter = make_adapter(tmp_path / "adapter", bases.qwen2, 1)
     shutil.copytree(bases.qwen2, tmp_path / "trained" / "checkpoint-20")
     trained = str(tmp_path / "trained")
-    named: dict[str, Any] = {"base_model": trained} if key == "base_model" else {"peft_config": {key: trained}}
+    given: dict[str, Any] = {"base_model": trained} if key == "base_model" else {"peft_config": {key: trained}}
 
-    assert distance(merged(tmp_path / "merged", adapter, **named), by_peft(bases.qwen2, adapter)) < 1e-6
+    assert distance(merged(tmp_path / "merged", adapter, **given), by_peft(bases.qwen2, adapter)) < 1e-6
 
 
 def test_full_models_and_adapters_are_merged_with_each_other(bases: SimpleNamespace, tmp_path: Path) -> None:
@@ -116,13 +132,13 @@ def test_full_models_and_adapters_are_merged_with_each_other(bases: SimpleNamesp
     assert distance(found, wanted) < 1e-6
 
 
-@pytest.mark.parametrize("named", [{"base_model": "base"}, {"peft_config": {"merge_adapters": False}}])
+@pytest.mark.parametrize("given", [{"base_model": "base"}, {"peft_config": {"merge_adapters": False}}])
 def test_task_arithmetic_takes_the_base_that_adapters_name(
-    bases: SimpleNamespace, tmp_path: Path, named: dict[str, Any]
+    bases: SimpleNamespace, tmp_path: Path, given: dict[str, Any]
 ) -> None:
     adapters = [make_adapter(tmp_path / f"{seed}", bases.qwen2, seed) for seed in (1, 2)]
-    named = {key: str(bases.qwen2) if value == "base" else value for key, value in named.items()}
-    found = merged(tmp_path / "merged", *adapters, strategy="task_arithmetic", **named)
+    given = {key: str(bases.qwen2) if value == "base" else value for key, value in given.items()}
+    found = merged(tmp_path / "merged", *adapters, strategy="task_arithmetic", **given)
     base, *folded = (load_file(bases.qwen2 / "model.safetensors"), *(by_peft(bases.qwen2, path) for path in adapters))
     wanted = {name: sum(model[name].double() for model in folded) - base[name].double() for name in base}
     assert distance(found, wanted) < 1e-6
@@ -146,8 +162,8 @@ def test_slices_and_workers_change_no_bit(bases: SimpleNamespace, tmp_path: Path
 
 def read(checkpoint: Any, name: str, cuts: list[int]) -> torch.Tensor:
     dtype = {"F32": torch.float32, "F64": torch.float64}[checkpoint.tensors[name].dtype]
-    pieces = []
+    slices = []
     for start, stop in zip([0, *cuts], cuts, strict=False):
-        pieces.append(torch.empty(stop - start, dtype=dtype))
-        checkpoint.read(name, start, stop, pieces[-1].view(torch.uint8).numpy().data)
-    return torch.cat(pieces)
+        slices.append(torch.empty(stop - start, dtype=dtype))
+        checkpoint.read(name, start, stop, slices[-1].view(torch.uint8).numpy().data)
+    return torch.cat(slices)

@@ -1,4 +1,4 @@
-"""Adapters as full models in a validation: what is one, which of its names are measured, and that a check writes nothing."""
+"""Adapters as full models in a validation: what is one, whose names are measured, and that a check writes nothing."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Tensors and rows that adapters replace, merged into an adapter: base + Σ c·(model − base), however they are cut and scanned."""
+"""Tensors and rows that adapters replace, merged into an adapter: base + Σ c·(model − base), however they are cut."""
 
 import json
 from collections.abc import Mapping

@@ -29,7 +29,7 @@ def five_layers(**settings: Any) -> dict[str, Any]:
 
 
 def by_peft(base: Path, adapter: Path, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Each layer with its own update. (PEFT's merge_and_unload adds the updates of all copies to the one weight that they share.)"""
+    """Each layer with its own update; PEFT's merge_and_unload adds those of all copies to the one weight they share."""
     model = PeftModel.from_pretrained(load_base(base), adapter).base_model.model
     weights, layers = load_base(base).state_dict(), [i for first, end in REPEATED for i in range(first, end)]
     found = {}

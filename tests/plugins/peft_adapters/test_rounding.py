@@ -1,4 +1,4 @@
-"""With torch_dtype float32, adapters of a base in bfloat16 are folded in float64 and rounded once: to the nearest float32."""
+"""With torch_dtype float32, adapters of a base in bfloat16 are folded in float64 and rounded once, to the nearest."""
 
 from pathlib import Path
 from typing import Any

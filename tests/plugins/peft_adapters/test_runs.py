@@ -1,5 +1,6 @@
 """How merges of updates run: killed and resumed, in other slices and workers, in the memory that the plan says."""
 
+import json
 import resource
 import signal
 import sys
@@ -11,6 +12,7 @@ import modelmerger
 import numpy as np
 import pytest
 from conftest import directory_state
+from core.test_light_imports import HEAVY, run
 from doors import run_merge
 from faults.stopping import Steps, ended, fork, killed_merge, spread
 from modelmerger.output.staging_directory import staging_path
@@ -84,7 +86,10 @@ def test_slices_and_workers_change_no_bit(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_the_plan_says_the_memory(tmp_path: Path) -> None:
-    """Of the factors, in float64; the full matrix, 72 MB in float64, never exists. Measured in a child that has merged before."""
+    """Of the factors, in float64; the full matrix, 72 MB in float64, never exists.
+
+    Measured in a child that has merged before.
+    """
     shapes = {"model.layers.0.up": (3000, 3000)}
     base = write_base(tmp_path / "base", shapes)
     adapters = [write_adapter(tmp_path / f"{seed}", base, shapes, seed, rank=32).path for seed in (1, 2)]
@@ -130,3 +135,13 @@ def test_a_check_reads_no_factors(made: SimpleNamespace, monkeypatch: pytest.Mon
     assert [note.severity for note in merger.check_compatibility()] == ["note"]
     with pytest.raises(modelmerger.PluginError, match="weights are read"):
         merger.plan()
+
+
+def test_a_check_of_adapters_imports_nothing_heavy(made: SimpleNamespace) -> None:
+    """Whether they are merged or folded; nor does a plan that folds them."""
+    file, folding = (str(made.folder / name) for name in ("merge.json", "folding.json"))
+    Path(file).write_text(json.dumps(made.config()))
+    Path(folding).write_text(json.dumps(made.config() | {"peft_config": {"merge_adapters": False}}))
+    statuses, modules = run(["check", file], ["check", folding], ["plan", folding])
+    assert statuses == [0, 0, 0]
+    assert not modules & {*HEAVY, "rich"} - {"yaml.constructor"}

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from core.plugging import WEIGHTS_SQUARED, install
 from modelmerger import ConfigError, MergeConfig, ModelMerger
-from plugins.peft_adapters.test_merging import combined, deltas, distance, merge
 from plugins.peft_adapters.tiny_adapters import make_adapter, make_base, qwen2
+from plugins.peft_adapters.updates import combined, deltas, distance, merge
 
 LARGEST = """
 from modelmerger import Traits, hookimpl

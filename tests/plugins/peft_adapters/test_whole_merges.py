@@ -52,7 +52,7 @@ def test_a_merge_of_updates_is_what_numpy_makes_in_float64(merge: dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         base = write_base(root / "base", SHAPES)
-        made = [written(root / str(number), base, described) for number, described in enumerate(merge["adapters"])]
+        made = [written(root / str(number), base, drawn) for number, drawn in enumerate(merge["adapters"])]
         shares = {module: coefficients(merge, made, module) for module in SHAPES}
         assume(
             any(
@@ -85,11 +85,9 @@ def test_a_merge_of_updates_is_what_numpy_makes_in_float64(merge: dict[str, Any]
     assert report.relative_error == pytest.approx(np.sqrt(missing / square), rel=1e-3, abs=1e-9)
 
 
-def written(folder: Path, base: Path, described: dict[str, Any]) -> Made:
-    shapes = {module: SHAPES[module] for module in sorted(described["modules"])}
-    return write_adapter(
-        folder, base, shapes, described["seed"], described["rank"], described["alpha"], described["rslora"]
-    )
+def written(folder: Path, base: Path, drawn: dict[str, Any]) -> Made:
+    shapes = {module: SHAPES[module] for module in sorted(drawn["modules"])}
+    return write_adapter(folder, base, shapes, drawn["seed"], drawn["rank"], drawn["alpha"], drawn["rslora"])
 
 
 def update(adapter: Made, module: str) -> np.ndarray:

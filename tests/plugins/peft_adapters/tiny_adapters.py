@@ -80,7 +80,8 @@ def gpt_oss() -> Any:
     return GptOssForCausalLM(
         GptOssConfig(
             vocab_size=90, hidden_size=80, intermediate_size=80, num_local_experts=2, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, head_dim=20, max_position_embeddings=64, tie_word_embeddings=False,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=20, max_position_embeddings=64,
+            tie_word_embeddings=False,
         )
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ _json = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 def build_header(entries: Sequence[tuple[str, str, Sequence[int], int, int]], metadata: Mapping[str, str]) -> bytes:
     """Length and JSON, padded with spaces to a multiple of 8 bytes.
 
-    entries: (name, dtype, shape, begin, end) in the order in which they are to be listed; begin and end count from the first
-    byte of data. Raises `HeaderError` for what `parse_header` would refuse, so that no such file is ever written.
+    entries: (name, dtype, shape, begin, end) in the order in which they are to be listed; begin and end count from the
+    first byte of data. Raises `HeaderError` for what `parse_header` would refuse, so that no such file is ever written.
     """
     members = [f'"{METADATA}":{_json(dict(metadata))}'] if metadata else []
     for name, dtype, shape, begin, end in entries:

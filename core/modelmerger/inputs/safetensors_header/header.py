@@ -4,17 +4,18 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from modelmerger.values.errors import InputError, Problem
 from modelmerger.values.text import shown
 
 METADATA = "__metadata__"
 """The key of a header that names no tensor."""
 
 
-class HeaderError(Exception):
-    """A header that is refused."""
+class HeaderError(InputError):
+    """A header that is refused, said without the file's name: whoever reads the file adds that."""
 
     def __init__(self, reason: str, tensor: str | None = None) -> None:
-        super().__init__(reason)
+        super().__init__(Problem(reason, tensor=tensor or ""))
         self.reason = reason
         """A sentence without the file's name."""
         self.tensor = tensor
@@ -26,6 +27,7 @@ class TensorEntry:
     """A tensor, and where it lies."""
 
     name: str
+    """Unique in its file."""
     dtype: str
     """As safetensors spells it ("BF16")."""
     shape: tuple[int, ...]

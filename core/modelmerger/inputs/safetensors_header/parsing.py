@@ -20,7 +20,9 @@ from modelmerger.inputs.safetensors_header.tensors import (
 from modelmerger.values.dtypes import DTYPES
 
 MOST_HEADER_BYTES = 100_000_000
+"""As many as the safetensors package reads."""
 MOST_METADATA_KEYS = 10_000
+"""More than anybody writes."""
 LONGEST_ENTRY = 4096
 """Characters of one tensor's entry. 32 dimensions of twenty digits, each on an indented line, take a third of it."""
 
@@ -39,10 +41,11 @@ def check_length(length: int) -> None:
 
 
 def parse_header(raw: bytes | bytearray, data_size: int) -> Header:
-    """The header whose JSON is `raw` (what follows the eight bytes of its length), with `data_size` bytes of data behind it.
+    """The header whose JSON is `raw` (what follows the eight bytes of its length), with `data_size` bytes of data
+    behind it.
 
-    Takes time and memory in proportion to `raw`, whatever is in it. Raises `HeaderError` for all that is not exactly the
-    format: https://github.com/huggingface/safetensors#format.
+    Takes time and memory in proportion to `raw`, whatever is in it. Raises `HeaderError` for all that is not exactly
+    the format: https://github.com/huggingface/safetensors#format.
     """
     check_length(len(raw))
     text = _decoded(raw)

@@ -1,6 +1,8 @@
-"""The JSON of a header, key by key: each function takes the text and a position, and gives what is there and the position behind it.
+"""The JSON of a header, key by key: each function takes the text and a position, and gives what is there and the
+position behind it.
 
-Python's decoder would build the whole header at once, keep the last of two equal keys, and nest as deeply as a hostile file likes.
+Python's decoder would build the whole header at once, keep the last of two equal keys, and nest as deeply as a hostile
+file likes.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What the format demands of tensors: of each name, of the bytes that each takes, and of all together, which tile the data."""
+"""What the format demands of tensors: of each name, of the bytes each takes, and of all, which tile the data."""
 
 import re
 from collections import Counter
@@ -10,6 +10,7 @@ from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.text import amount
 
 MOST_DIMENSIONS = 32
+"""More than the tensors of any model have."""
 LONGEST_NAME = 1024
 """Bytes of UTF-8."""
 TOO_LARGE = 1 << 63
@@ -51,7 +52,7 @@ def byte_size(dtype: str, shape: Sequence[int], name: str) -> int:
 
 
 def located(name: str, content: Content, begin: int, end: int, data_start: int, data_size: int) -> TensorEntry:
-    """The entry of a tensor that lies from `begin` to `end` of the data. Raises `HeaderError` where it cannot lie there."""
+    """The entry of a tensor from `begin` to `end` of the data. Raises `HeaderError` where it cannot lie there."""
     dtype, shape, size = content
     if begin > end:
         raise HeaderError(f"its data_offsets begin at {begin:,} and end before that, at {end:,}", name)
@@ -70,7 +71,10 @@ def named_twice(entries: Sequence[TensorEntry]) -> HeaderError:
 
 
 def check_tiling(entries: Sequence[TensorEntry], data_start: int, data_size: int) -> None:
-    """Raises `HeaderError` unless every byte of the data belongs to exactly one tensor. entries: in the order in which they lie."""
+    """Raises `HeaderError` unless every byte of the data belongs to exactly one tensor.
+
+    entries: in the order in which the tensors lie.
+    """
     reached, before = data_start, ""
     for entry in entries:
         if entry.begin > reached:

