@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from modelmerger import ConfigError, Problem, shown_weight
 from modelmerger.config.strict_attrs import structure
 from modelmerger.planning.tensor_weights import depths, numbers_by_tensor, weight_at
-from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.weights import Weight, shown_weight
+from modelmerger.values.weights import Weight
 
 DECODER = [
     "model.embed_tokens.weight",
