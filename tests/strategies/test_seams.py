@@ -30,7 +30,7 @@ traits = Traits(models=(1, None), inputs="updates")
 
 @frozen(kw_only=True)
 class ModelOptions:
-    density: float = varying(default=1.0, check=must_be_between(0, 1))
+    density: float = varying(default=1.0, check=must_be_between(0, 1, open_below=True))
 
 
 @hookimpl
@@ -172,9 +172,9 @@ def test_densities_are_checked_number_by_number(distribution: Distribution) -> N
             models=[{"path": "./a", "density": [0.5, 1.5]}, {"path": "./b", "density": {"*mlp*": -1}, "densty": 1}],
         )
     assert caught.value.lines() == [
-        "models[0].density: must be in [0, 1], got 1.5",
+        "models[0].density: must be in (0, 1], got 1.5",
         "models[1]: unknown key 'densty', did you mean 'density'?",
-        "models[1].density: '*mlp*' must be in [0, 1], got -1.0",
+        "models[1].density: '*mlp*' must be in (0, 1], got -1.0",
     ]
 
 
