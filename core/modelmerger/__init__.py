@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.updates import check_same_base as check_same_base
+    from modelmerger.run import Watch as Watch
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
@@ -105,10 +106,12 @@ if TYPE_CHECKING:
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
     from modelmerger.values.units import SliceWork as SliceWork
+    from modelmerger.values.units import Unit as Unit
     from modelmerger.values.updates import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.updates import Coefficients as Coefficients
     from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
+    from modelmerger.values.weights import varying as varying
 
 _HOMES = {
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
@@ -133,6 +136,7 @@ _HOMES = {
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.updates": ("check_same_base",),
+    "run": ("Watch",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
@@ -178,9 +182,9 @@ _HOMES = {
     "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
-    "values.units": ("SliceWork",),
+    "values.units": ("SliceWork", "Unit"),
     "values.updates": ("Coefficients", "MergedUpdates", "WHOLE_MODEL"),
-    "values.weights": ("shown_weight",),
+    "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 (the list is the table above)

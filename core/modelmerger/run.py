@@ -58,7 +58,7 @@ def set_level(settings: Settings) -> None:
 
 @frozen(kw_only=True)
 class Watch:
-    """What is called while a merge runs."""
+    """What is called while a merge runs, from any of its threads. Whatever they raise ends the merge."""
 
     progress: Callable[[int, int], None] = no_progress
     """Called with the bytes that are done and those in all."""

@@ -11,9 +11,20 @@ without it, u are the tensors themselves. Either way, the result is a linear com
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from attrs import field, frozen, validators
-from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, hookimpl, must_be_between, shown_weight
+from attrs import field, frozen
+from modelmerger import (
+    ConfigError,
+    NumericError,
+    Problem,
+    Settings,
+    Traits,
+    hookimpl,
+    must_be_between,
+    shown_weight,
+    varying,
+)
 
 traits = Traits(models=(2, 2), gram=True)
 
@@ -25,7 +36,7 @@ LEAST_SINE = 1e-7
 class Options:
     """Options of slerp."""
 
-    interpolation_factor: float | None = field(default=None, validator=validators.optional(must_be_between(0, 1)))
+    interpolation_factor: float | None = varying(default=None, check=must_be_between(0, 1))
     """The point t on the arc; 0 is the first model; where it is not given, w₂/(w₁+w₂)."""
     normalize_before_slerp: bool = True
     """Directions are interpolated on the sphere and the norms linearly; false: the tensors as they are."""
@@ -35,15 +46,17 @@ class Options:
 
 @hookimpl
 def check_compatibility(settings: Settings, options: Options) -> Iterable[Problem]:
-    """Warns if interpolation_factor overrides weights that say otherwise."""
-    factor = options.interpolation_factor
+    """Warns where interpolation_factor overrules weights that say otherwise."""
+    factor: Any = options.interpolation_factor  # as the config gives it, which may be by layer or pattern
     first, second = (model.weight for model in settings.models)
     agree = first == second
     if isinstance(first, float) and isinstance(second, float):
-        agree = agree or math.isclose(factor or 0, second / ((first + second) or math.inf))
+        agree = agree or math.isclose(
+            factor if isinstance(factor, float) else math.nan, second / ((first + second) or math.inf)
+        )
     if factor is not None and not agree:
         yield Problem(
-            f"interpolation_factor {factor:g} wins over the weights {shown_weight(first)} and {shown_weight(second)}.",
+            f"interpolation_factor {shown_weight(factor)} wins over the weights {shown_weight(first)} and {shown_weight(second)}.",
             "options",
             severity="warning",
         )

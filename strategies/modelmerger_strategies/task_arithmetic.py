@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from attrs import field, frozen
-from modelmerger import ModelCompatibilityError, Problem, Traits, hookimpl, must_be_finite
+from modelmerger import ModelCompatibilityError, Problem, Traits, hookimpl, varying
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -27,7 +27,7 @@ def _ordered(_: object, __: "Attribute[tuple[float, float]]", value: tuple[float
 class Options:
     """Options of task arithmetic."""
 
-    scaling_factor: float = field(default=1.0, validator=must_be_finite)
+    scaling_factor: float = varying(default=1.0)
     """λ, what the sum of the task vectors is multiplied by."""
     clamp_weights: bool = False
     """Whether merged values are clamped, after the check for NaN and infinity."""

@@ -8,8 +8,8 @@ https://arxiv.org/abs/2203.05482, eq. 1; for weighted ones, Matena and Raffel 20
 
 from collections.abc import Sequence
 
-from attrs import field, frozen
-from modelmerger import ConfigError, Traits, hookimpl, must_be_between
+from attrs import frozen
+from modelmerger import ConfigError, Traits, hookimpl, must_be_between, varying
 
 traits = Traits(models=(1, None))
 
@@ -20,7 +20,7 @@ class Options:
 
     normalize_weights: bool = True
     """Whether to divide by the sum of the weights."""
-    weight_decay: float = field(default=0.0, validator=must_be_between(0, 1, open_above=True))
+    weight_decay: float = varying(default=0.0, check=must_be_between(0, 1, open_above=True))
     """Tensors of two or more dimensions are multiplied by 1 − weight_decay."""
 
 

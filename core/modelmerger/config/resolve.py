@@ -21,6 +21,7 @@ from modelmerger.hooks.strategy import Strategy
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.sections import Section
 from modelmerger.values.settings import CoreOptions, Settings, ValidationSettings
+from modelmerger.values.weights import varying_fields
 
 
 def resolve(
@@ -138,7 +139,7 @@ def _wrong_kinds(given: Mapping[str, Any], registry: Registry) -> list[Problem]:
 def _base_problems(strategy: Strategy, given: Mapping[str, Any], sections: Sequence[Section]) -> list[Problem]:
     """A problem if the strategy needs a base that neither the config nor the models, not open yet, can give."""
     may_come = any(section.brings_base and given.get(section.name) for section in sections)
-    if given.get("base_model") is None and not may_come and strategy.traits.needs_base:
+    if given.get("base_model") is None and not may_come and strategy.traits.base_wanted:
         return [missing_base(strategy.name, sections)]
     return []
 
@@ -151,10 +152,12 @@ def _strategy_problems(
     weights = [model.weight for model, _ in models if isinstance(model.weight, float)]
     options = shared.get(strategy.plugin.key)
     sound = options is not None or strategy.plugin.options is None
-    # weights by layer or pattern depend on the tensors, so they are checked when the merge is planned
-    if models and len(weights) == len(models) and not problems and strategy.linear and sound:
+    # other weights than numbers mean something only to tensors: the plan checks them
+    told = [of_strategy for _, of_strategy in models]
+    plain = all(isinstance(number, float) for given in (options, *told) for _, number in varying_fields(given))
+    if models and len(weights) == len(models) and not problems and strategy.linear and sound and plain:
         try:
-            strategy.find_coefficients(weights, [of_strategy for _, of_strategy in models], options)
+            strategy.find_coefficients(weights, told, options)
         except ConfigError as error:
             problems += [problem if problem.where else evolve(problem, where="models") for problem in error.problems]
     return problems

@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, cast
 import attrs
 
 from modelmerger.config.sections import sections_of
+from modelmerger.config.strict_attrs import kind_of
 from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import ALLOW, Registry
@@ -75,7 +76,7 @@ def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section])
         models["maxItems"] = most
     options = {"properties": own, "propertyNames": {"enum": [*common, *own]}}
     consequence: Schema = {"properties": {"models": models, "options": options}}
-    if traits.needs_base:
+    if traits.base_wanted:
         consequence["anyOf"] = [{"required": ["base_model"], "properties": {"base_model": _TEXT}}] + [
             {"required": [section.name], "properties": {section.name: {"type": "object", "minProperties": 1}}}
             for section in sections
@@ -126,7 +127,7 @@ def _properties(cls: type) -> dict[str, Schema]:
     descriptions = _descriptions(cls)
     properties = {}
     for field in fields:
-        schema: Schema = {"description": descriptions[field.name]} | _value(field.type, field.validator)
+        schema: Schema = {"description": descriptions[field.name]} | _value(kind_of(field), field.validator)
         if field.default is not attrs.NOTHING:
             schema["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
         properties[field.name] = schema

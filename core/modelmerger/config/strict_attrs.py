@@ -12,6 +12,7 @@ from cattrs.gen import mapping_structure_factory
 
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.text import suggestion
+from modelmerger.values.weights import Weight, may_vary
 
 T = TypeVar("T")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
@@ -33,7 +34,7 @@ def structure(data: Any, cls: type[T], where: str) -> T:
     for field in fields:
         if field.name in data:
             try:
-                values[field.name] = _converter.structure(data[field.name], field.type)
+                values[field.name] = _converter.structure(data[field.name], kind_of(field))
             except Exception as error:
                 problems += _problems(error, inside(where, field.name))
                 wrong.add(field.name)
@@ -53,6 +54,13 @@ def structure(data: Any, cls: type[T], where: str) -> T:
         return cls(**values)
     except (ValueError, TypeError) as error:
         raise ConfigError(Problem(_reason(error), where)) from error
+
+
+def kind_of(field: "attrs.Attribute[Any]") -> Any:
+    """The type of a field; of one that varies, with what may stand for its number in a config."""
+    if not may_vary(field):
+        return field.type
+    return Weight | None if type(None) in typing.get_args(field.type) else Weight
 
 
 def _default(field: "attrs.Attribute[Any]") -> Any:

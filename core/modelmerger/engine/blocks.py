@@ -41,7 +41,7 @@ class MergeWork:
         self._plan = plan = merge.plan
         self._checkpoints = merge.checkpoints
         self._reads_ahead = merge.settings.options.reads_ahead
-        self._window = window(plan.granularity)
+        self._window = window(plan.tensors)
         self._staging = staging
         self._advance = advance
         self._strategy = merge.hooks.strategy
@@ -125,18 +125,17 @@ class MergeWork:
         yield from waiting
 
     def _measuring(self, index: int) -> Iterator[Unit]:
-        blocks = measured_blocks(self._plan.tensors[index], self._plan.granularity)
+        blocks = measured_blocks(self._plan.tensors[index])
         for start in range(0, blocks, MEASURES_A_UNIT):
             yield Unit("measure", index, start, min(blocks, start + MEASURES_A_UNIT))
 
     def _runs(self, file: OutputFile) -> Iterator[tuple[int, int]]:
         """Ranges of blocks that must be made together: single ones, unless a tensor merged whole crosses a border."""
         borders = set(range(1, block_count(file.size)))
-        if self._plan.granularity == "whole":
-            for placement in file.placements:
-                if self._plan.tensors[self._index[placement.tensor.name]].action == "merge":
-                    end = placement.offset + placement.tensor.bytes
-                    borders -= set(range(placement.offset // BLOCK + 1, -(-end // BLOCK)))
+        for placement in file.placements:
+            if self._plan.tensors[self._index[placement.tensor.name]].granularity == "whole":
+                end = placement.offset + placement.tensor.bytes
+                borders -= set(range(placement.offset // BLOCK + 1, -(-end // BLOCK)))
         edges = [0, *sorted(borders), block_count(file.size)]
         yield from ((a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
 
@@ -223,7 +222,7 @@ class MergeWork:
         tensor = self._merger.tensor(self._index[source.tensor.name], state)
         bits = tensor.bits
         start, stop = low * 8 // bits, high * 8 // bits
-        for part in slices(tensor.plan, self._plan.granularity, start, stop, self._plan.slice_elements):
+        for part in slices(tensor.plan, start, stop, self._plan.slice_elements):
             if self._cancelled.is_set():
                 raise CancelledError
             target = out[part.start * bits // 8 - low : part.stop * bits // 8 - low]

@@ -7,10 +7,10 @@ import torch
 
 from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
 from modelmerger.engine.merge import Merge
+from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.planning.slices import MEASURED, row_length
 from modelmerger.values.errors import NumericError, Problem
 from modelmerger.values.plan import TensorPlan
-from modelmerger.values.traits import Granularity
 from modelmerger.values.units import Unit
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ class CancelledError(Exception):
     """The merge ended while a worker waited."""
 
 
-def measured_blocks(tensor: TensorPlan, granularity: Granularity) -> int:
-    """How many blocks a statistic of this tensor is measured over."""
+def measured_blocks(tensor: TensorPlan) -> int:
+    """Over how many blocks a statistic of this tensor is taken."""
     elements = tensor.elements
-    return -(-elements // _block_length(tensor, granularity))
+    return -(-elements // _block_length(tensor))
 
 
-def _block_length(tensor: TensorPlan, granularity: Granularity) -> int:
+def _block_length(tensor: TensorPlan) -> int:
     """Elements in a block: whole rows for a rowwise strategy."""
-    if granularity != "rowwise":
+    if tensor.granularity != "rowwise":
         return MEASURED
     row = row_length(tensor)
     return max(1, MEASURED // row) * row
@@ -64,7 +64,7 @@ class Measurements:
     def measure(self, unit: Unit, workspace: Workspace) -> None:
         """Measures some blocks of a tensor."""
         tensor = self._plan.tensors[unit.of]
-        length = _block_length(tensor, self._plan.granularity)
+        length = _block_length(tensor)
         elements = tensor.elements
         for block in range(unit.first, unit.last):
             if self._cancelled.is_set():
@@ -96,8 +96,8 @@ class Measurements:
             raise_nonfinite(tensor, self._merge, rounded=False, remedy=remedy)
         found = self._strategy.find_coefficients(
             tensor.weights,
-            self._settings.model_options,
-            self._settings.strategy_options,
+            tensor.model_options,
+            tensor.options,
             gram.tolist(),
             tensor.shape,
             tensor.name,
@@ -118,13 +118,15 @@ class Measurements:
             values = workspace.tensor(f"measured {index}", stop - start, dtype)
             values.copy_(workspace.read(self._merge.checkpoints[index], tensor.name_in(index), start, stop))
             inputs.append(values)
+        if not gram and not self._settings.options.allow_nonfinite and not are_finite(inputs):
+            raise_nonfinite(tensor, self._merge, rounded=False)
+        if self._strategy.traits.inputs == "updates":
+            inputs = [values.sub_(inputs[-1]) for values in inputs[:-1]]
         if gram:
             return gram_of(inputs)
-        if not self._settings.options.allow_nonfinite and not are_finite(inputs):
-            raise_nonfinite(tensor, self._merge, rounded=False)
-        if self._plan.granularity == "rowwise":
-            inputs = [values.view(-1, row_length(tensor)) for values in inputs]
-        return self._strategy.measure_tensor(inputs, self._settings.strategy_options, tensor.name).cpu()
+        shape = (-1, row_length(tensor)) if tensor.granularity == "rowwise" else (-1,)
+        inputs = [values.view(shape) for values in inputs]
+        return self._strategy.measure_tensor(slice_inputs(self._merge, tensor, inputs, start, stop)).cpu()
 
     def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
         with self._changed:

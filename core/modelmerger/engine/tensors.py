@@ -22,6 +22,7 @@ from modelmerger.engine.arithmetic import (
 from modelmerger.engine.compiling import compile_function
 from modelmerger.engine.measuring import Measurements
 from modelmerger.engine.merge import Merge
+from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger.planning.slices import Slice
 from modelmerger.values.dtypes import DTYPES
@@ -146,7 +147,7 @@ class TensorMerger:
         strategy, name = self._strategy, self.plan.name
         if self._check and not are_finite([merged]):
             self._raise_nonfinite()
-        state.count(strategy.finish_tensor(merged, self._merge.settings.strategy_options, name))
+        state.count(strategy.finish_tensor(merged, self.plan.options, name))
         if self._check and not are_finite([merged]):
             raise strategy.nonfinite_error("finish_tensor", name)
 
@@ -190,19 +191,19 @@ class TensorMerger:
         inputs = [self._input(i, part, workspace) for i in tensor.inputs]
         if self._check and not are_finite(inputs):
             raise_nonfinite(tensor, self._merge, rounded=False)
-        settings = self._merge.settings
-        models = [i for i in tensor.inputs if i < len(settings.models)]
-        merged = self._strategy.merge_tensor(
-            inputs,
-            [tensor.weights[i] for i in models],
-            [settings.model_options[i] for i in models],
-            settings.strategy_options,
-            of.measurements.result(self.index).to(workspace.device) if of.measurements.measures(self.index) else None,
-            tensor.name,
-        )
-        flat = merged.reshape(-1)
+        base = inputs[-1] if self._strategy.traits.inputs == "updates" else None
+        told = inputs if base is None else [values - base for values in inputs[:-1]]
+        measured = of.measurements.measures(self.index)
+        measurement = of.measurements.result(self.index).to(workspace.device) if measured else None
+        if told:
+            merged = self._strategy.merge_tensor(
+                slice_inputs(self._merge, tensor, told, part.first, part.last), measurement
+            )
+            flat = (merged if base is None else merged.add_(base)).reshape(-1)
+        else:  # no model has a weight, so the base is what is left
+            flat = inputs[-1].reshape(-1).clone()
         wanted = slice(part.start - part.first, part.stop - part.first)
-        whole = self._merge.plan.granularity == "whole"
+        whole = tensor.granularity == "whole"
         if whole:
             self._whole = flat
             flat = flat.clone()

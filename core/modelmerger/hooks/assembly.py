@@ -114,7 +114,7 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
     if not isinstance(traits, Traits):
         raise PluginError(f"{plugin.provider} has no 'traits'. Give its module `traits = Traits(…)`.")
     merges = {"find_coefficients", "merge_tensor"} & plugin.hooks
-    if len(merges) != 1:
+    if len(merges) != 1 and not (len(merges) == 2 and "choose_view" in plugin.hooks):
         raise PluginError(
             f"{plugin.provider} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
         )

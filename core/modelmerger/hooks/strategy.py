@@ -1,6 +1,7 @@
 """The one strategy of a run: its traits, and its hooks with typed arguments and checked answers."""
 
 import math
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,48 @@ from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import PluginError, Problem
 from modelmerger.values.text import shown
-from modelmerger.values.traits import Traits
+from modelmerger.values.traits import Traits, View
 
 if TYPE_CHECKING:
     import torch
+
+
+@frozen(eq=False)
+class SliceInputs:
+    """What a strategy is told of a slice that it measures or merges."""
+
+    tensors: Sequence["torch.Tensor"]
+    """The inputs."""
+    inputs: Sequence[int]
+    """Which model of the config each of them is; the base is their number."""
+    weights: Sequence[float]
+    """One a model that is there."""
+    model_options: Sequence[Any]
+    """One a model that is there."""
+    options: Any
+    """The strategy's own, for this tensor."""
+    tensor_name: str
+    """In the output."""
+    shape: Sequence[int]
+    """Of the whole tensor."""
+    offset: int
+    """The slice's first element in the flattened tensor."""
+    random: Callable[..., "torch.Tensor"]
+    """Random numbers for its elements: `random(model)`."""
+
+    def arguments(self) -> dict[str, Any]:
+        """All of it by name."""
+        return {
+            "tensors": self.tensors,
+            "inputs": self.inputs,
+            "weights": self.weights,
+            "model_options": self.model_options,
+            "options": self.options,
+            "tensor_name": self.tensor_name,
+            "shape": self.shape,
+            "offset": self.offset,
+            "random": self.random,
+        }
 
 
 @frozen(eq=False)
@@ -38,8 +77,21 @@ class Strategy:
 
     @property
     def linear(self) -> bool:
-        """Whether it combines inputs by coefficients."""
-        return "find_coefficients" in self.plugin.hooks
+        """Whether it combines inputs by coefficients, whatever the tensor."""
+        return "merge_tensor" not in self.plugin.hooks
+
+    def view_of(self, tensor_name: str, shape: Sequence[int], options: Any) -> View:
+        """How it sees a tensor."""
+        if "choose_view" in self.plugin.hooks:
+            found = self.calls.ask_first(
+                "choose_view", tensor_name, tensor_name=tensor_name, shape=shape, options=options
+            )
+            if found not in typing.get_args(View):
+                due = " or ".join(typing.get_args(View))
+                raise self._broken("choose_view", f"gave {found!r} where {due} is due", tensor_name)
+            view: View = found
+            return view
+        return "linear" if self.linear else self.traits.granularity
 
     @property
     def merges_updates(self) -> bool:
@@ -60,10 +112,8 @@ class Strategy:
         shape: Sequence[int] = (2, 2),
         tensor_name: str = "",
     ) -> tuple[float, ...] | None:
-        """One finite number an input; None where the strategy needs the Gram matrix and `gram` is None.
-
-        gram: of the inputs, one row an input. shape: of the tensor.
-        """
+        """One finite number an input, the base's last where there is one; None where the strategy waits for the Gram matrix."""
+        updates = self.traits.inputs == "updates"
         found = self.calls.ask_first(
             "find_coefficients",
             tensor_name,
@@ -75,16 +125,18 @@ class Strategy:
         )
         if found is None and gram is None and self.traits.gram:
             return None
-        expected = len(weights) + self.traits.needs_base
+        expected = len(weights) + (self.traits.needs_base and not updates)
         if not is_list_of(Real, found) or len(found) != expected or not all(map(math.isfinite, found)):
             raise self._broken(
                 "find_coefficients", f"gave {found!r} where {expected} finite numbers are due", tensor_name
             )
-        return tuple(map(float, found))
+        numbers = tuple(map(float, found))
+        return (*numbers, 1.0 - sum(numbers)) if updates else numbers
 
-    def measure_tensor(self, tensors: Sequence["torch.Tensor"], options: Any, tensor_name: str) -> "torch.Tensor":
-        """An additive statistic of a block of a tensor: float64 or int64, in memory of its own."""
-        found: torch.Tensor = self.calls.ask_first("measure_tensor", tensor_name, tensors=tensors, options=options)
+    def measure_tensor(self, given: "SliceInputs") -> "torch.Tensor":
+        """An additive statistic of a block: float64 or int64, in memory of its own."""
+        tensors, tensor_name = given.tensors, given.tensor_name
+        found: torch.Tensor = self.calls.ask_first("measure_tensor", tensor_name, **given.arguments())
         if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64"):
             raise self._broken("measure_tensor", f"gave {kind_of(found)} where float64 or int64 is due", tensor_name)
         if shares_memory(found, tensors):
@@ -95,26 +147,10 @@ class Strategy:
         """The error for a statistic whose shape or dtype changes from block to block."""
         return self._broken("measure_tensor", "gave another shape or dtype for another block", tensor_name)
 
-    def merge_tensor(
-        self,
-        tensors: Sequence["torch.Tensor"],
-        weights: Sequence[float],
-        model_options: Sequence[Any],
-        options: Any,
-        measurement: "torch.Tensor | None",
-        tensor_name: str,
-    ) -> "torch.Tensor":
+    def merge_tensor(self, given: "SliceInputs", measurement: "torch.Tensor | None") -> "torch.Tensor":
         """The merged slice: a tensor of the inputs' shape and dtype that shares no memory with them."""
-        merged = self.calls.ask_first(
-            "merge_tensor",
-            tensor_name,
-            tensors=tensors,
-            weights=weights,
-            model_options=model_options,
-            options=options,
-            measurement=measurement,
-            tensor_name=tensor_name,
-        )
+        tensors, tensor_name = given.tensors, given.tensor_name
+        merged = self.calls.ask_first("merge_tensor", tensor_name, measurement=measurement, **given.arguments())
         first = tensors[0]
         if not isinstance(merged, type(first)) or merged.shape != first.shape or merged.dtype != first.dtype:
             expected = f"a tensor, {kind_of(first)}, is due"

@@ -28,7 +28,7 @@ def _knows_no_model(reference: ModelReference, _: "LoadContext") -> Checkpoint:
 class LoadContext:
     """What a plugin opens models with."""
 
-    files: InputFiles
+    files: InputFiles = field(factory=InputFiles)
     """Reads files by position; handed to `FileCheckpoint`."""
     settings: Settings | None = None
     """Of the merge; None where no merge is going on."""

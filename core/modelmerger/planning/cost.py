@@ -43,10 +43,9 @@ def peak_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan],
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
     held = ("merge", "combine") if hooks.output.observers(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
-    most = elements
-    if hooks.strategy.traits.granularity == "whole":
-        most = max([most, *(tensor.elements for tensor in tensors if tensor.action == "merge")])
-    slices = 8 * most + width * most * (together + 2)
+    most = max([elements, *(tensor.elements for tensor in tensors if tensor.granularity == "whole")])
+    task_vectors = together if hooks.strategy.traits.inputs == "updates" else 0
+    slices = 8 * most + width * most * (together + task_vectors + 2)
     measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
     gram = 8 * MEASURED * max(measured, default=0)
     return PROCESS_MEMORY + settings.options.workers * (BLOCK + slices + gram)

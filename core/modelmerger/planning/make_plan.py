@@ -40,7 +40,6 @@ def make_plan(
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     return MergePlan(
         strategy=settings.strategy,
-        granularity=hooks.strategy.traits.granularity,
         donor=settings.donor,
         models=_planned_models(checkpoints, settings, revisions),
         inputs=[file for checkpoint in checkpoints for file in checkpoint.files],

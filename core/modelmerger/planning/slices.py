@@ -1,12 +1,11 @@
 """How a tensor is cut: into vectors of elements, into rows, or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import TensorPlan
-from modelmerger.values.traits import Granularity
 
 MEASURED = 1 << 18
 """Elements that a statistic is taken over at a time: fixed, so that neither slices nor threads can move a sum."""
@@ -34,13 +33,11 @@ class Slice:
     """The shape in which a strategy sees what is read."""
 
 
-def slices(tensor: TensorPlan, granularity: Granularity, start: int, stop: int, most: int) -> Iterator[Slice]:
-    """Cuts elements `start` to `stop` of a tensor into slices of about `most` elements, of whole rows, or into one."""
-    if tensor.action != "merge":
-        granularity = "elementwise"
-    if granularity == "whole":
+def slices(tensor: TensorPlan, start: int, stop: int, most: int) -> Iterator[Slice]:
+    """Cuts elements `start` to `stop` of a tensor into pieces of about `most` elements, whole rows or the whole as need be."""
+    if tensor.granularity == "whole":
         yield Slice(start, stop, 0, tensor.elements, tensor.shape)
-    elif granularity == "rowwise":
+    elif tensor.granularity == "rowwise":
         row = row_length(tensor)
         rows = max(1, most // row)
         for first in range(start // row, -(-stop // row), rows):
@@ -53,9 +50,9 @@ def slices(tensor: TensorPlan, granularity: Granularity, start: int, stop: int, 
             yield Slice(first, last, first, last, (last - first,))
 
 
-def window(granularity: Granularity) -> int:
-    """`WINDOW` bytes; a whole block where strategies see rows, because a row that a window cuts is merged twice."""
-    return WINDOW if granularity == "elementwise" else BLOCK
+def window(tensors: Iterable[TensorPlan]) -> int:
+    """`WINDOW`; a whole block where a strategy sees rows of any tensor, for a row that a window cuts is merged twice."""
+    return WINDOW if all(tensor.granularity == "elementwise" for tensor in tensors) else BLOCK
 
 
 def row_length(tensor: TensorPlan) -> int:

@@ -21,34 +21,38 @@ from modelmerger.values.weights import DEFAULT, Numbers, Weight
 NOT_TIED: Mapping[str, str] = MappingProxyType({})
 
 
-def weights_by_tensor(
-    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
-) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
-    """The weights of each merged tensor, one a model, and problems with patterns.
+Given = tuple[str, Weight]
+"""Where the config gives numbers (`models[0].weight`), and which."""
 
-    names: all tensors of the output. merged: those of them that have weights. tied: those that have the weights of
-    another tensor, by name. Errors: a pattern that matches no tensor; a merged tensor that no pattern matches where
-    there is no default (its weight is then 1). A pattern without effect is a warning.
+
+def numbers_by_tensor(
+    given: Sequence[Given], names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
+) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
+    """The numbers of each merged tensor, one for each that is given, and what is to be said of patterns.
+
+    names: all tensors of the output. merged: those of them that have numbers. tied: those that have the numbers of another.
+    Errors: a pattern that matches no tensor; a merged tensor that nothing matches where there is no default (its number is then
+    given as 1). A pattern without effect is a warning.
     """
     copies = {name: other for name, other in tied.items() if name in merged and other in merged}
-    found, problems = _own_weights(models, names, [name for name in merged if name not in copies])
+    found, problems = _own_numbers(given, names, [name for name in merged if name not in copies])
     return found | {name: found[other] for name, other in copies.items()}, problems
 
 
-def _own_weights(
-    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str]
+def _own_numbers(
+    given: Sequence[Given], names: Sequence[str], merged: Sequence[str]
 ) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
-    numbers = [weight for weight in models if isinstance(weight, float)]
-    if len(numbers) == len(models):
+    numbers = [weight for _, weight in given if isinstance(weight, float)]
+    if len(numbers) == len(given):
         return dict.fromkeys(merged, tuple(numbers)), []
     depth = depths(names)
     problems: list[Problem] = []
     columns = []
-    for index, weight in enumerate(models):
+    for where, weight in given:
         if isinstance(weight, dict):
             matchers = {pattern: re.compile(translate(pattern)).match for pattern in weight if pattern != DEFAULT}
             chosen = {name: next((p for p, match in matchers.items() if match(name)), DEFAULT) for name in merged}
-            problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, f"models[{index}].weight")
+            problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, where)
             columns.append([weight_at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
         else:
             columns.append([weight_at(weight, depth[name]) for name in merged])

@@ -31,15 +31,17 @@ def must_be_one_of(*choices: str) -> Check:
     return Check({"enum": list(choices)}, lambda value: None if value in choices else f"{sentence}, got {value!r}")
 
 
-def must_be_between(low: float, high: float, *, open_above: bool = False) -> Check:
-    """The value must be in [low, high], or in [low, high) with `open_above`."""
+def must_be_between(low: float, high: float, *, open_below: bool = False, open_above: bool = False) -> Check:
+    """The value must be in [low, high], without `low` if it is open below, without `high` if it is open above."""
+    interval = f"{'(' if open_below else '['}{low:g}, {high:g}{')' if open_above else ']'}"
 
     def problem(value: float) -> str | None:
-        if low <= value < high or (value == high and not open_above):
+        if low < value < high or (value == low and not open_below) or (value == high and not open_above):
             return None
-        return f"must be in [{low:g}, {high:g}{')' if open_above else ']'}, got {value!r}"
+        return f"must be in {interval}, got {value!r}"
 
-    return Check({"minimum": low, "exclusiveMaximum" if open_above else "maximum": high}, problem)
+    least, most = "exclusiveMinimum" if open_below else "minimum", "exclusiveMaximum" if open_above else "maximum"
+    return Check({least: low, most: high}, problem)
 
 
 def must_be_available(*available: Any) -> Check:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import directory_state, write_model
-from doors import run_merge
-from modelmerger import PluginError
+from modelmerger import MergeConfig, PluginError, merge
 from modelmerger.config.resolve import resolve
 from safetensors.torch import load_file
 
@@ -126,7 +125,7 @@ def two_tensors(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[str, Any]) -> None:
-    run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnessed": True}})
+    merge(MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": {"witnessed": True}}))
     assert diary == [
         # the config
         "check_config True",
@@ -152,7 +151,7 @@ def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[s
 
 def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors: dict[str, Any]) -> None:
     base = str(Path(two_tensors["output_path"]).parent / "base")
-    run_merge({"strategy": "linear", **two_tensors, "base_model": base})
+    merge(MergeConfig(**{"strategy": "linear", **two_tensors, "base_model": base}))
     assert diary == [
         "find_coefficients",  # weights that make no sense are refused with the config
         "check_config False",
@@ -175,7 +174,7 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
 
 def test_a_config_error_calls_no_hook(diary: list[str], two_tensors: dict[str, Any]) -> None:
     with pytest.raises(Exception, match="unknown key 'witnesed', did you mean 'witnessed'"):
-        run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}})
+        merge(MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}}))
     assert diary == []
 
 
@@ -197,7 +196,7 @@ def locate_model(reference):
     (module,) = install(distribution, [("plugin", "team", source)])
     models = [{"path": "team:first", "name": "a"}, {"path": "team:first", "name": "b"}, two_tensors["models"][1]]
 
-    report = run_merge({**two_tensors, "strategy": "weighted", "models": models})
+    report = merge(MergeConfig(**{**two_tensors, "strategy": "weighted", "models": models}))
 
     assert importlib.import_module(module).asked == ["team:first"]
     assert [str(note) for note in report.notes if "team" in note.message] == ["team:first: is the team's."]
@@ -225,7 +224,7 @@ def run_slices(work):
     return True
 """
     install(distribution, [("plugin", "raw", source)])
-    report = run_merge({"strategy": "weighted", **two_tensors})
+    report = merge(MergeConfig(**{"strategy": "weighted", **two_tensors}))
     assert (
         torch.frombuffer(bytearray((Path(report.output) / "w.raw").read_bytes()), dtype=torch.float32).tolist()
         == [1.5] * 4
@@ -244,7 +243,7 @@ def observe_slice(tensors, merged):
     return {"inputs": len(tensors), "sum": float(merged.sum())}
 """
     install(distribution, [("plugin", "watcher", source)])
-    report = run_merge({"strategy": "weighted", **two_tensors})
+    report = merge(MergeConfig(**{"strategy": "weighted", **two_tensors}))
     assert report.observed == {"w": {"plugin watcher: inputs": 2, "plugin watcher: sum": 6.0}}
     manifest = json.loads((Path(report.output) / "modelmerger.json").read_bytes())
     assert manifest["observed"] == report.observed
@@ -276,11 +275,13 @@ def observe_slice(merged):
     for weight, read in ((0, [0]), (1, [0, 1])):
         two_tensors["models"][1]["weight"] = weight
         config = {"strategy": "weighted", **two_tensors}
-        assert run_merge(config | {"options": {"overwrite": True}}).observed == {}
-        report = run_merge(config | {"options": {"overwrite": True, "verbose": True, "log_level": "ERROR"}})
+        assert merge(MergeConfig(**(config | {"options": {"overwrite": True}}))).observed == {}
+        report = merge(
+            MergeConfig(**(config | {"options": {"overwrite": True, "verbose": True, "log_level": "ERROR"}}))
+        )
         assert report.observed == {"w": {f"plugin choosy: input {i} of 2": 1 for i in read}}
     install(distribution, [("plugin", "always", without_hook)], name="acme-watch")
-    report = run_merge({"strategy": "weighted", **two_tensors, "options": {"overwrite": True}})
+    report = merge(MergeConfig(**{"strategy": "weighted", **two_tensors, "options": {"overwrite": True}}))
     assert list(report.observed["w"]) == ["plugin always: elements"]
 
 
@@ -429,7 +430,7 @@ def test_very_large_finite_numbers_are_finite(distribution: Distribution, tmp_pa
     models = [{"path": str(tmp_path / name), "weight": w} for name, w in (("a", 1.0), ("b", 0.5))]
     for strategy in ("copying", "weighted"):
         output = tmp_path / f"by-{strategy}"
-        run_merge({"strategy": strategy, "models": models, "output_path": str(output)})
+        merge(MergeConfig(strategy=strategy, models=models, output_path=str(output)))
         merged = load_file(output / "model.safetensors")["w"]
         assert merged.tolist() == pytest.approx([1.6e308] * 4, rel=1e-15)
 
@@ -443,7 +444,7 @@ def test_a_statistic_that_changes_its_shape_is_refused(distribution: Distributio
     with pytest.raises(
         PluginError, match=r"w: strategy 'unsteady' from acme-merge 1.0: measure_tensor gave another shape"
     ):
-        run_merge({"strategy": "unsteady", "models": models, "output_path": str(tmp_path / "merged")})
+        merge(MergeConfig(strategy="unsteady", models=models, output_path=str(tmp_path / "merged")))
     assert not (tmp_path / "merged").exists()
 
 
@@ -528,7 +529,7 @@ def write_sidecars(*args, **kwargs):
     with pytest.raises(
         PluginError, match=r"plugin 'wrapped' from acme-merge 1.0 raised RuntimeError in write_sidecars"
     ):
-        run_merge(config)
+        merge(MergeConfig(**config))
 
 
 REFUSED = {

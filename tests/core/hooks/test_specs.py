@@ -14,6 +14,7 @@ from modelmerger import (
     FileCheckpoint,
     Layout,
     LoadContext,
+    MergeConfig,
     MergeError,
     ModelReference,
     OutputTensor,
@@ -22,6 +23,7 @@ from modelmerger import (
     TensorInfo,
     Traits,
     ValidationReport,
+    merge,
 )
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
@@ -34,6 +36,7 @@ FIRST_RESULT = {
     "wants_updates",
     "merge_updates",
     "find_coefficients",
+    "choose_view",
     "measure_tensor",
     "merge_tensor",
     "finish_tensor",
@@ -69,6 +72,15 @@ def test_the_example_of_every_hook_is_a_plugin_with_that_hook(hook: str) -> None
     module = example(hook)
     manager = registered(module)
     assert hook in [caller.name for caller in manager.get_hookcallers(module) or ()]
+
+
+def test_every_hook_has_a_section_in_the_documentation() -> None:
+    """In the order in which a run calls them, each with its arguments."""
+    page = Path(__file__).parents[3] / "docs/reference/hooks.md"
+    text = page.read_text()
+    assert re.findall(r"^### ([a-z_]+)$", text, re.MULTILINE) == list(HOOKS)
+    expected = {name: ", ".join(inspect.signature(hook).parameters) for name, hook in HOOKS.items()}
+    assert dict(re.findall(r"^### [a-z_]+\n\n`([a-z_]+)\((.*?)\)`", text, re.MULTILINE)) == expected
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -238,7 +250,6 @@ def test_the_example_companion_escapes_what_models_answered() -> None:
 def test_the_example_of_a_strategy_merges_models(
     name: str, distribution: Callable[..., Path], models: SimpleNamespace
 ) -> None:
-    from doors import run_merge
     from safetensors.torch import load_file
 
     from tests.core.plugging import install
@@ -246,8 +257,8 @@ def test_the_example_of_a_strategy_merges_models(
     (source,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(HOOKS[name]) or "", re.DOTALL)
     install(distribution, [("strategy", "from_the_docs", source)])
     paths = [models.a, models.b, models.base]
-    run_merge(
-        {"strategy": "from_the_docs", "models": [{"path": str(p)} for p in paths], "output_path": str(models.output)}
+    merge(
+        MergeConfig(strategy="from_the_docs", models=[{"path": str(p)} for p in paths], output_path=str(models.output))
     )
     merged = load_file(models.output / "model.safetensors")
     for tensor in merged:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from modelmerger import TensorInfo
 from modelmerger.inputs.file_checkpoint import FileCheckpoint, StoredTensor
 from modelmerger.inputs.files import InputFiles
-from modelmerger.values.checkpoint import TensorInfo
 from modelmerger.values.file_identity import identify
 
 FIRST = np.arange(20, dtype="<f4").reshape(4, 5)

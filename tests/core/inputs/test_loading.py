@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 from inputs.watching import within
-from modelmerger import InputError, LoadContext, read_beside
-from modelmerger.inputs.files import InputFiles
+from modelmerger import InputChangedError, InputError, LoadContext, read_beside
 from modelmerger.inputs.loading import check_beside, list_directory, resolve_inside
-from modelmerger.values.errors import InputChangedError
 
 
 @pytest.fixture
@@ -145,7 +143,7 @@ def test_names_are_sorted_and_a_directory_that_is_none_is_said(folder: Path) -> 
 
 
 def test_an_opened_file_is_read_by_position_as_long_as_it_is_the_same(folder: Path) -> None:
-    context = LoadContext(InputFiles())
+    context = LoadContext()
     file = context.open_file(folder / "file")
     buffer = bytearray(3)
 
@@ -163,7 +161,7 @@ def test_an_opened_file_is_read_by_position_as_long_as_it_is_the_same(folder: Pa
 def test_a_file_is_looked_for_inside_its_own_directory_unless_told_otherwise(folder: Path) -> None:
     (folder / "sub").mkdir()
     (folder / "sub" / "link").symlink_to("../file")
-    context = LoadContext(InputFiles())
+    context = LoadContext()
 
     assert context.open_file(folder / "sub" / "link", folder).path == str(folder / "file")
     with pytest.raises(InputError, match="leads out of the model's directory"):

@@ -4,10 +4,10 @@ from typing import Any
 
 import attrs
 import pytest
+from modelmerger import ConfigError
 from modelmerger.config.resolve import resolve
 from modelmerger.hooks.plugins import option_names
 from modelmerger.hooks.registry import ALLOW, Registry
-from modelmerger.values.errors import ConfigError
 from modelmerger.values.settings import CoreOptions, Settings, shard_bytes
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]

@@ -1,9 +1,10 @@
 """Hooks of the one strategy of a merge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmerger.hooks.markers import hookspec
+from modelmerger.values.traits import View
 
 if TYPE_CHECKING:
     import torch
@@ -44,12 +45,50 @@ def find_coefficients(
 
 
 @hookspec(firstresult=True)
-def measure_tensor(tensors: Sequence["torch.Tensor"], options: Any) -> "torch.Tensor | None":
-    """Strategy, optional, beside `merge_tensor`: returns an additive statistic of a block of a tensor.
+def choose_view(tensor_name: str, shape: Sequence[int], options: Any) -> View:
+    """Strategy, optional: how it sees one tensor: "linear", "elementwise", "rowwise" or "whole".
 
-    It is float64 or int64, of any shape. The engine sums it over fixed blocks in a fixed order, so that the sum does
-    not depend on threads or slices, and hands the sum to `merge_tensor` as `measurement`. `tensors`: as in
-    `merge_tensor`.
+    "linear": `find_coefficients` is asked; a strategy with this hook may have it beside `merge_tensor`. The others are granularities
+    of the slices that `merge_tensor` gets. Without this hook the traits say it for all tensors.
+
+    ```python
+    import torch
+    from modelmerger import Traits, hookimpl
+
+    traits = Traits(models=(2, None))
+
+    @hookimpl
+    def choose_view(shape):                            # singular values are of matrices
+        return "whole" if len(shape) == 2 else "linear"
+
+    @hookimpl
+    def find_coefficients(weights):
+        return [weight / sum(weights) for weight in weights]
+
+    @hookimpl
+    def merge_tensor(tensors):                         # the mean, with the mean of their singular values
+        u, _, v = torch.linalg.svd(sum(tensors) / len(tensors), full_matrices=False)
+        return u * (sum(torch.linalg.svdvals(tensor) for tensor in tensors) / len(tensors)) @ v
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def measure_tensor(
+    tensors: Sequence["torch.Tensor"],
+    inputs: Sequence[int],
+    weights: Sequence[float],
+    model_options: Sequence[Any],
+    options: Any,
+    tensor_name: str,
+    shape: Sequence[int],
+    offset: int,
+    random: Callable[..., "torch.Tensor"],
+) -> "torch.Tensor | None":
+    """Strategy, optional, with `merge_tensor`: an additive statistic of a block of a tensor, as float64 or int64.
+
+    The engine sums it over fixed blocks in a fixed order, so that neither threads nor slices can move the sum, and hands
+    the sum to `merge_tensor` as `measurement`. The arguments are those of `merge_tensor`, for the block.
 
     ```python
     import torch
@@ -65,11 +104,15 @@ def measure_tensor(tensors: Sequence["torch.Tensor"], options: Any) -> "torch.Te
 @hookspec(firstresult=True)
 def merge_tensor(
     tensors: Sequence["torch.Tensor"],
+    inputs: Sequence[int],
     weights: Sequence[float],
     model_options: Sequence[Any],
     options: Any,
     measurement: "torch.Tensor | None",
     tensor_name: str,
+    shape: Sequence[int],
+    offset: int,
+    random: Callable[..., "torch.Tensor"],
 ) -> "torch.Tensor | None":
     """Strategy: merges a slice of a tensor, where that is not a linear combination.
 
@@ -81,6 +124,13 @@ def merge_tensor(
 
     Returns a new tensor of the same shape and dtype. The engine checks it for NaN and infinity, and rounds it once. The
     inputs must not be changed or returned.
+
+    `inputs`: which model of the config each tensor is; the base is their number. With `Traits(inputs="updates")` the tensors
+    are the models' task vectors, and the base is added to what is returned. `options` and `model_options` hold the numbers of this
+    tensor where the config gives them by layer or pattern. `shape`: of the whole tensor; `offset`: the slice's first element in the
+    flattened tensor. `random(model)`: for the model of that index in the config, random numbers in [0, 1) of the slice's shape,
+    float32 (`random(model, "float64")`: float64); they belong to the elements, so that slices, threads and devices change nothing,
+    and follow from the option `seed`, the tensor's name and the model.
 
     ```python
     import torch
