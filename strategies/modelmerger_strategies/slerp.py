@@ -56,7 +56,8 @@ def check_compatibility(settings: Settings, options: Options) -> Iterable[Proble
         )
     if factor is not None and not agree:
         yield Problem(
-            f"interpolation_factor {shown_weight(factor)} wins over the weights {shown_weight(first)} and {shown_weight(second)}.",
+            f"interpolation_factor {shown_weight(factor)} wins over the weights {shown_weight(first)} "
+            f"and {shown_weight(second)}.",
             "options",
             severity="warning",
         )

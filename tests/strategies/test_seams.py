@@ -9,7 +9,7 @@ import pytest
 import torch
 from blocks import set_block
 from modelmerger import ConfigError, MergeConfig, ModelCompatibilityError, ModelMerger
-from modelmerger.testing import merge_in_memory, planned
+from modelmerger.testing import merge_in_memory, plan_in_memory
 
 from tests.core.plugging import install
 
@@ -114,7 +114,7 @@ def test_dare_keeps_what_chance_keeps_and_is_right_in_the_mean(
     models = [tensors(1, base, torch.float32), tensors(2, base, torch.float32)]
     told: list[dict[str, Any]] = [{"density": 0.25}, {"density": [1, 0.5]}]
     whole = {name: value.float() for name, value in base.items()}
-    merge = planned("dare", models, whole, weights=[1, 0.5], model_options=told)
+    merge = plan_in_memory("dare", models, whole, weights=[1, 0.5], model_options=told)
     merged = merge.merge()
     for name, value in merged.items():
         updates = [(model[name].double() - whole[name].double()) for model in models]
@@ -125,7 +125,7 @@ def test_dare_keeps_what_chance_keeps_and_is_right_in_the_mean(
             expected = expected + weight / density * update * (number < density)
         torch.testing.assert_close(value.double(), expected, rtol=0, atol=2**-24)
     set_block(monkeypatch, 1 << 10)
-    again = planned("dare", models, whole, weights=[1, 0.5], model_options=told)
+    again = plan_in_memory("dare", models, whole, weights=[1, 0.5], model_options=told)
     cut = again.merge(slice_elements=33, workers=2)
     assert all(torch.equal(merged[name], cut[name]) for name in merged)
 
@@ -145,7 +145,7 @@ def test_another_seed_keeps_other_elements_and_a_model_of_weight_0_changes_none_
     assert not torch.equal(first[name], other[name])
     kept = alone[name] != base[name]
     whole = merge_in_memory("dare", models, base, weights=[0, 1], options={"seed": 1})[name]
-    both = planned("dare", models, base, weights=[1, 1], model_options=dropped, options={"seed": 1})
+    both = plan_in_memory("dare", models, base, weights=[1, 1], model_options=dropped, options={"seed": 1})
     assert torch.equal(kept, (both.random(name, 1) < 0.5) & (whole != base[name]))
 
 
@@ -185,7 +185,7 @@ def test_a_spectral_strategy_is_whole_for_matrices_and_linear_for_the_rest(
     install(distribution, [("strategy", "spectral", SPECTRAL)])
     set_block(monkeypatch, blocks)
     models = [tensors(1, dtype=torch.float32), tensors(2, dtype=torch.float32)]
-    merge = planned("spectral", models, weights=[3, 1])
+    merge = plan_in_memory("spectral", models, weights=[3, 1])
     assert [(t.action, t.granularity) for t in merge.plan.tensors] == [
         ("combine", "elementwise"), ("merge", "whole"), ("merge", "whole"), ("combine", "elementwise"),
     ]  # fmt: skip
@@ -204,7 +204,7 @@ def test_a_spectral_strategy_is_whole_for_matrices_and_linear_for_the_rest(
 def test_a_slice_says_where_it_lies(distribution: Distribution, granularity: str) -> None:
     install(distribution, [("strategy", "places", PLACES.format(granularity=granularity))])
     models = [{"w": torch.zeros(50, 7)}] * 2
-    merged = planned("places", models, weights=[0, 1]).merge(slice_elements=20)["w"]
+    merged = plan_in_memory("places", models, weights=[0, 1]).merge(slice_elements=20)["w"]
     assert torch.equal(merged, torch.arange(350.0).view(50, 7) + 1000)
 
 
@@ -250,7 +250,7 @@ def test_the_factor_of_slerp_varies_by_layer_and_pattern() -> None:
     first, second = model(1), model(2)
     attention, mlp = [0, 0.5, 0.3, 0.7, 1], [1, 0.5, 0.7, 0.3, 0]
     factor = {"*self_attn*": attention, "*mlp*": mlp, "default": 0.5}
-    merge = planned("slerp", [first, second], options={"interpolation_factor": factor})
+    merge = plan_in_memory("slerp", [first, second], options={"interpolation_factor": factor})
     merged = merge.merge()
     for name, value in merged.items():
         layer = int(name.split(".")[2]) if "layers" in name else 0

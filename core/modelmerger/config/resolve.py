@@ -139,7 +139,7 @@ def _wrong_kinds(given: Mapping[str, Any], registry: Registry) -> list[Problem]:
 def _base_problems(strategy: Strategy, given: Mapping[str, Any], sections: Sequence[Section]) -> list[Problem]:
     """A problem if the strategy needs a base that neither the config nor the models, not open yet, can give."""
     may_come = any(section.brings_base and given.get(section.name) for section in sections)
-    if given.get("base_model") is None and not may_come and strategy.traits.base_wanted:
+    if given.get("base_model") is None and not may_come and strategy.traits.wants_base:
         return [missing_base(strategy.name, sections)]
     return []
 

@@ -76,7 +76,7 @@ def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section])
         models["maxItems"] = most
     options = {"properties": own, "propertyNames": {"enum": [*common, *own]}}
     consequence: Schema = {"properties": {"models": models, "options": options}}
-    if traits.base_wanted:
+    if traits.wants_base:
         consequence["anyOf"] = [{"required": ["base_model"], "properties": {"base_model": _TEXT}}] + [
             {"required": [section.name], "properties": {section.name: {"type": "object", "minProperties": 1}}}
             for section in sections

@@ -1,8 +1,8 @@
-"""Random numbers that belong to elements: the same ones whatever the slices, workers, devices, their order, or an interruption.
+"""Random numbers that belong to elements: slices, workers, devices, their order and interruptions do not matter.
 
-The generator is Philox 4×64 with ten rounds: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3",
-https://doi.org/10.1145/2063384.2063405, as numpy has it, whose raw stream numpy keeps as it is. It is a function of a key and a
-counter: the key follows from the seed, the tensor's name and the model, the counter from the element.
+The generator is numpy's Philox 4×64 with ten rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3",
+https://doi.org/10.1145/2063384.2063405), whose raw stream numpy promises not to change. It is a function of a key,
+which depends on the seed, the tensor's name and the model, and of a counter, which depends on the element.
 """
 
 from typing import Literal
@@ -13,6 +13,7 @@ from attrs import frozen
 from blake3 import blake3
 
 Precision = Literal["float32", "float64"]
+"""The dtype of the numbers."""
 COUNTED = 4
 """Words of 64 bits that Philox makes from one value of its counter."""
 
@@ -28,14 +29,14 @@ class ElementNumbers:
     first: int
     """The first element."""
     last: int
-    """The one behind the last element."""
+    """The element behind the last one."""
     shape: tuple[int, ...]
-    """In which a strategy sees them."""
+    """The shape that a strategy sees the elements in."""
     device: torch.device
-    """Where it sees them."""
+    """The device that it sees them on."""
 
     def __call__(self, model: int, precision: Precision = "float32") -> torch.Tensor:
-        """Numbers in [0, 1), multiples of 2⁻²⁴ or 2⁻⁵³, one for each element of the slice. `model`: its index in the config."""
+        """One number in [0, 1) for each element, a multiple of 2⁻²⁴ (float64: 2⁻⁵³). model: its index in the config."""
         draw = _float32 if precision == "float32" else _float64
         drawn = torch.from_numpy(draw(self._key(model), self.first, self.last))
         return drawn.view(self.shape).to(self.device)

@@ -1,4 +1,4 @@
-"""What a strategy is told of a slice: the same where it measures and where it merges."""
+"""The arguments of a strategy for a slice, which are the same for measuring and for merging."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def slice_inputs(merge: Merge, plan: TensorPlan, tensors: Sequence["Tensor"], first: int, last: int) -> SliceInputs:
-    """Elements `first` to `last` of the inputs of a tensor, as the strategy sees them, with all that belongs to them."""
+    """Elements `first` to `last` of a tensor as the strategy gets them. tensors: those elements of the inputs."""
     models = [i for i in plan.inputs if i < len(merge.settings.models)]
     shape = tuple(tensors[0].shape)
     return SliceInputs(

@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 @frozen(eq=False)
 class SliceInputs:
-    """What a strategy is told of a slice that it measures or merges."""
+    """The arguments of a strategy for a slice that it measures or merges, as `merge_tensor` describes them."""
 
     tensors: Sequence["torch.Tensor"]
-    """The inputs."""
+    """The slice of each input."""
     inputs: Sequence[int]
-    """Which model of the config each of them is; the base is their number."""
+    """The index of each input among the config's models; the base model's index is the number of models."""
     weights: Sequence[float]
-    """One a model that is there."""
+    """One a model that is an input."""
     model_options: Sequence[Any]
-    """One a model that is there."""
+    """One a model that is an input."""
     options: Any
     """The strategy's own, for this tensor."""
     tensor_name: str
-    """In the output."""
+    """The name of the tensor in the output."""
     shape: Sequence[int]
-    """Of the whole tensor."""
+    """The shape of the whole tensor."""
     offset: int
-    """The slice's first element in the flattened tensor."""
+    """The first element of the slice in the flattened tensor."""
     random: Callable[..., "torch.Tensor"]
-    """Random numbers for its elements: `random(model)`."""
+    """Returns random numbers for the elements, given the index of a model."""
 
     def arguments(self) -> dict[str, Any]:
-        """All of it by name."""
+        """The arguments by name."""
         return {
             "tensors": self.tensors,
             "inputs": self.inputs,
@@ -77,11 +77,11 @@ class Strategy:
 
     @property
     def linear(self) -> bool:
-        """Whether it combines inputs by coefficients, whatever the tensor."""
+        """Whether it combines inputs by coefficients for every tensor."""
         return "merge_tensor" not in self.plugin.hooks
 
     def view_of(self, tensor_name: str, shape: Sequence[int], options: Any) -> View:
-        """How it sees a tensor."""
+        """How it sees a tensor. shape: of the tensor. options: its own, for that tensor."""
         if "choose_view" in self.plugin.hooks:
             found = self.calls.ask_first(
                 "choose_view", tensor_name, tensor_name=tensor_name, shape=shape, options=options
@@ -112,7 +112,10 @@ class Strategy:
         shape: Sequence[int] = (2, 2),
         tensor_name: str = "",
     ) -> tuple[float, ...] | None:
-        """One finite number an input, the base's last where there is one; None where the strategy waits for the Gram matrix."""
+        """One finite number an input, that of the base last; None where the strategy needs the Gram matrix.
+
+        gram: of the inputs, one row an input; None if it is not known yet. shape: of the tensor.
+        """
         updates = self.traits.inputs == "updates"
         found = self.calls.ask_first(
             "find_coefficients",

@@ -155,14 +155,14 @@ def _open_all(
 def _with_base(hooks: Hooks, models: Opened) -> Opened:
     bases = [checkpoint.base for checkpoint in models.checkpoints if checkpoint.base is not None]
     if models.settings.base_model is None and bases:
-        if hooks.strategy.traits.base_wanted:
+        if hooks.strategy.traits.wants_base:
             raise_errors(list(check_same_base(models.checkpoints)), ModelCompatibilityError)
         return Opened(
             evolve(models.settings, base_model=bases[0].reference.path),
             [*models.checkpoints, bases[0].checkpoint],
             [*models.locations, bases[0].location],
         )
-    if models.settings.base_model is None and hooks.strategy.traits.base_wanted:
+    if models.settings.base_model is None and hooks.strategy.traits.wants_base:
         raise ConfigError(missing_base(models.settings.strategy, hooks.sections))
     return models
 

@@ -34,7 +34,7 @@ class Slice:
 
 
 def slices(tensor: TensorPlan, start: int, stop: int, most: int) -> Iterator[Slice]:
-    """Cuts elements `start` to `stop` of a tensor into pieces of about `most` elements, whole rows or the whole as need be."""
+    """Cuts elements `start` to `stop` of a tensor into slices of about `most` elements, of whole rows, or into one."""
     if tensor.granularity == "whole":
         yield Slice(start, stop, 0, tensor.elements, tensor.shape)
     elif tensor.granularity == "rowwise":
@@ -51,7 +51,7 @@ def slices(tensor: TensorPlan, start: int, stop: int, most: int) -> Iterator[Sli
 
 
 def window(tensors: Iterable[TensorPlan]) -> int:
-    """`WINDOW`; a whole block where a strategy sees rows of any tensor, for a row that a window cuts is merged twice."""
+    """`WINDOW` bytes; a block if the strategy sees rows of a tensor, as a row that a window cuts is merged twice."""
     return WINDOW if all(tensor.granularity == "elementwise" for tensor in tensors) else BLOCK
 
 

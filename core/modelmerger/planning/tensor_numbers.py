@@ -1,4 +1,4 @@
-"""What the strategy is told for each tensor: the weights of the models, and its options, which may vary by tensor as weights do."""
+"""What a strategy gets for each tensor: the weights of models, and its options, which may vary by tensor too."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,23 +13,24 @@ from modelmerger.values.weights import varying_fields
 
 @frozen
 class TensorNumbers:
-    """The numbers of one tensor."""
+    """What a strategy gets for one tensor."""
 
     key: tuple[float, ...]
-    """All of them: where two tensors have the same, they have all else the same too."""
+    """All numbers; tensors with the same numbers get the same options."""
     weights: tuple[float, ...]
     """One a model."""
     options: Any
-    """The strategy's `Options`."""
+    """An instance of the strategy's `Options`; None where it has none."""
     model_options: tuple[Any, ...]
-    """Its `ModelOptions`, one a model."""
+    """Instances of its `ModelOptions`, one a model; None where it has none."""
 
 
-def told_by_tensor(
+def strategy_numbers_by_tensor(
     settings: Settings, names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
 ) -> tuple[dict[str, TensorNumbers], list[Problem]]:
-    """What the strategy is told for each merged tensor, and what is to be said of patterns. `names`, `merged`, `tied`: see
-    `numbers_by_tensor`.
+    """What the strategy gets for each merged tensor, and problems with patterns.
+
+    names, merged, tied: see `numbers_by_tensor`.
     """
     of_strategy = list(varying_fields(settings.strategy_options))
     of_models = [list(varying_fields(told)) for told in settings.model_options]
@@ -49,5 +50,5 @@ def told_by_tensor(
 
 
 def _with(options: Any, fields: Sequence[tuple[str, Any]], numbers: Any) -> Any:
-    """The options with numbers in place of what the config says of these fields."""
+    """The options with a number in place of what the config has for each of these fields."""
     return evolve(options, **{name: next(numbers) for name, _ in fields}) if fields else options

@@ -7,7 +7,7 @@ from attrs import evolve, field, frozen
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.alignment import Aligned, align
 from modelmerger.planning.matrices import kept_matrices, repeated_heads
-from modelmerger.planning.tensor_numbers import TensorNumbers, told_by_tensor
+from modelmerger.planning.tensor_numbers import TensorNumbers, strategy_numbers_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
@@ -38,7 +38,7 @@ def plan_merged_tensors(
     raise_errors(notes, ModelCompatibilityError)
     kept, of_matrices = kept_matrices(donor, settings.options)
     aligned = [evolve(tensor, taken=True) if tensor.name in kept else tensor for tensor in aligned]
-    told, of_weights = told_by_tensor(
+    told, of_weights = strategy_numbers_by_tensor(
         settings,
         [tensor.name for tensor in aligned],
         [tensor.name for tensor in aligned if not tensor.taken],
@@ -112,7 +112,7 @@ class _TensorPlanner:
 
     def _ask(self, shape: tuple[int, ...], told: TensorNumbers, linear: bool) -> Inputs:
         models, strategy = self.settings.models, self.hooks.strategy
-        base = (len(models),) if strategy.traits.base_wanted else ()
+        base = (len(models),) if strategy.traits.wants_base else ()
         if not linear:
             inputs = tuple(i for i, weight in enumerate(told.weights) if weight != 0)
             if not inputs and not base:

@@ -1,4 +1,4 @@
-"""Which weight a tensor has, where the weight of a model is a list over the layers or a mapping from patterns on names.
+"""Which number a tensor has, where the config gives a list over the layers or a mapping from patterns on names.
 
 The layer is the first number among the components of a name, so an expert is not a layer. Layers are counted for each
 prefix before that number, so those of an encoder and of a decoder are counted apart.
@@ -19,20 +19,19 @@ from modelmerger.values.text import amount, shown
 from modelmerger.values.weights import DEFAULT, Numbers, Weight
 
 NOT_TIED: Mapping[str, str] = MappingProxyType({})
-
-
+"""No tensor has the numbers of another."""
 Given = tuple[str, Weight]
-"""Where the config gives numbers (`models[0].weight`), and which."""
+"""A key of the config (`models[0].weight`), and the numbers there."""
 
 
 def numbers_by_tensor(
     given: Sequence[Given], names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
 ) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
-    """The numbers of each merged tensor, one for each that is given, and what is to be said of patterns.
+    """The numbers of each merged tensor, one for each key that is given, and problems with patterns.
 
-    names: all tensors of the output. merged: those of them that have numbers. tied: those that have the numbers of another.
-    Errors: a pattern that matches no tensor; a merged tensor that nothing matches where there is no default (its number is then
-    given as 1). A pattern without effect is a warning.
+    names: all tensors of the output. merged: those of them that have numbers. tied: those that have the numbers of
+    another tensor, by name. Errors: a pattern that matches no tensor; a merged tensor that no pattern matches where
+    there is no default (its number is then 1). A pattern without effect is a warning.
     """
     copies = {name: other for name, other in tied.items() if name in merged and other in merged}
     found, problems = _own_numbers(given, names, [name for name in merged if name not in copies])
@@ -53,9 +52,9 @@ def _own_numbers(
             matchers = {pattern: re.compile(translate(pattern)).match for pattern in weight if pattern != DEFAULT}
             chosen = {name: next((p for p, match in matchers.items() if match(name)), DEFAULT) for name in merged}
             problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, where)
-            columns.append([weight_at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
+            columns.append([number_at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
         else:
-            columns.append([weight_at(weight, depth[name]) for name in merged])
+            columns.append([number_at(weight, depth[name]) for name in merged])
     return dict(zip(merged, zip(*columns, strict=True), strict=True)), problems
 
 
@@ -78,8 +77,8 @@ def depths(names: Iterable[str]) -> dict[str, Fraction]:
 
 
 @lru_cache(maxsize=1 << 12)
-def weight_at(numbers: Numbers, depth: Fraction) -> float:
-    """The weight at a depth from 0 to 1: linear between two neighbours in the list, computed exactly, rounded once."""
+def number_at(numbers: Numbers, depth: Fraction) -> float:
+    """The number at a depth from 0 to 1: linear between two neighbours in the list, computed exactly, rounded once."""
     if not isinstance(numbers, tuple):
         return numbers
     position = depth * (len(numbers) - 1)
@@ -96,7 +95,7 @@ def _pattern_problems(
     has_default: bool,
     where: str,
 ) -> Iterable[Problem]:
-    """Problems with patterns. chosen: tensor → the pattern that decides its weight, or the default."""
+    """Problems with patterns. chosen: tensor → the pattern that decides its number, or the default."""
     deciding = set(chosen.values())
     for pattern in (p for p in matchers if p not in deciding):
         if any(map(matchers[pattern], names)):

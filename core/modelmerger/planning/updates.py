@@ -6,7 +6,7 @@ from attrs import evolve, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.matrices import kept_matrices, repeated_heads
-from modelmerger.planning.tensor_numbers import TensorNumbers, told_by_tensor
+from modelmerger.planning.tensor_numbers import TensorNumbers, strategy_numbers_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem, raise_errors
 from modelmerger.values.settings import Settings
@@ -24,13 +24,16 @@ class StrategyOnUpdates:
     kept: frozenset[str]
     """Tensors of the base whose updates are left out."""
     notes: Sequence[Problem]
-    """What is to be said of weights and options."""
-    _told: Mapping[str, TensorNumbers]
+    """Warnings and notes about weights and options."""
+    _numbers: Mapping[str, TensorNumbers]
 
     def __call__(self, tensor: str, shape: Sequence[int], gram: Gram) -> tuple[float, ...]:
-        """One number a model. Raises `ConfigError` for weights that make no sense, `NumericError` where the result is undefined."""
-        told = self._told[tensor]
-        asked = told.weights, told.model_options, told.options
+        """One number a model.
+
+        Raises `ConfigError` for weights that make no sense, `NumericError` where the result is undefined.
+        """
+        numbers = self._numbers[tensor]
+        asked = numbers.weights, numbers.model_options, numbers.options
         find = self.hooks.strategy.find_coefficients
         try:
             found = find(*asked, shape=shape, tensor_name=tensor)
@@ -38,7 +41,7 @@ class StrategyOnUpdates:
                 found = find(*asked, gram(), shape, tensor)
         except ConfigError as error:
             raise ConfigError(*(evolve(p, where=p.where or "models", tensor=tensor) for p in error.problems)) from error
-        return (found or ())[: len(told.weights)]  # the base, where it counts, has no update
+        return (found or ())[: len(numbers.weights)]  # the base is an input too, but has no update
 
 
 def find_update_coefficients(
@@ -57,14 +60,14 @@ def find_update_coefficients(
     strategy.finishes(settings.strategy_options, updates=True)  # refuses options that need merged weights
     kept, of_matrices = kept_matrices(checkpoints[-1], settings.options)
     changed = {name for model in models for name in model.changes} - kept
-    told, of_weights = told_by_tensor(
+    numbers, of_numbers = strategy_numbers_by_tensor(
         settings,
         list(checkpoints[-1].tensors),
         [name for name in checkpoints[-1].tensors if name in changed],
         repeated_heads(checkpoints[-1]),
     )
-    raise_errors(of_weights, ConfigError)
-    return StrategyOnUpdates(hooks, settings, frozenset(kept), [*of_matrices, *of_weights], told)
+    raise_errors(of_numbers, ConfigError)
+    return StrategyOnUpdates(hooks, settings, frozenset(kept), [*of_matrices, *of_numbers], numbers)
 
 
 def merge_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergedUpdates | None:

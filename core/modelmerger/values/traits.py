@@ -1,4 +1,4 @@
-"""What a strategy tells the engine about itself, so that mistakes are caught before a tensor is read."""
+"""What a strategy declares about itself, so that mistakes are found before a tensor is read."""
 
 from typing import Literal
 
@@ -9,6 +9,7 @@ Granularity = Literal["elementwise", "rowwise", "whole"]
 View = Literal["linear", "elementwise", "rowwise", "whole"]
 """How a strategy sees one tensor: by coefficients of the inputs, or by slices of a granularity."""
 Inputs = Literal["models", "updates"]
+"""What a strategy gets: the models' tensors, or their differences from the base's."""
 
 
 @frozen(kw_only=True)
@@ -20,8 +21,8 @@ class Traits:
     needs_base: bool = False
     """Whether `base_model` must be given. The base is then the last input."""
     inputs: Inputs = field(default="models", validator=validators.in_(("models", "updates")))
-    """"updates": what the strategy gets are the task vectors θᵢ − θ_base, of which there is one a model, and the base is added to
-    what it makes of them, with one rounding. A base model must then be given."""
+    """"updates": the strategy gets a task vector θᵢ − θ_base for each model, and the base is added to what it makes of
+    them, with one rounding. A base model must then be given."""
     granularity: Granularity = field(
         default="elementwise", validator=validators.in_(("elementwise", "rowwise", "whole"))
     )
@@ -35,6 +36,6 @@ class Traits:
     adapters all the same, and refuses options that it cannot keep there in `wants_finish`."""
 
     @property
-    def base_wanted(self) -> bool:
-        """Whether there must be a base model."""
+    def wants_base(self) -> bool:
+        """Whether there must be a base model, as an input or for updates."""
         return self.needs_base or self.inputs == "updates"

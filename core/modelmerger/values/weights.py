@@ -1,4 +1,4 @@
-"""The weight of a model, as a config may give it."""
+"""The weight of a model, and other numbers that a config may give by layer or by pattern."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +25,7 @@ def shown_weight(weight: Weight) -> str:
 
 
 def each_number(check: Check) -> Check:
-    """Every number of a weight passes the check, and there is at least one, for every pattern."""
+    """Every number must pass the check, and there must be at least one, for every pattern."""
 
     def problem(weight: Weight | None) -> str | None:
         if isinstance(weight, dict):
@@ -39,23 +39,23 @@ def each_number(check: Check) -> Check:
             return next((sentence for number in weight if (sentence := check.problem(number))), None)
         return None if weight is None else check.problem(weight)
 
-    each = {**check.allows, "minItems": 1}  # JSON Schema applies what it says of numbers to numbers, of lists to lists
+    each = {**check.allows, "minItems": 1}  # JSON Schema ignores keywords for other types
     if check.allows:
         each["items"] = {"type": "number", **check.allows}
     return Check({**each, "minProperties": 1, "additionalProperties": each}, problem)
 
 
 sound_weight = each_number(must_be_finite)
-"""Finite numbers, at least one, for every pattern."""
+"""All numbers must be finite, and there must be at least one, for every pattern."""
 _VARIES = "varies by tensor"
 
 
 def varying(*, default: float | None, check: Check = must_be_finite) -> Any:
     """A numeric field of `Options` or `ModelOptions` that may vary by tensor, as the weight of a model may.
 
-    A config then gives a number, a list over the layers, or a mapping from patterns on tensor names; a strategy that is asked about
-    a tensor gets the number of this tensor. Where no tensor is in question (`check_compatibility`, `wants_finish`) it gets what the
-    config says. `check`: what holds for every number.
+    A config gives a number, a list over the layers, or a mapping from patterns on tensor names, and a hook that is
+    called for a tensor gets the number of that tensor. Other hooks (`check_compatibility`, `wants_finish`) get what the
+    config has. check: what every number must pass.
 
     ```python
     from attrs import frozen
@@ -70,12 +70,12 @@ def varying(*, default: float | None, check: Check = must_be_finite) -> Any:
 
 
 def may_vary(declared: "attrs.Attribute[Any]") -> bool:
-    """Whether a field was declared as one that varies."""
+    """Whether a field was declared by `varying`."""
     return bool(declared.metadata.get(_VARIES))
 
 
 def varying_fields(options: Any) -> Iterator[tuple[str, Weight]]:
-    """The fields of an instance of options that may vary, and what the config says of them, where it says anything."""
+    """The fields of an instance of options that may vary, and what the config has for them, if anything."""
     for declared in attrs.fields(type(options)) if options is not None else ():
         if may_vary(declared) and (value := getattr(options, declared.name)) is not None:
             yield declared.name, value

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from modelmerger import ConfigError, Problem, shown_weight
 from modelmerger.config.strict_attrs import structure
-from modelmerger.planning.tensor_weights import depths, numbers_by_tensor, weight_at
+from modelmerger.planning.tensor_weights import depths, number_at, numbers_by_tensor
 from modelmerger.values.weights import Weight
 
 DECODER = [
@@ -133,9 +133,9 @@ def test_layers_that_begin_late_or_have_gaps_are_counted_as_they_are() -> None:
 def test_values_of_a_list_are_met_exactly_and_equal_ones_stay_equal() -> None:
     values = (0.1, 0.7, 0.3, 0.9)
 
-    assert [weight_at(values, Fraction(i, 3)) for i in range(4)] == list(values)
-    assert {weight_at((0.1, 0.1), Fraction(i, 97)) for i in range(98)} == {0.1}
-    assert weight_at((1e308, -1e308), Fraction(1, 4)) == 5e307
+    assert [number_at(values, Fraction(i, 3)) for i in range(4)] == list(values)
+    assert {number_at((0.1, 0.1), Fraction(i, 97)) for i in range(98)} == {0.1}
+    assert number_at((1e308, -1e308), Fraction(1, 4)) == 5e307
 
 
 def test_each_model_has_a_weight_of_its_own() -> None:

@@ -46,10 +46,11 @@ def find_coefficients(
 
 @hookspec(firstresult=True)
 def choose_view(tensor_name: str, shape: Sequence[int], options: Any) -> View:
-    """Strategy, optional: how it sees one tensor: "linear", "elementwise", "rowwise" or "whole".
+    """Strategy, optional: returns how it sees one tensor: as "linear", "elementwise", "rowwise" or "whole".
 
-    "linear": `find_coefficients` is asked; a strategy with this hook may have it beside `merge_tensor`. The others are granularities
-    of the slices that `merge_tensor` gets. Without this hook the traits say it for all tensors.
+    For "linear", the engine calls `find_coefficients`, which a strategy with this hook may have beside `merge_tensor`.
+    The others are granularities of the slices that `merge_tensor` gets. Without this hook, the traits say how the
+    strategy sees all tensors.
 
     ```python
     import torch
@@ -58,7 +59,7 @@ def choose_view(tensor_name: str, shape: Sequence[int], options: Any) -> View:
     traits = Traits(models=(2, None))
 
     @hookimpl
-    def choose_view(shape):                            # singular values are of matrices
+    def choose_view(shape):                            # only matrices have singular values
         return "whole" if len(shape) == 2 else "linear"
 
     @hookimpl
@@ -66,7 +67,7 @@ def choose_view(tensor_name: str, shape: Sequence[int], options: Any) -> View:
         return [weight / sum(weights) for weight in weights]
 
     @hookimpl
-    def merge_tensor(tensors):                         # the mean, with the mean of their singular values
+    def merge_tensor(tensors):                         # the mean, with the mean singular values
         u, _, v = torch.linalg.svd(sum(tensors) / len(tensors), full_matrices=False)
         return u * (sum(torch.linalg.svdvals(tensor) for tensor in tensors) / len(tensors)) @ v
     ```
@@ -85,10 +86,11 @@ def measure_tensor(
     offset: int,
     random: Callable[..., "torch.Tensor"],
 ) -> "torch.Tensor | None":
-    """Strategy, optional, with `merge_tensor`: an additive statistic of a block of a tensor, as float64 or int64.
+    """Strategy, optional, beside `merge_tensor`: returns an additive statistic of a block of a tensor.
 
-    The engine sums it over fixed blocks in a fixed order, so that neither threads nor slices can move the sum, and hands
-    the sum to `merge_tensor` as `measurement`. The arguments are those of `merge_tensor`, for the block.
+    It is float64 or int64, of any shape. The engine sums it over fixed blocks in a fixed order, so that the sum does
+    not depend on threads or slices, and hands the sum to `merge_tensor` as `measurement`. The arguments are those of
+    `merge_tensor`, for the block.
 
     ```python
     import torch
@@ -119,18 +121,21 @@ def merge_tensor(
     `tensors`: slices of the models in the order of the config, then of the base if the traits say `needs_base=True`.
     Models of weight 0 are left out. They are float32 (float64 where float32 or float64 is written) and have one shape:
     a vector for an elementwise strategy, (rows, row length) for a rowwise one, the shape of the tensor for a strategy
-    on whole tensors. `weights` and `model_options`: one a model that is not left out, as in `find_coefficients`.
-    `measurement`: what `measure_tensor` found in this tensor; None without that hook.
+    on whole tensors. With `Traits(inputs="updates")`, they are the models' task vectors, without the base, which is
+    added to what is returned.
+
+    `inputs`: the index of each of `tensors` among the config's models; the base model's index is the number of models.
+    `weights` and `model_options`: one a model that is not left out, as in `find_coefficients`. `options` and
+    `model_options` have the numbers of this tensor where the config gives them by layer or pattern. `measurement`: what
+    `measure_tensor` found in this tensor; None without that hook. `shape`: of the whole tensor. `offset`: the first
+    element of the slice in the flattened tensor.
+
+    `random(model)` returns random numbers in [0, 1) for the model of that index in the config: float32, or float64 with
+    `random(model, "float64")`, in the shape of the slice. They belong to the elements and depend on the option `seed`,
+    the tensor's name and the model alone, not on slices, threads or devices.
 
     Returns a new tensor of the same shape and dtype. The engine checks it for NaN and infinity, and rounds it once. The
     inputs must not be changed or returned.
-
-    `inputs`: which model of the config each tensor is; the base is their number. With `Traits(inputs="updates")` the tensors
-    are the models' task vectors, and the base is added to what is returned. `options` and `model_options` hold the numbers of this
-    tensor where the config gives them by layer or pattern. `shape`: of the whole tensor; `offset`: the slice's first element in the
-    flattened tensor. `random(model)`: for the model of that index in the config, random numbers in [0, 1) of the slice's shape,
-    float32 (`random(model, "float64")`: float64); they belong to the elements, so that slices, threads and devices change nothing,
-    and follow from the option `seed`, the tensor's name and the model.
 
     ```python
     import torch
