@@ -13,7 +13,6 @@ from blocks import set_block
 from conftest import random_tensors, write_model
 from modelmerger import MergeConfig, Unit, verify
 from modelmerger.engine import measuring
-from modelmerger.output.digests import block_count
 from modelmerger.planning import slices
 from modelmerger.testing import MemoryStaging, Planned, plan_in_memory
 from safetensors.torch import load_file
@@ -163,7 +162,7 @@ def test_bytes_do_not_depend_on_workers_slices_or_order(strategy: str) -> None:
         merge.stage(order=shuffled, workers=2, slice_elements=999),
     ]
 
-    assert len(expected.records) == block_count(len(expected.files[0])) > 10
+    assert len(expected.records) == -(-len(expected.files[0]) // 1024) > 10
     for staging in variants:
         assert staging.files == expected.files
         assert {key: record.pieces for key, record in staging.records.items()} == {

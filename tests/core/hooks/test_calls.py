@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import directory_state, write_model
 from modelmerger import MergeConfig, PluginError, merge
-from modelmerger.config.resolve import resolve
+from modelmerger.testing import plan_in_memory
 from safetensors.torch import load_file
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
@@ -125,7 +125,9 @@ def two_tensors(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[str, Any]) -> None:
-    merge(MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": {"witnessed": True}}))
+    config = MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": {"witnessed": True}})
+    diary.clear()
+    merge(config)
     assert diary == [
         # the config
         "check_config True",
@@ -151,7 +153,9 @@ def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[s
 
 def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors: dict[str, Any]) -> None:
     base = str(Path(two_tensors["output_path"]).parent / "base")
-    merge(MergeConfig(**{"strategy": "linear", **two_tensors, "base_model": base}))
+    config = MergeConfig(**{"strategy": "linear", **two_tensors, "base_model": base})
+    diary.clear()
+    merge(config)
     assert diary == [
         "find_coefficients",  # weights that make no sense are refused with the config
         "check_config False",
@@ -506,7 +510,7 @@ def test_a_plugin_that_declares_itself_wrongly_is_named(
 ) -> None:
     install(distribution, [("plugin", "careless", source)])
     with pytest.raises(PluginError, match=r"plugin 'careless' from acme-merge 1\.0") as refused:
-        resolve(config)
+        MergeConfig(**config)
     assert BROKEN_DECLARATIONS[source] in str(refused.value)
 
 
@@ -561,12 +565,11 @@ def test_what_does_not_fit_the_hooks_is_refused_when_it_registers(
 
 def test_the_version_of_the_hooks_that_is_this_one_may_be_said(distribution: Distribution) -> None:
     install(distribution, [("strategy", "foreign", "hooks_version = 1\n" + WEIGHTS_SQUARED)])
-    _, hooks = resolve({"strategy": "foreign", "models": [{"path": "a", "weight": 3}]})
-    assert hooks.strategy.find_coefficients([3.0], [None], None) == (9.0,)
+    assert plan_in_memory("foreign", [{"t": torch.ones(1)}], weights=[3]).plan.tensors[0].coefficients == (9.0,)
 
 
 def test_a_plugin_may_be_an_object_and_may_wrap_a_hook_with_one_result(
-    distribution: Distribution, models: SimpleNamespace, config: dict[str, Any]
+    distribution: Distribution,
 ) -> None:
     source = """
 from modelmerger import hookimpl
@@ -585,5 +588,5 @@ plugin = Plugin()
         "[modelmerger.plugins]\ndoubling = acme_doubling_object:plugin\n",
         acme_doubling_object=source,
     )
-    _, hooks = resolve(config)
-    assert hooks.strategy.find_coefficients([0.6, 0.4], [None, None], resolve(config)[0].strategy_options) == (1.2, 0.8)
+    merge = plan_in_memory("weighted", [{"t": torch.ones(1)}] * 2, weights=[0.6, 0.4])
+    assert merge.plan.tensors[0].coefficients == (1.2, 0.8)

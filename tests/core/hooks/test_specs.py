@@ -22,13 +22,12 @@ from modelmerger import (
     Sample,
     TensorInfo,
     Traits,
+    Unit,
     ValidationReport,
     merge,
 )
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
-from modelmerger.inputs.files import InputFiles
-from modelmerger.values.units import Unit
 
 FIRST_RESULT = {
     "locate_model",
@@ -130,17 +129,13 @@ def test_the_example_locator_knows_names_of_its_own_kind() -> None:
 def test_the_example_loader_opens_a_file_of_its_own_kind(tmp_path: Path) -> None:
     path = tmp_path / "vector.f32"
     path.write_bytes(torch.arange(5, dtype=torch.float32).numpy().tobytes())
-    files = InputFiles(4)
-    try:
-        context = LoadContext(files)
-        opened = hook("load_model")(ModelReference(str(path), "v", "models[0].path"), context)
-        assert isinstance(opened, FileCheckpoint)
-        buffer = bytearray(8)
-        opened.read("vector", 3, 5, memoryview(buffer))
-        assert torch.frombuffer(buffer, dtype=torch.float32).tolist() == [3.0, 4.0]
-        assert hook("load_model")(ModelReference("model.bin", "m", "models[1].path"), context) is None
-    finally:
-        files.close()
+    context = LoadContext()
+    opened = hook("load_model")(ModelReference(str(path), "v", "models[0].path"), context)
+    assert isinstance(opened, FileCheckpoint)
+    buffer = bytearray(8)
+    opened.read("vector", 3, 5, memoryview(buffer))
+    assert torch.frombuffer(buffer, dtype=torch.float32).tolist() == [3.0, 4.0]
+    assert hook("load_model")(ModelReference("model.bin", "m", "models[1].path"), context) is None
 
 
 def test_the_example_check_warns_about_a_single_tensor() -> None:

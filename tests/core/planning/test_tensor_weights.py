@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from modelmerger import ConfigError, Problem, shown_weight
-from modelmerger.config.strict_attrs import structure
 from modelmerger.planning.tensor_weights import depths, number_at, numbers_by_tensor
+from modelmerger.testing import settings_of
 from modelmerger.values.weights import Weight
 
 DECODER = [
@@ -229,10 +229,8 @@ def test_weights_are_shown_as_they_are_written(weight: Weight, text: str) -> Non
     ids=str,
 )
 def test_weights_that_are_none_are_refused_with_their_place(given: Any, problem: str) -> None:
-    from modelmerger.values.settings import ModelSettings
-
     with pytest.raises(ConfigError) as caught:
-        structure({"path": "a", "weight": given}, ModelSettings, "models[1]")
+        settings_of({"strategy": "weighted", "models": [{"path": "a"}, {"path": "b", "weight": given}]})
     assert [str(found) for found in caught.value.problems] == [f"models[1].weight{problem}"]
 
 
@@ -241,6 +239,5 @@ def test_weights_that_are_none_are_refused_with_their_place(given: Any, problem:
     [(1, 1.0), ([1, 0], (1.0, 0.0)), ((1, 0), (1.0, 0.0)), ({"*": 1, "default": [0, 1]}, {"*": 1.0, "default": (0.0, 1.0)})],
 )  # fmt: skip
 def test_weights_are_taken_as_floats(given: Any, weight: Weight) -> None:
-    from modelmerger.values.settings import ModelSettings
-
-    assert structure({"path": "a", "weight": given}, ModelSettings, "models[0]").weight == weight
+    (model,) = settings_of({"strategy": "weighted", "models": [{"path": "a", "weight": given}]}).models
+    assert model.weight == weight

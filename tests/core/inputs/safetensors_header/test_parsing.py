@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelmerger import HeaderError, TensorEntry, build_header
+from modelmerger import HeaderError, Problem, TensorEntry, build_header
 from modelmerger.inputs.safetensors_header.parsing import parse_header
-from modelmerger.values.errors import Problem
 
 from tests.core.inputs.safetensors_header.headers import (
     Listed,
