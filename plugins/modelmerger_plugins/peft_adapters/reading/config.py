@@ -198,7 +198,7 @@ def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
         yield Problem(f"has target_parameters {shown(targets)}, where a list of names is due.", path)
     elif len(targets) > MOST_TARGETS:
         yield Problem(
-            f"has {len(targets)} target_parameters, and at most {MOST_TARGETS} are read. Name them by their last parts.",
+            f"has {len(targets)} target_parameters, at most {MOST_TARGETS} are read. Name them by their last parts.",
             path,
         )
     revision = values.get("revision")
