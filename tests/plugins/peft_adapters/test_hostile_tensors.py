@@ -120,5 +120,5 @@ def test_a_parameter_of_no_experts(tmp_path: Path) -> None:
 
 def test_more_target_parameters_than_any_model_has_names(adapter: Path) -> None:
     change(adapter, target_parameters=[f"a.{number}" for number in range(1001)])
-    with pytest.raises(InputError, match="has 1001 target_parameters, and at most 1000 are read"):
+    with pytest.raises(InputError, match="has 1001 target_parameters, at most 1000 are read"):
         merger(adapter).check_compatibility()
