@@ -90,14 +90,20 @@ def config(models: SimpleNamespace) -> dict[str, Any]:
     }
 
 
+def command_line(*arguments: object) -> int:
+    """Runs the command line in this process; its exit status."""
+    from modelmerger.cli.process import main
+
+    return main([str(argument) for argument in arguments])
+
+
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
     """`command("merge", path)` runs the command line in this process; the result has status, out and err."""
-    from modelmerger.cli.process import main
 
     def run(*arguments: object) -> SimpleNamespace:
         capfd.readouterr()
-        status = main([str(argument) for argument in arguments])
+        status = command_line(*arguments)
         out, err = capfd.readouterr()
         return SimpleNamespace(status=status, out=out, err=err)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from modelmerger.cli.process import main
+from conftest import command_line
 
 Command = Callable[..., SimpleNamespace]
 
@@ -25,7 +25,7 @@ def on_a_terminal(*arguments: object) -> tuple[int, str]:
         try:
             os.environ |= {"TERM": "xterm", "COLUMNS": "100"}
             sys.stdout, sys.stderr = (os.fdopen(os.dup(fd), "w", buffering=1) for fd in (1, 2))
-            status = main([str(argument) for argument in arguments])
+            status = command_line(*arguments)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

@@ -1,6 +1,7 @@
 """Models that make a merge with many different steps, and what the folder around the output looks like."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,24 +9,12 @@ from typing import Any
 
 import pytest
 from conftest import random_tensors, write_model
-from doors import run_merge
-from modelmerger.hooks.registry import Registry
+from inputs.watching import watched_reads
 
 from tests.faults.stopping import assert_sentences
 
 FEW, MANY = 2_500, 1_500
 """Shard sizes that make two shards, and four."""
-
-
-@pytest.fixture(scope="session")
-def registry() -> Registry:
-    return Registry.installed()
-
-
-@pytest.fixture(autouse=True)
-def _looked_up_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is installed does not change here, and to look it up takes longer than one of these merges."""
-    monkeypatch.setattr(Registry, "installed", lambda: registry)
 
 
 @pytest.fixture
@@ -46,9 +35,15 @@ def sharded(tmp_path: Path) -> SimpleNamespace:
             "options": {"max_shard_size": shard, "low_memory_mode": True, **options},
         }
 
-    return SimpleNamespace(
-        folder=tmp_path, output=output, config=config, a=tmp_path / "a", b=tmp_path / "b", merge=run_merge
-    )
+    return SimpleNamespace(folder=tmp_path, output=output, config=config, a=tmp_path / "a", b=tmp_path / "b")
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Whether no tensor has been read so far."""
+    read: list[str] = []
+    monkeypatch.setattr(os, "preadv", watched_reads(lambda: read.append("tensor")))
+    return lambda: not read
 
 
 @pytest.fixture

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from doors import run_merge
-from modelmerger.run import Watch
+from modelmerger import MergeConfig, Watch, merge
 
 PATIENCE = 60.0
+
+
+def staging_path(output: Path) -> Path:
+    """The directory beside an output in which it grows: `journal`, and `model/`, which becomes the output."""
+    return output.parent / f".{output.name}.modelmerger"
 
 
 @define
@@ -88,7 +92,7 @@ def wait_until(holds: Callable[[], object], patience: float = PATIENCE) -> None:
 
 def killed_merge(config: dict[str, Any], at: int) -> int:
     """Runs a merge in a child that is killed at a step. Returns how it ended."""
-    return ended(fork(lambda: run_merge(config, watch=Watch(step=Steps(at, die))) and None))
+    return ended(fork(lambda: merge(MergeConfig(**config), Watch(step=Steps(at, die))) and None))
 
 
 def spread(count: int, most: int) -> Iterable[int]:

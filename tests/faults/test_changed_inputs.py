@@ -9,14 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import SHAPES, directory_state, random_tensors, write_model
-from doors import run_merge
-from modelmerger import MergeConfig, ModelMerger
-from modelmerger.output.staging_directory import staging_path
-from modelmerger.run import Watch
-from modelmerger.values.errors import InputChangedError
+from modelmerger import InputChangedError, MergeConfig, ModelMerger, Watch, merge
 from safetensors.torch import load_file
 
+from tests.core.plugging import install
 from tests.faults.conftest import MANY
+from tests.faults.stopping import staging_path
 
 
 def truncated(path: Path) -> None:
@@ -92,7 +90,7 @@ def test_an_input_that_changes_during_the_merge_ends_it(
 
     config = sharded.config(MANY, sequential_loading=sequential)
     with pytest.raises(InputChangedError) as raised:
-        run_merge(config, watch=Watch(step=disturb))
+        merge(MergeConfig(**config), Watch(step=disturb))
 
     assert raised.value.exit_status == 6
     assert raised.value.problems[0].where == str(sharded.b / "model.safetensors")
@@ -100,30 +98,40 @@ def test_an_input_that_changes_during_the_merge_ends_it(
     assert directory_state(sharded.output) is None
 
 
+TRUNCATES = """
+import os
+from modelmerger import hookimpl
+
+@hookimpl
+def run_slices():
+    if path := os.environ.get("TRUNCATED"):
+        os.truncate(path, os.stat(path).st_size - 1000)
+"""
+
+
 def test_a_changed_input_is_exit_6_with_a_sentence_and_the_old_output_stays(
     sharded: SimpleNamespace,
     config_file: Callable[..., Path],
     refused: Callable[..., str],
+    distribution: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """C12: then a merge of the shorter file is refused as what it is, and of a sound one succeeds."""
-    run_merge(sharded.config(weight=0.7))
+    merge(MergeConfig(**sharded.config(weight=0.7)))
     old = directory_state(sharded.output)
     path = config_file(overwrite=True)
     weights = sharded.a / "model.safetensors"
     sound = weights.read_bytes()
-    from modelmerger.engine.blocks import MergeWork
+    install(distribution, [("plugin", "truncating", TRUNCATES)])
 
-    running = MergeWork.run
-    monkeypatch.setattr(MergeWork, "run", lambda work, unit: (truncated(weights), running(work, unit))[1])
-
-    err = refused(6, "merge", path)
+    with monkeypatch.context() as patch:
+        patch.setenv("TRUNCATED", str(weights))
+        err = refused(6, "merge", path)
 
     assert f"error: {weights}: " in err
     assert directory_state(sharded.output) == old
-    monkeypatch.undo()
     weights.write_bytes(sound)
-    report = run_merge(sharded.config(overwrite=True))
+    report = merge(MergeConfig(**sharded.config(overwrite=True)))
     assert report.bytes_reused == 0
     assert not staging_path(sharded.output).exists()
 
@@ -133,7 +141,7 @@ def test_a_model_that_was_replaced_between_two_merges_is_read_anew(sharded: Simp
     """C9: by the same `ModelMerger` too."""
     merger = ModelMerger(MergeConfig(**sharded.config(5_000_000, overwrite=True)))
     merger.load_models()
-    run_merge(merger.config.as_dict())
+    merge(MergeConfig(**merger.config.as_dict()))
     dtype = torch.float32 if change == "another dtype" else torch.bfloat16
     replaced = random_tensors(77, dtype)
     if change == "renamed over":
@@ -142,7 +150,7 @@ def test_a_model_that_was_replaced_between_two_merges_is_read_anew(sharded: Simp
     else:
         write_model(sharded.a, replaced)
 
-    run_merge(merger.config.as_dict())
+    merge(MergeConfig(**merger.config.as_dict()))
 
     merged = load_file(sharded.output / "model.safetensors")
     other = load_file(sharded.b / "model.safetensors")

@@ -7,9 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from doors import run_merge
-from modelmerger.inputs.safetensors_header.reading import read_header
-from modelmerger.output.verification import verify
+from modelmerger import MergeConfig, merge, read_header, verify
 from safetensors import safe_open
 
 from tests.faults.conftest import MANY
@@ -19,7 +17,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def published(sharded: SimpleNamespace) -> Path:
-    run_merge(sharded.config(MANY))
+    merge(MergeConfig(**sharded.config(MANY)))
     return Path(sharded.output)
 
 

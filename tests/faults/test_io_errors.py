@@ -8,20 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from conftest import directory_state
-from doors import run_merge
-from modelmerger.output.staging_directory import staging_path
-from modelmerger.output.verification import verify
-from modelmerger.run import Watch
-from modelmerger.values.errors import OutputError
+from conftest import command_line, directory_state
+from modelmerger import MergeConfig, OutputError, Watch, merge, verify
 
 from tests.faults.conftest import FEW, MANY
-from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork
+from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork, staging_path
 from tests.faults.traced import attached
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -44,7 +42,7 @@ def test_an_error_at_any_step_leaves_the_output_as_it_was(
 ) -> None:
     """A2, A4, A5: at every step up to the fsync that makes the new name last. After that, the merge is done."""
     if before is not None:
-        run_merge(sharded.config(before, weight=0.7))
+        merge(MergeConfig(**sharded.config(before, weight=0.7)))
     old = directory_state(sharded.output)
     config = sharded.config(FEW, overwrite=before is not None)
     at, failed = 0, set[str]()
@@ -52,7 +50,7 @@ def test_an_error_at_any_step_leaves_the_output_as_it_was(
         at += 1
         steps = Steps(at, failing(number))
         try:
-            run_merge(config, watch=Watch(step=steps))
+            merge(MergeConfig(**config), Watch(step=steps))
         except OutputError as error:
             if at == 1:
                 descriptors = open_descriptors()
@@ -78,7 +76,7 @@ def test_what_cannot_be_removed_after_publishing_is_a_warning(
 ) -> None:
     """A2: the merge is done then, and a later run clears up."""
     if overwrite:
-        run_merge(sharded.config(MANY, weight=0.7))
+        merge(MergeConfig(**sharded.config(MANY, weight=0.7)))
     config = sharded.config(overwrite=overwrite)
 
     def no_removing(name: str, path: Path) -> None:
@@ -87,14 +85,14 @@ def test_what_cannot_be_removed_after_publishing_is_a_warning(
         seen.append(name)
 
     rename, seen = "rename", list[str]()
-    report = run_merge(config, watch=Watch(step=no_removing))
+    report = merge(MergeConfig(**config), Watch(step=no_removing))
 
     verify(sharded.output)
     (warning,) = [note for note in report.notes if note.severity == "warning"]
     assert warning.where == str(staging_path(sharded.output))
     assert "could not be removed: Input/output error" in warning.message
     assert str(warning) in caplog.messages
-    run_merge(config)
+    merge(MergeConfig(**config))
     assert not staging_path(sharded.output).exists()
 
 
@@ -103,7 +101,7 @@ def test_files_are_on_the_disk_before_their_directory_before_the_rename_before_i
 ) -> None:
     """A3"""
     steps = Steps()
-    run_merge(sharded.config(), watch=Watch(step=steps))
+    merge(MergeConfig(**sharded.config()), Watch(step=steps))
 
     tree = staging_path(sharded.output) / "model"
     order = [(name, path) for name, path in steps.seen if name in ("write", "create", "fsync", "rename")]
@@ -127,7 +125,9 @@ def test_files_are_on_the_disk_before_their_directory_before_the_rename_before_i
 @needs_strace
 def test_the_system_sees_the_same_order(sharded: SimpleNamespace) -> None:
     """A3: what strace sees, which the seam cannot make up."""
-    with attached(lambda: run_merge(sharded.config()), "-y", "-e", "trace=fsync,renameat2,rename,pwrite64") as traced:
+    with attached(
+        lambda: merge(MergeConfig(**sharded.config())), "-y", "-e", "trace=fsync,renameat2,rename,pwrite64"
+    ) as traced:
         assert traced.status == 0
     calls = [line.split(maxsplit=1)[1] for line in traced.log if "(" in line]
     tree = f"{staging_path(sharded.output)}/model"
@@ -159,16 +159,14 @@ def test_an_error_from_the_system_itself_is_exit_4(
     config_file: Callable[..., Path], sharded: SimpleNamespace, call: str, error: str
 ) -> None:
     """A2"""
-    from modelmerger.cli.process import main
-
     path = config_file()
     said = sharded.folder / "said"
-    with attached(lambda: main(["merge", str(path)]), "-e", f"inject={call}:error={error}", error_file=said) as traced:
+    with attached(lambda: command_line("merge", path), "-e", f"inject={call}:error={error}", error_file=said) as traced:
         assert traced.status == 4, said.read_text()
 
     assert_sentences(said.read_text())
     assert directory_state(sharded.output) is None
-    run_merge(json.loads(path.read_text()))
+    merge(MergeConfig(**json.loads(path.read_text())))
     verify(sharded.output)
 
 
@@ -176,19 +174,18 @@ def test_a_full_disk_is_said_before_the_first_tensor_is_read(
     sharded: SimpleNamespace,
     config_file: Callable[..., Path],
     refused: Callable[..., str],
+    unread: Callable[[], bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A4: with what is needed and what is free."""
     disk = os.statvfs(sharded.folder)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=2, f_frsize=512, f_blocks=disk.f_blocks))
-    read: list[str] = []
-    monkeypatch.setattr("modelmerger.inputs.files.InputFiles.read", lambda *_: read.append("tensor"))
 
     err = refused(4, "merge", config_file())
 
     assert "1.0 KiB are free" in err
     assert "64.0 MiB are needed" in err
-    assert not read
+    assert unread()
     assert not staging_path(sharded.output).exists()
 
 
@@ -198,15 +195,15 @@ def test_what_an_unfinished_merge_takes_is_not_needed_again(
     """A4: a merge that filled the disk can be resumed on the full disk."""
     config = sharded.config()
     steps = Steps()
-    run_merge(config, watch=Watch(step=steps))
+    merge(MergeConfig(**config), Watch(step=steps))
     shutil.rmtree(sharded.output)
     with pytest.raises(OutputError):
-        run_merge(config, watch=Watch(step=Steps(len(steps.seen) - 6, failing(errno.ENOSPC))))
+        merge(MergeConfig(**config), Watch(step=Steps(len(steps.seen) - 6, failing(errno.ENOSPC))))
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=64 << 20, f_frsize=1))
     with pytest.raises(OutputError, match=r"64\.0 MiB are free"):
-        run_merge(config, sharded.folder / "elsewhere")
+        merge(MergeConfig(**{**config, "output_path": str(sharded.folder / "elsewhere")}))
 
-    assert run_merge(config).bytes_reused > 0
+    assert merge(MergeConfig(**config)).bytes_reused > 0
 
 
 @pytest.mark.parametrize("limit", [1 << 10, 3 << 10], ids=["while space is reserved", "while files are written"])
@@ -214,46 +211,35 @@ def test_a_file_that_may_not_grow_is_exit_4(
     sharded: SimpleNamespace, config_file: Callable[..., Path], limit: int
 ) -> None:
     """A4, A5: a limit of the system that a process without rights can set stands for a disk that is full."""
-    from modelmerger.cli.process import main
-
     path, said = config_file(), sharded.folder / "said"
 
     def limited() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        return main(["merge", str(path)])
+        return command_line("merge", path)
 
     assert ended(fork(limited, said)) == 4
     assert "File too large" in said.read_text()
     assert_sentences(said.read_text())
     assert directory_state(sharded.output) is None
-    run_merge(json.loads(path.read_text()))
+    merge(MergeConfig(**json.loads(path.read_text())))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "README.md", "modelmerger.json"])
 @pytest.mark.parametrize("step", ["create", "write", "fsync"])
-def test_a_full_disk_while_documents_are_written_is_exit_4(
-    sharded: SimpleNamespace,
-    config_file: Callable[..., Path],
-    refused: Callable[..., str],
-    name: str,
-    step: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_full_disk_while_documents_are_written_is_exit_4(sharded: SimpleNamespace, name: str, step: str) -> None:
     """A5"""
-    from modelmerger.output import staging
 
-    def full(self: staging.Staging, document: str, content: bytes) -> None:
-        self._step = lambda found, path: failing(errno.ENOSPC)() if (found, path.name) == (step, name) else None
-        written(self, document, content)
+    def full(found: str, path: Path) -> None:
+        if (found, path.name) == (step, name):
+            failing(errno.ENOSPC)()
 
-    written = staging.Staging.write_document
-    with monkeypatch.context() as patch:
-        patch.setattr(staging.Staging, "write_document", full)
-        err = refused(4, "merge", config_file())
+    with pytest.raises(OutputError, match=f"/{name}: cannot be written: No space left on device") as raised:
+        merge(MergeConfig(**sharded.config()), Watch(step=full))
 
-    assert f"/{name}: cannot be written: No space left on device" in err
+    assert raised.value.exit_status == 4
+    assert_sentences("".join(f"error: {line}\n" for line in raised.value.lines()))
     assert directory_state(sharded.output) is None
-    assert run_merge(sharded.config()).bytes_reused > 0
+    assert merge(MergeConfig(**sharded.config())).bytes_reused > 0
     verify(sharded.output)
 
 
@@ -283,12 +269,14 @@ def test_a_worker_that_dies_ends_the_merge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """D3: in no more time than a unit takes, with one line."""
-    from modelmerger.engine.tensors import TensorMerger
+    main, pwrite = threading.main_thread(), os.pwrite
 
-    def dies(*_: object) -> None:
-        raise RuntimeError("worker gone")
+    def dies(*given: Any) -> int:
+        if threading.current_thread() is not main:
+            raise RuntimeError("worker gone")
+        return pwrite(*given)
 
-    monkeypatch.setattr(TensorMerger, "write_slice", dies)
+    monkeypatch.setattr(os, "pwrite", dies)
     signal.alarm(30)
     try:
         found = command("merge", config_file(low_memory_mode=False))
@@ -306,15 +294,13 @@ def test_a_standard_output_that_takes_nothing_is_no_deadlock(
     sharded: SimpleNamespace, config_file: Callable[..., Path], kind: str
 ) -> None:
     """D3: the merge is published by then, and the exit status says that the report was lost."""
-    from modelmerger.cli.process import main
-
     path, said = config_file(), sharded.folder / "said"
 
     def run() -> int:
         if kind == "closed":
             os.close(1)
             sys.stdout = None  # type: ignore[assignment]  # a stand-in, or wrong on purpose
-            return main(["merge", str(path)])
+            return command_line("merge", path)
         if kind == "full":
             os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
         else:
@@ -323,7 +309,7 @@ def test_a_standard_output_that_takes_nothing_is_no_deadlock(
             os.close(reading)
             os.close(writing)
         sys.stdout = os.fdopen(1, "w", closefd=False)
-        return main(["merge", str(path)])
+        return command_line("merge", path)
 
     assert ended(fork(run, said), 30) == (0 if kind == "closed" else 4)
     assert "Traceback" not in said.read_text()

@@ -1,21 +1,21 @@
 """A merge that is killed leaves the output absent, old or new, and the next run finishes it."""
 
+import importlib
 import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from doors import run_merge
-from modelmerger.output.staging_directory import staging_path
-from modelmerger.output.verification import verify
-from modelmerger.run import Watch
+from modelmerger import MergeConfig, Watch, merge, verify
 
+from tests.core.plugging import WEIGHTS_SQUARED, install
 from tests.faults.conftest import FEW, MANY
-from tests.faults.stopping import Steps, die, ended, fork, killed_merge, spread
+from tests.faults.stopping import Steps, die, ended, fork, killed_merge, spread, staging_path
 
 SCENARIOS = {"new output": (None, FEW), "fewer shards than before": (MANY, FEW), "more shards than before": (FEW, MANY)}
 
@@ -24,12 +24,12 @@ def kill_everywhere(sharded: SimpleNamespace, before: int | None, after: int, mo
     """Kills merges at up to `most` steps and looks at the output after each, and after the run that follows."""
     old_copy = sharded.folder / "old"
     if before is not None:
-        run_merge(sharded.config(before, weight=0.7))
+        merge(MergeConfig(**sharded.config(before, weight=0.7)))
         shutil.copytree(sharded.output, old_copy)
     old = directory_state(sharded.output)
     config = sharded.config(after, overwrite=before is not None)
     steps = Steps()
-    run_merge(config, watch=Watch(step=steps))
+    merge(MergeConfig(**config), Watch(step=steps))
     new = directory_state(sharded.output)
     assert new is not None
     assert new != old
@@ -46,7 +46,7 @@ def kill_everywhere(sharded: SimpleNamespace, before: int | None, after: int, mo
         assert found in (old, new), where
         if found == new:
             verify(sharded.output)
-        run_merge(config)
+        merge(MergeConfig(**config))
         assert directory_state(sharded.output) == new, where
         assert not staging_path(sharded.output).exists(), where
 
@@ -70,7 +70,7 @@ def test_a_kill_at_any_step_at_all(sharded: SimpleNamespace, before: int | None,
 def test_a_kill_after_the_rename_leaves_only_the_clearing_up(sharded: SimpleNamespace, overwrite: bool) -> None:
     """A1: the output has its name already, so the second run merges nothing, and says so."""
     if overwrite:
-        run_merge(sharded.config(MANY, weight=0.7))
+        merge(MergeConfig(**sharded.config(MANY, weight=0.7)))
     config = sharded.config(overwrite=overwrite)
     rename = step_number(sharded, config, "rename")
     assert killed_merge(config, rename + 2) == -signal.SIGKILL
@@ -78,7 +78,7 @@ def test_a_kill_after_the_rename_leaves_only_the_clearing_up(sharded: SimpleName
     inode = sharded.output.stat().st_ino
 
     steps = Steps()
-    report = run_merge(config, watch=Watch(step=steps))
+    report = merge(MergeConfig(**config), Watch(step=steps))
 
     assert report.bytes_reused == report.bytes_written > 0
     assert any("published by an earlier run" in str(note) for note in report.notes)
@@ -91,7 +91,7 @@ def test_a_kill_after_the_rename_leaves_only_the_clearing_up(sharded: SimpleName
 def test_a_damaged_output_is_merged_again_though_its_plan_is_the_same(sharded: SimpleNamespace) -> None:
     """A1: an overwrite of an output by its own plan, killed before the rename, is not taken for published."""
     config = sharded.config(overwrite=True)
-    run_merge(config)
+    merge(MergeConfig(**config))
     sound = directory_state(sharded.output)
     weights = sharded.output / "model-00001-of-00002.safetensors"
     damaged = bytearray(weights.read_bytes())
@@ -101,7 +101,7 @@ def test_a_damaged_output_is_merged_again_though_its_plan_is_the_same(sharded: S
         assert killed_merge(config, at) == -signal.SIGKILL
         assert directory_state(sharded.output) != sound
 
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     assert directory_state(sharded.output) == sound
 
@@ -113,7 +113,7 @@ def step_number(sharded: SimpleNamespace, config: dict[str, object], name: str) 
     if sharded.output.exists() and not other.exists():
         shutil.copytree(sharded.output, other)
     steps = Steps()
-    run_merge(config | {"output_path": str(other)}, watch=Watch(step=steps))
+    merge(MergeConfig(**(config | {"output_path": str(other)})), Watch(step=steps))
     return 1 + [step for step, _ in steps.seen].index(name)
 
 
@@ -121,14 +121,14 @@ def test_finished_shards_are_not_computed_again(sharded: SimpleNamespace) -> Non
     """A7"""
     config = sharded.config(MANY)
     steps = Steps()
-    run_merge(config, watch=Watch(step=steps))
+    merge(MergeConfig(**config), Watch(step=steps))
     uninterrupted = directory_state(sharded.output)
     shutil.rmtree(sharded.output)
     journalled = [number for number, (name, _) in enumerate(steps.seen, 1) if name == "journal"]
     assert killed_merge(config, journalled[3]) == -signal.SIGKILL  # a header and two blocks stand in the journal
 
     second = Steps()
-    report = run_merge(config, watch=Watch(step=second))
+    report = merge(MergeConfig(**config), Watch(step=second))
 
     kept = [f"model-0000{number}-of-00004.safetensors" for number in (1, 2)]
     assert report.bytes_reused == sum((sharded.output / name).stat().st_size for name in kept)
@@ -142,7 +142,7 @@ def test_a_second_kill_keeps_what_the_first_run_and_the_second_made(sharded: Sim
     """A7: also where the first kill tore a line of the journal."""
     config = sharded.config(MANY)
     steps = Steps()
-    run_merge(config, watch=Watch(step=steps))
+    merge(MergeConfig(**config), Watch(step=steps))
     uninterrupted = directory_state(sharded.output)
     shutil.rmtree(sharded.output)
     journalled = [number for number, (name, _) in enumerate(steps.seen, 1) if name == "journal"]
@@ -151,11 +151,11 @@ def test_a_second_kill_keeps_what_the_first_run_and_the_second_made(sharded: Sim
         journal.write(b'{"file": 1, "blo')
     resumed = Steps()
     child = fork(
-        lambda: run_merge(config, watch=Watch(step=lambda n, p: die_at_third_journal_line(resumed, n, p))) and None
+        lambda: merge(MergeConfig(**config), Watch(step=lambda n, p: die_at_third_journal_line(resumed, n, p))) and None
     )
     assert ended(child) == -signal.SIGKILL
 
-    report = run_merge(config)
+    report = merge(MergeConfig(**config))
 
     assert report.bytes_reused == sum(
         (sharded.output / f"model-0000{number}-of-00004.safetensors").stat().st_size for number in (1, 2)
@@ -170,17 +170,18 @@ def die_at_third_journal_line(steps: Steps, name: str, path: Path) -> None:
         die()
 
 
-CHANGES = ["input", "weight", "torch_dtype", "shard size", "plugin"]
+CHANGES = ["input", "weight", "torch_dtype", "shard size", "strategy"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_unfinished_merge_of_another_plan_is_not_used(
-    sharded: SimpleNamespace, change: str, monkeypatch: pytest.MonkeyPatch
+    sharded: SimpleNamespace, change: str, distribution: Callable[..., Path]
 ) -> None:
     """A8"""
-    config = sharded.config(MANY)
+    (module,) = install(distribution, [("strategy", "acme", WEIGHTS_SQUARED)])
+    config = sharded.config(MANY) | ({"strategy": "acme"} if change == "strategy" else {})
     steps = Steps()
-    run_merge(config, watch=Watch(step=steps))
+    merge(MergeConfig(**config), Watch(step=steps))
     shutil.rmtree(sharded.output)
     assert killed_merge(config, len(steps.seen) - 10) == -signal.SIGKILL
     if change == "input":
@@ -192,15 +193,16 @@ def test_an_unfinished_merge_of_another_plan_is_not_used(
     elif change == "shard size":
         config = sharded.config(FEW)
     else:
-        monkeypatch.setattr("modelmerger.hooks.assembly._fingerprint", lambda _: "another source")
+        with Path(importlib.import_module(module).__file__ or "").open("a") as source:
+            source.write("# another source\n")
 
-    report = run_merge(config)
+    report = merge(MergeConfig(**config))
 
     assert report.bytes_reused == 0
     assert any("unfinished merge of another plan" in str(note) for note in report.notes)
     resumed = directory_state(sharded.output)
     shutil.rmtree(sharded.output)
-    run_merge(config)
+    merge(MergeConfig(**config))
     assert directory_state(sharded.output) == resumed
 
 
@@ -208,7 +210,7 @@ def test_a_damaged_block_is_computed_again(sharded: SimpleNamespace) -> None:
     """A9"""
     config = sharded.config(MANY)
     steps = Steps()
-    run_merge(config, watch=Watch(step=steps))
+    merge(MergeConfig(**config), Watch(step=steps))
     uninterrupted = directory_state(sharded.output)
     rename = 1 + [name for name, _ in steps.seen].index("rename")
     shutil.rmtree(sharded.output)
@@ -220,7 +222,7 @@ def test_a_damaged_block_is_computed_again(sharded: SimpleNamespace) -> None:
     shards[1].write_bytes(shards[1].read_bytes()[:-1])
     shards[2].unlink()
 
-    report = run_merge(config)
+    report = merge(MergeConfig(**config))
 
     assert report.bytes_reused == (sharded.output / shards[3].name).stat().st_size
     assert directory_state(sharded.output) == uninterrupted
@@ -230,13 +232,13 @@ def test_an_output_is_readable_at_every_moment_of_an_overwrite(sharded: SimpleNa
     """A12"""
     states = []
     for shard in (FEW, MANY):
-        run_merge(sharded.config(shard, overwrite=True))
+        merge(MergeConfig(**sharded.config(shard, overwrite=True)))
         states.append(directory_state(sharded.output))
     stop = sharded.folder / "stop"
     child = fork(lambda: read_until(stop, sharded.output, states))
     try:
         for shard in (FEW, MANY, FEW, MANY, FEW):
-            run_merge(sharded.config(shard, overwrite=True))
+            merge(MergeConfig(**sharded.config(shard, overwrite=True)))
             assert directory_state(sharded.output) == states[shard == MANY]
             time.sleep(0.05)
     finally:

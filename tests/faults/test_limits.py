@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from conftest import random_tensors, write_model
-from modelmerger.cli.process import main
-from modelmerger.output.verification import verify
+from conftest import command_line, random_tensors, write_model
+from modelmerger import verify
 
 from tests.faults.stopping import ended, fork
 
@@ -24,7 +23,7 @@ def test_500_shards_are_merged_with_64_open_files(sharded: SimpleNamespace, conf
 
     def limited() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        return main(["merge", str(path)]) or main(["verify", str(sharded.output)])
+        return command_line("merge", path) or command_line("verify", sharded.output)
 
     assert ended(fork(limited, said)) == 0, said.read_text()
     assert len(list(sharded.output.glob("*.safetensors"))) == SHARDS

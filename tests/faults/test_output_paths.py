@@ -11,38 +11,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import directory_state
-from doors import run_merge
-from modelmerger.cli.process import main
-from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import staging_path
-from modelmerger.output.verification import verify
-from modelmerger.run import Watch
-from modelmerger.values.errors import OutputError
+from conftest import command_line, directory_state
+from inputs.watching import watched_reads
+from modelmerger import MergeConfig, OutputError, Watch, merge, verify
 
 from tests.faults.conftest import MANY
-from tests.faults.stopping import assert_sentences, ended, fork, wait_until
+from tests.faults.stopping import assert_sentences, ended, fork, staging_path, wait_until
 
 Refused = Callable[..., str]
 CAPABILITIES_VERSION, EFFECTIVE, PERMITTED, CAP_DAC_OVERRIDE = 0x20080522, 0, 1, 1
-
-
-@pytest.fixture
-def unread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
-    """Whether no tensor has been read so far."""
-    read = []
-    from modelmerger.inputs.files import InputFiles
-
-    reading = InputFiles.read
-    monkeypatch.setattr(InputFiles, "read", lambda *given: (read.append(given), reading(*given)))
-    return lambda: not read
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_two_merges_at_once_give_one_whole_output(sharded: SimpleNamespace, overwrite: bool) -> None:
     """A10"""
     if overwrite:
-        run_merge(sharded.config(weight=0.7))
+        merge(MergeConfig(**sharded.config(weight=0.7)))
     config = sharded.config(MANY, overwrite=overwrite)
     started, go_on = sharded.folder / "started", sharded.folder / "go on"
 
@@ -52,10 +36,10 @@ def test_two_merges_at_once_give_one_whole_output(sharded: SimpleNamespace, over
             wait_until(go_on.exists)
 
     said = sharded.folder / "said"
-    first = fork(lambda: run_merge(config, watch=Watch(step=hold)) and None)
+    first = fork(lambda: merge(MergeConfig(**config), Watch(step=hold)) and None)
     wait_until(started.exists)
     (sharded.folder / "second.json").write_text(json.dumps(config))
-    second = fork(lambda: main(["merge", str(sharded.folder / "second.json")]), said)
+    second = fork(lambda: command_line("merge", sharded.folder / "second.json"), said)
     statuses = [ended(second)]
     go_on.touch()
     statuses.append(ended(first))
@@ -73,7 +57,7 @@ def test_many_merges_at_once_give_one_whole_output(sharded: SimpleNamespace) -> 
 
     def attempt() -> int:
         try:
-            run_merge(config)
+            merge(MergeConfig(**config))
         except OutputError:
             return 4
         return 0
@@ -130,7 +114,7 @@ def test_the_output_of_an_earlier_merge_is_left_alone_without_overwrite(
 ) -> None:
     """A11: the same merge once more is no exception."""
     path = config_file()
-    run_merge(sharded.config())
+    merge(MergeConfig(**sharded.config()))
     before = directory_state(sharded.output)
 
     assert "exists already" in refused(4, "merge", path)
@@ -168,7 +152,7 @@ def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(
 ) -> None:
     """A11, A13: what is in it is not ours to delete, with overwrite too."""
     if overwrite:
-        run_merge(sharded.config())
+        merge(MergeConfig(**sharded.config()))
 
     seen = []
 
@@ -179,7 +163,7 @@ def test_a_directory_that_appears_while_the_merge_runs_is_left_alone(
             directory(sharded.output)
 
     with pytest.raises(OutputError, match="while the merge ran"):
-        run_merge(sharded.config(MANY, overwrite=overwrite), watch=Watch(step=appear))
+        merge(MergeConfig(**sharded.config(MANY, overwrite=overwrite)), Watch(step=appear))
 
     assert directory_state(sharded.output) == {"thesis.txt": b"years of work"}
     if overwrite and moment == "fsync":
@@ -235,7 +219,7 @@ def test_an_input_that_is_a_link_to_the_output_is_found_out(
     sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused
 ) -> None:
     """A14: an earlier output, merged again into itself through a link."""
-    run_merge(sharded.config())
+    merge(MergeConfig(**sharded.config()))
     path = config_file(overwrite=True)
     config = json.loads(path.read_text())
     config["models"][0]["path"] = str(linked(sharded.folder / "same", sharded.output))
@@ -248,7 +232,7 @@ def test_an_input_that_is_a_link_to_the_output_is_found_out(
 
 def test_an_input_in_the_staging_directory_is_left_alone(sharded: SimpleNamespace) -> None:
     """A14: the staging directory is emptied by a merge of another plan."""
-    run_merge(sharded.config())
+    merge(MergeConfig(**sharded.config()))
     staging_path(sharded.output).mkdir()
     sharded.output.rename(staging_path(sharded.output) / "model")
     config = sharded.config()
@@ -256,7 +240,7 @@ def test_an_input_in_the_staging_directory_is_left_alone(sharded: SimpleNamespac
     before = directory_state(staging_path(sharded.output))
 
     with pytest.raises(OutputError, match="lies in the input"):
-        run_merge(config)
+        merge(MergeConfig(**config))
     assert directory_state(staging_path(sharded.output)) == before
 
 
@@ -299,9 +283,9 @@ def test_a_link_planted_in_the_staging_directory_is_not_followed(
 
     if place in ("", "journal"):
         with pytest.raises(OutputError, match="is no staging directory of a merge"):
-            run_merge(config)
+            merge(MergeConfig(**config))
         return
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     assert not any(path.is_symlink() for path in sharded.output.rglob("*"))
     verify(sharded.output)
@@ -317,7 +301,7 @@ def test_a_link_planted_while_the_merge_runs_is_not_followed(sharded: SimpleName
             path.symlink_to(bait / path.name)
 
     with pytest.raises(OutputError):
-        run_merge(sharded.config(MANY), watch=Watch(step=plant))
+        merge(MergeConfig(**sharded.config(MANY)), Watch(step=plant))
     assert directory_state(sharded.output) is None
 
 
@@ -331,7 +315,7 @@ def test_a_hard_link_planted_in_the_staging_directory_is_not_written_through(sha
     shard.unlink()
     os.link(theirs, shard)
 
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     assert set(theirs.read_bytes()) == {ord("x")}
     verify(sharded.output)
@@ -357,7 +341,7 @@ def interrupt_at(config: dict[str, object], step: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_merge(config, watch=Watch(step=stop))
+        merge(MergeConfig(**config), Watch(step=stop))
 
 
 def test_a_missing_parent_is_refused_before_anything_is_read(
@@ -380,11 +364,9 @@ def test_a_parent_that_cannot_be_written_to_is_refused_before_anything_is_read(
     path, said = config_file(), sharded.folder / "said"
 
     def without_rights() -> int:
-        from modelmerger.inputs.files import InputFiles
-
         give_up_writing_anywhere()
-        InputFiles.read = lambda *_: os._exit(98)  # type: ignore[method-assign]  # a stand-in, or wrong on purpose
-        return main(["merge", str(path), "--output", str(parent / "merged")])
+        os.preadv = watched_reads(lambda: os._exit(98))  # in this process alone
+        return command_line("merge", path, "--output", parent / "merged")
 
     assert ended(fork(without_rights, said)) == 4, said.read_text()
     assert f"the folder {parent} cannot be written to" in said.read_text()
@@ -423,7 +405,7 @@ def test_modes_follow_the_umask(sharded: SimpleNamespace, umask: int) -> None:
     """A17"""
     before = os.umask(umask)
     try:
-        run_merge(sharded.config())
+        merge(MergeConfig(**sharded.config()))
     finally:
         os.umask(before)
 
@@ -436,18 +418,18 @@ def test_the_lock_goes_with_its_process(sharded: SimpleNamespace) -> None:
     """A10: a killed merge leaves no lock behind."""
     ready = sharded.folder / "ready"
 
-    def hold() -> None:
-        with Staging(sharded.output, "plan", SimpleNamespace(files=[])):  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
+    def hold(name: str, _: Path) -> None:
+        if name == "write":
             ready.touch()
             signal.pause()
 
-    child = fork(hold)
+    child = fork(lambda: merge(MergeConfig(**sharded.config()), Watch(step=hold)) and None)
     wait_until(ready.exists)
     try:
         with pytest.raises(OutputError, match="another merge"):
-            run_merge(sharded.config())
+            merge(MergeConfig(**sharded.config()))
     finally:
         os.kill(child, signal.SIGKILL)
     assert ended(child) == -signal.SIGKILL
 
-    run_merge(sharded.config())
+    merge(MergeConfig(**sharded.config()))

@@ -7,17 +7,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from conftest import directory_state
-from doors import run_merge
-from modelmerger.cli.process import main
-from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import StagingDirectory, staging_path
-from modelmerger.output.verification import verify
+from conftest import command_line, directory_state
+from modelmerger import MergeConfig, merge, verify
 
+from tests.core.plugging import install
 from tests.faults.conftest import MANY
-from tests.faults.stopping import assert_sentences, ended, fork, wait_until
+from tests.faults.stopping import assert_sentences, ended, fork, staging_path, wait_until
+
+INTERRUPTS = """
+import os, signal
+from modelmerger import hookimpl
+
+@hookimpl
+def check_compatibility():
+    os.kill(os.getpid(), signal.SIGTERM)
+    return []
+"""
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -28,7 +36,7 @@ def test_an_interrupted_merge_ends_soon_and_is_resumed(
 ) -> None:
     """A6"""
     if overwrite:
-        run_merge(sharded.config(weight=0.7))
+        merge(MergeConfig(**sharded.config(weight=0.7)))
     old = directory_state(sharded.output)
     config = sharded.config(MANY, overwrite=overwrite)
     path, said = config_file(MANY, overwrite=overwrite), sharded.folder / "said"
@@ -45,23 +53,23 @@ def test_an_interrupted_merge_ends_soon_and_is_resumed(
     assert "run the same command again" in said.read_text()
     assert directory_state(sharded.output) == old
     assert staging_path(sharded.output).is_dir()
-    assert run_merge(config).bytes_reused > 0
+    assert merge(MergeConfig(**config)).bytes_reused > 0
     resumed = directory_state(sharded.output)
     shutil.rmtree(sharded.output)
-    run_merge(config)
+    merge(MergeConfig(**config))
     assert directory_state(sharded.output) == resumed
 
 
 def slowed_down(config: Path) -> int:
     """The command line with writes that take a quarter of a second."""
-    write = Staging.write
+    pwrite = os.pwrite
 
-    def slow(self: Staging, *arguments: object) -> None:
+    def slow(*given: Any) -> int:
         time.sleep(0.25)
-        write(self, *arguments)  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
+        return pwrite(*given)
 
-    Staging.write = slow  # type: ignore[method-assign]  # a stand-in, or wrong on purpose
-    return main(["merge", str(config)])
+    os.pwrite = slow  # in this process alone
+    return command_line("merge", config)
 
 
 def wait_for_block(output: Path) -> None:
@@ -80,11 +88,18 @@ def test_an_interrupt_after_the_rename_says_that_the_model_is_there(
 ) -> None:
     """A6"""
     if overwrite:
-        run_merge(sharded.config(MANY, weight=0.7))
+        merge(MergeConfig(**sharded.config(MANY, weight=0.7)))
     path = config_file(overwrite=overwrite)
-    monkeypatch.setattr(StagingDirectory, "remove", lambda _: os.kill(os.getpid(), signal.SIGTERM))
-    found = command("merge", path)
-    monkeypatch.undo()
+    unlink, journal = os.unlink, staging_path(sharded.output) / "journal"
+
+    def interrupted(name: Any, **where: Any) -> None:
+        if name == journal.name and journal.exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        unlink(name, **where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", interrupted)
+        found = command("merge", path)
 
     assert found.status == 143
     assert (
@@ -101,10 +116,10 @@ def test_an_interrupt_before_anything_is_written_says_so(
     sharded: SimpleNamespace,
     config_file: Callable[..., Path],
     command: Callable[..., SimpleNamespace],
-    monkeypatch: pytest.MonkeyPatch,
+    distribution: Callable[..., Path],
 ) -> None:
     """A6"""
-    monkeypatch.setattr("modelmerger.planning.prepared.make_plan", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    install(distribution, [("plugin", "interrupting", INTERRUPTS)])
     found = command("merge", config_file())
 
     assert found.status == 143

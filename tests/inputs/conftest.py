@@ -1,3 +1,3 @@
-from inputs.refusing import _known_plugins, installed, refused
+from inputs.refusing import refused
 
-__all__ = ["_known_plugins", "installed", "refused"]
+__all__ = ["refused"]

@@ -9,18 +9,6 @@ from typing import Any
 
 import pytest
 from inputs.watching import Seen, watched, within
-from modelmerger.hooks.registry import Registry
-
-
-@pytest.fixture(scope="package")
-def installed() -> Registry:
-    return Registry.installed()
-
-
-@pytest.fixture(autouse=True)
-def _known_plugins(installed: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks for installed plugins once for all tests of a folder: it takes longer than all else in most of them."""
-    monkeypatch.setattr(Registry, "installed", lambda: installed)
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import pytest
 from conftest import CONFIG, write_model
 from inputs.refusing import weighted
 from inputs.watching import watched, within
-from modelmerger import MergeConfig, merge
-from modelmerger.values.text import shown
+from modelmerger import MergeConfig, merge, shown
 
 Refused = Callable[..., SimpleNamespace]
 Command = Callable[..., SimpleNamespace]

@@ -13,9 +13,7 @@ import torch
 import yaml
 from conftest import write_model
 from inputs.refusing import weighted
-from modelmerger import MergeConfig, ModelMerger, merge, verify
-from modelmerger.values.errors import ConfigError
-from modelmerger.values.text import shown
+from modelmerger import ConfigError, MergeConfig, ModelMerger, merge, shown, verify
 from safetensors.torch import load_file
 
 Command = Callable[..., SimpleNamespace]

@@ -13,16 +13,11 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_tensors, write_model
-from doors import run_merge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs.refusing import weighted
 from inputs.watching import watched, within
-from modelmerger import ModelReference
-from modelmerger.inputs.files import InputFiles
-from modelmerger.inputs.loading import LoadContext
-from modelmerger.values.errors import InputError
-from modelmerger.values.text import shown
+from modelmerger import InputError, LoadContext, MergeConfig, ModelReference, merge, shown
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
 
@@ -80,9 +75,7 @@ def test_a_hostile_safetensors_file_is_refused_with_file_tensor_and_reason(tmp_p
     path.write_bytes(hostile.content)
 
     with within(1), pytest.raises(InputError) as refusal:
-        directory.load_model(
-            ModelReference(str(tmp_path), "hostile", ""), LoadContext(InputFiles()), directory.Options()
-        )
+        directory.load_model(ModelReference(str(tmp_path), "hostile", ""), LoadContext(), directory.Options())
 
     (problem,) = refusal.value.problems
     assert (problem.where, problem.tensor) == (str(path), hostile.tensor or "")
@@ -126,9 +119,7 @@ def test_mutated_files_are_read_or_refused_and_never_crash(tmp_path: Path, data:
 
     with within(1):
         try:
-            directory.load_model(
-                ModelReference(str(path), "mutated", ""), LoadContext(InputFiles()), directory.Options()
-            )
+            directory.load_model(ModelReference(str(path), "mutated", ""), LoadContext(), directory.Options())
         except InputError as error:
             assert error.problems[0].where == str(path)
 
@@ -243,7 +234,7 @@ def test_links_inside_the_directory_are_followed(models: SimpleNamespace, config
     (models.b / "model.safetensors").rename(models.b / "weights")
     (models.b / "model.safetensors").symlink_to("weights")
 
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     assert (models.output / "model.safetensors").is_file()
 
@@ -276,7 +267,7 @@ def test_a_snapshot_of_a_hub_cache_is_read_through_its_links(models: SimpleNames
     snapshot = hub_cache(models.folder / "cache", source)
     config["models"] = [{"path": str(snapshot), "name": "cached"}, {"path": str(models.b)}]
 
-    run_merge(config)
+    merge(MergeConfig(**config))
 
     expected = {**copied, "licenses/cached/LICENSE": copied["LICENSE"]}
     del expected["LICENSE"]
@@ -363,7 +354,7 @@ def test_an_index_of_the_single_file_is_accepted(models: SimpleNamespace, config
     index = {"weight_map": dict.fromkeys(models.tensors["b"], "model.safetensors")}
     (models.b / INDEX).write_text(json.dumps(index))
 
-    assert run_merge(config).tensors == len(models.tensors["b"])
+    assert merge(MergeConfig(**config)).tensors == len(models.tensors["b"])
 
 
 def test_a_missing_shard_is_named(models: SimpleNamespace, refused: Refused) -> None:
@@ -444,6 +435,6 @@ def test_files_beside_the_model_are_not_opened(models: SimpleNamespace, config: 
     os.truncate(models.a / "README.md", 10 << 30)
 
     with within(5), watched() as seen:
-        run_merge(config)
+        merge(MergeConfig(**config))
 
     assert seen.opened_in(models.a / "training.log") == seen.opened_in(models.a / "modeling_custom.py") == []

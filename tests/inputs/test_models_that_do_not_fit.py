@@ -10,8 +10,7 @@ import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
 from inputs.refusing import weighted
-from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, check_model_compatibility, merge
-from modelmerger.values.text import shown
+from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, check_model_compatibility, merge, shown
 from safetensors.torch import load_file
 
 Refused = Callable[..., SimpleNamespace]

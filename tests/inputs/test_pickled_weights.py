@@ -23,9 +23,8 @@ from modelmerger import (
     ModelReference,
     check_model_compatibility,
     merge,
+    torch_dtype,
 )
-from modelmerger.inputs.files import InputFiles
-from modelmerger.values.dtypes import torch_dtype
 from modelmerger_plugins import directory
 from safetensors.torch import load_file
 
@@ -43,9 +42,8 @@ class Explosive:
 
 
 def opened(path: Path) -> Checkpoint:
-    context = LoadContext(InputFiles())
     checkpoint = directory.load_model(
-        ModelReference(str(path), "model", "models[0].path"), context, directory.Options(allow_pickle=True)
+        ModelReference(str(path), "model", "models[0].path"), LoadContext(), directory.Options(allow_pickle=True)
     )
     assert checkpoint is not None
     return checkpoint

@@ -3,10 +3,11 @@
 Python's audit hooks cannot be removed, so there is one for the whole process, which notes nothing while nobody watches.
 """
 
+import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,6 +77,18 @@ def watched(seen: Seen | None = None) -> Iterator[Seen]:
         yield seen
     finally:
         _watchers.remove(seen)
+
+
+def watched_reads(note: Callable[[], object]) -> Callable[..., int]:
+    """`os.preadv` that notes reads of tensors: of what lies behind the header, which says its own length in 8 bytes."""
+    preadv = os.preadv
+
+    def reading(descriptor: int, buffers: Any, offset: int, *flags: int) -> int:
+        if offset >= 8 + int.from_bytes(os.pread(descriptor, 8, 0), "little"):
+            note()
+        return preadv(descriptor, buffers, offset, *flags)
+
+    return reading
 
 
 class HangError(BaseException):

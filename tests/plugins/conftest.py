@@ -1,4 +1,4 @@
-from inputs.refusing import _known_plugins, installed, refused
+from inputs.refusing import refused
 from inputs.tiny_models import tied, untied
 
-__all__ = ["_known_plugins", "installed", "refused", "tied", "untied"]
+__all__ = ["refused", "tied", "untied"]

@@ -10,17 +10,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
-from modelmerger import Checkpoint, LoadContext, MergeConfig, ModelReference, merge
-from modelmerger.inputs.files import InputFiles
-from modelmerger.planning.tensor_names import HEADS
-from modelmerger.values.dtypes import torch_dtype
+from modelmerger import HEADS, Checkpoint, LoadContext, MergeConfig, ModelReference, merge, torch_dtype
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
 
 
 def opened(path: object) -> Checkpoint | None:
     return directory.load_model(
-        ModelReference(str(path), "model", "models[0].path"), LoadContext(InputFiles()), directory.Options()
+        ModelReference(str(path), "model", "models[0].path"), LoadContext(), directory.Options()
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from conftest import random_tensors
 from inputs.tiny_models import load, logits, make_tiny, tied, untied
 from modelmerger import ConfigError, InputError, MergeConfig, ModelMerger, ModelReference, NumericError, merge, verify
-from modelmerger.config.models_in_memory import set_apart
+from modelmerger.testing import settings_of
 from modelmerger_plugins.live import load_model
 from safetensors.torch import load_file
 
@@ -306,11 +306,12 @@ def test_the_given_config_is_left_as_it_was() -> None:
     tensors = {"t": torch.ones(2)}
     config = {"models": [{"path": tensors, "weight": 2.0}], "base_model": tensors}
 
-    plain, live = set_apart(config)
+    settings = settings_of(config | {"strategy": "task_arithmetic"})
 
+    assert config == {"models": [{"path": tensors, "weight": 2.0}], "base_model": tensors}
     assert config["models"][0]["path"] is tensors
-    assert live == {"models[0].path": tensors, "base_model": tensors}
-    assert plain["models"] == [{"path": "<mapping of tensors in memory>", "weight": 2.0}]
+    assert settings.live == {"models[0].path": tensors, "base_model": tensors}
+    assert [(model.path, model.weight) for model in settings.models] == [("<mapping of tensors in memory>", 2.0)]
 
 
 def test_a_live_half_precision_model_keeps_its_dtype(tmp_path: Path) -> None:

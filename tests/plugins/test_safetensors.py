@@ -6,8 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from modelmerger import MergeConfig, OutputTensor, merge
-from modelmerger.values.dtypes import DTYPES
+from modelmerger import DTYPES, MergeConfig, OutputTensor, merge
 from modelmerger_plugins.safetensors import save_model
 from safetensors import safe_open
 

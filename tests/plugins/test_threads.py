@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from attrs import field, mutable
 from inputs.watching import within
-from modelmerger.values.units import Unit
+from modelmerger import Unit
 from modelmerger_plugins.threads import run_slices
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
+from modelmerger import ConfigError
 from modelmerger.testing import merge_in_memory, planned
-from modelmerger.values.errors import ConfigError
 
 
 def models(*values: float) -> list[dict[str, torch.Tensor]]:

@@ -4,17 +4,16 @@ import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import modelmerger
 import mpmath
 import numpy as np
 import pytest
 import torch
 from conftest import write_model
-from doors import run_merge
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from modelmerger.planning.make_plan import make_plan
+from modelmerger import ConfigError, MergeConfig, ModelCompatibilityError, ModelMerger, NumericError
 from modelmerger.testing import merge_in_memory, planned
-from modelmerger.values.errors import ConfigError, ModelCompatibilityError, NumericError
 
 from tests.strategies.references import half_ulp
 
@@ -207,8 +206,8 @@ def test_t_comes_from_the_weights(weights: list[float], t: float) -> None:
 
 
 def warnings_of(weights: list[float], options: dict[str, float]) -> list[str]:
-    merge = planned("slerp", at_angle(1.0), weights=weights, options=options)
-    problems = merge.hooks.models.check_compatibility(merge.checkpoints, merge.settings)
+    models = [{"path": tensors, "weight": weight} for tensors, weight in zip(at_angle(1.0), weights, strict=True)]
+    problems = ModelMerger(MergeConfig(strategy="slerp", models=models, options=options)).check_compatibility()
     return [problem.message for problem in problems if problem.severity == "warning"]
 
 
@@ -234,13 +233,13 @@ def test_interpolation_factor_wins_over_weights_and_says_so() -> None:
 
 
 def test_the_warning_is_in_the_report(models: SimpleNamespace) -> None:
-    report = run_merge(
-        {
-            "strategy": "slerp",
-            "models": [{"path": str(models.a), "weight": 0.9}, {"path": str(models.b), "weight": 0.1}],
-            "options": {"interpolation_factor": 0.5},
-            "output_path": str(models.output),
-        }
+    report = modelmerger.merge(
+        MergeConfig(
+            strategy="slerp",
+            models=[{"path": str(models.a), "weight": 0.9}, {"path": str(models.b), "weight": 0.1}],
+            options={"interpolation_factor": 0.5},
+            output_path=str(models.output),
+        )
     )
 
     assert any("interpolation_factor 0.5 wins over the weights 0.9 and 0.1" in str(note) for note in report.notes)
@@ -277,8 +276,5 @@ def test_slerp_reads_every_tensor_twice_and_says_so() -> None:
 
 
 def test_shapes_must_agree() -> None:
-    merge = planned("slerp", at_angle(1.0))
-    models = [merge.checkpoints[0], planned("slerp", at_angle(1.0, size=25)).checkpoints[1]]
-
     with pytest.raises(ModelCompatibilityError, match=r"t: has shape \[25\] here and \[24\] in 'model_0'"):
-        make_plan(merge.hooks, models, merge.settings)
+        planned("slerp", [at_angle(1.0)[0], at_angle(1.0, size=25)[1]])

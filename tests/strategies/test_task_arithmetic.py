@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 import torch
+from modelmerger import ConfigError
 from modelmerger.testing import Planned, merge_in_memory, planned
-from modelmerger.values.errors import ConfigError
 
 
 def model(*values: float) -> dict[str, torch.Tensor]:

@@ -5,11 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from doors import always_on
 from inputs.tiny_models import load
-from modelmerger import LabelScores, ValidationSettings
-from modelmerger.validation.models import Models
-from modelmerger.validation.subject import MeasuredModel
+from modelmerger import LabelScores, Subject, ValidationSettings
+from modelmerger.testing import measured
 from modelmerger_validators.arabic_dialects import score_labels
 
 
@@ -20,12 +18,11 @@ def looked_at(
     sources: Sequence[str] = (),
     score: Callable[[Sequence[str]], LabelScores] = score_labels,
     **settings: Any,
-) -> tuple[MeasuredModel, ValidationSettings]:
+) -> tuple[Subject, ValidationSettings]:
     """The tiny model `a`, with others of the tiny models as sources; each of them held."""
     asked = ValidationSettings(**{"max_new_tokens": 12, **settings})
     held = {name: (load(getattr(tied, name))[0], tied.words) for name in ("a", *sources)}
-    models = Models(held, asked.test_batch_size, always_on())
-    return MeasuredModel("a", models, sources, None, texts or {}, prompts or {}, asked, score), asked
+    return measured(*held.pop("a"), asked, texts or {}, prompts or {}, held, score), asked
 
 
 def nats(model: Any, context: Sequence[int], target: Sequence[int]) -> float:

@@ -29,9 +29,9 @@ def validate_model(subject: Subject) -> Iterable[Finding]:
     if not asked:
         raise UnmeasurableError("there is no prompt. Give 'test_prompts'")
     scores = subject.score_labels([answer.text for _, answer in asked])
-    of_prompts = subject.score_labels([answer.prompt for _, answer in asked]).named()
+    of_prompts = subject.score_labels([answer.prompt for _, answer in asked]).best_labels()
     varieties = [given or found or NONE for (given, _), found in zip(asked, of_prompts, strict=True)]
-    named = [name or NONE for name in scores.named()]
+    named = [name or NONE for name in scores.best_labels()]
     known = [(v, n) for v, n in zip(varieties, named, strict=True) if v in scores.labels]
     guessed = sum(not given for given, _ in asked)
     note = f"; the variety of {amount(guessed, 'prompt')} is the scorer's guess" if guessed else ""

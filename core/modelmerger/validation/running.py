@@ -131,7 +131,7 @@ def _samples(hooks: ValidationHooks, subject: MeasuredModel, asked: bool) -> lis
         log.info("%s was not asked: %s", subject.name, error)
         return []
     try:
-        named = hooks.score_labels([answer.text for _, answer in answers]).named()
+        named = hooks.score_labels([answer.text for _, answer in answers]).best_labels()
     except UnmeasurableError:
         named = [None] * len(answers)
     return [

@@ -87,7 +87,7 @@ def _provided(provide: Provide, purpose: Purpose) -> Texts:
 def _one_for_each_label(prompts: Sequence[str], score: Score) -> Sequence[str]:
     """Of prompts whose label is not given, the first of each label that the scorer sees in them."""
     try:
-        named = score(prompts).named()
+        named = score(prompts).best_labels()
     except UnmeasurableError:
         return prompts[:1]
     return [prompts[i] for i, label in enumerate(named) if label not in named[:i]]

@@ -22,41 +22,43 @@ class Check:
             raise ValueError(sentence)
 
 
-def one_of(*choices: str) -> Check:
+def must_be_one_of(*choices: str) -> Check:
     """The value is one of these."""
     sentence = f"must be one of {', '.join(choices)}"
     return Check({"enum": list(choices)}, lambda value: None if value in choices else f"{sentence}, got {value!r}")
 
 
-def between(low: float, high: float, *, open_above: bool = False) -> Check:
-    """Low ≤ value ≤ high (or < high)."""
+def must_be_between(low: float, high: float, *, open_below: bool = False, open_above: bool = False) -> Check:
+    """Low ≤ value ≤ high; low < value if it is open below, value < high if it is open above."""
+    interval = f"{'(' if open_below else '['}{low:g}, {high:g}{')' if open_above else ']'}"
 
     def problem(value: float) -> str | None:
-        if low <= value < high or (value == high and not open_above):
+        if low < value < high or (value == low and not open_below) or (value == high and not open_above):
             return None
-        return f"must be in [{low:g}, {high:g}{')' if open_above else ']'}, got {value!r}"
+        return f"must be in {interval}, got {value!r}"
 
-    return Check({"minimum": low, "exclusiveMaximum" if open_above else "maximum": high}, problem)
+    least, most = "exclusiveMinimum" if open_below else "minimum", "exclusiveMaximum" if open_above else "maximum"
+    return Check({least: low, most: high}, problem)
 
 
-def not_yet(*available: Any) -> Check:
+def must_be_available(*available: Any) -> Check:
     """For what later versions will do: any value but these is refused."""
-    others = " or ".join(in_yaml(choice) for choice in available if choice is not None)
+    others = " or ".join(as_yaml(choice) for choice in available if choice is not None)
     advice = f"leave it out or give {others}" if others else "leave it out"
 
     def problem(value: Any) -> str | None:
-        return None if value in available else f"{in_yaml(value)} is not available yet; {advice}"
+        return None if value in available else f"{as_yaml(value)} is not available yet; {advice}"
 
     return Check({"enum": list(available)}, problem)
 
 
-def in_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """A value as the user wrote it."""
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-finite = Check({}, lambda value: None if math.isfinite(value) else f"must be a finite number, got {value!r}")
+must_be_finite = Check({}, lambda value: None if math.isfinite(value) else f"must be a finite number, got {value!r}")
 """Neither NaN nor infinite."""
 
-not_empty = Check({"minLength": 1}, lambda value: None if value else "must not be empty")
+must_not_be_empty = Check({"minLength": 1}, lambda value: None if value else "must not be empty")
 """A text of at least one character."""

@@ -8,11 +8,8 @@ from typing import Any
 
 import attrs
 import pytest
-from doors import prepared, run_merge
-from modelmerger.config.naming import base_name
+from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError, Settings, base_name, merge
 from modelmerger.config.resolve import resolve
-from modelmerger.values.errors import ConfigError, PluginError
-from modelmerger.values.settings import Settings
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
 
@@ -212,14 +209,15 @@ def test_models_that_are_none_are_refused(models: Any, problem: str) -> None:
 
 def test_peft_config_without_adapters_is_allowed_and_noted(models: SimpleNamespace, config: dict[str, Any]) -> None:
     peft = {"merge_adapters": True, "adapter_names": ["default"], "base_model_path": str(models.folder / "nowhere")}
-    report = run_merge({**config, "peft_config": peft})
+    report = merge(MergeConfig(**{**config, "peft_config": peft}))
     notes = [note for note in report.notes if note.where == "peft_config"]
     assert [str(note) for note in notes] == [
         "peft_config: none of the models is an adapter, so peft_config has no effect."
     ]
     assert notes[0].severity == "note"
-    with prepared(config) as ready:
-        assert not [note for note in ready.notes if note.where == "peft_config"]
+    assert not [
+        note for note in ModelMerger(MergeConfig(**config)).check_compatibility() if note.where == "peft_config"
+    ]
 
 
 def test_validation_is_on_where_it_is_given() -> None:
@@ -373,6 +371,6 @@ def test_options_that_cannot_be_used_are_the_plugins_fault(
 
 def test_paths_with_a_tilde_are_of_the_home_directory(models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(models.folder))
-    report = run_merge({"strategy": "weighted", "models": [{"path": "~/a"}], "output_path": "~/merged"})
+    report = merge(MergeConfig(strategy="weighted", models=[{"path": "~/a"}], output_path="~/merged"))
     assert report.output == os.path.join(models.folder, "merged")
     assert report.models == ["a"]

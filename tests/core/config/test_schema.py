@@ -7,8 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from modelmerger import ConfigError
-from modelmerger.config.resolve import resolve
+from modelmerger import ConfigError, MergeConfig
 from modelmerger.config.schema import config_schema
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
@@ -96,14 +95,14 @@ def test_the_published_schema_is_that_of_the_code() -> None:
 @pytest.mark.parametrize("config", GOOD, ids=repr)
 def test_good_configs_pass_the_schema_and_the_code(validator: Any, config: dict[str, Any]) -> None:
     assert [error.message for error in validator.iter_errors(config)] == []
-    resolve(config)
+    MergeConfig.from_dict(config)
 
 
 @pytest.mark.parametrize("config", BAD, ids=repr)
 def test_bad_configs_fail_both(validator: Any, config: dict[str, Any]) -> None:
     assert not validator.is_valid(config)
     with pytest.raises(ConfigError):
-        resolve(config)
+        MergeConfig.from_dict(config)
 
 
 def test_every_key_is_described(validator: Any) -> None:

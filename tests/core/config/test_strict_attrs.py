@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import pytest
 from attrs import Factory, define, field, frozen, validators
+from modelmerger import ConfigError
 from modelmerger.config.strict_attrs import structure
-from modelmerger.values.errors import ConfigError
 
 
 @frozen(kw_only=True)

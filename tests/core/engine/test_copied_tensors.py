@@ -5,14 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import modelmerger
 import pytest
 import torch
 from conftest import CONFIG, write_model
-from doors import run_merge
+from modelmerger import MergeConfig, ModelCompatibilityError, Watch
 from modelmerger.engine import copied_tensors as exact
 from modelmerger.engine.copied_tensors import check_exact_tensors
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.errors import ModelCompatibilityError
 from safetensors.torch import load_file
 
 QUANTISED = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
@@ -28,9 +28,14 @@ def test_equal_bits_pass_and_are_read_once_for_each_model() -> None:
     merge = of({"ids": IDS}, {"ids": IDS.clone()}, {"ids": IDS.clone()})
 
     assert check_exact_tensors(merge.plan, merge.checkpoints) == 3 * IDS.nbytes
-    assert merge.plan.bytes_read == 4 * IDS.nbytes  # compared, then the donor's copied
+    assert [checkpoint.bytes_read for checkpoint in merge.checkpoints] == [IDS.nbytes] * 3
+
+
+def test_the_plan_counts_what_is_compared_and_then_copied() -> None:
+    merge = of({"ids": IDS}, {"ids": IDS.clone()}, {"ids": IDS.clone()})
+
     assert torch.equal(merge.merge()["ids"], IDS)
-    assert sum(checkpoint.bytes_read for checkpoint in merge.checkpoints) == merge.plan.bytes_read
+    assert sum(checkpoint.bytes_read for checkpoint in merge.checkpoints) == merge.plan.bytes_read == 4 * IDS.nbytes
 
 
 def test_a_single_model_is_compared_with_nothing() -> None:
@@ -42,7 +47,7 @@ def test_a_single_model_is_compared_with_nothing() -> None:
 
 @pytest.mark.parametrize("place", [0, 499, 999])
 def test_every_model_with_other_bits_is_named(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "PIECE", 128)
+    monkeypatch.setattr(exact, "COMPARED", 128)
     changed = IDS.clone()
     changed[place] += 1
     merge = of({"ids": IDS}, {"ids": changed}, {"ids": IDS}, {"ids": changed})
@@ -94,7 +99,11 @@ def quantised(directory: Path, seed: int, packed: int = 0) -> Path:
 def test_models_with_the_same_quantised_weights_merge_what_is_not(tmp_path: Path) -> None:
     paths = [quantised(tmp_path / name, seed) for seed, name in enumerate("ab")]
 
-    run_merge({"strategy": "weighted", "models": [{"path": str(path)} for path in paths]}, tmp_path / "merged")
+    modelmerger.merge(
+        MergeConfig(
+            strategy="weighted", models=[{"path": str(path)} for path in paths], output_path=str(tmp_path / "merged")
+        )
+    )
 
     first, second, merged = (load_file(path / "model.safetensors") for path in (*paths, tmp_path / "merged"))
     for name in ("layers.0.qweight", "layers.0.mask"):
@@ -121,15 +130,14 @@ def test_different_quantised_weights_fail_with_status_3_before_anything_is_writt
 
 
 def test_progress_counts_the_comparison_too(tmp_path: Path) -> None:
-    from modelmerger.run import Watch
-
     paths = [quantised(tmp_path / name, seed) for seed, name in enumerate("abc")]
     seen: list[tuple[int, int]] = []
 
-    run_merge(
-        {"strategy": "weighted", "models": [{"path": str(path)} for path in paths]},
-        tmp_path / "merged",
-        watch=Watch(progress=lambda done, total: seen.append((done, total))),
+    modelmerger.merge(
+        MergeConfig(
+            strategy="weighted", models=[{"path": str(path)} for path in paths], output_path=str(tmp_path / "merged")
+        ),
+        Watch(progress=lambda done, total: seen.append((done, total))),
     )
 
     assert seen[-1][0] == seen[-1][1]

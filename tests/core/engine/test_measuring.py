@@ -7,19 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from modelmerger import PluginError, Unit
 from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.engine.merge import Merge
-from modelmerger.hooks.registry import Registry
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.errors import PluginError
-from modelmerger.values.units import Unit
 
 GENERATOR = np.random.default_rng(0)
 FIRST, SECOND = (torch.from_numpy(GENERATOR.standard_normal((40, 25))).float() for _ in range(2))
 ROWS = """
 import torch
+from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits(models=(2, 2), needs_base=True, granularity="rowwise")
@@ -35,6 +34,7 @@ def merge_tensor(tensors, measurement):
 """
 COUNTS = """
 import torch
+from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits()
@@ -54,11 +54,10 @@ def blocks_of_60_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "MEASURED", 60)
 
 
-@pytest.fixture
-def registry(distribution: Callable[..., Path]) -> Registry:
+@pytest.fixture(autouse=True)
+def _installed(distribution: Callable[..., Path]) -> None:
     entry_points = "[modelmerger.strategies]\nrows = acme_rows\ncounts = acme_counts\n"
     distribution("acme", "1.0", entry_points, acme_rows=ROWS, acme_counts=COUNTS)
-    return Registry.installed()
 
 
 def measurements(merge: Planned, cancelled: threading.Event | None = None) -> Measurements:
@@ -99,10 +98,10 @@ def test_a_sum_does_not_depend_on_the_order_of_its_blocks() -> None:
     assert len({sum(np.array(products)[order].tolist()) for order in orders}) > 1
 
 
-def test_rowwise_strategies_are_measured_on_whole_rows_of_all_inputs(registry: Registry) -> None:
+def test_rowwise_strategies_are_measured_on_whole_rows_of_all_inputs() -> None:
     base = torch.ones(40, 25)
-    merge = planned("rows", [{"t": FIRST}, {"t": SECOND}], {"t": base}, registry=registry)
-    blocks = measured_blocks(merge.plan.tensors[0], "rowwise")
+    merge = planned("rows", [{"t": FIRST}, {"t": SECOND}], {"t": base})
+    blocks = measured_blocks(merge.plan.tensors[0])
 
     result = measured(merge, range(blocks))
 
@@ -111,8 +110,8 @@ def test_rowwise_strategies_are_measured_on_whole_rows_of_all_inputs(registry: R
     assert result.tolist() == pytest.approx(expected, rel=1e-13)
 
 
-def test_counts_are_summed_as_integers(registry: Registry) -> None:
-    merge = planned("counts", [{"t": FIRST}], registry=registry)
+def test_counts_are_summed_as_integers() -> None:
+    merge = planned("counts", [{"t": FIRST}])
 
     result = measured(merge, range(17))
 
@@ -157,16 +156,16 @@ def test_who_waits_is_let_go_when_the_merge_is_cancelled() -> None:
     assert len(errors) == 1
 
 
-def test_only_what_follows_from_a_sum_is_measured(registry: Registry) -> None:
+def test_only_what_follows_from_a_sum_is_measured() -> None:
     tensors = {"t": FIRST, "scalar": torch.tensor(1.0), "ids": torch.arange(3)}
     merge = planned("slerp", [tensors, {**tensors, "t": SECOND}])
-    assert [measurements(merge).wanted(i) for i in range(3)] == [True, False, False]
+    assert [measurements(merge).measures(i) for i in range(3)] == [True, False, False]
 
-    merge = planned("counts", [tensors], registry=registry)
-    assert [measurements(merge).wanted(i) for i in range(3)] == [True, True, False]
+    merge = planned("counts", [tensors])
+    assert [measurements(merge).measures(i) for i in range(3)] == [True, True, False]
 
     merge = planned("weighted", [tensors])
-    assert [measurements(merge).wanted(i) for i in range(3)] == [False, False, False]
+    assert [measurements(merge).measures(i) for i in range(3)] == [False, False, False]
 
 
 def test_a_tensor_under_another_name_is_measured_under_it() -> None:
@@ -180,6 +179,7 @@ def test_a_tensor_under_another_name_is_measured_under_it() -> None:
 
 SHAPED = """
 import torch
+from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits()
@@ -200,4 +200,4 @@ def test_a_statistic_that_changes_its_shape_is_the_plugins_fault(distribution: C
     with pytest.raises(
         PluginError, match=r"t: strategy 'shaped' from acme-shaped 1\.0: measure_tensor gave another shape"
     ):
-        planned("shaped", [{"t": FIRST}], registry=Registry.installed()).merge()
+        planned("shaped", [{"t": FIRST}]).merge()

@@ -6,15 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import modelmerger
 import numpy as np
 import pytest
 import torch
 from blocks import set_block
 from conftest import directory_state, random_tensors, write_model
-from doors import run_merge
-from modelmerger.hooks.registry import Registry
+from modelmerger import ConfigError, MergeConfig, NumericError, PluginError
 from modelmerger.testing import MemoryCheckpoint, merge_in_memory, planned
-from modelmerger.values.errors import ConfigError, NumericError, PluginError
 from safetensors.torch import load_file
 
 NAN, INF = float("nan"), float("inf")
@@ -140,7 +139,7 @@ def test_nonfinite_inputs_are_named_and_counted(strategy: str, models: SimpleNam
     config |= {"base_model": str(models.base)} if strategy == "task_arithmetic" else {}
 
     with pytest.raises(NumericError) as caught:
-        run_merge(config, models.output)
+        modelmerger.merge(MergeConfig(**{**config, "output_path": str(models.output)}))
 
     (problem,) = caught.value.problems
     assert problem.tensor == "model.layers.1.mlp.weight"
@@ -287,23 +286,24 @@ def find_coefficients(gram):
 
 
 @pytest.fixture
-def registry(distribution: Callable[..., Path]) -> Registry:
+def _two_strategies(distribution: Callable[..., Path]) -> None:
     entry_points = "[modelmerger.strategies]\npicky = acme_picky\nzero = acme_zero\n"
     distribution("acme", "1.0", entry_points, acme_picky=PICKY, acme_zero=ZERO)
-    return Registry.installed()
 
 
-def test_a_strategy_is_not_shown_a_nan(registry: Registry) -> None:
+@pytest.mark.usefixtures("_two_strategies")
+def test_a_strategy_is_not_shown_a_nan() -> None:
     with pytest.raises(NumericError, match="'model_0' holds 1 NaN"):
-        merge_in_memory("picky", [{"t": torch.tensor([1.0, NAN])}], registry=registry)
+        merge_in_memory("picky", [{"t": torch.tensor([1.0, NAN])}])
 
 
-def test_what_finishing_makes_is_checked_as_well(registry: Registry) -> None:
-    assert merge_in_memory("picky", [{"t": torch.tensor([3.0]).half()}], registry=registry)["t"] == 3000
+@pytest.mark.usefixtures("_two_strategies")
+def test_what_finishing_makes_is_checked_as_well() -> None:
+    assert merge_in_memory("picky", [{"t": torch.tensor([3.0]).half()}])["t"] == 3000
     with pytest.raises(NumericError, match="the values do not fit in F16"):
-        merge_in_memory("picky", [{"t": torch.tensor([300.0]).half()}], registry=registry)
+        merge_in_memory("picky", [{"t": torch.tensor([300.0]).half()}])
     with pytest.raises(PluginError, match="finish_tensor made a NaN or an infinity"):
-        merge_in_memory("picky", [{"t": torch.tensor([1e306], dtype=torch.float64)}], registry=registry)
+        merge_in_memory("picky", [{"t": torch.tensor([1e306], dtype=torch.float64)}])
 
 
 def test_a_strategy_finishes_only_what_it_wants_to(distribution: Callable[..., Path]) -> None:
@@ -312,21 +312,21 @@ def test_a_strategy_finishes_only_what_it_wants_to(distribution: Callable[..., P
     broken = "@hookimpl\ndef wants_finish():\n    return 'yes'\n"
     entry_points = "[modelmerger.strategies]\nchoosy = acme_choosy\nvague = acme_vague\n"
     distribution("choosers", "1.0", entry_points, acme_choosy=PICKY + options + wants, acme_vague=PICKY + broken)
-    registry = Registry.installed()
     models = [{"t": torch.tensor([3.0])}]
 
-    assert merge_in_memory("choosy", models, options={"finish": True}, registry=registry)["t"] == 3000
-    assert merge_in_memory("choosy", models, options={"finish": False}, registry=registry)["t"] == 3
+    assert merge_in_memory("choosy", models, options={"finish": True})["t"] == 3000
+    assert merge_in_memory("choosy", models, options={"finish": False})["t"] == 3
     with pytest.raises(PluginError, match="wants_finish gave yes instead of True or False"):
-        merge_in_memory("vague", models, registry=registry)
+        merge_in_memory("vague", models)
 
 
-def test_nothing_is_never_written_as_something(registry: Registry) -> None:
+@pytest.mark.usefixtures("_two_strategies")
+def test_nothing_is_never_written_as_something() -> None:
     """Where all coefficients are zero there is no first product to begin with."""
     models = [random_tensors(1), random_tensors(2)]
 
     with pytest.raises(NumericError, match="every coefficient of this tensor is zero"):
-        merge_in_memory("zero", models, registry=registry)
+        merge_in_memory("zero", models)
     with pytest.raises(ConfigError, match="every coefficient of this merge is zero"):
         merge_in_memory("weighted", models, weights=[0, 0], options={"normalize_weights": False})
 
@@ -354,7 +354,7 @@ def test_a_tensor_that_is_merged_whole_goes_before_the_next_one_is_made(
     """Whether tensors share a block, or each of them lies in many."""
     distribution("acme", "1.0", "[modelmerger.strategies]\nwhole = acme_whole\n", acme_whole=WHOLE)
     model = {name: torch.rand(70, 90) for name in "abcd"}
-    merge = planned("whole", [model], registry=Registry.installed())
+    merge = planned("whole", [model])
     strategy = sys.modules["acme_whole"]
 
     for block in (1 << 24, 1 << 10):
@@ -369,7 +369,9 @@ def test_a_tensor_that_is_merged_whole_goes_before_the_next_one_is_made(
 
 def test_reads_are_of_the_models_own_bytes(models: SimpleNamespace) -> None:
     """A stored model comes out of the disk and into the merge with the bits that another reader finds."""
-    run_merge({"strategy": "weighted", "models": [{"path": str(models.a)}]}, models.output)
+    modelmerger.merge(
+        MergeConfig(strategy="weighted", models=[{"path": str(models.a)}], output_path=str(models.output))
+    )
 
     merged = load_file(models.output / "model.safetensors")
     assert merged.keys() == models.tensors["a"].keys()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, directory_state, random_tensors, write_model
-from doors import run_merge
+from modelmerger import MergeConfig, merge
 from safetensors.torch import load_file
 
 from tests.strategies.references import assert_rounded_once
@@ -34,7 +34,7 @@ def test_every_floating_tensor_is_written_in_the_dtype_asked_for(
     tensors = stored(models)
     dtype = getattr(torch, written)
 
-    run_merge({**config, "options": {"torch_dtype": written}})
+    merge(MergeConfig(**{**config, "options": {"torch_dtype": written}}))
 
     merged = load_file(models.output / "model.safetensors")
     assert {name: tensor.dtype for name, tensor in merged.items()} == dict.fromkeys(merged, dtype) | {IDS: torch.int64}
@@ -54,7 +54,7 @@ def test_auto_is_the_donors_tensor_by_tensor_and_the_config_names_most_of_them(
     stored(models)
     write_model(models.b, random_tensors(1, torch.float32) | {IDS: torch.arange(16)}, CONFIG)
 
-    run_merge({**config, "options": {"torch_dtype": "auto"}})
+    merge(MergeConfig(**{**config, "options": {"torch_dtype": "auto"}}))
 
     merged = load_file(models.output / "model.safetensors")
     assert {name for name, tensor in merged.items() if tensor.dtype == torch.float32} == {"model.norm.weight"}

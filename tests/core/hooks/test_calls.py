@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import directory_state, write_model
-from doors import run_merge
-from modelmerger import PluginError
-from modelmerger.config.resolve import resolve
+from modelmerger import MergeConfig, PluginError, merge
+from modelmerger.testing import planned
 from safetensors.torch import load_file
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
@@ -126,7 +125,9 @@ def two_tensors(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[str, Any]) -> None:
-    run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnessed": True}})
+    config = MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": {"witnessed": True}})
+    diary.clear()
+    merge(config)
     assert diary == [
         # the config
         "check_config True",
@@ -152,7 +153,9 @@ def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[s
 
 def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors: dict[str, Any]) -> None:
     base = str(Path(two_tensors["output_path"]).parent / "base")
-    run_merge({"strategy": "linear", **two_tensors, "base_model": base})
+    config = MergeConfig(**{"strategy": "linear", **two_tensors, "base_model": base})
+    diary.clear()
+    merge(config)
     assert diary == [
         "find_coefficients",  # weights that make no sense are refused with the config
         "check_config False",
@@ -175,7 +178,7 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
 
 def test_a_config_error_calls_no_hook(diary: list[str], two_tensors: dict[str, Any]) -> None:
     with pytest.raises(Exception, match="unknown key 'witnesed', did you mean 'witnessed'"):
-        run_merge({"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}})
+        merge(MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}}))
     assert diary == []
 
 
@@ -197,7 +200,7 @@ def locate_model(reference):
     (module,) = install(distribution, [("plugin", "team", source)])
     models = [{"path": "team:first", "name": "a"}, {"path": "team:first", "name": "b"}, two_tensors["models"][1]]
 
-    report = run_merge({**two_tensors, "strategy": "weighted", "models": models})
+    report = merge(MergeConfig(**{**two_tensors, "strategy": "weighted", "models": models}))
 
     assert importlib.import_module(module).asked == ["team:first"]
     assert [str(note) for note in report.notes if "team" in note.message] == ["team:first: is the team's."]
@@ -225,7 +228,7 @@ def run_slices(work):
     return True
 """
     install(distribution, [("plugin", "raw", source)])
-    report = run_merge({"strategy": "weighted", **two_tensors})
+    report = merge(MergeConfig(**{"strategy": "weighted", **two_tensors}))
     assert (
         torch.frombuffer(bytearray((Path(report.output) / "w.raw").read_bytes()), dtype=torch.float32).tolist()
         == [1.5] * 4
@@ -244,7 +247,7 @@ def observe_slice(tensors, merged):
     return {"inputs": len(tensors), "sum": float(merged.sum())}
 """
     install(distribution, [("plugin", "watcher", source)])
-    report = run_merge({"strategy": "weighted", **two_tensors})
+    report = merge(MergeConfig(**{"strategy": "weighted", **two_tensors}))
     assert report.observed == {"w": {"plugin watcher: inputs": 2, "plugin watcher: sum": 6.0}}
     manifest = json.loads((Path(report.output) / "modelmerger.json").read_bytes())
     assert manifest["observed"] == report.observed
@@ -276,11 +279,13 @@ def observe_slice(merged):
     for weight, read in ((0, [0]), (1, [0, 1])):
         two_tensors["models"][1]["weight"] = weight
         config = {"strategy": "weighted", **two_tensors}
-        assert run_merge(config | {"options": {"overwrite": True}}).observed == {}
-        report = run_merge(config | {"options": {"overwrite": True, "verbose": True, "log_level": "ERROR"}})
+        assert merge(MergeConfig(**(config | {"options": {"overwrite": True}}))).observed == {}
+        report = merge(
+            MergeConfig(**(config | {"options": {"overwrite": True, "verbose": True, "log_level": "ERROR"}}))
+        )
         assert report.observed == {"w": {f"plugin choosy: input {i} of 2": 1 for i in read}}
     install(distribution, [("plugin", "always", without_hook)], name="acme-watch")
-    report = run_merge({"strategy": "weighted", **two_tensors, "options": {"overwrite": True}})
+    report = merge(MergeConfig(**{"strategy": "weighted", **two_tensors, "options": {"overwrite": True}}))
     assert list(report.observed["w"]) == ["plugin always: elements"]
 
 
@@ -429,7 +434,7 @@ def test_very_large_finite_numbers_are_finite(distribution: Distribution, tmp_pa
     models = [{"path": str(tmp_path / name), "weight": w} for name, w in (("a", 1.0), ("b", 0.5))]
     for strategy in ("copying", "weighted"):
         output = tmp_path / f"by-{strategy}"
-        run_merge({"strategy": strategy, "models": models, "output_path": str(output)})
+        merge(MergeConfig(strategy=strategy, models=models, output_path=str(output)))
         merged = load_file(output / "model.safetensors")["w"]
         assert merged.tolist() == pytest.approx([1.6e308] * 4, rel=1e-15)
 
@@ -443,7 +448,7 @@ def test_a_statistic_that_changes_its_shape_is_refused(distribution: Distributio
     with pytest.raises(
         PluginError, match=r"w: strategy 'unsteady' from acme-merge 1.0: measure_tensor gave another shape"
     ):
-        run_merge({"strategy": "unsteady", "models": models, "output_path": str(tmp_path / "merged")})
+        merge(MergeConfig(strategy="unsteady", models=models, output_path=str(tmp_path / "merged")))
     assert not (tmp_path / "merged").exists()
 
 
@@ -505,7 +510,7 @@ def test_a_plugin_that_declares_itself_wrongly_is_named(
 ) -> None:
     install(distribution, [("plugin", "careless", source)])
     with pytest.raises(PluginError, match=r"plugin 'careless' from acme-merge 1\.0") as refused:
-        resolve(config)
+        MergeConfig(**config)
     assert BROKEN_DECLARATIONS[source] in str(refused.value)
 
 
@@ -528,7 +533,7 @@ def write_sidecars(*args, **kwargs):
     with pytest.raises(
         PluginError, match=r"plugin 'wrapped' from acme-merge 1.0 raised RuntimeError in write_sidecars"
     ):
-        run_merge(config)
+        merge(MergeConfig(**config))
 
 
 REFUSED = {
@@ -560,12 +565,11 @@ def test_what_does_not_fit_the_hooks_is_refused_when_it_registers(
 
 def test_the_version_of_the_hooks_that_is_this_one_may_be_said(distribution: Distribution) -> None:
     install(distribution, [("strategy", "foreign", "hooks_version = 1\n" + WEIGHTS_SQUARED)])
-    _, hooks = resolve({"strategy": "foreign", "models": [{"path": "a", "weight": 3}]})
-    assert hooks.strategy.find_coefficients([3.0], [None], None) == (9.0,)
+    assert planned("foreign", [{"t": torch.ones(1)}], weights=[3]).plan.tensors[0].coefficients == (9.0,)
 
 
 def test_a_plugin_may_be_an_object_and_may_wrap_a_hook_with_one_result(
-    distribution: Distribution, models: SimpleNamespace, config: dict[str, Any]
+    distribution: Distribution,
 ) -> None:
     source = """
 from modelmerger import hookimpl
@@ -584,5 +588,5 @@ plugin = Plugin()
         "[modelmerger.plugins]\ndoubling = acme_doubling_object:plugin\n",
         acme_doubling_object=source,
     )
-    _, hooks = resolve(config)
-    assert hooks.strategy.find_coefficients([0.6, 0.4], [None, None], resolve(config)[0].strategy_options) == (1.2, 0.8)
+    merge = planned("weighted", [{"t": torch.ones(1)}] * 2, weights=[0.6, 0.4])
+    assert merge.plan.tensors[0].coefficients == (1.2, 0.8)

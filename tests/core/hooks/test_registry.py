@@ -7,8 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from modelmerger import ConfigError, PluginError
-from modelmerger.config.resolve import resolve
+from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError
 from modelmerger.hooks.registry import ALLOW, DISABLE, Registry
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
@@ -18,11 +17,11 @@ BUILT_IN_STRATEGIES = ["sequential", "slerp", "task_arithmetic", "weighted"]
 OUR_PACKAGES = ("modelmerger_strategies.", "modelmerger_validators.", "modelmerger_plugins.")
 BROKEN = "import modelmerger_no_such_module"
 LISTENING = """
-from modelmerger import hookimpl
+from modelmerger import Problem, hookimpl
 
 @hookimpl
 def check_compatibility(checkpoints):
-    return []
+    return [Problem(f"heard of {len(checkpoints)} models", severity="note")]
 """
 
 
@@ -64,17 +63,19 @@ def test_a_strategy_is_imported_when_it_is_named_and_no_other(distribution: Dist
         distribution,
         [("strategy", "ties", WEIGHTS_SQUARED), ("strategy", "dare", BROKEN), ("validator", "bleu", BROKEN)],
     )
-    resolve(merge_by("weighted"))
+    MergeConfig(**merge_by("weighted"))
     assert not modules_of([named, other, validator])
-    resolve(merge_by("ties"))
+    MergeConfig(**merge_by("ties"))
     assert modules_of([named, other, validator]) == {named}
 
 
-def test_a_plugin_of_every_merge_is_imported_in_every_merge(distribution: Distribution) -> None:
+def test_a_plugin_of_every_merge_is_imported_and_asked_in_every_merge(
+    distribution: Distribution, config: dict[str, Any]
+) -> None:
     (module,) = install(distribution, [("plugin", "listener", LISTENING)])
-    _, hooks = resolve(merge_by("weighted"))
+    merger = ModelMerger(MergeConfig(**config))
     assert modules_of([module]) == {module}
-    assert "acme-merge 1.0" in [provider.source for provider in hooks.providers]
+    assert "heard of 2 models" in [note.message for note in merger.check_compatibility()]
 
 
 def test_an_unknown_strategy_gets_a_suggestion_and_the_list(distribution: Distribution) -> None:
@@ -98,13 +99,13 @@ def test_a_name_of_two_distributions_is_an_error_that_names_both(distribution: D
     modules = install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)])
     modules += install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)], "other-merge", "2.1")
     with pytest.raises(ConfigError) as caught:
-        resolve(merge_by("ties"))
+        MergeConfig(**merge_by("ties"))
     assert str(caught.value) == (
         "strategy 'ties' is provided twice: by acme-merge 1.0 and by other-merge 2.1; "
         f"uninstall one of them or set {DISABLE}=acme-merge."
     )
     assert not modules_of(modules)
-    resolve(merge_by("weighted"))
+    MergeConfig(**merge_by("weighted"))
 
 
 @pytest.mark.parametrize("name", BUILT_IN_STRATEGIES)
@@ -128,7 +129,7 @@ def test_the_name_of_a_built_in_plugin_cannot_be_taken_either(distribution: Dist
     with pytest.raises(
         ConfigError, match=r"plugin 'tokenizer' is provided twice: by acme-merge 1.0 and by modelmerger"
     ):
-        resolve(merge_by("weighted"))
+        MergeConfig(**merge_by("weighted"))
     assert not modules_of([module])
 
 
@@ -146,7 +147,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_the_reason(
 ) -> None:
     install(distribution, [("strategy", "ties", source)])
     with pytest.raises(PluginError) as caught:
-        resolve(merge_by("ties"))
+        MergeConfig(**merge_by("ties"))
     assert str(caught.value).startswith(f"strategy 'ties' from acme-merge 1.0 could not be imported: {reason}")
 
 
@@ -155,7 +156,7 @@ def test_an_entry_point_that_leads_nowhere_is_named(distribution: Distribution) 
     with pytest.raises(
         PluginError, match=r"strategy 'ties' from acme-merge 1.0 could not be imported: ModuleNotFoundError"
     ):
-        resolve(merge_by("ties"))
+        MergeConfig(**merge_by("ties"))
 
 
 @pytest.mark.parametrize(
@@ -203,19 +204,17 @@ def test_a_broken_plugin_that_is_switched_off_is_not_imported(
 ) -> None:
     (module,) = install(distribution, [("plugin", "loud", BROKEN)])
     with pytest.raises(PluginError, match=r"plugin 'loud' from acme-merge 1.0 could not be imported"):
-        resolve(merge_by("weighted"))
+        MergeConfig(**merge_by("weighted"))
     for variable, value in ((DISABLE, "loud"), (DISABLE, "acme-merge"), (ALLOW, "")):
         with monkeypatch.context() as patch:
             patch.setenv(variable, value)
-            resolve(merge_by("weighted"))
+            MergeConfig(**merge_by("weighted"))
     assert not modules_of([module])
 
 
 def test_a_broken_strategy_does_not_disturb_a_merge_by_another(
     distribution: Distribution, command: Callable[..., SimpleNamespace], config: dict[str, Any], models: SimpleNamespace
 ) -> None:
-    from modelmerger import MergeConfig
-
     install(distribution, [("strategy", "ties", BROKEN), ("validator", "bleu", BROKEN)])
     path = models.folder / "merge.yaml"
     path.write_text(MergeConfig(**config).to_yaml())
@@ -229,18 +228,3 @@ def test_a_broken_strategy_does_not_disturb_a_merge_by_another(
     assert command("merge", path, "--set", "strategy=tie").status == 2
     assert command("merge", path).status == 0
     assert models.output.exists()
-
-
-def test_two_runs_share_no_plugin_manager() -> None:
-    registry = Registry.installed({ALLOW: ""})
-    (first_settings, first), (_, second) = resolve(merge_by("weighted"), registry), resolve(merge_by("slerp"), registry)
-    assert first.strategy.calls.manager is not second.strategy.calls.manager
-    assert [name for name, _ in first.strategy.calls.manager.list_name_plugin() if name.startswith("strategy")] == [
-        "strategy weighted"
-    ]
-    assert [name for name, _ in second.strategy.calls.manager.list_name_plugin() if name.startswith("strategy")] == [
-        "strategy slerp"
-    ]
-    first.strategy.calls.manager.unregister(name="strategy weighted")
-    again = resolve(merge_by("weighted"), registry)[1]
-    assert again.strategy.find_coefficients([1.0, 1.0], [None, None], first_settings.strategy_options) == (0.5, 0.5)

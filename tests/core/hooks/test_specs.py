@@ -14,6 +14,7 @@ from modelmerger import (
     FileCheckpoint,
     Layout,
     LoadContext,
+    MergeConfig,
     MergeError,
     ModelReference,
     OutputTensor,
@@ -21,12 +22,12 @@ from modelmerger import (
     Sample,
     TensorInfo,
     Traits,
+    Unit,
     ValidationReport,
+    merge,
 )
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
-from modelmerger.inputs.files import InputFiles
-from modelmerger.values.units import Unit
 
 FIRST_RESULT = {
     "locate_model",
@@ -34,6 +35,7 @@ FIRST_RESULT = {
     "wants_updates",
     "merge_updates",
     "find_coefficients",
+    "choose_view",
     "measure_tensor",
     "merge_tensor",
     "finish_tensor",
@@ -69,6 +71,15 @@ def test_the_example_of_every_hook_is_a_plugin_with_that_hook(hook: str) -> None
     module = example(hook)
     manager = registered(module)
     assert hook in [caller.name for caller in manager.get_hookcallers(module) or ()]
+
+
+def test_every_hook_has_a_section_in_the_documentation() -> None:
+    """In the order in which a run calls them, each with its arguments."""
+    page = Path(__file__).parents[3] / "docs/reference/hooks.md"
+    text = page.read_text()
+    assert re.findall(r"^### ([a-z_]+)$", text, re.MULTILINE) == list(HOOKS)
+    expected = {name: ", ".join(inspect.signature(hook).parameters) for name, hook in HOOKS.items()}
+    assert dict(re.findall(r"^### [a-z_]+\n\n`([a-z_]+)\((.*?)\)`", text, re.MULTILINE)) == expected
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -118,17 +129,13 @@ def test_the_example_locator_knows_names_of_its_own_kind() -> None:
 def test_the_example_loader_opens_a_file_of_its_own_kind(tmp_path: Path) -> None:
     path = tmp_path / "vector.f32"
     path.write_bytes(torch.arange(5, dtype=torch.float32).numpy().tobytes())
-    files = InputFiles(4)
-    try:
-        context = LoadContext(files)
-        opened = hook("load_model")(ModelReference(str(path), "v", "models[0].path"), context)
-        assert isinstance(opened, FileCheckpoint)
-        buffer = bytearray(8)
-        opened.read("vector", 3, 5, memoryview(buffer))
-        assert torch.frombuffer(buffer, dtype=torch.float32).tolist() == [3.0, 4.0]
-        assert hook("load_model")(ModelReference("model.bin", "m", "models[1].path"), context) is None
-    finally:
-        files.close()
+    context = LoadContext()
+    opened = hook("load_model")(ModelReference(str(path), "v", "models[0].path"), context)
+    assert isinstance(opened, FileCheckpoint)
+    buffer = bytearray(8)
+    opened.read("vector", 3, 5, memoryview(buffer))
+    assert torch.frombuffer(buffer, dtype=torch.float32).tolist() == [3.0, 4.0]
+    assert hook("load_model")(ModelReference("model.bin", "m", "models[1].path"), context) is None
 
 
 def test_the_example_check_warns_about_a_single_tensor() -> None:
@@ -192,7 +199,7 @@ def test_the_example_texts_and_scorer_answer() -> None:
     assert hook("provide_texts")("prompting").keys() == {"formal", "casual"}
     assert hook("provide_texts")("scoring") is None
     scores = hook("score_labels")(["Yours sincerely, A."])
-    assert (scores.named(), scores.stated) == (["formal"], "never measured")
+    assert (scores.best_labels(), scores.stated) == (["formal"], "never measured")
 
 
 def test_the_example_validator_runs_where_there_are_prompts() -> None:
@@ -238,7 +245,6 @@ def test_the_example_companion_escapes_what_models_answered() -> None:
 def test_the_example_of_a_strategy_merges_models(
     name: str, distribution: Callable[..., Path], models: SimpleNamespace
 ) -> None:
-    from doors import run_merge
     from safetensors.torch import load_file
 
     from tests.core.plugging import install
@@ -246,8 +252,8 @@ def test_the_example_of_a_strategy_merges_models(
     (source,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(HOOKS[name]) or "", re.DOTALL)
     install(distribution, [("strategy", "from_the_docs", source)])
     paths = [models.a, models.b, models.base]
-    run_merge(
-        {"strategy": "from_the_docs", "models": [{"path": str(p)} for p in paths], "output_path": str(models.output)}
+    merge(
+        MergeConfig(strategy="from_the_docs", models=[{"path": str(p)} for p in paths], output_path=str(models.output))
     )
     merged = load_file(models.output / "model.safetensors")
     for tensor in merged:

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from modelmerger import LoadContext, TensorInfo
 from modelmerger.inputs.file_checkpoint import FileCheckpoint, StoredTensor
-from modelmerger.inputs.files import InputFiles
-from modelmerger.values.checkpoint import TensorInfo
-from modelmerger.values.file_identity import identify
 
 FIRST = np.arange(20, dtype="<f4").reshape(4, 5)
 SECOND = np.arange(100, 107, dtype="<i2")
@@ -18,12 +16,13 @@ SECOND = np.arange(100, 107, dtype="<i2")
 def checkpoint(tmp_path: Path) -> FileCheckpoint:
     path = tmp_path / "weights"
     path.write_bytes(b"header" + FIRST.tobytes() + SECOND.tobytes())
-    file = identify(path, path.stat())
+    context = LoadContext()
+    file = context.open_file(path)
     stored = {
         "first": StoredTensor(file, 6, TensorInfo("F32", (4, 5))),
         "second": StoredTensor(file, 6 + FIRST.nbytes, TensorInfo("I16", (7,))),
     }
-    return FileCheckpoint("model", stored, InputFiles(), (file,))
+    return FileCheckpoint("model", stored, context.files, (file,))
 
 
 @pytest.mark.parametrize(

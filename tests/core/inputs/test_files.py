@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from modelmerger import FileIdentity, InputChangedError, InputError
 from modelmerger.inputs.files import InputFiles
-from modelmerger.values.errors import InputChangedError, InputError
-from modelmerger.values.file_identity import FileIdentity, identify
+from modelmerger.values.file_identity import identify
 
 
 def identity(path: Path) -> FileIdentity:

@@ -2,8 +2,8 @@ import os
 from pathlib import Path
 
 import pytest
+from modelmerger import InputError
 from modelmerger.inputs.regular_files import open_regular, read_small
-from modelmerger.values.errors import InputError
 
 
 def descriptors() -> int:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from modelmerger import InputError
 from modelmerger.inputs import strict_json
 from modelmerger.inputs.strict_json import read_json
-from modelmerger.values.errors import InputError
 
 
 def refused(content: bytes | str, **limits: Any) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from modelmerger import FileIdentity, InputChangedError
 from modelmerger.inputs.unchanged import recheck, reopened
-from modelmerger.values.errors import InputChangedError
-from modelmerger.values.file_identity import FileIdentity, identify
+from modelmerger.values.file_identity import identify
 
 
 @pytest.fixture

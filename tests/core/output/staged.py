@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from modelmerger import Layout, OutputFile
 from modelmerger.output.digests import pieces_of_bytes
 from modelmerger.output.journal import BlockRecord
 from modelmerger.output.staging import Staging, close_written
-from modelmerger.values.layout import BLOCK, Layout, OutputFile
+from modelmerger.values.layout import BLOCK
 
 SIZE = BLOCK + 1000
 LAYOUT = Layout("test", [OutputFile("weights", SIZE, (), ()), OutputFile("empty", 0, (), ())])

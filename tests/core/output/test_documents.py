@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
+from modelmerger import OutputError
 from modelmerger.output.staging import Staging
-from modelmerger.values.errors import OutputError
 
 from tests.core.output.staged import LAYOUT
 

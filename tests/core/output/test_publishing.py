@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from conftest import directory_state
+from modelmerger import Layout, OutputError
 from modelmerger.output import system
 from modelmerger.output.manifest import FILE
 from modelmerger.output.publishing import check_output, check_room, finish_earlier, give_name, publish
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staging_path
 from modelmerger.output.steps import no_step
-from modelmerger.values.errors import OutputError
-from modelmerger.values.layout import Layout
 
 EMPTY = Layout("test", [])
 

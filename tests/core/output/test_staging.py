@@ -2,8 +2,8 @@ import os
 from pathlib import Path
 
 import pytest
+from modelmerger import OutputError
 from modelmerger.output.staging import Staging
-from modelmerger.values.errors import OutputError
 
 from tests.core.output.staged import LAYOUT, stage
 

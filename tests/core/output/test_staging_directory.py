@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from modelmerger import OutputError
 from modelmerger.output.journal import Journal
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory, staged_size, staging_path
-from modelmerger.values.errors import OutputError
 
 from tests.core.output.staged import LAYOUT, stage
 

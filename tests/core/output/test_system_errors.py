@@ -3,8 +3,8 @@ import os
 from pathlib import Path
 
 import pytest
+from modelmerger import OutputError
 from modelmerger.output.system_errors import output_errors
-from modelmerger.values.errors import OutputError
 
 
 @pytest.mark.parametrize(

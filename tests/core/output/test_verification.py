@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 from conftest import write_model
-from modelmerger import MergeConfig, merge
+from modelmerger import InputError, MergeConfig, merge
 from modelmerger.output.digests import Piece, pieces_of_bytes
 from modelmerger.output.manifest import FILE, file_entry, pieces_of
 from modelmerger.output.verification import verify
-from modelmerger.values.errors import InputError
 from modelmerger.values.layout import BLOCK
 from safetensors.torch import load_file
 

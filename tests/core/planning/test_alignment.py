@@ -5,13 +5,13 @@ from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
+import modelmerger
 import pytest
 import torch
 from conftest import CONFIG, directory_state, random_tensors, write_model
-from doors import prepared, run_merge
+from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, NumericError
 from modelmerger.planning.alignment import align
 from modelmerger.testing import MemoryCheckpoint, Planned, merge_in_memory, planned
-from modelmerger.values.errors import ModelCompatibilityError, NumericError
 from safetensors.torch import load_file
 
 NO_CONFIGS: Mapping[int, dict[str, Any]] = MappingProxyType({})
@@ -114,11 +114,8 @@ def test_a_mismatch_is_found_from_headers_alone(models: SimpleNamespace, config:
     """No tensor is read: the data may even be damaged."""
     write_model(models.b, models.tensors["b"] | {"model.norm.weight": torch.full((17,), float("nan"))})
 
-    with (
-        pytest.raises(ModelCompatibilityError, match=r"model.norm.weight: has shape \[17\] here and \[16\] in 'a'"),
-        prepared(config),
-    ):
-        pass
+    with pytest.raises(ModelCompatibilityError, match=r"model.norm.weight: has shape \[17\] here and \[16\] in 'a'"):
+        ModelMerger(MergeConfig(**config)).plan()
 
 
 def tied_and_untied(folder: Path) -> SimpleNamespace:
@@ -133,7 +130,11 @@ def tied_and_untied(folder: Path) -> SimpleNamespace:
 
 
 def merged_of(folder: Path, donor: Path, other: Path) -> dict[str, torch.Tensor]:
-    run_merge({"strategy": "weighted", "models": [{"path": str(donor)}, {"path": str(other)}]}, folder / "merged")
+    modelmerger.merge(
+        MergeConfig(
+            strategy="weighted", models=[{"path": str(donor)}, {"path": str(other)}], output_path=str(folder / "merged")
+        )
+    )
     return load_file(folder / "merged" / "model.safetensors")
 
 
@@ -276,8 +277,13 @@ def test_a_head_of_its_own_is_left_out_where_the_donor_ties_it(tmp_path: Path, m
     pair = tied_and_untied(tmp_path)
     models = [{"path": str(pair.tied)}, {"path": str(pair.untied)}]
 
-    report = run_merge(
-        {"strategy": "weighted", "models": models, "options": {"missing_tensors": missing}}, tmp_path / "merged"
+    report = modelmerger.merge(
+        MergeConfig(
+            strategy="weighted",
+            models=models,
+            options={"missing_tensors": missing},
+            output_path=str(tmp_path / "merged"),
+        )
     )
 
     assert HEAD not in load_file(tmp_path / "merged" / "model.safetensors")
@@ -289,6 +295,7 @@ def test_a_tied_head_stands_in_with_the_embedding_and_is_not_missing(tmp_path: P
     models = [{"path": str(pair.untied)}, {"path": str(pair.tied)}]
     config = {"strategy": "weighted", "models": models, "options": {"missing_tensors": "donor"}}
 
-    with prepared(config) as ready:
-        assert ready.plan.notes == []
-        assert all(tensor.action == "combine" for tensor in ready.plan.tensors)
+    plan = ModelMerger(MergeConfig(**config)).plan()
+
+    assert plan.notes == []
+    assert all(tensor.action == "combine" for tensor in plan.tensors)

@@ -1,5 +1,6 @@
 """The plan says what a merge will read, write and need, and names everything that decides its bytes."""
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -13,15 +14,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
-from doors import prepared
-from modelmerger.hooks.registry import Registry
-from modelmerger.planning.cost import slice_elements
-from modelmerger.planning.make_plan import make_plan
-from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.errors import ConfigError, PluginError
-from modelmerger.values.layout import Layout, OutputFile, OutputTensor, Placement
-from modelmerger.values.plan import MergePlan
+from modelmerger import (
+    ConfigError,
+    Layout,
+    MergeConfig,
+    MergePlan,
+    ModelMerger,
+    OutputFile,
+    OutputTensor,
+    Placement,
+    PluginError,
+)
+from modelmerger.testing import Planned, planned
 
+from tests.core.plugging import install
 from tests.strategies import references
 
 SHAPES = {"wte.weight": (11, 7), "matrix": (61, 37), "vector": (99,), "scalar": (), "empty": (0, 4)}
@@ -50,9 +56,6 @@ def models(
 
 def read_of(merge: Planned) -> int:
     """Bytes that a merge, the comparison of copied tensors included, reads."""
-    from modelmerger.engine.copied_tensors import check_exact_tensors
-
-    check_exact_tensors(merge.plan, merge.checkpoints)
     staging = merge.stage()
     assert staging.bytes_written == merge.plan.bytes_written
     return sum(checkpoint.bytes_read for checkpoint in merge.checkpoints)
@@ -89,7 +92,7 @@ def test_bytes_read_and_written_are_those_of_the_merge(
         given[1] |= {"of one alone": torch.ones(9)}
         del given[1]["vector"]
 
-    merge = planned(strategy, given, base, weights, options=options, registry=Registry.installed())
+    merge = planned(strategy, given, base, weights, options=options)
 
     assert read_of(merge) == merge.plan.bytes_read
     assert merge.plan.bytes_written == sum(file.size for file in merge.plan.layout.files)
@@ -130,17 +133,19 @@ def test_long_sums_are_made_in_float64(dtype: torch.dtype, most: int) -> None:
         assert planned("weighted", [{"t": torch.ones(2, dtype=dtype)}] * count).plan.tensors[0].compute == compute
 
 
-def test_effort_follows_the_options() -> None:
+def test_effort_follows_the_options(distribution: Callable[..., Path]) -> None:
+    elementwise = MEDIAN.replace(', granularity="whole"', "")
+    install(distribution, [("strategy", "median", elementwise)])
     usual = planned("weighted", models(2)).plan
     low = planned("weighted", models(2), options={"low_memory_mode": True}).plan
     sequential = planned("weighted", models(2), options={"sequential_loading": True}).plan
-    many = planned("weighted", models(12))
-    together = [attrs.evolve(tensor, action="merge") for tensor in many.plan.tensors]
+    many = planned("weighted", models(12)).plan
+    together = planned("median", models(12)).plan
 
     assert usual.workers == len(os.sched_getaffinity(0))
     assert low.workers == sequential.workers == 1
-    assert low.slice_elements < usual.slice_elements == sequential.slice_elements == many.plan.slice_elements
-    assert low.slice_elements < slice_elements(many.settings.options, together) < usual.slice_elements
+    assert low.slice_elements < usual.slice_elements == sequential.slice_elements == many.slice_elements
+    assert low.slice_elements < together.slice_elements < usual.slice_elements
     assert low.memory < usual.memory
 
 
@@ -155,8 +160,7 @@ def on_disk(folder: Path) -> dict[str, Any]:
 
 
 def plan_of(config: Mapping[str, Any]) -> MergePlan:
-    with prepared(config) as ready:
-        return ready.plan
+    return ModelMerger(MergeConfig(**config)).plan()
 
 
 DECISIVE: dict[str, Callable[[dict[str, Any], Path], object]] = {
@@ -226,11 +230,11 @@ def test_the_digest_changes_with_a_plugin_and_its_version(tmp_path: Path, distri
 
 def test_the_digest_changes_with_the_source_of_the_strategy(distribution: Callable[..., Path]) -> None:
     site = distribution("acme", "1.0", "[modelmerger.strategies]\nacme_same = acme_same\n", acme_same=MEDIAN)
-    before = planned("acme_same", models(2), registry=Registry.installed()).plan.digest
+    before = planned("acme_same", models(2)).plan.digest
 
     (site / "acme_same.py").write_text(MEDIAN.replace("median", "nanmedian"))
 
-    assert planned("acme_same", models(2), registry=Registry.installed()).plan.digest != before
+    assert planned("acme_same", models(2)).plan.digest != before
 
 
 def test_the_digest_changes_with_the_version_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,25 +318,41 @@ BAD_LAYOUTS = {
 TENSORS = {"a": torch.ones(4), "b": torch.ones(3).half()}
 
 
-def plan_with(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> MergePlan:
-    merge = planned("weighted", [MemoryCheckpoint("model_0", TENSORS)])
-    monkeypatch.setattr(type(merge.hooks.output), "save_model", lambda *_: layout)
-    return make_plan(merge.hooks, merge.checkpoints, merge.settings)
+RAW = """
+from modelmerger import hookimpl
+
+@hookimpl
+def save_model():
+    return layout
+"""
+
+
+@pytest.fixture
+def plan_with(distribution: Callable[..., Path]) -> Callable[[Layout], MergePlan]:
+    """`plan_with(layout)`: the plan of a merge whose output a plugin lays out like that."""
+    (name,) = install(distribution, [("plugin", "raw", RAW)])
+    module: Any = importlib.import_module(name)
+
+    def plan(layout: Layout) -> MergePlan:
+        module.layout = layout
+        return planned("weighted", [TENSORS]).plan
+
+    return plan
 
 
 @pytest.mark.parametrize("what", BAD_LAYOUTS)
-def test_a_layout_that_does_not_tile_its_files_is_refused(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layout_that_does_not_tile_its_files_is_refused(what: str, plan_with: Callable[[Layout], MergePlan]) -> None:
     with pytest.raises(PluginError, match="the layout of format 'raw'") as caught:
-        plan_with(Layout("raw", BAD_LAYOUTS[what]), monkeypatch)
+        plan_with(Layout("raw", BAD_LAYOUTS[what]))
     assert caught.value.exit_status == 7
 
 
-def test_a_document_of_a_layout_must_not_have_the_name_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_of_a_layout_must_not_have_the_name_of_a_file(plan_with: Callable[[Layout], MergePlan]) -> None:
     files = [OutputFile("f", 22, (), (Placement(A, 0), Placement(B, 16)))]
 
-    assert plan_with(Layout("raw", files, {"index": b""}), monkeypatch).bytes_written == 22
+    assert plan_with(Layout("raw", files, {"index": b""})).bytes_written == 22
     with pytest.raises(PluginError, match="is not unique"):
-        plan_with(Layout("raw", files, {"f": b""}), monkeypatch)
+        plan_with(Layout("raw", files, {"f": b""}))
 
 
 LAYERED = {"embed_tokens.weight": (6, 4), **{f"layers.{i}.w": (5, 4) for i in range(3)}, "norm.weight": (4,)}
@@ -400,8 +420,8 @@ def test_a_strategy_of_others_gets_the_tensors_own_weights(distribution: Callabl
     tensors = layered(2)
 
     weights = [[0, 1], BY_PATTERN]
-    summed = planned("own_sum", tensors, weights=weights, registry=Registry.installed()).merge()
-    crossed = planned("own_first", tensors, weights=weights, registry=Registry.installed()).merge()
+    summed = planned("own_sum", tensors, weights=weights).merge()
+    crossed = planned("own_first", tensors, weights=weights).merge()
 
     for name, depth in LAYERS.items():
         a, b = (t[name].double() for t in tensors)
@@ -432,7 +452,7 @@ def test_a_tensor_of_which_nothing_would_be_left_is_named(distribution: Callable
 
     for strategy, options in (("weighted", {"normalize_weights": False}), ("acme_median", {})):
         with pytest.raises(ConfigError, match=r"^models: layers.2.w: every coefficient of this merge is zero"):
-            planned(strategy, layered(2), weights=weights, options=options, registry=Registry.installed())
+            planned(strategy, layered(2), weights=weights, options=options)
 
 
 def test_all_patterns_that_do_not_fit_are_said_at_once() -> None:

@@ -6,14 +6,13 @@ from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
+import modelmerger
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
-from doors import prepared, run_merge
 from inputs.tiny_models import load, tied, untied
-from modelmerger.hooks.registry import Registry
+from modelmerger import ConfigError, MergeConfig, ModelMerger, NumericError
 from modelmerger.testing import MemoryCheckpoint, Planned, planned
-from modelmerger.values.errors import ConfigError, NumericError
 from safetensors.torch import load_file
 
 __all__ = ["tied", "untied"]
@@ -89,7 +88,7 @@ def test_a_strategy_on_whole_tensors_does_not_see_what_is_kept(distribution: Cal
     distribution("acme", "1.0", "[modelmerger.strategies]\nacme_sum = acme_sum\n", acme_sum=dedent(seen))
     models = [model(1), model(2)]
 
-    merge = planned("acme_sum", models, options={"merge_embeddings": False}, registry=Registry.installed())
+    merge = planned("acme_sum", models, options={"merge_embeddings": False})
 
     assert from_the_donor(merge, models[0]) == {EMBEDDING}
 
@@ -227,7 +226,11 @@ def test_real_models_keep_their_matrices_on_the_disk_and_load(
         output = tmp_path / str(bool(heads)) / "merged"
         output.parent.mkdir(exist_ok=True)
         entries = [{"path": str(models.a)}, {"path": str(models.b)}]
-        run_merge({"strategy": "weighted", "models": entries, "options": {**options, "overwrite": True}}, output)
+        modelmerger.merge(
+            MergeConfig(
+                strategy="weighted", models=entries, options={**options, "overwrite": True}, output_path=str(output)
+            )
+        )
         merged, donor = load_file(output / "model.safetensors"), load_file(models.a / "model.safetensors")
         assert {name for name in merged if torch.equal(merged[name], donor[name])} == {EMBEDDING} | heads
         assert load(output)[1] == load(models.a)[1]
@@ -238,9 +241,8 @@ def test_the_note_reaches_report_and_manifest(models: SimpleNamespace, config: d
         write_model(getattr(models, name), models.tensors[name], CONFIG | UNTIED)
     config["options"] = {"merge_lm_head": False}
 
-    with prepared(config) as ready:
-        assert "note     options.merge_lm_head: has no effect" in str(ready.plan)
-    report = run_merge(config)
+    assert "note     options.merge_lm_head: has no effect" in str(ModelMerger(MergeConfig(**config)).plan())
+    report = modelmerger.merge(MergeConfig(**config))
 
     assert any(note.where == "options.merge_lm_head" for note in report.notes)
     assert "options.merge_lm_head: has no effect" in (models.output / "modelmerger.json").read_text()

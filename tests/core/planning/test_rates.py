@@ -4,16 +4,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from doors import prepared
+from modelmerger import MergeConfig, MergePlan, ModelMerger
 from modelmerger.planning import rates as outlook
 from modelmerger.planning.rates import Outlook, look_ahead
-from modelmerger.values.plan import MergePlan
 
 
 @pytest.fixture
 def plan(models: SimpleNamespace, config: dict[str, Any]) -> MergePlan:
-    with prepared(config) as ready:
-        return ready.plan
+    return ModelMerger(MergeConfig(**config)).plan()
 
 
 def test_free_disk_and_rates_are_measured_where_the_output_will_be(plan: MergePlan, tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from conftest import directory_state
 from modelmerger import Finding, MergeConfig, OutputError, PluginError, Sample, ValidationReport, merge, verify
-from modelmerger.hooks.assembly import assemble, plugins_of
-from modelmerger.hooks.registry import Registry
 from modelmerger.validation.companions import write_companions
 
 from tests.core.plugging import install
+from tests.core.validation.assembled import always_on
 
 Distribution = Callable[..., Path]
 WRITES = """
@@ -38,9 +37,7 @@ def report_on(directory: Path, value: float = 31.25) -> ValidationReport:
 
 
 def write(directory: Path, report: ValidationReport | None = None) -> None:
-    write_companions(
-        directory, report or report_on(directory), assemble(plugins_of(Registry.installed(), None)).validation
-    )
+    write_companions(directory, report or report_on(directory), always_on().validation)
 
 
 def test_the_report_stands_beside_the_model_which_is_as_published(published: Path) -> None:

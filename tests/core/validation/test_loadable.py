@@ -9,15 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from doors import always_on
 from inputs.tiny_models import TEXTS, tied
 from modelmerger import ModelReference, UnmeasurableError
-from modelmerger.hooks.assembly import assemble, plugins_of
-from modelmerger.hooks.registry import Registry
 from modelmerger.validation.loadable import check_loadable, loadable
 from modelmerger.validation.models import Models
 
 from tests.core.plugging import install
+from tests.core.validation.assembled import always_on
 
 __all__ = ["tied"]
 KEYS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
@@ -89,7 +87,7 @@ def materialise_model(directory, merged, settings, target):
         return target or directory
 """
     (module,) = install(distribution, [("plugin", "maker", source)])
-    hooks = assemble(plugins_of(Registry.installed(), None)).validation
+    hooks = always_on().validation
     (tmp_path / "other").mkdir()
     assert loadable(tmp_path / "other", hooks, None, copy, merged=False) == copy
     check_loadable(tmp_path / "other", hooks, None, merged=True)

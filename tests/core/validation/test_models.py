@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from doors import always_on
 from inputs.tiny_models import load, tied
 from modelmerger import ModelReference, UnmeasurableError
 from modelmerger.validation.models import Models
 
+from tests.core.validation.assembled import always_on
 from tests.core.validation.other_kinds import encoder, encoder_decoder
 
 __all__ = ["encoder", "encoder_decoder", "tied"]

@@ -21,9 +21,7 @@ from modelmerger import (
     merge,
     verify,
 )
-from modelmerger.config.resolve import resolve_validation
-from modelmerger.validation.candidate import Candidate, named_candidate
-from modelmerger.validation.running import published_already, validate
+from modelmerger.validation.running import published_already
 
 from tests.core.plugging import install
 
@@ -53,22 +51,21 @@ def given(arabic: SimpleNamespace, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def merged(arabic: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def merged(arabic: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelMerger, Any]:
+    """A merger that has merged, and its model."""
     output = tmp_path_factory.mktemp("validating") / "merged"
     models = [{"path": str(arabic.a)}, {"path": str(arabic.b)}]
-    merge(MergeConfig(strategy="weighted", models=models, output_path=str(output)))
-    return output
+    merger = ModelMerger(MergeConfig(strategy="weighted", models=models, output_path=str(output)))
+    return merger, merger.merge()
 
 
 @pytest.fixture
-def report_of(merged: Path, arabic: SimpleNamespace) -> Callable[..., ValidationReport]:
+def report_of(merged: tuple[ModelMerger, Any]) -> Callable[..., ValidationReport]:
     """The report on one merged model under settings."""
-    model, _ = load(merged)
+    merger, model = merged
 
     def validated(**validation: Any) -> ValidationReport:
-        models = [{"path": str(arabic.a)}, {"path": str(arabic.b)}]
-        merger = ModelMerger(MergeConfig(strategy="weighted", models=models, validation={**BRIEF, **validation}))
-        merger._published = merged
+        merger.config.validation = {**BRIEF, **validation}
         return merger.validate_merge(model)
 
     return validated
@@ -155,17 +152,17 @@ def test_sample_size_counts_texts_and_prompts(report_of: Callable[..., Validatio
 
 
 def test_test_batch_size_changes_how_many_go_at_a_time_and_no_score(
-    report_of: Callable[..., ValidationReport], monkeypatch: pytest.MonkeyPatch
+    report_of: Callable[..., ValidationReport], merged: tuple[ModelMerger, Any]
 ) -> None:
-    from modelmerger.validation import likelihoods
-
     seen: list[int] = []
-    scored = likelihoods._scored
-    monkeypatch.setattr(likelihoods, "_scored", lambda *given: (seen.append(len(given[2])), scored(*given))[1])
+    hook = merged[1].register_forward_pre_hook(
+        lambda _, given, named: seen.append(len((*given, *named.values())[0])), with_kwargs=True
+    )
     one = report_of(test_batch_size=1, metrics=ALL)
     assert set(seen) == {1}
     four = report_of(test_batch_size=4, metrics=ALL)
     assert max(seen) == 4
+    hook.remove()
     assert one.samples == four.samples
     assert [f.value for f in one.findings] == pytest.approx([f.value for f in four.findings], rel=1e-4)
 
@@ -317,19 +314,19 @@ def test_a_module_that_is_no_validator_is_refused_when_the_config_is_made(
 
 
 def test_one_model_is_in_memory_at_a_time(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelmerger.validation import transformers_model as returned
+    from transformers import Qwen2ForCausalLM
 
     opened: list[weakref.ref[Any]] = []
-    load_merged = returned.load_merged
+    from_pretrained = Qwen2ForCausalLM.from_pretrained
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **named: Any) -> Any:
         gc.collect()
         assert [model() for model in opened if model() is not None] == []
-        model = load_merged(*arguments)
+        model = from_pretrained(*arguments, **named)
         opened.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(returned, "load_merged", counted)
+    monkeypatch.setattr(Qwen2ForCausalLM, "from_pretrained", counted)
     merge(MergeConfig(**given, validation={**BRIEF, "metrics": ["fluency"]}))
     assert len(opened) == 3
 
@@ -361,7 +358,9 @@ def test_weights_that_stay_on_the_disk_are_measured_as_well(given: dict[str, Any
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # of peft
-def test_a_merged_adapter_is_measured_on_its_base(arabic: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_merged_adapter_is_measured_on_its_base(
+    arabic: SimpleNamespace, tmp_path: Path, command: Callable[..., SimpleNamespace]
+) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 
     names = ("one", "two")
@@ -382,18 +381,20 @@ def test_a_merged_adapter_is_measured_on_its_base(arabic: SimpleNamespace, tmp_p
     report = merger.validation_report
     assert report is not None
     assert found(report, "perplexity").value == pytest.approx(merger.validate_merge(model).metrics["perplexity"])
-    _, settings, hooks = resolve_validation({"validation": BRIEF})
+    brief = [part for key, value in BRIEF.items() for part in ("--set", f"validation.{key}={value}")]
+
+    def perplexity(directory: Path) -> float:
+        report = json.loads(command("validate", directory, *brief, "--json").out)
+        return float(report["metrics"]["perplexity"])
+
     for seed, name in enumerate(names):  # each source on the base too, as PEFT puts it there
         whole = PeftModel.from_pretrained(load(arabic.base)[0], tmp_path / name).merge_and_unload()
         whole.save_pretrained(tmp_path / f"whole {seed}")
         arabic.words.save_pretrained(tmp_path / f"whole {seed}")
-        alone = validate(Candidate(directory=tmp_path / f"whole {seed}"), settings, hooks)
-        assert found(report, "perplexity", name).value == pytest.approx(alone.metrics["perplexity"], rel=1e-5)
-    candidate, _ = named_candidate(str(tmp_path / "merged"), [], None, settings, hooks)
-    by_name = validate(candidate, settings, hooks)
-    assert found(report, "perplexity").value == pytest.approx(by_name.metrics["perplexity"], rel=1e-5)
-    on_base = validate(Candidate(directory=arabic.base), settings, hooks)
-    assert abs(found(report, "perplexity").value - on_base.metrics["perplexity"]) > 1e-3
+        alone = perplexity(tmp_path / f"whole {seed}")
+        assert found(report, "perplexity", name).value == pytest.approx(alone, rel=1e-5)
+    assert found(report, "perplexity").value == pytest.approx(perplexity(tmp_path / "merged"), rel=1e-5)
+    assert abs(found(report, "perplexity").value - perplexity(arabic.base)) > 1e-3
 
 
 def test_a_saved_copy_takes_the_companions_of_plugins_with_it(

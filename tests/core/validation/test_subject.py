@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from doors import always_on
 from inputs.tiny_models import load, tied
 from modelmerger import ModelReference, UnmeasurableError, ValidationSettings
 from modelmerger.validation.models import Models
 from modelmerger.validation.subject import MeasuredModel
 from modelmerger_validators.arabic_dialects import score_labels
+
+from tests.core.validation.assembled import always_on
 
 __all__ = ["tied"]
 PROMPTS = {"egyptian": ["إزيك؟"], "gulf": ["شلونك؟", "شخبارك؟"]}

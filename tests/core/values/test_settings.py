@@ -1,17 +1,15 @@
 """Every option of the reference is checked: good values are taken, bad ones refused with their place, later ones 'not available yet'."""
 
+from importlib.metadata import entry_points
 from typing import Any
 
 import attrs
 import pytest
-from modelmerger.config.resolve import resolve
-from modelmerger.hooks.plugins import option_names
-from modelmerger.hooks.registry import ALLOW, Registry
-from modelmerger.values.errors import ConfigError
-from modelmerger.values.settings import CoreOptions, Settings, shard_bytes
+from modelmerger import ConfigError, Settings
+from modelmerger.testing import settings_of
+from modelmerger.values.settings import CoreOptions, shard_bytes
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
-REGISTRY = Registry.installed({ALLOW: ""})
 NOT_YET = "is not available yet"
 
 # option: the strategy that has it, good values, bad values with a part of what is said of them
@@ -58,19 +56,19 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
 }  # fmt: skip
 
 
-@attrs.frozen
-class NoneOfThem:
-    """What a plugin without options declares."""
+def options_of(group: str) -> set[str]:
+    """The options that the built-in plugins of an entry point group declare."""
+    built_in = [point for point in entry_points(group=group) if point.dist and point.dist.name == "modelmerger"]
+    classes = [point.load().Options for point in built_in if hasattr(point.load(), "Options")]
+    return {field.name for cls in classes for field in attrs.fields(cls)}
 
 
-OF_PLUGINS = {
-    name for provider in REGISTRY.always_on() for name in option_names(getattr(provider.load(), "Options", NoneOfThem))
-}
+OF_PLUGINS = options_of("modelmerger.plugins")
 
 
 def settings(strategy: str, **options: Any) -> Settings:
     base = {"base_model": "./base"} if strategy == "task_arithmetic" else {}
-    return resolve({"strategy": strategy, "models": MODELS, "options": options, **base}, REGISTRY)[0]
+    return settings_of({"strategy": strategy, "models": MODELS, "options": options, **base})
 
 
 def value_of(found: Settings, option: str) -> Any:
@@ -97,9 +95,8 @@ def test_bad_values_are_refused_with_their_place(option: str, strategy: str, bad
 
 
 def test_the_table_holds_every_option_there_is() -> None:
-    modules = [REGISTRY.find("strategy", name).load() for name in REGISTRY.names("strategy")]
-    classes = [CoreOptions, *(m.Options for m in modules if hasattr(m, "Options"))]
-    assert sorted(TABLE) == sorted([*(field.name for cls in classes for field in attrs.fields(cls)), *OF_PLUGINS])
+    of_core = {field.name for field in attrs.fields(CoreOptions)}
+    assert TABLE.keys() == of_core | OF_PLUGINS | options_of("modelmerger.strategies")
 
 
 @pytest.mark.parametrize("strategy", ["weighted", "sequential", "slerp", "task_arithmetic"])

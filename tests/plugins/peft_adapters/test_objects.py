@@ -1,16 +1,16 @@
 """Adapters as full models in a validation: what is one, whose names are measured, and that a check writes nothing."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from doors import always_on
 from inputs.tiny_models import load, tied
 from modelmerger import InputError, MergeError, Settings
-from modelmerger.config.resolve import resolve, resolve_validation
-from modelmerger.validation.candidate import Candidate
-from modelmerger.validation.running import validate
+from modelmerger.testing import settings_of
+from modelmerger_plugins.peft_adapters import materialise_model
 
 __all__ = ["tied"]
 
@@ -24,52 +24,55 @@ def adapter(tied: SimpleNamespace, tmp_path: Path) -> Path:
     return tmp_path / "adapter"
 
 
-def settings_of(adapter: Path, tied: SimpleNamespace, name: str) -> Settings:
+def naming(adapter: Path, tied: SimpleNamespace, name: str) -> Settings:
     config = {"strategy": "weighted", "models": [{"path": str(adapter)}], "base_model": str(tied.base)}
-    settings, _ = resolve({**config, "peft_config": {"adapter_names": [name]}})
-    return settings
+    return settings_of({**config, "peft_config": {"adapter_names": [name]}})
+
+
+def materialised(
+    directory: Path, target: Path | None, settings: Settings | None = None, *, merged: bool
+) -> Path | None:
+    return materialise_model(directory=directory, target=target, settings=settings, merged=merged)
 
 
 def test_a_full_model_is_not_an_adapter(tied: SimpleNamespace, tmp_path: Path) -> None:
-    assert always_on().validation.materialise_model(tied.a, tmp_path / "made", None, merged=True) is None
-    assert always_on().validation.materialise_model(tied.a, None, None, merged=True) is None
+    assert materialised(tied.a, tmp_path / "made", None, merged=True) is None
+    assert materialised(tied.a, None, None, merged=True) is None
     assert not (tmp_path / "made").exists()
 
 
 def test_a_check_writes_nothing(adapter: Path, tied: SimpleNamespace, tmp_path: Path) -> None:
     before = directory_state(tmp_path)
-    assert (
-        always_on().validation.materialise_model(adapter, None, settings_of(adapter, tied, "default"), merged=True)
-        == adapter
-    )
+    assert materialised(adapter, None, naming(adapter, tied, "default"), merged=True) == adapter
     assert directory_state(tmp_path) == before
 
 
 def test_the_names_of_the_config_are_those_of_sources(adapter: Path, tied: SimpleNamespace, tmp_path: Path) -> None:
     """The merged adapter is the directory itself."""
-    settings = settings_of(adapter, tied, "one")
-    assert (
-        always_on().validation.materialise_model(adapter, tmp_path / "made", settings, merged=True) == tmp_path / "made"
-    )
+    settings = naming(adapter, tied, "one")
+    assert materialised(adapter, tmp_path / "made", settings, merged=True) == tmp_path / "made"
     assert (tmp_path / "made/model.safetensors").exists()
     with pytest.raises(MergeError, match="one"):
-        always_on().validation.materialise_model(adapter, None, settings, merged=False)
+        materialised(adapter, None, settings, merged=False)
     adapter.rename(tmp_path / "one")
     adapter.mkdir()
     (tmp_path / "one").rename(adapter / "one")
     (adapter / "adapter_config.json").write_text("{}")
-    assert always_on().validation.materialise_model(adapter, None, settings, merged=False) == adapter
+    assert materialised(adapter, None, settings, merged=False) == adapter
 
 
-def test_an_adapter_that_cannot_be_folded_says_why(tmp_path: Path) -> None:
+def test_an_adapter_that_cannot_be_folded_says_why(
+    tied: SimpleNamespace, command: Callable[..., SimpleNamespace], tmp_path: Path
+) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}")
     reason = "is an adapter of the kind None, which cannot be merged"
     with pytest.raises(InputError, match=reason):
-        always_on().validation.materialise_model(folder, None, None, merged=True)
-    _, settings, hooks = resolve_validation({"validation": {"sample_size": 1}})
-    report = validate(Candidate(directory=folder), settings, hooks)
-    assert {finding.value for finding in report.findings} == {None}
-    assert "small cannot be loaded: " in report.findings[0].evidence
-    assert reason in report.findings[0].evidence
+        materialised(folder, None, None, merged=True)
+    arguments = ["--set", "validation.sample_size=1", "--set", "validation.metrics=[perplexity]", "--json"]
+    report = json.loads(command("validate", tied.a, "--against", folder, *arguments).out)
+    found = [finding for finding in report["findings"] if finding["model"] == "small"]
+    assert {finding["value"] for finding in found} == {None}
+    assert "small cannot be loaded: " in found[0]["evidence"]
+    assert reason in found[0]["evidence"]

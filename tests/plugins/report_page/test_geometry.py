@@ -6,12 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import modelmerger
 import pytest
 import torch
 from blocks import set_block
 from conftest import random_tensors
-from doors import run_merge
-from modelmerger.output.manifest import total_observed
+from modelmerger import MergeConfig
 from modelmerger.testing import MemoryStaging, Planned, planned
 from modelmerger_plugins.report_page.geometry import Geometry, kept, statistics, together
 
@@ -29,7 +29,7 @@ def plan_of(strategy: str, weights: list[float], dtype: torch.dtype = torch.bflo
 
 
 def observed(staging: MemoryStaging) -> dict[str, Mapping[str, int]]:
-    return kept({"observed": json.loads(json.dumps(total_observed(staging.records)))})
+    return kept({"observed": json.loads(json.dumps(staging.observed))})
 
 
 def exact(tensors: list[torch.Tensor], origin: torch.Tensor) -> SimpleNamespace:
@@ -120,9 +120,13 @@ def test_updates_of_adapters_are_not_taken_for_models(tmp_path: Path) -> None:
         "models": [{"path": str(examples / "adapters" / name)} for name in ("gulf", "egyptian")],
         "options": WANTED,
     }
-    folded = run_merge(config, tmp_path / "folded")
+    folded = modelmerger.merge(MergeConfig(**{**config, "output_path": str(tmp_path / "folded")}))
     assert kept({"observed": folded.observed})
-    updates = run_merge(config | {"peft_config": {"merge_adapters": True}}, tmp_path / "updates")
+    updates = modelmerger.merge(
+        MergeConfig(
+            **{**(config | {"peft_config": {"merge_adapters": True}}), "output_path": str(tmp_path / "updates")}
+        )
+    )
     assert not kept({"observed": updates.observed})
 
 
@@ -173,7 +177,7 @@ def test_it_is_collected_where_it_is_wanted(
     options: dict[str, Any],
     collected: bool,
 ) -> None:
-    report = run_merge(config | {"validation": validation, "options": options})
+    report = modelmerger.merge(MergeConfig(**(config | {"validation": validation, "options": options})))
     manifest = json.loads((Path(report.output) / "modelmerger.json").read_bytes())
     assert bool(kept(manifest)) == collected
     assert manifest["observed"] == report.observed

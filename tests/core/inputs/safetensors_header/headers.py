@@ -6,9 +6,9 @@ from math import prod
 
 import safetensors
 from hypothesis import strategies as st
+from modelmerger import DTYPES
 from modelmerger.inputs.safetensors_header.header import Header
 from modelmerger.inputs.safetensors_header.reading import read_header
-from modelmerger.values.dtypes import DTYPES
 
 Listed = tuple[str, str, list[int], int, int]
 

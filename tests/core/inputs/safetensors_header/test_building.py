@@ -8,8 +8,8 @@ import safetensors
 import safetensors.torch
 import torch
 from hypothesis import given, settings
+from modelmerger import HeaderError
 from modelmerger.inputs.safetensors_header.building import build_header
-from modelmerger.inputs.safetensors_header.header import HeaderError
 
 from tests.core.inputs.safetensors_header.headers import (
     Listed,

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelmerger.inputs.safetensors_header.building import build_header
-from modelmerger.inputs.safetensors_header.header import HeaderError, TensorEntry
+from modelmerger import HeaderError, Problem, TensorEntry, build_header
 from modelmerger.inputs.safetensors_header.parsing import parse_header
-from modelmerger.values.errors import Problem
 
 from tests.core.inputs.safetensors_header.headers import (
     Listed,

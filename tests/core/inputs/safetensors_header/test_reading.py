@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from modelmerger.inputs.safetensors_header.building import build_header
-from modelmerger.inputs.safetensors_header.header import HeaderError
+from modelmerger import DTYPES, HeaderError, build_header, torch_dtype
 from modelmerger.inputs.safetensors_header.reading import read_header
-from modelmerger.values.dtypes import DTYPES, torch_dtype
 
 from tests.core.inputs.safetensors_header.headers import assert_agrees_with_safetensors, laid_out, read
 

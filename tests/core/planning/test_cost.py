@@ -30,19 +30,17 @@ def merge_tensor(tensors):
 MEASURE = """
 import json, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from doors import prepared, run_merge
+from modelmerger import MergeConfig, ModelMerger, merge
 
 def peak():
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
-small, large = json.loads(sys.argv[1])
-run_merge(small)
+small, large = (MergeConfig(**config) for config in json.loads(sys.argv[1]))
+merge(small)
 before = peak()
-with prepared(large) as ready:
-    planned = ready.plan.memory
-run_merge(large)
+planned = ModelMerger(large).plan().memory
+merge(large)
 print(json.dumps([before, peak(), planned]))
 """
 
@@ -74,7 +72,7 @@ def test_a_merge_of_eight_models_by_a_strategy_of_its_own_stays_within_its_plan(
     ]
     path = [str(tmp_path / "site-acme-merge"), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, json.dumps(configs), str(Path(__file__).parents[2])],
+        [sys.executable, "-c", MEASURE, json.dumps(configs)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path)}, stdout=subprocess.PIPE, text=True, timeout=120, check=True,
     )  # fmt: skip
     before, peak, planned = json.loads(done.stdout)

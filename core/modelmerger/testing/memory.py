@@ -1,0 +1,94 @@
+"""Tensors in memory where the engine has files: a model that is read, and the place where what is merged goes."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from modelmerger.inputs.torch_dtypes import dtype_from_torch
+from modelmerger.output.journal import BlockRecord
+from modelmerger.output.manifest import total_counts, total_observed
+from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
+from modelmerger.values.plan import MergePlan
+
+Tensors = Mapping[str, torch.Tensor]
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class MemoryCheckpoint(Checkpoint):
+    """A model in memory that remembers what was read of it, as `reads`: (tensor, start, stop), in elements.
+
+    tensors: by name, of any shape and dtype that safetensors has. config: its config.json. aliases: as in `Checkpoint`.
+
+    >>> model = MemoryCheckpoint("model_0", {"w": torch.tensor([1.0, 2.0])})
+    >>> merge_in_memory("weighted", [model])["w"]
+    tensor([1., 2.])
+    >>> model.reads, model.bytes_read
+    ([('w', 0, 2)], 8)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tensors: Tensors,
+        config: Mapping[str, Any] | None = None,
+        aliases: Mapping[str, str] = _NOTHING,
+    ) -> None:
+        self.name = name
+        self.tensors = {
+            key: TensorInfo(dtype_from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()
+        }
+        self.aliases = aliases
+        self.files = ()
+        self.donor = Donor(None, config)
+        self.reads: list[tuple[str, int, int]] = []
+        self._bytes = {
+            key: value.contiguous().view(-1).view(torch.uint8).numpy().data for key, value in tensors.items()
+        }
+
+    def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        offset, length = self.tensors[tensor].span(start, stop)
+        buffer[:length] = self._bytes[tensor][offset : offset + length]
+        self.reads.append((tensor, start, stop))
+
+    @property
+    def bytes_read(self) -> int:
+        """How much was read, what was read twice twice."""
+        return sum(self.tensors[tensor].span(start, stop)[1] for tensor, start, stop in self.reads)
+
+
+class MemoryStaging:
+    """Takes what the engine writes: `files`, in the order of the plan's layout; every byte that is never written stays 0xAA."""
+
+    tree = Path("memory")
+
+    def __init__(self, plan: MergePlan) -> None:
+        self.files = [bytearray(b"\xaa" * file.size) for file in plan.layout.files]
+        self.records: dict[tuple[int, int], BlockRecord] = {}
+        self.bytes_written = 0
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What `finish_tensor` counted, over the whole merge, as in the manifest."""
+        return total_counts(self.records)
+
+    @property
+    def observed(self) -> Mapping[str, Mapping[str, float]]:
+        """What `observe_slice` found: tensor → statistic → sum over the tensor, as in the manifest."""
+        return total_observed(self.records)
+
+    def open_for_writing(self, _: int) -> int:
+        """A descriptor that leads nowhere."""
+        return os.open(os.devnull, os.O_WRONLY)
+
+    def write(self, _: int, file: int, content: memoryview, offset: int) -> None:
+        """Keeps what is written."""
+        self.files[file][offset : offset + len(content)] = content
+        self.bytes_written += len(content)
+
+    def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:  # noqa: ARG002 (the engine's signature)
+        """Notes a finished block."""
+        self.records[file, block] = record

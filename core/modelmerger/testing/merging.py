@@ -1,0 +1,124 @@
+"""Merges of tensors in memory, through the real config, plan and engine, and without a file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from attrs import evolve, frozen
+
+from modelmerger.config.resolve import resolve
+from modelmerger.engine.arithmetic import bytes_of
+from modelmerger.engine.blocks import MergeWork
+from modelmerger.engine.copied_tensors import check_exact_tensors
+from modelmerger.engine.merge import CPU, Merge
+from modelmerger.engine.randomness import ElementNumbers
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.torch_dtypes import torch_dtype
+from modelmerger.planning.make_plan import make_plan
+from modelmerger.testing.memory import MemoryCheckpoint, MemoryStaging, Tensors
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.layout import Placement
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.settings import Settings
+from modelmerger.values.units import Unit
+
+Order = Callable[[Sequence[Unit]], Sequence[Unit]]
+
+
+@frozen(eq=False)
+class Planned:
+    """A merge that can be executed as often as one likes."""
+
+    plan: MergePlan
+    """What is to be made."""
+    settings: Settings
+    """What hooks are handed as `settings`."""
+    hooks: Hooks
+    """The plugins of the run."""
+    checkpoints: Sequence[Checkpoint]
+    """The models, then the base if there is one."""
+
+    def stage(
+        self,
+        order: Order = list,
+        staged: MemoryStaging | None = None,
+        workers: int | None = None,
+        slice_elements: int | None = None,
+    ) -> MemoryStaging:
+        """Compares what is copied, and executes the plan: with another order of units, on top of blocks that are staged, with others
+        than the plan's workers or slices.
+
+        order: called with the units in the plan's order. workers, slice_elements: None for those of the plan.
+        """
+        plan = evolve(
+            self.plan,
+            workers=workers or self.plan.workers,
+            slice_elements=slice_elements or self.plan.slice_elements,
+        )
+        check_exact_tensors(plan, self.checkpoints)
+        staging = staged or MemoryStaging(plan)
+        merge = Merge(plan, self.checkpoints, self.hooks, self.settings)
+        work = MergeWork(merge, staging, lambda _: None)  # type: ignore[arg-type]  # a stand-in
+        work.units = list(order(work.units))
+        self.hooks.output.run_slices(work)
+        return staging
+
+    def random(self, tensor: str, model: int) -> torch.Tensor:
+        """What `random(model)` is for all elements of a tensor: float32, in its shape. model: its index in the config."""
+        (plan,) = [planned for planned in self.plan.tensors if planned.name == tensor]
+        return ElementNumbers(self.settings.options.seed, tensor, 0, plan.elements, plan.shape, CPU)(model)
+
+    def merge(self, **how: Any) -> dict[str, torch.Tensor]:
+        """The merged tensors by name, from all files, in the shapes and dtypes that the layout gives them. `how`: as in `stage`."""
+        staging = self.stage(**how)
+        return {
+            placement.tensor.name: _tensor_in(content, placement)
+            for content, file in zip(staging.files, self.plan.layout.files, strict=True)
+            for placement in file.placements
+        }
+
+
+def _tensor_in(content: bytearray, placement: Placement) -> torch.Tensor:
+    tensor = torch.empty(placement.tensor.shape, dtype=torch_dtype(placement.tensor.dtype))
+    bytes_of(tensor.view(-1))[:] = content[placement.offset : placement.offset + placement.tensor.bytes]
+    return tensor
+
+
+def planned(
+    strategy: str,
+    models: Sequence[Tensors | Checkpoint],
+    base: Tensors | Checkpoint | None = None,
+    weights: Sequence[Any] | None = None,
+    model_options: Sequence[Mapping[str, Any]] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Planned:
+    """The plan of merging `model_0`, `model_1`, … (and `base`) by an installed strategy.
+
+    models, base: tensors by name, or checkpoints. weights, model_options: one a model. options, strategy: as in a config. Raises
+    what the merge of such a config raises when it is planned.
+
+    >>> planned("weighted", [{"w": torch.ones(3)}, {"w": torch.zeros(3)}], weights=[0.25, 0.75]).plan.bytes_read
+    24
+    """
+    entries: list[dict[str, Any]] = [{"path": f"model_{i}", "name": f"model_{i}"} for i in range(len(models))]
+    for entry, weight in zip(entries, weights or (), strict=bool(weights)):
+        entry["weight"] = weight
+    for entry, told in zip(entries, model_options or (), strict=bool(model_options)):
+        entry.update(told)
+    config = {"strategy": strategy, "models": entries, "options": options or {}}
+    config |= {"base_model": "base"} if base is not None else {}
+    settings, hooks = resolve(config)
+    named = [(f"model_{i}", model) for i, model in enumerate(models)]
+    if base is not None:
+        named.append(("base", base))
+    checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
+    return Planned(make_plan(hooks, checkpoints, settings), settings, hooks, checkpoints)
+
+
+def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
+    """`planned(…).merge()`: the merged tensors by name, in the dtypes that would be written.
+
+    >>> merge_in_memory("weighted", [{"w": torch.ones(2)}, {"w": torch.zeros(2)}], weights=[1.0, 3.0])
+    {'w': tensor([0.2500, 0.2500])}
+    """
+    return planned(*arguments, **keywords).merge()
