@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from modelmerger import testing
-from modelmerger.hooks.registry import Registry
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
@@ -43,9 +41,7 @@ def place(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture
-def install_plugins(
-    distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[Path], None]]:
+def install_plugins(distribution: Callable[..., Path]) -> Iterator[Callable[[Path], None]]:
     """Makes the entry points of a page, and the modules that begin with their own path (`# my_package/median.py`)."""
 
     def install(page: Path) -> None:
@@ -54,8 +50,6 @@ def install_plugins(
         if not groups:
             return
         entries = "\n".join(f"[{group}]\n{lines.replace(chr(34), '')}" for group, lines in groups)
-        # what is installed may be remembered there from another test
-        monkeypatch.setattr(testing, "_installed", Registry.installed, raising=False)
         site = distribution("my-package", "1.0", entries)
         (site / PACKAGE).mkdir()
         for path, source in re.findall(

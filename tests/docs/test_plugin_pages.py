@@ -8,6 +8,7 @@ import pytest
 import torch
 from docs.test_docs import ROOT, blocks
 from modelmerger import (
+    ConfigError,
     InputError,
     MergeConfig,
     MergeReport,
@@ -17,7 +18,6 @@ from modelmerger import (
     parse_document,
     verify,
 )
-from modelmerger.config.resolve import resolve
 from safetensors.torch import load_file
 
 
@@ -91,9 +91,13 @@ def test_the_validator_runs_by_default_where_there_are_prompts(
 ) -> None:
     install_plugins(ROOT / "docs/how-to/write-a-validator.md")
 
-    _, hooks = resolve({"strategy": "weighted", "models": [{"path": "a"}], "validation": {"test_prompts": prompts}})
+    validation = {"test_prompts": prompts, "thresholds": {"long_answers": 0.5}}
 
-    assert ("long_answers" in hooks.validation.validators) is bool(prompts)
+    if prompts:
+        MergeConfig(strategy="weighted", models=[{"path": "a"}], validation=validation)
+    else:
+        with pytest.raises(ConfigError, match="no metric is named 'long_answers'"):
+            MergeConfig(strategy="weighted", models=[{"path": "a"}], validation=validation)
 
 
 def test_a_key_that_two_validators_declare_is_refused(
