@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+QUIETLY := --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python -m pip install $(QUIETLY) --constraint constraints.txt
+OLDEST := .venv-oldest
+NEWEST := .venv-newest
 WHEEL := build/wheel
 
-.PHONY: demo test test-all test-wheel lint bench clean
+.PHONY: demo test test-all test-oldest test-newest test-wheel lint bench clean
 
 demo: $(VENV)/installed-base
 	$(BIN)/python examples/dialects/demo.py
@@ -16,12 +19,22 @@ test: $(VENV)/installed-test
 test-all: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
+# With the lowest versions that pyproject.toml allows, on Python 3.11.
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m pytest -m "not long"
+
+# With what a user gets who installs today.
+test-newest:
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install $(QUIETLY) --upgrade --upgrade-strategy eager --editable ".[test]"
+	$(NEWEST)/bin/python -m pytest -m "not long"
+
 # The wheel's files, put before the editable ones on the import path; tests of what a wheel may lack: modules, data, entry points.
 IN_WHEEL := tests/test_merge_smoke.py tests/cli tests/docs tests/examples tests/plugins tests/strategies tests/validators
 test-wheel: $(VENV)/installed-lint
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target $(WHEEL) dist/*.whl
+	$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-compile --target $(WHEEL) dist/*.whl
 	PYTHONPATH=$(WHEEL) MODELMERGER_TESTED_FROM=$(WHEEL) $(BIN)/python -m pytest -m "not long" $(IN_WHEEL)
 
 lint: $(VENV)/installed-lint
@@ -37,7 +50,7 @@ bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,4 +65,9 @@ $(VENV)/installed-test: $(VENV)/installed-base
 
 $(VENV)/installed-lint: $(VENV)/installed-test
 	$(INSTALL) --editable ".[test,lint]"
+	touch $@
+
+$(OLDEST)/installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install $(QUIETLY) --constraint constraints-oldest.txt --editable ".[test]"
 	touch $@

@@ -1,4 +1,5 @@
-"""Write synthetic LoRA adapters for a shape: rank 16 on every matrix of the layers, in bfloat16, with an adapter_config.json.
+"""Write synthetic LoRA adapters for a shape: rank 16 on every matrix of the layers, in bfloat16, with an
+adapter_config.json.
 
     python benchmarks/adapters.py SHAPE NUMBER BASE DIRECTORY
 

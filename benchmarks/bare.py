@@ -1,9 +1,10 @@
-"""The loop of a merge and nothing else: two threads that read, add up, digest and write. What a merge adds to that is its own cost.
+"""The loop of a merge and nothing else: two threads that read, add up, digest and write. What a merge adds to that is
+its own cost.
 
 python benchmarks/bare.py OUTPUT COEFFICIENT DIRECTORY [COEFFICIENT DIRECTORY …]
 
-There is no plan, no check, no journal and no manifest: files of the same sizes are taken for bfloat16 from their first byte to
-their last, so the output is no model. Reads, arithmetic, BLAKE3, writes and fsync are what modelmerger does.
+There is no plan, no check, no journal and no manifest: files of the same sizes are taken for bfloat16 from their first
+byte to their last, so the output is no model. Reads, arithmetic, BLAKE3, writes and fsync are what modelmerger does.
 """
 
 import gc

@@ -111,7 +111,8 @@ def modelmerger(merge: Merge, scratch: Path, variant: Variant) -> Run:
 def mergekit(merge: Merge, scratch: Path, program: Path, dtype: str) -> Run:
     """mergekit with its default flags, but for the tokenizer, which these models do not have.
 
-    `dtype` is what it computes in: bfloat16, as in its own examples, or float32, as modelmerger does. It writes bfloat16.
+    `dtype` is what it computes in: bfloat16, as in its own examples, or float32, as modelmerger does. It writes
+    bfloat16.
     """
     output = scratch / "output"
     models: list[dict[str, Any]] = [{"model": str(path)} for path in merge.models]
@@ -137,7 +138,9 @@ def mergekit(merge: Merge, scratch: Path, program: Path, dtype: str) -> Run:
 
 
 def peft(merge: Merge, scratch: Path, method: str) -> Run:
-    """PEFT: its exact sum (`cat`) or its best approximation of the adapters' rank (`svd`); or `merge_and_unload`, and saving."""
+    """PEFT: its exact sum (`cat`) or its best approximation of the adapters' rank (`svd`); or `merge_and_unload`,
+    and saving.
+    """
     output = scratch / "output"
     method = method if merge.strategy == "adapters" else "fold"
     shares = {"fold": 1, "cat": 2, "svd": 2 * len(merge.models)}  # it writes the adapters' own dtype, half of float32

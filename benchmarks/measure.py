@@ -19,10 +19,10 @@ class Measurement:
 
     `peak_resident` is the kernel's high-water mark (ru_maxrss) and counts mapped file pages; it is never below what the
     harness itself held when it forked. `peak_anonymous` is the largest RssAnon that sampling saw. `storage_read` and
-    `storage_written` are what the kernel fetched from and will write to the device: a read from the page cache is
-    not in `storage_read`. `others` is the CPU time that everything else took meanwhile: other processes, the kernel's
-    writeback, and what the hypervisor withheld. `unsynced` is how long its output still took, after its end, to be on the
-    device.
+    `storage_written` are what the kernel fetched from and will write to the device: a read from the page cache is not
+    in `storage_read`. `others` is the CPU time that everything else took meanwhile: other processes, the kernel's
+    writeback, and what the hypervisor withheld. `unsynced` is how long its output still took, after its end, to be on
+    the device.
     """
 
     wall: float
@@ -121,8 +121,8 @@ def read_through(files: Sequence[Path]) -> None:
 def touch_memory(size: int) -> None:
     """Use that much memory and free it, in another process.
 
-    A virtual machine may have handed free memory back to its host, and then the first use of each page takes many times as
-    long as usual: by chance, some runs would pay for it and others not.
+    A virtual machine may have handed free memory back to its host, and then the first use of each page takes many times
+    as long as usual: by chance, some runs would pay for it and others not.
     """
     flags = "mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE"
     subprocess.run([sys.executable, "-c", f"import mmap; mmap.mmap(-1, {size}, flags={flags})"], check=True)

@@ -1,7 +1,7 @@
 """Measure modelmerger beside mergekit and a plain copy, on synthetic checkpoints of real shapes.
 
     python benchmarks/run.py            every shape, 3 rounds; writes benchmarks/results/latest.{json,md,svg}
-    python benchmarks/run.py --quick    the smallest shape, 1 round; writes beside the cache, not over the published figures
+    python benchmarks/run.py --quick    the smallest shape, 1 round; writes beside the cache alone
 
 Contenders run in turn (A B C A B C …), each as a whole process. README.md beside this file says what is measured.
 """
@@ -78,7 +78,8 @@ def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str])
 
 
 def takes_part(name: str, merge: Merge) -> bool:
-    """PEFT merges adapters alone, mergekit full models; nothing is copied for an adapter; one adapter is folded in one way.
+    """PEFT merges adapters alone, mergekit full models; nothing is copied for an adapter; one adapter is folded in one
+    way.
 
     The bare loop measures nothing before it merges.
     """

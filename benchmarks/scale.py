@@ -1,4 +1,5 @@
-"""Plan merges of very large models: how long, and in how much memory. The checkpoints are sparse files, headers and no data.
+"""Plan merges of very large models: how long, and in how much memory. The checkpoints are sparse files, headers and no
+data.
 
 python benchmarks/scale.py [--cache DIR] [--results FILE]
 """

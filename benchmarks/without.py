@@ -1,4 +1,5 @@
-"""Run the modelmerger command with one of its costs left out, so that the cost can be measured. Its output is not to be used.
+"""Run the modelmerger command with one of its costs left out, so that the cost can be measured. Its output is not to be
+used.
 
 python benchmarks/without.py {digests,fsync,finite-check} merge CONFIG
 """

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from modelmerger.inputs.file_names import TEMPLATES_FOLDER as TEMPLATES_FOLDER
     from modelmerger.inputs.file_names import TOKENIZER_FILES as TOKENIZER_FILES
     from modelmerger.inputs.loading import LoadContext as LoadContext
-    from modelmerger.inputs.loading import names_in as names_in
+    from modelmerger.inputs.loading import check_beside as check_beside
+    from modelmerger.inputs.loading import list_directory as list_directory
     from modelmerger.inputs.loading import read_beside as read_beside
-    from modelmerger.inputs.loading import refusals as refusals
-    from modelmerger.inputs.loading import resolved as resolved
+    from modelmerger.inputs.loading import resolve_inside as resolve_inside
     from modelmerger.inputs.pickled import read_pickled as read_pickled
     from modelmerger.inputs.regular_files import open_regular as open_regular
     from modelmerger.inputs.safetensors_header.building import build_header as build_header
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from modelmerger.inputs.safetensors_header.parsing import MOST_HEADER_BYTES as MOST_HEADER_BYTES
     from modelmerger.inputs.safetensors_header.reading import read_header as read_header
     from modelmerger.inputs.strict_json import read_json as read_json
+    from modelmerger.inputs.torch_dtypes import dtype_from_torch as dtype_from_torch
+    from modelmerger.inputs.torch_dtypes import torch_dtype as torch_dtype
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
@@ -46,16 +48,14 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import layer_of as layer_of
     from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
-    from modelmerger.planning.updates import different_bases as different_bases
+    from modelmerger.planning.updates import check_same_base as check_same_base
     from modelmerger.run import Watch as Watch
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
     from modelmerger.values.dtypes import DTYPES as DTYPES
-    from modelmerger.values.dtypes import from_config_name as from_config_name
-    from modelmerger.values.dtypes import from_torch as from_torch
-    from modelmerger.values.dtypes import torch_dtype as torch_dtype
+    from modelmerger.values.dtypes import dtype_from_config as dtype_from_config
     from modelmerger.values.errors import ConfigError as ConfigError
     from modelmerger.values.errors import InputChangedError as InputChangedError
     from modelmerger.values.errors import InputError as InputError
@@ -79,19 +79,19 @@ if TYPE_CHECKING:
     from modelmerger.values.layout import OutputTensor as OutputTensor
     from modelmerger.values.layout import Placement as Placement
     from modelmerger.values.layout import shard_names as shard_names
-    from modelmerger.values.layout import shards as shards
+    from modelmerger.values.layout import split_into_shards as split_into_shards
     from modelmerger.values.layout import weight_index as weight_index
     from modelmerger.values.model_reference import Location as Location
     from modelmerger.values.model_reference import ModelReference as ModelReference
     from modelmerger.values.model_reference import user_path as user_path
     from modelmerger.values.option_checks import Check as Check
-    from modelmerger.values.option_checks import between as between
-    from modelmerger.values.option_checks import finite as finite
-    from modelmerger.values.option_checks import in_yaml as in_yaml
-    from modelmerger.values.option_checks import not_empty as not_empty
-    from modelmerger.values.option_checks import not_yet as not_yet
-    from modelmerger.values.option_checks import one_of as one_of
-    from modelmerger.values.plain_names import is_plain as is_plain
+    from modelmerger.values.option_checks import as_yaml as as_yaml
+    from modelmerger.values.option_checks import must_be_available as must_be_available
+    from modelmerger.values.option_checks import must_be_between as must_be_between
+    from modelmerger.values.option_checks import must_be_finite as must_be_finite
+    from modelmerger.values.option_checks import must_be_one_of as must_be_one_of
+    from modelmerger.values.option_checks import must_not_be_empty as must_not_be_empty
+    from modelmerger.values.plain_names import is_plain_path as is_plain_path
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.report import MergeReport as MergeReport
@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     from modelmerger.values.updates import Coefficients as Coefficients
     from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
+    from modelmerger.values.weights import varying as varying
 
 _HOMES = {
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
@@ -121,7 +122,7 @@ _HOMES = {
     "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
-    "inputs.loading": ("LoadContext", "names_in", "read_beside", "refusals", "resolved"),
+    "inputs.loading": ("LoadContext", "check_beside", "list_directory", "read_beside", "resolve_inside"),
     "inputs.pickled": ("read_pickled",),
     "inputs.regular_files": ("open_regular",),
     "inputs.safetensors_header.building": ("build_header",),
@@ -129,14 +130,15 @@ _HOMES = {
     "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
     "inputs.safetensors_header.reading": ("read_header",),
     "inputs.strict_json": ("read_json",),
+    "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.verification": ("verify",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
-    "planning.updates": ("different_bases",),
+    "planning.updates": ("check_same_base",),
     "run": ("Watch",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
-    "values.dtypes": ("DTYPES", "from_config_name", "from_torch", "torch_dtype"),
+    "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
         "ConfigError",
         "InputChangedError",
@@ -153,10 +155,26 @@ _HOMES = {
     "values.file_identity": ("FileIdentity",),
     "values.findings": ("Better", "Finding", "MOST_EXAMPLES", "Sample", "ValidationReport"),
     "values.labels": ("LabelScores",),
-    "values.layout": ("Layout", "OutputFile", "OutputTensor", "Placement", "shard_names", "shards", "weight_index"),
+    "values.layout": (
+        "Layout",
+        "OutputFile",
+        "OutputTensor",
+        "Placement",
+        "shard_names",
+        "split_into_shards",
+        "weight_index",
+    ),
     "values.model_reference": ("Location", "ModelReference", "user_path"),
-    "values.option_checks": ("Check", "between", "finite", "in_yaml", "not_empty", "not_yet", "one_of"),
-    "values.plain_names": ("is_plain",),
+    "values.option_checks": (
+        "Check",
+        "as_yaml",
+        "must_be_available",
+        "must_be_between",
+        "must_be_finite",
+        "must_be_one_of",
+        "must_not_be_empty",
+    ),
+    "values.plain_names": ("is_plain_path",),
     "values.plan": ("MergePlan", "PlannedModel"),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
@@ -165,8 +183,8 @@ _HOMES = {
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
     "values.units": ("SliceWork", "Unit"),
-    "values.updates": ("WHOLE_MODEL", "Coefficients", "MergedUpdates"),
-    "values.weights": ("shown_weight",),
+    "values.updates": ("Coefficients", "MergedUpdates", "WHOLE_MODEL"),
+    "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 (the list is the table above)

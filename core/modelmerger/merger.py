@@ -1,4 +1,4 @@
-"""The Python API: `ModelMerger` for those who want the merged model as an object, `merge` for those who want it on disk."""
+"""The Python API: `ModelMerger` returns the merged model as an object, `merge` leaves it on the disk."""
 
 import os
 import weakref
@@ -15,8 +15,8 @@ from modelmerger.config.resolve import resolve
 from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.scratch import Scratch
-from modelmerger.planning.opening import KeptModels, opened
-from modelmerger.planning.prepared import prepared
+from modelmerger.planning.opening import ModelCache, open_models
+from modelmerger.planning.prepared import prepare
 from modelmerger.run import Watch, check, run_merge
 from modelmerger.validation.candidate import merged_candidate
 from modelmerger.validation.running import save_report, validate, validate_published
@@ -32,20 +32,17 @@ if TYPE_CHECKING:
 
 
 def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
-    """Merges and publishes to the config's output_path, and validates if the config says so; the report holds what was found.
+    """Merges and publishes to the config's output_path, and validates the result if the config says so.
 
-    Loads no model, unless to validate it. `watch` is told how far the merge is. Raises `MergeError` and its kin; a threshold that
-    is crossed raises nothing.
+    Loads no model, except to validate it. watch: what is called while the merge runs. Raises `MergeError`. If a
+    threshold is crossed, nothing is raised: see `validation` in the report.
     """
     settings, hooks = resolve(config.as_dict())
     return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
 
 
 class ModelMerger:
-    """Merges the models of a config.
-
-    merge_report: what happened in the last `merge()`. validation_report: what the last validation found. tokenizer: the merged
-    model's, where it has one.
+    """Merges the models of a config, and returns the merged model.
 
     ```python
     merger = ModelMerger(config)
@@ -56,43 +53,54 @@ class ModelMerger:
 
     def __init__(self, config: MergeConfig) -> None:
         self.config = config
+        """What is merged; it may be changed between two merges."""
         self.merge_report: MergeReport | None = None
+        """What happened in the last `merge()`."""
         self.validation_report: ValidationReport | None = None
+        """What the last validation found."""
         self._published: Path | None = None
         self._open = ExitStack()
-        self._kept = self._open.enter_context(KeptModels())
+        self._cache = self._open.enter_context(ModelCache())
         weakref.finalize(self, self._open.close)
 
     def check_compatibility(self) -> list[Problem]:
-        """Opens headers and JSON only. Returns warnings and notes; raises `ModelCompatibilityError` when the models do not fit."""
-        return check(*resolve(self.config.as_dict()), self._kept)
+        """Checks the models from headers and JSON alone, and returns warnings and notes.
+
+        Raises `ModelCompatibilityError` if they cannot be merged.
+        """
+        return check(*resolve(self.config.as_dict()), self._cache)
 
     def load_models(self) -> dict[str, Checkpoint]:
-        """Opens every source as a lazily read checkpoint, by name; no weights are in memory. Open until the merger goes."""
+        """Opens every source as a checkpoint, by name. Weights are read on demand; files stay open with the merger.
+
+        Raises `InputError`.
+        """
         settings, hooks = resolve(self.config.as_dict())
-        models = self._open.enter_context(opened(settings, hooks, self._kept))
+        models = self._open.enter_context(open_models(settings, hooks, self._cache))
         return {checkpoint.name: checkpoint for checkpoint in models.checkpoints}
 
     def plan(self) -> "MergePlan":
-        """What a merge would do and cost, in full."""
-        with prepared(*resolve(self.config.as_dict()), self._kept) as ready:
+        """What a merge would do and cost. Raises `MergeError`."""
+        with prepare(*resolve(self.config.as_dict()), self._cache) as ready:
             return ready.plan
 
     def merge(self) -> Any:
         """Merges, publishes to output_path, and returns the merged model in evaluation mode.
 
-        Through the transformers class that `architectures[0]` of its config names, placed as `device_map` says; where there is
-        no config.json, the lazily read checkpoint; where an adapter was made, a PEFT model, which is its base with the adapter.
-        Without output_path the model lives in a temporary directory, in offload_folder if that is given, that goes with the
-        returned object. The validation, if the config asks for one, comes
-        before; a threshold that is crossed makes `validation_report.passed` false, and raises nothing.
+        It is an instance of the transformers class that `architectures[0]` of its config names, placed as `device_map`
+        says. Without a config.json, it is a checkpoint, whose weights are read on demand. If an adapter was made, it is
+        a PEFT model: the base with that adapter. Without output_path, the model is in a temporary directory (inside
+        offload_folder if that is given), which is removed with the returned object.
+
+        If the config asks for a validation, it comes before the model is loaded. If a threshold is crossed, nothing is
+        raised, but `validation_report.passed` is False. Raises `MergeError`.
         """
         from modelmerger.validation.transformers_model import check_loadable, load_merged
 
         settings, hooks = resolve(self.config.as_dict())
         with Scratch(settings.options.offload_folder) as scratch:
             output = scratch.path / "merged" if settings.output_path is None else None
-            report = run_merge(settings, hooks, output, accept=check_loadable, kept=self._kept)
+            report = run_merge(settings, hooks, output, accept=check_loadable, cache=self._cache)
             self.merge_report, self._published = report, Path(report.output)
             base = Path(report.base) if report.base else None
             self.merge_report = validate_published(report, settings, hooks)
@@ -102,9 +110,9 @@ class ModelMerger:
         return model
 
     def validate_merge(self, model: Any) -> ValidationReport:
-        """What the validators of the config find about a model that `merge()` returned; saved beside the published model.
+        """Validates a model that `merge()` returned, even with `run_tests: false`, and saves the report beside it.
 
-        Whatever `run_tests` says. Raises `ConfigError` before the first merge.
+        Raises `ConfigError` before the first merge.
         """
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is nothing to validate. Call merge() first.")
@@ -119,9 +127,9 @@ class ModelMerger:
 
     @property
     def tokenizer(self) -> Any:
-        """The merged model's tokenizer, or None where it has none.
+        """The merged model's tokenizer; None where it has none.
 
-        Raises `ConfigError` before the first merge, and when a merge without output_path is gone with the model that it returned.
+        Raises `ConfigError` before the first merge, and after a merge without output_path once its model is gone.
         """
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is no tokenizer. Call merge() first.")
@@ -133,7 +141,10 @@ class ModelMerger:
         return load_tokenizer(self._published)
 
     def save_merged_model(self, model: Any, output_path: str | Path) -> None:
-        """Saves a model that `merge()` returned to another directory, which appears whole or not at all."""
+        """Saves a model that `merge()` returned to another directory, which appears whole or not at all.
+
+        Raises `OutputError`.
+        """
         from modelmerger.validation.transformers_model import save
 
         settings, _ = resolve(self.config.as_dict())
@@ -141,7 +152,7 @@ class ModelMerger:
 
 
 def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
-    """Raises `ModelCompatibilityError` when models, given as mappings with a `path`, cannot be merged with each other."""
+    """Raises `ModelCompatibilityError` if models cannot be merged. models: mappings, each with a `path`."""
     plain, live = set_apart({"models": models})
     models = plain["models"]
     if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | Path)]:
@@ -165,7 +176,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         live=live,
     )
     try:
-        with opened(settings, hooks) as found:
+        with open_models(settings, hooks) as found:
             for checkpoint in found.checkpoints:
                 if checkpoint.donor.directory is not None and checkpoint.donor.config is None:
                     raise ModelCompatibilityError(

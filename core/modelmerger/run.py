@@ -1,4 +1,4 @@
-"""A merge from settings to published directory: the order of the stages, and nothing else."""
+"""A merge from settings to a published directory: the order of its stages, and nothing else."""
 
 import logging
 import os
@@ -19,8 +19,8 @@ from modelmerger.output.publishing import check_output, check_room, finish_earli
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staged_size
 from modelmerger.output.steps import Step, no_step
-from modelmerger.planning.opening import KeptModels
-from modelmerger.planning.prepared import Prepared, check_models, prepared
+from modelmerger.planning.opening import ModelCache
+from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import BLOCK
@@ -39,13 +39,13 @@ log = logging.getLogger("modelmerger")
 
 
 def no_progress(_: int, __: int) -> None:
-    """Progress that nobody watches."""
+    """Ignores progress."""
 
 
 def set_level(settings: Settings) -> None:
-    """`verbose` and `log_level` act on the `modelmerger` logger, never on the root logger.
+    """Sets the level of the `modelmerger` logger from `verbose` and `log_level`; the root logger is left alone.
 
-    Where nobody would show what is asked for, the logger gets a handler of its own, on stderr.
+    If the user asked for messages and no handler would show them, the logger gets one of its own, on stderr.
     """
     log.setLevel(settings.options.level)
     asked = settings.options.verbose or settings.options.log_level is not None
@@ -58,25 +58,23 @@ def set_level(settings: Settings) -> None:
 
 @frozen(kw_only=True)
 class Watch:
-    """Who looks on at a merge, from any of its threads. Whatever they raise ends the merge.
-
-    progress: called with bytes done and bytes in all. step: called before each step that changes the disk, with what it does
-    ("create", "allocate", "write", "journal", "fsync", "rename" or "remove") and to which path.
-    """
+    """What is called while a merge runs, from any of its threads. Whatever they raise ends the merge."""
 
     progress: Callable[[int, int], None] = no_progress
+    """Called with the bytes that are done and those in all."""
     step: Step = no_step
+    """Called before each step that changes the disk."""
 
 
-def check(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> list[Problem]:
-    """What is to be said of the merge, from headers and JSON alone. Raises what they say against it."""
-    notes = check_models(settings, hooks, kept)
+def check(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
+    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
+    notes = check_models(settings, hooks, cache)
     check_dataset(settings.validation)
     return notes
 
 
 def accept_all(_: Prepared) -> None:
-    """Nothing else stands against a merge."""
+    """Accepts every merge."""
 
 
 def run_merge(
@@ -85,15 +83,16 @@ def run_merge(
     output: Path | None = None,
     watch: Watch | None = None,
     accept: Callable[[Prepared], None] = accept_all,
-    kept: KeptModels | None = None,
+    cache: ModelCache | None = None,
 ) -> MergeReport:
-    """Merges and publishes. `output` wins over the config's output_path; with neither, `ConfigError`.
+    """Merges and publishes. Raises `MergeError`.
 
-    `accept` is called before the first write, and raises what else stands against the merge. `kept`: see `opened`.
+    output: wins over the config's output_path. accept: called before the first write; raises where the caller cannot
+    accept the merge. cache: see `open_models`.
     """
     watch = watch or Watch()
     started = time.monotonic()
-    with prepared(settings, hooks, kept) as ready:
+    with prepare(settings, hooks, cache) as ready:
         set_level(ready.settings)
         accept(ready)
         check_dataset(ready.settings.validation)
@@ -108,12 +107,12 @@ def run_merge(
             notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
             return _report(ready, target, finished.records, notes, ready.plan.bytes_written, seconds)
         check_output(target, overwrite, ready.checkpoints)
-        # torch is imported here, after all that can be refused without it
+        # torch is imported here, after every check that can do without it
         from modelmerger.engine.copied_tensors import check_exact_tensors
         from modelmerger.engine.sidecars import write_documents
 
         device = slice_device(ready.settings.options.device_map)
-        compared = check_exact_tensors(ready.plan, ready.read)
+        compared = check_exact_tensors(ready.plan, ready.sources)
         check_room(target, max(0, ready.plan.disk - staged_size(target)))
         with Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
             notes = list(ready.notes)
@@ -142,7 +141,7 @@ def _say(notes: Sequence[Problem]) -> None:
 def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
     from modelmerger.engine.arithmetic import one_thread_each
     from modelmerger.engine.blocks import MergeWork
-    from modelmerger.engine.compiling import compiled
+    from modelmerger.engine.compiling import compile_function
     from modelmerger.engine.merge import Merge
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
@@ -156,12 +155,12 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
             watch.progress(done, total)
 
     if ready.settings.options.torch_compile:
-        ready.hooks.strategy.compile_merge(compiled)
+        ready.hooks.strategy.compile_merge(compile_function)
     with one_thread_each():
-        merge = Merge(ready.plan, ready.read, ready.hooks, ready.settings, device)
+        merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
         ready.hooks.output.run_slices(MergeWork(merge, staging, advance))
     if _staged_bytes(staging.records, ready.plan) != ready.plan.bytes_written:
-        raise ready.hooks.output.unfinished()
+        raise ready.hooks.output.unfinished_error()
 
 
 def _staged_bytes(records: Mapping[tuple[int, int], BlockRecord], plan: "MergePlan") -> int:

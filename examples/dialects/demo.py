@@ -3,8 +3,8 @@
     python examples/dialects/demo.py          (or: make demo)
 
 Offline and on the CPU: builds the models from what ships in this directory, runs `modelmerger merge` on the five YAML
-files beside it, and prints held-out losses and one generated sentence per model. At the end `modelmerger validate` holds
-one of the merges against its sources. Ends with a non-zero status if a merge fails.
+files beside it, and prints held-out losses and one generated sentence per model. At the end `modelmerger validate`
+holds one of the merges against its sources. Ends with a non-zero status if a merge fails.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Looks at the models' configs and tokenizers before any tensor is compared: says in one line why two models do not fit."""
+"""Compares the models' configs and tokenizers before any tensor, to say in one line why two models do not fit."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from modelmerger import Checkpoint, InputError, Problem, Settings, amount, hookimpl, read_beside, read_json
 
 CRITICAL = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "n_embd", "n_layer", "d_model")
+"""Keys of a config that must be equal."""
 TELLING = (
     "rope_theta",
     "rope_scaling",
@@ -15,15 +16,16 @@ TELLING = (
     "rms_norm_eps",
     "layer_norm_eps",
 )
+"""Keys of a config that say what the weights mean."""
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers")
 TOKENS = ("vocab_size",)
 MOST_SHARED = 1000
-"""Layers, and more, that one tensor could stand for: some architectures use the weights of a layer several times."""
+"""Layers or tokens that any number of weights may have: some architectures use the weights of a layer several times."""
 
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
-    """Configs that differ where weights depend on it: errors. Where the meaning of weights may differ: warnings."""
+    """Errors where configs differ in what weights depend on, warnings where the meaning of weights may differ."""
     donor = checkpoints[settings.donor]
     for checkpoint in checkpoints:
         yield from _claims(checkpoint)
@@ -51,7 +53,7 @@ def _configs(donor: Checkpoint, other: Checkpoint, settings: Settings) -> Iterab
 
 
 def _claims(checkpoint: Checkpoint) -> Iterable[Problem]:
-    """A loader would build what the config claims, however much: more than the weights could ever fill is refused."""
+    """Refuses a config that claims more than the weights could ever fill, because a loader would build all of it."""
     tensors = len(checkpoint.tensors)
     elements = sum(tensor.elements for tensor in checkpoint.tensors.values())
     for level in _levels(checkpoint.donor.config or {}):
@@ -78,7 +80,7 @@ def _levels(value: Any) -> Iterable[Mapping[str, Any]]:
 
 
 def _tokenizers(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
-    """Tokens that stand for other rows of the embedding in another model would be averaged with each other in silence."""
+    """Warns about tokens that are other rows of the embedding in another model, which a merge would silently mix up."""
     ours, theirs = _tokenizer(donor), _tokenizer(other)
     if ours is None or theirs is None or ours == theirs:
         return
@@ -110,7 +112,7 @@ def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
 
 
 def _vocabulary(tokenizer: bytes) -> Mapping[str, Any]:
-    """Token → row, added tokens included."""
+    """Token → row, with added tokens."""
     content = read_json(tokenizer, "tokenizer.json", unique=False)
     vocabulary = content["model"]["vocab"]
     if isinstance(vocabulary, list):

@@ -1,4 +1,4 @@
-"""Opens local models: a directory with weights, whole or in shards, or a single file. Pickled ones only where that is allowed."""
+"""Opens local models: a directory with weights, whole or in shards, or a single file; pickled ones only if allowed."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from modelmerger import (
     hookimpl,
     is_embedding,
     is_head,
-    names_in,
+    list_directory,
     open_regular,
     read_beside,
     read_header,
@@ -34,20 +34,25 @@ from modelmerger import (
 )
 
 TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
-"""How the pickles begin that a trainer leaves beside the weights."""
+"""How the names of pickles begin that trainers leave beside the weights."""
 Parse = Callable[[int, int], Mapping[str, TensorEntry]]
-"""What an open file of a given size holds."""
+"""Reads the tensors of an open file: descriptor, size in bytes → tensors by name."""
 
 
 @frozen
 class Format:
-    """How weights are stored: what a single file and an index are called, how files may end, and how one is read."""
+    """How weights are stored."""
 
     name: str
+    """What messages call it."""
     single: str
+    """The name of a single file of weights."""
     index: str
+    """The name of the index of several files."""
     suffixes: tuple[str, ...]
+    """How names of files may end."""
     read: Parse
+    """Reads what a file holds."""
 
     def has(self, name: str) -> bool:
         """Whether a file of this name holds weights in this format."""
@@ -81,7 +86,7 @@ class Options:
 
 @hookimpl(trylast=True)
 def load_model(reference: ModelReference, context: LoadContext, options: Options) -> Checkpoint | None:
-    """The checkpoint of a directory or file. None where the path is neither: another plugin may know it."""
+    """The checkpoint of a directory or file. None where the path is neither, because another plugin may know it."""
     path = reference.local
     reader = Reader(context, options.allow_pickle or context.trusted)
     if os.path.isdir(path):
@@ -116,16 +121,15 @@ def _directory(reference: ModelReference, path: Path, reader: "Reader") -> Check
 def _checkpoint(
     name: str, stored: dict[str, StoredTensor], context: LoadContext, files: tuple[FileIdentity, ...], donor: Donor
 ) -> Checkpoint:
-    """Pickled files may hold an LM head that is the embedding, in the same place: it is left out, as safetensors leave it out."""
-    places = {tensor: (lies.file, lies.offset, lies.info) for tensor, lies in stored.items()}
-    tied = tied_heads(places)
-    kept = {tensor: lies for tensor, lies in stored.items() if tensor not in tied}
+    """The checkpoint of stored tensors, without LM heads that pickled files store at the offset of the embedding."""
+    tied = tied_heads({name: (tensor.file, tensor.offset, tensor.info) for name, tensor in stored.items()})
+    kept = {name: tensor for name, tensor in stored.items() if name not in tied}
     return FileCheckpoint(name, kept, context.files, files, donor, tied or _aliases(kept, donor.config))
 
 
 def _format(path: Path) -> Format:
-    """Safetensors, where a directory has any; else pickled files, where it has any."""
-    present = names_in(path)
+    """Safetensors if the directory has any, else pickled files."""
+    present = list_directory(path)
     for form in (SAFETENSORS, PICKLED):
         if form.index in present or any(map(form.has, present)):
             return form
@@ -135,24 +139,28 @@ def _format(path: Path) -> Format:
 
 
 Tensors = tuple[Mapping[str, TensorEntry], FileIdentity]
+"""The tensors of a file by name, and which file that is."""
 
 
 @frozen
 class Reader:
-    """Reads files of weights as far as it may."""
+    """Reads files of weights, pickled ones only if allowed."""
 
     context: LoadContext
-    """What files are opened through."""
+    """Opens the files."""
     allow_pickle: bool
-    """Whether pickled ones may be read."""
+    """Whether pickled files may be read."""
 
     def read(self, path: Path, inside: Path, form: Format) -> Tensors:
-        """What a file holds, and which file that is. `inside`: the directory that a link may not leave."""
+        """What a file holds, and which file that is. inside: the directory that links must stay in.
+
+        Raises `InputError`.
+        """
         return _read(path, inside, form, self.context, self.allow_pickle)
 
 
 def _shards(path: Path, form: Format, reader: "Reader") -> dict[str, tuple[Tensors, set[str] | None]]:
-    """File name → what it holds, and what the index says it holds (None where there is no index)."""
+    """File name → what the file holds, and the tensors that the index says it holds (None without an index)."""
     index = _weight_map(path, form)
     single = os.path.lexists(path / form.single)
     if index is None:
@@ -171,15 +179,18 @@ def _shards(path: Path, form: Format, reader: "Reader") -> dict[str, tuple[Tenso
 
 
 def _only_file(path: Path, form: Format) -> str:
-    names = [name for name in names_in(path) if form.has(name)]
+    names = [name for name in list_directory(path) if form.has(name)]
     if len(names) != 1:
-        message = f"has {len(names)} {form.name} files and no {form.index}, so it is unclear which belong together. Add the index."
+        message = (
+            f"has {len(names)} {form.name} files and no {form.index}, so it is unclear which belong together. "
+            "Add the index."
+        )
         raise InputError(Problem(message, str(path)))
     return names[0]
 
 
 def _weight_map(path: Path, form: Format) -> dict[str, str] | None:
-    """Tensor → file name, from the index; None where there is none. Names must be plain names of files of the format."""
+    """Tensor → file name, from the index; None without one. Raises `InputError` for names that are not plain."""
     index = _json_object(path, form.index, INDEX_LIMIT)
     if index is None:
         return None
@@ -188,7 +199,10 @@ def _weight_map(path: Path, form: Format) -> dict[str, str] | None:
         raise InputError(Problem("has no 'weight_map' of tensors to files.", str(path / form.index)))
     for tensor, name in weight_map.items():
         if not isinstance(name, str) or not name.endswith(form.suffixes) or not _is_file_name(name):
-            message = f"sends this tensor to {name!r}, which is not the plain name of a {form.name} file in the same directory."
+            message = (
+                f"sends this tensor to {name!r}, which is not the plain name of a {form.name} file "
+                "in the same directory."
+            )
             raise InputError(Problem(message, str(path / form.index), tensor))
     return weight_map
 
@@ -200,7 +214,8 @@ def _is_file_name(name: str) -> bool:
 def _read(path: Path, inside: Path, form: Format, context: LoadContext, allow_pickle: bool) -> Tensors:
     if form is PICKLED and not allow_pickle:
         message = (
-            "is pickled, and loading a pickle can run code. Convert the model to safetensors (save_pretrained does it), "
+            "is pickled, and loading a pickle can run code. "
+            "Convert the model to safetensors (save_pretrained does it), "
             "or set allow_pickle: true if you trust whoever made it."
         )
         raise InputError(Problem(message, str(path)))
@@ -244,7 +259,7 @@ def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
 
 
 def _aliases(stored: Mapping[str, StoredTensor], config: Mapping[str, Any] | None) -> dict[str, str]:
-    """The LM head that the file leaves out because it is the embedding: so unless the config says it is not tied."""
+    """LM heads that the files leave out because they are tied to the embedding, unless the config says they are not."""
     if config is None or config.get("tie_word_embeddings") is False:
         return {}
     embeddings = [name for name in stored if is_embedding(name)]

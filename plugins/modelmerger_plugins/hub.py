@@ -1,4 +1,4 @@
-"""Models by Hub id, `org/name` or `org/name@revision`: fetched into the Hub's own cache, at one commit, and nothing but data."""
+"""Models by Hub id, `org/name` or `org/name@revision`: data files of one commit, downloaded into the Hub's cache."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ from modelmerger import (
     OutputError,
     Problem,
     hookimpl,
-    names_in,
+    list_directory,
     shown,
 )
 
@@ -45,7 +45,7 @@ LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 @hookimpl(trylast=True)
 def locate_model(reference: ModelReference) -> Location | None:
-    """The snapshot of a Hub id, fetched first. What exists on the disk, or is written like a path or a file, is no Hub id."""
+    """The snapshot of a Hub id, downloaded first. What exists on the disk, or looks like a file, is not a Hub id."""
     path = reference.path
     match = HUB_ID.fullmatch(path)
     if match is None or path.endswith((".safetensors", *PICKLED_SUFFIXES)) or os.path.lexists(path):
@@ -55,19 +55,22 @@ def locate_model(reference: ModelReference) -> Location | None:
 
 @frozen
 class HubId:
-    """given: as the config has it. revision: a branch, tag or commit."""
+    """A model on the Hub."""
 
     given: str
+    """As the config has it."""
     repository: str
+    """`org/name`."""
     revision: str
+    """A branch, tag or commit."""
 
 
 class UnreachableError(Exception):
-    """The Hub gave no answer, or only that it cannot answer now; the text says why."""
+    """The Hub did not answer, or cannot answer now. The text says why."""
 
 
 def _located(model: HubId) -> Location:
-    """From the Hub, or, where it cannot be reached, from the cache."""
+    """The snapshot from the Hub, or from the cache if the Hub cannot be reached."""
     try:
         commit, names = _listed(model)
     except UnreachableError as error:
@@ -77,7 +80,10 @@ def _located(model: HubId) -> Location:
         _fetch(model, commit, [name for name in names if "/" not in name and fnmatchcase(name, weights)])
         snapshot = _snapshot(model, weights)
     except UnreachableError as error:
-        message = f"the download from the Hub broke off ({error}). Run the same command again: files that are complete are kept."
+        message = (
+            f"the download from the Hub broke off ({error}). "
+            "Run the same command again: files that are complete are kept."
+        )
         raise InputError(Problem(message, model.given)) from error
     return Location(snapshot, snapshot.name)
 
@@ -92,7 +98,7 @@ def _listed(model: HubId) -> tuple[str, list[str]]:
 
 
 def _fetch(model: HubId, commit: str, names: Sequence[str]) -> None:
-    """Brings large files into the cache, here in the main thread: a signal ends it at once, and not after the file."""
+    """Downloads large files into the cache, in the main thread, so that a signal stops it at once."""
     from huggingface_hub import hf_hub_download
 
     with _answers(model):
@@ -101,7 +107,7 @@ def _fetch(model: HubId, commit: str, names: Sequence[str]) -> None:
 
 
 def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
-    """The folder in the cache that is named after the commit. Fetches what it lacks, unless only what is `cached` will do."""
+    """The folder in the cache that is named after the commit. Downloads what it lacks, unless `cached` is true."""
     from huggingface_hub import snapshot_download
 
     with _answers(model):
@@ -119,18 +125,19 @@ def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
 
 
 def _no_bars() -> Any:
-    """For small files, beside the bars that huggingface_hub draws of large ones, on a terminal alone."""
+    """A progress bar that is not shown, for small files; huggingface_hub shows bars of large ones on a terminal."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class NoBars(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]  # tqdm has no types
+            # tqdm has no types
+            super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]
 
     return NoBars
 
 
 def _weights(model: HubId, names: Sequence[str]) -> str:
-    """The pattern of the weights. Where transformers' own are, weights in other files are another copy of them."""
+    """The pattern of the weights. If some files have the names that transformers gives, others are copies of them."""
     if any(fnmatchcase(name, MODEL) for name in names):
         return MODEL
     if any(name.endswith(".safetensors") and "/" not in name for name in names):
@@ -147,7 +154,7 @@ def _cached(model: HubId, reason: str) -> Location:
     """The snapshot that an earlier download left."""
     try:
         snapshot = _snapshot(model, MODEL, cached=True)
-        if not any(name.endswith(".safetensors") for name in names_in(snapshot)):
+        if not any(name.endswith(".safetensors") for name in list_directory(snapshot)):
             raise UnreachableError(reason)
     except UnreachableError as error:
         message = (
@@ -161,12 +168,12 @@ def _cached(model: HubId, reason: str) -> Location:
 
 @contextlib.contextmanager
 def _answers(model: HubId) -> Iterator[None]:
-    """What goes wrong, in our words: `InputError` for an answer, `OutputError` for the cache, else `UnreachableError`."""
+    """Translates errors: `InputError` for answers of the Hub, `OutputError` for the cache, else `UnreachableError`."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it would tell every new attempt; what comes of them is told here, once
+    logger.setLevel(logging.ERROR)  # it would report every attempt; the outcome is reported here, once
     try:
         yield
     except HfHubHTTPError as error:
@@ -200,7 +207,10 @@ def _refusal(model: HubId, error: Exception) -> str:
     if isinstance(error, GatedRepoError):
         return f"is gated on the Hub. Ask for access on the page of {model.repository} there, then {LOG_IN}."
     if isinstance(error, RepositoryNotFoundError):
-        return f"is neither a path that exists nor a repository that the Hub shows you. Check the spelling; if it is private, {LOG_IN}."
+        return (
+            "is neither a path that exists nor a repository that the Hub shows you. "
+            f"Check the spelling; if it is private, {LOG_IN}."
+        )
     if isinstance(error, DisabledRepoError):
         return "was disabled on the Hub. Give another model."
     return f"is refused by the Hub ({_reason(error)}). If it is private or gated, {LOG_IN}."

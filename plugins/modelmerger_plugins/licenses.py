@@ -5,20 +5,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from modelmerger import Checkpoint, Problem, hookimpl, names_in, read_beside, refusals
+from modelmerger import Checkpoint, Problem, check_beside, hookimpl, list_directory, read_beside
 
 LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)([._-].{0,80})?", re.IGNORECASE | re.DOTALL)
 LIMIT = 16 << 20
 LONGEST_PART = 60
-"""Characters: at four bytes each, still a name that every file system takes."""
+"""Characters; at four bytes each, still short enough for every file system."""
 
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
-    """An error for each licence file that cannot be copied: a merged model without it would claim more than it may."""
+    """An error for each licence file that cannot be copied, because a merged model must not go without it."""
     for checkpoint in checkpoints:
         if (directory := checkpoint.donor.directory) is not None:
-            yield from refusals(directory, _licences(directory), LIMIT)
+            yield from check_beside(directory, _licences(directory), LIMIT)
 
 
 @hookimpl
@@ -42,18 +42,18 @@ def write_sidecars(checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
 def _licences(directory: Path) -> list[str]:
     return [
         name
-        for name in names_in(directory)
+        for name in list_directory(directory)
         if LICENCE.fullmatch(name) and not name.lower().endswith(".py") and not os.path.isdir(directory / name)
     ]
 
 
 def _plain(name: str) -> str:
-    """A part of a path that any name can become: letters, digits, `_`, `-`, and dots that do not come first."""
+    """The name as a part of a path: letters, digits, `_`, `-`, and dots, but not at the beginning."""
     return re.sub(r"[^\w.-]+|^\.+", "_", name)[:LONGEST_PART]
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """The name, with a number behind it where another source has it already. Adds it to `taken`."""
+    """The name, with a number behind it if it is taken already. Adds it to `taken`."""
     number, free = 1, name
     while free.casefold() in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""Opens models that are in memory: a `torch.nn.Module`, or a mapping of names to tensors. Tensors are read where they lie."""
+"""Opens models in memory: a `torch.nn.Module`, or a mapping of names to tensors, which are read where they are."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from modelmerger import (
     ModelReference,
     Problem,
     TensorInfo,
-    from_torch,
+    dtype_from_torch,
     hookimpl,
     tied_heads,
 )
@@ -46,13 +46,15 @@ def load_model(reference: ModelReference) -> Checkpoint | None:
 
 
 class LiveCheckpoint(Checkpoint):
-    """Tensors in memory. They are no copies: who changes them while they are merged gets some of the old and some of the new."""
+    """Tensors in memory, without a copy: if they are changed during the merge, it may get old and new numbers."""
 
     def __init__(
         self, name: str, place: str, tensors: Mapping[str, "Tensor"], aliases: Mapping[str, str], donor: Donor
     ) -> None:
         self.name = name
-        self.tensors = {key: TensorInfo(from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()}
+        self.tensors = {
+            key: TensorInfo(dtype_from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()
+        }
         self.aliases = aliases
         self.files = ()
         self.donor = donor
@@ -61,23 +63,25 @@ class LiveCheckpoint(Checkpoint):
 
     @property
     def place(self) -> str:
+        """The name of the model and its kind, for messages."""
         return self._place
 
     @cached_property
     def content(self) -> str:
-        """Of all names, shapes, dtypes and numbers, as they are when this is first asked for."""
+        """A digest of all names, shapes, dtypes and numbers, as they are when this is first asked for."""
         hasher = blake3(max_threads=blake3.AUTO)
         for name, info in self.tensors.items():
             hasher.update(repr((name, info)).encode(errors="surrogatepass"))
-            step = DIGESTED // self._values[name].element_size()
-            for start in range(0, info.elements, step):
-                stop = min(info.elements, start + step)
+            most = DIGESTED // self._values[name].element_size()
+            for start in range(0, info.elements, most):
+                stop = min(info.elements, start + most)
                 content = bytearray(info.span(start, stop)[1])
                 self.read(name, start, stop, memoryview(content))
                 hasher.update(content)
         return hasher.hexdigest()
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        """Copies the elements into the buffer."""
         import torch
 
         if stop > start:
@@ -86,7 +90,7 @@ class LiveCheckpoint(Checkpoint):
 
 
 def _copy(source: "Tensor", start: int, stop: int, out: "Tensor") -> None:
-    """Elements of the flattened tensor into a vector. What lies otherwise in memory is copied in whole rows, and parts of two."""
+    """Copies elements of the flattened tensor into a vector. A tensor that is not contiguous is copied row by row."""
     if source.is_contiguous() or source.dim() < 2:
         out.copy_(source.reshape(-1)[start:stop])
         return
@@ -105,21 +109,25 @@ def _copy(source: "Tensor", start: int, stop: int, out: "Tensor") -> None:
 
 
 def _contents(module: "Module", place: str) -> tuple[Mapping[str, "Tensor"], Mapping[str, str], Donor]:
-    """The tensors of a module under the names that its own `save_pretrained` writes, names of tied ones, and its configs."""
+    """The tensors of a module by the names that its `save_pretrained` writes, names of tied ones, and its configs."""
     _check_kind(module, place)
     _check(module.state_dict(keep_vars=True), place)
     state = dict(module.state_dict())
-    transformers = sys.modules.get("transformers")  # where there is a model of its, it is imported
+    transformers = sys.modules.get("transformers")  # imported already if the module is one of its models
     if transformers is None or not isinstance(module, transformers.PreTrainedModel):
         return *_without_tied_heads(state), Donor()
     from transformers.core_model_loading import revert_weight_conversion
     from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
-    kept = {name: tensor for name, tensor in state.items() if name not in (module._keys_to_ignore_on_save or ())}  # noqa: SLF001 (as save_pretrained does)
+    ignored = module._keys_to_ignore_on_save or ()  # noqa: SLF001 (as save_pretrained does)
+    kept = {name: tensor for name, tensor in state.items() if name not in ignored}
     try:
         once = remove_tied_weights_from_state_dict(dict(kept), module)
     except RuntimeError as error:
-        message = "holds tensors that share memory and that its class does not tie. Untie them: save_pretrained refuses such a model too."
+        message = (
+            "holds tensors that share memory and that its class does not tie. "
+            "Untie them: save_pretrained refuses such a model too."
+        )
         raise InputError(Problem(message, place)) from error
     tensors = revert_weight_conversion(module, dict(once))
     aliases = {name: tied for name, tied in _aliases(kept, once).items() if tied in tensors}
@@ -127,7 +135,7 @@ def _contents(module: "Module", place: str) -> tuple[Mapping[str, "Tensor"], Map
 
 
 def _unwrapped(module: "Module") -> "Module":
-    """The module inside what torch.compile and data parallelism wrap around it."""
+    """The module inside the wrappers of torch.compile and data parallelism."""
     import torch
 
     wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
@@ -162,7 +170,7 @@ def _check(tensors: Mapping[Any, Any], place: str) -> None:
 
 
 def _problem(name: Any, value: Any, place: str) -> Problem | None:
-    """What stands against reading this entry as a tensor in memory."""
+    """Why this entry cannot be read as a tensor in memory; None if it can."""
     import torch
 
     if not isinstance(name, str):
@@ -177,24 +185,24 @@ def _problem(name: Any, value: Any, place: str) -> Problem | None:
         message = f"is no plain tensor ({kind}): sharded, sparse or quantised. Gather or dequantise the model first."
         return Problem(message, place, name)
     try:
-        from_torch(value.dtype)
+        dtype_from_torch(value.dtype)
     except ValueError as error:
         return Problem(f"{error}.", place, name)
     return None
 
 
 def _without_tied_heads(tensors: Mapping[str, "Tensor"]) -> tuple[Mapping[str, "Tensor"], Mapping[str, str]]:
-    """All tensors but LM heads that are the embedding, as files leave them out; and these heads → the embedding."""
+    """The tensors without LM heads that are tied to the embedding, as in files; and those heads → the embedding."""
     tied = tied_heads({name: _memory(tensor) for name, tensor in tensors.items()})
     return {name: tensor for name, tensor in tensors.items() if name not in tied}, tied
 
 
 def _aliases(tensors: Mapping[str, "Tensor"], kept: Iterable[str]) -> dict[str, str]:
-    """Names that are not kept → the kept name of the same memory."""
+    """Names that are not kept → the kept name of the same tensor."""
     names = {_memory(tensors[name]): name for name in kept}
     return {n: names[_memory(t)] for n, t in tensors.items() if n not in kept and _memory(t) in names}
 
 
 def _memory(tensor: "Tensor") -> tuple[Any, ...]:
-    """Equal for tensors that are one, whatever their names."""
+    """What tells where a tensor is stored; equal for tensors that are one."""
     return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype

@@ -25,20 +25,21 @@ from modelmerger import (
 
 CARD_LIMIT = 4 << 20
 BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"
+"""What is around the section on a validation."""
 OTHER = "other"
-"""The Hub's word for a licence that it has no word for; `license_name` says which."""
+"""The Hub's word for a licence that it does not know; `license_name` says which."""
 
 
 @hookimpl
 def check_compatibility(settings: Settings) -> Iterable[Problem]:
-    """Nothing to say about the models; a config that the card could not hold is refused here, before anything is merged."""
+    """No problems with models; but raises `ConfigError` for a config that cannot be written to the card."""
     dump_yaml(settings.given)
     return ()
 
 
 @hookimpl
 def name_companions() -> list[str]:
-    """The card, which gets a section on a validation."""
+    """The card, because a validation adds a section to it."""
     return ["README.md"]
 
 
@@ -62,15 +63,19 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     )
     warning = ""
     if len(known) > 1:
-        warning = f"\n**The licences of the sources differ ({_cell(', '.join(known))}). Check that they allow what you want to do.**\n"
+        differing = _cell(", ".join(known))
+        warning = (
+            f"\n**The licences of the sources differ ({differing}). Check that they allow what you want to do.**\n"
+        )
     elif not alike:
         warning = "\nNot every source states its licence. Find out before you pass this model on.\n"
+    strategy = f"the strategy {_cell(plan.strategy)} from {len(settings.models)} models"
     text = f"""---
 {dump_yaml(head)}---
 
 # Merged {plan.writes}
 
-Made with modelmerger by the strategy {_cell(plan.strategy)} from {len(settings.models)} models. `modelmerger verify` checks the files.
+Made with modelmerger by {strategy}. `modelmerger verify` checks the files.
 
 | source | licence |
 |---|---|
@@ -90,7 +95,7 @@ def _model_head(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _adapter_head(plan: MergePlan) -> dict[str, Any]:
-    """An adapter's base is the one model that it is of use with."""
+    """The head of an adapter's card. Its base model is the one that it can be used with."""
     return {
         "base_model": [_repository(plan.models[plan.donor])],
         "base_model_relation": "adapter",
@@ -100,7 +105,7 @@ def _adapter_head(plan: MergePlan) -> dict[str, Any]:
 
 @hookimpl
 def write_companions(directory: Path, report: ValidationReport) -> Mapping[str, bytes]:
-    """The card with a section on the validation, which takes the place of an earlier one."""
+    """The card with a section on the validation, in place of an earlier one."""
     card = (read_beside(directory, "README.md", CARD_LIMIT) or b"# Merged model\n").decode(errors="surrogateescape")
     rest = re.sub(rf"^{BEGIN}$.*?^{END}\n?", "", card, flags=re.MULTILINE | re.DOTALL)
     return {"README.md": f"{rest.rstrip()}\n\n{_section(report)}".encode(errors="surrogateescape")}
@@ -123,7 +128,7 @@ def _row(cells: Sequence[str], escape: Callable[[str], str] | None = None) -> st
 
 
 def _repository(model: PlannedModel) -> str:
-    """A path, or a Hub id without its revision: it is what the Hub draws the model's family tree from."""
+    """The path, or the Hub id without its revision, from which the Hub draws the model's family tree."""
     return model.path.partition("@")[0] if model.revision else model.path
 
 
@@ -132,7 +137,7 @@ def _commit(model: PlannedModel) -> str:
 
 
 def _licence(checkpoint: Checkpoint) -> str | None:
-    """What the head of the source's own model card says."""
+    """The licence in the head of the source's own model card."""
     directory = checkpoint.donor.directory
     try:
         card = read_beside(directory, "README.md", CARD_LIMIT) if directory else None
@@ -154,7 +159,7 @@ def _licence(checkpoint: Checkpoint) -> str | None:
 
 
 def _cell(text: str, limit: int = 120) -> str:
-    """Text in a Markdown table: nothing in it is markup."""
+    """The text as a cell of a Markdown table, with all markup escaped."""
     escaped = "".join(f"&#{ord(c)};" if c in "|`*_[]<>&#\\!~$:@" else c for c in shown(text, limit))
     return re.sub(r"www\.", "www&#46;", escaped, flags=re.IGNORECASE)
 

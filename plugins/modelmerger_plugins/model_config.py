@@ -1,4 +1,4 @@
-"""config.json and generation_config.json of the merged model: the donor's, with the dtype made true and no way to run code."""
+"""config.json and generation_config.json of the merged model: the donor's, with the right dtype and without code."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from modelmerger import (
     MergePlan,
     Problem,
     Settings,
+    check_beside,
     executable_keys,
     hookimpl,
     is_executable,
     read_beside,
-    refusals,
 )
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -26,10 +26,13 @@ GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
-    """Says what will be left out of the config because it could make a loader run code, and what cannot be copied."""
+    """Warns about keys that are left out of the config because they could make a loader run code.
+
+    Errors are for files that cannot be copied.
+    """
     donor = checkpoints[settings.donor]
     if donor.donor.directory is not None and os.path.lexists(donor.donor.directory / GENERATION):
-        yield from refusals(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
+        yield from check_beside(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
     for checkpoint in checkpoints:
         if found := sorted(executable_keys(checkpoint.donor.config or {})):
             message = f"{', '.join(found)} can make a loader run code, and is left out of the merged model's config."
@@ -38,7 +41,7 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
 
 @hookimpl
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
-    """The donor's configs. A donor without config.json gives none, and only a whole model has one."""
+    """The donor's configs, if it has any, and if a whole model is written."""
     if plan.writes != WHOLE_MODEL:
         return {}
     donor = checkpoints[plan.donor].donor
@@ -56,12 +59,15 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mappin
 
 
 def _encoded(config: Any) -> bytes:
-    """JSON in UTF-8. Half a surrogate pair, which JSON may name and UTF-8 cannot hold, stays an escape."""
+    """JSON in UTF-8. Half a surrogate pair, which JSON allows and UTF-8 does not, stays an escape."""
     return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def _main_dtype(plan: MergePlan) -> str | None:
-    """The dtype of most of the floating weights, as configs spell it. Beside others, float8 weights are quantised: not it."""
+    """The dtype of most floating weights, as configs spell it. Float8 counts only if there is no wider dtype.
+
+    Beside wider weights, float8 ones are quantised.
+    """
     sizes: Counter[str] = Counter()
     for file in plan.layout.files:
         for placement in file.placements:
@@ -73,7 +79,7 @@ def _main_dtype(plan: MergePlan) -> str | None:
 
 
 def _cleaned(value: Any, dtype: str | None) -> Any:
-    """The config at every level without keys that name code, its dtype keys set to what is written, in their own spelling."""
+    """The config without keys that name code, at any depth, and with dtype keys set to the written dtype."""
     if isinstance(value, list):
         return [_cleaned(item, dtype) for item in value]
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Lays out the merged weights as safetensors files, sharded as transformers does it."""
+"""Lays out the merged weights as safetensors files, in shards as transformers makes them."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -13,34 +13,34 @@ from modelmerger import (
     build_header,
     hookimpl,
     shard_names,
-    shards,
+    split_into_shards,
     weight_index,
 )
 
 SUFFIX = ".safetensors"
 ENTRY = 100
-"""Bytes in a header for a tensor, but for its name and shape."""
+"""Bytes of a header for a tensor, without its name and shape."""
 
 
 @hookimpl(trylast=True)
 def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str) -> Layout:
-    """Tensors fill shards in order; one larger than a shard gets its own. Wide elements come first in a file, so all align."""
-    parts = [part for shard in shards(tensors, max_shard_size) for part in _described(shard)]
+    """Tensors fill shards in order; one larger than a shard gets its own. Wide elements come first, so all align."""
+    parts = [part for shard in split_into_shards(tensors, max_shard_size) for part in _cut(shard)]
     files = [_file(name, part) for name, part in zip(shard_names(stem, SUFFIX, len(parts)), parts, strict=True)]
     return Layout("safetensors", files, weight_index(f"{stem}{SUFFIX}.index.json", files))
 
 
-def _described(shard: list[OutputTensor]) -> list[list[OutputTensor]]:
+def _cut(shard: list[OutputTensor]) -> list[list[OutputTensor]]:
     """The shard, cut where its header would take more than half of what readers accept."""
     parts: list[list[OutputTensor]] = [[]]
-    described = 0
+    header = 0
     for tensor in shard:
         entry = ENTRY + len(tensor.name.encode(errors="replace")) + 20 * len(tensor.shape)
-        if parts[-1] and described + entry > MOST_HEADER_BYTES // 2:
+        if parts[-1] and header + entry > MOST_HEADER_BYTES // 2:
             parts.append([])
-            described = 0
+            header = 0
         parts[-1].append(tensor)
-        described += entry
+        header += entry
     return parts
 
 

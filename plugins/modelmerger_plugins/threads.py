@@ -1,16 +1,16 @@
-"""Executes the units of work in threads of this process."""
+"""Executes units of work in threads of this process."""
 
 import threading
 
 from modelmerger import SliceWork, hookimpl
 
 PATIENCE = 0.1
-"""Seconds between two looks at the threads; a signal is acted on between them."""
+"""Seconds between two checks of the threads, so that signals are handled in time."""
 
 
 @hookimpl(trylast=True)
 def run_slices(work: SliceWork) -> bool:
-    """`work.workers` threads take units in order. The first error ends them all at their next slice, and is raised."""
+    """Runs `work.workers` threads that take units in order. The first error stops all at their next slice."""
     units = iter(work.units)
     lock = threading.Lock()
     errors: list[BaseException] = []

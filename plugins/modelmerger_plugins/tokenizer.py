@@ -1,4 +1,4 @@
-"""The donor's tokenizer and processor files, byte for byte; nothing in them is executed or rendered."""
+"""The donor's tokenizer and processor files, copied byte for byte; nothing in them is executed or rendered."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ from modelmerger import (
     MergePlan,
     Problem,
     Settings,
+    check_beside,
     hookimpl,
-    is_plain,
-    names_in,
-    not_yet,
+    is_plain_path,
+    list_directory,
+    must_be_available,
     read_beside,
-    refusals,
 )
 
 LIMIT = 256 << 20
@@ -32,15 +32,15 @@ class Options:
 
     preserve_tokenizer: bool = True
     """Whether the donor's tokenizer files are copied."""
-    tokenizer_source: str = field(default="base", validator=not_yet("base"))
+    tokenizer_source: str = field(default="base", validator=must_be_available("base"))
     """Which model's vocabulary the merged model has."""
-    missing_tokens: str = field(default="mean_subtokens", validator=not_yet("mean_subtokens"))
+    missing_tokens: str = field(default="mean_subtokens", validator=must_be_available("mean_subtokens"))
     """The embedding of tokens that a model lacks."""
 
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
-    """A note where the donor has no tokenizer to copy, an error for each of its files that cannot be copied."""
+    """A note if the donor has no tokenizer to copy, an error for each of its files that cannot be copied."""
     if not options.preserve_tokenizer:
         return
     donor = checkpoints[settings.donor]
@@ -48,12 +48,12 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
     if donor.donor.directory is None or not files:
         yield Problem("has no tokenizer files, so the merged model gets none.", donor.place, severity="note")
     else:
-        yield from refusals(donor.donor.directory, files, LIMIT)
+        yield from check_beside(donor.donor.directory, files, LIMIT)
 
 
 @hookimpl
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], options: Options) -> Mapping[str, bytes]:
-    """Every tokenizer, processor and chat template file of the donor."""
+    """The tokenizer, processor and chat template files of the donor."""
     directory = checkpoints[plan.donor].donor.directory
     if directory is None or not options.preserve_tokenizer:
         return {}
@@ -64,8 +64,10 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], options: 
 def _files(directory: Path | None) -> list[str]:
     if directory is None:
         return []
-    names = [name for name in names_in(directory) if any(fnmatchcase(name, pattern) for pattern in TOKENIZER_FILES)]
+    names = [
+        name for name in list_directory(directory) if any(fnmatchcase(name, pattern) for pattern in TOKENIZER_FILES)
+    ]
     templates = directory / TEMPLATES_FOLDER
     if os.path.isdir(templates) and not os.path.islink(templates):
-        names += [f"{TEMPLATES_FOLDER}/{name}" for name in names_in(templates) if name.endswith(".jinja")]
-    return [name for name in names if not name.lower().endswith(CODE) and is_plain(name)]
+        names += [f"{TEMPLATES_FOLDER}/{name}" for name in list_directory(templates) if name.endswith(".jinja")]
+    return [name for name in names if not name.lower().endswith(CODE) and is_plain_path(name)]

@@ -1,8 +1,9 @@
-"""Lays out the merged weights as `pytorch_model.bin`, the zip archives of `torch.save`, where `use_safetensors: false` asks for it.
+"""Lays out the merged weights as `pytorch_model.bin`, a zip archive of `torch.save`, for `use_safetensors: false`.
 
-All but the numbers is known ahead: a pickle of names, dtypes and shapes, a zip header before each tensor, and the directory of
-the archive behind the last. The checksums of the numbers are not: they are zero, as torch writes them with
-`torch.serialization.set_crc32_options(False)`. torch looks at none; the digests of the manifest do what they are for.
+Everything except the numbers is known in advance: a pickle of names, dtypes and shapes, a zip header before each
+tensor, and the directory of the archive at the end. The checksums of the numbers are not known, so they are zero, as
+torch writes them with `torch.serialization.set_crc32_options(False)`. torch does not check them; the manifest has
+digests instead.
 """
 
 import pickle
@@ -23,15 +24,15 @@ from modelmerger import (
     Problem,
     hookimpl,
     shard_names,
-    shards,
+    split_into_shards,
     weight_index,
 )
 
 SUFFIX = ".bin"
 STEMS = {"model": "pytorch_model"}
-"""What transformers calls such files."""
+"""The names that transformers gives such files."""
 ALIGNMENT = 64
-"""Bytes: where torch.save lets a tensor begin, so that it can be mapped into memory."""
+"""Bytes. torch.save begins tensors at multiples of it, so that they can be mapped into memory."""
 STORAGES = {
     "F64": "DoubleStorage",
     "F32": "FloatStorage",
@@ -45,7 +46,7 @@ STORAGES = {
     "BOOL": "BoolStorage",
     "C64": "ComplexFloatStorage",
 }
-"""What a pickle calls the memory of a tensor. Other dtypes have memory without a dtype."""
+"""The class that a pickle has for the memory of a tensor. For other dtypes, that is memory without a dtype."""
 _LARGE, _MANY = 0xFFFFFFFF, 0xFFFF
 _UTF8 = 0x800
 
@@ -60,15 +61,15 @@ class Options:
 
 @hookimpl
 def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, options: Options) -> Layout | None:
-    """Shards as safetensors have them. None where safetensors are wanted. Raises `ConfigError` for dtypes that torch lacks."""
+    """The same shards as safetensors have; None unless asked for. Raises `ConfigError` for dtypes that torch lacks."""
     if options.use_safetensors:
         return None
     if problems := [_unknown(tensor) for tensor in tensors if DTYPES[tensor.dtype].torch_name is None]:
         raise ConfigError(*problems)
-    parts = shards(tensors, max_shard_size)
-    named = STEMS.get(stem, stem)
-    files = [_file(name, part) for name, part in zip(shard_names(named, SUFFIX, len(parts)), parts, strict=True)]
-    return Layout("torch.save", files, weight_index(f"{named}{SUFFIX}.index.json", files))
+    parts = split_into_shards(tensors, max_shard_size)
+    stem = STEMS.get(stem, stem)
+    files = [_file(name, part) for name, part in zip(shard_names(stem, SUFFIX, len(parts)), parts, strict=True)]
+    return Layout("torch.save", files, weight_index(f"{stem}{SUFFIX}.index.json", files))
 
 
 def _unknown(tensor: OutputTensor) -> Problem:
@@ -90,31 +91,33 @@ def _file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:
 class _Record:
     name: bytes
     offset: int
-    """Of its header."""
+    """Where its header begins."""
     length: int
     checksum: int
 
 
 @define(eq=False)
 class _Archive:
-    """A zip archive without compression. fixed: bytes at offsets; between them lies what was reserved."""
+    """A zip archive without compression."""
 
     fixed: list[tuple[int, bytes]] = field(factory=list)
+    """Bytes at their offsets; the gaps between them are reserved for tensors."""
     size: int = 0
+    """Bytes so far."""
     _records: list[_Record] = field(factory=list)
 
     def add(self, name: str, content: bytes) -> None:
         self._append(self._header(name, len(content), zlib.crc32(content)) + content)
 
     def reserve(self, name: str, length: int) -> int:
-        """Where `length` bytes are left out, for a tensor."""
+        """Leaves out `length` bytes for a tensor, and returns their offset."""
         self._append(self._header(name, length, 0))
         start = self.size
         self.size += length
         return start
 
     def close(self) -> None:
-        """The directory of the archive."""
+        """Adds the directory of the archive."""
         begin = self.size
         directory = b"".join(map(_directory_entry, self._records))
         count = len(self._records)
@@ -131,7 +134,7 @@ class _Archive:
         self.size += len(content)
 
     def _header(self, name: str, length: int, checksum: int) -> bytes:
-        """The header of a record, padded so that what follows is aligned."""
+        """The header of a record, padded so that the content behind it is aligned."""
         record = _Record(f"archive/{name}".encode(), self.size, length, checksum)
         self._records.append(record)
         large = struct.pack("<HHQQ", 1, 16, length, length) if length >= _LARGE else b""
@@ -153,13 +156,13 @@ def _directory_entry(record: _Record) -> bytes:
 
 
 def _pickled(tensors: Iterable[OutputTensor]) -> bytes:
-    """A dict of names to tensors, whose numbers are records of the archive."""
+    """A pickled dict of names to tensors, whose numbers are records of the archive."""
     members = b"".join(_text(tensor.name) + _tensor(tensor, key) for key, tensor in enumerate(tensors))
     return pickle.PROTO + b"\2" + pickle.EMPTY_DICT + pickle.MARK + members + pickle.SETITEMS + pickle.STOP
 
 
 def _tensor(tensor: OutputTensor, key: int) -> bytes:
-    """The call of torch's function that makes a tensor of its memory, offset, shape, strides, no gradient and no hooks."""
+    """A call of torch's function that makes a tensor from memory, offset, shape and strides."""
     known = tensor.dtype in STORAGES
     kind = _global("torch", STORAGES[tensor.dtype]) if known else _global("torch.storage", "UntypedStorage")
     length = prod(tensor.shape) if known else tensor.bytes

@@ -1,1 +1,1 @@
-"""The built-in strategies, one a module."""
+"""The built-in strategies, one in each module."""

@@ -3,46 +3,61 @@
     merged = sin((1 − t)·Ω)/sin Ω · u₁ + sin(t·Ω)/sin Ω · u₂,      Ω the angle between the flattened tensors θ₁ and θ₂
 
 Shoemake 1985, "Animating rotation with quaternion curves", https://doi.org/10.1145/325165.325242, section 3.3. With
-`normalize_before_slerp`, u are the directions θ/‖θ‖ and the result is scaled to the norm (1 − t)·‖θ₁‖ + t·‖θ₂‖; without, u are
-the tensors themselves. Either way the result is a linear combination whose coefficients follow from ⟨θ₁,θ₁⟩, ⟨θ₁,θ₂⟩, ⟨θ₂,θ₂⟩.
+`normalize_before_slerp`, u are the directions θ/‖θ‖, and the result is scaled to the norm (1 − t)·‖θ₁‖ + t·‖θ₂‖;
+without it, u are the tensors themselves. Either way, the result is a linear combination, whose coefficients follow from
+⟨θ₁,θ₁⟩, ⟨θ₁,θ₂⟩ and ⟨θ₂,θ₂⟩.
 """
 
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from attrs import field, frozen, validators
-from modelmerger import ConfigError, NumericError, Problem, Settings, Traits, between, hookimpl, shown_weight
+from attrs import field, frozen
+from modelmerger import (
+    ConfigError,
+    NumericError,
+    Problem,
+    Settings,
+    Traits,
+    hookimpl,
+    must_be_between,
+    shown_weight,
+    varying,
+)
 
 traits = Traits(models=(2, 2), gram=True)
 
 LEAST_SINE = 1e-7
-"""sin Ω from a cosine in double precision is uncertain by about this much, so nothing nearer to antipodal can be told from it."""
+"""The uncertainty of sin Ω from a cosine in double precision: angles nearer to 180° cannot be told from it."""
 
 
 @frozen(kw_only=True)
 class Options:
     """Options of slerp."""
 
-    interpolation_factor: float | None = field(default=None, validator=validators.optional(between(0, 1)))
+    interpolation_factor: float | None = varying(default=None, check=must_be_between(0, 1))
     """The point t on the arc; 0 is the first model; where it is not given, w₂/(w₁+w₂)."""
     normalize_before_slerp: bool = True
     """Directions are interpolated on the sphere and the norms linearly; false: the tensors as they are."""
-    epsilon: float = field(default=1e-8, validator=between(0, 1))
+    epsilon: float = field(default=1e-8, validator=must_be_between(0, 1))
     """Norms and sines below it make the interpolation linear."""
 
 
 @hookimpl
 def check_compatibility(settings: Settings, options: Options) -> Iterable[Problem]:
     """Warns where interpolation_factor overrules weights that say otherwise."""
-    factor = options.interpolation_factor
+    factor: Any = options.interpolation_factor  # as the config gives it, which may be by layer or pattern
     first, second = (model.weight for model in settings.models)
     agree = first == second
     if isinstance(first, float) and isinstance(second, float):
-        agree = agree or math.isclose(factor or 0, second / ((first + second) or math.inf))
+        agree = agree or math.isclose(
+            factor if isinstance(factor, float) else math.nan, second / ((first + second) or math.inf)
+        )
     if factor is not None and not agree:
         yield Problem(
-            f"interpolation_factor {factor:g} wins over the weights {shown_weight(first)} and {shown_weight(second)}.",
+            f"interpolation_factor {shown_weight(factor)} wins over the weights {shown_weight(first)} "
+            f"and {shown_weight(second)}.",
             "options",
             severity="warning",
         )
@@ -52,10 +67,10 @@ def check_compatibility(settings: Settings, options: Options) -> Iterable[Proble
 def find_coefficients(
     weights: Sequence[float], options: Options, gram: Sequence[Sequence[float]] | None, shape: Sequence[int]
 ) -> list[float] | None:
-    """The two coefficients, from the Gram matrix; without it only where they do not depend on it.
+    """The two coefficients, from the Gram matrix; without it, None unless they do not depend on it.
 
-    In this order: a tensor of one element, or a norm below `epsilon`: linear interpolation. Antipodal tensors: `NumericError`.
-    sin Ω below `epsilon`: linear.
+    A tensor of one element, or with a norm below `epsilon`, is interpolated linearly. Opposite tensors raise
+    `NumericError`. Otherwise tensors with sin Ω below `epsilon` are interpolated linearly.
     """
     t = _factor(weights, options)
     linear = [1 - t, t]

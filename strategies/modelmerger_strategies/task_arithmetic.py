@@ -1,4 +1,4 @@
-"""Task arithmetic: add to a base model what each fine-tuning taught, or take it away.
+"""Task arithmetic: adds what each fine-tuning taught to a base model, or takes it away.
 
     merged = θ_base + scaling_factor · Σ ±wᵢ·(θᵢ − θ_base)
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from attrs import field, frozen
-from modelmerger import ModelCompatibilityError, Problem, Traits, finite, hookimpl
+from modelmerger import ModelCompatibilityError, Problem, Traits, hookimpl, varying
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -27,7 +27,7 @@ def _ordered(_: object, __: "Attribute[tuple[float, float]]", value: tuple[float
 class Options:
     """Options of task arithmetic."""
 
-    scaling_factor: float = field(default=1.0, validator=finite)
+    scaling_factor: float = varying(default=1.0)
     """λ, what the sum of the task vectors is multiplied by."""
     clamp_weights: bool = False
     """Whether merged values are clamped, after the check for NaN and infinity."""
@@ -53,16 +53,19 @@ def find_coefficients(weights: Sequence[float], model_options: Sequence[ModelOpt
 
 @hookimpl
 def wants_finish(options: Options, updates: bool) -> bool:
-    """Where weights are clamped. Merged updates are not weights that could be."""
+    """Whether weights are clamped. Merged updates are not weights, so they cannot be."""
     if options.clamp_weights and updates:
-        message = "clamps merged weights, and with merge_adapters: true the adapters' updates are merged. Set one of the two to false."
+        message = (
+            "clamps merged weights, and with merge_adapters: true the adapters' updates are merged. "
+            "Set one of the two to false."
+        )
         raise ModelCompatibilityError(Problem(message, "options.clamp_weights"))
     return options.clamp_weights
 
 
 @hookimpl
 def finish_tensor(merged: "Tensor", options: Options) -> dict[str, int]:
-    """Clamps in place; counts the values that were outside."""
+    """Clamps the slice in place, and counts the values that were outside the range."""
     low, high = options.clamp_range
     outside = int(((merged < low) | (merged > high)).sum())
     merged.clamp_(low, high)

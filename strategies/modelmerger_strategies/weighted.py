@@ -2,14 +2,14 @@
 
     merged = Σ wᵢ·θᵢ           (divided by Σ wᵢ with `normalize_weights`)
 
-Averaging the weights of models tuned from one base: Wortsman et al. 2022, "Model soups", https://arxiv.org/abs/2203.05482, eq. 1;
-with weights: Matena and Raffel 2022, https://arxiv.org/abs/2111.09832.
+For averages of models that were tuned from one base, see Wortsman et al. 2022, "Model soups",
+https://arxiv.org/abs/2203.05482, eq. 1; for weighted ones, Matena and Raffel 2022, https://arxiv.org/abs/2111.09832.
 """
 
 from collections.abc import Sequence
 
-from attrs import field, frozen
-from modelmerger import ConfigError, Traits, between, hookimpl
+from attrs import frozen
+from modelmerger import ConfigError, Traits, hookimpl, must_be_between, varying
 
 traits = Traits(models=(1, None))
 
@@ -20,15 +20,16 @@ class Options:
 
     normalize_weights: bool = True
     """Whether to divide by the sum of the weights."""
-    weight_decay: float = field(default=0.0, validator=between(0, 1, open_above=True))
+    weight_decay: float = varying(default=0.0, check=must_be_between(0, 1, open_above=True))
     """Tensors of two or more dimensions are multiplied by 1 − weight_decay."""
 
 
 @hookimpl
 def find_coefficients(weights: Sequence[float], options: Options, shape: Sequence[int]) -> list[float]:
-    """The weights, normalised if asked for; tensors of two or more dimensions are multiplied by 1 − weight_decay.
+    """The weights, normalised if asked for; of tensors of two or more dimensions, multiplied by 1 − weight_decay.
 
-    Norms and biases are spared as AdamW spares them: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
+    Norms and biases are not decayed, as is usual with AdamW: Loshchilov and Hutter 2019,
+    https://arxiv.org/abs/1711.05101.
     """
     divisor = 1.0
     if options.normalize_weights:

@@ -18,7 +18,6 @@ import modelmerger
 import pytest
 import torch
 from conftest import directory_state, random_tensors, write_model
-from inputs.refusing import _known_plugins, installed
 from inputs.tiny_models import load, logits, tied
 from inputs.watching import watched
 from modelmerger import (
@@ -33,7 +32,7 @@ from modelmerger import (
 )
 from safetensors.torch import load_file
 
-__all__ = ["_known_plugins", "installed", "tied"]
+__all__ = ["tied"]
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """What the documentation says is run: snippets, commands, links, and that nothing a user can write is left out."""
 
+import inspect
 import json
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,15 +12,11 @@ from typing import Any
 
 import attrs
 import pytest
-import torch
 from modelmerger import MergeConfig, ValidationSettings, parse_document
-from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 WRITTEN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
-MODELS = ("models/base", "models/chat", "models/formal")
-DIALECTS = tuple(f"examples/dialects/models/{name}" for name in ("base", "egyptian", "gulf", "levantine", "maghrebi"))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -29,30 +25,6 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def page_id(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models that the pages name: the Arabic base model that ships, and near copies of it."""
-    folder = tmp_path_factory.mktemp("library")
-    base = ROOT / "examples/dialects/base"
-    weights = load_file(base / "model.safetensors")
-    for number, name in enumerate((*MODELS, *DIALECTS)):
-        shutil.copytree(base, folder / name)
-        generator = torch.Generator().manual_seed(number)
-        moved = {k: (v + torch.randn(v.shape, generator=generator) * 1e-3).to(v.dtype) for k, v in weights.items()}
-        save_file(moved, folder / name / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
-@pytest.fixture
-def place(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A current directory in which the pages' paths exist."""
-    for name in (*MODELS, *DIALECTS):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).symlink_to(library / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def write_configs(page: Path, place: Path) -> None:
@@ -69,7 +41,8 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_configs_in_the_docs_are_configs(page: Path) -> None:
+def test_configs_in_the_docs_are_configs(page: Path, install_plugins: Callable[[Path], None]) -> None:
+    install_plugins(page)
     for text in blocks(page, "yaml"):
         MergeConfig.from_dict(parse_document(text, source=str(page), format="yaml"))
 
@@ -87,7 +60,9 @@ def test_commands_in_the_docs_succeed(page: Path, place: Path, command: Callable
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=page_id)
-def test_python_in_the_docs_runs(page: Path, place: Path) -> None:
+def test_python_in_the_docs_runs(page: Path, place: Path, install_plugins: Callable[[Path], None]) -> None:
+    """Tests in a snippet are called too."""
+    install_plugins(page)
     write_configs(page, place)
     if page.name == "tutorial.md":
         config = MergeConfig.from_file("merge.yaml")
@@ -95,7 +70,11 @@ def test_python_in_the_docs_runs(page: Path, place: Path) -> None:
 
         modelmerger.merge(config)
     for snippet in blocks(page, "python"):
-        exec(compile(snippet, page_id(page), "exec"), {})
+        names: dict[str, Any] = {}
+        exec(compile(snippet, page_id(page), "exec"), names)
+        for test in [value for name, value in names.items() if name.startswith("test_")]:
+            (folder := place / test.__name__).mkdir()
+            test(**{"tmp_path": folder} if "tmp_path" in inspect.signature(test).parameters else {})
 
 
 def test_make_targets_in_the_docs_exist() -> None:
@@ -110,6 +89,14 @@ def test_make_targets_in_the_docs_exist() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=page_id)
+def test_modules_that_the_pages_name_exist(page: Path) -> None:
+    folders = ("core/modelmerger", "benchmarks", "examples/dialects", "validators", "tests")
+    known = {f"/{file.relative_to(ROOT)}" for folder in folders for file in (ROOT / folder).rglob("*.py")}
+    named = set(re.findall(r"`([a-z_/]+\.py)`", page.read_text())) - {"src/training/model_merger.py"}
+    assert [name for name in sorted(named) if not any(file.endswith(f"/{name}") for file in known)] == []
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +118,12 @@ def test_every_option_is_documented(schema: dict[str, Any]) -> None:
         assert f"\n## {name}\n" in strategies
         own = branch["then"]["properties"]["options"]["properties"]
         assert [option for option in own if f"`{option}`" not in strategies] == []
+    built_in = [point for point in entry_points(group="modelmerger.plugins") if point.dist.name == "modelmerger"]
+    sections = [section for plugin in built_in for section in getattr(plugin.load(), "sections", ())]
+    assert sections
+    for section in sections:
+        assert f"\n## {section.name}\n" in config
+        assert [f.name for f in attrs.fields(section.options) if f"| `{f.name}` |" not in config] == []
 
 
 def test_every_key_of_validation_and_every_metric_is_documented() -> None:

@@ -145,7 +145,7 @@ def test_a_config_that_no_document_could_hold_is_refused_before_the_merge(models
     folder = models.folder / "a\x1b[31m"
     models.a.rename(folder)
 
-    with pytest.raises(ConfigError, match=re.escape("the control character U+001B")):
+    with pytest.raises(ConfigError, match=re.escape("models[0].path: the character U+001B is not allowed")):
         ModelMerger(MergeConfig(**weighted(folder, models.b))).check_compatibility()
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from modelmerger import ConfigError
-from modelmerger.testing import merge_in_memory, planned
+from modelmerger.testing import merge_in_memory, plan_in_memory
 
 
 def models(*values: float) -> list[dict[str, torch.Tensor]]:
@@ -23,7 +23,7 @@ def test_falling_weights_give_the_plain_average() -> None:
 
 
 def test_a_weight_of_one_forgets_what_came_before() -> None:
-    merge = planned("sequential", models(1, 2, 6), weights=[1, 0.5, 1])
+    merge = plan_in_memory("sequential", models(1, 2, 6), weights=[1, 0.5, 1])
 
     assert merge.merge()["t"].tolist() == [6]
     assert merge.checkpoints[0].reads == merge.checkpoints[1].reads == []
@@ -40,4 +40,4 @@ def test_weights_may_leave_the_segment_between_the_models() -> None:
 @pytest.mark.parametrize("first", [0, 0.5, 2, -1])
 def test_the_first_weight_must_be_one(first: float) -> None:
     with pytest.raises(ConfigError, match="sequential starts with the first model, so its weight must be 1"):
-        planned("sequential", models(1, 2), weights=[first, 0.5])
+        plan_in_memory("sequential", models(1, 2), weights=[first, 0.5])

@@ -13,7 +13,7 @@ from conftest import write_model
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from modelmerger import ConfigError, MergeConfig, ModelCompatibilityError, ModelMerger, NumericError
-from modelmerger.testing import merge_in_memory, planned
+from modelmerger.testing import merge_in_memory, plan_in_memory
 
 from tests.strategies.references import half_ulp
 
@@ -188,7 +188,7 @@ def test_an_end_of_the_arc_needs_no_angle(t: int) -> None:
     """Also between opposite tensors."""
     first = torch.tensor([1.0, 2.0, -3.0])
 
-    merge = planned("slerp", [{"t": first}, {"t": -first}], options={"interpolation_factor": t})
+    merge = plan_in_memory("slerp", [{"t": first}, {"t": -first}], options={"interpolation_factor": t})
 
     assert torch.equal(merge.merge()["t"], -first if t else first)
     assert merge.checkpoints[1 - t].reads == []
@@ -248,13 +248,13 @@ def test_the_warning_is_in_the_report(models: SimpleNamespace) -> None:
 @pytest.mark.parametrize("weights", [[-1, 3], [1, -3], [0, 0], [1, -1]])
 def test_weights_that_give_no_point_between_are_an_error(weights: list[float]) -> None:
     with pytest.raises(ConfigError, match="give no point between the models"):
-        planned("slerp", at_angle(1.0), weights=weights)
+        plan_in_memory("slerp", at_angle(1.0), weights=weights)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_exactly_two_models(count: int) -> None:
     with pytest.raises(ConfigError, match=f"slerp merges exactly two models, {count} given"):
-        planned("slerp", [{"t": torch.ones(2)}] * count)
+        plan_in_memory("slerp", [{"t": torch.ones(2)}] * count)
 
 
 @pytest.mark.parametrize(
@@ -264,11 +264,11 @@ def test_exactly_two_models(count: int) -> None:
 )
 def test_options_out_of_range_are_errors(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
-        planned("slerp", at_angle(1.0), options=options)
+        plan_in_memory("slerp", at_angle(1.0), options=options)
 
 
 def test_slerp_reads_every_tensor_twice_and_says_so() -> None:
-    merge = planned("slerp", at_angle(1.0))
+    merge = plan_in_memory("slerp", at_angle(1.0))
 
     merge.merge()
 
@@ -277,4 +277,4 @@ def test_slerp_reads_every_tensor_twice_and_says_so() -> None:
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ModelCompatibilityError, match=r"t: has shape \[25\] here and \[24\] in 'model_0'"):
-        planned("slerp", [at_angle(1.0)[0], at_angle(1.0, size=25)[1]])
+        plan_in_memory("slerp", [at_angle(1.0)[0], at_angle(1.0, size=25)[1]])

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 from modelmerger import ConfigError
-from modelmerger.testing import Planned, merge_in_memory, planned
+from modelmerger.testing import Planned, merge_in_memory, plan_in_memory
 
 
 def model(*values: float) -> dict[str, torch.Tensor]:
@@ -50,7 +50,7 @@ def test_adding_and_subtracting_one_model_leaves_the_base() -> None:
 
 
 def test_a_factor_of_zero_leaves_the_base_and_reads_nothing_else() -> None:
-    merge = planned("task_arithmetic", [model(14, 21, 33)], BASE, options={"scaling_factor": 0})
+    merge = plan_in_memory("task_arithmetic", [model(14, 21, 33)], BASE, options={"scaling_factor": 0})
 
     assert merge.merge()["t"].tolist() == [10, 20, 30]
     assert merge.checkpoints[0].reads == []
@@ -58,7 +58,7 @@ def test_a_factor_of_zero_leaves_the_base_and_reads_nothing_else() -> None:
 
 def clamping(**options: Any) -> Planned:
     tunes = [model(-50, 20, 50)]
-    return planned("task_arithmetic", tunes, BASE, options={"clamp_weights": True, **options})
+    return plan_in_memory("task_arithmetic", tunes, BASE, options={"clamp_weights": True, **options})
 
 
 def test_clamping_is_off_by_default_and_counts_what_it_changed() -> None:
@@ -97,12 +97,12 @@ def test_values_at_the_ends_of_the_range_are_not_counted() -> None:
 )
 def test_options_that_make_no_sense_are_errors(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"clamp_range|scaling_factor|clamp_weights"):
-        planned("task_arithmetic", [model(1, 2, 3)], BASE, options=options)
+        plan_in_memory("task_arithmetic", [model(1, 2, 3)], BASE, options=options)
 
 
 def test_the_base_is_needed() -> None:
     with pytest.raises(ConfigError, match="task_arithmetic needs base_model"):
-        planned("task_arithmetic", [model(1, 2, 3)])
+        plan_in_memory("task_arithmetic", [model(1, 2, 3)])
 
 
 def test_the_base_gives_names_dtype_and_order() -> None:

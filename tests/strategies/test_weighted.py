@@ -1,7 +1,7 @@
 import pytest
 import torch
 from modelmerger import ConfigError
-from modelmerger.testing import merge_in_memory, planned
+from modelmerger.testing import merge_in_memory, plan_in_memory
 
 
 def model(*values: float) -> dict[str, torch.Tensor]:
@@ -27,7 +27,7 @@ def test_weights_are_one_each_by_default_and_may_be_negative() -> None:
 @pytest.mark.parametrize("weights", [[1, -1], [0, 0], [0.1, 0.2, -0.3]], ids=str)
 def test_weights_that_add_up_to_zero_are_an_error_and_no_division(weights: list[float]) -> None:
     with pytest.raises(ConfigError, match=r"add up to .*, which nothing can be divided by") as caught:
-        planned("weighted", [model(1, 2)] * len(weights), weights=weights)
+        plan_in_memory("weighted", [model(1, 2)] * len(weights), weights=weights)
     assert caught.value.exit_status == 2
 
 
@@ -35,9 +35,9 @@ def test_weights_that_add_up_to_zero_are_an_error_and_no_division(weights: list[
 def test_a_sum_within_a_billionth_of_zero_counts_as_zero(weights: list[float], error: bool) -> None:
     if error:
         with pytest.raises(ConfigError):
-            planned("weighted", [model(1, 2)] * 2, weights=weights)
+            plan_in_memory("weighted", [model(1, 2)] * 2, weights=weights)
     else:
-        planned("weighted", [model(1, 2)] * 2, weights=weights)
+        plan_in_memory("weighted", [model(1, 2)] * 2, weights=weights)
 
 
 def test_weights_that_add_up_to_zero_are_fine_where_nothing_is_divided() -> None:
@@ -62,11 +62,11 @@ def test_weight_decay_shrinks_matrices_and_spares_vectors_and_scalars() -> None:
 @pytest.mark.parametrize("decay", [1.0, 1.5, -0.1, "0.1", True])
 def test_weight_decay_is_a_number_from_zero_to_below_one(decay: object) -> None:
     with pytest.raises(ConfigError):
-        planned("weighted", [model(1, 2)], options={"weight_decay": decay})
+        plan_in_memory("weighted", [model(1, 2)], options={"weight_decay": decay})
 
 
 def test_a_model_of_weight_zero_is_not_read() -> None:
-    merge = planned("weighted", [model(1, 2), model(3, 4), model(5, 6)], weights=[1, 0, 1])
+    merge = plan_in_memory("weighted", [model(1, 2), model(3, 4), model(5, 6)], weights=[1, 0, 1])
 
     assert merge.merge()["vector"].tolist() == [3, 4]
     assert merge.checkpoints[1].reads == []
@@ -75,4 +75,4 @@ def test_a_model_of_weight_zero_is_not_read() -> None:
 
 def test_subtracting_belongs_to_task_arithmetic() -> None:
     with pytest.raises(ConfigError, match="'operation' belongs to task_arithmetic"):
-        planned("weighted", [model(1, 2)] * 2, model_options=[{}, {"operation": "subtract"}])
+        plan_in_memory("weighted", [model(1, 2)] * 2, model_options=[{}, {"operation": "subtract"}])

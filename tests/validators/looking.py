@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from inputs.tiny_models import load
 from modelmerger import LabelScores, Subject, ValidationSettings
-from modelmerger.testing import measured
+from modelmerger.testing import subject_of
 from modelmerger_validators.arabic_dialects import score_labels
 
 
@@ -22,7 +22,7 @@ def looked_at(
     """The tiny model `a`, with others of the tiny models as sources; each of them held."""
     asked = ValidationSettings(**{"max_new_tokens": 12, **settings})
     held = {name: (load(getattr(tied, name))[0], tied.words) for name in ("a", *sources)}
-    return measured(*held.pop("a"), asked, texts or {}, prompts or {}, held, score), asked
+    return subject_of(*held.pop("a"), asked, texts or {}, prompts or {}, held, score), asked
 
 
 def nats(model: Any, context: Sequence[int], target: Sequence[int]) -> float:

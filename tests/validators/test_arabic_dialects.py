@@ -40,13 +40,13 @@ def test_probabilities_are_those_of_a_plain_softmax_regression() -> None:
     total = sum(math.exp(logit) for logit in logits)
     scores = score_labels([text])
     assert scores.rows[0] == pytest.approx([math.exp(logit) / total for logit in logits], rel=1e-9)
-    assert scores.named() == ["egyptian"]
+    assert scores.best_labels() == ["egyptian"]
 
 
 def test_a_text_without_arabic_words_is_not_judged() -> None:
     scores = score_labels(["", "hello", "شلونك"])
     assert [row is None for row in scores.rows] == [True, True, False]
-    assert scores.named()[:2] == [None, None]
+    assert scores.best_labels()[:2] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_text_without_arabic_words_is_not_judged() -> None:
     ],
 )
 def test_plain_cases_are_told_apart(text: str, variety: str) -> None:
-    assert score_labels([text]).named() == [variety]
+    assert score_labels([text]).best_labels() == [variety]
 
 
 def test_the_accuracy_it_states_on_the_texts_that_ship_is_measured_again() -> None:
@@ -68,7 +68,7 @@ def test_the_accuracy_it_states_on_the_texts_that_ship_is_measured_again() -> No
     assert texts is not None
     own = FACTS["own_texts"]
     for variety, lines in texts.items():
-        found = score_labels(lines).named()
+        found = score_labels(lines).best_labels()
         assert [found.count(label) for label in FACTS["labels"]] == own["confusion"][variety]
         assert own["recall"][variety] == pytest.approx(found.count(variety) / len(lines), abs=5e-5)
     assert own["accuracy"] == pytest.approx(sum(own["recall"].values()) / 5, abs=1e-4)

@@ -1,10 +1,10 @@
 """Which variety of Arabic a text is in: a linear model on hashed character n-grams that ships with the package.
 
-    p(variety | text) = softmax(W·x + b),      x the text's n-gram counts in hashed buckets, divided by their Euclidean norm
+    p(variety | text) = softmax(W·x + b),  x the text's n-gram counts in hashed buckets, divided by their Euclidean norm
 
 Character n-grams with a linear classifier are the usual strong baseline of the task: Salameh, Bouamor and Habash 2018,
-https://aclanthology.org/C18-1113, section 4; hashing: Weinberger et al. 2009, https://arxiv.org/abs/0902.2206. How often it is
-right, and with what it confuses each variety, is in `data/dialects/scorer.json` and goes with every answer.
+https://aclanthology.org/C18-1113, section 4; hashing: Weinberger et al. 2009, https://arxiv.org/abs/0902.2206. How
+often it is right, and with what it confuses each variety, is in `data/dialects/scorer.json` and goes with every answer.
 """
 
 import json
@@ -33,20 +33,20 @@ _ELONGATED = re.compile(r"(.)\1{2,}")
 
 @hookimpl
 def score_labels(texts: Sequence[str]) -> LabelScores:
-    """One row a text: the probability of each variety, in the order of the labels; None for a text without Arabic words."""
+    """One row a text: the probability of each variety, in the order of the labels; None without Arabic words."""
     facts, weight, bias = _model()
     rows = tuple(_probabilities(features(text), weight, bias) for text in texts)
     return LabelScores(scorer=facts["name"], stated=facts["stated"], labels=tuple(facts["labels"]), rows=rows)
 
 
 def normalised(text: str) -> str:
-    """Arabic words alone, parted by single spaces: no diacritics and no tatweel, forms of one letter alike, no runs of it."""
+    """Arabic words alone, with single spaces: no diacritics, no tatweel, one form of each letter, no runs of it."""
     plain = _DROPPED.sub("", unicodedata.normalize("NFKC", text)).translate(_ALIKE)
     return _ELONGATED.sub(r"\1\1", " ".join(_WORD.findall(plain)))
 
 
 def features(text: str) -> Mapping[int, int]:
-    """Bucket → count, over the words, the pairs of words, and the character n-grams of each word with its boundaries."""
+    """Bucket → count, over words, pairs of words, and the character n-grams of each word with its boundaries."""
     words = normalised(text).split()
     grams = [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
     for word in words:

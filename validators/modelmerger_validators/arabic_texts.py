@@ -1,4 +1,4 @@
-"""Texts and prompts in five varieties of Arabic, for validations whose config names none. `data/README.md` says who wrote them."""
+"""Texts and prompts in five varieties of Arabic, for configs that give none. `data/README.md` says who wrote them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

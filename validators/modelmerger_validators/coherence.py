@@ -1,10 +1,10 @@
 """Whether what a model writes follows from what it was asked, and how much it repeats itself.
 
-    coherence = (1/N) Σ [log p(cᵢ | prompt, c₁ … cᵢ₋₁) − log p(cᵢ | c₁ … cᵢ₋₁)]         over the N tokens of all continuations
+    coherence = (1/N) Σ [log p(cᵢ | prompt, c₁ … cᵢ₋₁) − log p(cᵢ | c₁ … cᵢ₋₁)]   over the N tokens of all continuations
 
-the gain in log-likelihood per token, in nats, that the prompt gives to the model's own continuation c: the pointwise mutual
-information of prompt and continuation, by the model itself. Li et al. 2016, https://arxiv.org/abs/1510.03055. 0: the
-prompt makes no difference. A model is a mild judge of itself: compare with its sources, and on the same prompts.
+the gain in log-likelihood per token, in nats, that the prompt gives to the model's own continuation c: the pointwise
+mutual information of prompt and continuation, by the model itself. Li et al. 2016, https://arxiv.org/abs/1510.03055. 0:
+the prompt makes no difference. A model is a mild judge of itself: compare with its sources, and on the same prompts.
 
     repetition = mean over continuations of 1 − |different 4-grams| / |4-grams|          of tokens
 

@@ -1,10 +1,11 @@
-"""In which dialect a model answers: prompts in each variety of Arabic, and what the dialect scorer makes of the answers.
+"""The dialect that a model answers in: prompts in each variety of Arabic, and what the dialect scorer says of answers.
 
     dialect_match = |answers that the scorer puts into the variety of their prompt| / |answers|
 
-over all prompts, and for each variety with what its answers were taken for: a row of the confusion matrix. An answer without Arabic words
-is in none. The scorer is named with its own accuracy, for no figure made of its answers is better than that. A prompt whose
-variety the config does not say counts as being in the one that the scorer finds for the prompt itself.
+over all prompts, and for each variety with what its answers were taken for: a row of the confusion matrix. An answer
+without Arabic words is in none. The scorer is named with its own accuracy, for no figure made of its answers is better
+than that. A prompt whose variety the config does not say counts as being in the one that the scorer finds for the
+prompt itself.
 """
 
 from collections import Counter
@@ -29,9 +30,9 @@ def validate_model(subject: Subject) -> Iterable[Finding]:
     if not asked:
         raise UnmeasurableError("there is no prompt. Give 'test_prompts'")
     scores = subject.score_labels([answer.text for _, answer in asked])
-    of_prompts = subject.score_labels([answer.prompt for _, answer in asked]).named()
+    of_prompts = subject.score_labels([answer.prompt for _, answer in asked]).best_labels()
     varieties = [given or found or NONE for (given, _), found in zip(asked, of_prompts, strict=True)]
-    named = [name or NONE for name in scores.named()]
+    named = [name or NONE for name in scores.best_labels()]
     known = [(v, n) for v, n in zip(varieties, named, strict=True) if v in scores.labels]
     guessed = sum(not given for given, _ in asked)
     note = f"; the variety of {amount(guessed, 'prompt')} is the scorer's guess" if guessed else ""

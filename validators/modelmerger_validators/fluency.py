@@ -2,14 +2,16 @@
 
     fluency = exp((1/S) Σₛ −(1/Nₛ) Σ log pₛ(cᵢ | prompt, c₁ … cᵢ₋₁))
 
-the perplexity of the model's continuations c, given their prompts as plain text, under each of the S other source models, by each
-one's own tokens (Nₛ of them), of prompt and continuation half a window each; the mean over the models is that of the logarithms. Text sampled from one model and scored by others is
-generative perplexity: Dathathri et al. 2020, https://arxiv.org/abs/1912.02164. Low for dull text too: read it beside the
-repetition rate of `coherence`.
+the perplexity of the model's continuations c, given their prompts as plain text, under each of the S other source
+models, by each one's own tokens (Nₛ of them), of prompt and continuation half a window each; the mean over the models
+is that of the logarithms. Text sampled from one model and scored by others is generative perplexity: Dathathri et al.
+2020, https://arxiv.org/abs/1912.02164. Low for dull text too: read it beside the repetition rate of `coherence`.
 
-    arabic_letters = |letters of the Arabic script| / |letters|       broken_characters = |U+FFFD, controls, unassigned| / |characters|
+    arabic_letters = |letters of the Arabic script| / |letters|
+    broken_characters = |U+FFFD, controls, unassigned| / |characters|
 
-over all continuations. A continuation that ends in the middle of a character because it is cut off is not broken for that.
+over all continuations. A continuation that ends in the middle of a character because it is cut off is not broken for
+that.
 """
 
 import math

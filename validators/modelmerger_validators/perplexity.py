@@ -3,11 +3,12 @@
     perplexity = exp(−(1/N) Σ log p(tᵢ | t₁ … tᵢ₋₁))             over the N tokens of all texts
     bits per byte = −(1/(B·ln 2)) Σ log p(tᵢ | t₁ … tᵢ₋₁)        B: the bytes of the texts in UTF-8
 
-Each text begins with the beginning-of-sequence token, which is not predicted. A text longer than the window is seen through a window
-that moves on by the stride; each token is scored once, given what of the window is before it. Perplexity: Jelinek et al. 1977,
-https://doi.org/10.1121/1.2016299; sliding window: https://huggingface.co/docs/transformers/perplexity; bits per byte: Gao et al.
-2020, https://arxiv.org/abs/2101.00027, section 3.1. Perplexity depends on what a token is: bits per byte alone may be compared
-between models of different vocabularies.
+Each text begins with the beginning-of-sequence token, which is not predicted. A text longer than the window is seen
+through a window that moves on by the stride; each token is scored once, given what of the window is before it.
+Perplexity: Jelinek et al. 1977, https://doi.org/10.1121/1.2016299; sliding window:
+https://huggingface.co/docs/transformers/perplexity; bits per byte: Gao et al. 2020, https://arxiv.org/abs/2101.00027,
+section 3.1. Perplexity depends on what a token is: bits per byte alone may be compared between models of different
+vocabularies.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Trains the dialect scorer that ships in modelmerger_validators: `python validators/training/train_dialects.py TEXT_DIRECTORY`.
+"""Trains the dialect scorer of modelmerger_validators: `python validators/training/train_dialects.py TEXT_DIRECTORY`.
 
-TEXT_DIRECTORY holds one file a variety, `VARIETY.tsv`, as examples/dialects/sources.py says it, which also has the licence of
-every source. Under two minutes on one core; the same bytes each time on the same torch.
+TEXT_DIRECTORY holds one file a variety, `VARIETY.tsv`, as examples/dialects/sources.py says it, which also has the
+licence of every source. Under two minutes on one core; the same bytes each time on the same torch.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Lines = list[tuple[int, str, str]]
 
 
 def read_lines(folder: Path) -> tuple[Lines, Lines]:
-    """Lines to train on and lines held out; a text decides by its own bytes where it goes, so one text is never in both."""
+    """Lines to train on and lines held out. Where a text goes depends on its bytes, so it is never in both."""
     trained: Lines = []
     held_out: Lines = []
     for number, variety in enumerate(VARIETIES):
@@ -44,7 +44,7 @@ def read_lines(folder: Path) -> tuple[Lines, Lines]:
 
 
 def importance(lines: Lines) -> torch.Tensor:
-    """Weight of each line, mean 1: varieties count the same, and in each a source counts as the square root of its lines."""
+    """Weight of each line, mean 1: varieties count the same, a source in one counts as the square root of its lines."""
     counts: dict[tuple[int, str], int] = {}
     for variety, source, _ in lines:
         counts[variety, source] = counts.get((variety, source), 0) + 1
@@ -56,7 +56,7 @@ def importance(lines: Lines) -> torch.Tensor:
 
 
 class Bags:
-    """The features of many texts, one after the other: indices and values, both (features,), and where each text begins."""
+    """The features of many texts, in one row: indices and values, both (features,), and each text's beginning."""
 
     def __init__(self, texts: list[str]) -> None:
         indices: list[int] = []
@@ -165,7 +165,8 @@ def main() -> None:
             "rate": RATE,
             "decay": DECAY,
             "batch": BATCH,
-            "note": "Epochs, rate and sources' shares were picked among 24 settings by these figures, which flatters them slightly.",
+            "note": "Epochs, rate and sources' shares were picked among 24 settings by these figures, "
+            "which flatters them slightly.",
         },
         **measures,
     }

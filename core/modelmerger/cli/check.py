@@ -17,12 +17,12 @@ from modelmerger.cli.options import CONFIG, DEBUG, JSON, SET
 def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Say whether the models of CONFIG can be merged. Reads headers and JSON only."""
     from modelmerger.config.resolve import resolve
-    from modelmerger.run import check as checked
+    from modelmerger.run import check as check_merge
 
-    notes = checked(*resolve(read_changed(config, settings)))
+    notes = check_merge(*resolve(read_changed(config, settings)))
     if as_json:
         click.echo(
-            printed.as_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]})
+            printed.to_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]})
         )
         return
     for note in notes:

@@ -1,4 +1,4 @@
-"""The commands, as a group that says what is near where a name is mistyped."""
+"""The commands, as a group that suggests one where a name is mistyped."""
 
 from typing import Any
 
@@ -15,9 +15,10 @@ from modelmerger.values.text import suggestion
 
 
 class Suggesting(click.Group):
-    """A group whose 'no such command' says what is near."""
+    """A group that suggests a command where a name is mistyped."""
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        """Finds the command. Raises `UsageError` with the nearest where there is none of that name."""
         if args and self.get_command(context, args[0]) is None and not args[0].startswith("-"):
             known = self.list_commands(context)
             raise click.UsageError(

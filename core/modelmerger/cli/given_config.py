@@ -1,4 +1,4 @@
-"""The config of a command: its file, and what `--set` changes in it."""
+"""The config of a command: its file, with the changes of `--set`."""
 
 import re
 from pathlib import Path
@@ -18,35 +18,35 @@ def read_changed(path: Path | None, changes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _set(data: dict[str, Any], change: str) -> None:
-    """`models[0].weight=0.5`: walks to the place, which must exist up to its last key, and puts the value, read as YAML."""
+    """Sets a value of the config, and makes mappings that are missing on the way. change: `models[0].weight=0.5`."""
     from modelmerger.config.documents.document import DocumentError, parse_document
 
     key, equals, text = change.partition("=")
-    steps = re.findall(r"[^.\[\]]+", key)
-    if not equals or not steps:
+    *parents, last = re.findall(r"[^.\[\]]+", key) or [""]
+    if not equals or not last:
         raise ConfigError(f"--set wants KEY=VALUE, got '{change}'. For example --set options.scaling_factor=0.3")
     try:
         value = parse_document(f"value: {text}", source="--set", format="yaml")["value"]
     except DocumentError as error:
         reason = re.sub(r"^line \d+, column \d+: ", "", error.problems[0].message)
         raise ConfigError(Problem(f"the value cannot be read: {reason}", f"--set {change}")) from error
-    place: Any = data
-    for step in steps[:-1]:
-        if isinstance(place, list):
-            place = place[_number(step, place, change)]
+    parent: Any = data
+    for name in parents:
+        if isinstance(parent, list):
+            parent = parent[_index(name, parent, change)]
         else:
-            place = place.setdefault(step, {}) if isinstance(place, dict) else place
-        if not isinstance(place, dict | list):
-            raise ConfigError(f"--set {change}: '{step}' is no mapping or list in the config")
-    if isinstance(place, list):
-        place[_number(steps[-1], place, change)] = value
+            parent = parent.setdefault(name, {}) if isinstance(parent, dict) else parent
+        if not isinstance(parent, dict | list):
+            raise ConfigError(f"--set {change}: '{name}' is no mapping or list in the config")
+    if isinstance(parent, list):
+        parent[_index(last, parent, change)] = value
     else:
-        place[steps[-1]] = value
+        parent[last] = value
 
 
-def _number(step: str, place: list[Any], change: str) -> int:
-    if not place:
-        raise ConfigError(f"--set {change}: the list is empty, so there is no '{step}' in it")
-    if not step.isdecimal() or int(step) >= len(place):
-        raise ConfigError(f"--set {change}: the list has entries 0 to {len(place) - 1}, and not '{step}'")
-    return int(step)
+def _index(name: str, parent: list[Any], change: str) -> int:
+    if not parent:
+        raise ConfigError(f"--set {change}: the list is empty, so there is no '{name}' in it")
+    if not name.isdecimal() or int(name) >= len(parent):
+        raise ConfigError(f"--set {change}: the list has entries 0 to {len(parent) - 1}, and not '{name}'")
+    return int(name)

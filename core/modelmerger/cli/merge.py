@@ -19,7 +19,7 @@ from modelmerger.values.text import shown
 @DEBUG
 def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[str, ...], as_json: bool) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
-    from modelmerger.cli.progress import shown_progress, shown_steps
+    from modelmerger.cli.progress import show_progress, show_tasks
     from modelmerger.config.resolve import resolve
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
@@ -29,15 +29,15 @@ def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[st
         data["options"] = {**(data.get("options") or {}), "overwrite": True}
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
-    with shown_progress("merging") as progress:
-        resolved = resolve(data)
-        report = run_merge(*resolved, output, Watch(progress=progress))
+    with show_progress("merging") as progress:
+        settings_and_hooks = resolve(data)
+        report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
     if not as_json:
         click.echo(str(report))
-    with shown_steps("validating") as step:
-        report = validate_published(report, *resolved, step)
+    with show_tasks("validating") as watch:
+        report = validate_published(report, *settings_and_hooks, watch)
     if as_json:
-        click.echo(printed.as_json(report.as_dict()))
+        click.echo(printed.to_json(report.as_dict()))
     if report.validation is not None:
         printed.show_validation(
             report.validation, as_json, f"the merged model is at {shown(report.output)}; its validation", saved=True

@@ -15,15 +15,15 @@ from modelmerger.cli.options import CONFIG, DEBUG, JSON, SET
 @JSON
 @DEBUG
 def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
-    """Print what merging CONFIG would read and write, the memory and disk it needs, and about how long it would take."""
+    """Print what merging CONFIG would read and write, the memory and disk that it needs, and how long it would take."""
     from modelmerger.config.resolve import resolve
-    from modelmerger.planning.prepared import prepared
+    from modelmerger.planning.prepared import prepare
     from modelmerger.planning.rates import look_ahead
 
-    with prepared(*resolve(read_changed(config, settings))) as ready:
+    with prepare(*resolve(read_changed(config, settings))) as ready:
         output = ready.settings.output_path
         outlook = look_ahead(ready.plan, Path(output) if output else None)
     if as_json:
-        click.echo(printed.as_json(ready.plan.as_dict() | {"outlook": outlook.as_dict()}))
+        click.echo(printed.to_json(ready.plan.as_dict() | {"outlook": outlook.as_dict()}))
     else:
         click.echo(f"{ready.plan}\n{outlook}".rstrip())

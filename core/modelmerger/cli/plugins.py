@@ -23,7 +23,7 @@ def plugins(as_json: bool) -> None:
             {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version, "on": p not in off}
             for p in providers
         ]
-        click.echo(printed.as_json(rows))
+        click.echo(printed.to_json(rows))
         return
     for kind, plural in PLURALS.items():
         click.echo(f"{plural}:")

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import ValidationReport
 
 
-def as_json(value: Any) -> str:
-    """JSON as people read it."""
+def to_json(value: Any) -> str:
+    """Indented JSON."""
     return json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def show_validation(report: "ValidationReport", printed: bool, what: str, saved: bool) -> None:
-    """Prints the report, and where it is saved, unless it is printed already. Raises `ThresholdError` if it is not passed."""
+    """Prints the report, and where it is saved. Raises `ThresholdError` if a threshold is crossed.
+
+    printed: whether the report is printed already, as JSON. what: the model, for the error. saved: whether the report
+    is saved beside the model.
+    """
     from modelmerger.cli.validation_table import print_report
     from modelmerger.output.manifest import read_manifest
     from modelmerger.values.findings import crossing

@@ -1,4 +1,4 @@
-"""The process of the command line: what ends it, with which exit status, and what it says then."""
+"""The process of the command line: how it ends, with which exit status and message."""
 
 import atexit
 import contextlib
@@ -65,9 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
 def run() -> None:
     """The console script.
 
-    torch's import makes half a million objects that live to the end. To look through them for garbage takes a fifth of a
-    second while they are made, as much again when the interpreter ends, and to take them apart then a tenth. numpy's BLAS,
-    which no merge uses, would start a thread a core, and they wait by spinning.
+    Importing torch makes half a million objects that live until the process ends. Garbage collection would spend a
+    fifth of a second on them while they are made, and as much again when the interpreter ends; freeing them then takes
+    another tenth. numpy's BLAS, which no merge uses, would start a thread for each core, and these wait by spinning.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.disable()
@@ -76,16 +76,16 @@ def run() -> None:
     def leave() -> None:
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # closed by whoever reads or writes it
+            with contextlib.suppress(OSError, ValueError):  # the stream may be closed
                 stream.flush()
         os._exit(status)
 
-    atexit.register(leave)  # registered first, so called last: when threads have ended and others have cleared up
+    atexit.register(leave)  # registered first, so called last, after threads have ended and others have cleaned up
     sys.exit(status := main())
 
 
 def _without_output() -> int:
-    """What is still to be printed goes nowhere, so that the interpreter does not fail at it once more when it ends."""
+    """Discards what is still to be printed, so that the interpreter does not fail again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 4
 
@@ -102,7 +102,7 @@ def _say(error: click.ClickException | MergeError) -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    """Click's message as a sentence that says where help is."""
+    """Click's message as a sentence, and how to get help."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     sentence = error.format_message().rstrip(".")
     stop = "" if sentence.endswith("?") else "."
@@ -112,11 +112,11 @@ def _usage(error: click.ClickException) -> str:
 def _resumable(target: Path | None) -> str:
     from modelmerger.output.staging_directory import is_published, staging_path
 
-    place = Path(os.path.abspath(user_path(target))) if target is not None else None
-    if place is None or not staging_path(place).exists():
+    output = Path(os.path.abspath(user_path(target))) if target is not None else None
+    if output is None or not staging_path(output).exists():
         return " Nothing was written."
-    if is_published(place):
-        return f" The merged model is at {shown(place)}; run the same command again to clear up."
+    if is_published(output):
+        return f" The merged model is at {shown(output)}; run the same command again to clear up."
     return " The output is as it was; run the same command again to go on where this one stopped."
 
 
@@ -141,7 +141,7 @@ class _Lowercase(logging.Formatter):
 
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
-    """What the `modelmerger` logger says goes to stderr while a command runs."""
+    """Shows messages of the `modelmerger` logger on stderr while a command runs."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Lowercase())
     logger = logging.getLogger("modelmerger")

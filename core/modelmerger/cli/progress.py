@@ -1,4 +1,4 @@
-"""A progress bar on a terminal: bytes, rate and time left; or steps, and what is being done. Nothing in a pipe."""
+"""Progress bars on a terminal: bytes, rate and time left, or tasks and what is being done. Nothing in a pipe."""
 
 import contextlib
 import sys
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A function of bytes done and bytes in all that draws on stderr while the context lasts."""
+def show_progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar on stderr while the context lasts, which gives a function of bytes done and bytes in all."""
     if not sys.stderr.isatty():
         yield lambda _, __: None
         return
@@ -31,8 +31,8 @@ def shown_progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def shown_steps(description: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A function of what is done next, steps done and steps in all that draws on stderr while the context lasts."""
+def show_tasks(description: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows a bar on stderr while the context lasts, which gives a function of the next task, tasks done and tasks."""
     if not sys.stderr.isatty():
         yield lambda _, __, ___: None
         return
@@ -57,7 +57,7 @@ def shown_steps(description: str) -> Iterator[Callable[[str, int, int], None]]:
 
 @contextlib.contextmanager
 def _drawn(columns: "Iterable[ProgressColumn]") -> Iterator[Callable[..., None]]:
-    """A function that updates a bar on stderr while the context lasts; its arguments are those of rich's `Progress.update`."""
+    """Shows a bar on stderr while the context lasts, which gives a function like rich's `Progress.update`."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -65,7 +65,7 @@ def _drawn(columns: "Iterable[ProgressColumn]") -> Iterator[Callable[..., None]]
     task = progress.add_task("", total=None)
 
     def update(**fields: Any) -> None:
-        progress.start()  # not before there is something to show: models may be fetched first, with bars of their own
+        progress.start()  # not earlier, because models may be downloaded first, with bars of their own
         progress.update(task, **fields)
 
     try:

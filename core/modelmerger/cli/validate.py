@@ -22,21 +22,21 @@ def validate(
     model: str, against: tuple[str, ...], config: Path | None, settings: tuple[str, ...], as_json: bool
 ) -> None:
     """Measure MODEL, a directory or a Hub id, as the 'validation' of the config says."""
-    from modelmerger.cli.progress import shown_steps
+    from modelmerger.cli.progress import show_tasks
     from modelmerger.config.resolve import resolve_validation
     from modelmerger.output.manifest import is_ours
     from modelmerger.validation.candidate import named_candidate
     from modelmerger.validation.running import save_report
-    from modelmerger.validation.running import validate as validated
+    from modelmerger.validation.running import validate as run_validation
     from modelmerger.values.model_reference import user_path
 
     of_merge, asked, hooks = resolve_validation(read_changed(config, settings))
     candidate, wanted = named_candidate(model, against, of_merge, asked, hooks)
-    with shown_steps("validating") as step:
-        report = validated(candidate, wanted, hooks, step)
+    with show_tasks("validating") as watch:
+        report = run_validation(candidate, wanted, hooks, watch)
     saved = candidate.directory == user_path(model) and is_ours(candidate.directory)
     if saved:
         save_report(candidate.directory, report, hooks)
     if as_json:
-        click.echo(printed.as_json(report.as_dict()))
+        click.echo(printed.to_json(report.as_dict()))
     printed.show_validation(report, as_json, report.directory, saved)

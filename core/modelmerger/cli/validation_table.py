@@ -1,4 +1,4 @@
-"""A validation on a terminal: the numbers side by side, what was answered, and how it was measured. In a pipe: plain text."""
+"""A validation on a terminal: numbers side by side, answers, and how it was measured. In a pipe, plain text."""
 
 import sys
 from collections.abc import Sequence
@@ -7,10 +7,11 @@ from modelmerger.values.findings import MOST_EXAMPLES, Sample, ValidationReport
 from modelmerger.values.text import amount, isolated, shown
 
 NARROWEST = 80
+"""Columns of the narrowest table."""
 
 
 def print_report(report: ValidationReport) -> None:
-    """Prints to stdout; as `str(report)` where that is no terminal."""
+    """Prints the report to stdout, as `str(report)` unless that is a terminal."""
     if not sys.stdout.isatty():
         print(report)  # noqa: T201 (what it is for)
         return
@@ -32,7 +33,7 @@ def print_report(report: ValidationReport) -> None:
 
 
 def _numbers(report: ValidationReport) -> object:
-    """A column a model; a number that crosses its threshold is red and marked, so that it shows without colour."""
+    """A table with a column for each model. A number that crosses its threshold is red, and marked without colour."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -49,7 +50,7 @@ def _numbers(report: ValidationReport) -> object:
 
 
 def _answers(samples: Sequence[Sample]) -> object:
-    """Prompts and answers stand in isolates, so that text from right to left does not reorder the line around it."""
+    """A table of prompts and answers, each isolated, so that text from right to left does not reorder the line."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1), title="Answers", title_justify="left", title_style="bold", show_header=True)

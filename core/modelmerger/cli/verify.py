@@ -14,11 +14,11 @@ from modelmerger.cli.options import DEBUG, JSON
 @DEBUG
 def verify(model: Path, as_json: bool) -> None:
     """Say whether the merged MODEL is still what was published."""
-    from modelmerger.output.verification import verify as verified
+    from modelmerger.output.verification import verify as verify_files
 
-    found = verified(model)
+    found = verify_files(model)
     click.echo(
-        printed.as_json({"directory": found.directory, "files": found.files, "bytes": found.bytes})
+        printed.to_json({"directory": found.directory, "files": found.files, "bytes": found.bytes})
         if as_json
         else str(found)
     )

@@ -1,1 +1,1 @@
-"""What the user asks for, read strictly and settled once."""
+"""What the user asks for: read strictly, and resolved once."""

@@ -16,8 +16,8 @@ from modelmerger.values.errors import ConfigError, Problem
 class MergeConfig:
     """What to merge and how.
 
-    Values are plain dicts and lists and may be changed; they are checked when the config is made and again whenever it is used.
-    Raises `ConfigError`, whose `.problems` lists everything wrong.
+    Values are plain dicts and lists and may be changed. They are checked when the config is made, and again whenever it
+    is used. Raises `ConfigError`, whose `.problems` lists everything that is wrong.
 
     ```python
     config = MergeConfig(
@@ -31,7 +31,7 @@ class MergeConfig:
     strategy: str
     """The name of an installed strategy."""
     models: list[dict[str, Any]]
-    """One mapping a model, with `path`, and optionally `weight` (default 1.0), `name`, and what the strategy wants to know of it. A
+    """One mapping a model, with `path`, and optionally `weight` (default 1.0), `name`, and options of the strategy. A
     module or a mapping of tensors may stand in place of a path."""
     base_model: Any
     """The model that the others were tuned from: a path, a module, or a mapping of tensors."""
@@ -42,7 +42,7 @@ class MergeConfig:
     validation: dict[str, Any]
     """How the merged model is measured."""
     sections: dict[str, dict[str, Any]] = field(repr=False)
-    """What plugins are told in sections of their own (`peft_config`), each an attribute of the config too."""
+    """Sections that plugins bring, such as `peft_config`. Each is an attribute of the config too."""
 
     def __init__(
         self,
@@ -82,17 +82,17 @@ class MergeConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "MergeConfig":
-        """From the keys of a config file."""
+        """A config from the keys of a config file."""
         values = {str(key): value for key, value in data.items() if value is not None}
         return cls(**{"strategy": None, "models": None, **values})
 
     def as_dict(self) -> dict[str, Any]:
-        """The config as plain data, without what is left at its default."""
+        """The config as plain data, without keys that are left at their default."""
         values = {name: getattr(self, name) for name in as_written(self.sections)}
         return {name: value for name, value in values.items() if value is not None and value != {}}
 
     def to_yaml(self) -> str:
-        """The config as YAML that `from_file` reads back as an equal config. Raises `ConfigError` for models in memory."""
+        """The config as YAML, which `from_file` reads as an equal config. Raises `ConfigError` for models in memory."""
         _, live = set_apart(self.as_dict())
         if live:
             message = "is a model in memory, which no file can name. Save it, and give its directory"

@@ -1,4 +1,4 @@
-"""Models given as objects: found in a config, and replaced there by a text, so that all that follows is plain data."""
+"""Models given as objects: found in a config, and replaced there by a text, so that the rest is plain data."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,30 +8,30 @@ from modelmerger.values.settings import BASE, key_of_model
 
 
 def set_apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with a text in place of each module and each mapping of tensors; and these, by their key in the config.
+    """The config with a text in place of each module and mapping of tensors; and these objects, by their key.
 
-    A key is `models[0].path` or `base_model`.
+    Keys are `models[0].path` and `base_model`.
     """
     plain, live = dict(given), dict(_live(given))
     if BASE in live:
-        plain[BASE] = described(live[BASE])
+        plain[BASE] = stand_in(live[BASE])
     models = given.get("models")
     if isinstance(models, Sequence) and not isinstance(models, str):
         plain["models"] = [
-            {**model, "path": described(live[key])} if (key := key_of_model(i)) in live else model
+            {**model, "path": stand_in(live[key])} if (key := key_of_model(i)) in live else model
             for i, model in enumerate(models)
         ]
     return plain, live
 
 
-def described(source: Any) -> str:
-    """`<Qwen2ForCausalLM in memory>`, which is no path."""
+def stand_in(source: Any) -> str:
+    """The text in place of an object, which is no valid path: `<Qwen2ForCausalLM in memory>`."""
     kind = "mapping of tensors" if isinstance(source, Mapping) else type(source).__name__
     return f"<{kind} in memory>"
 
 
 def is_live(source: Any) -> bool:
-    """Whether this is a module, or a mapping that holds a tensor. Before torch is imported, nothing is."""
+    """Whether this is a module, or a mapping that holds a tensor. Without torch imported, nothing is."""
     torch = sys.modules.get("torch")
     if torch is None:
         return False

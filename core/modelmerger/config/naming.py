@@ -1,4 +1,4 @@
-"""Names for models that were given none: as short as tells them apart."""
+"""Names for models that were given none: as short as possible, and unique."""
 
 import os
 from collections.abc import Container, Sequence
@@ -10,10 +10,10 @@ from modelmerger.values.model_reference import ModelReference, user_path
 from modelmerger.values.settings import BASE, ModelSettings, Settings, key_of_model
 
 
-def named(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[ModelSettings]:
-    """Every model with a name: the given one, else the last part of its path with as many parents as it takes to be unique.
+def with_names(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[ModelSettings]:
+    """The models, each with a name: the given one, else the end of its path, as long as it must be to be unique.
 
-    Those whose keys are `live` have no path: `model_0` is the first of all models.
+    live: keys of models in memory, which have no path. They are called `model_0`, `model_1` and so on, by their index.
     """
     paths = [
         (f"model_{i}",) if key_of_model(i) in live else _absolute(model.path).parts for i, model in enumerate(models)
@@ -30,14 +30,14 @@ def named(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[Mo
 
 
 def base_name(settings: Settings) -> str:
-    """The name of the base model: the last part of its path, told apart from the models' names."""
+    """The name of the base model: the last part of its path, made different from the models' names."""
     path = "base" if BASE in settings.live else settings.base_model
     name = _absolute(path or "").name or "base"
     return name if name not in {model.name for model in settings.models} else f"{name} (base)"
 
 
 def references(settings: Settings) -> list[ModelReference]:
-    """The models of a config in order, then the base model if there is one."""
+    """References to the models of a config in order, then to the base model if there is one."""
     found = [(key_of_model(i), model.path, model.name) for i, model in enumerate(settings.models)]
     if settings.base_model is not None:
         found.append((BASE, settings.base_model, base_name(settings)))

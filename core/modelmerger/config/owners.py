@@ -1,4 +1,4 @@
-"""Whose is which option: each key of the config goes to the plugin that declares it, and is checked against its class."""
+"""Who owns an option: each key of the config goes to whoever declares it, and is checked against its class."""
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,31 +17,31 @@ from modelmerger.values.text import suggestion
 
 @frozen
 class Owner:
-    """Who declares some keys of a mapping in the config."""
+    """The core or a plugin, as the one that declares some keys of a mapping in the config."""
 
     key: str
     """The plugin's key within the run; empty for the core."""
     source: str
-    """Who that is, for messages."""
+    """Its name for messages."""
     options: type
     """The attrs class whose fields the keys are."""
 
 
 @frozen
-class Elsewhere:
-    """Plugins that the config does not name, and that may be the owner of a key which no one here knows."""
+class UnchosenPlugins:
+    """Plugins that the config does not name. One of them may own a key that no owner of this run declares."""
 
     registry: Registry
     """What is installed."""
     kind: Kind
-    """Of the plugins."""
+    """The kind of the plugins."""
     chosen: Sequence[str]
     """The plugins of this kind that the config names."""
     attribute: str
-    """By what attribute of their modules they declare such keys."""
+    """The attribute of their modules that declares such keys."""
 
     def problem(self, key: Any, where: str, known: Iterable[str]) -> Problem | None:
-        """What is wrong with a key that is not `known` here. None: it may be that of a plugin which is not known either."""
+        """What is wrong with a key that is not `known`; None where it may belong to a plugin that is not known yet."""
         near = suggestion(str(key), known)
         if (owner := self._owner(key)) and self.chosen:
             message = f"'{key}' belongs to {owner}, and the {self.kind} is {', '.join(self.chosen)}. Leave it out"
@@ -49,7 +49,7 @@ class Elsewhere:
         return Problem(f"unknown key {key!r}{near}", where) if self.chosen or (near and not owner) else None
 
     def _owner(self, key: Any) -> str | None:
-        """The plugin that comes with this package whose key this is. None of them is imported to find out."""
+        """The built-in plugin that declares the key. None of them is imported to find out."""
         for provider in self.registry.providers:
             other = provider.kind == self.kind and provider.built_in and provider.name not in self.chosen
             if other and key in declared_fields(provider.module, self.attribute):
@@ -58,24 +58,24 @@ class Elsewhere:
 
 
 def core_owner(options: type) -> Owner:
-    """The core itself."""
+    """The core as an owner."""
     return Owner("", BUILT_IN, options)
 
 
 def owners_of(plugins: Iterable[Plugin]) -> list[Owner]:
-    """Those of the plugins that declare options."""
+    """The plugins that declare options, as owners."""
     return [Owner(p.key, str(p.provider), p.options) for p in plugins if p.options is not None]
 
 
-def shared_out(
-    given: Mapping[Any, Any], owners: Sequence[Owner], where: str, elsewhere: Elsewhere, problems: list[Problem]
+def structure_by_owner(
+    given: Mapping[Any, Any], owners: Sequence[Owner], where: str, others: UnchosenPlugins, problems: list[Problem]
 ) -> dict[str, Any]:
-    """An instance of each owner's class, by the owner's key; None where something is wrong with it, and then `problems` grows.
+    """An instance of each owner's class, by the owner's key; None where something is wrong, which `problems` gets.
 
-    Raises `PluginError` for a key that two owners declare.
+    where: the key of the mapping, for messages. Raises `PluginError` for a key that two owners declare.
     """
-    owner_of = _owned(owners)
-    unknown = [elsewhere.problem(key, where, owner_of) for key in given if key not in owner_of]
+    owner_of = _owner_by_key(owners)
+    unknown = [others.problem(key, where, owner_of) for key in given if key not in owner_of]
     problems += filter(None, unknown)
     values: dict[str, Any] = {}
     for owner in owners:
@@ -88,7 +88,7 @@ def shared_out(
     return values
 
 
-def _owned(owners: Sequence[Owner]) -> dict[str, Owner]:
+def _owner_by_key(owners: Sequence[Owner]) -> dict[str, Owner]:
     owned: dict[str, Owner] = {}
     for owner in owners:
         for name in option_names(owner.options):
@@ -100,7 +100,7 @@ def _owned(owners: Sequence[Owner]) -> dict[str, Owner]:
 
 
 def declared_fields(module: str, cls: str) -> frozenset[str]:
-    """The fields of a class in a module that is not imported: its source is read, and nothing of it runs."""
+    """The fields of a class in a module, from its source: the module is not imported."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         return frozenset()

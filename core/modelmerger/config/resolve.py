@@ -1,4 +1,4 @@
-"""What a config means: the plugins it names are assembled, its options go to their owners, every problem is said at once."""
+"""Resolves a config: assembles the plugins that it names, hands options to their owners, and reports every problem."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -8,11 +8,11 @@ from attrs import evolve
 
 from modelmerger.config.given_models import Entry, is_list, read_models
 from modelmerger.config.models_in_memory import set_apart
-from modelmerger.config.naming import named
-from modelmerger.config.owners import Elsewhere, core_owner, owners_of, shared_out
-from modelmerger.config.sections import CORE_KEYS, needs_base, read_sections, sections_of
+from modelmerger.config.naming import with_names
+from modelmerger.config.owners import UnchosenPlugins, core_owner, owners_of, structure_by_owner
+from modelmerger.config.sections import CORE_KEYS, missing_base, read_sections, sections_of
 from modelmerger.config.strict_attrs import unknown_keys
-from modelmerger.config.validation_settings import WHERE as VALIDATION
+from modelmerger.config.validation_settings import KEY as VALIDATION
 from modelmerger.config.validation_settings import read_validation
 from modelmerger.hooks.assembly import Hooks, assemble
 from modelmerger.hooks.plugins import Plugin, load
@@ -21,14 +21,15 @@ from modelmerger.hooks.strategy import Strategy
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.sections import Section
 from modelmerger.values.settings import CoreOptions, Settings, ValidationSettings
+from modelmerger.values.weights import varying_fields
 
 
 def resolve(
     given: Mapping[str, Any], registry: Registry | None = None, *, validating: bool = False
 ) -> tuple[Settings, Hooks]:
-    """The settings that a config stands for, and the plugins of its run. Raises `ConfigError` with every problem.
+    """The settings of a config, and the plugins of its run. Raises `ConfigError` with every problem.
 
-    `validating`: whether a validation takes place also where the config says nothing of one.
+    validating: whether there is a validation even if the config does not ask for one.
     """
     registry = registry or Registry.installed()
     given, live = set_apart(given)
@@ -42,18 +43,18 @@ def resolve(
     strategy = _strategy(given.get("strategy"), registry, of_strategy)
     chosen = [strategy.provider.name] if strategy else []
     models = read_models(
-        given.get("models"), strategy, Elsewhere(registry, "strategy", chosen, "ModelOptions"), problems
+        given.get("models"), strategy, UnchosenPlugins(registry, "strategy", chosen, "ModelOptions"), problems
     )
     problems += of_strategy
     in_sections = read_sections(given, sections, problems)
     validation = read_validation(given.get("validation"), registry, problems, validating=validating)
     plugins = [*([strategy] if strategy else []), *validation.validators, *always_on]
     options = given.get("options")
-    shared = shared_out(
+    shared = structure_by_owner(
         options if isinstance(options, Mapping) else {},
         [core_owner(CoreOptions), *owners_of([*([strategy] if strategy else []), *always_on])],
         "options",
-        Elsewhere(registry, "strategy", chosen, "Options"),
+        UnchosenPlugins(registry, "strategy", chosen, "Options"),
         problems,
     )
     if strategy is None:
@@ -66,7 +67,7 @@ def resolve(
         raise ConfigError(*problems)
     settings = Settings(
         strategy=given["strategy"],
-        models=tuple(named([model for model, _ in models], live)),
+        models=tuple(with_names([model for model, _ in models], live)),
         model_options=tuple(of_strategy for _, of_strategy in models),
         base_model=given.get("base_model"),
         output_path=given.get("output_path"),
@@ -83,9 +84,10 @@ def resolve(
 
 
 def resolve_validation(given: Mapping[str, Any]) -> tuple[Settings | None, ValidationSettings, Hooks]:
-    """How a model is validated, by a config that is that of a merge, whose settings come too, or holds `validation` alone.
+    """How a model is validated: settings of the merge, settings of the validation, and plugins.
 
-    Raises `ConfigError` with every problem.
+    given: the config of a merge, or one with `validation` alone, for which there are no settings of a merge. Raises
+    `ConfigError` with every problem.
     """
     if given.keys() - {VALIDATION}:
         settings, hooks = resolve(given, validating=True)
@@ -100,12 +102,12 @@ def resolve_validation(given: Mapping[str, Any]) -> tuple[Settings | None, Valid
 
 
 def as_written(sections: Iterable[str]) -> list[str]:
-    """The keys of a config with these sections in the order in which it is written down."""
+    """The keys of a config with these sections, in the order in which a config is written."""
     return [*CORE_KEYS[:-1], *sections, CORE_KEYS[-1]]
 
 
 def _strategy(given: Any, registry: Registry, problems: list[Problem]) -> Plugin | None:
-    """The strategy's plugin; None where there is none of that name (then `problems` grows)."""
+    """The strategy's plugin; None where there is none of that name, which `problems` gets."""
     if not isinstance(given, str):
         return None
     try:
@@ -135,25 +137,27 @@ def _wrong_kinds(given: Mapping[str, Any], registry: Registry) -> list[Problem]:
 
 
 def _base_problems(strategy: Strategy, given: Mapping[str, Any], sections: Sequence[Section]) -> list[Problem]:
-    """A strategy that needs a base may get it from the models: whether they bring one is seen when they are opened."""
+    """A problem if the strategy needs a base that neither the config nor the models, not open yet, can give."""
     may_come = any(section.brings_base and given.get(section.name) for section in sections)
-    if given.get("base_model") is None and not may_come and strategy.traits.needs_base:
-        return [needs_base(strategy.name, sections)]
+    if given.get("base_model") is None and not may_come and strategy.traits.wants_base:
+        return [missing_base(strategy.name, sections)]
     return []
 
 
 def _strategy_problems(
     strategy: Strategy, given: Any, models: Sequence[Entry], shared: Mapping[str, Any]
 ) -> list[Problem]:
-    """`models` is empty where one of them is wrong; how many were given is counted all the same."""
+    """Problems with the number of models, and with their weights. models: empty where one of them is wrong."""
     problems = _count_problems(strategy, len(given)) if given and is_list(given) else []
     weights = [model.weight for model, _ in models if isinstance(model.weight, float)]
     options = shared.get(strategy.plugin.key)
     sound = options is not None or strategy.plugin.options is None
     # other weights than numbers mean something only to tensors: the plan checks them
-    if models and len(weights) == len(models) and not problems and strategy.linear and sound:
+    told = [of_strategy for _, of_strategy in models]
+    plain = all(isinstance(number, float) for given in (options, *told) for _, number in varying_fields(given))
+    if models and len(weights) == len(models) and not problems and strategy.linear and sound and plain:
         try:
-            strategy.find_coefficients(weights, [of_strategy for _, of_strategy in models], options)
+            strategy.find_coefficients(weights, told, options)
         except ConfigError as error:
             problems += [problem if problem.where else evolve(problem, where="models") for problem in error.problems]
     return problems

@@ -1,7 +1,7 @@
 """The JSON Schema of a config, for editors: `python -m modelmerger.config.schema` prints it.
 
-It says what `MergeConfig` would say of names, types, ranges and owners of options. Strategies of other distributions are allowed
-by any name, with any options.
+It says what `MergeConfig` would say of names, types, ranges and owners of options. Strategies of other distributions
+are allowed by any name, with any options.
 """
 
 import ast
@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, cast
 import attrs
 
 from modelmerger.config.sections import sections_of
+from modelmerger.config.strict_attrs import kind_of
 from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import ALLOW, Registry
@@ -31,7 +32,7 @@ _TEXT: Schema = {"type": "string"}
 
 
 def config_schema() -> Schema:
-    """The schema (draft 2020-12) of what this distribution understands, whatever else is installed."""
+    """The schema (draft 2020-12) of a config for this distribution alone, whatever else is installed."""
     registry = Registry.installed({ALLOW: ""})
     strategies = [load(registry.find("strategy", name)) for name in registry.names("strategy")]
     validators = [load(registry.find("validator", name)) for name in registry.names("validator")]
@@ -65,7 +66,7 @@ def config_schema() -> Schema:
 
 
 def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section]) -> Schema:
-    """What holds for one strategy alone: its options and no others, how many models, what is said of each, the base model."""
+    """What holds for one strategy alone: its options, the number and options of models, and whether it needs a base."""
     traits = assemble([plugin]).strategy.traits
     own, of_model = _properties_of([plugin.options]), _properties_of([plugin.model_options])
     fewest, most = traits.models
@@ -75,7 +76,7 @@ def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section])
         models["maxItems"] = most
     options = {"properties": own, "propertyNames": {"enum": [*common, *own]}}
     consequence: Schema = {"properties": {"models": models, "options": options}}
-    if traits.needs_base:
+    if traits.wants_base:
         consequence["anyOf"] = [{"required": ["base_model"], "properties": {"base_model": _TEXT}}] + [
             {"required": [section.name], "properties": {section.name: {"type": "object", "minProperties": 1}}}
             for section in sections
@@ -88,7 +89,7 @@ def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section])
 
 
 def _validation(validators: Sequence[Plugin]) -> Schema:
-    """Keys of the core and of validators; where a validator of another distribution is named, any others too."""
+    """Keys of the core and of validators; if a validator of another distribution is named, any other keys too."""
     names = [plugin.provider.name for plugin in validators]
     known = _properties_of([ValidationSettings, *(plugin.options for plugin in validators)])
     ours: Schema = {"properties": {"metrics": {"anyOf": [{"type": "null"}, {"items": {"enum": names}}]}}}
@@ -102,7 +103,7 @@ def _path(description: str) -> Schema:
 
 
 def _optional_object(cls: type) -> Schema:
-    """Nothing, an empty mapping, or an object of this attrs class."""
+    """The schema of nothing, an empty mapping, or an object of this attrs class."""
     return {"anyOf": [{"type": "null"}, {"type": "object", "maxProperties": 0}, _object(cls)]}
 
 
@@ -113,7 +114,7 @@ def _object(cls: type) -> Schema:
 
 
 def _must_be_given(schema: Schema) -> bool:
-    """No default, or one that is not allowed."""
+    """Whether a property has no default, or one that is not allowed."""
     return "default" not in schema or schema["default"] not in schema.get("enum", [schema["default"]])
 
 
@@ -123,10 +124,10 @@ def _properties_of(classes: Iterable[type | None]) -> dict[str, Schema]:
 
 def _properties(cls: type) -> dict[str, Schema]:
     fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
-    described = _descriptions(cls)
+    descriptions = _descriptions(cls)
     properties = {}
     for field in fields:
-        schema: Schema = {"description": described[field.name]} | _value(field.type, field.validator)
+        schema: Schema = {"description": descriptions[field.name]} | _value(kind_of(field), field.validator)
         if field.default is not attrs.NOTHING:
             schema["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
         properties[field.name] = schema
@@ -134,15 +135,15 @@ def _properties(cls: type) -> dict[str, Schema]:
 
 
 def _descriptions(cls: type) -> dict[str, str]:
-    """The docstring under each field of a class, from its source: Python itself forgets them."""
+    """The docstring under each field of a class, from its source: Python itself does not keep them."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     lines = definition.body if isinstance(definition, ast.ClassDef) else []
-    described = {}
+    descriptions = {}
     for line, below in itertools.pairwise(lines):
         told = below.value if isinstance(below, ast.Expr) else None
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(told, ast.Constant):
-            described[line.target.id] = " ".join(str(told.value).split())
-    return described
+            descriptions[line.target.id] = " ".join(str(told.value).split())
+    return descriptions
 
 
 def _value(kind: Any, validator: Any) -> Schema:

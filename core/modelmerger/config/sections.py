@@ -1,4 +1,4 @@
-"""The top-level keys of a config: the core's, and the sections that plugins obey."""
+"""The top-level keys of a config: those of the core, and the sections that plugins bring."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ CORE_KEYS = ("strategy", "models", "base_model", "output_path", "options", "vali
 
 
 def sections_of(plugins: Iterable[Plugin]) -> list[Section]:
-    """The sections that plugins declare. Raises `PluginError` for one that is declared twice, or is a key of the core."""
+    """The sections that plugins declare. Raises `PluginError` for one declared twice, or that is a key of the core."""
     owners = dict.fromkeys(CORE_KEYS, "the core")
     found = []
     for plugin in plugins:
@@ -26,12 +26,12 @@ def sections_of(plugins: Iterable[Plugin]) -> list[Section]:
 
 
 def read_sections(given: Mapping[str, Any], sections: Sequence[Section], problems: list[Problem]) -> dict[str, Any]:
-    """What the config says in each section; None where it says nothing, or something wrong (then `problems` grows)."""
-    return {section.name: given_or_none(given.get(section.name), section, problems) for section in sections}
+    """The value of each section; None where it is not given, or wrong, which `problems` gets."""
+    return {section.name: read_section(given.get(section.name), section, problems) for section in sections}
 
 
-def given_or_none(given: Any, section: Section, problems: list[Problem]) -> Any:
-    """An instance of the section's class; None where nothing is given, or where it is wrong (then `problems` grows)."""
+def read_section(given: Any, section: Section, problems: list[Problem]) -> Any:
+    """An instance of the section's class; None where it is not given, or wrong, which `problems` gets."""
     if given is None or given == {}:
         return None
     try:
@@ -41,8 +41,8 @@ def given_or_none(given: Any, section: Section, problems: list[Problem]) -> Any:
         return None
 
 
-def needs_base(strategy: str, sections: Iterable[Section]) -> Problem:
-    """What is wrong with a config without a base model whose strategy needs one."""
+def missing_base(strategy: str, sections: Iterable[Section]) -> Problem:
+    """The problem of a config that has no base model though its strategy needs one."""
     hints = "".join(f"; {section.brings_base}" for section in sections if section.brings_base)
     message = f"{strategy} needs base_model. Give the path of the model that the others were tuned from{hints}"
     return Problem(message, "config")

@@ -1,4 +1,4 @@
-"""Plain data into attrs classes, strictly: no coercion, no unknown key, every problem at once with its place in the data."""
+"""Plain data into attrs classes, strictly: no coercion, no unknown key, and every problem at once with its key."""
 
 import types
 import typing
@@ -12,32 +12,34 @@ from cattrs.gen import mapping_structure_factory
 
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.text import suggestion
+from modelmerger.values.weights import Weight, may_vary
 
 T = TypeVar("T")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
 
 
-def structure(data: Any, cls: type[T], place: str) -> T:
+def structure(data: Any, cls: type[T], where: str) -> T:
     """An instance of the attrs class `cls` from a mapping.
 
-    Each value must have the type of its field and pass the field's validators, defaults too. Raises `ConfigError` with one
-    problem for each thing that is wrong, named by its place (`models[0].weight`).
+    Each value must have the type of its field and pass the field's validators, and so must defaults. where: the key of
+    the mapping in the config. Raises `ConfigError` with one problem for each thing that is wrong, and its key
+    (`models[0].weight`).
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(Problem(f"must be a mapping, got {described_value(data)}", place))
+        raise ConfigError(Problem(f"must be a mapping, got {show_value(data)}", where))
     fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
-    problems = unknown_keys(data, [field.name for field in fields], place)
+    problems = unknown_keys(data, [field.name for field in fields], where)
     values: dict[str, Any] = {}
     wrong = set()
     for field in fields:
         if field.name in data:
             try:
-                values[field.name] = _converter.structure(data[field.name], field.type)
+                values[field.name] = _converter.structure(data[field.name], kind_of(field))
             except Exception as error:
-                problems += _problems(error, inside(place, field.name))
+                problems += _problems(error, inside(where, field.name))
                 wrong.add(field.name)
         elif field.default is attrs.NOTHING:
-            problems.append(Problem(f"the key '{field.name}' is missing", place))
+            problems.append(Problem(f"the key '{field.name}' is missing", where))
     present = types.SimpleNamespace(**{f.name: values[f.name] if f.name in values else _default(f) for f in fields})
     for field in fields:
         value = getattr(present, field.name)
@@ -45,17 +47,24 @@ def structure(data: Any, cls: type[T], place: str) -> T:
             try:
                 field.validator(present, field, value)
             except (ValueError, TypeError) as error:
-                problems.append(Problem(_reason(error), inside(place, field.name)))
+                problems.append(Problem(_reason(error), inside(where, field.name)))
     if problems:
         raise ConfigError(*problems)
     try:
         return cls(**values)
     except (ValueError, TypeError) as error:
-        raise ConfigError(Problem(_reason(error), place)) from error
+        raise ConfigError(Problem(_reason(error), where)) from error
+
+
+def kind_of(field: "attrs.Attribute[Any]") -> Any:
+    """The type of a field; of one that varies, with what may stand for its number in a config."""
+    if not may_vary(field):
+        return field.type
+    return Weight | None if type(None) in typing.get_args(field.type) else Weight
 
 
 def _default(field: "attrs.Attribute[Any]") -> Any:
-    """The default; NOTHING where there is none, or where it takes the instance to make it."""
+    """The default; NOTHING where there is none, or where the instance is needed to make it."""
     default: Any = field.default
     if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types its Factory as a function
         return default
@@ -63,35 +72,37 @@ def _default(field: "attrs.Attribute[Any]") -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The sentence of an error; attrs' own validators put the field and the value behind it."""
+    """The sentence of an error, without the field and the value that attrs' own validators put behind it."""
     return str(error.args[0] if error.args else error)
 
 
-def unknown_keys(data: Mapping[Any, Any], known: Iterable[str], place: str) -> list[Problem]:
+def unknown_keys(data: Mapping[Any, Any], known: Iterable[str], where: str) -> list[Problem]:
+    """One problem for each key that is not known, with the nearest known one."""
     known = list(known)
-    return [Problem(f"unknown key {key!r}{suggestion(str(key), known)}", place) for key in data if key not in known]
+    return [Problem(f"unknown key {key!r}{suggestion(str(key), known)}", where) for key in data if key not in known]
 
 
-def inside(place: str, key: str) -> str:
-    return f"{place}.{key}" if place else key
+def inside(where: str, key: str) -> str:
+    """The whole key of a key inside a mapping: `options` and `seed` → `options.seed`."""
+    return f"{where}.{key}" if where else key
 
 
-def _problems(error: Exception, place: str) -> Iterator[Problem]:
+def _problems(error: Exception, where: str) -> Iterator[Problem]:
     if isinstance(error, IterableValidationError):
         for inner in error.exceptions:
             notes = [note for note in getattr(inner, "__notes__", ()) if isinstance(note, IterableValidationNote)]
-            yield from _problems(inner, place + "".join(f"[{note.index!r}]" for note in notes))
+            yield from _problems(inner, where + "".join(f"[{note.index!r}]" for note in notes))
     else:
-        yield Problem(str(error), place)
+        yield Problem(str(error), where)
 
 
-def described_value(value: Any) -> str:
-    """A value as a message shows it."""
+def show_value(value: Any) -> str:
+    """A value of the config as messages show it."""
     return "nothing" if value is None else repr(value)
 
 
 def _wrong(expected: str, value: Any) -> ValueError:
-    return ValueError(f"must be {expected}, got {described_value(value)}")
+    return ValueError(f"must be {expected}, got {show_value(value)}")
 
 
 def _exactly(value: Any, kind: type) -> Any:
@@ -123,8 +134,8 @@ def _any_of(value: Any, kind: Any) -> Any:
     for choice in literals:
         if value in typing.get_args(choice):
             return value
-    named = [_name(choice) for choice in choices if choice is not type(None)]
-    raise _wrong(" or ".join(named), value)
+    names = [_name(choice) for choice in choices if choice is not type(None)]
+    raise _wrong(" or ".join(names), value)
 
 
 def _kind(choice: Any) -> Any:
@@ -155,12 +166,12 @@ def _is(*origins: Any) -> Callable[[Any], bool]:
 
 
 def _tuple_hook(converter: cattrs.Converter) -> Any:
-    """Cattrs has a factory of hooks for every container but tuples, which it takes by this method."""
+    """How cattrs structures tuples, the only containers that it has no factory of hooks for."""
     return converter._structure_tuple  # noqa: SLF001
 
 
 def _guarded(container: Any, name: str) -> Any:
-    """A factory of hooks that refuse what cattrs would take for a container (a text is a sequence of letters to it)."""
+    """A factory of hooks that refuse what cattrs would take for a container, such as a text for a list of letters."""
 
     def factory(wanted: Any, converter: cattrs.Converter) -> Any:
         is_mapping = typing.get_origin(wanted) is dict

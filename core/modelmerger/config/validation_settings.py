@@ -1,12 +1,12 @@
-"""The `validation` of a config: which validators run, and what the core and each of them is told."""
+"""The `validation` of a config: which validators run, and the options of the core and of each of them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import evolve, field, frozen
 
-from modelmerger.config.owners import Elsewhere, core_owner, owners_of, shared_out
-from modelmerger.config.strict_attrs import described_value
+from modelmerger.config.owners import UnchosenPlugins, core_owner, owners_of, structure_by_owner
+from modelmerger.config.strict_attrs import show_value
 from modelmerger.hooks.assembly import assemble
 from modelmerger.hooks.plugins import Plugin, load, option_names
 from modelmerger.hooks.registry import Registry
@@ -14,7 +14,7 @@ from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.settings import ValidationSettings
 from modelmerger.values.text import suggestion
 
-WHERE = "validation"
+KEY = "validation"
 
 
 @frozen
@@ -22,20 +22,20 @@ class Validation:
     """A validation as the config asks for it."""
 
     settings: ValidationSettings | None = None
-    """None where the config says nothing of one, or something wrong."""
+    """None where the config asks for no validation, or something is wrong."""
     validators: tuple[Plugin, ...] = ()
     """Those that run."""
     options: dict[str, Any] = field(factory=dict)
-    """What each of them is told, by the key of the plugin."""
+    """The options of each of them, by the key of the plugin."""
 
 
 NO_VALIDATION = Validation()
 
 
 def read_validation(given: Any, registry: Registry, problems: list[Problem], *, validating: bool = False) -> Validation:
-    """What a config says of a validation; nothing where it says something wrong (then `problems` grows).
+    """The validation that a config asks for; an empty one where something is wrong, which `problems` gets.
 
-    `validating`: whether one takes place also where nothing is said of it.
+    validating: whether there is a validation even if the config does not ask for one.
     """
     before = len(problems)
     if given is None or given == {}:
@@ -43,11 +43,11 @@ def read_validation(given: Any, registry: Registry, problems: list[Problem], *, 
             return NO_VALIDATION
         given = {}
     if not isinstance(given, Mapping):
-        problems.append(Problem(f"must be a mapping, got {described_value(given)}", WHERE))
+        problems.append(Problem(f"must be a mapping, got {show_value(given)}", KEY))
         return NO_VALIDATION
     plugins = _chosen(given, registry, problems)
-    elsewhere = Elsewhere(registry, "validator", [plugin.provider.name for plugin in plugins], "Options")
-    values = shared_out(given, [core_owner(ValidationSettings), *owners_of(plugins)], WHERE, elsewhere, problems)
+    others = UnchosenPlugins(registry, "validator", [plugin.provider.name for plugin in plugins], "Options")
+    values = structure_by_owner(given, [core_owner(ValidationSettings), *owners_of(plugins)], KEY, others, problems)
     settings = values.pop("")
     if len(problems) > before:
         return NO_VALIDATION
@@ -56,13 +56,15 @@ def read_validation(given: Any, registry: Registry, problems: list[Problem], *, 
 
 
 def _chosen(given: Mapping[str, Any], registry: Registry, problems: list[Problem]) -> list[Plugin]:
-    """The validators that the config names, each once; where it names none, those that want to run by default."""
+    """The validators that the config names, each once; if it names none, those that want to run by default."""
     names = given.get("metrics")
     if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
-        return list(_named(dict.fromkeys(names), registry, problems))
+        return list(_load_named(dict.fromkeys(names), registry, problems))
     core = {key: value for key, value in given.items() if key in option_names(ValidationSettings)}
     try:
-        values = shared_out(core, [core_owner(ValidationSettings)], WHERE, Elsewhere(registry, "validator", [], ""), [])
+        values = structure_by_owner(
+            core, [core_owner(ValidationSettings)], KEY, UnchosenPlugins(registry, "validator", [], ""), []
+        )
     except ConfigError:
         return []
     if values[""] is None:
@@ -71,16 +73,16 @@ def _chosen(given: Mapping[str, Any], registry: Registry, problems: list[Problem
     return [asked[key] for key in assemble(list(asked.values())).validation.wanted(values[""])]
 
 
-def _named(names: Iterable[str], registry: Registry, problems: list[Problem]) -> Iterable[Plugin]:
+def _load_named(names: Iterable[str], registry: Registry, problems: list[Problem]) -> Iterable[Plugin]:
     for name in names:
         try:
             yield load(registry.find("validator", name))
         except ConfigError as error:
-            problems += [evolve(problem, where=f"{WHERE}.metrics") for problem in error.problems]
+            problems += [evolve(problem, where=f"{KEY}.metrics") for problem in error.problems]
 
 
 def _unknown_metrics(settings: ValidationSettings, plugins: Iterable[Plugin]) -> Iterable[Problem]:
-    """Thresholds for what no validator of this run finds."""
+    """One problem for each threshold of a metric that no validator of this run finds."""
     found = assemble(list(plugins)).validation
     known = found.metrics
     for name in settings.thresholds or {}:
@@ -88,4 +90,4 @@ def _unknown_metrics(settings: ValidationSettings, plugins: Iterable[Plugin]) ->
             names = ", ".join(found.validators)
             who = f"{names} {'find' if len(found.validators) > 1 else 'finds'}"
             message = f"no metric is named '{name}'{suggestion(name, known)} ({who} {', '.join(known)})"
-            yield Problem(message, f"{WHERE}.thresholds")
+            yield Problem(message, f"{KEY}.thresholds")

@@ -1,4 +1,4 @@
-"""Numbers: slices in the dtype of the arithmetic, sums that begin with their first product, and checks for NaN and infinity."""
+"""Arithmetic on slices: buffers, sums that begin with their first product, and checks for NaN and infinity."""
 
 import contextlib
 import math
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COMPUTE = {"F32": torch.float32, "F64": torch.float64}
+"""The dtypes of the arithmetic, by the names that plans give them."""
 LET_THROUGH = "Repair the model, or set allow_nonfinite: true to let them through"
 SCANNED = 1 << 18
 """Elements looked at in one go when a NaN is searched for."""
 
 
 class Workspace:
-    """The reusable memory of one worker: one buffer a purpose, grown to its largest use.
+    """The reusable memory of one worker: one buffer for each purpose, grown to its largest use.
 
-    device: where tensors for arithmetic are; what is read and what is written lies in the machine's memory (`host`).
+    device: where tensors for arithmetic are. Bytes that are read or written are in the machine's memory (`host`).
     """
 
     def __init__(self, device: torch.device = CPU) -> None:
@@ -37,15 +38,15 @@ class Workspace:
         self._bytes_read = 0
 
     def tensor(self, purpose: str, elements: int, dtype: torch.dtype) -> "Tensor":
-        """An uninitialised vector on the device; the same memory for the same purpose, each time."""
+        """An uninitialised vector on the device. The same purpose has the same memory each time."""
         return self._view(purpose, elements, dtype, self.device)
 
     def host(self, purpose: str, elements: int, dtype: torch.dtype) -> "Tensor":
-        """The same in the machine's memory."""
+        """An uninitialised vector in the machine's memory. The same purpose has the same memory each time."""
         return self._view(purpose, elements, dtype, CPU)
 
     def memory(self, purpose: str, length: int) -> memoryview:
-        """What `host` gives, as bytes."""
+        """The memory that `host` gives, as bytes."""
         memory = self._memory.get(purpose)
         if memory is None or len(memory) < length:
             memory = self._memory[purpose] = bytes_of(self._buffer(purpose, length, CPU))
@@ -67,9 +68,9 @@ class Workspace:
         return buffer
 
     def read(self, checkpoint: Checkpoint, name: str, start: int, stop: int, purpose: str = "raw") -> "Tensor":
-        """Elements of a stored tensor, in the stored dtype, in memory that the next read for this purpose reuses.
+        """Elements `start` to `stop` of a flattened tensor in the stored dtype, or as bytes if torch has no such dtype.
 
-        What torch has no dtype for comes as bytes.
+        They are in the machine's memory, which the next read for this purpose reuses.
         """
         info = checkpoint.tensors[name]
         length = info.span(start, stop)[1]
@@ -86,7 +87,7 @@ class Workspace:
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Lets torch compute in the calling threads alone: the workers are ours, and sums have one order."""
+    """Lets torch compute in the calling threads alone, so that the workers are ours and sums have one order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -101,16 +102,17 @@ def bytes_of(vector: "Tensor") -> memoryview:
 
 
 def factors(coefficients: "Tensor") -> list["Tensor | None"]:
-    """Coefficients, a vector in the dtype of the arithmetic, as `combined` takes them: None for 1, which is no product."""
+    """Coefficients as `combine_into` takes them: None for 1, which needs no product. coefficients: a vector."""
     return [None if coefficient == 1 else coefficient for coefficient in coefficients]
 
 
-def combined(
+def combine_into(
     factors: Iterable["Tensor | None"], inputs: Iterable["Tensor"], total: "Tensor", term: "Tensor"
 ) -> "Tensor":
-    """Σ factor · input in the dtype of `total`: first product, then added one by one. `term` is room for a product.
+    """Writes Σ factor · input into `total`, in its dtype: the first product, to which the others are added one by one.
 
-    Product and sum are separate operations on purpose: a fused one rounds otherwise in some lanes of some machines.
+    term: room for a product. Product and sum are separate operations on purpose: a fused one rounds differently in some
+    lanes of some machines.
     """
     target = total
     for factor, values in zip(factors, inputs, strict=True):
@@ -123,8 +125,8 @@ def combined(
     return total
 
 
-def summed(inputs: Sequence["Tensor"], coefficients: "Tensor", total: "Tensor") -> None:
-    """`combined` for a compiler, which makes one loop of it: Σ coefficients[i] · inputs[i] into `total`, in its dtype."""
+def sum_into(inputs: Sequence["Tensor"], coefficients: "Tensor", total: "Tensor") -> None:
+    """Writes Σ coefficients[i] · inputs[i] into `total`, in its dtype. A compiler makes one loop of this function."""
     values = inputs[0].to(total.dtype) * coefficients[0]
     for number in range(1, len(inputs)):
         values = values + inputs[number].to(total.dtype) * coefficients[number]
@@ -132,15 +134,15 @@ def summed(inputs: Sequence["Tensor"], coefficients: "Tensor", total: "Tensor") 
 
 
 def extremes(tensor: "Tensor") -> tuple[float, float]:
-    """The smallest and the largest element of a floating tensor; NaN for both where it holds a NaN."""
+    """The smallest and the largest element of a floating tensor; both are NaN where it holds a NaN."""
     low, high = torch.aminmax(tensor)
     return float(low), float(high)
 
 
 def has_finite_sum(tensor: "Tensor") -> bool:
-    """True: no element is a NaN or infinite. False: one may be, or the sum went beyond the dtype, so look at the `extremes`.
+    """Whether the sum shows that no element is NaN or infinite; if it does not, look at the `extremes`.
 
-    A quarter of what the extremes cost. torch adds up no numbers of one byte.
+    It costs a quarter of what the extremes do, but may overflow, and torch cannot add up numbers of one byte.
     """
     return tensor.dtype.itemsize > 1 and math.isfinite(float(tensor.sum()))
 
@@ -163,16 +165,17 @@ def overflows(low: float, high: float, written: "Tensor", dtype: str) -> bool:
 
 
 def gram_of(tensors: Sequence["Tensor"]) -> "Tensor":
-    """The Gram matrix of some float64 vectors, float64."""
+    """The Gram matrix of n float64 vectors: float64 of shape (n, n)."""
     order = range(len(tensors))
     products = {(i, j): float(torch.dot(tensors[i], tensors[j])) for i in order for j in range(i + 1)}
     return torch.tensor([[products[max(i, j), min(i, j)] for j in order] for i in order], dtype=torch.float64)
 
 
 def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str = LET_THROUGH) -> NoReturn:
-    """Raises the `NumericError` of a tensor that came out not finite: the input to blame, or the merge, or the rounding.
+    """Raises the `NumericError` of a tensor that is not finite. It blames an input, the merge, or the rounding.
 
-    rounded: whether the merged values were finite before they were rounded to the written dtype. remedy: for a bad input.
+    rounded: whether the merged values were finite before they were rounded to the written dtype. remedy: what to do
+    about a bad input.
     """
     problems = []
     for index in plan.inputs:
@@ -201,7 +204,7 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
 
 
 def _count_nonfinite(checkpoint: Checkpoint, name: str) -> tuple[int, int]:
-    """How many NaN and how many infinities a stored tensor holds."""
+    """How many NaN and how many infinities a tensor of a checkpoint holds."""
     nans = infinities = 0
     workspace = Workspace()
     elements = checkpoint.tensors[name].elements

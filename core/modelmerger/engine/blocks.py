@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("modelmerger")
 MEASURES_A_UNIT = 32
+"""Blocks of a tensor that one unit measures."""
 
 
 class MergeWork:
-    """The work of one merge, for `run_slices`. Blocks that are already staged make no unit."""
+    """The work of one merge, for `run_slices`. Blocks that are already staged need no unit."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class MergeWork:
         self._plan = plan = merge.plan
         self._checkpoints = merge.checkpoints
         self._reads_ahead = merge.settings.options.reads_ahead
-        self._window = window(plan.granularity)
+        self._window = window(plan.tensors)
         self._staging = staging
         self._advance = advance
         self._strategy = merge.hooks.strategy
@@ -57,12 +58,15 @@ class MergeWork:
 
     @property
     def workers(self) -> int:
+        """How many units to run at a time."""
         return self._plan.workers
 
     def cancel(self) -> None:
+        """Makes running units return at their next slice."""
         self._cancelled.set()
 
     def run(self, unit: Unit) -> None:
+        """Does one unit, on the CPU if the device runs out of memory. On an error, cancels the others and raises it."""
         try:
             try:
                 self._do(unit)
@@ -93,9 +97,9 @@ class MergeWork:
             self._write(unit, workspace)
 
     def _leave_device(self, error: torch.OutOfMemoryError) -> None:
-        """From now on slices are merged on the CPU."""
+        """Merges slices on the CPU from now on."""
         if getattr(self._local, "workspace", None) is None or self._local.workspace.device == CPU:
-            raise self._strategy.out_of_memory(error) from error
+            raise self._strategy.out_of_memory_error(error) from error
         self._local.workspace = None
         with self._leaving:
             if self._device != CPU:
@@ -104,7 +108,7 @@ class MergeWork:
         torch.cuda.empty_cache()
 
     def _in_order(self) -> Iterator[Unit]:
-        """Measurements come one writing unit before they are needed, so that no worker waits for another's last block."""
+        """Units in order. A measurement comes one writing unit before it is needed, so workers rarely wait for it."""
         measured: set[int] = set()
         waiting: list[Unit] = []
         for number, file in enumerate(self._plan.layout.files):
@@ -113,7 +117,7 @@ class MergeWork:
                     continue
                 for placement in self._placements(number, first * BLOCK, last * BLOCK):
                     index = self._index[placement.tensor.name]
-                    if index not in measured and self._measurements.wanted(index):
+                    if index not in measured and self._measurements.measures(index):
                         measured.add(index)
                         yield from self._measuring(index)
                 yield from waiting
@@ -121,18 +125,17 @@ class MergeWork:
         yield from waiting
 
     def _measuring(self, index: int) -> Iterator[Unit]:
-        blocks = measured_blocks(self._plan.tensors[index], self._plan.granularity)
+        blocks = measured_blocks(self._plan.tensors[index])
         for start in range(0, blocks, MEASURES_A_UNIT):
             yield Unit("measure", index, start, min(blocks, start + MEASURES_A_UNIT))
 
     def _runs(self, file: OutputFile) -> Iterator[tuple[int, int]]:
-        """Blocks that must be made together: each by itself, unless a tensor that is merged whole lies across a border."""
+        """Ranges of blocks that must be made together: single ones, unless a tensor merged whole crosses a border."""
         borders = set(range(1, block_count(file.size)))
-        if self._plan.granularity == "whole":
-            for placement in file.placements:
-                if self._plan.tensors[self._index[placement.tensor.name]].action == "merge":
-                    end = placement.offset + placement.tensor.bytes
-                    borders -= set(range(placement.offset // BLOCK + 1, -(-end // BLOCK)))
+        for placement in file.placements:
+            if self._plan.tensors[self._index[placement.tensor.name]].granularity == "whole":
+                end = placement.offset + placement.tensor.bytes
+                borders -= set(range(placement.offset // BLOCK + 1, -(-end // BLOCK)))
         edges = [0, *sorted(borders), block_count(file.size)]
         yield from ((a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
 
@@ -189,7 +192,7 @@ class MergeWork:
         return digests.pieces()
 
     def _read_ahead(self, file: int, begin: int, end: int) -> None:
-        """Tells the system which inputs the bytes between two offsets of a file will need."""
+        """Tells the system which parts of the inputs the bytes between two offsets of a file need."""
         if not self._reads_ahead:
             return
         for placement in self._placements(file, begin, end):
@@ -201,7 +204,7 @@ class MergeWork:
                 self._checkpoints[checkpoint].prefetch(name, low * 8 // bits, high * 8 // bits)
 
     def _sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:
-        """What the bytes between two offsets are made of, in order: fixed bytes and tensors, each with its offset in the file."""
+        """The fixed bytes and tensors between two offsets of a file, each with its own offset, in order."""
         found: list[tuple[int, bytes | Placement]] = [
             (offset, content)
             for offset, content in self._plan.layout.files[file].fixed
@@ -219,8 +222,8 @@ class MergeWork:
         tensor = self._merger.tensor(self._index[source.tensor.name], state)
         bits = tensor.bits
         start, stop = low * 8 // bits, high * 8 // bits
-        for piece in slices(tensor.plan, self._plan.granularity, start, stop, self._plan.slice_elements):
+        for part in slices(tensor.plan, start, stop, self._plan.slice_elements):
             if self._cancelled.is_set():
                 raise CancelledError
-            part = out[piece.start * bits // 8 - low : piece.stop * bits // 8 - low]
-            tensor.write_slice(piece, part, workspace, state)
+            target = out[part.start * bits // 8 - low : part.stop * bits // 8 - low]
+            tensor.write_slice(part, target, workspace, state)

@@ -12,10 +12,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, compiled at its first call. Where only the compiled one fails: one warning, and the function as it is from then on.
+def compile_function(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, compiled at its first call. If only the compiled one fails, warns and uses the original instead.
 
-    It must give the same for the same arguments, however often it is called.
+    The function must give the same result for the same arguments, however often it is called.
     """
     import torch
 
@@ -29,7 +29,7 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return chosen(*args, **kwargs)
         except Exception as error:
-            result = function(*args, **kwargs)  # what the function itself raises is no matter of compiling
+            result = function(*args, **kwargs)  # what the function itself raises has nothing to do with compiling
             if fast is not None:
                 fast = None
                 reason = shown(str(error).partition("\n")[0], 200)

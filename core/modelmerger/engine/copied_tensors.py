@@ -1,20 +1,21 @@
-"""Tensors that are taken over and not merged: all models must hold the same bits, which is read before anything is written."""
+"""Tensors that are copied, not merged: all models must have the same bits, which is checked before the first write."""
 
 from collections.abc import Sequence
 
 import torch
 
 from modelmerger.engine.arithmetic import Workspace
-from modelmerger.planning.alignment import scheme
+from modelmerger.planning.alignment import quantisation_scheme
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ModelCompatibilityError, Problem
 from modelmerger.values.plan import MergePlan, TensorPlan
 
-PIECE = 1 << 18
+COMPARED = 1 << 18
+"""Elements that are compared in one go."""
 
 
 def check_exact_tensors(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> int:
-    """Raises `ModelCompatibilityError` for each copied tensor whose bits differ between the models. Returns the bytes read."""
+    """Returns how many bytes were read. Raises `ModelCompatibilityError` for copied tensors whose bits differ."""
     workspaces = Workspace(), Workspace()
     problems: list[Problem] = []
     for tensor in plan.tensors:
@@ -34,11 +35,11 @@ def _unequal(
     others: Sequence[int],
     workspaces: tuple[Workspace, Workspace],
 ) -> list[int]:
-    """Which of the other checkpoints hold other bits than the first."""
+    """Those of the other checkpoints whose bits differ from the first."""
     unequal: list[int] = []
     elements = tensor.elements
-    for start in range(0, elements, PIECE):
-        stop = min(elements, start + PIECE)
+    for start in range(0, elements, COMPARED):
+        stop = min(elements, start + COMPARED)
         expected = _bits(tensor, checkpoints, first, start, stop, workspaces[0])
         for other in others:
             if other not in unequal and not torch.equal(
@@ -55,7 +56,7 @@ def _bits(
 
 
 def _problem(tensor: TensorPlan, first: Checkpoint, second: Checkpoint) -> Problem:
-    quantised = scheme(first) or scheme(second)
+    quantised = quantisation_scheme(first) or quantisation_scheme(second)
     kind = f"quantised weights ({quantised})" if quantised else f"{tensor.dtype} numbers"
     advice = "Dequantise the models first" if quantised else "Give every model the donor's tensor"
     return Problem(

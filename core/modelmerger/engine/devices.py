@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def slice_device(device_map: str | Mapping[str, int | str]) -> "torch.device":
-    """The device of a `device_map`: the one that it names, else a GPU where torch sees one (torch's current), else the CPU.
+    """The device that a `device_map` names, else torch's current GPU, else the CPU.
 
-    Raises `ConfigError` where it names a GPU that torch does not see.
+    Raises `ConfigError` for a GPU that torch does not see.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Statistics of whole tensors: taken over fixed blocks by many workers, summed in a fixed order, waited for by who needs them."""
+"""Statistics of whole tensors: measured over fixed blocks by many workers, and summed in a fixed order."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -7,10 +7,10 @@ import torch
 
 from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
 from modelmerger.engine.merge import Merge
+from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.planning.slices import MEASURED, row_length
 from modelmerger.values.errors import NumericError, Problem
 from modelmerger.values.plan import TensorPlan
-from modelmerger.values.traits import Granularity
 from modelmerger.values.units import Unit
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ class CancelledError(Exception):
     """The merge ended while a worker waited."""
 
 
-def measured_blocks(tensor: TensorPlan, granularity: Granularity) -> int:
+def measured_blocks(tensor: TensorPlan) -> int:
     """Over how many blocks a statistic of this tensor is taken."""
     elements = tensor.elements
-    return -(-elements // _block_length(tensor, granularity))
+    return -(-elements // _block_length(tensor))
 
 
-def _block_length(tensor: TensorPlan, granularity: Granularity) -> int:
+def _block_length(tensor: TensorPlan) -> int:
     """Elements in a block: whole rows for a rowwise strategy."""
-    if granularity != "rowwise":
+    if tensor.granularity != "rowwise":
         return MEASURED
     row = row_length(tensor)
     return max(1, MEASURED // row) * row
 
 
 class Measurements:
-    """The statistics of one merge. `measure` may be called from several threads, each block once."""
+    """The statistics of one merge. Safe from several threads; each block is measured once."""
 
     def __init__(
         self,
@@ -54,16 +54,17 @@ class Measurements:
         self._coefficients: dict[int, tuple[float, ...]] = {}
         self._changed = threading.Condition(self._lock)
 
-    def wanted(self, index: int) -> bool:
+    def measures(self, index: int) -> bool:
+        """Whether a tensor of the plan is measured before it is merged."""
         tensor = self._plan.tensors[index]
         if tensor.action == "combine":
             return tensor.coefficients is None
         return tensor.action == "merge" and self._strategy.measures
 
     def measure(self, unit: Unit, workspace: Workspace) -> None:
-        """Takes the statistic over some blocks of a tensor."""
+        """Measures some blocks of a tensor."""
         tensor = self._plan.tensors[unit.of]
-        length = _block_length(tensor, self._plan.granularity)
+        length = _block_length(tensor)
         elements = tensor.elements
         for block in range(unit.first, unit.last):
             if self._cancelled.is_set():
@@ -73,7 +74,7 @@ class Measurements:
             self._store(unit.of, block, partial, -(-elements // length))
 
     def result(self, index: int) -> "Tensor":
-        """The statistic of a tensor, when all of its blocks are measured. Raises `CancelledError` if that will not happen."""
+        """Waits until all blocks of a tensor are measured, and returns its statistic. Raises `CancelledError`."""
         with self._changed:
             while index not in self._total:
                 if self._cancelled.is_set():
@@ -82,7 +83,10 @@ class Measurements:
             return self._total[index]
 
     def coefficients(self, index: int) -> tuple[float, ...]:
-        """What the strategy makes of the Gram matrix of this tensor's inputs."""
+        """The strategy's coefficients for a tensor, from the Gram matrix of its inputs. Waits for that.
+
+        Raises `NumericError` where the matrix is not finite, or every coefficient is zero.
+        """
         if (known := self._coefficients.get(index)) is not None:
             return known
         tensor = self._plan.tensors[index]
@@ -92,14 +96,14 @@ class Measurements:
             raise_nonfinite(tensor, self._merge, rounded=False, remedy=remedy)
         found = self._strategy.find_coefficients(
             tensor.weights,
-            self._settings.model_options,
-            self._settings.strategy_options,
+            tensor.model_options,
+            tensor.options,
             gram.tolist(),
             tensor.shape,
             tensor.name,
         )
         if found is None:
-            raise AssertionError("the hooks face gives coefficients once the Gram matrix is known")
+            raise AssertionError("a strategy's coefficients are known once the Gram matrix is")
         if not any(found):
             message = "every coefficient of this tensor is zero, so nothing would be left of it."
             raise NumericError(Problem(message, tensor=tensor.name))
@@ -114,20 +118,22 @@ class Measurements:
             values = workspace.tensor(f"measured {index}", stop - start, dtype)
             values.copy_(workspace.read(self._merge.checkpoints[index], tensor.name_in(index), start, stop))
             inputs.append(values)
+        if not gram and not self._settings.options.allow_nonfinite and not are_finite(inputs):
+            raise_nonfinite(tensor, self._merge, rounded=False)
+        if self._strategy.traits.inputs == "updates":
+            inputs = [values.sub_(inputs[-1]) for values in inputs[:-1]]
         if gram:
             return gram_of(inputs)
-        if not self._settings.options.allow_nonfinite and not are_finite(inputs):
-            raise_nonfinite(tensor, self._merge, rounded=False)
-        if self._plan.granularity == "rowwise":
-            inputs = [values.view(-1, row_length(tensor)) for values in inputs]
-        return self._strategy.measure_tensor(inputs, self._settings.strategy_options, tensor.name).cpu()
+        shape = (-1, row_length(tensor)) if tensor.granularity == "rowwise" else (-1,)
+        inputs = [values.view(shape) for values in inputs]
+        return self._strategy.measure_tensor(slice_inputs(self._merge, tensor, inputs, start, stop)).cpu()
 
     def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
         with self._changed:
             partials = self._partial.setdefault(index, {})
             other = next(iter(partials.values()), partial)
             if other.shape != partial.shape or other.dtype != partial.dtype:
-                raise self._strategy.unsteady_measure(self._plan.tensors[index].name)
+                raise self._strategy.unsteady_measure_error(self._plan.tensors[index].name)
             partials[block] = partial
             if len(partials) == blocks:
                 total = partials[0].clone()

@@ -1,4 +1,4 @@
-"""What travels together through the engine."""
+"""A planned merge, as the modules of the engine hand it to each other."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ CPU = torch.device("cpu")
 
 @frozen(eq=False)
 class Merge:
-    """A planned merge with all that it takes to carry it out."""
+    """A planned merge with everything that it takes to carry it out."""
 
     plan: MergePlan
-    """What is to be made."""
+    """What the merge makes."""
     checkpoints: Sequence[Checkpoint]
     """What the plan's tensors are read from."""
     hooks: Hooks
     """The plugins of the run."""
     settings: Settings
-    """Of the merge."""
+    """Those of the merge."""
     device: torch.device = CPU
     """Where slices are merged."""

@@ -1,19 +1,20 @@
-"""The documents of a merged model: what belongs to the weights, what plugins put beside them, and the manifest, last."""
+"""The documents of a merged model: those of the layout, the sidecars of plugins, and the manifest, which is last."""
 
 from modelmerger.output.manifest import FILE, REPORT, make_manifest
 from modelmerger.output.staging import Staging
 from modelmerger.planning.prepared import Prepared
 
 WEIGHTS = "the weights"
+"""What an error names as the owner of the layout's files."""
 
 
 def write_documents(ready: Prepared, staging: Staging) -> None:
-    """Sidecars of every plugin, then the manifest."""
+    """Writes the documents of the layout, the sidecars of every plugin, then the manifest. Raises `PluginError`."""
     companions = sorted({REPORT, *ready.hooks.validation.companions()})
     documents = dict(ready.plan.layout.documents)
-    taken = dict.fromkeys([*(file.name for file in ready.plan.layout.files), *documents], WEIGHTS)
-    taken[FILE] = "the manifest"
-    documents |= ready.hooks.output.write_sidecars(ready.plan, ready.checkpoints, ready.settings, taken)
+    reserved = dict.fromkeys([*(file.name for file in ready.plan.layout.files), *documents], WEIGHTS)
+    reserved[FILE] = "the manifest"
+    documents |= ready.hooks.output.write_sidecars(ready.plan, ready.checkpoints, ready.settings, reserved)
     manifest = make_manifest(
         ready.plan,
         [p.as_dict() for p in ready.hooks.providers],

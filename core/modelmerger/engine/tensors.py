@@ -1,4 +1,4 @@
-"""The slices of a tensor, from the inputs' bytes to the output's: read, merge, check, finish, round once."""
+"""Makes the slices of a tensor, from the inputs' bytes to the output's: read, merge, check, finish, round once."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,29 +11,32 @@ from modelmerger.engine.arithmetic import (
     COMPUTE,
     Workspace,
     are_finite,
-    combined,
+    combine_into,
     extremes,
     factors,
     has_finite_sum,
     overflows,
     raise_nonfinite,
-    summed,
+    sum_into,
 )
-from modelmerger.engine.compiling import compiled
+from modelmerger.engine.compiling import compile_function
 from modelmerger.engine.measuring import Measurements
 from modelmerger.engine.merge import Merge
+from modelmerger.engine.strategy_inputs import slice_inputs
+from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger.planning.slices import Slice
-from modelmerger.values.dtypes import DTYPES, torch_dtype
+from modelmerger.values.dtypes import DTYPES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 Observed = dict[str, dict[str, float]]
+"""Tensor → statistic → sum."""
 
 
 class UnitState:
-    """What one unit of work carries from slice to slice: counts and observations, and the tensor that it is in."""
+    """What one unit of work carries from slice to slice: counts, observations, and the tensor that it is in."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -41,10 +44,12 @@ class UnitState:
         self.tensor: TensorMerger | None = None
 
     def count(self, found: Mapping[str, int]) -> None:
+        """Adds to the counts."""
         for key, value in found.items():
             self.counts[key] = self.counts.get(key, 0) + value
 
     def observe(self, tensor: str, found: Mapping[str, float]) -> None:
+        """Adds to the sums of a tensor."""
         sums = self.observed.setdefault(tensor, {})
         for key, value in found.items():
             sums[key] = sums.get(key, 0) + value
@@ -58,13 +63,18 @@ class UnitState:
 
 @frozen(eq=False)
 class SliceMerger:
-    """Makes the bytes of any tensor of the plan; safe from several threads, each with its own workspace."""
+    """Makes the bytes of any tensor of the plan. Safe from several threads, each with its own workspace."""
 
     merge: Merge
+    """What is carried out."""
     measurements: Measurements
+    """The statistics that some tensors need before they are merged."""
     observers: frozenset[str] = field(init=False)
+    """The plugins that observe slices."""
     finishes: bool = field(init=False)
+    """Whether the strategy's `finish_tensor` is called."""
     compiled_sum: "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None" = field(init=False)
+    """`sum_into`, compiled; None without `torch_compile`."""
 
     @observers.default
     def _find_observers(self) -> frozenset[str]:
@@ -77,18 +87,18 @@ class SliceMerger:
 
     @compiled_sum.default
     def _compile(self) -> "Callable[[Sequence[Tensor], Tensor, Tensor], None] | None":
-        return compiled(summed) if self.merge.settings.options.torch_compile else None
+        return compile_function(sum_into) if self.merge.settings.options.torch_compile else None
 
     def tensor(self, index: int, state: UnitState) -> "TensorMerger":
-        """What makes the slices of one tensor. Waits for the measurement that its coefficients follow from."""
+        """What makes the slices of one tensor. Waits for the measurement that its coefficients depend on."""
         if state.tensor is None or state.tensor.index != index:
-            state.tensor = None  # a tensor that was merged whole goes before the next one comes
+            state.tensor = None  # frees a tensor that was merged whole before the next one comes
             state.tensor = TensorMerger(self, index)
         return state.tensor
 
 
 class TensorMerger:
-    """Makes the bytes of any slice of one tensor: what is the same for all of them is looked up once."""
+    """Makes the bytes of any slice of one tensor. What is the same for all slices is looked up once."""
 
     def __init__(self, merger: SliceMerger, index: int) -> None:
         self.index = index
@@ -106,22 +116,22 @@ class TensorMerger:
             return
         self._dtype = torch_dtype(tensor.dtype)
         self._compute = COMPUTE[tensor.compute]
-        self._terms: Sequence[int] | None = None  # the inputs that are added up; none where the strategy merges itself
+        self._terms: Sequence[int] | None = None  # the inputs that are added up; None where the strategy merges them
         if tensor.action != "merge":
             coefficients = tensor.coefficients or merger.measurements.coefficients(index)
             self._terms = [i for i, c in zip(tensor.inputs, coefficients, strict=True) if c != 0]
             self._coefficients = torch.tensor([c for c in coefficients if c != 0], dtype=self._compute)
             self._factors = factors(self._coefficients)
 
-    def write_slice(self, piece: Slice, out: "Tensor", workspace: Workspace, state: UnitState) -> None:
-        """Fills `out`, a vector of bytes, with the slice as it stands in the file. Raises `NumericError` for NaN and infinity."""
+    def write_slice(self, part: Slice, out: "Tensor", workspace: Workspace, state: UnitState) -> None:
+        """Fills `out`, a vector of bytes, with the slice as written. Raises `NumericError` for NaN and infinity."""
         if self._as_stored:
-            out.copy_(self._read(self.plan.inputs[0], piece, workspace).view(out.dtype))
+            out.copy_(self._read(self.plan.inputs[0], part, workspace).view(out.dtype))
             return
         if self._terms is None:
-            merged = self._merged(piece, workspace, state)
+            merged = self._merged(part, workspace, state)
         else:
-            merged = self._combined(self._terms, piece, workspace, state)
+            merged = self._combined(self._terms, part, workspace, state)
         if self._finishes:
             self._finish(merged, state)
         written = out.view(self._dtype)
@@ -137,63 +147,63 @@ class TensorMerger:
         strategy, name = self._strategy, self.plan.name
         if self._check and not are_finite([merged]):
             self._raise_nonfinite()
-        state.count(strategy.finish_tensor(merged, self._merge.settings.strategy_options, name))
+        state.count(strategy.finish_tensor(merged, self.plan.options, name))
         if self._check and not are_finite([merged]):
-            raise strategy.nonfinite("finish_tensor", name)
+            raise strategy.nonfinite_error("finish_tensor", name)
 
     def _raise_nonfinite(self) -> NoReturn:
-        if self._terms is None:  # the inputs were looked at before the strategy got them
-            raise self._strategy.nonfinite("merge_tensor", self.plan.name)
+        if self._terms is None:  # the inputs were checked before the strategy got them
+            raise self._strategy.nonfinite_error("merge_tensor", self.plan.name)
         raise_nonfinite(self.plan, self._merge, rounded=False)
 
     def _keeps_bits(self) -> bool:
-        """Whether NaN may pass and the tensor is one input as it is: arithmetic would change the bits of a NaN."""
+        """Whether the tensor is one input, unchanged, and NaN may pass: arithmetic would change the bits of a NaN."""
         if self._check or self.plan.coefficients != (1.0,) or self._finishes or self._of.observers:
             return False
         checkpoint, name = self._inputs[self.plan.inputs[0]]
         return checkpoint.tensors[name].dtype == self.plan.dtype
 
-    def _combined(self, terms: Sequence[int], piece: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
+    def _combined(self, terms: Sequence[int], part: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
         """Σ coefficient · input as a vector."""
-        total = workspace.tensor("total", piece.stop - piece.start, self._compute)
+        total = workspace.tensor("total", part.stop - part.start, self._compute)
         if self._of.observers:
-            inputs = {i: self._input(i, piece, workspace) for i in self.plan.inputs}
+            inputs = {i: self._input(i, part, workspace) for i in self.plan.inputs}
             self._add_up((inputs[i] for i in terms), total, workspace)
             self._observe(list(inputs.values()), total, state)
         elif self._of.compiled_sum is not None:
-            self._add_up((self._read(i, piece, workspace, f"raw {i}") for i in terms), total, workspace)
+            self._add_up((self._read(i, part, workspace, f"raw {i}") for i in terms), total, workspace)
         else:
-            self._add_up((self._read(i, piece, workspace) for i in terms), total, workspace)
+            self._add_up((self._read(i, part, workspace) for i in terms), total, workspace)
         return total
 
     def _add_up(self, inputs: "Iterable[Tensor]", total: "Tensor", workspace: Workspace) -> None:
         if self._of.compiled_sum is None:
-            combined(self._factors, inputs, total, workspace.tensor("term", len(total), self._compute))
+            combine_into(self._factors, inputs, total, workspace.tensor("term", len(total), self._compute))
         else:
             there = [values.to(workspace.device) for values in inputs]
             self._of.compiled_sum(there, self._coefficients.to(workspace.device), total)
 
-    def _merged(self, piece: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
-        """What the strategy's `merge_tensor` makes of the slice, as a vector of the wanted elements."""
+    def _merged(self, part: Slice, workspace: Workspace, state: UnitState) -> "Tensor":
+        """The wanted elements of what the strategy's `merge_tensor` makes of the slice, as a vector."""
         of, tensor = self._of, self.plan
         if self._whole is not None:
-            return self._whole[piece.start : piece.stop].clone()
-        inputs = [self._input(i, piece, workspace) for i in tensor.inputs]
+            return self._whole[part.start : part.stop].clone()
+        inputs = [self._input(i, part, workspace) for i in tensor.inputs]
         if self._check and not are_finite(inputs):
             raise_nonfinite(tensor, self._merge, rounded=False)
-        settings = self._merge.settings
-        models = [i for i in tensor.inputs if i < len(settings.models)]
-        merged = self._strategy.merge_tensor(
-            inputs,
-            [tensor.weights[i] for i in models],
-            [settings.model_options[i] for i in models],
-            settings.strategy_options,
-            of.measurements.result(self.index).to(workspace.device) if of.measurements.wanted(self.index) else None,
-            tensor.name,
-        )
-        flat = merged.reshape(-1)
-        wanted = slice(piece.start - piece.first, piece.stop - piece.first)
-        whole = self._merge.plan.granularity == "whole"
+        base = inputs[-1] if self._strategy.traits.inputs == "updates" else None
+        told = inputs if base is None else [values - base for values in inputs[:-1]]
+        measured = of.measurements.measures(self.index)
+        measurement = of.measurements.result(self.index).to(workspace.device) if measured else None
+        if told:
+            merged = self._strategy.merge_tensor(
+                slice_inputs(self._merge, tensor, told, part.first, part.last), measurement
+            )
+            flat = (merged if base is None else merged.add_(base)).reshape(-1)
+        else:  # no model has a weight, so the base is what is left
+            flat = inputs[-1].reshape(-1).clone()
+        wanted = slice(part.start - part.first, part.stop - part.first)
+        whole = tensor.granularity == "whole"
         if whole:
             self._whole = flat
             flat = flat.clone()
@@ -206,12 +216,12 @@ class TensorMerger:
         arguments = inputs, merged, self.plan.name, self.plan.inputs, self._merge.settings
         state.observe(self.plan.name, self._merge.hooks.output.observe_slice(self._of.observers, *arguments))
 
-    def _input(self, i: int, piece: Slice, workspace: Workspace) -> "Tensor":
-        """An input in the dtype of the arithmetic, in memory of its own, in the shape that the strategy sees."""
-        values = workspace.tensor(f"input {i}", piece.last - piece.first, self._compute)
-        values.copy_(self._read(i, piece, workspace))
-        return values.view(piece.shape)
+    def _input(self, i: int, part: Slice, workspace: Workspace) -> "Tensor":
+        """An input in memory of its own, in the dtype of the arithmetic and the shape that the strategy sees."""
+        values = workspace.tensor(f"input {i}", part.last - part.first, self._compute)
+        values.copy_(self._read(i, part, workspace))
+        return values.view(part.shape)
 
-    def _read(self, i: int, piece: Slice, workspace: Workspace, purpose: str = "raw") -> "Tensor":
+    def _read(self, i: int, part: Slice, workspace: Workspace, purpose: str = "raw") -> "Tensor":
         checkpoint, name = self._inputs[i]
-        return workspace.read(checkpoint, name, piece.first, piece.last, purpose)
+        return workspace.read(checkpoint, name, part.first, part.last, purpose)

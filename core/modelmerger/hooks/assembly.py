@@ -1,4 +1,4 @@
-"""The plugins of one run: imported, and registered with a manager that nobody else has."""
+"""The plugins of one run: imported, and registered with a manager of their own."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from modelmerger.hooks.registry import BUILT_IN, Provider, Registry
 from modelmerger.hooks.specs import SPECIFICATIONS
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
-from modelmerger.hooks.validators import declared, refuse_shared_metrics
+from modelmerger.hooks.validators import read_validator, refuse_shared_metrics
 from modelmerger.values.errors import PluginError
 from modelmerger.values.sections import Section
 from modelmerger.values.traits import Traits
@@ -27,26 +27,26 @@ from modelmerger.values.traits import Traits
 NO_STRATEGY = Plugin(
     Provider("strategy", "none", BUILT_IN, "", "", None), None, None, None, (), frozenset({"find_coefficients"})
 )
-"""Stands where models are compared or measured, and nothing is merged."""
+"""Takes the place of a strategy where models are compared or measured, and nothing is merged."""
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @frozen(eq=False)
 class Hooks:
-    """All that the core asks the plugins of one run."""
+    """Everything that the core can ask the plugins of one run."""
 
     strategy: Strategy
     """The strategy of the run."""
     models: ModelHooks
-    """About models."""
+    """Hooks about models."""
     output: OutputHooks
-    """About what is written."""
+    """Hooks about what is written."""
     validation: ValidationHooks
-    """About merged models."""
+    """Hooks about merged models."""
     providers: tuple[Provider, ...]
-    """Who takes part in the merge itself, validators not counted."""
+    """The plugins that take part in the merge itself, without validators."""
     sections: tuple[Section, ...]
-    """Top-level keys of the config that its plugins obey."""
+    """Top-level keys of the config that its plugins bring."""
 
 
 def plugins_of(registry: Registry, strategy: str | None, validators: Iterable[str] = ()) -> list[Plugin]:
@@ -57,7 +57,10 @@ def plugins_of(registry: Registry, strategy: str | None, validators: Iterable[st
 
 
 def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS) -> Hooks:
-    """The hooks of some plugins. `options`: by the key of each; where a plugin has none there, its defaults."""
+    """The hooks of some plugins. options: by the key of the plugin; a plugin that has none there gets its defaults.
+
+    Raises `PluginError` for plugins that do not keep to the conventions.
+    """
     manager = pluggy.PluginManager(PROJECT)
     for specification in SPECIFICATIONS:
         manager.add_hookspecs(specification)
@@ -65,13 +68,15 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
     for plugin in plugins:
         _register(manager, plugin, handed[plugin.key])
     calls = Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
-    found = [declared(plugin, handed[plugin.key]) for plugin in plugins if plugin.provider.kind == "validator"]
-    refuse_shared_metrics(found)
+    validators = [
+        read_validator(plugin, handed[plugin.key]) for plugin in plugins if plugin.provider.kind == "validator"
+    ]
+    refuse_shared_metrics(validators)
     return Hooks(
         _strategy(plugins, calls),
         ModelHooks(calls),
         OutputHooks(calls),
-        ValidationHooks(calls, {validator.plugin.provider.name: validator for validator in found}),
+        ValidationHooks(calls, {validator.plugin.provider.name: validator for validator in validators}),
         tuple(plugin.provider for plugin in plugins if plugin.provider.kind != "validator"),
         tuple(section for plugin in plugins for section in plugin.sections),
     )
@@ -95,7 +100,8 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> No
             wraps = implementation.hookwrapper or (implementation.wrapper and collects)
             if implementation.plugin is plugin.module and wraps:
                 raise PluginError(
-                    f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
+                    f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, "
+                    "with wrapper=True."
                 )
     bind(manager, plugin.module, options)
 
@@ -108,7 +114,7 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
     if not isinstance(traits, Traits):
         raise PluginError(f"{plugin.provider} has no 'traits'. Give its module `traits = Traits(…)`.")
     merges = {"find_coefficients", "merge_tensor"} & plugin.hooks
-    if len(merges) != 1:
+    if len(merges) != 1 and not (len(merges) == 2 and "choose_view" in plugin.hooks):
         raise PluginError(
             f"{plugin.provider} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
         )

@@ -1,4 +1,4 @@
-"""Plugins get their own options: in place of the argument `options`, which everybody who asks leaves open."""
+"""Hands plugins their own options as the argument `options`, which callers of hooks leave open."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,19 +11,19 @@ OPTIONS = "options"
 
 
 def bind(manager: pluggy.PluginManager, plugin: Any, options: Any) -> None:
-    """Hands a registered plugin these options from now on. A strategy's own hooks get theirs from who calls them."""
+    """Hands a registered plugin these options from now on. Hooks that only a strategy has get them from the caller."""
     for caller in manager.get_hookcallers(plugin) or ():
         for implementation in caller.get_hookimpls() if caller.name not in STRATEGY_HOOKS else ():
             if implementation.plugin is plugin and OPTIONS in implementation.argnames:
-                place = implementation.argnames.index(OPTIONS)
+                index = implementation.argnames.index(OPTIONS)
                 others = tuple(name for name in implementation.argnames if name != OPTIONS)
-                # this manager is ours alone, and nobody else looks at what it holds
-                implementation.function = _handed(implementation.function, place, options)  # type: ignore[misc]
+                # this manager is ours alone
+                implementation.function = _handed(implementation.function, index, options)  # type: ignore[misc]
                 implementation.argnames = others  # type: ignore[misc]
 
 
-def _handed(function: Callable[..., Any], place: int, options: Any) -> Callable[..., Any]:
+def _handed(function: Callable[..., Any], index: int, options: Any) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
-        return function(*arguments[:place], options, *arguments[place:])
+        return function(*arguments[:index], options, *arguments[index:])
 
     return call

@@ -1,4 +1,4 @@
-"""Calls of hooks: who is asked, what of their errors passes, and who is to blame."""
+"""Calls of hooks: which plugins are asked, which of their errors pass, and which plugin is to blame for others."""
 
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -14,20 +14,21 @@ from modelmerger.values.text import shown
 
 T = TypeVar("T")
 _HANDED: dict[str, Any] = {"options": None}
-"""Plugins are bound to their own options; what is said here is for a strategy without any."""
+"""Plugins are bound to their own options, so this is only for a strategy that has none."""
 
 
 @frozen(eq=False, slots=False)
 class Calls:
-    """The plugins of one run. Whatever one raises becomes a `PluginError` that names it and its distribution; our own errors pass."""
+    """Calls the plugins of one run. What a plugin raises becomes a `PluginError` that names it; `MergeError` passes."""
 
     manager: pluggy.PluginManager = field(repr=False)
+    """Where the plugins are registered, each by its key."""
     providers: Mapping[str, Provider]
-    """By the name under which a plugin is registered."""
+    """The plugins, by their keys."""
 
     @cached_property
-    def _voices(self) -> dict[str, dict[str, Callable[..., list[Any]]]]:
-        """Hook → plugin → what calls that one's function alone, in the order in which they are asked."""
+    def _callers(self) -> dict[str, dict[str, Callable[..., list[Any]]]]:
+        """Hook → plugin → what calls that plugin alone, in the order in which plugins are asked."""
         hooks = [self.manager.hook.__dict__[name] for name in vars(self.manager.hook)]
         names = list(self.providers)
         return {
@@ -41,41 +42,40 @@ class Calls:
             for caller in hooks
         }
 
-    def has(self, hook: str) -> bool:
-        """Whether any plugin answers a hook."""
-        return bool(self._voices[hook])
+    def plugins_with(self, hook: str) -> list[str]:
+        """The keys of the plugins that have a hook, in the order in which they are asked."""
+        return list(self._callers[hook])
 
-    def who_answer(self, hook: str) -> list[str]:
-        """The plugins that answer a hook, in the order in which they are asked."""
-        return list(self._voices[hook])
-
-    def first(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
-        """The first answer that is not None."""
+    def ask_first(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
+        """The first answer that is not None. tensor: the one in question, for messages."""
         arguments = _HANDED | arguments
-        return self.guarded(hook, lambda: getattr(self.manager.hook, hook)(**arguments), tensor)
+        return self.guard(hook, lambda: getattr(self.manager.hook, hook)(**arguments), tensor)
 
-    def each(
+    def ask_each(
         self, hook: str, tensor: str = "", among: Container[str] | None = None, **arguments: Any
     ) -> list[tuple[str, Any]]:
-        """Every voice's answer with the name of its plugin; streams are read to their end inside the guard."""
+        """Every plugin's answer, with the plugin's key; iterators are read to their end.
+
+        among: the plugins that are asked; None: all.
+        """
 
         def collect() -> list[tuple[str, Any]]:
             answers = []
-            for plugin, call in self._voices[hook].items():
+            for plugin, call in self._callers[hook].items():
                 if among is None or plugin in among:
                     (answer,) = call(**_HANDED | arguments) or (None,)
                     answers.append((plugin, list(answer) if isinstance(answer, Iterator) else answer))
             return answers
 
-        return self.guarded(hook, collect, tensor)
+        return self.guard(hook, collect, tensor)
 
-    def one(self, hook: str, plugin: str, **arguments: Any) -> Any:
-        """The answer of one plugin that answers the hook; None where it answers nothing."""
-        found = self.guarded(hook, lambda: self._voices[hook][plugin](**_HANDED | arguments))
+    def ask_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
+        """The answer of one plugin that has the hook."""
+        found = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments))
         return found[0] if found else None
 
-    def guarded(self, hook: str, call: Callable[[], T], tensor: str = "") -> T:
-        """What a call gives. What a plugin raises that is no error of ours becomes one that names the plugin."""
+    def guard(self, hook: str, call: Callable[[], T], tensor: str = "") -> T:
+        """The result of a call. Whatever it raises, except `MergeError`, becomes a `PluginError` about the plugin."""
         try:
             return call()
         except NumericError as error:
@@ -83,24 +83,24 @@ class Calls:
         except (MergeError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
-            if is_out_of_memory(error):  # of a device: the engine knows what to do
+            if is_out_of_memory(error):  # which the engine handles
                 raise
             message = f"{self._culprit(hook, error)} raised {type(error).__name__} in {hook}: {error}"
             raise PluginError(Problem(message, tensor=tensor)) from error
 
     def wrong_answer(self, hook: str, answer: Any, due: str, plugin: str = "", tensor: str = "") -> PluginError:
-        """The error for an answer that is not what the hook is due."""
+        """The error for an answer that is not what the hook must give."""
         who = str(self.providers[plugin]) if plugin else self.suspects(hook)
         return PluginError(Problem(f"{who}: {hook} gave {shown(answer)} instead of {due}.", tensor=tensor))
 
     def suspects(self, hook: str) -> str:
-        """Who may have answered a hook: plugins of others, or else the built-in ones."""
-        providers = [self.providers[name] for name in reversed(self.who_answer(hook))]
+        """The plugins that may have answered a hook: those of other distributions, or else the built-in ones."""
+        providers = [self.providers[name] for name in reversed(self.plugins_with(hook))]
         return " or ".join(str(p) for p in [p for p in providers if not p.built_in] or providers)
 
     def _culprit(self, hook: str, error: BaseException) -> str:
-        """The plugin whose module stands in the traceback."""
-        modules = {self.providers[name].module: name for name in self.who_answer(hook)}
+        """The plugin whose module is in the traceback."""
+        modules = {self.providers[name].module: name for name in self.plugins_with(hook)}
         trace, culprit = error.__traceback__, None
         while trace is not None:
             culprit = modules.get(trace.tb_frame.f_globals.get("__name__", ""), culprit)
@@ -109,6 +109,6 @@ class Calls:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of a device, not the machine's, is used up."""
+    """Whether a device ran out of memory (not the machine)."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)

@@ -1,4 +1,4 @@
-"""The typed faces of the plugins that are always on: whom the core asks about models, and about what is written."""
+"""The hooks about models and about what is written, with typed arguments, and answers that are checked."""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ from attrs import frozen
 
 from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
-from modelmerger.hooks.files import gathered
+from modelmerger.hooks.files import gather_files
 from modelmerger.inputs.loading import LoadContext, as_given
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import PluginError, Problem
@@ -24,36 +24,36 @@ if TYPE_CHECKING:
 
 @frozen(eq=False)
 class ModelHooks:
-    """Hooks about models: where they lie, how they are opened, and whether they go together."""
+    """Hooks about models: where they are, how they are opened, and whether they can be merged."""
 
     calls: Calls
-    """Through which plugins are asked."""
+    """The plugins of the run."""
 
     def check_config(self, settings: Settings) -> list[Problem]:
-        """What plugins have against a config that the core has nothing against."""
+        """Problems that plugins find in a config in which the core found none."""
         return self._problems("check_config", settings=settings)
 
     def locate_model(self, reference: ModelReference) -> Location:
-        """Where the model lies: where its path says, unless a plugin knows better."""
-        found = self.calls.first("locate_model", reference=reference)
+        """Where the model is: at its path, unless a plugin knows better."""
+        found = self.calls.ask_first("locate_model", reference=reference)
         if found is not None and not isinstance(found, Location):
             raise self.calls.wrong_answer("locate_model", found, "a Location or None")
         return found or as_given(reference)
 
     def load_model(self, reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         """The model as a checkpoint; None where no plugin knows what it is."""
-        found = self.calls.first("load_model", reference=reference, context=context)
+        found = self.calls.ask_first("load_model", reference=reference, context=context)
         if found is not None and not isinstance(found, Checkpoint):
             raise self.calls.wrong_answer("load_model", found, "a Checkpoint or None")
         return found
 
     def check_compatibility(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Problem]:
-        """What plugins have to say of merging these models."""
+        """Problems that plugins find in merging these models."""
         return self._problems("check_compatibility", checkpoints=checkpoints, settings=settings)
 
     def wants_updates(self, checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> bool:
-        """Whether what the models change of their base is merged, in place of the models."""
-        found = self.calls.first("wants_updates", checkpoints=checkpoints, settings=settings, able=able)
+        """Whether what the models change of their base is merged, in place of the models. able: whether it can be."""
+        found = self.calls.ask_first("wants_updates", checkpoints=checkpoints, settings=settings, able=able)
         if found is not None and not isinstance(found, bool):
             raise self.calls.wrong_answer("wants_updates", found, "True, False or None")
         return bool(found)
@@ -61,14 +61,16 @@ class ModelHooks:
     def merge_updates(
         self, checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients
     ) -> MergedUpdates | None:
-        """What became of the models' updates; None where no plugin merges those of such models."""
-        found = self.calls.first("merge_updates", checkpoints=checkpoints, settings=settings, coefficients=coefficients)
+        """The merged updates of the models; None where no plugin can merge them."""
+        found = self.calls.ask_first(
+            "merge_updates", checkpoints=checkpoints, settings=settings, coefficients=coefficients
+        )
         if found is not None and not isinstance(found, MergedUpdates):
             raise self.calls.wrong_answer("merge_updates", found, "MergedUpdates or None")
         return found
 
     def _problems(self, hook: str, **arguments: Any) -> list[Problem]:
-        answers = self.calls.each(hook, **arguments)
+        answers = self.calls.ask_each(hook, **arguments)
         for name, problems in answers:
             if not is_list_of(Problem, problems or ()):
                 raise self.calls.wrong_answer(hook, problems, "Problems", name)
@@ -77,14 +79,14 @@ class ModelHooks:
 
 @frozen(eq=False)
 class OutputHooks:
-    """Hooks about what is written: the layout, who makes the slices and who looks on, the files beside the weights."""
+    """Hooks about what is written: the layout, how slices are executed and observed, the files beside the weights."""
 
     calls: Calls
-    """Through which plugins are asked."""
+    """The plugins of the run."""
 
     def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int, stem: str = "model") -> Layout:
-        """Where every byte of the merged weights will lie."""
-        layout = self.calls.first("save_model", tensors=tensors, max_shard_size=max_shard_size, stem=stem)
+        """The layout of the merged weights. max_shard_size: bytes. stem: what the files are named by."""
+        layout = self.calls.ask_first("save_model", tensors=tensors, max_shard_size=max_shard_size, stem=stem)
         if layout is None:
             raise PluginError(
                 "no plugin lays out the output files (hook 'save_model'). Is the built-in one switched off?"
@@ -94,24 +96,24 @@ class OutputHooks:
         return layout
 
     def run_slices(self, work: SliceWork) -> None:
-        """Executes the work, all of it."""
-        if not self.calls.first("run_slices", work=work):
+        """Executes all units of the work."""
+        if not self.calls.ask_first("run_slices", work=work):
             raise PluginError("no plugin executes the slices (hook 'run_slices'). Is the built-in one switched off?")
 
-    def unfinished(self) -> PluginError:
-        """The error for a `run_slices` that came back before every block was written."""
+    def unfinished_error(self) -> PluginError:
+        """The error for a `run_slices` that returned before every block was written."""
         return PluginError(
             f"{self.calls.suspects('run_slices')}: run_slices came back before all of the work was done."
         )
 
     def observers(self, settings: Settings) -> frozenset[str]:
-        """The plugins whose `observe_slice` is called in this merge."""
-        wants = self.calls.each("wants_slices", settings=settings)
+        """The keys of the plugins whose `observe_slice` is called in this merge."""
+        wants = self.calls.ask_each("wants_slices", settings=settings)
         for name, wanted in wants:
             if not isinstance(wanted, bool):
                 raise self.calls.wrong_answer("wants_slices", wanted, "True or False", name)
         declined = {name for name, wanted in wants if not wanted}
-        return frozenset(self.calls.who_answer("observe_slice")) - declined
+        return frozenset(self.calls.plugins_with("observe_slice")) - declined
 
     def observe_slice(
         self,
@@ -122,9 +124,9 @@ class OutputHooks:
         inputs: Sequence[int],
         settings: Settings,
     ) -> Mapping[str, float]:
-        """What the observers see in a slice: statistics by the name of the plugin and their own."""
+        """The statistics of the observers for a slice, each by its plugin's key and its own name."""
         arguments = {"tensors": tensors, "merged": merged, "tensor_name": tensor_name, "inputs": inputs}
-        answers = self.calls.each("observe_slice", tensor_name, observers, settings=settings, **arguments)
+        answers = self.calls.ask_each("observe_slice", tensor_name, observers, settings=settings, **arguments)
         for name, found in answers:
             numbers = list(found.values()) if isinstance(found, Mapping) else [found or 0]
             if not is_list_of((int, float), numbers):
@@ -132,8 +134,8 @@ class OutputHooks:
         return {f"{plugin}: {key}": value for plugin, found in answers for key, value in (found or {}).items()}
 
     def write_sidecars(
-        self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, taken: Mapping[str, str]
+        self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, reserved: Mapping[str, str]
     ) -> dict[str, bytes]:
-        """The files beside the weights. `taken`: names that others have, and who they are."""
+        """The files beside the weights: content by path. reserved: names that are taken, and who has them."""
         arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "settings": settings}
-        return gathered(self.calls, "write_sidecars", taken, **arguments)
+        return gather_files(self.calls, "write_sidecars", reserved, **arguments)

@@ -1,4 +1,4 @@
-"""Files that plugins bring: contents by name, each of them plain, and none brought twice."""
+"""Files that plugins bring: content by name, with plain names, each brought by one plugin."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,18 +6,22 @@ from typing import Any
 from modelmerger.hooks.answers import are_contents
 from modelmerger.hooks.calls import Calls
 from modelmerger.values.errors import PluginError
-from modelmerger.values.plain_names import is_plain
+from modelmerger.values.plain_names import is_plain_path
 
 
-def gathered(
-    calls: Calls, hook: str, taken: Mapping[str, str], allowed: Callable[[str], bool] = is_plain, **arguments: Any
+def gather_files(
+    calls: Calls,
+    hook: str,
+    reserved: Mapping[str, str],
+    allowed: Callable[[str], bool] = is_plain_path,
+    **arguments: Any,
 ) -> dict[str, bytes]:
-    """What every voice answers to a hook that asks for files: content by name.
+    """The answers of all plugins to a hook that asks for files: content by name.
 
-    `taken`: names that others have, and who they are. `allowed`: whether a name may be had. Raises `PluginError`.
+    reserved: names that are taken, and who has them. allowed: whether a name may be used. Raises `PluginError`.
     """
-    owners, files = dict(taken), dict[str, bytes]()
-    for plugin, found in calls.each(hook, **arguments):
+    owners, files = dict(reserved), dict[str, bytes]()
+    for plugin, found in calls.ask_each(hook, **arguments):
         if not are_contents(found):
             raise calls.wrong_answer(hook, found, "contents by file name", plugin)
         provider = str(calls.providers[plugin])

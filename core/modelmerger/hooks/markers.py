@@ -1,11 +1,13 @@
-"""What marks a function as a hook, and which version of the hooks this is."""
+"""The markers of hooks and of their implementations, and the version of the hooks."""
 
 import pluggy
 
 HOOKS_VERSION = 1
 """The version of the hooks. A plugin that wants another one (`hooks_version = 2` in its module) is refused."""
 PROJECT = "modelmerger"
+"""The name under which pluggy knows the hooks."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
+"""Marks a function as the specification of a hook."""
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a plugin as its answer to the hook of the same name."""

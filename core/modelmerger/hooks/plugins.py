@@ -1,4 +1,4 @@
-"""A plugin as its module declares it: its options, the sections of the config that it obeys, and its hooks."""
+"""A plugin as its module declares it: its options, its sections of the config, and its hooks."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,29 +16,29 @@ from modelmerger.values.text import suggestion
 
 @frozen(eq=False)
 class Plugin:
-    """An imported plugin, checked against the conventions of plugins."""
+    """An imported plugin that keeps to the conventions of plugins."""
 
     provider: Provider
     """Where it comes from."""
     module: Any
     """Its module, or the object that its entry point names."""
     options: type | None
-    """The attrs class of its options."""
+    """The attrs class of its options; None where it has none."""
     model_options: type | None
-    """The attrs class of what it wants to know of each model."""
+    """The attrs class of its options for each model; None where it has none."""
     sections: tuple[Section, ...]
-    """Top-level keys of the config that it obeys."""
+    """Top-level keys of the config that it brings."""
     hooks: frozenset[str]
-    """The hooks that it answers."""
+    """The names of the hooks that it has."""
 
     @property
     def key(self) -> str:
-        """What it is called within a run: kind and name."""
+        """Its kind and name, which are unique in a run."""
         return f"{self.provider.kind} {self.provider.name}"
 
 
 def load(provider: Provider) -> Plugin:
-    """Imports a plugin. Raises `PluginError` that names it and its distribution where it does not keep to the conventions."""
+    """Imports a plugin. Raises `PluginError` where it does not keep to the conventions."""
     module = provider.load()
     wanted = getattr(module, "hooks_version", HOOKS_VERSION)
     if wanted != HOOKS_VERSION:
@@ -72,13 +72,13 @@ def _options(provider: Provider, module: Any, name: str) -> type | None:
     except NameError as error:
         raise PluginError(f"{provider}: the types of its options cannot be resolved: {error}.") from error
     required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
-    if required and provider.kind != "strategy":  # which is never used without a config that could give it
+    if required and provider.kind != "strategy":  # a strategy is never used without a config that could give it
         raise PluginError(f"{provider}: the option '{required[0]}' has no default. Give it one.")
     return cls
 
 
 def _hooks(provider: Provider, module: Any) -> Iterable[str]:
-    """The hooks that a module's functions are marked as; a name that is none is refused with the nearest."""
+    """The names of a module's hooks. Raises `PluginError` for a function marked as a hook that does not exist."""
     for name in dir(module):
         if (marks := getattr(getattr(module, name, None), f"{PROJECT}_impl", None)) is None:
             continue

@@ -1,4 +1,4 @@
-"""Which plugins are installed, read from package metadata alone. Nothing is imported until it is asked for by name."""
+"""Which plugins are installed, from package metadata alone. A plugin is imported when it is first needed."""
 
 import functools
 import os
@@ -13,37 +13,48 @@ from modelmerger.values.errors import ConfigError, PluginError
 from modelmerger.values.text import suggestion
 
 Kind = Literal["strategy", "validator", "plugin"]
+"""What a plugin is. One that is neither a strategy nor a validator is always on."""
 GROUPS: Mapping[Kind, str] = MappingProxyType(
     {"strategy": "modelmerger.strategies", "validator": "modelmerger.validators", "plugin": "modelmerger.plugins"}
 )
+"""The group of entry points of each kind."""
 DEFAULT_VALIDATORS = "modelmerger.default_validators"
-"""The group of entry points of validators that may run where the config names none: their hook `wants_validation` is asked."""
+"""The group of entry points of validators whose hook `wants_validation` is asked where the config names none."""
 BUILT_IN = "modelmerger"
+"""The distribution of the built-in plugins."""
 ALLOW = "MODELMERGER_PLUGINS"
+"""The environment variable that names the only plugins of other distributions that may be used."""
 DISABLE = "MODELMERGER_DISABLE_PLUGINS"
+"""The environment variable that names plugins that may not be used."""
 PLURALS: Mapping[Kind, str] = MappingProxyType(
     {"strategy": "strategies", "validator": "validators", "plugin": "plugins"}
 )
+"""The plural of each kind."""
 
 
 @frozen
 class Provider:
-    """An entry point: a plugin's kind and name, the distribution that brings it, and how to import it."""
+    """An entry point: what a plugin is called, which distribution provides it, and how to import it."""
 
     kind: Kind
+    """What the plugin is."""
     name: str
+    """Its name, as in the config."""
     distribution: str
+    """The name of the distribution that provides it."""
     version: str
+    """The version of that distribution."""
     target: str
+    """What the entry point names: a module, or an object in it after a colon."""
     _entry_point: Any = field(eq=False, repr=False)
     by_default: bool = False
-    """Whether it is asked if it runs where the config does not name it."""
+    """Whether it is a validator that is asked whether it runs where the config names none."""
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' from {self.source}"
 
     def as_dict(self) -> dict[str, str]:
-        """What the manifest says of it."""
+        """The provider as plain data, for the manifest."""
         return {"kind": self.kind, "name": self.name, "distribution": self.distribution, "version": self.version}
 
     @property
@@ -53,14 +64,16 @@ class Provider:
 
     @property
     def built_in(self) -> bool:
+        """Whether it comes with this package."""
         return self.distribution == BUILT_IN
 
     @property
     def source(self) -> str:
+        """Distribution and version, for messages."""
         return f"{self.distribution} {self.version}"
 
     def load(self) -> Any:
-        """Imports the plugin. Whatever its import raises becomes a `PluginError` that names plugin and distribution."""
+        """Imports the plugin. Whatever its import raises becomes a `PluginError`."""
         try:
             return self._entry_point.load()
         except (Exception, SystemExit) as error:
@@ -69,17 +82,20 @@ class Provider:
 
 @frozen
 class Registry:
-    """What is installed and not switched off. `switched_off` says why a name cannot be had."""
+    """The installed plugins."""
 
     providers: tuple[Provider, ...]
+    """Those that can be used."""
     switched_off: tuple[tuple[Provider, str], ...] = ()
+    """Those that are switched off, each with the reason."""
 
     @classmethod
     def installed(cls, environment: Mapping[str, str] = os.environ) -> "Registry":
         """Reads the metadata of every installed distribution, then applies the two environment variables.
 
-        `MODELMERGER_DISABLE_PLUGINS=a,b` switches off what is named, by plugin or by distribution. `MODELMERGER_PLUGINS=a,b`
-        lets in, besides the built-ins, only what it names; set and empty, the built-ins alone.
+        `MODELMERGER_DISABLE_PLUGINS=a,b` switches off plugins by their name or their distribution's.
+        `MODELMERGER_PLUGINS=a,b` lets in only those that it names besides the built-in ones; if it is set and empty,
+        only the built-in ones.
         """
         allowed, disabled = _names(environment, ALLOW), _names(environment, DISABLE) or frozenset()
         kept, off = [], []
@@ -94,15 +110,16 @@ class Registry:
         return cls(tuple(kept), tuple(off))
 
     def names(self, kind: Kind) -> list[str]:
+        """The names of the plugins of a kind, sorted."""
         return sorted({provider.name for provider in self.providers if provider.kind == kind})
 
     def clashes(self, kind: Kind) -> dict[str, list[Provider]]:
-        """Names that more than one distribution provides."""
+        """Names that more than one distribution provides, with these."""
         by_name = {name: [p for p in self.providers if (p.kind, p.name) == (kind, name)] for name in self.names(kind)}
         return {name: providers for name, providers in by_name.items() if len(providers) > 1}
 
     def find(self, kind: Kind, name: str) -> Provider:
-        """The one provider of that name. Nobody, or two: `ConfigError`."""
+        """The one provider of that name. Raises `ConfigError` where there is none, or where there are two."""
         found = [provider for provider in self.providers if (provider.kind, provider.name) == (kind, name)]
         if len(found) == 1:
             return found[0]
@@ -117,11 +134,11 @@ class Registry:
         raise ConfigError(f"no {kind} is named '{name}'{near} (installed: {installed})")
 
     def default_validators(self) -> list[Provider]:
-        """The validators that are asked whether they run, where the config names none."""
+        """The validators that are asked whether they run where the config names none."""
         return [provider for provider in self.providers if provider.kind == "validator" and provider.by_default]
 
     def always_on(self) -> list[Provider]:
-        """The plugins of every merge. Two of one name: `ConfigError`."""
+        """The plugins of every merge, the built-in ones first. Raises `ConfigError` for two of one name."""
         if clashes := self.clashes("plugin"):
             raise ConfigError(*(_clash(providers) for providers in clashes.values()))
         return sorted((p for p in self.providers if p.kind == "plugin"), key=lambda p: (not p.built_in, p.name))
@@ -137,7 +154,7 @@ def _clash(providers: Iterable[Provider]) -> str:
 def _discover() -> list[Provider]:
     providers = {}
     installed = importlib_metadata.entry_points()
-    identity = functools.cache(_identity)  # each question parses the metadata again
+    identity = functools.cache(_identity)  # every access parses the metadata again
     defaults = {(point.name, identity(point.dist)) for point in installed.select(group=DEFAULT_VALIDATORS)}
     for kind, group in GROUPS.items():
         for point in installed.select(group=group):
@@ -149,7 +166,7 @@ def _discover() -> list[Provider]:
 
 
 def _identity(distribution: importlib_metadata.Distribution | None) -> tuple[str, str]:
-    """Name and version of who provides a plugin."""
+    """Name and version of a distribution."""
     return (distribution.name, distribution.version) if distribution else ("an unknown distribution", "?")
 
 

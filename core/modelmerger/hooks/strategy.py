@@ -1,6 +1,7 @@
-"""The one strategy of a run: what it says of itself, and its hooks with their answers checked."""
+"""The one strategy of a run: its traits, and its hooks with typed arguments and checked answers."""
 
 import math
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,48 @@ from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import PluginError, Problem
 from modelmerger.values.text import shown
-from modelmerger.values.traits import Traits
+from modelmerger.values.traits import Traits, View
 
 if TYPE_CHECKING:
     import torch
+
+
+@frozen(eq=False)
+class SliceInputs:
+    """The arguments of a strategy for a slice that it measures or merges, as `merge_tensor` describes them."""
+
+    tensors: Sequence["torch.Tensor"]
+    """The slice of each input."""
+    inputs: Sequence[int]
+    """The index of each input among the config's models; the base model's index is the number of models."""
+    weights: Sequence[float]
+    """One a model that is an input."""
+    model_options: Sequence[Any]
+    """One a model that is an input."""
+    options: Any
+    """The strategy's own, for this tensor."""
+    tensor_name: str
+    """The name of the tensor in the output."""
+    shape: Sequence[int]
+    """The shape of the whole tensor."""
+    offset: int
+    """The first element of the slice in the flattened tensor."""
+    random: Callable[..., "torch.Tensor"]
+    """Returns random numbers for the elements, given the index of a model."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by name."""
+        return {
+            "tensors": self.tensors,
+            "inputs": self.inputs,
+            "weights": self.weights,
+            "model_options": self.model_options,
+            "options": self.options,
+            "tensor_name": self.tensor_name,
+            "shape": self.shape,
+            "offset": self.offset,
+            "random": self.random,
+        }
 
 
 @frozen(eq=False)
@@ -23,32 +62,45 @@ class Strategy:
     """The strategy of a run, with its hooks."""
 
     plugin: Plugin
-    """Its module and options classes."""
+    """The strategy as its module declares it."""
     traits: Traits
-    """What it says of itself."""
+    """What its module says of it."""
     fingerprint: str
-    """Digest of its source file: with another one, what was staged before is not resumed."""
+    """A digest of its source file: a merge that was begun with another one is not resumed."""
     calls: Calls
-    """Through which it is asked."""
+    """The plugins of the run."""
 
     @property
     def name(self) -> str:
-        """As in the config."""
+        """Its name, as in the config."""
         return self.plugin.provider.name
 
     @property
     def linear(self) -> bool:
-        """Whether it combines inputs by coefficients."""
-        return "find_coefficients" in self.plugin.hooks
+        """Whether it combines inputs by coefficients for every tensor."""
+        return "merge_tensor" not in self.plugin.hooks
+
+    def view_of(self, tensor_name: str, shape: Sequence[int], options: Any) -> View:
+        """How it sees a tensor. shape: of the tensor. options: its own, for that tensor."""
+        if "choose_view" in self.plugin.hooks:
+            found = self.calls.ask_first(
+                "choose_view", tensor_name, tensor_name=tensor_name, shape=shape, options=options
+            )
+            if found not in typing.get_args(View):
+                due = " or ".join(typing.get_args(View))
+                raise self._broken("choose_view", f"gave {found!r} where {due} is due", tensor_name)
+            view: View = found
+            return view
+        return "linear" if self.linear else self.traits.granularity
 
     @property
     def merges_updates(self) -> bool:
-        """Whether it combines the updates of adapters too: the coefficients then must be all there is to it."""
+        """Whether it can merge the updates of adapters, for which only coefficients count."""
         return self.linear and ("finish_tensor" not in self.plugin.hooks or self.traits.updates)
 
     @property
     def measures(self) -> bool:
-        """Whether it takes a statistic of each tensor before it merges it."""
+        """Whether it measures each tensor before it merges it."""
         return "measure_tensor" in self.plugin.hooks
 
     def find_coefficients(
@@ -60,8 +112,12 @@ class Strategy:
         shape: Sequence[int] = (2, 2),
         tensor_name: str = "",
     ) -> tuple[float, ...] | None:
-        """One finite number an input, or None where the strategy waits for the Gram matrix."""
-        found = self.calls.first(
+        """One finite number an input, that of the base last; None where the strategy needs the Gram matrix.
+
+        gram: of the inputs, one row an input; None if it is not known yet. shape: of the tensor.
+        """
+        updates = self.traits.inputs == "updates"
+        found = self.calls.ask_first(
             "find_coefficients",
             tensor_name,
             weights=weights,
@@ -72,46 +128,32 @@ class Strategy:
         )
         if found is None and gram is None and self.traits.gram:
             return None
-        expected = len(weights) + self.traits.needs_base
+        expected = len(weights) + (self.traits.needs_base and not updates)
         if not is_list_of(Real, found) or len(found) != expected or not all(map(math.isfinite, found)):
             raise self._broken(
                 "find_coefficients", f"gave {found!r} where {expected} finite numbers are due", tensor_name
             )
-        return tuple(map(float, found))
+        numbers = tuple(map(float, found))
+        return (*numbers, 1.0 - sum(numbers)) if updates else numbers
 
-    def measure_tensor(self, tensors: Sequence["torch.Tensor"], options: Any, tensor_name: str) -> "torch.Tensor":
+    def measure_tensor(self, given: "SliceInputs") -> "torch.Tensor":
         """An additive statistic of a block: float64 or int64, in memory of its own."""
-        found: torch.Tensor = self.calls.first("measure_tensor", tensor_name, tensors=tensors, options=options)
+        tensors, tensor_name = given.tensors, given.tensor_name
+        found: torch.Tensor = self.calls.ask_first("measure_tensor", tensor_name, **given.arguments())
         if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64"):
             raise self._broken("measure_tensor", f"gave {kind_of(found)} where float64 or int64 is due", tensor_name)
         if shares_memory(found, tensors):
             raise self._broken("measure_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
         return found
 
-    def unsteady_measure(self, tensor_name: str) -> PluginError:
+    def unsteady_measure_error(self, tensor_name: str) -> PluginError:
         """The error for a statistic whose shape or dtype changes from block to block."""
         return self._broken("measure_tensor", "gave another shape or dtype for another block", tensor_name)
 
-    def merge_tensor(
-        self,
-        tensors: Sequence["torch.Tensor"],
-        weights: Sequence[float],
-        model_options: Sequence[Any],
-        options: Any,
-        measurement: "torch.Tensor | None",
-        tensor_name: str,
-    ) -> "torch.Tensor":
+    def merge_tensor(self, given: "SliceInputs", measurement: "torch.Tensor | None") -> "torch.Tensor":
         """The merged slice: a tensor of the inputs' shape and dtype that shares no memory with them."""
-        merged = self.calls.first(
-            "merge_tensor",
-            tensor_name,
-            tensors=tensors,
-            weights=weights,
-            model_options=model_options,
-            options=options,
-            measurement=measurement,
-            tensor_name=tensor_name,
-        )
+        tensors, tensor_name = given.tensors, given.tensor_name
+        merged = self.calls.ask_first("merge_tensor", tensor_name, measurement=measurement, **given.arguments())
         first = tensors[0]
         if not isinstance(merged, type(first)) or merged.shape != first.shape or merged.dtype != first.dtype:
             expected = f"a tensor, {kind_of(first)}, is due"
@@ -121,30 +163,31 @@ class Strategy:
         return merged
 
     def compile_merge(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """`merge_tensor` is what `compiled` makes of it from now on."""
+        """Replaces the strategy's `merge_tensor` by what `compiled` makes of it."""
         for implementation in self.calls.manager.hook.merge_tensor.get_hookimpls():
-            implementation.function = compiled(implementation.function)  # type: ignore[misc]  # this manager is ours alone
+            # this manager is ours alone
+            implementation.function = compiled(implementation.function)  # type: ignore[misc]
 
     def finishes(self, options: Any, updates: bool = False) -> bool:
-        """Whether its `finish_tensor` is called in this merge. `updates`: whether the updates of adapters are merged."""
-        wanted = self.calls.first("wants_finish", options=options, updates=updates)
+        """Whether its `finish_tensor` is called in this merge. updates: whether the updates of adapters are merged."""
+        wanted = self.calls.ask_first("wants_finish", options=options, updates=updates)
         if wanted is not None and not isinstance(wanted, bool):
             raise self.calls.wrong_answer("wants_finish", wanted, "True or False")
         return wanted is not False and "finish_tensor" in self.plugin.hooks and not updates
 
     def finish_tensor(self, merged: "torch.Tensor", options: Any, tensor_name: str) -> Mapping[str, int]:
-        """Changes the merged slice in place. What it counted, by name."""
-        found = self.calls.first("finish_tensor", tensor_name, merged=merged, options=options) or {}
+        """Changes the merged slice in place. Returns what it counted, by name."""
+        found = self.calls.ask_first("finish_tensor", tensor_name, merged=merged, options=options) or {}
         if not isinstance(found, Mapping) or not is_list_of(int, list(found.values())):
             raise self._broken("finish_tensor", f"gave {found!r} where whole numbers by name are due", tensor_name)
         return found
 
-    def nonfinite(self, hook: str, tensor_name: str) -> PluginError:
+    def nonfinite_error(self, hook: str, tensor_name: str) -> PluginError:
         """The error for a hook that made a NaN or an infinity of finite inputs."""
         return self._broken(hook, "made a NaN or an infinity of finite inputs", tensor_name)
 
-    def out_of_memory(self, error: Exception) -> PluginError:
-        """The error for a strategy that uses up the memory of a device where the merge itself uses none."""
+    def out_of_memory_error(self, error: Exception) -> PluginError:
+        """The error for a strategy that uses up the memory of a device that the merge itself does not use."""
         return PluginError(f"{self.plugin.provider} needs more memory of a device than there is: {shown(str(error))}")
 
     def _broken(self, hook: str, what: str, tensor: str) -> PluginError:

@@ -1,4 +1,4 @@
-"""The typed face of the plugins in a validation: what they bring, what validators find, what is written about that."""
+"""The hooks about merged models and validations, with typed arguments, and answers that are checked."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,33 +10,33 @@ from attrs import frozen
 
 from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
-from modelmerger.hooks.files import gathered
+from modelmerger.hooks.files import gather_files
 from modelmerger.hooks.validators import Validator
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
 from modelmerger.values.labels import LabelScores
-from modelmerger.values.plain_names import is_plain_file
+from modelmerger.values.plain_names import is_plain_name
 from modelmerger.values.settings import Settings, ValidationSettings
 from modelmerger.values.subject import Purpose, Subject, Texts
 
 
 @frozen(eq=False)
 class ValidationHooks:
-    """Hooks about merged models: how they come back as objects, what they are measured by, what is written about that."""
+    """Hooks about merged models: how they are returned as objects, how they are measured, what is written about it."""
 
     calls: Calls
-    """Through which plugins are asked."""
+    """The plugins of the run."""
     validators: Mapping[str, Validator]
     """The validators of the run, by name."""
 
     @property
     def metrics(self) -> dict[str, Better]:
-        """What the validators can find → which way it is better."""
+        """The metrics that the validators can find, and which way each is better."""
         return {name: way for validator in self.validators.values() for name, way in validator.metrics.items()}
 
     def wanted(self, settings: ValidationSettings) -> list[str]:
-        """The validators that run where the config names none: their keys, in the order in which they are asked."""
-        answers = self.calls.each("wants_validation", settings=settings)
+        """The keys of the validators that run where the config names none, in the order in which they are asked."""
+        answers = self.calls.ask_each("wants_validation", settings=settings)
         for plugin, wanted in answers:
             if not isinstance(wanted, bool):
                 raise self.calls.wrong_answer("wants_validation", wanted, "True or False", plugin)
@@ -44,32 +44,32 @@ class ValidationHooks:
 
     def companions(self) -> list[str]:
         """The names of files that plugins may write again after the merge."""
-        answers = self.calls.each("name_companions")
+        answers = self.calls.ask_each("name_companions")
         for plugin, names in answers:
-            if not is_list_of(str, names) or not all(map(is_plain_file, names)):
+            if not is_list_of(str, names) or not all(map(is_plain_name, names)):
                 raise self.calls.wrong_answer("name_companions", names, "names of files", plugin)
         return sorted({name for _, names in answers for name in names})
 
     def return_model(
         self, directory: Path, base: Path | None, load: Callable[[Path], Any], *, low_memory_mode: bool
     ) -> Any:
-        """What a plugin makes of a directory that holds no whole model; None where no plugin knows it."""
+        """What a plugin makes of a directory that does not hold a whole model; None where no plugin knows it."""
         arguments: dict[str, Any] = {"base": base, "load": load, "low_memory_mode": low_memory_mode}
-        return self.calls.first("return_model", directory=directory, **arguments)
+        return self.calls.ask_first("return_model", directory=directory, **arguments)
 
     def materialise_model(
         self, directory: Path, target: Path | None, settings: Settings | None = None, *, merged: bool
     ) -> Path | None:
-        """Where a plugin has put what transformers can load; None where no plugin knows the model."""
+        """The directory from which transformers can load the model; None where no plugin knows it."""
         arguments: dict[str, Any] = {"target": target, "settings": settings, "merged": merged}
-        found = self.calls.first("materialise_model", directory=directory, **arguments)
+        found = self.calls.ask_first("materialise_model", directory=directory, **arguments)
         if found is not None and not isinstance(found, Path):
             raise self.calls.wrong_answer("materialise_model", found, "a Path or None")
         return found
 
     def provide_texts(self, purpose: Purpose) -> Texts:
-        """Label → texts; raises `UnmeasurableError` where no plugin has any."""
-        found = self.calls.first("provide_texts", purpose=purpose)
+        """Label → texts. Raises `UnmeasurableError` where no plugin has any."""
+        found = self.calls.ask_first("provide_texts", purpose=purpose)
         if found is None:
             raise UnmeasurableError(f"no plugin has texts for {purpose}, and the config gives none")
         sound = isinstance(found, Mapping) and is_list_of(str, list(found))
@@ -79,8 +79,8 @@ class ValidationHooks:
         return texts
 
     def score_labels(self, texts: Sequence[str]) -> LabelScores:
-        """One row a text; raises `UnmeasurableError` where no plugin scores labels."""
-        found = self.calls.first("score_labels", texts=texts)
+        """The probabilities of labels, one row a text. Raises `UnmeasurableError` where no plugin scores labels."""
+        found = self.calls.ask_first("score_labels", texts=texts)
         if found is None:
             raise UnmeasurableError("no plugin scores labels")
         if not isinstance(found, LabelScores):
@@ -91,13 +91,13 @@ class ValidationHooks:
         return found
 
     def validate_model(self, validator: str, subject: Subject, settings: ValidationSettings) -> Iterator[Finding]:
-        """What one validator finds, as it finds it. `UnmeasurableError` passes."""
+        """What one validator finds, as it finds it. Raises `UnmeasurableError` where it cannot measure the model."""
         hook, plugin = "validate_model", self.validators[validator].plugin.key
-        answer = self.calls.one(hook, plugin, subject=subject, settings=settings)
+        answer = self.calls.ask_one(hook, plugin, subject=subject, settings=settings)
         if not isinstance(answer, Iterable):
             raise self.calls.wrong_answer(hook, answer, "Findings", plugin)
         findings = iter(answer)
-        while (finding := self.calls.guarded(hook, partial(next, findings, None))) is not None:
+        while (finding := self.calls.guard(hook, partial(next, findings, None))) is not None:
             metrics = self.validators[validator].metrics
             if not isinstance(finding, Finding) or finding.metric not in metrics:
                 raise self.calls.wrong_answer(hook, finding, f"a Finding of {', '.join(metrics)}", plugin)
@@ -106,8 +106,8 @@ class ValidationHooks:
             yield finding
 
     def write_companions(
-        self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport, taken: Mapping[str, str]
+        self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport, reserved: Mapping[str, str]
     ) -> dict[str, bytes]:
-        """The files about a validation. `taken`: names that others have, and who they are."""
+        """The files about a validation: content by name. reserved: names that are taken, and who has them."""
         arguments: dict[str, Any] = {"directory": directory, "manifest": manifest, "report": report}
-        return gathered(self.calls, "write_companions", taken, is_plain_file, **arguments)
+        return gather_files(self.calls, "write_companions", reserved, is_plain_name, **arguments)

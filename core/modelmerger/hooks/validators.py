@@ -11,6 +11,7 @@ from modelmerger.values.errors import PluginError
 from modelmerger.values.findings import Better
 
 HOOK = "validate_model"
+"""What makes a plugin a validator."""
 
 
 @frozen(eq=False)
@@ -18,20 +19,20 @@ class Validator:
     """A validator of a run."""
 
     plugin: Plugin
-    """Its module and options class."""
+    """The validator as its module declares it."""
     metrics: Mapping[str, Better]
-    """What it finds → which way it is better."""
+    """The metrics that it can find, and which way each is better."""
     options: Any = None
     """An instance of its options class; None where it has none."""
 
 
-def declared(plugin: Plugin, options: Any = None) -> Validator:
-    """What a validator's module says of itself. Raises `PluginError` where it is none."""
+def read_validator(plugin: Plugin, options: Any = None) -> Validator:
+    """The validator of a plugin, with an instance of its options class. Raises `PluginError` where it is not one."""
     who = plugin.provider
     if HOOK not in plugin.hooks:
         raise PluginError(f"{who} does not have the hook {HOOK}.")
     metrics, ways = getattr(plugin.module, "metrics", None), typing.get_args(Better)
-    if not isinstance(metrics, Mapping) or not metrics or not _all_named(metrics, ways):
+    if not isinstance(metrics, Mapping) or not metrics or not _are_metrics(metrics, ways):
         example = f'metrics = {{"{who.name}": "lower"}}'
         raise PluginError(f"{who} does not say what it finds. Give its module `{example}` (each {' or '.join(ways)}).")
     return Validator(plugin, dict(metrics), options)
@@ -48,5 +49,5 @@ def refuse_shared_metrics(validators: Iterable[Validator]) -> None:
                 raise PluginError(f"metric '{metric}' is declared twice: by {both}; use one of them.")
 
 
-def _all_named(metrics: Mapping[Any, Any], ways: tuple[str, ...]) -> bool:
+def _are_metrics(metrics: Mapping[Any, Any], ways: tuple[str, ...]) -> bool:
     return all(isinstance(name, str) and name and way in ways for name, way in metrics.items())

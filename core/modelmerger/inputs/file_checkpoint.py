@@ -1,4 +1,4 @@
-"""A checkpoint whose tensors lie in files as they are, each in one stretch of bytes."""
+"""A checkpoint whose tensors are in files unchanged, each in one stretch of bytes."""
 
 from collections.abc import Mapping
 
@@ -26,25 +26,32 @@ class FileCheckpoint(Checkpoint):
     """Tensors laid out in files, read by position."""
 
     name: str
+    """The model's, unique in a merge."""
     stored: Mapping[str, StoredTensor]
     """Where each tensor lies, by name."""
     reader: InputFiles
     """What the files are read through."""
     files: tuple[FileIdentity, ...]
+    """All files that are read, as they were when they were opened."""
     donor: Donor = field(factory=Donor)
+    """What the model has beside its weights."""
     aliases: Mapping[str, str] = field(factory=dict)
+    """Names that the files leave out because they are tied to another tensor → the name of that tensor."""
     tensors: Mapping[str, TensorInfo] = field(init=False)
+    """The dtype and shape of each tensor, by name."""
 
     @tensors.default
     def _tensors(self) -> Mapping[str, TensorInfo]:
         return {name: stored.info for name, stored in self.stored.items()}
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        """Reads the elements from the tensor's file."""
         stored = self.stored[tensor]
         offset, length = stored.info.span(start, stop)
         self.reader.read(stored.file, stored.offset + offset, buffer[:length])
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
+        """Tells the system that the elements will be read from the tensor's file soon."""
         stored = self.stored[tensor]
         offset, length = stored.info.span(start, stop)
         self.reader.prefetch(stored.file, stored.offset + offset, length)

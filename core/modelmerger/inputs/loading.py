@@ -63,7 +63,7 @@ class LoadContext:
 
         A link may lead inside `inside`, or into the blobs of the same Hub cache. Raises `InputError`.
         """
-        real = resolved(Path(path), inside or Path(path).parent)
+        real = resolve_inside(Path(path), inside or Path(path).parent)
         descriptor = open_regular(real)
         try:
             return identify(real, os.fstat(descriptor))
@@ -79,21 +79,21 @@ def read_beside(directory: Path, name: str, limit: int = 64 << 20) -> bytes | No
     path = directory / name
     if not os.path.lexists(path):
         return None
-    return read_small(resolved(path, directory), limit)
+    return read_small(resolve_inside(path, directory), limit)
 
 
-def refusals(directory: Path, names: Iterable[str], limit: int) -> list[Problem]:
+def check_beside(directory: Path, names: Iterable[str], limit: int) -> list[Problem]:
     """What `read_beside` would raise for these files, found without reading them: for checks before a merge begins."""
     problems: list[Problem] = []
     for name in names:
         try:
-            check_small(resolved(directory / name, directory), limit)
+            check_small(resolve_inside(directory / name, directory), limit)
         except InputError as error:
             problems += error.problems
     return problems
 
 
-def names_in(directory: Path) -> list[str]:
+def list_directory(directory: Path) -> list[str]:
     """What a directory holds, sorted. Raises `InputError` where it cannot be listed."""
     try:
         return sorted(os.listdir(directory))
@@ -101,7 +101,7 @@ def names_in(directory: Path) -> list[str]:
         raise InputError(Problem(f"cannot be listed: {error.strerror}.", str(directory))) from error
 
 
-def resolved(path: Path, inside: Path) -> Path:
+def resolve_inside(path: Path, inside: Path) -> Path:
     """Where a path leads. A link is followed if it stays in the model's directory or leads to its Hub cache's blobs."""
     if not os.path.islink(path):
         return path.absolute()

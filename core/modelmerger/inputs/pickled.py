@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmerger.inputs.safetensors_header.header import HeaderError, TensorEntry
 from modelmerger.inputs.safetensors_header.tensors import check_name
-from modelmerger.values.dtypes import from_torch
+from modelmerger.inputs.torch_dtypes import dtype_from_torch
 from modelmerger.values.text import amount, shown
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _entry(name: Any, tensor: Any, records: Mapping[int, int], size: int) -> Ten
     check_name(name)
     _check_plain(name, tensor)
     try:
-        dtype = from_torch(tensor.dtype)
+        dtype = dtype_from_torch(tensor.dtype)
     except ValueError as error:
         raise HeaderError(str(error), name) from error
     length = tensor.numel() * tensor.element_size()
@@ -92,7 +92,8 @@ def _entry(name: Any, tensor: Any, records: Mapping[int, int], size: int) -> Ten
     held = records.get(start, 0)
     if begin + length > held or start + held > size:
         raise HeaderError(
-            f"it needs bytes {begin:,} to {begin + length:,} of a record that has {amount(held, 'byte')}. Is the file complete?",
+            f"it needs bytes {begin:,} to {begin + length:,} of a record that has {amount(held, 'byte')}. "
+            "Is the file complete?",
             name,
         )
     return TensorEntry(name, dtype, tuple(tensor.shape), start + begin, start + begin + length)

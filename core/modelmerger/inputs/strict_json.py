@@ -1,4 +1,4 @@
-"""JSON from files that may come from anyone: one reader, so that all of them refuse the same things in the same words."""
+"""JSON from files that may come from anyone: one reader, so that the same things are refused in the same words."""
 
 import json
 import re
@@ -20,9 +20,9 @@ def read_json(
 ) -> Any:
     """The value in a JSON document, as plain data. `source` names it in errors.
 
-    content: UTF-8, with or without a byte order mark. depth: how many lists and objects may lie in each other. nodes: how
-    many values there may be; keys do not count, and an empty list or object counts like one that holds a value. unique:
-    whether a key that an object has twice is refused; otherwise the last one counts.
+    content: UTF-8, with or without a byte order mark. depth: how many lists and objects may lie in each other. nodes:
+    how many values there may be; keys do not count, and an empty list or object counts like one that holds a value.
+    unique: whether a key that an object has twice is refused; otherwise the last one counts.
 
     NaN, infinities and halves of surrogate pairs, which Python writes though JSON has none, are read as what they are.
     Raises `InputError` for all else that is no JSON, and for what is too deep or too much.

@@ -13,7 +13,7 @@ from modelmerger.output.digests import NAME, Piece, block_count, digest_of_piece
 from modelmerger.output.journal import BlockRecord, is_sums
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, MergeError, Problem
-from modelmerger.values.plain_names import is_plain, is_plain_file
+from modelmerger.values.plain_names import is_plain_name, is_plain_path
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 
@@ -134,7 +134,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if schema != SCHEMA:
         raise InputError(
             Problem(
-                f"has schema {schema!r}, and this version of modelmerger knows {SCHEMA}. Use the version that wrote it.",
+                f"has schema {schema!r}, and this version of modelmerger knows {SCHEMA}. "
+                "Use the version that wrote it.",
                 str(path),
             )
         )
@@ -155,11 +156,11 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
     return (
         isinstance(files, dict)
         and isinstance(companions, list)
-        and all(isinstance(name, str) and is_plain_file(name) for name in companions)
+        and all(isinstance(name, str) and is_plain_name(name) for name in companions)
         and isinstance(manifest["plan"], str)
         and is_sums(manifest.get("observed", {}))
         and all(
-            is_plain(name)
+            is_plain_path(name)
             and all(isinstance(piece, str) for piece in file["pieces"])
             and file_entry(pieces_of(file)).items() <= file.items()
             for name, file in files.items()

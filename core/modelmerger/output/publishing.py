@@ -53,7 +53,8 @@ def _check_free(target: Path, overwrite: bool) -> None:
     if not is_ours(target):
         raise OutputError(
             Problem(
-                "exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten. Give another path.",
+                "exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten. "
+                "Give another path.",
                 str(target),
             )
         )
@@ -67,7 +68,8 @@ def check_room(target: Path, needed: int) -> None:
     if free < needed:
         raise OutputError(
             Problem(
-                f"{size(needed)} are needed and {size(free)} are free on the disk. Free some space, or give another path.",
+                f"{size(needed)} are needed and {size(free)} are free on the disk. "
+                "Free some space, or give another path.",
                 str(target),
             )
         )

@@ -14,18 +14,20 @@ from modelmerger.values.text import amount, shown
 
 @frozen
 class Aligned:
-    """A tensor of the output: as its source has it, where it has another name, and whether only equal bits can be taken.
-
-    source: the checkpoint that says shape and dtype: the donor, unless the donor lacks it. taken: whether it is the source's as it
-    is, and the others do not count.
-    """
+    """A tensor of the output, and which tensors of the checkpoints belong to it."""
 
     name: str
+    """In the output."""
     info: TensorInfo
+    """Its dtype and shape in the source."""
     renames: Mapping[int, str]
+    """Checkpoint → its own name for the tensor, where that is another."""
     exact: bool
+    """Whether the tensor cannot be merged, so that all models must have the same bits."""
     source: int
+    """The checkpoint that says shape and dtype: the donor, unless the donor lacks the tensor."""
     taken: bool = False
+    """Whether the source's tensor is taken as it is, and the other checkpoints do not count."""
 
     def name_in(self, checkpoint: int) -> str:
         """The name under which a checkpoint has the tensor."""
@@ -35,14 +37,15 @@ class Aligned:
 def align(
     checkpoints: Sequence[Checkpoint], donor: int, missing: MissingTensors = "error"
 ) -> tuple[list[Aligned], list[Problem]]:
-    """The donor's tensors in the donor's order, what others add, and everything that is to be said of what the others have.
+    """The donor's tensors in the donor's order, then those that other checkpoints add; and what does not fit.
 
     A checkpoint that leaves out its LM head because it is tied to the embedding stands in with the embedding, where the
-    donor has a head of its own. The other way round there is no place for the head. Tensors that are not floating point, and
-    float8 tensors of quantised models, can only be taken over, and only if all models have equal bits.
+    donor has a head of its own. The other way round, the output has no tensor for the head. Tensors that are not
+    floating point, and float8 tensors of quantised models, can only be copied, and only if all models have equal bits.
 
-    missing: what becomes of a tensor that only some checkpoints have. "error": an error. "donor": one that the donor has is
-    taken from it, others are left out. "union": the others are taken from the first that has them. Both are noted.
+    missing: what becomes of a tensor that only some checkpoints have. "error": it is an error. "donor": one that the
+    donor has is taken from the donor, and others are left out. "union": others are taken from the first checkpoint that
+    has them. The last two are noted.
     """
     reference = checkpoints[donor]
     surplus = [
@@ -53,7 +56,7 @@ def align(
         for name, index in surplus:
             if name not in reference.aliases:
                 sources.setdefault(name, index)
-    quantised = any(scheme(checkpoint) for checkpoint in checkpoints)
+    quantised = any(quantisation_scheme(checkpoint) for checkpoint in checkpoints)
     aligned: list[Aligned] = []
     problems: list[Problem] = []
     for name, source in sources.items():
@@ -66,7 +69,7 @@ def align(
     if missing == "error":
         problems += [_surplus(name, reference, checkpoints[index]) for name, index in surplus]
     if problems:
-        problems = [_quantised(checkpoint) for checkpoint in checkpoints if scheme(checkpoint)] + problems
+        problems = [_quantised(checkpoint) for checkpoint in checkpoints if quantisation_scheme(checkpoint)] + problems
     if missing != "error":
         left = [(name, index) for name, index in surplus if name not in sources]
         problems += _notes(checkpoints, donor, aligned, left)
@@ -97,7 +100,7 @@ def _tensor_problems(
 def _notes(
     checkpoints: Sequence[Checkpoint], donor: int, aligned: Sequence[Aligned], left: Sequence[tuple[str, int]]
 ) -> Iterator[Problem]:
-    """What `missing_tensors` did: how many tensors, and an example."""
+    """What `missing_tensors` did: to how many tensors, with an example."""
     whose = f"the donor '{checkpoints[donor].name}'"
     kept = [(tensor.name, donor) for tensor in aligned if tensor.taken and tensor.source == donor]
     added = [(tensor.name, tensor.source) for tensor in aligned if tensor.taken and tensor.source != donor]
@@ -113,8 +116,8 @@ def _notes(
             yield Problem(message, "options.missing_tensors", severity="note")
 
 
-def scheme(checkpoint: Checkpoint) -> str:
-    """The quantisation scheme that the model's config names, or an empty text."""
+def quantisation_scheme(checkpoint: Checkpoint) -> str:
+    """The quantisation scheme that the model's config names; empty where the model is not quantised."""
     config = (checkpoint.donor.config or {}).get("quantization_config")
     if not isinstance(config, Mapping):
         return ""
@@ -123,15 +126,16 @@ def scheme(checkpoint: Checkpoint) -> str:
 
 def _quantised(checkpoint: Checkpoint) -> Problem:
     return Problem(
-        f"holds quantised weights ({scheme(checkpoint)}), which can only be taken over, from models with equal bits. "
-        "Dequantise it first.",
+        f"holds quantised weights ({quantisation_scheme(checkpoint)}), which can only be taken over, "
+        "from models with equal bits. Dequantise it first.",
         checkpoint.place,
     )
 
 
 def _missing(name: str, donor: Checkpoint, other: Checkpoint) -> Problem:
     return Problem(
-        f"'{donor.name}' has this tensor and '{other.name}' lacks it. Merge models of one architecture, or set missing_tensors.",
+        f"'{donor.name}' has this tensor and '{other.name}' lacks it. "
+        "Merge models of one architecture, or set missing_tensors.",
         other.place,
         name,
     )
@@ -146,7 +150,8 @@ def _surplus(name: str, donor: Checkpoint, other: Checkpoint) -> Problem:
             name,
         )
     return Problem(
-        f"'{other.name}' has this tensor and '{donor.name}' lacks it. Merge models of one architecture, or set missing_tensors.",
+        f"'{other.name}' has this tensor and '{donor.name}' lacks it. "
+        "Merge models of one architecture, or set missing_tensors.",
         other.place,
         name,
     )

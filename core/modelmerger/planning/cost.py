@@ -10,12 +10,13 @@ from modelmerger.values.plan import TensorPlan
 from modelmerger.values.settings import CoreOptions, Settings
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
+"""Elements in a slice: the default, those in low_memory_mode, and the fewest."""
 PROCESS_MEMORY = 240 << 20
 """Resident bytes of Python with torch and modelmerger imported."""
 
 
 def slice_elements(options: CoreOptions, tensors: Sequence[TensorPlan]) -> int:
-    """Elements in a slice: fewer where a strategy gets the slices of many models at once, to bound the memory."""
+    """Elements in a slice. They are fewer where a strategy gets slices of many models at once, to bound the memory."""
     if options.low_memory_mode:
         return FRUGAL_SLICE
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action == "merge"), default=1)
@@ -23,9 +24,9 @@ def slice_elements(options: CoreOptions, tensors: Sequence[TensorPlan]) -> int:
 
 
 def bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    """How much is read for one tensor; what is measured first is read twice."""
+    """How many bytes are read for one tensor. A tensor that is measured before it is merged is read twice."""
     sizes = [checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs]
-    if tensor.action == "copy":  # what several models have is compared first
+    if tensor.action == "copy":  # if several models have it, they are compared first
         return sum(sizes) + sizes[0] * (len(sizes) > 1)
     measured = (tensor.action == "combine" and tensor.coefficients is None) or (
         tensor.action == "merge" and hooks.strategy.measures
@@ -34,18 +35,17 @@ def bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPl
 
 
 def peak_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:
-    """Expected peak in bytes: the process, and for each worker a raw slice and the converted ones that are held at once.
+    """The expected peak in bytes: the process, and for each worker a raw slice and the converted ones held at once.
 
-    A block a worker covers its window of output (a whole block where strategies see rows), and what the allocator keeps.
-    `elements`: in a slice.
+    One block for each worker covers its window of output (a whole block where strategies see rows) and what the
+    allocator keeps. elements: in a slice.
     """
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
     held = ("merge", "combine") if hooks.output.observers(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
-    most = elements
-    if hooks.strategy.traits.granularity == "whole":
-        most = max([most, *(tensor.elements for tensor in tensors if tensor.action == "merge")])
-    slices = 8 * most + width * most * (together + 2)
+    most = max([elements, *(tensor.elements for tensor in tensors if tensor.granularity == "whole")])
+    task_vectors = together if hooks.strategy.traits.inputs == "updates" else 0
+    slices = 8 * most + width * most * (together + task_vectors + 2)
     measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
     gram = 8 * MEASURED * max(measured, default=0)
     return PROCESS_MEMORY + settings.options.workers * (BLOCK + slices + gram)

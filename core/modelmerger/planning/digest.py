@@ -14,7 +14,7 @@ from modelmerger.values.settings import Settings
 
 
 def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:
-    """Config, inputs as they are, plugins, torch, and the layout, as 64 hexadecimal digits."""
+    """A digest of config, inputs as they are, plugins, torch and layout: 64 hexadecimal digits."""
     options = settings.options
     hasher = blake3()
     models = zip(settings.models, settings.model_options, strict=True)

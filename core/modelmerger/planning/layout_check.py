@@ -1,20 +1,20 @@
-"""Is a layout from a plugin sound? Found out before anything is written, and said in the plugin's name."""
+"""The check of a plugin's layout, before anything is written."""
 
 from collections.abc import Sequence
 
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import PluginError
 from modelmerger.values.layout import Layout, OutputTensor
-from modelmerger.values.plain_names import is_plain_file
+from modelmerger.values.plain_names import is_plain_name
 
 
-def check_tiling(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
-    """A layout from a plugin places every tensor once, aligned, and leaves neither hole nor overlap."""
+def check_layout(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
+    """Raises `PluginError` unless a layout places every tensor once, aligned, without holes or overlaps."""
     placed = [placement.tensor for file in layout.files for placement in file.placements]
     if sorted(placed, key=_by_name) != sorted(tensors, key=_by_name):
         raise PluginError(f"the layout of format '{layout.format}' does not place every tensor exactly once, as it is.")
     names = [*(file.name for file in layout.files), *layout.documents]
-    if len(set(names)) != len(names) or not all(map(is_plain_file, names)):
+    if len(set(names)) != len(names) or not all(map(is_plain_name, names)):
         raise PluginError(
             f"the layout of format '{layout.format}' has a file name that is no plain name, or is not unique."
         )

@@ -1,4 +1,4 @@
-"""Makes the plan: what becomes of each tensor, where it will lie, what that costs, and the name of it all."""
+"""Makes the plan: what becomes of each tensor, where it will lie, what that costs, and the digest that names it."""
 
 import sys
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from attrs import evolve
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.cost import bytes_read, peak_memory, slice_elements
 from modelmerger.planning.digest import plan_digest
-from modelmerger.planning.layout_check import check_tiling
-from modelmerger.planning.tensor_plans import merged_tensors, read_tensors
+from modelmerger.planning.layout_check import check_layout
+from modelmerger.planning.tensor_plans import plan_merged_tensors, plan_read_tensors
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan, PlannedModel, TensorPlan
@@ -24,23 +24,22 @@ def make_plan(
     revisions: Sequence[str] = (),
     updates: MergedUpdates | None = None,
 ) -> MergePlan:
-    """The plan of merging these checkpoints: the models in the order of the config, then the base model if one is given.
+    """The plan of merging these checkpoints, which are the models in the order of the config, then the base if any.
 
-    `revisions`: the commit of each checkpoint, empty where it has none; left out where none of them has. `updates`: what became of
-    their updates, where these are merged.
-    Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
+    revisions: the commit of each checkpoint, empty where it has none; left out if no checkpoint has one. updates: the
+    merged updates, where updates are merged. Raises `ModelCompatibilityError` with every tensor that does not fit,
+    `ConfigError` for weights that make no sense.
     """
     if updates is None:
-        tensors, notes = merged_tensors(hooks, checkpoints, settings)
+        tensors, notes = plan_merged_tensors(hooks, checkpoints, settings)
         read, memory = checkpoints, 0
     else:
-        tensors, notes = read_tensors(updates), list(updates.notes)
+        tensors, notes = plan_read_tensors(updates), list(updates.notes)
         read, memory = [updates.checkpoint], updates.memory
     layout = _layout(hooks, settings, tensors, updates)
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     return MergePlan(
         strategy=settings.strategy,
-        granularity=hooks.strategy.traits.granularity,
         donor=settings.donor,
         models=_planned_models(checkpoints, settings, revisions),
         inputs=[file for checkpoint in checkpoints for file in checkpoint.files],
@@ -65,7 +64,7 @@ def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], upd
         layout = hooks.output.save_model(outputs, size)
     else:
         layout = hooks.output.save_model(outputs, size if updates.sharded else sys.maxsize, updates.stem)
-    check_tiling(layout, outputs)
+    check_layout(layout, outputs)
     return layout if updates is None else evolve(layout, documents={**layout.documents, **updates.documents})
 
 

@@ -1,4 +1,4 @@
-"""The embedding and the LM head: which of them stay the donor's (`merge_embeddings`, `merge_lm_head`), and which are one."""
+"""The embedding and the LM head: whether they stay the donor's, and whether they are one matrix."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,9 +10,10 @@ from modelmerger.values.settings import CoreOptions
 
 
 def kept_matrices(donor: Checkpoint, options: CoreOptions) -> tuple[set[str], list[Problem]]:
-    """The names of the donor's tensors that are not merged, and a note for an option that finds none.
+    """The names of the donor's tensors that are not merged, and a note for each option that finds none.
 
-    Raises `ConfigError` where the donor ties its LM head to the embedding and the options say otherwise of one than of the other.
+    The options are `merge_embeddings` and `merge_lm_head`. Raises `ConfigError` where the donor ties its LM head to the
+    embedding and the options contradict each other.
     """
     tied = _is_tied(donor)
     if tied and options.merge_lm_head not in (None, options.merge_embeddings):
@@ -36,8 +37,11 @@ def kept_matrices(donor: Checkpoint, options: CoreOptions) -> tuple[set[str], li
     return kept, notes
 
 
-def tied_heads(donor: Checkpoint) -> dict[str, str]:
-    """LM heads that the donor's file holds although they are the embedding, which must stay equal to it: head → embedding."""
+def repeated_heads(donor: Checkpoint) -> dict[str, str]:
+    """LM heads that the donor's file holds although they are tied to the embedding: head → embedding.
+
+    They must stay equal to it.
+    """
     embeddings = [name for name in donor.tensors if is_embedding(name)]
     if not embeddings or not _is_tied(donor):
         return {}
@@ -45,7 +49,7 @@ def tied_heads(donor: Checkpoint) -> dict[str, str]:
 
 
 def _is_tied(donor: Checkpoint) -> bool:
-    """Whether the LM head is the embedding: it is left out of the file, or the config says so and the file has it twice."""
+    """Whether the LM head is the embedding: it is left out of the file, or the config says that they are tied."""
     config = donor.donor.config or {}
     return any(map(is_head, donor.aliases)) or any(
         level.get("tie_word_embeddings") is True for level in _levels(config)
@@ -53,7 +57,7 @@ def _is_tied(donor: Checkpoint) -> bool:
 
 
 def _levels(config: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The config, and that of its text model where it has others too."""
+    """The config, and the config of its text model where it has several."""
     yield config
     if isinstance(text := config.get("text_config"), Mapping):
         yield text

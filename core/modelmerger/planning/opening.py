@@ -1,4 +1,4 @@
-"""The models of a config, found and open; kept from one merge to the next by who asks for it."""
+"""Finds and opens the models of a config, and keeps them open from one merge to the next on request."""
 
 import contextlib
 import os
@@ -8,11 +8,11 @@ from typing import Any, Self
 from attrs import evolve, frozen
 
 from modelmerger.config.naming import references
-from modelmerger.config.sections import needs_base
+from modelmerger.config.sections import missing_base
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
-from modelmerger.planning.updates import different_bases
+from modelmerger.planning.updates import check_same_base
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.file_identity import FileIdentity, identify
@@ -22,44 +22,50 @@ from modelmerger.values.settings import Settings
 
 @frozen(eq=False)
 class Opened:
-    """The models of a config in order, then the base model if there is one, as the settings then say; and where each was found."""
+    """The models of a config, open."""
 
     settings: Settings
+    """Those of the merge, with the base model that the models brought if the config names none."""
     checkpoints: Sequence[Checkpoint]
+    """The models in the order of the config, then the base model if there is one."""
     locations: Sequence[Location]
+    """Where each of them was found."""
 
     @property
     def notes(self) -> list[Problem]:
+        """What the user should know of where the models were found."""
         return list(dict.fromkeys(note for location in self.locations for note in location.notes))
 
 
 @frozen(eq=False)
 class _OpenModels:
-    """seen: the files at each path that was opened, as they were before; empty where nobody wants to know."""
-
     files: InputFiles
     models: Opened
     seen: dict[str, list[FileIdentity]]
+    """The files at each path that was opened, as they were before it; empty for models that will not be cached."""
 
 
-class KeptModels:
-    """The models that were opened last, with their open files: one set of them."""
+class ModelCache:
+    """The models that were opened last, with their open files, for the next merge of the same models."""
 
     def __init__(self) -> None:
         self._asked: Any = None
-        self._kept: _OpenModels | None = None
+        self._models: _OpenModels | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._kept is not None:
-            self._kept.files.close()
-            self._kept = None
+        if self._models is not None:
+            self._models.files.close()
+            self._models = None
 
     def take(self, settings: Settings) -> _OpenModels | None:
-        """What is kept, if the same models are asked for and every file at their paths is as it was. It is then kept no more."""
-        found, self._kept = self._kept, None
+        """Removes the cached models and returns them, if they are those of the settings and no file of theirs changed.
+
+        Else closes them.
+        """
+        found, self._models = self._models, None
         if found is None:
             return None
         if self._asked == _asked(settings) and all(_files_at(path) == files for path, files in found.seen.items()):
@@ -68,18 +74,20 @@ class KeptModels:
         return None
 
     def keep(self, settings: Settings, models: _OpenModels) -> None:
+        """Caches these models; those that were cached before are closed."""
         self.__exit__()
-        self._asked, self._kept = _asked(settings), models
+        self._asked, self._models = _asked(settings), models
 
 
 @contextlib.contextmanager
-def opened(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> Iterator[Opened]:
-    """The models of a config, found and open while the context lasts. Adapters bring a base model where the config names none.
+def open_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> Iterator[Opened]:
+    """Opens the models of a config while the context lasts. Adapters bring a base model where the config names none.
 
-    With `cache_models`, what `kept` holds is used again, and what is open goes there when the context ends well. Models in memory
-    are never kept: nobody can tell whether they changed.
+    With `cache_models`, models in `cache` are used again, and the open ones go there when the context ends without an
+    error. Models in memory are never cached: nobody can tell whether they changed.
     """
-    cache = kept if settings.options.cache_models and not settings.live else None
+    if not settings.options.cache_models or settings.live:
+        cache = None
     current = cache.take(settings) if cache else None
     if current is None:
         current = _open(settings, hooks, watched=cache is not None)
@@ -95,13 +103,13 @@ def opened(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> 
 
 
 def _asked(settings: Settings) -> Any:
-    """All that the opening of models depends on: neither the strategy nor weights."""
+    """Everything that the opening of models depends on; the strategy and the weights do not matter."""
     models = [(model.path, model.name) for model in settings.models]
     return models, settings.base_model, settings.sections, settings.options, settings.plugin_options
 
 
 def _files_at(path: str) -> list[FileIdentity]:
-    """The file at a path, or all files in a directory and below, as they are now; links are followed."""
+    """The file at a path, or all files of a directory and its folders, as they are now; links are followed."""
     inside = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
     found = []
     for file in inside or [path]:
@@ -132,8 +140,8 @@ def _open_all(
 ) -> Opened:
     problems: list[Problem] = []
     checkpoints = []
-    named = references(settings)
-    for reference in named:
+    models = references(settings)
+    for reference in models:
         try:
             path = str(context.locate(reference).directory)
             checkpoints.append(load(evolve(reference, path=path, given=reference.path), context))
@@ -141,21 +149,21 @@ def _open_all(
             problems += error.problems
     if problems:
         raise InputError(*problems)
-    return Opened(settings, checkpoints, [context.locate(reference) for reference in named])
+    return Opened(settings, checkpoints, [context.locate(reference) for reference in models])
 
 
 def _with_base(hooks: Hooks, models: Opened) -> Opened:
     bases = [checkpoint.base for checkpoint in models.checkpoints if checkpoint.base is not None]
     if models.settings.base_model is None and bases:
-        if hooks.strategy.traits.needs_base:
-            raise_errors(list(different_bases(models.checkpoints)), ModelCompatibilityError)
+        if hooks.strategy.traits.wants_base:
+            raise_errors(list(check_same_base(models.checkpoints)), ModelCompatibilityError)
         return Opened(
             evolve(models.settings, base_model=bases[0].reference.path),
             [*models.checkpoints, bases[0].checkpoint],
             [*models.locations, bases[0].location],
         )
-    if models.settings.base_model is None and hooks.strategy.traits.needs_base:
-        raise ConfigError(needs_base(models.settings.strategy, hooks.sections))
+    if models.settings.base_model is None and hooks.strategy.traits.wants_base:
+        raise ConfigError(missing_base(models.settings.strategy, hooks.sections))
     return models
 
 

@@ -1,4 +1,4 @@
-"""A config whose models are open and fit together: all that happens before the first write."""
+"""Everything that happens before the first write: models are opened, checked against each other, and planned for."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -7,8 +7,8 @@ from attrs import field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.make_plan import make_plan
-from modelmerger.planning.opening import KeptModels, Opened, opened
-from modelmerger.planning.updates import merge_updates, merging_updates
+from modelmerger.planning.opening import ModelCache, Opened, open_models
+from modelmerger.planning.updates import find_update_coefficients, merge_updates
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.plan import MergePlan
@@ -18,31 +18,34 @@ from modelmerger.values.updates import MergedUpdates
 
 @frozen(eq=False)
 class Prepared:
-    """A merge that nothing stands against so far."""
+    """A merge that has passed every check so far."""
 
     settings: Settings
-    """Of the merge, with the base model that the models brought if the config names none."""
+    """Those of the merge, with the base model that the models brought if the config names none."""
     hooks: Hooks
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
     """The models in the order of the config, then the base model if there is one."""
     plan: MergePlan
-    """What is to be made."""
+    """What the merge will make."""
     notes: Sequence[Problem] = field(factory=list)
     """What the user should know of it."""
     updates: MergedUpdates | None = None
-    """What became of the models' updates, where these are merged."""
+    """The merged updates of the models, where updates are merged."""
 
     @property
-    def read(self) -> Sequence[Checkpoint]:
+    def sources(self) -> Sequence[Checkpoint]:
         """What the plan's tensors are read from."""
         return self.checkpoints if self.updates is None else [self.updates.checkpoint]
 
 
 @contextlib.contextmanager
-def prepared(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> Iterator[Prepared]:
-    """Everything before the first write: raises whatever stands against the merge. The models are open in the context."""
-    with opened(settings, hooks, kept) as models:
+def prepare(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> Iterator[Prepared]:
+    """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
+
+    cache: see `open_models`.
+    """
+    with open_models(settings, hooks, cache) as models:
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
         updates = merge_updates(hooks, models.checkpoints, models.settings)
@@ -50,11 +53,11 @@ def prepared(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -
         yield Prepared(models.settings, hooks, models.checkpoints, plan, [*notes, *plan.notes], updates)
 
 
-def check_models(settings: Settings, hooks: Hooks, kept: KeptModels | None = None) -> list[Problem]:
-    """What is to be said of the merge, from headers and JSON alone. Raises what they say against it."""
-    with opened(settings, hooks, kept) as models:
+def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
+    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
+    with open_models(settings, hooks, cache) as models:
         notes = _compatible(hooks, models)
-        updates = merging_updates(hooks, models.checkpoints, models.settings)
+        updates = find_update_coefficients(hooks, models.checkpoints, models.settings)
         if updates is not None:  # their ranks, and so the plan, depend on the weights
             return [*notes, *updates.notes]
         return [*notes, *make_plan(hooks, models.checkpoints, models.settings).notes]

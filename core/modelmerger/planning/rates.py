@@ -1,4 +1,4 @@
-"""What a planned merge will meet here: free disk, and how long it will take at the rates that this machine has now."""
+"""What a planned merge will meet on this machine: how much disk is free, and how long it will take at today's rates."""
 
 import os
 import time
@@ -19,28 +19,36 @@ from modelmerger.values.text import shown, size
 START = 1.0
 """Seconds from the command to the first slice, most of them torch's import."""
 ARITHMETIC = 0.2e-9
-"""Seconds a core takes to read a byte from memory, merge it and write it, digests aside: measured on the 1.5B benchmark."""
+"""Seconds a core takes to read a byte from memory, merge and write it, without digests: from the 1.5B benchmark."""
 A_TENSOR = 60e-6
 """Seconds that a tensor costs, however small it is."""
 PATIENCE = 0.25
 """Seconds that each rate is measured for."""
-PIECE = 4 << 20
-WINDOW = 64 << 20
+CHUNK = 4 << 20
+"""Bytes that are read or written at a time while a rate is measured."""
+MOST_BYTES = 64 << 20
 """Bytes that a rate is measured over at most."""
 
 
 @frozen
 class Outlook:
-    """free: bytes on the output's disk. Rates in bytes a second. None: not to be known (no output path, or no folder for it)."""
+    """What a merge will meet on this machine. Everything is None without an output path whose folder exists."""
 
     folder: str | None
+    """Where the output directory will be."""
     free: int | None
+    """Free bytes on the disk of that folder."""
     enough: bool | None
+    """Whether these are enough for the merge."""
     read_rate: float | None
+    """Bytes a second that are read from the inputs; None where they cannot be read."""
     write_rate: float | None
+    """Bytes a second that are written to the folder; None where that cannot be tried."""
     seconds: float | None
+    """How long the merge will take; None where a rate is not known."""
 
     def as_dict(self) -> dict[str, Any]:
+        """The outlook as plain data, for `--json`."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -55,7 +63,7 @@ class Outlook:
 
 
 def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
-    """Reads a little of the inputs, and writes a little to a nameless file on the output's disk. Takes about half a second."""
+    """Measures how fast inputs are read and a nameless file on the output's disk is written, in half a second."""
     folder = Path(os.path.abspath(user_path(output))).parent if output is not None else None
     if folder is None or not folder.is_dir():
         return Outlook(None, None, None, None, None, None)
@@ -64,10 +72,10 @@ def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
     read_rate, write_rate = _read_rate(plan.inputs), _write_rate(folder)
     seconds = None
     if read_rate and write_rate:
-        content = bytes(PIECE)
+        content = bytes(CHUNK)
         started = time.perf_counter()
         digest_of_bytes(content)
-        digesting = (time.perf_counter() - started) / PIECE * plan.bytes_written
+        digesting = (time.perf_counter() - started) / CHUNK * plan.bytes_written
         computing = (ARITHMETIC * (plan.bytes_read + plan.bytes_written) + digesting) / plan.workers
         least = START + A_TENSOR * len(plan.tensors)
         seconds = least + max(plan.bytes_read / read_rate, plan.bytes_written / write_rate, computing)
@@ -75,10 +83,10 @@ def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
 
 
 def _read_rate(files: Sequence[FileIdentity]) -> float | None:
-    """Of pieces spread over all files, so that what the page cache holds of them counts for as much as it is."""
-    pieces = [(file, offset) for file in files for offset in range(0, file.size, max(PIECE, file.size // 8))]
-    chosen = pieces[:: max(1, len(pieces) // (WINDOW // PIECE))]
-    buffer = memoryview(bytearray(PIECE))
+    """Over chunks spread over all files, so that the page cache counts for as much of them as it holds."""
+    chunks = [(file, offset) for file in files for offset in range(0, file.size, max(CHUNK, file.size // 8))]
+    chosen = chunks[:: max(1, len(chunks) // (MOST_BYTES // CHUNK))]
+    buffer = memoryview(bytearray(CHUNK))
 
     def read(number: int) -> int:
         file, offset = chosen[number]
@@ -96,25 +104,25 @@ def _write_rate(folder: Path) -> float | None:
         descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except (OSError, AttributeError):  # not on this system, this file system, or not by this user
         return None
-    content = os.urandom(PIECE)
+    content = os.urandom(CHUNK)
 
     def write(number: int) -> int:
-        count = os.pwrite(descriptor, content, number * PIECE)
+        count = os.pwrite(descriptor, content, number * CHUNK)
         os.fdatasync(descriptor)
         return count
 
     try:
-        return _rate(write, WINDOW // PIECE)
+        return _rate(write, MOST_BYTES // CHUNK)
     finally:
         os.close(descriptor)
 
 
-def _rate(step: Callable[[int], int], steps: int) -> float | None:
-    """Bytes a second of steps that say how many bytes they moved; None where nothing was."""
+def _rate(move: Callable[[int], int], times: int) -> float | None:
+    """Bytes a second of calls that say how many bytes they moved; None where they moved none."""
     started, moved = time.perf_counter(), 0
     try:
-        for number in range(steps):
-            moved += step(number)
+        for number in range(times):
+            moved += move(number)
             if time.perf_counter() - started > PATIENCE:
                 break
     except (OSError, InputError):

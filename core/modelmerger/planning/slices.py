@@ -1,46 +1,47 @@
 """How a tensor is cut: into vectors of elements, into rows, or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import TensorPlan
-from modelmerger.values.traits import Granularity
 
 MEASURED = 1 << 18
 """Elements that a statistic is taken over at a time: fixed, so that neither slices nor threads can move a sum."""
 
 OBSERVED = 1 << 14
-"""Slices of elementwise strategies are multiples of so many elements, so that what is observed of so many at a time is the same."""
+"""Elements. Slices of elementwise strategies are multiples of it, so that a statistic of so many is always the same."""
 
 WINDOW = 1 << 20
-"""Bytes of output that are made, digested and written in one go: so few that they are still in the core's cache."""
+"""Bytes of output that are made, digested and written in one go: few enough to be still in the core's cache."""
 
 
 @frozen
 class Slice:
-    """Elements `start` to `stop` of a flattened tensor are wanted; `first` to `last` must be read to compute them."""
+    """Some elements of a flattened tensor, and those that must be read to compute them."""
 
     start: int
+    """The first element that is wanted."""
     stop: int
+    """The element behind the last one that is wanted."""
     first: int
+    """The first element that is read."""
     last: int
+    """The element behind the last one that is read."""
     shape: tuple[int, ...]
     """The shape in which a strategy sees what is read."""
 
 
-def slices(tensor: TensorPlan, granularity: Granularity, start: int, stop: int, most: int) -> Iterator[Slice]:
-    """Cuts elements `start` to `stop` of a tensor into pieces of about `most` elements, whole rows or the whole as need be."""
-    if tensor.action != "merge":
-        granularity = "elementwise"
-    if granularity == "whole":
+def slices(tensor: TensorPlan, start: int, stop: int, most: int) -> Iterator[Slice]:
+    """Cuts elements `start` to `stop` of a tensor into slices of about `most` elements, of whole rows, or into one."""
+    if tensor.granularity == "whole":
         yield Slice(start, stop, 0, tensor.elements, tensor.shape)
-    elif granularity == "rowwise":
+    elif tensor.granularity == "rowwise":
         row = row_length(tensor)
-        step = max(1, most // row)
-        for first in range(start // row, -(-stop // row), step):
-            last = min(first + step, -(-stop // row))
+        rows = max(1, most // row)
+        for first in range(start // row, -(-stop // row), rows):
+            last = min(first + rows, -(-stop // row))
             wanted = max(start, first * row), min(stop, last * row)
             yield Slice(*wanted, first * row, last * row, (last - first, row))
     else:
@@ -49,11 +50,11 @@ def slices(tensor: TensorPlan, granularity: Granularity, start: int, stop: int, 
             yield Slice(first, last, first, last, (last - first,))
 
 
-def window(granularity: Granularity) -> int:
-    """`WINDOW`; a whole block where strategies see rows, for a row that a window cuts is merged twice."""
-    return WINDOW if granularity == "elementwise" else BLOCK
+def window(tensors: Iterable[TensorPlan]) -> int:
+    """`WINDOW` bytes; a block if the strategy sees rows of a tensor, as a row that a window cuts is merged twice."""
+    return WINDOW if all(tensor.granularity == "elementwise" for tensor in tensors) else BLOCK
 
 
 def row_length(tensor: TensorPlan) -> int:
-    """The last dimension; a vector is one row, a scalar a row of one."""
+    """The elements of a row, which is the last dimension; a vector is one row, a scalar a row of one element."""
     return tensor.shape[-1] if tensor.shape else 1

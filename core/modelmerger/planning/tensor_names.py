@@ -1,4 +1,4 @@
-"""What the name of a tensor tells: its layer, and whether it is the embedding or the LM head. By the names the field uses."""
+"""What the name of a tensor tells, by common practice: its layer, and whether it is the embedding or the LM head."""
 
 import re
 from collections.abc import Hashable, Mapping
@@ -26,18 +26,22 @@ def layer_of(name: str) -> tuple[str, int] | None:
 
 
 def is_embedding(name: str) -> bool:
+    """Whether this is an embedding of tokens."""
     return f".{name}".endswith(_EMBEDDINGS)
 
 
 def is_head(name: str) -> bool:
-    """Whether this is an LM head; within a layer, nothing is one."""
+    """Whether this is an LM head; no tensor within a layer is one."""
     return f".{name}".endswith(_HEADS) and layer_of(name) is None
 
 
-def tied_heads(places: Mapping[str, Hashable]) -> dict[str, str]:
-    """LM heads that lie where an embedding lies: head → embedding. places: by name; equal for tensors that are one."""
-    embeddings = {place: name for name, place in places.items() if is_embedding(name)}
-    return {name: embeddings[place] for name, place in places.items() if is_head(name) and place in embeddings}
+def tied_heads(storages: Mapping[str, Hashable]) -> dict[str, str]:
+    """LM heads that are stored where an embedding is stored: head → embedding.
+
+    storages: what tells where each tensor is stored, by its name; equal for tensors that are one.
+    """
+    embeddings = {storage: name for name, storage in storages.items() if is_embedding(name)}
+    return {name: embeddings[storage] for name, storage in storages.items() if is_head(name) and storage in embeddings}
 
 
 def precedes_layers(name: str) -> bool:

@@ -6,28 +6,30 @@ from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.alignment import Aligned, align
-from modelmerger.planning.matrices import kept_matrices, tied_heads
-from modelmerger.planning.tensor_weights import weights_by_tensor
+from modelmerger.planning.matrices import kept_matrices, repeated_heads
+from modelmerger.planning.tensor_numbers import TensorNumbers, strategy_numbers_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.plan import Action, TensorPlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.traits import Granularity, View
 from modelmerger.values.updates import MergedUpdates
 
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
-"""So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients, products and
-sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place × (1 + 2⁻¹⁰)."""
+"""So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients,
+products and sums is rounded by 2⁻²⁴, and (n + 1)·2⁻²³ ≤ 2⁻ᵖ·2⁻¹⁰ keeps the result within half a unit in the last place
+× (1 + 2⁻¹⁰)."""
 
 Inputs = tuple[tuple[int, ...], tuple[float, ...] | None]
-"""Checkpoints, and one coefficient each or None."""
+"""Checkpoints, and one coefficient for each; None where the coefficients are not known yet, or there are none."""
 _NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be left. Give a weight other than 0."
 
 
-def merged_tensors(
+def plan_merged_tensors(
     hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
 ) -> tuple[list[TensorPlan], list[Problem]]:
-    """The tensors of a merge of these checkpoints, and what is to be said of them.
+    """The tensors of a merge of these checkpoints, with warnings and notes.
 
     Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
@@ -36,24 +38,24 @@ def merged_tensors(
     raise_errors(notes, ModelCompatibilityError)
     kept, of_matrices = kept_matrices(donor, settings.options)
     aligned = [evolve(tensor, taken=True) if tensor.name in kept else tensor for tensor in aligned]
-    weights, of_weights = weights_by_tensor(
-        [model.weight for model in settings.models],
+    told, of_weights = strategy_numbers_by_tensor(
+        settings,
         [tensor.name for tensor in aligned],
         [tensor.name for tensor in aligned if not tensor.taken],
-        tied_heads(donor),
+        repeated_heads(donor),
     )
     raise_errors(of_weights, ConfigError)
-    planner = _TensorPlanner(hooks, checkpoints, settings, weights)
+    planner = _TensorPlanner(hooks, checkpoints, settings, told)
     return [planner.plan(tensor) for tensor in aligned], [*notes, *of_matrices, *of_weights]
 
 
-def read_tensors(updates: MergedUpdates) -> list[TensorPlan]:
-    """Tensors that are written as they are read; what is not floating point keeps its bits."""
+def plan_read_tensors(updates: MergedUpdates) -> list[TensorPlan]:
+    """The tensors of merged updates, which are written as they are read."""
     return [_read_tensor(updates, name) for name in updates.checkpoint.tensors]
 
 
 def _read_tensor(updates: MergedUpdates, name: str) -> TensorPlan:
-    """A tensor that is written as it is read; what is not floating point keeps its bits."""
+    """A tensor that is written as it is read. One that is not floating point keeps its bits."""
     info, dtype = updates.checkpoint.tensors[name], updates.dtypes[name]
     if info.elements == 0 or DTYPES[info.dtype].family != "float":
         return TensorPlan(name, dtype, info.shape, "copy", (0,), None, "F32")
@@ -66,13 +68,18 @@ class _TensorPlanner:
     hooks: Hooks
     checkpoints: Sequence[Checkpoint]
     settings: Settings
-    weights: Mapping[str, tuple[float, ...]]
-    _known: dict[tuple[tuple[int, ...], tuple[float, ...]], Inputs] = field(factory=dict)
+    told: Mapping[str, TensorNumbers]
+    _known: dict[tuple[tuple[int, ...], tuple[float, ...], bool], Inputs] = field(factory=dict)
 
     def plan(self, tensor: Aligned) -> TensorPlan:
         info = tensor.info
-        weights = self.weights.get(tensor.name, ())
-        inputs, coefficients = ((tensor.source,), (1.0,)) if tensor.taken else self._inputs(tensor, weights)
+        told = self.told.get(tensor.name)
+        view: View = "linear"
+        inputs: tuple[int, ...] = (tensor.source,)
+        coefficients: tuple[float, ...] | None = (1.0,)
+        if told is not None:
+            view = self.hooks.strategy.view_of(tensor.name, info.shape, told.options)
+            inputs, coefficients = self._inputs(tensor, told, view == "linear")
         if tensor.exact or info.elements == 0:
             others = () if info.elements == 0 else tuple(i for i in inputs if i != tensor.source)
             dtype = info.dtype if tensor.exact else self.settings.options.written(info.dtype)
@@ -81,39 +88,37 @@ class _TensorPlanner:
             )
         dtype = self.settings.options.written(info.dtype)
         stored = {self.checkpoints[i].tensors[tensor.name_in(i)].dtype for i in inputs}
-        action: Action = "take" if tensor.taken else "combine" if self.hooks.strategy.linear else "merge"
+        action: Action = "take" if told is None else "combine" if view == "linear" else "merge"
         many = action == "combine" and len(inputs) > MOST_IN_FLOAT32.get(dtype, 511)
         compute = "F64" if dtype in ("F32", "F64") or "F64" in stored or many else "F32"
-        return TensorPlan(
-            tensor.name, dtype, info.shape, action, inputs, coefficients, compute, tensor.renames, weights
-        )
+        planned = TensorPlan(tensor.name, dtype, info.shape, action, inputs, coefficients, compute, tensor.renames)
+        if told is None:
+            return planned
+        granularity: Granularity = view if view != "linear" else "elementwise"
+        planned = evolve(planned, weights=told.weights, options=told.options, model_options=told.model_options)
+        return evolve(planned, granularity=granularity)
 
-    def _inputs(self, tensor: Aligned, weights: tuple[float, ...]) -> Inputs:
+    def _inputs(self, tensor: Aligned, told: TensorNumbers, linear: bool) -> Inputs:
         """Which checkpoints are read, and with what coefficients where these are known before anything is read."""
-        key = tensor.info.shape, weights
+        key = tensor.info.shape, told.key, linear
         if key not in self._known:
             try:
-                self._known[key] = self._ask(*key)
+                self._known[key] = self._ask(tensor.info.shape, told, linear)
             except ConfigError as error:
                 raise ConfigError(
                     *(evolve(p, where=p.where or "models", tensor=tensor.name) for p in error.problems)
                 ) from error
         return self._known[key]
 
-    def _ask(self, shape: tuple[int, ...], weights: tuple[float, ...]) -> Inputs:
-        models = self.settings.models
-        base = (len(models),) if self.hooks.strategy.traits.needs_base else ()
-        if not self.hooks.strategy.linear:
-            inputs = tuple(i for i, weight in enumerate(weights) if weight != 0) + base
-            if not inputs:
+    def _ask(self, shape: tuple[int, ...], told: TensorNumbers, linear: bool) -> Inputs:
+        models, strategy = self.settings.models, self.hooks.strategy
+        base = (len(models),) if strategy.traits.wants_base else ()
+        if not linear:
+            inputs = tuple(i for i, weight in enumerate(told.weights) if weight != 0)
+            if not inputs and not base:
                 raise ConfigError(_NOTHING_LEFT)
-            return inputs, None
-        found = self.hooks.strategy.find_coefficients(
-            weights,
-            self.settings.model_options,
-            self.settings.strategy_options,
-            shape=shape,
-        )
+            return inputs + base, None
+        found = strategy.find_coefficients(told.weights, told.model_options, told.options, shape=shape)
         if found is None:
             return (*range(len(models)), *base), None
         pairs = [(i, c) for i, c in zip((*range(len(models)), *base), found, strict=True) if c != 0]

@@ -1,7 +1,7 @@
-"""Which weight a tensor has, where the weight of a model is a list over the layers or a mapping from patterns on names.
+"""Which number a tensor has, where the config gives a list over the layers or a mapping from patterns on names.
 
-A layer is the first component of a name that is a number, so an expert is none. Layers are counted for each prefix before it,
-so those of an encoder and of a decoder go apart.
+The layer is the first number among the components of a name, so an expert is not a layer. Layers are counted for each
+prefix before that number, so those of an encoder and of a decoder are counted apart.
 """
 
 import re
@@ -19,63 +19,66 @@ from modelmerger.values.text import amount, shown
 from modelmerger.values.weights import DEFAULT, Numbers, Weight
 
 NOT_TIED: Mapping[str, str] = MappingProxyType({})
+"""No tensor has the numbers of another."""
+Given = tuple[str, Weight]
+"""A key of the config (`models[0].weight`), and the numbers there."""
 
 
-def weights_by_tensor(
-    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
+def numbers_by_tensor(
+    given: Sequence[Given], names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
 ) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
-    """The weights of each merged tensor, one a model, and what is to be said of patterns.
+    """The numbers of each merged tensor, one for each key that is given, and problems with patterns.
 
-    names: all tensors of the output. merged: those of them that have weights. tied: those that have the weights of another.
-    Errors: a pattern that matches no tensor; a merged tensor that nothing matches where there is no default (its weight is then
-    given as 1). A pattern without effect is a warning.
+    names: all tensors of the output. merged: those of them that have numbers. tied: those that have the numbers of
+    another tensor, by name. Errors: a pattern that matches no tensor; a merged tensor that no pattern matches where
+    there is no default (its number is then 1). A pattern without effect is a warning.
     """
     copies = {name: other for name, other in tied.items() if name in merged and other in merged}
-    found, problems = _own_weights(models, names, [name for name in merged if name not in copies])
+    found, problems = _own_numbers(given, names, [name for name in merged if name not in copies])
     return found | {name: found[other] for name, other in copies.items()}, problems
 
 
-def _own_weights(
-    models: Sequence[Weight], names: Sequence[str], merged: Sequence[str]
+def _own_numbers(
+    given: Sequence[Given], names: Sequence[str], merged: Sequence[str]
 ) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
-    numbers = [weight for weight in models if isinstance(weight, float)]
-    if len(numbers) == len(models):
+    numbers = [weight for _, weight in given if isinstance(weight, float)]
+    if len(numbers) == len(given):
         return dict.fromkeys(merged, tuple(numbers)), []
     depth = depths(names)
     problems: list[Problem] = []
     columns = []
-    for index, weight in enumerate(models):
+    for where, weight in given:
         if isinstance(weight, dict):
             matchers = {pattern: re.compile(translate(pattern)).match for pattern in weight if pattern != DEFAULT}
             chosen = {name: next((p for p, match in matchers.items() if match(name)), DEFAULT) for name in merged}
-            problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, f"models[{index}].weight")
-            columns.append([at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
+            problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, where)
+            columns.append([number_at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
         else:
-            columns.append([at(weight, depth[name]) for name in merged])
+            columns.append([number_at(weight, depth[name]) for name in merged])
     return dict(zip(merged, zip(*columns, strict=True), strict=True)), problems
 
 
 def depths(names: Iterable[str]) -> dict[str, Fraction]:
-    """How deep each tensor lies: 0 in the first layer of its prefix and before the layers, 1 in the last and behind them.
+    """How deep each tensor lies: 0 before the layers and in the first layer, 1 in the last layer and behind the layers.
 
-    The layers that there are of a prefix are evenly spaced; one alone is at 0.
+    The layers of a prefix are evenly spaced; a single layer is at 0.
     """
     layers = {name: layer_of(name) for name in names}
     numbers: dict[str, set[int]] = {}
     for layer in layers.values():
         if layer is not None:
             numbers.setdefault(layer[0], set()).add(layer[1])
-    places = {
-        (prefix, number): Fraction(place, max(1, len(found) - 1))
-        for prefix, found in numbers.items()
-        for place, number in enumerate(sorted(found))
+    found = {
+        (prefix, number): Fraction(index, max(1, len(of_prefix) - 1))
+        for prefix, of_prefix in numbers.items()
+        for index, number in enumerate(sorted(of_prefix))
     }
-    return {name: places[layer] if layer else Fraction(not precedes_layers(name)) for name, layer in layers.items()}
+    return {name: found[layer] if layer else Fraction(not precedes_layers(name)) for name, layer in layers.items()}
 
 
 @lru_cache(maxsize=1 << 12)
-def at(numbers: Numbers, depth: Fraction) -> float:
-    """The number at a depth from 0 to 1: exactly linear between its two neighbours in the list, rounded once."""
+def number_at(numbers: Numbers, depth: Fraction) -> float:
+    """The number at a depth from 0 to 1: linear between two neighbours in the list, computed exactly, rounded once."""
     if not isinstance(numbers, tuple):
         return numbers
     position = depth * (len(numbers) - 1)
@@ -90,23 +93,26 @@ def _pattern_problems(
     chosen: Mapping[str, str],
     names: Collection[str],
     has_default: bool,
-    place: str,
+    where: str,
 ) -> Iterable[Problem]:
-    """What is to be said of patterns and of tensors, of which `chosen` says the pattern that decides, or the default."""
+    """Problems with patterns. chosen: tensor → the pattern that decides its number, or the default."""
     deciding = set(chosen.values())
     for pattern in (p for p in matchers if p not in deciding):
         if any(map(matchers[pattern], names)):
             message = "has no effect: all its tensors match an earlier one, or have no weight of their own."
-            yield Problem(f"the pattern '{shown(pattern, 80)}' {message}", place, severity="warning")
+            yield Problem(f"the pattern '{shown(pattern, 80)}' {message}", where, severity="warning")
         else:
-            yield Problem(f"the pattern '{shown(pattern, 80)}' matches no tensor.{_closest(pattern, names)}", place)
+            yield Problem(f"the pattern '{shown(pattern, 80)}' matches no tensor.{_closest(pattern, names)}", where)
     if not has_default and (unmatched := [name for name, pattern in chosen.items() if pattern == DEFAULT]):
         others = f", nor {amount(len(unmatched) - 1, 'other tensor')}" if unmatched[1:] else ""
-        yield Problem(f"no pattern matches it{others}. Add one, or '{DEFAULT}'.", place, unmatched[0])
+        yield Problem(f"no pattern matches it{others}. Add one, or '{DEFAULT}'.", where, unmatched[0])
 
 
 def _closest(pattern: str, names: Iterable[str]) -> str:
-    """Names the tensor that has most of the pattern in its name, in order; of those that differ in numbers alone, the first."""
+    """A sentence that names the tensor whose name has most of the pattern in it, in order.
+
+    Of names that differ in numbers alone, it is the first.
+    """
     wanted = re.sub(r"[*?\[\]0-9]", "", pattern)[:200]
     alike: dict[str, str] = {}
     for name in names:

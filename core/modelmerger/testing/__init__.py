@@ -1,10 +1,18 @@
-"""For tests of plugins: merges of tensors in memory, and what hooks are handed.
+"""For tests of plugins: merges of tensors in memory, and arguments of hooks.
 
-The plugins are those that are installed, as in a merge; a package that is being written is installed with `pip install -e .`.
+The plugins are those that are installed, as in a merge. Install a package that you are writing with `pip install -e .`.
 """
 
-from modelmerger.testing.handed import measured, settings_of
+from modelmerger.testing.handed import settings_of, subject_of
 from modelmerger.testing.memory import MemoryCheckpoint, MemoryStaging
-from modelmerger.testing.merging import Planned, merge_in_memory, planned
+from modelmerger.testing.merging import Planned, merge_in_memory, plan_in_memory
 
-__all__ = ["MemoryCheckpoint", "MemoryStaging", "Planned", "measured", "merge_in_memory", "planned", "settings_of"]
+__all__ = [
+    "MemoryCheckpoint",
+    "MemoryStaging",
+    "Planned",
+    "merge_in_memory",
+    "plan_in_memory",
+    "settings_of",
+    "subject_of",
+]

@@ -1,4 +1,4 @@
-"""What hooks are handed, for tests that call a hook themselves."""
+"""Arguments of hooks, for tests that call a hook themselves."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -17,7 +17,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
-    """What hooks are handed as `settings` in a merge of this config. Raises `ConfigError` with every problem.
+    """The argument `settings` of hooks in a merge of this config. Raises `ConfigError` with every problem.
 
     >>> settings_of({"strategy": "weighted", "models": [{"path": "./a", "weight": 2}]}).models[0].weight
     2.0
@@ -25,7 +25,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     return resolve(config)[0]
 
 
-def measured(
+def subject_of(
     model: Any,
     tokenizer: Any,
     settings: ValidationSettings | None = None,
@@ -34,11 +34,12 @@ def measured(
     sources: Mapping[str, tuple[Any, Any]] = _NONE,
     score_labels: Callable[[Sequence[str]], LabelScores] | None = None,
 ) -> Subject:
-    """What validators are handed as `subject`: a transformers model and its tokenizer, named `model`, with what it is measured on.
+    """The argument `subject` of validators: a transformers model named `model` with its tokenizer, texts and prompts.
 
-    texts, prompts: by label. sources: by name, each a model and its tokenizer. score_labels: the installed scorer, if None.
+    texts, prompts: by label. sources: by name, each a model and its tokenizer. score_labels: None for the installed
+    scorer.
 
-    >>> subject = measured(torch.nn.Linear(2, 3), None, texts={"msa": ["مرحبا"]})
+    >>> subject = subject_of(torch.nn.Linear(2, 3), None, texts={"msa": ["مرحبا"]})
     >>> subject.model.weight.shape, subject.texts["msa"], subject.tokenizer
     (torch.Size([3, 2]), ['مرحبا'], None)
     """

@@ -1,4 +1,4 @@
-"""Tensors in memory where the engine has files: a model that is read, and the place where what is merged goes."""
+"""Tensors in memory in place of files: models that are read, and the output."""
 
 import os
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from modelmerger.inputs.torch_dtypes import dtype_from_torch
 from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import total_counts, total_observed
 from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
-from modelmerger.values.dtypes import from_torch
 from modelmerger.values.plan import MergePlan
 
 Tensors = Mapping[str, torch.Tensor]
@@ -19,7 +19,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class MemoryCheckpoint(Checkpoint):
-    """A model in memory that remembers what was read of it, as `reads`: (tensor, start, stop), in elements.
+    """A model in memory that remembers what was read of it.
 
     tensors: by name, of any shape and dtype that safetensors has. config: its config.json. aliases: as in `Checkpoint`.
 
@@ -38,28 +38,32 @@ class MemoryCheckpoint(Checkpoint):
         aliases: Mapping[str, str] = _NOTHING,
     ) -> None:
         self.name = name
-        self.tensors = {key: TensorInfo(from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()}
+        self.tensors = {
+            key: TensorInfo(dtype_from_torch(value.dtype), tuple(value.shape)) for key, value in tensors.items()
+        }
         self.aliases = aliases
         self.files = ()
         self.donor = Donor(None, config)
         self.reads: list[tuple[str, int, int]] = []
+        """What was read, in order: tensor, first element, and the element behind the last."""
         self._bytes = {
             key: value.contiguous().view(-1).view(torch.uint8).numpy().data for key, value in tensors.items()
         }
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        """Fills the buffer, and remembers the read."""
         offset, length = self.tensors[tensor].span(start, stop)
         buffer[:length] = self._bytes[tensor][offset : offset + length]
         self.reads.append((tensor, start, stop))
 
     @property
     def bytes_read(self) -> int:
-        """How much was read, what was read twice twice."""
+        """How many bytes were read; those that were read twice count twice."""
         return sum(self.tensors[tensor].span(start, stop)[1] for tensor, start, stop in self.reads)
 
 
 class MemoryStaging:
-    """Takes what the engine writes: `files`, in the order of the plan's layout; every byte that is never written stays 0xAA."""
+    """Keeps in memory what the engine writes, in `files`. Bytes that are never written stay 0xAA."""
 
     tree = Path("memory")
 
@@ -70,23 +74,23 @@ class MemoryStaging:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What `finish_tensor` counted, over the whole merge, as in the manifest."""
+        """The counts of `finish_tensor`, summed over the merge, as in the manifest."""
         return total_counts(self.records)
 
     @property
     def observed(self) -> Mapping[str, Mapping[str, float]]:
-        """What `observe_slice` found: tensor → statistic → sum over the tensor, as in the manifest."""
+        """The statistics of `observe_slice`: tensor → statistic → sum over the tensor, as in the manifest."""
         return total_observed(self.records)
 
     def open_for_writing(self, _: int) -> int:
-        """A descriptor that leads nowhere."""
+        """A descriptor of the null device."""
         return os.open(os.devnull, os.O_WRONLY)
 
     def write(self, _: int, file: int, content: memoryview, offset: int) -> None:
-        """Keeps what is written."""
+        """Keeps the content."""
         self.files[file][offset : offset + len(content)] = content
         self.bytes_written += len(content)
 
-    def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:  # noqa: ARG002 (the engine's signature)
-        """Notes a finished block."""
+    def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:  # noqa: ARG002
+        """Keeps the record of a finished block."""
         self.records[file, block] = record

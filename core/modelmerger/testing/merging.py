@@ -1,4 +1,4 @@
-"""Merges of tensors in memory, through the real config, plan and engine, and without a file."""
+"""Merges of tensors in memory through the real config, plan and engine, without any file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,12 +10,13 @@ from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
 from modelmerger.engine.blocks import MergeWork
 from modelmerger.engine.copied_tensors import check_exact_tensors
-from modelmerger.engine.merge import Merge
+from modelmerger.engine.merge import CPU, Merge
+from modelmerger.engine.randomness import ElementNumbers
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.testing.memory import MemoryCheckpoint, MemoryStaging, Tensors
 from modelmerger.values.checkpoint import Checkpoint
-from modelmerger.values.dtypes import torch_dtype
 from modelmerger.values.layout import Placement
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
@@ -29,9 +30,9 @@ class Planned:
     """A merge that can be executed as often as one likes."""
 
     plan: MergePlan
-    """What is to be made."""
+    """What the merge makes."""
     settings: Settings
-    """What hooks are handed as `settings`."""
+    """The argument `settings` of hooks."""
     hooks: Hooks
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
@@ -44,11 +45,10 @@ class Planned:
         workers: int | None = None,
         slice_elements: int | None = None,
     ) -> MemoryStaging:
-        """Compares what is copied, and executes the plan: with another order of units, on top of blocks that are staged, with others
-        than the plan's workers or slices.
+        """Compares the tensors that are copied, and executes the plan.
 
-        order: called with the units in the plan's order; where a strategy measures, those of kind "measure" must stay before the
-        others, which wait for them. workers, slice_elements: None for those of the plan.
+        order: puts the units of work in another order; those of kind "measure" must stay before the others, which wait for them.
+        staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of the plan.
         """
         plan = evolve(
             self.plan,
@@ -63,8 +63,13 @@ class Planned:
         self.hooks.output.run_slices(work)
         return staging
 
+    def random(self, tensor: str, model: int) -> torch.Tensor:
+        """What `random(model)` returns for all of a tensor: float32, in its shape. model: its index in the config."""
+        (plan,) = [plan_in_memory for plan_in_memory in self.plan.tensors if plan_in_memory.name == tensor]
+        return ElementNumbers(self.settings.options.seed, tensor, 0, plan.elements, plan.shape, CPU)(model)
+
     def merge(self, **how: Any) -> dict[str, torch.Tensor]:
-        """The merged tensors by name, from all files, in the shapes and dtypes that the layout gives them. `how`: as in `stage`."""
+        """The merged tensors by name, in the shapes and dtypes that they are written in. how: as for `stage`."""
         staging = self.stage(**how)
         return {
             placement.tensor.name: _tensor_in(content, placement)
@@ -79,7 +84,7 @@ def _tensor_in(content: bytearray, placement: Placement) -> torch.Tensor:
     return tensor
 
 
-def planned(
+def plan_in_memory(
     strategy: str,
     models: Sequence[Tensors | Checkpoint],
     base: Tensors | Checkpoint | None = None,
@@ -87,12 +92,12 @@ def planned(
     model_options: Sequence[Mapping[str, Any]] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Planned:
-    """The plan of merging `model_0`, `model_1`, … (and `base`) by an installed strategy.
+    """The plan of merging models named `model_0`, `model_1` and so on, and a base named `base`.
 
-    models, base: tensors by name, or checkpoints. weights, model_options: one a model. options, strategy: as in a config. Raises
-    what the merge of such a config raises when it is planned.
+    models, base: tensors by name, or checkpoints. weights, model_options: one a model. options, strategy: as in a
+    config. Raises what planning a merge of that config raises.
 
-    >>> planned("weighted", [{"w": torch.ones(3)}, {"w": torch.zeros(3)}], weights=[0.25, 0.75]).plan.bytes_read
+    >>> plan_in_memory("weighted", [{"w": torch.ones(3)}, {"w": torch.zeros(3)}], weights=[0.25, 0.75]).plan.bytes_read
     24
     """
     entries: list[dict[str, Any]] = [{"path": f"model_{i}", "name": f"model_{i}"} for i in range(len(models))]
@@ -111,9 +116,9 @@ def planned(
 
 
 def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:
-    """`planned(…).merge()`: the merged tensors by name, in the dtypes that would be written.
+    """`plan_in_memory(…).merge()`: the merged tensors by name, in the dtypes that would be written.
 
     >>> merge_in_memory("weighted", [{"w": torch.ones(2)}, {"w": torch.zeros(2)}], weights=[1.0, 3.0])
     {'w': tensor([0.2500, 0.2500])}
     """
-    return planned(*arguments, **keywords).merge()
+    return plan_in_memory(*arguments, **keywords).merge()

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from modelmerger.config.naming import named, references
+from modelmerger.config.naming import references, with_names
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.validation.loadable import check_loadable
 from modelmerger.validation.models import Place
@@ -73,12 +73,12 @@ def named_candidate(
 ) -> tuple[Candidate, ValidationSettings]:
     """A model by its path or Hub id, and what is to be found out about it.
 
-    Its sources are `against`, and then they are compared; else the models that `settings` of a merge name. Raises `InputError` for
-    what cannot be loaded.
+    Its sources are `against`, and then they are compared; else the models that `settings` of a merge name. Raises
+    `InputError` for what cannot be loaded.
     """
     directory = _located(model, settings, hooks)
     if against:
-        given = named([ModelSettings(path=path) for path in against])
+        given = with_names([ModelSettings(path=path) for path in against])
         sources = [ModelReference(source.path, source.name, "--against") for source in given]
         found = Candidate(directory=directory, settings=settings, sources=sources)
         return found, evolve(validation, compare_with_sources=True)

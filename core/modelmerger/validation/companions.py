@@ -1,4 +1,4 @@
-"""Files beside a published model that are written after it: its report of a validation, and what plugins make of that."""
+"""Files that are written beside a published model later: the report of a validation, and what plugins make of it."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from modelmerger.values.findings import ValidationReport
 def write_companions(directory: Path, report: ValidationReport, hooks: ValidationHooks) -> None:
     """`validation.json`, and the companions that plugins write, into a directory that a merge published.
 
-    All are made before the first is written. Each is written beside and renamed over, so that it is old or new at every moment.
-    A name that the manifest does not know as a companion yet is added to it first. Raises `PluginError` for a name that a plugin
-    may not have, and `OutputError` where something else stands under a name.
+    All are made before the first is written. Each is written beside and renamed over, so that it is old or new at every
+    moment. A name that the manifest does not know as a companion yet is added to it first. Raises `PluginError` for a
+    name that a plugin may not have, and `OutputError` where something else stands under a name.
     """
     manifest = read_manifest(directory)
     documents = {REPORT: (json.dumps(report.as_dict(), ensure_ascii=False, indent=1) + "\n").encode()}

@@ -1,4 +1,4 @@
-"""Sampled continuations that depend on a seed and a prompt's place in the list, and not on what else is in the batch."""
+"""Sampled continuations that depend on a seed and a prompt's index in the list, not on what else is in the batch."""
 
 import contextlib
 import math
@@ -22,8 +22,8 @@ def continued(
 ) -> Iterator[list[int]]:
     """The continuation of each prompt of a batch, as token ids without the end of the text.
 
-    Token by token with the cache of transformers' generate. places: of the prompts in the whole list. end: the token that ends a
-    text, if there is one; it is barred from the first place.
+    Token by token with the cache of transformers' generate. places: of the prompts in the whole list. end: the token
+    that ends a text, if there is one; it is barred from the first place.
     """
     import torch
     from transformers import GenerationConfig
@@ -46,20 +46,20 @@ def continued(
 class Chance:
     """A logits processor after which the largest score is a sample: temperature, nucleus, then Gumbel noise.
 
-    The nucleus is the fewest of the likeliest tokens whose probability is `NUCLEUS` or more together.
-    argmax(log p + g) with g from Gumbel(0, 1) is a draw from p: Maddison, Tarlow and Minka 2014, https://arxiv.org/abs/1411.0030,
-    section 2. The noise depends on the seed, the place of the prompt and the step alone.
+    The nucleus is the fewest of the likeliest tokens whose probability is `NUCLEUS` or more together. argmax(log p + g)
+    with g from Gumbel(0, 1) is a draw from p: Maddison, Tarlow and Minka 2014, https://arxiv.org/abs/1411.0030, section
+    2. The noise depends on the seed, the place of the prompt and the step alone.
     """
 
     def __init__(self, seed: int, places: Sequence[int], length: int, end: int | None) -> None:
-        """length: of the padded prompts, in tokens. end: the token that is barred from the first place, if there is one."""
+        """length: of the padded prompts, in tokens. end: the token that an answer must not begin with, if any."""
         import torch
 
         self._length, self._end = length, end
         self._generators = [torch.Generator().manual_seed((seed * 1_000_003 + place) % 2**63) for place in places]
 
     def __call__(self, ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        """`scores` of shape (prompts, vocabulary) after `ids` of shape (prompts, tokens so far) → float32 of the same shape."""
+        """`scores` of shape (prompts, vocabulary) after `ids` of shape (prompts, tokens so far) → float32 alike."""
         import torch
 
         if self._end is not None and ids.shape[1] == self._length:
@@ -78,7 +78,7 @@ class Chance:
 
 @contextlib.contextmanager
 def _plain_generation(model: Any) -> Iterator[None]:
-    """Sets the model's own generation defaults (penalties, forced tokens) aside for a moment, so that answers compare."""
+    """Sets the model's own generation defaults (penalties, forced tokens) aside, so that answers can be compared."""
     from transformers import GenerationConfig
 
     own = model.generation_config

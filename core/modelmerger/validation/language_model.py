@@ -1,7 +1,7 @@
 """A transformers model that predicts the next token, with its tokenizer: the `LanguageModel` that validators get.
 
-Every token of a text is scored, the first one given the beginning-of-sequence token alone (the end-of-sequence token for
-tokenizers that have no other), as lm-evaluation-harness does it.
+Every token of a text is scored, the first one given the beginning-of-sequence token alone (the end-of-sequence token
+for tokenizers that have no other), as lm-evaluation-harness does it.
 """
 
 from collections.abc import Sequence

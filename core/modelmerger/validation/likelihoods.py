@@ -28,7 +28,7 @@ def windows(ids: Ids, start: Ids, window: int, stride: int) -> Iterator[Pair]:
 
 
 def log_likelihoods(model: Any, device: "torch.device", pairs: Sequence[Pair], batch_size: int) -> list["torch.Tensor"]:
-    """For each pair the natural log-likelihood of each token of the second part: float64 of shape (tokens,), on the CPU."""
+    """The natural log-likelihood of each token of each pair's second part: float64 of shape (tokens,), on the CPU."""
     batches = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
     return [row for batch in batches for row in _scored(model, device, batch)]
 

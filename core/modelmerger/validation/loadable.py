@@ -1,4 +1,4 @@
-"""Directories that transformers can load without running foreign code: full models in safetensors, or what is made into one."""
+"""Directories that transformers can load without running foreign code: full models, or what is made into one."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from modelmerger.values.settings import Settings
 def loadable(directory: Path, hooks: ValidationHooks, settings: Settings | None, target: Path, *, merged: bool) -> Path:
     """Where transformers can load a model from: its directory, or `target`, where a plugin made it into a full model.
 
-    `merged`: whether it is the merged model. `settings`: of the merge, if there is one. Raises `UnmeasurableError` for what
-    transformers cannot load, and `MergeError` for what cannot be made into a full model.
+    `merged`: whether it is the merged model. `settings`: of the merge, if there is one. Raises `UnmeasurableError` for
+    what transformers cannot load, and `MergeError` for what cannot be made into a full model.
     """
     found = hooks.materialise_model(directory, target, settings, merged=merged) or directory
     _check(found)

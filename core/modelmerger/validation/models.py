@@ -49,8 +49,8 @@ class LoadedModel:
 class Models:
     """Models by name. Opening one lets go of the one before, unless the caller holds it.
 
-    device_map: where they are loaded to, as transformers has it. settings: of the merge that they belong to, if there was one.
-    merged: the name of the model that came out of it.
+    device_map: where they are loaded to, as transformers has it. settings: of the merge that they belong to, if there
+    was one. merged: the name of the model that came out of it.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Models:
         return self._current
 
     def _loaded(self, name: str, reference: ModelReference) -> tuple[Any, Any]:
-        """Model and tokenizer through transformers: from a local directory, from safetensors, without running code from it."""
+        """Model and tokenizer through transformers, from safetensors in a local directory, without running its code."""
         if reference.source is not None:
             return reference.source, None
         try:

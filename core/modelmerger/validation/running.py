@@ -1,4 +1,4 @@
-"""A validation from model to report: models one after the other, each through every validator; thresholds; the files beside it."""
+"""A validation from models to a report: one model after another through every validator, then thresholds and files."""
 
 import contextlib
 import logging
@@ -36,7 +36,7 @@ def no_step(_: str, __: int, ___: int) -> None:
 def validate(
     candidate: Candidate, settings: ValidationSettings, hooks: Hooks, step: Step = no_step
 ) -> ValidationReport:
-    """Runs the validators. What cannot be measured is said in the report; raises `PluginError` for what a validator breaks.
+    """Runs the validators. The report says what could not be measured. Raises `PluginError` for a broken validator.
 
     One model is in memory at a time, besides what the caller holds. Nothing is written.
     """
@@ -102,7 +102,7 @@ def published_already(directory: Path) -> Iterator[None]:
 def _found(
     hooks: ValidationHooks, name: str, validator: Validator, subject: MeasuredModel, settings: ValidationSettings
 ) -> list[Finding]:
-    """What a validator finds about a model: at least one finding a metric, without a value where it could not be measured."""
+    """What a validator finds about a model: one finding a metric at least, without a value if it cannot be measured."""
     found: list[Finding] = []
     reason = f"{name} gave no number"
     try:
@@ -131,7 +131,7 @@ def _samples(hooks: ValidationHooks, subject: MeasuredModel, asked: bool) -> lis
         log.info("%s was not asked: %s", subject.name, error)
         return []
     try:
-        named = hooks.score_labels([answer.text for _, answer in answers]).named()
+        named = hooks.score_labels([answer.text for _, answer in answers]).best_labels()
     except UnmeasurableError:
         named = [None] * len(answers)
     return [

@@ -1,4 +1,4 @@
-"""What models are scored on and what they are asked: from the config, from a file, or what plugins bring; and how much of it."""
+"""What models are scored on and asked, and how much of it: from the config, from a file, or from plugins."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ Score = Callable[[Sequence[str]], LabelScores]
 
 
 def scored_texts(settings: ValidationSettings, provide: Provide) -> Texts:
-    """The texts to score, by label. Empty where there are none. Raises `InputError` for a dataset that cannot be read."""
+    """The texts to score, by label; empty if there are none. Raises `InputError` for a dataset that cannot be read."""
     found = read_dataset(settings.dataset) if settings.dataset is not None else _provided(provide, "scoring")
     return spread(found, settings.most_texts)
 
@@ -87,7 +87,7 @@ def _provided(provide: Provide, purpose: Purpose) -> Texts:
 def _one_for_each_label(prompts: Sequence[str], score: Score) -> Sequence[str]:
     """Of prompts whose label is not given, the first of each label that the scorer sees in them."""
     try:
-        named = score(prompts).named()
+        named = score(prompts).best_labels()
     except UnmeasurableError:
         return prompts[:1]
     return [prompts[i] for i, label in enumerate(named) if label not in named[:i]]

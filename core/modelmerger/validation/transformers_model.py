@@ -1,4 +1,4 @@
-"""The merged model as an object: loaded from its published directory through transformers, and saved elsewhere as safely."""
+"""The merged model as an object: loaded from its directory through transformers, and saved elsewhere as safely."""
 
 import json
 import logging
@@ -37,9 +37,9 @@ log = logging.getLogger("modelmerger")
 def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hooks, base: Path | None = None) -> Any:
     """The model through the class that `architectures[0]` names; without config.json, the lazily read checkpoint.
 
-    With `base`, the model that the directory's content belongs to, what a plugin makes of both. Placed as `device_map` says; with
-    `low_memory_mode`, its weights stay in the directory and are read module by module as they are used. `offload` is a
-    folder, made if need be, for weights that cannot be read from the directory by module.
+    With `base`, the model that the directory's content belongs to, what a plugin makes of both. Placed as `device_map`
+    says; with `low_memory_mode`, its weights stay in the directory and are read module by module as they are used.
+    `offload` is a folder, made if need be, for weights that cannot be read from the directory by module.
     """
 
     def load(path: Path) -> Any:
@@ -130,7 +130,7 @@ def _class_of(config: Mapping[str, Any], place: str) -> Any:
 
 
 def save(model: Any, published: Path | None, target: Path, settings: Settings) -> None:
-    """Writes a returned model, as it is now, and the files beside its weights; all of it appears under `target` in one step."""
+    """Writes a returned model, as it is now, and the files beside its weights; `target` appears in one step."""
     if published is None:
         raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
     check_output(target, settings.options.overwrite, ())

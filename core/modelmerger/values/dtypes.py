@@ -1,17 +1,12 @@
 """Element types as safetensors names them: width, family, largest finite value, and their names in torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from attrs import frozen
 
 from modelmerger.values.text import suggestion
-
-if TYPE_CHECKING:
-    import torch
 
 Family = Literal["float", "integer", "bool", "complex", "packed"]
 """"packed" is what means nothing without the block scales stored beside it: elements of less than a byte, and those
@@ -72,49 +67,32 @@ DTYPES: Mapping[str, DType] = MappingProxyType(
 )
 """Every dtype of the format, by name. A name that is not here is not one."""
 
-_FROM_TORCH = {dtype.torch_name: name for name, dtype in DTYPES.items() if dtype.torch_name}
+BY_TORCH_NAME = MappingProxyType({dtype.torch_name: name for name, dtype in DTYPES.items() if dtype.torch_name})
+"""The attribute of torch → the name of the dtype, for those that torch has."""
 _ALIASES = {"half": "float16", "float": "float32", "double": "float64"}
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype of "BF16" and so on. Raises `ValueError` where the installed torch has none."""
-    import torch
-
-    torch_name = _known(name).torch_name
-    found: torch.dtype | None = getattr(torch, torch_name, None) if torch_name else None
-    if found is None:
-        raise ValueError(f"torch {torch.__version__} has no dtype for {name}")
-    return found
-
-
-def from_torch(dtype: torch.dtype) -> str:
-    """`torch.bfloat16` → "BF16". Raises `ValueError` for a dtype that safetensors cannot store."""
-    name = _FROM_TORCH.get(str(dtype).removeprefix("torch."))
-    if name is None:
-        raise ValueError(f"safetensors cannot store {dtype}; convert it to one of {', '.join(sorted(_FROM_TORCH))}")
-    return name
-
-
-def from_config_name(name: str) -> str:
+def dtype_from_config(name: str) -> str:
     """A dtype as configs spell it: "bfloat16", "torch.bfloat16" → "BF16". Raises `ValueError` for another word."""
     bare = name.removeprefix("torch.")
-    found = _FROM_TORCH.get(_ALIASES.get(bare, bare))
+    found = BY_TORCH_NAME.get(_ALIASES.get(bare, bare))
     if found is None:
         raise ValueError(
-            f"no dtype is named '{name}'{suggestion(bare, _FROM_TORCH) or ' (bfloat16, float16, float32, …)'}"
+            f"no dtype is named '{name}'{suggestion(bare, BY_TORCH_NAME) or ' (bfloat16, float16, float32, …)'}"
         )
     return found
 
 
 def max_finite(name: str) -> float:
     """The largest finite value of a float dtype. Raises `ValueError` for the other families, which have none."""
-    largest = _known(name).largest
+    largest = find_dtype(name).largest
     if largest is None:
         raise ValueError(f"{name} is not a floating dtype, so it has no largest finite value")
     return largest
 
 
-def _known(name: str) -> DType:
+def find_dtype(name: str) -> DType:
+    """The dtype of this name. Raises `ValueError` where the format has none, with the nearest."""
     if name not in DTYPES:
         raise ValueError(f"safetensors has no dtype '{name}'{suggestion(name, DTYPES)}")
     return DTYPES[name]

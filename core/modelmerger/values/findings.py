@@ -134,7 +134,8 @@ class ValidationReport:
                 about.setdefault((finding.value is None, finding.evidence), []).append(finding)
         models = len({finding.model for finding in self.findings})
         return [
-            f"{_about(group, models if unmeasured else 1)}: {'not measured: ' if unmeasured else ''}{shown(evidence, 600)}"
+            f"{_about(group, models if unmeasured else 1)}: "
+            f"{'not measured: ' if unmeasured else ''}{shown(evidence, 600)}"
             for (unmeasured, evidence), group in about.items()
         ]
 
@@ -170,7 +171,8 @@ def judged(finding: Finding, limit: float | None, better: Better) -> Finding:
 def crossing(finding: Finding) -> str:
     """`perplexity is 31.2, worse than 20`."""
     if finding.value is None:
-        return f"{finding.metric} could not be measured ({finding.evidence.rstrip('.')}), and its threshold is {finding.threshold:g}"
+        why = finding.evidence.rstrip(".")
+        return f"{finding.metric} could not be measured ({why}), and its threshold is {finding.threshold:g}"
     return f"{finding.metric} is {finding.value:.4g}, worse than {finding.threshold:g}"
 
 

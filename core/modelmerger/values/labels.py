@@ -18,6 +18,6 @@ class LabelScores:
     rows: Sequence[Sequence[float] | None]
     """For each text the probability of each label, from 0 to 1, in their order; None for a text it cannot judge."""
 
-    def named(self) -> list[str | None]:
+    def best_labels(self) -> list[str | None]:
         """The most probable label of each text; None where there is none."""
         return [None if row is None else self.labels[max(range(len(row)), key=row.__getitem__)] for row in self.rows]

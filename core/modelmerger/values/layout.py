@@ -59,7 +59,7 @@ class Layout:
     """Small whole files that belong to them (an index): content by name."""
 
 
-def shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:
+def split_into_shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:
     """The tensors of each file, in order: at most `most` bytes, or one larger tensor. At least one file."""
     parts: list[list[OutputTensor]] = [[]]
     size = 0

@@ -1,4 +1,4 @@
-"""Validators for options: attrs validators that also say, as JSON Schema, what they allow."""
+"""Validators for fields of options: attrs validators that also say, as JSON Schema, what they allow."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,51 +12,56 @@ if TYPE_CHECKING:
 
 @frozen
 class Check:
-    """An attrs validator. allows: JSON Schema keywords for a good value. problem: a sentence about a bad value, else None."""
+    """An attrs validator of an option."""
 
     allows: Mapping[str, Any]
+    """JSON Schema keywords that describe good values."""
     problem: Callable[[Any], str | None]
+    """Returns a sentence about a bad value, None for a good one."""
 
     def __call__(self, _: Any, __: "Attribute[Any]", value: Any) -> None:
+        """Raises `ValueError` with the sentence about a bad value."""
         if sentence := self.problem(value):
             raise ValueError(sentence)
 
 
-def one_of(*choices: str) -> Check:
-    """The value is one of these."""
+def must_be_one_of(*choices: str) -> Check:
+    """The value must be one of these."""
     sentence = f"must be one of {', '.join(choices)}"
     return Check({"enum": list(choices)}, lambda value: None if value in choices else f"{sentence}, got {value!r}")
 
 
-def between(low: float, high: float, *, open_above: bool = False) -> Check:
-    """Low ≤ value ≤ high (or < high)."""
+def must_be_between(low: float, high: float, *, open_below: bool = False, open_above: bool = False) -> Check:
+    """The value must be in [low, high], without `low` if it is open below, without `high` if it is open above."""
+    interval = f"{'(' if open_below else '['}{low:g}, {high:g}{')' if open_above else ']'}"
 
     def problem(value: float) -> str | None:
-        if low <= value < high or (value == high and not open_above):
+        if low < value < high or (value == low and not open_below) or (value == high and not open_above):
             return None
-        return f"must be in [{low:g}, {high:g}{')' if open_above else ']'}, got {value!r}"
+        return f"must be in {interval}, got {value!r}"
 
-    return Check({"minimum": low, "exclusiveMaximum" if open_above else "maximum": high}, problem)
+    least, most = "exclusiveMinimum" if open_below else "minimum", "exclusiveMaximum" if open_above else "maximum"
+    return Check({least: low, most: high}, problem)
 
 
-def not_yet(*available: Any) -> Check:
-    """For what later versions will do: any value but these is refused."""
-    others = " or ".join(in_yaml(choice) for choice in available if choice is not None)
+def must_be_available(*available: Any) -> Check:
+    """The value must be one of these. Messages about others say that they are not available yet."""
+    others = " or ".join(as_yaml(choice) for choice in available if choice is not None)
     advice = f"leave it out or give {others}" if others else "leave it out"
 
     def problem(value: Any) -> str | None:
-        return None if value in available else f"{in_yaml(value)} is not available yet; {advice}"
+        return None if value in available else f"{as_yaml(value)} is not available yet; {advice}"
 
     return Check({"enum": list(available)}, problem)
 
 
-def in_yaml(value: Any) -> str:
-    """A value as the user wrote it."""
+def as_yaml(value: Any) -> str:
+    """A value as YAML has it: `true`, `0.5`, `'text'`."""
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-finite = Check({}, lambda value: None if math.isfinite(value) else f"must be a finite number, got {value!r}")
-"""Neither NaN nor infinite."""
+must_be_finite = Check({}, lambda value: None if math.isfinite(value) else f"must be a finite number, got {value!r}")
+"""The value must be neither NaN nor infinite."""
 
-not_empty = Check({"minLength": 1}, lambda value: None if value else "must not be empty")
-"""A text of at least one character."""
+must_not_be_empty = Check({"minLength": 1}, lambda value: None if value else "must not be empty")
+"""The text must have at least one character."""

@@ -14,7 +14,7 @@ from modelmerger.values.layout import Layout
 from modelmerger.values.text import amount, shown, size, with_article
 from modelmerger.values.traits import Granularity
 from modelmerger.values.updates import WHOLE_MODEL
-from modelmerger.values.weights import Weight, shown_weight
+from modelmerger.values.weights import Weight, shown_weight, varying_fields
 
 Action = Literal["combine", "merge", "take", "copy"]
 """"combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "take" takes one model's numbers,
@@ -44,6 +44,12 @@ class TensorPlan:
     """Number of a checkpoint → the name under which that has the tensor, if another."""
     weights: tuple[float, ...] = ()
     """The tensor's own, one a model of the config; none where they do not count."""
+    options: Any = None
+    """The strategy's, with the numbers of this tensor; None where the strategy is not asked."""
+    model_options: tuple[Any, ...] = ()
+    """Those of each model of the config, with the numbers of this tensor; none where the strategy has none."""
+    granularity: Granularity = "elementwise"
+    """Of the slices that the strategy sees; "elementwise" where it sees none."""
 
     @property
     def elements(self) -> int:
@@ -53,6 +59,12 @@ class TensorPlan:
     def name_in(self, checkpoint: int) -> str:
         """The name under which a checkpoint has the tensor."""
         return self.renames.get(checkpoint, self.name)
+
+    def varying(self) -> dict[str, Any]:
+        """The numbers of this tensor among the options that may vary by tensor, where a strategy has any."""
+        own = dict(varying_fields(self.options))
+        of_models = [dict(varying_fields(told)) for told in self.model_options]
+        return ({"options": own} if own else {}) | ({"model_options": of_models} if any(of_models) else {})
 
 
 @frozen
@@ -85,8 +97,6 @@ class MergePlan:
 
     strategy: str
     """Its name."""
-    granularity: Granularity
-    """Of the strategy."""
     donor: int
     """The number of the model that gives config and tokenizer."""
     models: Sequence[PlannedModel]
@@ -168,6 +178,7 @@ class MergePlan:
                     "action": t.action,
                     "inputs": self.names_of_inputs(t),
                     "weights": t.weights,
+                    **t.varying(),
                     "coefficients": t.coefficients,
                 }
                 for t in self.tensors

@@ -59,5 +59,6 @@ class MergeReport:
         reused = f", {size(self.bytes_reused)} of it made by an earlier run" if self.bytes_reused else ""
         return (
             f"merged {amount(len(self.models), 'model')} ({self.strategy}) into {shown(self.output)}: "
-            f"{amount(self.tensors, 'tensor')}, {size(self.bytes_written)}{reused} in {self.seconds:.1f} s{counts}{error}"
+            f"{amount(self.tensors, 'tensor')}, {size(self.bytes_written)}{reused} "
+            f"in {self.seconds:.1f} s{counts}{error}"
         )

@@ -1,4 +1,4 @@
-"""The config, checked and frozen: what every later stage reads. `MergeConfig` is what the user writes; this is what it means."""
+"""The config, checked and frozen, as every later stage reads it."""
 
 import os
 import re
@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
-from modelmerger.values.dtypes import DTYPES, from_config_name
-from modelmerger.values.option_checks import Check, between, finite, not_empty, one_of
+from modelmerger.values.dtypes import DTYPES, dtype_from_config
+from modelmerger.values.option_checks import Check, must_be_between, must_be_finite, must_be_one_of, must_not_be_empty
 from modelmerger.values.weights import Weight, sound_weight
 
 DTYPE_NAMES = ("float64", "float32", "float16", "bfloat16")
@@ -51,7 +51,7 @@ _AT_LEAST_ONE = Check({"minItems": 1}, lambda names: None if names else "must ho
 
 def _finite_values(_: Any, __: "Attribute[Any]", values: Mapping[str, float]) -> None:
     for value in values.values():
-        finite(_, __, value)
+        must_be_finite(_, __, value)
 
 
 def _not_both(instance: "CoreOptions", _: "Attribute[Any]", value: bool | None) -> None:
@@ -63,7 +63,7 @@ def _not_both(instance: "CoreOptions", _: "Attribute[Any]", value: bool | None) 
 class CoreOptions:
     """Options of every merge, whatever the strategy."""
 
-    torch_dtype: str = field(default="auto", validator=one_of("auto", *DTYPE_NAMES))
+    torch_dtype: str = field(default="auto", validator=must_be_one_of("auto", *DTYPE_NAMES))
     """Dtype written for floating tensors; auto: the donor's, tensor by tensor."""
     device_map: str | dict[str, int | str] = field(default="auto", validator=_DEVICE_MAP)
     """Where slices are merged and where the returned model is placed; auto: a GPU where torch sees one. Out of its
@@ -79,7 +79,7 @@ class CoreOptions:
     disk."""
     max_shard_size: int | str = field(default="5GB", validator=_shard_size)
     """Size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes."""
-    offload_folder: str | None = field(default=None, validator=validators.optional(not_empty))
+    offload_folder: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """Scratch space of merges that have no output_path, and of what a returned model offloads; made if need be."""
     torch_compile: bool = False
     """The strategy's arithmetic goes through torch.compile; without a compiler, one warning, and it does not."""
@@ -87,9 +87,9 @@ class CoreOptions:
     """On in the returned model, whose use_cache is off then."""
     verbose: bool = False
     """The modelmerger logger says what happens."""
-    log_level: str | None = field(default=None, validator=validators.optional(one_of(*LOG_LEVELS)))
+    log_level: str | None = field(default=None, validator=validators.optional(must_be_one_of(*LOG_LEVELS)))
     """Level of the modelmerger logger; wins over verbose."""
-    seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
+    seed: int = field(default=0, validator=must_be_between(0, 2**63, open_above=True))
     """The only source of randomness; recorded in the manifest."""
     allow_nonfinite: bool = False
     """Let NaN and infinity through, which otherwise end the merge."""
@@ -119,17 +119,17 @@ class CoreOptions:
         return 1 if self.low_memory_mode or self.sequential_loading else len(os.sched_getaffinity(0))
 
     def written(self, dtype: str) -> str:
-        """The dtype in which a tensor of this dtype is written, both as safetensors spell them; what is no float keeps its own."""
+        """The dtype that a tensor of this dtype is written in, both as in safetensors. Only floats change."""
         if self.torch_dtype == "auto" or DTYPES[dtype].family != "float":
             return dtype
-        return from_config_name(self.torch_dtype)
+        return dtype_from_config(self.torch_dtype)
 
 
 @frozen(kw_only=True)
 class ModelSettings:
     """One entry of `models`."""
 
-    path: str = field(validator=not_empty)
+    path: str = field(validator=must_not_be_empty)
     """A model's directory, a .safetensors file, a trainer's output directory, or a Hub id; in Python also a module,
     or a mapping of tensors."""
     weight: Weight = field(default=1.0, validator=sound_weight)
@@ -151,17 +151,17 @@ class ValidationSettings:
     """Whether prompts go through the tokenizer's chat template; auto: where it has one."""
     metrics: tuple[str, ...] | None = field(default=None, validator=validators.optional(_AT_LEAST_ONE))
     """Names of validators. Without it, those that run by default."""
-    sample_size: int | None = field(default=None, validator=validators.optional(between(1, 2**31)))
+    sample_size: int | None = field(default=None, validator=validators.optional(must_be_between(1, 2**31)))
     """How many texts are scored, and how many prompts are answered; without it, all."""
-    test_batch_size: int = field(default=8, validator=between(1, 2**31))
+    test_batch_size: int = field(default=8, validator=must_be_between(1, 2**31))
     """How many texts or prompts at a time."""
     quick_test: bool = False
     """One prompt per label, at most 50 texts, answers of at most 16 tokens."""
-    dataset: str | None = field(default=None, validator=validators.optional(not_empty))
+    dataset: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """A file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect', its label, in each line."""
-    max_new_tokens: int = field(default=64, validator=between(1, 2**20))
+    max_new_tokens: int = field(default=64, validator=must_be_between(1, 2**20))
     """Length of generated answers at most."""
-    seed: int = field(default=0, validator=between(0, 2**63, open_above=True))
+    seed: int = field(default=0, validator=must_be_between(0, 2**63, open_above=True))
     """Makes generation reproducible."""
     compare_with_sources: bool = False
     """The same metrics for every source model."""
@@ -180,11 +180,11 @@ class ValidationSettings:
 
 
 BASE = "base_model"
-"""Where the config says what the base model is."""
+"""The key of the config that gives the base model."""
 
 
 def key_of_model(index: int) -> str:
-    """Where the config says what a model is: `models[0].path`."""
+    """The key of the config that gives a model: `models[0].path`."""
     return f"models[{index}].path"
 
 
@@ -215,16 +215,16 @@ class Settings:
     given: Mapping[str, Any]
     """The config as the user gave it, for the manifest and the model card."""
     live: Mapping[str, Any] = field(factory=dict, repr=False)
-    """Models given as objects, by their place in the config, where a text stands for them."""
+    """Models given as objects, by their keys in the config, which has texts in their place."""
 
     @property
     def donor(self) -> int:
-        """The index of the checkpoint whose config and tokenizer are taken: the base model, where there is one, else the first."""
+        """The index of the checkpoint whose config and tokenizer are taken: the base model if any, else the first."""
         return len(self.models) if self.base_model is not None else 0
 
     @property
     def paths(self) -> dict[str, str]:
-        """The paths of the models and of the base model, by their place in the config."""
+        """The paths of the models and of the base model, by their keys in the config."""
         paths = {key_of_model(i): model.path for i, model in enumerate(self.models)}
         paths |= {BASE: self.base_model} if self.base_model is not None else {}
         return {key: path for key, path in paths.items() if key not in self.live}

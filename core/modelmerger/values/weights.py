@@ -1,6 +1,12 @@
-"""The weight of a model, as a config may give it."""
+"""The weight of a model, and other numbers that a config may give by layer or by pattern."""
 
-from modelmerger.values.option_checks import Check, finite
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+from attrs import field
+
+from modelmerger.values.option_checks import Check, must_be_finite
 
 Numbers = float | tuple[float, ...]
 Weight = float | tuple[float, ...] | dict[str, float | tuple[float, ...]]
@@ -18,18 +24,58 @@ def shown_weight(weight: Weight) -> str:
     return f"{weight:g}"
 
 
-def _problem(weight: Weight) -> str | None:
-    if isinstance(weight, dict):
-        if not weight:
-            return f"must not be an empty mapping. Give a number by pattern, and '{DEFAULT}'"
-        found = ((pattern, _problem(numbers)) for pattern, numbers in weight.items())
-        return next((f"{pattern!r} {problem}" for pattern, problem in found if problem), None)
-    if isinstance(weight, tuple):
-        if not weight:
-            return "must not be an empty list. Give one number or more"
-        return next((problem for number in weight if (problem := finite.problem(number))), None)
-    return finite.problem(weight)
+def each_number(check: Check) -> Check:
+    """Every number must pass the check, and there must be at least one, for every pattern."""
+
+    def problem(weight: Weight | None) -> str | None:
+        if isinstance(weight, dict):
+            if not weight:
+                return f"must not be an empty mapping. Give a number by pattern, and '{DEFAULT}'"
+            found = ((pattern, problem(numbers)) for pattern, numbers in weight.items())
+            return next((f"{pattern!r} {sentence}" for pattern, sentence in found if sentence), None)
+        if isinstance(weight, tuple):
+            if not weight:
+                return "must not be an empty list. Give one number or more"
+            return next((sentence for number in weight if (sentence := check.problem(number))), None)
+        return None if weight is None else check.problem(weight)
+
+    each = {**check.allows, "minItems": 1}  # JSON Schema ignores keywords for other types
+    if check.allows:
+        each["items"] = {"type": "number", **check.allows}
+    return Check({**each, "minProperties": 1, "additionalProperties": each}, problem)
 
 
-sound_weight = Check({"minItems": 1, "minProperties": 1, "additionalProperties": {"minItems": 1}}, _problem)
-"""Finite numbers, at least one, for every pattern."""
+sound_weight = each_number(must_be_finite)
+"""All numbers must be finite, and there must be at least one, for every pattern."""
+_VARIES = "varies by tensor"
+
+
+def varying(*, default: float | None, check: Check = must_be_finite) -> Any:
+    """A numeric field of `Options` or `ModelOptions` that may vary by tensor, as the weight of a model may.
+
+    A config gives a number, a list over the layers, or a mapping from patterns on tensor names, and a hook that is
+    called for a tensor gets the number of that tensor. Other hooks (`check_compatibility`, `wants_finish`) get what the
+    config has. check: what every number must pass.
+
+    ```python
+    from attrs import frozen
+    from modelmerger import must_be_between, varying
+
+    @frozen(kw_only=True)
+    class ModelOptions:
+        density: float = varying(default=1.0, check=must_be_between(0, 1))
+    ```
+    """
+    return field(default=default, validator=each_number(check), metadata={_VARIES: True})
+
+
+def may_vary(declared: "attrs.Attribute[Any]") -> bool:
+    """Whether a field was declared by `varying`."""
+    return bool(declared.metadata.get(_VARIES))
+
+
+def varying_fields(options: Any) -> Iterator[tuple[str, Weight]]:
+    """The fields of an instance of options that may vary, and what the config has for them, if anything."""
+    for declared in attrs.fields(type(options)) if options is not None else ():
+        if may_vary(declared) and (value := getattr(options, declared.name)) is not None:
+            yield declared.name, value

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from modelmerger import Checkpoint, ConfigError, ModelCompatibilityError, Problem, Settings, different_bases, user_path
+from modelmerger import Checkpoint, ConfigError, ModelCompatibilityError, Problem, Settings, check_same_base, user_path
 
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.options import Options, contradictions
@@ -39,7 +39,7 @@ def check_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: b
     models = checkpoints[: len(settings.models)]
     full = [model for model in models if model.base is None]
     message = f"is a full model, and merge_adapters: true merges adapters alone. {ADVICE}."
-    problems = [Problem(message, model.place) for model in full] + list(different_bases(models))
+    problems = [Problem(message, model.place) for model in full] + list(check_same_base(models))
     if problems:
         raise ModelCompatibilityError(*problems)
     if not able:

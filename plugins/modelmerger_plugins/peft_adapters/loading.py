@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelmerger import Checkpoint, Donor, InputError, LoadContext, ModelReference, Problem, names_in, shown
+from modelmerger import Checkpoint, Donor, InputError, LoadContext, ModelReference, Problem, list_directory, shown
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
@@ -61,7 +61,7 @@ def _weights(directory: Path) -> Path:
 
 
 def _absent(path: Path, name: str) -> Problem:
-    there = [entry for entry in names_in(path) if os.path.lexists(path / entry / config.FILE)]
+    there = [entry for entry in list_directory(path) if os.path.lexists(path / entry / config.FILE)]
     if os.path.lexists(path / config.FILE):
         there.insert(0, DEFAULT)
     found = ", ".join(map(shown, there))

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from attrs import field, frozen, validators
-from modelmerger import Check, Problem, between, in_yaml
+from modelmerger import Check, Problem, as_yaml, must_be_between
 
 METHODS = ("linear", "cat", "svd", "peft_linear")
 _method = Check(
     {"enum": [*METHODS, None]},
-    lambda value: None if value in METHODS else f"must be one of {', '.join(METHODS)}, got {in_yaml(value)}",
+    lambda value: None if value in METHODS else f"must be one of {', '.join(METHODS)}, got {as_yaml(value)}",
 )
 
 
@@ -20,7 +20,7 @@ class Options:
     """For adapters with merge_adapters: true: the merged adapter is written; false: a full model."""
     merge_method: str | None = field(default=None, validator=validators.optional(_method))
     """For adapters with merge_adapters: true: how their factors are put together."""
-    rank: int | None = field(default=None, validator=validators.optional(between(1, 2**20)))
+    rank: int | None = field(default=None, validator=validators.optional(must_be_between(1, 2**20)))
     """For merge_method svd: the rank of the merged adapter; else the largest rank among the adapters."""
 
     @property

@@ -31,7 +31,7 @@ def name_companions() -> list[str]:
 
 @hookimpl
 def wants_slices(settings: Settings, options: Options) -> bool:
-    """Geometry is collected where the user says so, else where a validation follows that will show it."""
+    """Geometry is collected if the user says so, or else if a validation follows that shows it."""
     if options.geometry is not None:
         return options.geometry
     return settings.validation is not None and settings.validation.run_tests
@@ -41,6 +41,7 @@ def wants_slices(settings: Settings, options: Options) -> bool:
 def observe_slice(
     tensors: Sequence["Tensor"], merged: "Tensor", inputs: Sequence[int], settings: Settings
 ) -> Mapping[str, int] | None:
+    """The geometry of a slice: whole numbers that add up over a tensor; None if there is nothing to compare."""
     from modelmerger_plugins.report_page.geometry import statistics
 
     return statistics(tensors, merged, inputs, base=len(settings.models))
@@ -48,6 +49,7 @@ def observe_slice(
 
 @hookimpl
 def write_companions(manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:
+    """The page; nothing where jinja2 is not installed, which a warning says."""
     try:
         from modelmerger_plugins.report_page.page import render
     except ModuleNotFoundError as error:

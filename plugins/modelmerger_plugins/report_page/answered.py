@@ -20,7 +20,7 @@ class Confusion:
     answered: Sequence[str]
     """The labels of answers, one for each column: those of prompts first."""
     rows: Sequence[tuple[str, Sequence[tuple[int, int, bool]]]]
-    """For each label of prompts, and each column: the count, its share of the row from 0 to 4, and whether both labels are one."""
+    """For each label of prompts and each column: the count, its share of the row (0 to 4), and whether they agree."""
     right: int
     """How many answers have the label of their prompt."""
     total: int

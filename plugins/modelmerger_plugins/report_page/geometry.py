@@ -1,11 +1,13 @@
-"""How the models of a merge lie to each other, tensor by tensor: collected while the merge streams by, kept in its manifest.
+"""How the models of a merge lie to each other, tensor by tensor: collected during the merge, kept in its manifest.
 
-With a base model, of each tensor: ‖Δᵢ‖² of each task vector Δᵢ = θᵢ − θ_base, ⟨Δᵢ, Δⱼ⟩ of each two, how many values both change, and
-how many of those in opposite directions (the sign conflicts of Yadav et al. 2023, https://arxiv.org/abs/2306.01708, section 3). Where the
-base is not read, the merged model is the origin of the differences, and signs are not compared.
+With a base model, of each tensor: ‖Δᵢ‖² of each task vector Δᵢ = θᵢ − θ_base, ⟨Δᵢ, Δⱼ⟩ of each two, how many values
+both change, and how many of those in opposite directions (the sign conflicts of Yadav et al. 2023,
+https://arxiv.org/abs/2306.01708, section 3). Where the base is not read, the merged model is the origin of the
+differences, and signs are not compared.
 
-Every statistic is a whole number: a square or a product is summed over `OBSERVED` values at a time, in the dtype of the merge, and
-that sum is rounded to a multiple of 2⁻⁸⁰. Whole numbers have one sum in any order, so neither threads nor slices move it.
+Every statistic is a whole number: a square or a product is summed over `OBSERVED` values at a time, in the dtype of the
+merge, and that sum is rounded to a multiple of 2⁻⁸⁰. Whole numbers have one sum in any order, so neither threads nor
+slices move it.
 """
 
 import threading
@@ -30,7 +32,7 @@ _OWNER = "plugin report_page: "
 def statistics(
     tensors: Sequence["Tensor"], merged: "Tensor", inputs: Sequence[int], base: int
 ) -> dict[str, int] | None:
-    """What is observed of a slice: `inputs` says which model each vector is of, the number `base` that of the base model.
+    """What is observed of a slice: `inputs` are the indices of the models, and `base` is the index of the base model.
 
     None where there is nothing to compare: fewer than two models. Where values are not finite, their number alone.
     """
@@ -106,7 +108,7 @@ def _squares(values: "Tensor") -> list[float]:
 
 @frozen
 class Geometry:
-    """Of one tensor, or of several together: the differences of models from an origin, by the models' places in the config."""
+    """The differences of models from an origin, of one tensor or several, by the models' index in the config."""
 
     from_base: bool
     """Whether the origin is the base model; else it is the merged one."""
@@ -135,7 +137,7 @@ def kept(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
 
 
 def together(tensors: Sequence[Mapping[str, int]]) -> Geometry:
-    """The geometry of some tensors taken as one: squares and products of their parts add up. All with a base, or all without."""
+    """The geometry of some tensors as one, whose squares and products add up. All have a base, or none."""
     sums: dict[str, int] = {}
     for tensor in tensors:
         for key, value in tensor.items():

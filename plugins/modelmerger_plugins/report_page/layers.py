@@ -39,7 +39,7 @@ class Layers:
     cosines: Sequence[Series] = ()
     """Of the differences of each two models, where there is a base model."""
     conflicts: Sequence[Series] = ()
-    """Of the values that both of two models change, the share that they change in opposite directions; where there is a base model."""
+    """Of the values that both of two models change, the share that they change in opposite directions; needs a base."""
     apart: Sequence[Series] = ()
     """The distance of each two models beside the length of the origin, where there is no base model."""
 

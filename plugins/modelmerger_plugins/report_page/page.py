@@ -80,7 +80,8 @@ def plots_of(layers: Layers) -> list[Plot]:
         found += [
             plot(
                 "Agreement of task vectors",
-                "Cosine of θᵢ − θ_base and θⱼ − θ_base: 1 is the same change, 0 unrelated ones, below 0 they undo each other.",
+                "Cosine of θᵢ − θ_base and θⱼ − θ_base: "
+                "1 is the same change, 0 unrelated ones, below 0 they undo each other.",
                 layers.places,
                 layers.cosines,
             ),
@@ -97,7 +98,7 @@ def plots_of(layers: Layers) -> list[Plot]:
 
 
 def visible(value: Any) -> Any:
-    """Text in which nothing is invisible: controls, bidirectional overrides and what is no character are written as escapes."""
+    """Text in which nothing is invisible: controls, bidirectional overrides and noncharacters are escaped."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     text = value.replace("\r\n", "\n").replace("\t", " ")

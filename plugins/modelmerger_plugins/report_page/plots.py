@@ -1,4 +1,4 @@
-"""Line plots as the numbers of an SVG picture: axes with round ticks, one line a series, gaps where a value is missing."""
+"""Line plots as the numbers of an SVG picture: axes with round ticks, a line a series, gaps for missing values."""
 
 import math
 from collections.abc import Sequence

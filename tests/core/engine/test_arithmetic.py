@@ -7,7 +7,7 @@ from modelmerger.engine.arithmetic import (
     Workspace,
     are_finite,
     bytes_of,
-    combined,
+    combine_into,
     extremes,
     factors,
     gram_of,
@@ -30,7 +30,9 @@ def test_a_sum_is_each_product_rounded_and_added_in_order(terms: list[tuple[floa
 
     coefficients = factors(torch.tensor([c for c, _ in terms]))
     assert [c is None for c in coefficients] == [np.float32(c) == 1 for c, _ in terms]
-    total = combined(coefficients, [torch.tensor(v) for _, v in terms], torch.full((5,), NAN), torch.full((5,), NAN))
+    total = combine_into(
+        coefficients, [torch.tensor(v) for _, v in terms], torch.full((5,), NAN), torch.full((5,), NAN)
+    )
 
     assert total.numpy().tobytes() == expected.tobytes()
 
@@ -38,7 +40,7 @@ def test_a_sum_is_each_product_rounded_and_added_in_order(terms: list[tuple[floa
 def test_a_sum_starts_from_its_first_product_and_not_from_zero() -> None:
     zeros = torch.tensor([-0.0, -0.0])
 
-    total = combined([None, torch.tensor(0.5)], [zeros, zeros], torch.ones(2), torch.ones(2))
+    total = combine_into([None, torch.tensor(0.5)], [zeros, zeros], torch.ones(2), torch.ones(2))
 
     assert total.signbit().all()
 

@@ -14,7 +14,7 @@ from conftest import random_tensors, write_model
 from modelmerger import MergeConfig, Unit, verify
 from modelmerger.engine import measuring
 from modelmerger.planning import slices
-from modelmerger.testing import MemoryStaging, Planned, planned
+from modelmerger.testing import MemoryStaging, Planned, plan_in_memory
 from safetensors.torch import load_file
 
 SHAPES = {
@@ -132,7 +132,7 @@ def plan_of(strategy: str, **options: Any) -> Planned:
     with_base = base if strategy == "task_arithmetic" else None
     options |= {"clamp_weights": True, "clamp_range": [-0.02, 0.03]} if strategy == "task_arithmetic" else {}
     weights = [1, 0.3] if strategy == "sequential" else [0.6, 0.3]
-    return planned(strategy, models, with_base, weights, options=options)
+    return plan_in_memory(strategy, models, with_base, weights, options=options)
 
 
 def in_reverse(units: Sequence[Unit]) -> list[Unit]:
@@ -328,7 +328,7 @@ def test_a_layout_may_name_tensors_in_any_order(distribution: Callable[..., Path
     distribution("acme-layout", "1.0", "[modelmerger.plugins]\nraw = acme_layout\n", acme_layout=LAYOUT)
     tensors = random_tensors(1, torch.float16, SHAPES)
 
-    staging = planned("weighted", [tensors]).stage()
+    staging = plan_in_memory("weighted", [tensors]).stage()
 
     ordered = sorted(tensors.values(), key=lambda tensor: -tensor.nbytes)
     assert bytes(staging.files[0]) == b"".join(tensor.numpy().tobytes() for tensor in ordered)

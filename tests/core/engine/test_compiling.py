@@ -12,7 +12,7 @@ import pytest
 import torch
 from core.plugging import install
 from modelmerger import MergeConfig, NumericError
-from modelmerger.engine.compiling import compiled
+from modelmerger.engine.compiling import compile_function
 from safetensors.torch import load_file
 
 needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: Debian's g++")
@@ -108,7 +108,7 @@ def test_what_the_function_itself_raises_is_no_fault_of_the_compiler(
 
     calls = []
     monkeypatch.setattr(torch, "compile", lambda f, **_: lambda value: (calls.append(value), f(value))[1])
-    function = compiled(refusing)
+    function = compile_function(refusing)
 
     with pytest.raises(NumericError, match="below zero"):
         function(-1)

@@ -12,7 +12,7 @@ from conftest import CONFIG, write_model
 from modelmerger import MergeConfig, ModelCompatibilityError, Watch
 from modelmerger.engine import copied_tensors as exact
 from modelmerger.engine.copied_tensors import check_exact_tensors
-from modelmerger.testing import MemoryCheckpoint, Planned, planned
+from modelmerger.testing import MemoryCheckpoint, Planned, plan_in_memory
 from safetensors.torch import load_file
 
 QUANTISED = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
@@ -21,7 +21,7 @@ IDS = torch.arange(1000)
 
 def of(*models: dict[str, torch.Tensor], config: dict[str, Any] | None = None, **keywords: Any) -> Planned:
     checkpoints = [MemoryCheckpoint(f"model_{i}", tensors, config) for i, tensors in enumerate(models)]
-    return planned("weighted", checkpoints, **keywords)
+    return plan_in_memory("weighted", checkpoints, **keywords)
 
 
 def test_equal_bits_pass_and_are_read_once_for_each_model() -> None:
@@ -47,7 +47,7 @@ def test_a_single_model_is_compared_with_nothing() -> None:
 
 @pytest.mark.parametrize("place", [0, 499, 999])
 def test_every_model_with_other_bits_is_named(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "PIECE", 128)
+    monkeypatch.setattr(exact, "COMPARED", 128)
     changed = IDS.clone()
     changed[place] += 1
     merge = of({"ids": IDS}, {"ids": changed}, {"ids": IDS}, {"ids": changed})

@@ -12,7 +12,7 @@ from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
 from modelmerger.engine.merge import Merge
-from modelmerger.testing import MemoryCheckpoint, Planned, planned
+from modelmerger.testing import MemoryCheckpoint, Planned, plan_in_memory
 
 GENERATOR = np.random.default_rng(0)
 FIRST, SECOND = (torch.from_numpy(GENERATOR.standard_normal((40, 25))).float() for _ in range(2))
@@ -75,7 +75,7 @@ def measured(merge: Planned, order: Sequence[int]) -> torch.Tensor:
 
 
 def test_the_gram_matrix_is_that_of_the_whole_tensors() -> None:
-    merge = planned("slerp", [{"t": FIRST}, {"t": SECOND}])
+    merge = plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}])
 
     gram = measured(merge, range(17))
 
@@ -86,7 +86,7 @@ def test_the_gram_matrix_is_that_of_the_whole_tensors() -> None:
 
 def test_a_sum_does_not_depend_on_the_order_of_its_blocks() -> None:
     """Floating sums do, so that blocks are put in order before they are added up."""
-    merge = planned("slerp", [{"t": FIRST}, {"t": SECOND}])
+    merge = plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}])
     orders = [np.random.default_rng(seed).permutation(17) for seed in range(6)]
 
     results = [measured(merge, order) for order in (range(17), range(16, -1, -1), *orders)]
@@ -100,8 +100,8 @@ def test_a_sum_does_not_depend_on_the_order_of_its_blocks() -> None:
 
 def test_rowwise_strategies_are_measured_on_whole_rows_of_all_inputs() -> None:
     base = torch.ones(40, 25)
-    merge = planned("rows", [{"t": FIRST}, {"t": SECOND}], {"t": base})
-    blocks = measured_blocks(merge.plan.tensors[0], "rowwise")
+    merge = plan_in_memory("rows", [{"t": FIRST}, {"t": SECOND}], {"t": base})
+    blocks = measured_blocks(merge.plan.tensors[0])
 
     result = measured(merge, range(blocks))
 
@@ -111,7 +111,7 @@ def test_rowwise_strategies_are_measured_on_whole_rows_of_all_inputs() -> None:
 
 
 def test_counts_are_summed_as_integers() -> None:
-    merge = planned("counts", [{"t": FIRST}])
+    merge = plan_in_memory("counts", [{"t": FIRST}])
 
     result = measured(merge, range(17))
 
@@ -122,7 +122,7 @@ def test_counts_are_summed_as_integers() -> None:
 
 
 def test_who_needs_a_sum_waits_for_its_last_block() -> None:
-    merge = planned("slerp", [{"t": FIRST}, {"t": SECOND}])
+    merge = plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}])
     taken = measurements(merge)
     taken.measure(Unit("measure", 0, 0, 16), Workspace())
     got: list[torch.Tensor] = []
@@ -139,7 +139,7 @@ def test_who_needs_a_sum_waits_for_its_last_block() -> None:
 
 def test_who_waits_is_let_go_when_the_merge_is_cancelled() -> None:
     cancelled = threading.Event()
-    taken = measurements(planned("slerp", [{"t": FIRST}, {"t": SECOND}]), cancelled)
+    taken = measurements(plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}]), cancelled)
     errors: list[BaseException] = []
 
     def wait() -> None:
@@ -158,19 +158,19 @@ def test_who_waits_is_let_go_when_the_merge_is_cancelled() -> None:
 
 def test_only_what_follows_from_a_sum_is_measured() -> None:
     tensors = {"t": FIRST, "scalar": torch.tensor(1.0), "ids": torch.arange(3)}
-    merge = planned("slerp", [tensors, {**tensors, "t": SECOND}])
-    assert [measurements(merge).wanted(i) for i in range(3)] == [True, False, False]
+    merge = plan_in_memory("slerp", [tensors, {**tensors, "t": SECOND}])
+    assert [measurements(merge).measures(i) for i in range(3)] == [True, False, False]
 
-    merge = planned("counts", [tensors])
-    assert [measurements(merge).wanted(i) for i in range(3)] == [True, True, False]
+    merge = plan_in_memory("counts", [tensors])
+    assert [measurements(merge).measures(i) for i in range(3)] == [True, True, False]
 
-    merge = planned("weighted", [tensors])
-    assert [measurements(merge).wanted(i) for i in range(3)] == [False, False, False]
+    merge = plan_in_memory("weighted", [tensors])
+    assert [measurements(merge).measures(i) for i in range(3)] == [False, False, False]
 
 
 def test_a_tensor_under_another_name_is_measured_under_it() -> None:
     tied = MemoryCheckpoint("model_1", {"embed": SECOND}, aliases={"head": "embed"})
-    merge = planned("slerp", [{"head": FIRST, "embed": SECOND}, tied])
+    merge = plan_in_memory("slerp", [{"head": FIRST, "embed": SECOND}, tied])
 
     gram = measured(merge, range(17))
 
@@ -200,4 +200,4 @@ def test_a_statistic_that_changes_its_shape_is_the_plugins_fault(distribution: C
     with pytest.raises(
         PluginError, match=r"t: strategy 'shaped' from acme-shaped 1\.0: measure_tensor gave another shape"
     ):
-        planned("shaped", [{"t": FIRST}]).merge()
+        plan_in_memory("shaped", [{"t": FIRST}]).merge()

@@ -13,7 +13,7 @@ import torch
 from blocks import set_block
 from conftest import directory_state, random_tensors, write_model
 from modelmerger import ConfigError, MergeConfig, NumericError, PluginError
-from modelmerger.testing import MemoryCheckpoint, merge_in_memory, planned
+from modelmerger.testing import MemoryCheckpoint, merge_in_memory, plan_in_memory
 from safetensors.torch import load_file
 
 NAN, INF = float("nan"), float("inf")
@@ -178,7 +178,7 @@ def test_a_nan_in_the_base_is_an_error_and_an_input_of_coefficient_zero_is_not_r
         ("task_arithmetic", [good], bad, [1]),
         ("weighted", [good, bad], None, [1, 0]),
     ):
-        merge = planned(strategy, models, base, weights)
+        merge = plan_in_memory(strategy, models, base, weights)
         assert torch.equal(merge.merge()["t"], good["t"])
         assert merge.checkpoints[1].reads == []
 
@@ -354,7 +354,7 @@ def test_a_tensor_that_is_merged_whole_goes_before_the_next_one_is_made(
     """Whether tensors share a block, or each of them lies in many."""
     distribution("acme", "1.0", "[modelmerger.strategies]\nwhole = acme_whole\n", acme_whole=WHOLE)
     model = {name: torch.rand(70, 90) for name in "abcd"}
-    merge = planned("whole", [model])
+    merge = plan_in_memory("whole", [model])
     strategy = sys.modules["acme_whole"]
 
     for block in (1 << 24, 1 << 10):

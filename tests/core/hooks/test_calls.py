@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import directory_state, write_model
 from modelmerger import MergeConfig, PluginError, merge
-from modelmerger.testing import planned
+from modelmerger.testing import plan_in_memory
 from safetensors.torch import load_file
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
@@ -565,7 +565,7 @@ def test_what_does_not_fit_the_hooks_is_refused_when_it_registers(
 
 def test_the_version_of_the_hooks_that_is_this_one_may_be_said(distribution: Distribution) -> None:
     install(distribution, [("strategy", "foreign", "hooks_version = 1\n" + WEIGHTS_SQUARED)])
-    assert planned("foreign", [{"t": torch.ones(1)}], weights=[3]).plan.tensors[0].coefficients == (9.0,)
+    assert plan_in_memory("foreign", [{"t": torch.ones(1)}], weights=[3]).plan.tensors[0].coefficients == (9.0,)
 
 
 def test_a_plugin_may_be_an_object_and_may_wrap_a_hook_with_one_result(
@@ -588,5 +588,5 @@ plugin = Plugin()
         "[modelmerger.plugins]\ndoubling = acme_doubling_object:plugin\n",
         acme_doubling_object=source,
     )
-    merge = planned("weighted", [{"t": torch.ones(1)}] * 2, weights=[0.6, 0.4])
+    merge = plan_in_memory("weighted", [{"t": torch.ones(1)}] * 2, weights=[0.6, 0.4])
     assert merge.plan.tensors[0].coefficients == (1.2, 0.8)

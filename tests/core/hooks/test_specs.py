@@ -35,6 +35,7 @@ FIRST_RESULT = {
     "wants_updates",
     "merge_updates",
     "find_coefficients",
+    "choose_view",
     "measure_tensor",
     "merge_tensor",
     "finish_tensor",
@@ -73,8 +74,12 @@ def test_the_example_of_every_hook_is_a_plugin_with_that_hook(hook: str) -> None
 
 
 def test_every_hook_has_a_section_in_the_documentation() -> None:
+    """In the order in which a run calls them, each with its arguments."""
     page = Path(__file__).parents[3] / "docs/reference/hooks.md"
-    assert re.findall(r"^### ([a-z_]+)$", page.read_text(), re.MULTILINE) == list(HOOKS)
+    text = page.read_text()
+    assert re.findall(r"^### ([a-z_]+)$", text, re.MULTILINE) == list(HOOKS)
+    expected = {name: ", ".join(inspect.signature(hook).parameters) for name, hook in HOOKS.items()}
+    assert dict(re.findall(r"^### [a-z_]+\n\n`([a-z_]+)\((.*?)\)`", text, re.MULTILINE)) == expected
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -194,7 +199,7 @@ def test_the_example_texts_and_scorer_answer() -> None:
     assert hook("provide_texts")("prompting").keys() == {"formal", "casual"}
     assert hook("provide_texts")("scoring") is None
     scores = hook("score_labels")(["Yours sincerely, A."])
-    assert (scores.named(), scores.stated) == (["formal"], "never measured")
+    assert (scores.best_labels(), scores.stated) == (["formal"], "never measured")
 
 
 def test_the_example_validator_runs_where_there_are_prompts() -> None:

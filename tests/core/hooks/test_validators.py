@@ -28,7 +28,7 @@ def answering(distribution: Distribution, hook: str, argument: str, answer: str)
 def test_the_built_ins_answer_where_nobody_else_does() -> None:
     hooks = assemble(plugins_of(Registry.installed(), None))
     assert set(hooks.validation.provide_texts("scoring")) == {"egyptian", "gulf", "levantine", "maghrebi", "msa"}
-    assert hooks.validation.score_labels(["شلونك", "x"]).named()[1] is None
+    assert hooks.validation.score_labels(["شلونك", "x"]).best_labels()[1] is None
 
 
 def test_another_plugin_takes_the_place_of_the_built_in(distribution: Distribution) -> None:

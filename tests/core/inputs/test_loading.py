@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from inputs.watching import within
 from modelmerger import InputChangedError, InputError, LoadContext, read_beside
-from modelmerger.inputs.loading import names_in, refusals, resolved
+from modelmerger.inputs.loading import check_beside, list_directory, resolve_inside
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_plain_file_is_where_it_is(folder: Path) -> None:
-    assert resolved(folder / "file", folder) == folder / "file"
+    assert resolve_inside(folder / "file", folder) == folder / "file"
     assert read_beside(folder, "file") == b"model"
 
 
@@ -33,7 +33,7 @@ def test_a_link_that_stays_inside_is_followed(folder: Path, target: str) -> None
     (folder / "other").symlink_to("file")
     (folder / "link").symlink_to(target.format(folder=folder))
 
-    assert resolved(folder / "link", folder) == folder / "file"
+    assert resolve_inside(folder / "link", folder) == folder / "file"
     assert read_beside(folder, "link") == b"model"
 
 
@@ -55,7 +55,7 @@ def test_a_neighbour_whose_name_begins_alike_is_outside(folder: Path) -> None:
     (folder / "link").symlink_to("../model-2/file")
 
     with pytest.raises(InputError):
-        resolved(folder / "link", folder)
+        resolve_inside(folder / "link", folder)
 
 
 def test_a_loop_of_links_is_refused(folder: Path) -> None:
@@ -124,7 +124,7 @@ def test_refusals_says_what_reading_would_raise(folder: Path) -> None:
     (folder / "link").symlink_to("../outside/file")
 
     with within(1):
-        problems = refusals(folder, ["file", "pipe", "link", "absent"], 4)
+        problems = check_beside(folder, ["file", "pipe", "link", "absent"], 4)
 
     assert [(Path(problem.where).name, problem.message.split(",")[0].split(".")[0]) for problem in problems] == [
         ("file", "is 5 bytes long"),
@@ -137,9 +137,9 @@ def test_refusals_says_what_reading_would_raise(folder: Path) -> None:
 def test_names_are_sorted_and_a_directory_that_is_none_is_said(folder: Path) -> None:
     (folder / "a").touch()
 
-    assert names_in(folder) == ["a", "file"]
+    assert list_directory(folder) == ["a", "file"]
     with pytest.raises(InputError, match="cannot be listed: Not a directory"):
-        names_in(folder / "file")
+        list_directory(folder / "file")
 
 
 def test_an_opened_file_is_read_by_position_as_long_as_it_is_the_same(folder: Path) -> None:

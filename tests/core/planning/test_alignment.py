@@ -11,7 +11,7 @@ import torch
 from conftest import CONFIG, directory_state, random_tensors, write_model
 from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, NumericError
 from modelmerger.planning.alignment import align
-from modelmerger.testing import MemoryCheckpoint, Planned, merge_in_memory, planned
+from modelmerger.testing import MemoryCheckpoint, Planned, merge_in_memory, plan_in_memory
 from safetensors.torch import load_file
 
 NO_CONFIGS: Mapping[int, dict[str, Any]] = MappingProxyType({})
@@ -184,7 +184,7 @@ def test_a_head_is_missing_only_where_the_config_does_not_tie_it(tmp_path: Path,
 
 
 def missing_merge(*models: dict[str, torch.Tensor], **options: Any) -> Planned:
-    return planned("weighted", models, options=options)
+    return plan_in_memory("weighted", models, options=options)
 
 
 def notes_of(merge: Planned) -> list[str]:
@@ -238,7 +238,7 @@ def test_a_tensor_that_the_base_alone_has_is_the_donors() -> None:
     base, model = {"t": torch.ones(2), "base": torch.ones(4)}, {"t": torch.zeros(2), "model": torch.ones(3)}
 
     for missing, names in (("donor", {"t", "base"}), ("union", {"t", "base", "model"})):
-        merge = planned("task_arithmetic", [model], base, options={"missing_tensors": missing})
+        merge = plan_in_memory("task_arithmetic", [model], base, options={"missing_tensors": missing})
         merged = merge.merge()
         assert merged.keys() == names
         assert torch.equal(merged["base"], base["base"])

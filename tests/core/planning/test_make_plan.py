@@ -25,7 +25,7 @@ from modelmerger import (
     Placement,
     PluginError,
 )
-from modelmerger.testing import Planned, planned
+from modelmerger.testing import Planned, plan_in_memory
 
 from tests.core.plugging import install
 from tests.strategies import references
@@ -92,14 +92,14 @@ def test_bytes_read_and_written_are_those_of_the_merge(
         given[1] |= {"of one alone": torch.ones(9)}
         del given[1]["vector"]
 
-    merge = planned(strategy, given, base, weights, options=options)
+    merge = plan_in_memory(strategy, given, base, weights, options=options)
 
     assert read_of(merge) == merge.plan.bytes_read
     assert merge.plan.bytes_written == sum(file.size for file in merge.plan.layout.files)
 
 
 def test_an_input_without_a_share_is_left_out_of_the_plan() -> None:
-    merge = planned("task_arithmetic", models(2), models(3)[2], [0.5, 0.5])
+    merge = plan_in_memory("task_arithmetic", models(2), models(3)[2], [0.5, 0.5])
 
     by_name = {tensor.name: tensor for tensor in merge.plan.tensors}
     assert by_name["matrix"].inputs == (0, 1)
@@ -122,7 +122,7 @@ def test_an_input_without_a_share_is_left_out_of_the_plan() -> None:
     ids=str,
 )
 def test_arithmetic_is_wider_than_what_is_written(stored: tuple[torch.dtype, ...], written: str, compute: str) -> None:
-    merge = planned("weighted", models(2, stored), options={"torch_dtype": written})
+    merge = plan_in_memory("weighted", models(2, stored), options={"torch_dtype": written})
 
     assert {tensor.compute for tensor in merge.plan.tensors if tensor.action == "combine"} == {compute}
 
@@ -130,17 +130,19 @@ def test_arithmetic_is_wider_than_what_is_written(stored: tuple[torch.dtype, ...
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 3), (torch.bfloat16, 31)], ids=str)
 def test_long_sums_are_made_in_float64(dtype: torch.dtype, most: int) -> None:
     for count, compute in ((most, "F32"), (most + 1, "F64")):
-        assert planned("weighted", [{"t": torch.ones(2, dtype=dtype)}] * count).plan.tensors[0].compute == compute
+        assert (
+            plan_in_memory("weighted", [{"t": torch.ones(2, dtype=dtype)}] * count).plan.tensors[0].compute == compute
+        )
 
 
 def test_effort_follows_the_options(distribution: Callable[..., Path]) -> None:
     elementwise = MEDIAN.replace(', granularity="whole"', "")
     install(distribution, [("strategy", "median", elementwise)])
-    usual = planned("weighted", models(2)).plan
-    low = planned("weighted", models(2), options={"low_memory_mode": True}).plan
-    sequential = planned("weighted", models(2), options={"sequential_loading": True}).plan
-    many = planned("weighted", models(12)).plan
-    together = planned("median", models(12)).plan
+    usual = plan_in_memory("weighted", models(2)).plan
+    low = plan_in_memory("weighted", models(2), options={"low_memory_mode": True}).plan
+    sequential = plan_in_memory("weighted", models(2), options={"sequential_loading": True}).plan
+    many = plan_in_memory("weighted", models(12)).plan
+    together = plan_in_memory("median", models(12)).plan
 
     assert usual.workers == len(os.sched_getaffinity(0))
     assert low.workers == sequential.workers == 1
@@ -230,11 +232,11 @@ def test_the_digest_changes_with_a_plugin_and_its_version(tmp_path: Path, distri
 
 def test_the_digest_changes_with_the_source_of_the_strategy(distribution: Callable[..., Path]) -> None:
     site = distribution("acme", "1.0", "[modelmerger.strategies]\nacme_same = acme_same\n", acme_same=MEDIAN)
-    before = planned("acme_same", models(2)).plan.digest
+    before = plan_in_memory("acme_same", models(2)).plan.digest
 
     (site / "acme_same.py").write_text(MEDIAN.replace("median", "nanmedian"))
 
-    assert planned("acme_same", models(2)).plan.digest != before
+    assert plan_in_memory("acme_same", models(2)).plan.digest != before
 
 
 def test_the_digest_changes_with_the_version_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +284,7 @@ def test_a_plan_is_plain_data_for_machines(models: SimpleNamespace, config: dict
 
 
 def test_planning_reads_no_tensor() -> None:
-    merge = planned("slerp", models(2))
+    merge = plan_in_memory("slerp", models(2))
 
     assert all(checkpoint.reads == [] for checkpoint in merge.checkpoints)
 
@@ -335,7 +337,7 @@ def plan_with(distribution: Callable[..., Path]) -> Callable[[Layout], MergePlan
 
     def plan(layout: Layout) -> MergePlan:
         module.layout = layout
-        return planned("weighted", [TENSORS]).plan
+        return plan_in_memory("weighted", [TENSORS]).plan
 
     return plan
 
@@ -383,7 +385,7 @@ def test_every_strategy_merges_each_tensor_by_its_own_weights(strategy: str) -> 
     base = tensors[2] if strategy == "task_arithmetic" else None
     operations = [{}, {"operation": "subtract"}] if base else None
 
-    merged = planned(strategy, tensors[:2], base, [first, BY_PATTERN], operations).merge()
+    merged = plan_in_memory(strategy, tensors[:2], base, [first, BY_PATTERN], operations).merge()
 
     for name, depth in LAYERS.items():
         weights = [1.0 if strategy == "sequential" else 2 - depth / 2, SECOND[name]]
@@ -394,13 +396,13 @@ def test_every_strategy_merges_each_tensor_by_its_own_weights(strategy: str) -> 
 def test_a_list_of_one_is_that_number() -> None:
     tensors = layered(2)
 
-    one, number = (planned("weighted", tensors, weights=[w, 0.25]).merge() for w in ([0.5], 0.5))
+    one, number = (plan_in_memory("weighted", tensors, weights=[w, 0.25]).merge() for w in ([0.5], 0.5))
 
     assert all(torch.equal(one[name], number[name]) for name in LAYERED)
 
 
 def test_a_layer_of_weight_zero_is_not_read() -> None:
-    merge = planned("weighted", layered(2), weights=[1, [0, 1]])
+    merge = plan_in_memory("weighted", layered(2), weights=[1, [0, 1]])
 
     assert {t.name: t.inputs for t in merge.plan.tensors if t.inputs == (0,)}.keys() == {
         "embed_tokens.weight",
@@ -420,8 +422,8 @@ def test_a_strategy_of_others_gets_the_tensors_own_weights(distribution: Callabl
     tensors = layered(2)
 
     weights = [[0, 1], BY_PATTERN]
-    summed = planned("own_sum", tensors, weights=weights).merge()
-    crossed = planned("own_first", tensors, weights=weights).merge()
+    summed = plan_in_memory("own_sum", tensors, weights=weights).merge()
+    crossed = plan_in_memory("own_first", tensors, weights=weights).merge()
 
     for name, depth in LAYERS.items():
         a, b = (t[name].double() for t in tensors)
@@ -441,7 +443,7 @@ def test_a_strategy_of_others_gets_the_tensors_own_weights(distribution: Callabl
 )
 def test_weights_that_do_not_fit_a_tensor_name_it(strategy: str, weights: list[Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        planned(strategy, layered(2), weights=weights)
+        plan_in_memory(strategy, layered(2), weights=weights)
     (line,) = caught.value.lines()
     assert line.startswith(said)
 
@@ -452,12 +454,12 @@ def test_a_tensor_of_which_nothing_would_be_left_is_named(distribution: Callable
 
     for strategy, options in (("weighted", {"normalize_weights": False}), ("acme_median", {})):
         with pytest.raises(ConfigError, match=r"^models: layers.2.w: every coefficient of this merge is zero"):
-            planned(strategy, layered(2), weights=weights, options=options)
+            plan_in_memory(strategy, layered(2), weights=weights, options=options)
 
 
 def test_all_patterns_that_do_not_fit_are_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        planned("weighted", layered(2), weights=[{"x*": 1, "y*": 1}, {"z*": 1, "default": 1}])
+        plan_in_memory("weighted", layered(2), weights=[{"x*": 1, "y*": 1}, {"z*": 1, "default": 1}])
     assert [problem.where for problem in caught.value.problems] == [*["models[0].weight"] * 3, "models[1].weight"]
 
 

@@ -12,7 +12,7 @@ import torch
 from conftest import CONFIG, random_tensors, write_model
 from inputs.tiny_models import load, tied, untied
 from modelmerger import ConfigError, MergeConfig, ModelMerger, NumericError
-from modelmerger.testing import MemoryCheckpoint, Planned, planned
+from modelmerger.testing import MemoryCheckpoint, Planned, plan_in_memory
 from safetensors.torch import load_file
 
 __all__ = ["tied", "untied"]
@@ -27,7 +27,7 @@ def model(seed: int, *names: str, dtype: torch.dtype = torch.bfloat16) -> dict[s
 
 def merge_of(*models: dict[str, torch.Tensor], config: dict[str, Any] = UNTIED, **options: Any) -> Planned:
     checkpoints = [MemoryCheckpoint(f"m{i}", tensors, config) for i, tensors in enumerate(models)]
-    return planned("weighted", checkpoints, options=options)
+    return plan_in_memory("weighted", checkpoints, options=options)
 
 
 def from_the_donor(merge: Planned, donor: dict[str, torch.Tensor]) -> set[str]:
@@ -70,7 +70,7 @@ def test_the_base_is_the_donor_whatever_the_strategy(strategy: str) -> None:
     options = {"merge_embeddings": False, "merge_lm_head": False}
     options |= {"clamp_weights": True, "clamp_range": [-1e-3, 1e-3]} if base else {}
 
-    merge = planned(strategy, models, base, [1, 0.5], options=options)
+    merge = plan_in_memory(strategy, models, base, [1, 0.5], options=options)
 
     assert from_the_donor(merge, base or models[0]) == {EMBEDDING, HEAD}
 
@@ -88,7 +88,7 @@ def test_a_strategy_on_whole_tensors_does_not_see_what_is_kept(distribution: Cal
     distribution("acme", "1.0", "[modelmerger.strategies]\nacme_sum = acme_sum\n", acme_sum=dedent(seen))
     models = [model(1), model(2)]
 
-    merge = planned("acme_sum", models, options={"merge_embeddings": False})
+    merge = plan_in_memory("acme_sum", models, options={"merge_embeddings": False})
 
     assert from_the_donor(merge, models[0]) == {EMBEDDING}
 
@@ -111,7 +111,7 @@ def test_a_tied_head_that_the_file_holds_twice_stays_equal_to_the_embedding() ->
     weights = [[1, 0], {"lm_head.*": 0.9, "default": [0.25, 0.75]}]
 
     for config, equal in ((TIED, True), (UNTIED, False)):
-        merge = planned(
+        merge = plan_in_memory(
             "weighted", [MemoryCheckpoint(f"m{i}", one, config) for i, one in enumerate(tensors)], weights=weights
         )
         merged = merge.merge()
@@ -153,7 +153,7 @@ def test_a_file_without_a_head_is_tied_as_its_aliases_say() -> None:
     checkpoint = MemoryCheckpoint("m0", model(1, EMBEDDING), aliases={HEAD: EMBEDDING})
 
     with pytest.raises(ConfigError, match="ties its LM head to the embedding"):
-        planned("weighted", [checkpoint], options={"merge_lm_head": False})
+        plan_in_memory("weighted", [checkpoint], options={"merge_lm_head": False})
 
 
 def test_all_copies_of_a_shared_embedding_are_kept() -> None:
@@ -206,7 +206,7 @@ def test_nan_bits_are_kept_where_nan_may_pass() -> None:
     donor[HEAD].view(torch.int16)[0, 0] = 0x7FA1
     options = {"merge_lm_head": False, "allow_nonfinite": True}
 
-    assert HEAD in from_the_donor(planned("task_arithmetic", [model(1)], donor, [0.5], options=options), donor)
+    assert HEAD in from_the_donor(plan_in_memory("task_arithmetic", [model(1)], donor, [0.5], options=options), donor)
 
 
 def test_a_matrix_that_is_no_float_need_not_be_equal_everywhere() -> None:

@@ -8,8 +8,8 @@ from modelmerger.values.traits import Granularity
 shapes = st.lists(st.integers(1, 9), max_size=4).map(tuple)
 
 
-def tensor(shape: tuple[int, ...], action: str = "merge") -> TensorPlan:
-    return TensorPlan("t", "F32", shape, action, (0,), None, "F32")  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
+def tensor(shape: tuple[int, ...], granularity: Granularity = "elementwise") -> TensorPlan:
+    return TensorPlan("t", "F32", shape, "merge", (0,), None, "F32", granularity=granularity)
 
 
 def elements(shape: tuple[int, ...]) -> int:
@@ -32,7 +32,7 @@ def test_slices_tile_the_wanted_part_and_read_enough(
 ) -> None:
     start, stop = part(shape, data)
 
-    cut = list(slices(tensor(shape), granularity, start, stop, most))
+    cut = list(slices(tensor(shape, granularity), start, stop, most))
 
     assert [cut[0].start, *(piece.stop for piece in cut)] == [*(piece.start for piece in cut), stop]
     assert cut[0].start == start
@@ -44,7 +44,7 @@ def test_slices_tile_the_wanted_part_and_read_enough(
 @given(shapes, st.integers(1, 30), st.data())
 @settings(max_examples=30, deadline=None)
 def test_an_elementwise_strategy_sees_short_vectors(shape: tuple[int, ...], most: int, data: st.DataObject) -> None:
-    for piece in slices(tensor(shape), "elementwise", *part(shape, data), most):
+    for piece in slices(tensor(shape), *part(shape, data), most):
         assert piece.shape == (piece.stop - piece.start,)
         assert (piece.first, piece.last) == (piece.start, piece.stop)
         assert piece.shape[0] <= most
@@ -54,7 +54,7 @@ def test_an_elementwise_strategy_sees_short_vectors(shape: tuple[int, ...], most
 @settings(max_examples=30, deadline=None)
 def test_a_rowwise_strategy_sees_whole_rows(shape: tuple[int, ...], most: int, data: st.DataObject) -> None:
     row = shape[-1] if shape else 1
-    for piece in slices(tensor(shape), "rowwise", *part(shape, data), most):
+    for piece in slices(tensor(shape, "rowwise"), *part(shape, data), most):
         assert piece.shape == ((piece.last - piece.first) // row, row)
         assert piece.first % row == piece.last % row == 0
         assert piece.first > piece.start - row
@@ -67,16 +67,10 @@ def test_a_rowwise_strategy_sees_whole_rows(shape: tuple[int, ...], most: int, d
 def test_a_strategy_on_whole_tensors_sees_them_in_their_shape(shape: tuple[int, ...], data: st.DataObject) -> None:
     start, stop = part(shape, data)
 
-    assert list(slices(tensor(shape), "whole", start, stop, 1)) == [Slice(start, stop, 0, elements(shape), shape)]
-
-
-def test_what_is_copied_is_never_cut_in_rows_or_held_whole() -> None:
-    for granularity in ("rowwise", "whole"):
-        cut = slices(tensor((2, 100), "copy"), granularity, 0, 200, 64)  # type: ignore[arg-type]  # a stand-in, or wrong on purpose
-        assert [piece.stop for piece in cut] == [64, 128, 192, 200]
+    assert list(slices(tensor(shape, "whole"), start, stop, 1)) == [Slice(start, stop, 0, elements(shape), shape)]
 
 
 def test_windows_tile_a_block_and_cut_no_rows() -> None:
     assert BLOCK % WINDOW == 0
-    assert window("elementwise") == WINDOW
-    assert window("rowwise") == window("whole") == BLOCK
+    seen: list[Granularity] = ["elementwise", "rowwise", "whole"]
+    assert [window([tensor((8,)), tensor((8,), granularity)]) for granularity in seen] == [WINDOW, BLOCK, BLOCK]

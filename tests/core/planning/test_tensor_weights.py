@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from modelmerger import ConfigError, Problem, shown_weight
-from modelmerger.planning.tensor_weights import at, depths, weights_by_tensor
+from modelmerger.planning.tensor_weights import depths, number_at, numbers_by_tensor
 from modelmerger.testing import settings_of
 from modelmerger.values.weights import Weight
 
@@ -30,14 +30,18 @@ BOTH = [
 FIRST = ("model.embed_tokens.weight", "shared.weight")
 
 
+def given(*weights: Weight) -> list[tuple[str, Weight]]:
+    return [(f"models[{i}].weight", weight) for i, weight in enumerate(weights)]
+
+
 def weights(weight: Weight, names: Sequence[str]) -> dict[str, float]:
-    found, problems = weights_by_tensor([weight], names, names)
+    found, problems = numbers_by_tensor([("models[0].weight", weight)], names, names)
     assert problems == []
     return {name: values[0] for name, values in found.items()}
 
 
 def said(weight: Weight, names: Sequence[str] = DECODER, merged: Sequence[str] | None = None) -> list[Problem]:
-    return weights_by_tensor([1.0, weight], names, names if merged is None else merged)[1]
+    return numbers_by_tensor(given(1.0, weight), names, names if merged is None else merged)[1]
 
 
 def expected(weight: Weight, names: Sequence[str], name: str) -> float:
@@ -70,7 +74,7 @@ WEIGHTS: list[Weight] = [
 @pytest.mark.parametrize("names", [DECODER, BOTH], ids=["decoder", "encoder and decoder"])
 @pytest.mark.parametrize("weight", WEIGHTS, ids=str)
 def test_every_tensor_has_the_weight_of_the_contract(weight: Weight, names: list[str]) -> None:
-    found, _ = weights_by_tensor([weight], names, names)
+    found, _ = numbers_by_tensor([("models[0].weight", weight)], names, names)
 
     assert list(found) == names
     for name in names:
@@ -129,13 +133,13 @@ def test_layers_that_begin_late_or_have_gaps_are_counted_as_they_are() -> None:
 def test_values_of_a_list_are_met_exactly_and_equal_ones_stay_equal() -> None:
     values = (0.1, 0.7, 0.3, 0.9)
 
-    assert [at(values, Fraction(i, 3)) for i in range(4)] == list(values)
-    assert {at((0.1, 0.1), Fraction(i, 97)) for i in range(98)} == {0.1}
-    assert at((1e308, -1e308), Fraction(1, 4)) == 5e307
+    assert [number_at(values, Fraction(i, 3)) for i in range(4)] == list(values)
+    assert {number_at((0.1, 0.1), Fraction(i, 97)) for i in range(98)} == {0.1}
+    assert number_at((1e308, -1e308), Fraction(1, 4)) == 5e307
 
 
 def test_each_model_has_a_weight_of_its_own() -> None:
-    found, problems = weights_by_tensor([0.5, (0.0, 1.0), {"*norm*": 3.0, "default": 2.0}], DECODER, DECODER)
+    found, problems = numbers_by_tensor(given(0.5, (0.0, 1.0), {"*norm*": 3.0, "default": 2.0}), DECODER, DECODER)
 
     assert found["model.layers.1.mlp.weight"] == (0.5, 0.25, 2.0)
     assert found["model.layers.1.norm.weight"] == (0.5, 0.25, 3.0)
@@ -180,7 +184,7 @@ def test_a_pattern_behind_one_that_matches_all_its_tensors_is_a_warning() -> Non
 def test_models_without_tensors_have_no_closest_one() -> None:
     (problem,) = said({"*": 0.5}, [])
     assert problem.message == "the pattern '*' matches no tensor."
-    assert weights_by_tensor([(0.0, 1.0)], [], []) == ({}, [])
+    assert numbers_by_tensor(given((0.0, 1.0)), [], []) == ({}, [])
 
 
 def test_names_and_patterns_of_any_length_are_told_in_time() -> None:

@@ -84,7 +84,7 @@ def test_the_validator_of_the_how_to_page_measures_an_encoder(
     encoder: SimpleNamespace, distribution: Distribution, tmp_path: Path
 ) -> None:
     page = Path(__file__).parents[3] / "docs/how-to/write-a-validator.md"
-    _, source = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    *_, source = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     install(distribution, [("validator", "acme", source)])
     report, merged = validated(encoder, tmp_path, metrics=["acme"])
     own = [embedding(encoder, merged, text) for text in TEXTS]

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
-from modelmerger.values.dtypes import DTYPES, from_config_name, from_torch, max_finite, torch_dtype
+from modelmerger.values.dtypes import DTYPES, dtype_from_config, find_dtype, max_finite
 
-IN_TORCH = [name for name, dtype in DTYPES.items() if dtype.torch_name]
 FLOATS = [name for name, dtype in DTYPES.items() if dtype.family == "float"]
 
 
@@ -35,27 +34,9 @@ def test_safetensors_counts_the_same_bits(name: str) -> None:
         deserialized(name, 8, bits + 1)
 
 
-@pytest.mark.parametrize("name", IN_TORCH)
-def test_torch_agrees_on_size_and_family(name: str) -> None:
-    dtype = torch_dtype(name)
-    assert dtype.itemsize == DTYPES[name].itemsize
-    family = DTYPES[name].family
-    assert dtype.is_complex == (family == "complex")
-    assert dtype.is_floating_point == (family == "float" or name == "F8_E8M0")
-    assert (dtype == torch.bool) == (family == "bool")
-
-
-@pytest.mark.parametrize("name", IN_TORCH)
-def test_names_go_to_torch_and_back(name: str) -> None:
-    dtype = torch_dtype(name)
-    assert from_torch(dtype) == name
-    assert from_config_name(str(dtype)) == name
-    assert from_config_name(str(dtype).removeprefix("torch.")) == name
-
-
 @pytest.mark.parametrize("name", FLOATS)
 def test_largest_finite_value_is_that_of_torch(name: str) -> None:
-    dtype = torch_dtype(name)
+    dtype = getattr(torch, str(DTYPES[name].torch_name))
     assert max_finite(name) == torch.finfo(dtype).max
     assert torch.tensor(max_finite(name), dtype=torch.float64).to(dtype).double().item() == max_finite(name)
 
@@ -71,8 +52,6 @@ def test_elements_of_less_than_a_byte_have_bits_and_no_item_size(name: str, bits
     assert (DTYPES[name].bits, DTYPES[name].family) == (bits, "packed")
     with pytest.raises(ValueError, match=f"{bits} bits"):
         _ = DTYPES[name].itemsize
-    with pytest.raises(ValueError, match=f"has no dtype for {name}"):
-        torch_dtype(name)
 
 
 def test_block_scales_are_not_floats_to_be_merged() -> None:
@@ -84,8 +63,7 @@ def test_block_scales_are_not_floats_to_be_merged() -> None:
     [("half", "F16"), ("torch.half", "F16"), ("float", "F32"), ("double", "F64"), ("bfloat16", "BF16")],
 )
 def test_configs_may_use_the_short_words_of_torch(word: str, name: str) -> None:
-    assert from_config_name(word) == name
-    assert from_torch(getattr(torch, word.removeprefix("torch."))) == name
+    assert dtype_from_config(word) == name
 
 
 @pytest.mark.parametrize(
@@ -101,22 +79,13 @@ def test_configs_may_use_the_short_words_of_torch(word: str, name: str) -> None:
 )
 def test_an_unknown_word_is_an_error_that_helps(word: str, message: str) -> None:
     with pytest.raises(ValueError) as error:
-        from_config_name(word)
+        dtype_from_config(word)
     assert str(error.value).startswith(message)
 
 
 def test_an_unknown_name_is_an_error_that_helps() -> None:
     with pytest.raises(ValueError, match=r"safetensors has no dtype 'BF61', did you mean 'BF16'\?$"):
-        torch_dtype("BF61")
-    with pytest.raises(ValueError, match=r"safetensors cannot store torch\.complex128; convert it"):
-        from_torch(torch.complex128)
-
-
-def test_an_older_torch_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch, "float8_e8m0fnu")
-    monkeypatch.setattr(torch, "__version__", "2.6.0")
-    with pytest.raises(ValueError, match=r"torch 2\.6\.0 has no dtype for F8_E8M0"):
-        torch_dtype("F8_E8M0")
+        find_dtype("BF61")
 
 
 @pytest.mark.parametrize("module", ["modelmerger.values.dtypes", "modelmerger.inputs.safetensors_header.reading"])

@@ -1,11 +1,11 @@
 import pytest
-from modelmerger.values.plain_names import is_plain, is_plain_file
+from modelmerger.values.plain_names import is_plain_name, is_plain_path
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "licenses/org/name/LICENSE", ".hidden", "a b", "نموذج.json", "..a"])
 def test_plain_names(name: str) -> None:
-    assert is_plain(name)
-    assert is_plain_file(name) == ("/" not in name)
+    assert is_plain_path(name)
+    assert is_plain_name(name) == ("/" not in name)
 
 
 @pytest.mark.parametrize(
@@ -13,5 +13,5 @@ def test_plain_names(name: str) -> None:
     ["", ".", "..", "../a", "a/../b", "/etc/passwd", "a//b", "a/", "./a", "a\\b", "a\0", "a\nb", "a\u202eb", "\ud800"],
 )
 def test_names_that_are_not(name: str) -> None:
-    assert not is_plain(name)
-    assert not is_plain_file(name)
+    assert not is_plain_path(name)
+    assert not is_plain_name(name)

@@ -12,7 +12,7 @@ import torch
 from blocks import set_block
 from conftest import random_tensors
 from modelmerger import MergeConfig
-from modelmerger.testing import MemoryStaging, Planned, planned
+from modelmerger.testing import MemoryStaging, Planned, plan_in_memory
 from modelmerger_plugins.report_page.geometry import Geometry, kept, statistics, together
 
 SHAPES = {"model.embed_tokens.weight": (3, 7), "model.layers.0.w": (301, 211), "model.norm.weight": (9,)}
@@ -25,7 +25,7 @@ def plan_of(strategy: str, weights: list[float], dtype: torch.dtype = torch.bflo
     for model in models:
         model["model.layers.0.w"][:40] = base["model.layers.0.w"][:40]  # what a fine-tuning left alone
     with_base = base if strategy == "task_arithmetic" else None
-    return planned(strategy, models, with_base, weights, options=WANTED | options)
+    return plan_in_memory(strategy, models, with_base, weights, options=WANTED | options)
 
 
 def observed(staging: MemoryStaging) -> dict[str, Mapping[str, int]]:

@@ -1,15 +1,16 @@
-"""The hooks: everything a plugin can do, by what it is about, and in each module in the order in which a merge calls them.
+"""The hooks, which are everything a plugin can do: a module for each subject, in the order in which a merge calls them.
 
-A plugin is a module (or an instance of a class with `eq=False`) whose functions carry `@hookimpl` and the name of a hook.
-It may take any subset of a hook's arguments, in any order, and gives none of them a default. What it says of itself are
-attributes of the module, all of them optional but `traits` and `metrics`:
+A plugin is a module (or an instance of a class with `eq=False`) whose functions carry `@hookimpl` and the name of a
+hook. A function may take any subset of the hook's arguments, in any order, and gives none of them a default. Attributes
+of the module declare the rest. They are optional, except for `traits` and `metrics`:
 
-`Options`: an attrs class, each field with a default. For a strategy and a plugin that is always on, keys of the config's
-`options`; for a validator, keys of `validation`. Every hook hands a plugin its own, as `options`.
-`ModelOptions`: of a strategy; an attrs class whose fields are keys of each of the config's `models`.
-`sections`: `Section`s, each a top-level key of the config that this plugin obeys.
-`traits`: of a strategy, a `Traits`. `metrics`: of a validator, what it finds and which way each is better.
-`hooks_version`: another number than `HOOKS_VERSION` and the plugin is refused with a sentence.
+`Options`: an attrs class. Its fields are keys of the config's `options`, or of `validation` for a validator, and have
+defaults (a strategy's may lack them). Every hook hands a plugin an instance of its own class as `options`.
+`ModelOptions`, for a strategy: an attrs class whose fields are keys of each entry of the config's `models`.
+`sections`: a sequence of `Section`, each of which is a top-level key of the config.
+`traits`, for a strategy: a `Traits`.
+`metrics`, for a validator: a mapping from the metrics that it can find to `"lower"` or `"higher"`, whichever is better.
+`hooks_version`: the version of the hooks that the plugin is written for. Any other than `HOOKS_VERSION` is refused.
 """
 
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import models, output, strategies, validation
 
 SPECIFICATIONS = (models, strategies, output, validation)
-"""The modules, in the order in which a run needs them."""
+"""The modules of hooks, in the order in which a run calls them."""
 
 
 def _specified(module: Any) -> dict[str, Any]:
@@ -27,6 +28,6 @@ def _specified(module: Any) -> dict[str, Any]:
 
 
 HOOKS = MappingProxyType({name: spec for module in SPECIFICATIONS for name, spec in _specified(module).items()})
-"""Every hook by name, in the order in which a run calls them."""
+"""Every hook by its name, in the order in which a run calls them."""
 STRATEGY_HOOKS = frozenset(_specified(strategies))
-"""Those that only a strategy answers, and that get its options from the caller."""
+"""The hooks that only a strategy has. They get its options from the caller."""

@@ -1,4 +1,4 @@
-"""Hooks about models: where they lie, how they are opened, and whether they go together."""
+"""Hooks about models: where they are, how they are opened, and whether they can be merged."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from modelmerger.values.updates import Coefficients, MergedUpdates
 
 @hookspec
 def check_config(settings: Settings, options: Any) -> Iterable[Problem]:
-    """Says what is wrong with a config, from the config alone. Every plugin and the strategy are asked.
+    """Yields problems with a config, from the config alone. Every plugin and the strategy are asked.
 
-    Called whenever a config is checked, after the core's own checks have found nothing wrong. Errors become a `ConfigError`
-    (exit 2); warnings and notes are left for `check_compatibility`.
+    Called whenever a config is checked, once the core's own checks have passed. Errors become a `ConfigError` (exit
+    status 2). Warnings and notes are not reported here, but from `check_compatibility`.
 
     ```python
     from modelmerger import Problem, hookimpl
@@ -32,10 +32,10 @@ def check_config(settings: Settings, options: Any) -> Iterable[Problem]:
 
 @hookspec(firstresult=True)
 def locate_model(reference: ModelReference, options: Any) -> Location | None:
-    """Says where a model that the config names lies on this disk, and brings it there first. None: not mine, ask the next.
+    """Returns where a model of the config is on this disk, and brings it there if need be. None: ask the next plugin.
 
-    Where no plugin answers, the model lies where its path says. Only what the user wrote is located: a path that stands in a
-    model's own files is hostile text, and never comes here. Refuse with `InputError`.
+    If no plugin answers, the model is at its path. Only paths that the user wrote come here: a path in a model's own
+    files is hostile text. Raise `InputError` to refuse a model.
 
     ```python
     from pathlib import Path
@@ -43,7 +43,7 @@ def locate_model(reference: ModelReference, options: Any) -> Location | None:
 
     @hookimpl
     def locate_model(reference):
-        if not reference.path.startswith("team:"):     # team:chat lies in a folder that everyone has
+        if not reference.path.startswith("team:"):     # team:chat is in a folder that everyone has
             return None
         return Location(Path("/models/of-the-team") / reference.path.removeprefix("team:"))
     ```
@@ -52,10 +52,11 @@ def locate_model(reference: ModelReference, options: Any) -> Location | None:
 
 @hookspec(firstresult=True)
 def load_model(reference: ModelReference, context: LoadContext, options: Any) -> Checkpoint | None:
-    """Opens a model reference as a checkpoint: names, shapes and dtypes, no weights. None: not mine, ask the next.
+    """Opens a model as a checkpoint: names, shapes and dtypes, but no weights. None: ask the next plugin.
 
-    `reference.path` is where the model lies by now. Open files through `context.open_file`, so that they are checked for being
-    regular, inside the model's directory, and unchanged until the merge is published. Refuse with `InputError`.
+    `reference.path` is where the model is by now. Open files through `context.open_file`, which checks that they are
+    regular, inside the model's directory, and unchanged until the merge is published. Raise `InputError` to refuse a
+    model.
 
     ```python
     from modelmerger import FileCheckpoint, StoredTensor, TensorInfo, hookimpl
@@ -73,11 +74,11 @@ def load_model(reference: ModelReference, context: LoadContext, options: Any) ->
 
 @hookspec
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Any) -> Iterable[Problem]:
-    """Says what is wrong with merging these models, from headers and JSON alone. Every plugin and the strategy are asked.
+    """Yields problems with merging these models, from headers and JSON alone. Every plugin and the strategy are asked.
 
-    `checkpoints` are the models in the order of the config, then the base model if there is one; `settings.donor` is the index of
-    the one whose config and tokenizer are taken. An error ends the merge before anything is written (exit 3); warnings and notes
-    go into the report.
+    `checkpoints` are the models in the order of the config, then the base model if there is one. `settings.donor` is
+    the index of the one whose config and tokenizer the merged model gets. An error ends the merge before anything is
+    written (exit status 3). Warnings and notes go into the report.
 
     ```python
     from modelmerger import Problem, hookimpl
@@ -93,10 +94,11 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
 
 @hookspec(firstresult=True)
 def wants_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool, options: Any) -> bool | None:
-    """Whether what the models change of their base is merged, in place of the models. None: not mine, ask the next.
+    """Whether the models' updates, which are what they change of their base, are merged. None: ask the next plugin.
 
-    Asked where a model has a `base`, and before any weights are read. `checkpoints`: as in `check_compatibility`. `able`: whether
-    the strategy can merge updates. Raise `ModelCompatibilityError` or `ConfigError` for what stands against it.
+    Asked before any weights are read, if a model has a `base`. `checkpoints`: as in `check_compatibility`. `able`:
+    whether the strategy can merge updates. Raise `ModelCompatibilityError` or `ConfigError` where that is wanted and
+    impossible.
 
     ```python
     from modelmerger import hookimpl
@@ -112,17 +114,18 @@ def wants_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: b
 def merge_updates(
     checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients, options: Any
 ) -> MergedUpdates | None:
-    """Merges what the models change of their base, in place of the models. None: not mine, ask the next.
+    """Merges the models' updates, which are what they change of their base. None: ask the next plugin.
 
-    Called where `wants_updates` said so, before the merge is planned. `checkpoints`: as in `check_compatibility`; the last one is
-    the base. `coefficients(tensor, shape, gram)` gives one number a model for each tensor that changes. The tensors of the answer's
-    checkpoint are then written as they are read, in slices; they may be computed only then.
+    Called if `wants_updates` answered True, before the merge is planned. `checkpoints`: as in `check_compatibility`;
+    the last one is the base. `coefficients(tensor, shape, gram)` returns one number a model for each tensor that
+    changes. The tensors of the answer's checkpoint are written as they are read, in slices, and need not be computed
+    before that.
 
     ```python
     from modelmerger import MergedUpdates, hookimpl
 
     @hookimpl
-    def merge_updates(checkpoints, coefficients):      # of models that change one tensor alone: the one with the most to say
+    def merge_updates(checkpoints, coefficients):      # of models that change one tensor: the largest coefficient wins
         (name,) = {tensor for model in checkpoints[:-1] for tensor in model.changes}
         shares = coefficients(name, checkpoints[-1].tensors[name].shape, lambda: [])
         chosen = checkpoints[shares.index(max(shares))]

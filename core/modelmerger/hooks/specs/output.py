@@ -1,4 +1,4 @@
-"""Hooks about what is written: the layout of the weights, who makes the slices and who looks on, the files beside them."""
+"""Hooks about what is written: the layout of the weights, how slices are executed and observed, files beside them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @hookspec(firstresult=True)
 def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, options: Any) -> Layout | None:
-    r"""Lays out the files of the merged weights: where each tensor begins, and the bytes around them. Writes nothing.
+    r"""Lays out the files of the merged weights: where each tensor begins, and the bytes around it. Writes nothing.
 
-    The engine then writes tensors at their offsets, in any order. Files are named without folders, are tiled by fixed bytes
-    and tensors without holes, and begin each tensor at a multiple of its element size. None: not mine, ask the next.
-    `max_shard_size` in bytes is the user's option. `stem`: what the files are named by, "model" unless `MergedUpdates` say
-    something else.
+    The engine writes the tensors at their offsets later, in any order. File names have no folders. Fixed bytes and
+    tensors tile a file without holes, and each tensor begins at a multiple of its element size. `max_shard_size`, in
+    bytes, is the user's option. `stem` is what the files are named by: "model", unless `MergedUpdates` say otherwise.
+    None: ask the next plugin.
 
     ```python
     from modelmerger import Layout, OutputFile, Placement, hookimpl
@@ -29,7 +29,8 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, 
     @hookimpl
     def save_model(tensors):
         files = [
-            OutputFile(f"{number}.raw", tensor.bytes, (), (Placement(tensor, 0),)) for number, tensor in enumerate(tensors)
+            OutputFile(f"{number}.raw", tensor.bytes, (), (Placement(tensor, 0),))
+            for number, tensor in enumerate(tensors)
         ]
         names = "\n".join(tensor.name for tensor in tensors)
         return Layout("raw", files, {"names.txt": names.encode()})
@@ -39,10 +40,10 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, 
 
 @hookspec(firstresult=True)
 def run_slices(work: SliceWork, options: Any) -> bool | None:
-    """Executes the units of work, in order of their start, in as many workers as it likes. None: not mine, ask the next.
+    """Executes the units of work, starting them in order, with as many workers as it likes. None: ask the next plugin.
 
-    `work.run(unit)` does one unit and may be called from several threads; it raises what ended the merge, and then no
-    further unit need be started. The built-in runs `work.workers` threads of this process.
+    `work.run(unit)` does one unit, and may be called from several threads. If it raises, the merge has failed, and no
+    further unit need be started. The built-in plugin runs `work.workers` threads of this process.
 
     ```python
     from modelmerger import hookimpl
@@ -60,8 +61,8 @@ def run_slices(work: SliceWork, options: Any) -> bool | None:
 def wants_slices(settings: Settings, options: Any) -> bool:
     """Whether the plugin's `observe_slice` is called in this merge. A plugin without this hook wants every slice.
 
-    Looking at slices costs time, and the inputs of a slice are then in memory at once. The answer
-    must follow from the settings and options alone.
+    Observing slices costs time, and all inputs of a slice are then in memory at once. The answer must depend on the
+    settings and options alone.
 
     ```python
     from modelmerger import hookimpl
@@ -82,15 +83,17 @@ def observe_slice(
     settings: Settings,
     options: Any,
 ) -> Mapping[str, float] | None:
-    """Additive statistics of a slice, summed over each tensor for reports and the manifest. Who wants slices is called.
+    """Returns additive statistics of a slice, which are summed over each tensor for reports and the manifest.
 
-    `tensors` and `merged` as in `merge_tensor`, but all of them vectors; they must not be changed. `inputs`: the place of each of
-    `tensors` in the config's models; the base model's is their number. What the merge does not read (a model of weight 0, all but
-    the first of a copied tensor) is not there. Tensors that are copied do not come, nor do merges of adapters' updates.
+    `tensors` and `merged` are as in `merge_tensor`, but always vectors, and must not be changed. `inputs`: the index of
+    each of `tensors` among the config's models; the base model's index is the number of models. Inputs that the merge
+    does not read, such as a model of weight 0, are missing. Copied tensors are not observed, and neither are merges of
+    updates. Plugins whose `wants_slices` answers False are not called.
 
-    A sum is the same in every run of a plan if each slice's statistic is exact: whole numbers are added as such. Slices begin at the
-    same elements whatever the threads; the slices of elementwise strategies are multiples of `modelmerger.planning.slices.OBSERVED`
-    elements from there, but for the last. What is taken over so many elements at a time is therefore the same whatever the slices.
+    Sums are the same in every run of a plan if each slice's statistic is exact. Whole numbers are added as whole
+    numbers. The first slice of a tensor begins at the same element however many workers there are, and slices of
+    elementwise strategies are multiples of `OBSERVED` elements, except the last one. A statistic that is taken over
+    `OBSERVED` elements at a time is therefore the same whatever the slices.
 
     ```python
     from modelmerger import hookimpl
@@ -106,10 +109,11 @@ def observe_slice(
 def write_sidecars(
     plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, options: Any
 ) -> Mapping[str, bytes]:
-    r"""The files beside the weights: path inside the output directory → content. Every plugin is asked; the core writes.
+    r"""Returns the files beside the weights: path inside the output directory → content. Every plugin is asked.
 
-    `checkpoints` as in `check_compatibility`; `plan.donor` is the index of the one whose config and tokenizer are taken.
-    Nothing in an input directory may be executed or rendered. Two plugins with one path are an error that names both.
+    The core writes them. `checkpoints`: as in `check_compatibility`. `plan.donor` is the index of the one whose config
+    and tokenizer the merged model gets. Nothing in an input directory may be executed or rendered. If two plugins have
+    a file of the same path, that is an error that names both.
 
     ```python
     from modelmerger import hookimpl

@@ -1,9 +1,10 @@
-"""Hooks of the one strategy of a merge. The core hands it its options, for the tensor in question."""
+"""Hooks of the one strategy of a merge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmerger.hooks.markers import hookspec
+from modelmerger.values.traits import View
 
 if TYPE_CHECKING:
     import torch
@@ -17,17 +18,19 @@ def find_coefficients(
     gram: Sequence[Sequence[float]] | None,
     shape: Sequence[int],
 ) -> Sequence[float] | None:
-    """Strategy: the merged tensor is Σ cᵢ·inputᵢ; these are the cᵢ, one an input (the models, then the base if needed).
+    """Strategy: returns the coefficients cᵢ of a merged tensor Σ cᵢ·inputᵢ, one an input.
 
-    This is all that a linear strategy has to say: the engine adds up, in float32 (float64 where float32 or float64 is
-    written), beginning with the first product; an input of coefficient 0 is not read, one of coefficient 1 keeps its bits.
-    A strategy with this hook also merges the updates of adapters, exactly: the inputs are then the updates, and the base's is zero.
+    The inputs are the models in the order of the config, then the base if the traits say `needs_base=True`. A linear
+    strategy needs no other hook. The engine adds up in float32 (in float64 where float32 or float64 is written),
+    beginning with the first product. An input of coefficient 0 is not read, and one of coefficient 1 keeps its bits. A
+    strategy with this hook also merges the updates of adapters, exactly: the inputs are then the updates, and the
+    base's update is zero.
 
-    `weights` and `model_options`: one a model; the weights are this tensor's own, also where the config gives them by layer or
-    pattern. `model_options` are instances of the strategy's `ModelOptions` (None where it has none). `gram`: None while the merge is planned; then, for a strategy whose traits say
-    `gram=True` and that answered None to the first call, the Gram matrix of the inputs of this tensor (float64).
-    `shape`: of the tensor. Raise `ConfigError` for weights that make no sense and `NumericError` where the
-    result is undefined.
+    `weights`: one a model. They are those of this tensor, even if the config gives weights by layer or pattern.
+    `model_options`: one instance of the strategy's `ModelOptions` a model, or None where it has no such class. `gram`:
+    None while the merge is planned. A strategy whose traits say `gram=True` may then answer None, and is asked again
+    with the Gram matrix of this tensor's inputs (float64, one row an input). `shape`: of the tensor. Raise
+    `ConfigError` for weights that make no sense, `NumericError` where the result is undefined.
 
     ```python
     from modelmerger import Traits, hookimpl
@@ -42,11 +45,52 @@ def find_coefficients(
 
 
 @hookspec(firstresult=True)
-def measure_tensor(tensors: Sequence["torch.Tensor"], options: Any) -> "torch.Tensor | None":
-    """Strategy, optional, with `merge_tensor`: an additive statistic of a block of a tensor, as float64 or int64.
+def choose_view(tensor_name: str, shape: Sequence[int], options: Any) -> View:
+    """Strategy, optional: returns how it sees one tensor: as "linear", "elementwise", "rowwise" or "whole".
 
-    The engine sums it over fixed blocks in a fixed order, so that neither threads nor slices can move the sum, and hands
-    the sum to `merge_tensor` as `measurement`. `tensors`: as for `merge_tensor`.
+    For "linear", the engine calls `find_coefficients`, which a strategy with this hook may have beside `merge_tensor`.
+    The others are granularities of the slices that `merge_tensor` gets. Without this hook, the traits say how the
+    strategy sees all tensors.
+
+    ```python
+    import torch
+    from modelmerger import Traits, hookimpl
+
+    traits = Traits(models=(2, None))
+
+    @hookimpl
+    def choose_view(shape):                            # only matrices have singular values
+        return "whole" if len(shape) == 2 else "linear"
+
+    @hookimpl
+    def find_coefficients(weights):
+        return [weight / sum(weights) for weight in weights]
+
+    @hookimpl
+    def merge_tensor(tensors):                         # the mean, with the mean singular values
+        u, _, v = torch.linalg.svd(sum(tensors) / len(tensors), full_matrices=False)
+        return u * (sum(torch.linalg.svdvals(tensor) for tensor in tensors) / len(tensors)) @ v
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def measure_tensor(
+    tensors: Sequence["torch.Tensor"],
+    inputs: Sequence[int],
+    weights: Sequence[float],
+    model_options: Sequence[Any],
+    options: Any,
+    tensor_name: str,
+    shape: Sequence[int],
+    offset: int,
+    random: Callable[..., "torch.Tensor"],
+) -> "torch.Tensor | None":
+    """Strategy, optional, beside `merge_tensor`: returns an additive statistic of a block of a tensor.
+
+    It is float64 or int64, of any shape. The engine sums it over fixed blocks in a fixed order, so that the sum does
+    not depend on threads or slices, and hands the sum to `merge_tensor` as `measurement`. The arguments are those of
+    `merge_tensor`, for the block.
 
     ```python
     import torch
@@ -62,19 +106,36 @@ def measure_tensor(tensors: Sequence["torch.Tensor"], options: Any) -> "torch.Te
 @hookspec(firstresult=True)
 def merge_tensor(
     tensors: Sequence["torch.Tensor"],
+    inputs: Sequence[int],
     weights: Sequence[float],
     model_options: Sequence[Any],
     options: Any,
     measurement: "torch.Tensor | None",
     tensor_name: str,
+    shape: Sequence[int],
+    offset: int,
+    random: Callable[..., "torch.Tensor"],
 ) -> "torch.Tensor | None":
-    """Strategy: slices of the inputs in, the merged slice out, for what is no linear combination.
+    """Strategy: merges a slice of a tensor, where that is not a linear combination.
 
-    `tensors`: float32 (float64 where float32 or float64 is written), all of one shape: a vector for an elementwise
-    strategy, (rows, row length) for a rowwise one, the tensor's own shape for a strategy on whole tensors; the models in the
-    order of the config, then the base if needed. A model of weight 0 is left out. `weights` and `model_options`: one a model that is
-    there; the weights are this tensor's own. Returns a new tensor of the same shape and dtype; the engine checks it for
-    NaN and infinity and rounds once. The inputs must not be changed or returned.
+    `tensors`: slices of the models in the order of the config, then of the base if the traits say `needs_base=True`.
+    Models of weight 0 are left out. They are float32 (float64 where float32 or float64 is written) and have one shape:
+    a vector for an elementwise strategy, (rows, row length) for a rowwise one, the shape of the tensor for a strategy
+    on whole tensors. With `Traits(inputs="updates")`, they are the models' task vectors, without the base, which is
+    added to what is returned.
+
+    `inputs`: the index of each of `tensors` among the config's models; the base model's index is the number of models.
+    `weights` and `model_options`: one a model that is not left out, as in `find_coefficients`. `options` and
+    `model_options` have the numbers of this tensor where the config gives them by layer or pattern. `measurement`: what
+    `measure_tensor` found in this tensor; None without that hook. `shape`: of the whole tensor. `offset`: the first
+    element of the slice in the flattened tensor.
+
+    `random(model)` returns random numbers in [0, 1) for the model of that index in the config: float32, or float64 with
+    `random(model, "float64")`, in the shape of the slice. They belong to the elements and depend on the option `seed`,
+    the tensor's name and the model alone, not on slices, threads or devices.
+
+    Returns a new tensor of the same shape and dtype. The engine checks it for NaN and infinity, and rounds it once. The
+    inputs must not be changed or returned.
 
     ```python
     import torch
@@ -91,11 +152,11 @@ def merge_tensor(
 
 @hookspec(firstresult=True)
 def wants_finish(options: Any, updates: bool) -> bool | None:
-    """Strategy, optional: whether its `finish_tensor` is called in this merge. Without this hook it is, for every slice.
+    """Strategy, optional: whether its `finish_tensor` is called in this merge. Without this hook, it is.
 
-    What is finished is looked through for NaN and infinity once more, so a strategy that finishes only if an option says so
-    answers here. The answer must follow from the options alone. `updates`: whether the updates of adapters are merged. No
-    merged weight is seen then and the answer does not count; raise `ModelCompatibilityError` for options that ask for more.
+    A finished slice is checked for NaN and infinity a second time, so a strategy that finishes slices only for some
+    options saves time here. The answer must depend on the options alone. `updates`: whether the updates of adapters are
+    merged. Slices are then not finished, whatever the answer: raise `ModelCompatibilityError` for options that need it.
 
     ```python
     from modelmerger import hookimpl
@@ -109,10 +170,11 @@ def wants_finish(options: Any, updates: bool) -> bool | None:
 
 @hookspec(firstresult=True)
 def finish_tensor(merged: "torch.Tensor", options: Any) -> Mapping[str, int] | None:
-    """Strategy, optional: changes the merged slice in place after the check for NaN and infinity, before it is rounded.
+    """Strategy, optional: changes a merged slice in place, after the check for NaN and infinity and before rounding.
 
-    Returns counts for the report; they are summed over all slices. It is not called where the updates of adapters are merged: a strategy
-    that has it does so only if its traits say `updates=True`, and may refuse options in `wants_finish`.
+    Returns counts for the report, which are summed over all slices. It is not called where the updates of adapters are
+    merged. A strategy with this hook merges updates only if its traits say `updates=True`, and may refuse options for
+    that in `wants_finish`.
 
     ```python
     from modelmerger import hookimpl

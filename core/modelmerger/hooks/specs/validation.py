@@ -1,4 +1,4 @@
-"""Hooks about merged models: how they come back as objects, what they are measured by, and what is written about that."""
+"""Hooks about merged models: how they are returned as objects, how they are measured, what is written about that."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from modelmerger.values.subject import Purpose, Subject
 
 @hookspec
 def name_companions(options: Any) -> Iterable[str]:
-    """The names of files in the output directory that this plugin may write again after the merge. Every plugin is asked.
+    """Returns names of files in the output directory that may be written again after the merge. Every plugin is asked.
 
-    Their content is not digested in the manifest, so that `verify` holds after a validation. Names are without folders.
+    The manifest has no digests of these files, so that `verify` still passes after a validation. Names have no folders.
 
     ```python
     from modelmerger import hookimpl
@@ -31,11 +31,11 @@ def name_companions(options: Any) -> Iterable[str]:
 def return_model(
     directory: Path, base: Path | None, load: Callable[[Path], Any], low_memory_mode: bool, options: Any
 ) -> Any | None:
-    """What `ModelMerger.merge()` returns for a directory that it published, where that is no whole model. None: not mine.
+    """Loads what `ModelMerger.merge()` returns for a published directory that does not hold a whole model.
 
-    `base`: where the model lies that the directory's content belongs to; None for a whole model, which the core loads itself.
-    `load(path)` loads a whole model through transformers, placed as the config says. `low_memory_mode`: whether the user wants
-    weights to stay on the disk.
+    None: ask the next plugin. `base`: where the model is that the content of the directory belongs to; None for a whole
+    model, which the core loads itself if no plugin answers. `load(path)` loads a whole model through transformers,
+    placed as the config says. `low_memory_mode`: whether weights should stay on the disk.
 
     ```python
     from modelmerger import hookimpl
@@ -53,11 +53,12 @@ def return_model(
 def materialise_model(
     directory: Path, merged: bool, settings: Settings | None, target: Path | None, options: Any
 ) -> Path | None:
-    """Makes a model that transformers cannot load from its directory into one that it can, for a validation. None: not mine.
+    """Turns a model that transformers cannot load into one that it can, for a validation. None: ask the next plugin.
 
-    The answer is where it then lies: the plugin writes it to `target`, which does not exist yet. Without a `target`
-    it only says whether it could: raise `MergeError` and its kin, and answer the directory. `settings`: of the merge that
-    the model belongs to, if any. `merged`: whether the model came out of that merge, and was not a source of it.
+    Writes the model to `target`, which does not exist yet, and returns where it is. Without a `target`, it only checks
+    whether that is possible, and returns the directory. Raise a `MergeError` where it is impossible. `settings`: those
+    of the merge that the model belongs to, if there is one. `merged`: whether the model is the result of that merge
+    rather than one of its sources.
 
     ```python
     import shutil
@@ -65,7 +66,7 @@ def materialise_model(
 
     @hookimpl
     def materialise_model(directory, target):
-        inner = directory / "export"                   # this team's models lie one folder further down
+        inner = directory / "export"                   # this team's models are one folder further down
         if not (inner / "config.json").exists():
             return None
         return shutil.copytree(inner, target) if target is not None else directory
@@ -75,9 +76,9 @@ def materialise_model(
 
 @hookspec(firstresult=True)
 def provide_texts(purpose: Purpose, options: Any) -> Mapping[str, Sequence[str]] | None:
-    """The texts that models are scored on, or the prompts they get, where a config names none: label → texts.
+    """Returns texts to score models on, or prompts for them, where the config gives none: label → texts.
 
-    A label says what a text is an example of (a language, a dialect, a domain). None: not mine, ask the next.
+    A label is what the text is an example of (a language, a dialect, a domain). None: ask the next plugin.
 
     ```python
     from modelmerger import hookimpl
@@ -92,10 +93,10 @@ def provide_texts(purpose: Purpose, options: Any) -> Mapping[str, Sequence[str]]
 
 @hookspec(firstresult=True)
 def score_labels(texts: Sequence[str], options: Any) -> LabelScores | None:
-    """How probable each label (a dialect, a language) is for each text. None: not mine, ask the next.
+    """Returns how probable each label (a dialect, a language) is for each text. None: ask the next plugin.
 
-    A third party's plugin is asked before the built-in ones. `stated` says the scorer's own
-    accuracy; it is shown beside every figure made of its answers.
+    Plugins of other distributions are asked before the built-in ones. `LabelScores.stated` is a sentence about the
+    accuracy of the scores, and is shown beside every figure that is made of them.
 
     ```python
     from modelmerger import LabelScores, hookimpl
@@ -110,10 +111,10 @@ def score_labels(texts: Sequence[str], options: Any) -> LabelScores | None:
 
 @hookspec
 def wants_validation(settings: ValidationSettings, options: Any) -> bool:
-    """Validator, optional: whether it runs where the config names no `metrics`. Without this hook it does not.
+    """Validator, optional: whether it runs where the config names no `metrics`. Without this hook, it does not.
 
-    Only validators that are also entry points of the group `modelmerger.default_validators` are asked: the others are not even
-    imported before a config names them.
+    Only validators that are also entry points of the group `modelmerger.default_validators` are asked. Others are not
+    even imported unless a config names them.
 
     ```python
     from modelmerger import hookimpl
@@ -127,11 +128,12 @@ def wants_validation(settings: ValidationSettings, options: Any) -> bool:
 
 @hookspec
 def validate_model(subject: Subject, settings: ValidationSettings, options: Any) -> Iterable[Finding]:
-    """Validator: looks at a model and yields findings: numbers, each with how it was measured.
+    """Validator: measures a model, and yields findings: numbers, each with how it was measured.
 
-    Called once for the merged model, and for each of its sources where the config says `compare_with_sources`. The module says by
-    `metrics` what it can find, and which way each is better; `subject` opens the models, one at a time. What cannot be measured is
-    said by `UnmeasurableError`, or by a finding whose value is None; the core fills in `model`, `threshold` and `crossed`.
+    Called once for the merged model, and once for each of its sources with `compare_with_sources`. The module's
+    `metrics` declare what it can find, and which way each is better. `subject` opens the models, one at a time. If
+    something cannot be measured, raise `UnmeasurableError`, or yield a finding whose value is None. The core fills in
+    `model`, `better`, `threshold` and `crossed`.
 
     ```python
     from modelmerger import Finding, hookimpl
@@ -150,11 +152,12 @@ def validate_model(subject: Subject, settings: ValidationSettings, options: Any)
 def write_companions(
     directory: Path, manifest: Mapping[str, Any], report: ValidationReport, options: Any
 ) -> Mapping[str, bytes]:
-    """Files about a validation, beside a published model: name → content. Every plugin is asked.
+    """Returns files about a validation, beside a published model: name → content. Every plugin is asked.
 
-    `directory`: of the merged model, with what an earlier validation left in it. `manifest`: what its modelmerger.json holds.
-    The core writes what is answered, each file beside and renamed over; `validation.json` is its own. A name is without
-    folders, and is not that of a file that the merge published with a digest; two plugins with one name are an error. What models answered is hostile text: escape it.
+    `directory`: of the merged model, with the files of an earlier validation, if there was one. `manifest`: the content
+    of its modelmerger.json. The core writes the files, each in place of an older one by a rename; it also writes
+    `validation.json`. A name has no folders, and must not be that of a file whose digest is in the manifest. If two
+    plugins have a file of the same name, that is an error. The answers of models are hostile text: escape them.
 
     ```python
     import html

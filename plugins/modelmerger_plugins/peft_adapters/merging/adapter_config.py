@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelmerger import Checkpoint, ModelReference, user_path
@@ -106,7 +106,14 @@ def _whole(parts: Sequence[Part]) -> list[str]:
 
 def _saved(parts: Sequence[Part], wanted: set[str]) -> list[str]:
     """Those of the modules that the merged adapter saves whole."""
-    return sorted(name for name in wanted if any(f".{name}." in f".{tensor}" for tensor in _whole(parts)))
+    return sorted(wanted & {name for tensor in _whole(parts) for name in _modules_around(tensor)})
+
+
+def _modules_around(tensor: str) -> Iterator[str]:
+    """All names, whole or in part, of the modules that a tensor is in: of `a.b.weight`, `a`, `a.b` and `b`."""
+    parts = tensor.split(".")[:-1]
+    for start in range(len(parts)):
+        yield from (".".join(parts[start : end + 1]) for end in range(start, len(parts)))
 
 
 def _bias(parts: Sequence[Part], wanted: set[str]) -> str:

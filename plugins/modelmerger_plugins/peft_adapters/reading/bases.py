@@ -18,7 +18,7 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     """
     settings = context.settings
     given = given_base(settings)
-    path = given or local_path(adapter.base, adapter.values.get("revision"))
+    path = given or local_path(adapter.base, adapter.revision)
     if path is None:
         message = (
             f"names the base model {shown(adapter.base)!r}, which is neither a directory nor in the local cache. "
@@ -37,8 +37,11 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     return Base(reference, location, replicated(checkpoint, adapter), "peft_config.base_model_path")
 
 
-def local_path(name: str, revision: object = None) -> str | None:
-    """Where a base model that an adapter names is on this machine; None where it is not. Nothing is downloaded."""
+def local_path(name: str, revision: str = "") -> str | None:
+    """Where a base model that an adapter names is on this machine; None where it is not. Nothing is downloaded.
+
+    `revision`: a branch, tag or commit of a model in the cache; empty: the default branch.
+    """
     if not name or "\0" in name:
         return None
     if os.path.isdir(user_path(name)):
@@ -46,7 +49,7 @@ def local_path(name: str, revision: object = None) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        found = try_to_load_from_cache(name, "config.json", revision=revision if isinstance(revision, str) else None)
+        found = try_to_load_from_cache(name, "config.json", revision=revision or None)
     except (ValueError, OSError):
         return None
     return os.path.dirname(found) if isinstance(found, str) else None

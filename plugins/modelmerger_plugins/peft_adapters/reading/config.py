@@ -2,13 +2,17 @@
 
 import math
 import re
+import reprlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 from attrs import frozen
 from modelmerger import InputError, Problem, read_beside, read_json, shown
+
+from modelmerger_plugins.peft_adapters.reading import patterns
 
 FILE = "adapter_config.json"
 LIMIT = 16 << 20
@@ -60,8 +64,9 @@ FLAGS = ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "use_effective
 """Fields that must be true or false."""
 HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Initialisations that leave the base model as it is. The others put a part of its weights into the factors."""
-_REPEATED_GROUP = re.compile(r"\)[*+?{]")
-_QUANTIFIER = re.compile(r"[*+?{]")
+MOST_TARGETS = 1000
+"""The most names in `target_parameters`."""
+_PART_OF_REVISION = re.compile(r"(?!\.)[^\s\\:\x00-\x1f\x7f]{1,200}")
 
 
 @frozen(eq=False)
@@ -72,6 +77,18 @@ class AdapterConfig:
     """Of the file, for messages."""
     values: Mapping[str, Any]
     """The fields as the file has them."""
+    _ranks: patterns.Patterns = attrs.field(init=False, repr=False)
+    """Those of `rank_pattern`."""
+    _alphas: patterns.Patterns = attrs.field(init=False, repr=False)
+    """Those of `alpha_pattern`."""
+
+    @_ranks.default
+    def _rank_patterns(self) -> patterns.Patterns:
+        return patterns.Patterns(self.values.get("rank_pattern") or {})
+
+    @_alphas.default
+    def _alpha_patterns(self) -> patterns.Patterns:
+        return patterns.Patterns(self.values.get("alpha_pattern") or {})
 
     @property
     def kind(self) -> str:
@@ -84,6 +101,12 @@ class AdapterConfig:
         base = self.values.get("base_model_name_or_path")
         return base if isinstance(base, str) else ""
 
+    @property
+    def revision(self) -> str:
+        """The branch, tag or commit of the base that the adapter names; empty where it names none."""
+        revision = self.values.get("revision")
+        return revision if isinstance(revision, str) else ""
+
     def flag(self, name: str) -> bool:
         """A field that is true or false; false where it is missing."""
         return bool(self.values.get(name))
@@ -95,26 +118,33 @@ class AdapterConfig:
 
     def rank(self, module: str) -> Any:
         """The rank that the config gives a module: what stands there, of whatever type."""
-        return self._of_module("rank_pattern", module, self.values.get("r"))
+        return self._of_module(self._ranks, module, self.values.get("r"))
 
     def scale(self, module: str, rank: int) -> float:
         """What a module's update is multiplied by: α/r, or α/√r for a rank-stabilised adapter. `rank`: r.
 
         Raises `InputError` where α is no finite number.
         """
-        alpha = self._of_module("alpha_pattern", module, self.values.get("lora_alpha", self.values.get("alpha")))
+        alpha = self._of_module(self._alphas, module, self.values.get("lora_alpha", self.values.get("alpha")))
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= sys.float_info.max:
             raise InputError(
-                Problem(f"has no finite number as the alpha of {shown(module)}, but {alpha!r}.", str(self.path))
+                Problem(
+                    f"has no finite number as the alpha of {shown(module)}, but {reprlib.repr(alpha)}.", str(self.path)
+                )
             )
         return float(alpha) / (math.sqrt(rank) if self.flag("use_rslora") else rank)
 
-    def _of_module(self, field: str, module: str, default: Any) -> Any:
-        """The first pattern that the end of the module's name matches decides, as in PEFT."""
-        for pattern, value in (self.values.get(field) or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                return value
-        return default
+    def check_patterns(self, modules: int) -> None:
+        """Raises `InputError` where it would take too long to try the patterns on so many modules."""
+        for name, given in (("rank_pattern", self._ranks), ("alpha_pattern", self._alphas)):
+            patterns.check_effort(name, given, modules, str(self.path))
+
+    def _of_module(self, given: patterns.Patterns, module: str, default: Any) -> Any:
+        """The first pattern that fits the end of the module's name decides, as in PEFT."""
+        if not given.values:
+            return default
+        patterns.check_module(module, str(self.path))
+        return given.of(module, default)
 
 
 def read_config(directory: Path) -> AdapterConfig:
@@ -135,7 +165,7 @@ def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
     kind = values.get("peft_type")
     if not isinstance(kind, str) or kind.upper() not in KINDS:
         yield Problem(
-            f"is an adapter of the kind {kind!r}, which cannot be merged; {', '.join(KINDS)} can. "
+            f"is an adapter of the kind {shown(repr(kind))}, which cannot be merged; {', '.join(KINDS)} can. "
             "Fold it into its base with PEFT (merge_and_unload), then merge the full model.",
             path,
         )
@@ -159,31 +189,29 @@ def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
     start = values.get("init_lora_weights", True)
     if not any(start is known or (isinstance(start, str) and start == known) for known in HARMLESS_STARTS):
         yield Problem(
-            f"was begun with init_lora_weights {start!r}, which changes the base model too. Save it as a plain LoRA "
-            "(save_pretrained with path_initial_model_for_weight_conversion), then merge that.",
+            f"was begun with init_lora_weights {shown(repr(start))}, which changes the base model too. "
+            "Save it as a plain LoRA (save_pretrained with path_initial_model_for_weight_conversion), then merge that.",
             path,
         )
     targets = values.get("target_parameters") or []
     if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
         yield Problem(f"has target_parameters {shown(targets)}, where a list of names is due.", path)
+    elif len(targets) > MOST_TARGETS:
+        yield Problem(
+            f"has {len(targets)} target_parameters, at most {MOST_TARGETS} are read. Name them by their last parts.",
+            path,
+        )
+    revision = values.get("revision")
+    if isinstance(revision, str) and revision and not _is_revision(revision):
+        yield Problem(
+            f"names the revision {shown(revision)!r} of its base model, and that is no branch, tag or commit. "
+            "Correct it, or set it to null.",
+            path,
+        )
     for field in ("rank_pattern", "alpha_pattern"):
-        yield from _pattern_problems(field, values.get(field), path)
+        yield from patterns.problems_in(field, values.get(field), path)
 
 
-def _pattern_problems(field: str, patterns: Any, path: str) -> Iterator[Problem]:
-    """Patterns are regular expressions from a stranger: only such as cannot take forever are tried."""
-    if not isinstance(patterns, dict | None):
-        yield Problem(f"has {field} {shown(patterns)}, where a mapping is due.", path)
-        return
-    for pattern, value in (patterns or {}).items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            yield Problem(f"has {shown(value)} for {shown(pattern)} in {field}, where a number is due.", path)
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError):
-            yield Problem(f"has {shown(pattern)} in {field}, which is no pattern.", path)
-            continue
-        if len(pattern) > 300 or len(_QUANTIFIER.findall(pattern)) > 3 or _REPEATED_GROUP.search(pattern):
-            yield Problem(
-                f"has {shown(pattern)} in {field}, a pattern that could take very long. Name the modules.", path
-            )
+def _is_revision(text: str) -> bool:
+    """Whether it may name a branch, a tag or a commit: such a name is a path below a directory, and never leads out."""
+    return ".." not in text and all(_PART_OF_REVISION.fullmatch(part) for part in text.split("/"))

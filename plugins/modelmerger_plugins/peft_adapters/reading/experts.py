@@ -38,6 +38,9 @@ def holders(base: Checkpoint, module: str, parameter: str) -> list[Holder]:
         whole = base.tensors.get(f"{parent}.{parameter}")
         if whole is not None and len(whole.shape) in (2, 3):
             experts = whole.shape[0] if len(whole.shape) == 3 else 1
+            if experts == 0:
+                name = shown(f"{parent}.{parameter}")
+                raise MisfitError(f"matches nothing: {name} of '{base.name}' has shape {list(whole.shape)}, no expert")
             return [Holder(f"{parent}.{parameter}", whole.shape, range(experts), 0, 0)]
         for leaves in SPLIT.get(parameter, ()):
             if found := _by_expert(base, parent, leaves):

@@ -36,10 +36,14 @@ class Reading:
 
 
 def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Checkpoint) -> Reading:
-    """The changes that an adapter makes of a base. Raises `InputError` for a config that gives a module no scale."""
+    """The changes that an adapter makes of a base.
+
+    Raises `InputError` for a config that gives a module no scale, or has patterns that would take very long.
+    """
     pair = Pairing(config, adapter, base)
     found = gathered(adapter, config.kind)
     modules = found.modules
+    config.check_patterns(len(modules))
     reading = Reading(problems=found.problems)
     _read_parameters(TargetParameters(pair), modules, reading)
     if config.values.get("trainable_token_indices") and not any("token_adapter" in key for key in adapter.tensors):
@@ -58,15 +62,17 @@ def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Checkpoint) -> R
 def _read_parameters(parameters: TargetParameters, modules: dict[str, dict[str, str]], reading: Reading) -> None:
     """Takes the modules of `target_parameters` out of all of them, and reads them."""
     adapter = parameters.pair.adapter
-    there = sorted({module.replace(BELOW, "") for module in modules})
+    nested: dict[str, list[str]] = {}
+    for name in modules:
+        nested.setdefault(name.replace(BELOW, ""), []).append(name)
+    there = sorted(nested)
     for name in parameters.without(there):
         message = f"holds no factors of {shown(name)}, which target_parameters names. Is the adapter complete?"
         reading.problems.append(Problem(message, adapter.place))
     for module in there:
         if not parameters.targets_in(module):
             continue
-        nested = sorted((name for name in modules if name.replace(BELOW, "") == module), key=len)
-        levels = [modules.pop(name) for name in nested]
+        levels = [modules.pop(name) for name in sorted(nested[module], key=len)]
         try:
             for tensor, change in parameters.changes(module, levels):
                 reading.changes.setdefault(tensor, []).append(change)

@@ -20,7 +20,9 @@ def of_embedding(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, 
     tensor = f"{module}.weight"
     a, b = pair.shape(keys["lora_embedding_A"]), pair.shape(keys["lora_embedding_B"])
     shape = pair.shape_in_base(tensor)
-    if len(a) != 2 or len(b) != 2 or shape != (a[1], b[0]):
+    if len(a) != 2 or len(b) != 2:
+        raise MisfitError(f"has factors of the shapes {list(b)} and {list(a)}, where two matrices are due")
+    if shape != (a[1], b[0]):
         raise MisfitError(f"is for an embedding of shape {[a[-1], b[0]]}, and '{pair.base.name}' has {list(shape)}")
     scale = pair.scale(module, a[0], b[1])
     change = LowRank(keys["lora_embedding_A"], keys["lora_embedding_B"], scale, swapped=True)
@@ -46,7 +48,7 @@ def of_layer(pair: Pairing, orientation: Orientation, module: str, keys: Keys) -
     yield tensor, _with_magnitudes(pair, LowRank(keys["lora_A"], keys["lora_B"], scale, swapped), keys, shape)
     if key := keys.get("lora_B.bias"):
         bias = f"{module}.bias"
-        if (there := pair.shape_in_base(bias)) != pair.shape(key):
+        if (there := pair.shape_in_base(bias)) != pair.shape(key) or there != shape[swapped:][:1]:
             raise MisfitError(f"has shape {list(pair.shape(key))}, and the bias of the base {list(there)}")
         yield bias, Shifted(key, scale)
 

@@ -63,6 +63,11 @@ def unmatched(adapter: Checkpoint, key: str, reason: str) -> Problem:
     return Problem(f"{reason}.", adapter.place, key)
 
 
+def endings(name: str) -> list[str]:
+    """The dotted name, and what is left of it without its first part, its first two and so on."""
+    return [name[start:] for start in (0, *(dot.end() for dot in re.finditer(r"\.", name)))]
+
+
 def leaf(name: str) -> str:
     """The last part of a dotted name."""
     return name.rpartition(".")[2]

@@ -5,7 +5,8 @@ Square matrices do not show it: others of the adapter tell.
 
 from collections.abc import Iterator, Mapping
 
-from attrs import frozen
+from attrs import field, frozen
+from modelmerger import shown
 
 from modelmerger_plugins.peft_adapters.reading.modules import Keys, MisfitError, leaf
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing, Shape
@@ -19,12 +20,21 @@ class Orientation:
     """The adapter and its base."""
     modules: Mapping[str, Keys]
     """All modules of the adapter."""
+    _seen: Mapping[str, frozenset[bool]] = field(init=False, repr=False)
+    """Last part of the names of layers whose matrices are not square → how these are stored: transposed, or not."""
+
+    @_seen.default
+    def _by_leaf(self) -> Mapping[str, frozenset[bool]]:
+        seen: dict[str, frozenset[bool]] = {}
+        for name, swapped in self._votes():
+            seen[name] = seen.get(name, frozenset()) | {swapped}
+        return seen
 
     def swapped(self, module: str, shape: Shape, out: int, into: int) -> bool:
         """Whether a layer of `out` outputs and `into` inputs is stored as (into, out).
 
-        `shape`: of its matrix in the base. A square one is stored as the last of its name is, or else as the others of
-        the adapter, or else as its config says. Raises `MisfitError` for other shapes, and where the others disagree.
+        `shape`: of its matrix in the base. A square one is stored as those of its name are, or else as the others of
+        the adapter, or else as its config says. Raises `MisfitError` for other shapes, and where those disagree.
         """
         if out != into:
             if shape == (out, into):
@@ -33,12 +43,15 @@ class Orientation:
                 return True
         if shape != (out, into):
             raise MisfitError(f"is for a matrix of shape {[out, into]}, and '{self.pair.base.name}' has {list(shape)}")
-        votes = list(self._votes())
-        alike = [swapped for name, swapped in votes if name == leaf(module)]
-        everyone = set(alike[-1:]) or {swapped for _, swapped in votes}
+        alike = self._seen.get(leaf(module))
+        everyone = frozenset[bool]().union(*self._seen.values()) if alike is None else alike
         if len(everyone) > 1:
-            raise MisfitError("is for a square matrix, and the adapter does not show whether it is stored transposed")
-        return everyone.pop() if everyone else self.pair.config.flag("fan_in_fan_out")
+            others = "layers" if alike is None else f"layers named {shown(leaf(module), 40)}"
+            raise MisfitError(
+                f"is for a square matrix, and other {others} are stored both ways, transposed and not. "
+                "Fold it into its base with PEFT (merge_and_unload)"
+            )
+        return next(iter(everyone), self.pair.config.flag("fan_in_fan_out"))
 
     def _votes(self) -> Iterator[tuple[str, bool]]:
         """The names of layers whose matrices are not square, and how these are stored."""
@@ -46,6 +59,6 @@ class Orientation:
             info = self.pair.base.tensors.get(f"{module}.weight")
             if info is None or not {"lora_A", "lora_B"} <= keys.keys() or len(info.shape) != 2:
                 continue
-            out, into = self.pair.shape(keys["lora_B"])[0], self.pair.shape(keys["lora_A"])[-1]
-            if out != into:
-                yield leaf(module), info.shape == (into, out)
+            a, b = self.pair.shape(keys["lora_A"]), self.pair.shape(keys["lora_B"])
+            if len(a) == len(b) == 2 and a[1] != b[0] and set(info.shape) == {a[1], b[0]}:
+                yield leaf(module), info.shape == (a[1], b[0])

@@ -1,5 +1,6 @@
 """IA³, LoHa, LoKr and VeRA, against the base's shapes."""
 
+import reprlib
 from collections.abc import Iterator
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
@@ -20,8 +21,10 @@ def ia3(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
     if vector[0] * vector[1] != (shape[0] if by_row else shape[1]):
         raise MisfitError(f"has shape {list(vector)}, and '{pair.base.name}' has {list(shape)}")
     yield f"{module}.weight", Scaled(key, by_row)
-    if scales_outputs and f"{module}.bias" in pair.base.tensors:
-        yield f"{module}.bias", Scaled(key, by_row=False)
+    if scales_outputs and (bias := f"{module}.bias") in pair.base.tensors:
+        if (there := pair.shape_in_base(bias)) != vector[:1]:
+            raise MisfitError(f"has shape {list(vector)}, and the bias of the base {list(there)}")
+        yield bias, Scaled(key, by_row=False)
 
 
 def loha(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
@@ -48,7 +51,7 @@ def lokr(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]
         raise MisfitError(f"is for a matrix of shape {list(product)}, and '{pair.base.name}' has {list(shape)}")
     rank = pair.config.rank(module)
     if type(rank) is not int or not 0 < rank < 1 << 63:
-        raise MisfitError(f"has the rank {rank!r} in the adapter's config")
+        raise MisfitError(f"has the rank {reprlib.repr(rank)} in the adapter's config")
     yield f"{module}.weight", Kronecker(left, right, pair.config.scale(module, rank))
 
 

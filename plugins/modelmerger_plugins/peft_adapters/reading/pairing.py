@@ -1,5 +1,6 @@
 """An adapter and the base that it is read against: the shapes of both, and the scale of a module."""
 
+import reprlib
 from typing import Any
 
 from attrs import frozen
@@ -47,11 +48,12 @@ class Pairing:
     def scale(self, module: str, rank: int, other: int) -> float:
         """What the product of a module's factors is multiplied by. `rank`, `other`: the ranks of its two factors.
 
-        Raises `MisfitError` where these differ from each other or from the adapter's config.
+        Raises `MisfitError` where these differ from each other or from the adapter's config, or are 0.
         """
         wanted: Any = self.config.rank(module)
         if rank != other or rank != wanted:
-            raise MisfitError(
-                f"has rank {rank if rank == other else [rank, other]}, and the adapter's config says {wanted!r}"
-            )
+            said = f"has rank {rank if rank == other else [rank, other]}"
+            raise MisfitError(f"{said}, and the adapter's config says {reprlib.repr(wanted)}")
+        if rank < 1:
+            raise MisfitError(f"has rank {rank}, and so has the adapter's config, where 1 at least is due")
         return self.config.scale(module, rank)

@@ -5,6 +5,7 @@ name says which is whose: shapes do. Experts that are one parameter in memory ar
 models.
 """
 
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
@@ -84,10 +85,9 @@ class TargetParameters:
 
     def _scale(self, name: str, factors: Factors, experts: int) -> float:
         rank = self.pair.config.rank(name)
-        if type(rank) is not int or rank * experts != factors.ranks:
-            raise MisfitError(
-                f"has rank {factors.ranks} for {experts} experts, and the adapter's config says {rank!r} for each"
-            )
+        if type(rank) is not int or rank * experts != factors.ranks or rank < 1:
+            said = f"has rank {factors.ranks} for {experts} experts"
+            raise MisfitError(f"{said}, and the adapter's config says {reprlib.repr(rank)} for each")
         return self.pair.config.scale(name, rank)
 
 

@@ -1,8 +1,10 @@
 """Tensors, or rows of them, that were trained whole."""
 
+from typing import Any
+
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.changes.replaced import Replaced, ReplacedRows
-from modelmerger_plugins.peft_adapters.reading.modules import MisfitError
+from modelmerger_plugins.peft_adapters.reading.modules import MisfitError, endings
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
 
 
@@ -16,12 +18,18 @@ def of_tensor(pair: Pairing, tensor: str, key: str) -> tuple[str, Change]:
 def of_rows(pair: Pairing, module: str, key: str) -> tuple[str, Change]:
     """Base tensor and change: the rows that `trainable_token_indices` lists are replaced. Raises `MisfitError`."""
     tensor = f"{module}.weight"
-    rows, width = pair.shape_in_base(tensor)
+    found, shape = pair.shape_in_base(tensor), pair.shape(key)
+    if len(found) != 2 or len(shape) != 2 or found[1] != shape[1]:
+        raise MisfitError(f"has shape {list(shape)}, where rows of {list(found)}, as '{pair.base.name}' has, are due")
     indices = pair.config.values.get("trainable_token_indices")
     if isinstance(indices, dict):
-        matching = [value for name, value in indices.items() if f".{module}".endswith(f".{name}")]
+        matching = [indices[name] for name in endings(module) if name in indices]
         indices = matching[0] if len(matching) == 1 else None
-    sound = isinstance(indices, list) and all(type(i) is int and 0 <= i < rows for i in indices)
-    if not sound or pair.shape(key) != (len(indices or ()), width) or len(set(indices or ())) != len(indices or ()):
-        raise MisfitError(f"has shape {list(pair.shape(key))}, and does not go with trainable_token_indices")
-    return tensor, ReplacedRows(key, tuple(indices or ()))
+    if not isinstance(indices, list) or len(indices) != shape[0] or not _are_rows(indices, found[0]):
+        raise MisfitError(f"has shape {list(shape)}, and does not go with trainable_token_indices")
+    return tensor, ReplacedRows(key, tuple(indices))
+
+
+def _are_rows(indices: list[Any], rows: int) -> bool:
+    """Whether these are numbers of rows, each once."""
+    return all(type(i) is int and 0 <= i < rows for i in indices) and len(set(indices)) == len(indices)

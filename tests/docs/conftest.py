@@ -1,0 +1,62 @@
+"""What the pages take for granted: the models that they name, and the plugins that they write, installed as readers would install them."""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+ROOT = Path(__file__).parents[2]
+MODELS = ("models/base", "models/chat", "models/formal")
+DIALECTS = tuple(f"examples/dialects/models/{name}" for name in ("base", "egyptian", "gulf", "levantine", "maghrebi"))
+PACKAGE = "my_package"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models that the pages name: the Arabic base model that ships, and near copies of it."""
+    folder = tmp_path_factory.mktemp("library")
+    base = ROOT / "examples/dialects/base"
+    weights = load_file(base / "model.safetensors")
+    for number, name in enumerate((*MODELS, *DIALECTS)):
+        shutil.copytree(base, folder / name)
+        generator = torch.Generator().manual_seed(number)
+        moved = {k: (v + torch.randn(v.shape, generator=generator) * 1e-3).to(v.dtype) for k, v in weights.items()}
+        save_file(moved, folder / name / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def place(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current directory in which the pages' paths exist."""
+    for name in (*MODELS, *DIALECTS):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(library / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def install_plugins(distribution: Callable[..., Path]) -> Iterator[Callable[[Path], None]]:
+    """Makes the entry points of a page, and the modules that begin with their own path (`# my_package/median.py`)."""
+
+    def install(page: Path) -> None:
+        text = page.read_text()
+        groups = re.findall(r'^\[project\.entry-points\."([\w.]+)"\]\n((?:\w+ = "[\w.]+"\n)+)', text, re.MULTILINE)
+        if not groups:
+            return
+        entries = "\n".join(f"[{group}]\n{lines.replace(chr(34), '')}" for group, lines in groups)
+        site = distribution("my-package", "1.0", entries)
+        (site / PACKAGE).mkdir()
+        for path, source in re.findall(
+            rf"^```python\n# ({PACKAGE}/\w+\.py)\n(.*?)^```", text, re.MULTILINE | re.DOTALL
+        ):
+            (site / path).write_text(source)
+
+    yield install
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
