@@ -186,8 +186,8 @@ REFUSED = {
     ],
     "bad_numbers.json": [f"{path}: {NUMBER}" for path in ("a", "b[0]", "b[1]", "c", "e", "f")],
     "python_tags.yaml": [
-        "line 2, column 9: tag 'tag:yaml.org,2002:python/object/apply:os.system' is not supported.",
-        "line 3, column 7: tag 'tag:yaml.org,2002:python/name:os.system' is not supported.",
+        "line 2, column 9: tag '!!python/object/apply:os.system' is not supported.",
+        "line 3, column 7: tag '!!python/name:os.system' is not supported.",
         "line 4, column 8: tag '!custom' is not supported.",
     ],
     "keys.yaml": [
