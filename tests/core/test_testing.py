@@ -21,7 +21,7 @@ from modelmerger import (
     merge,
     testing,
 )
-from modelmerger.testing import MemoryCheckpoint, measured, merge_in_memory, planned, settings_of
+from modelmerger.testing import MemoryCheckpoint, merge_in_memory, plan_in_memory, settings_of, subject_of
 from safetensors.torch import load_file
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
@@ -49,7 +49,7 @@ def test_whatever_it_offers_is_documented_and_its_examples_work(name: str) -> No
 
 def test_functions_and_the_checkpoint_have_examples() -> None:
     found = {name for name in testing.__all__ if ">>> " in (inspect.getdoc(getattr(testing, name)) or "")}
-    assert found == {"MemoryCheckpoint", "measured", "merge_in_memory", "planned", "settings_of"}
+    assert found == {"MemoryCheckpoint", "merge_in_memory", "plan_in_memory", "settings_of", "subject_of"}
 
 
 @pytest.mark.parametrize("strategy", BUILT_IN)
@@ -71,7 +71,7 @@ def test_what_is_merged_in_memory_is_what_is_merged_on_the_disk(strategy: str, t
 
 def test_a_strategy_that_is_installed_later_is_found(distribution: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match="no strategy is named 'squares'"):
-        planned("squares", [{"t": torch.ones(1)}])
+        plan_in_memory("squares", [{"t": torch.ones(1)}])
     install(distribution, [("strategy", "squares", WEIGHTS_SQUARED)])
     assert merge_in_memory("squares", [{"t": torch.ones(1)}], weights=[3])["t"].tolist() == [9]
 
@@ -83,20 +83,20 @@ def test_what_a_merge_refuses_is_refused() -> None:
     with pytest.raises(ModelCompatibilityError, match=r"ids: holds I64 numbers, .* 'model_1' differs from 'model_0'"):
         merge_in_memory("weighted", [{"ids": torch.arange(3)}, {"ids": torch.arange(3) + 1}])
     with pytest.raises(ValueError, match="zip"):
-        planned("weighted", [good, good], weights=[1])
+        plan_in_memory("weighted", [good, good], weights=[1])
 
 
 def test_what_was_counted_and_observed_is_what_the_manifest_would_say(distribution: Callable[..., Path]) -> None:
     install(distribution, [("plugin", "watch", OBSERVER)])
     base, model = {"w": torch.zeros(5), "v": torch.zeros(2)}, {"w": torch.arange(5.0), "v": torch.ones(2)}
     options = {"clamp_weights": True, "clamp_range": [-2.5, 2.5]}
-    staging = planned("task_arithmetic", [model], base, options=options).stage(workers=2, slice_elements=2)
+    staging = plan_in_memory("task_arithmetic", [model], base, options=options).stage(workers=2, slice_elements=2)
     assert staging.counts == {"clamped values": 2}
     assert staging.observed == {name: {"plugin watch: elements": len(each)} for name, each in base.items()}
 
 
 def test_units_may_run_in_another_order_and_on_top_of_others() -> None:
-    merge = planned("weighted", [random_tensors(1), random_tensors(2)], options={"max_shard_size": 600})
+    merge = plan_in_memory("weighted", [random_tensors(1), random_tensors(2)], options={"max_shard_size": 600})
     begun = merge.stage(order=lambda units: units[:-1])
     assert len(begun.records) == len(merge.plan.layout.files) - 1 > 1
     whole = merge.stage(order=lambda units: units[::-1])
@@ -126,7 +126,7 @@ def test_a_subject_is_measured_as_in_a_validation(tied: SimpleNamespace) -> None
 
     settings = ValidationSettings(max_new_tokens=3, seed=5)
     source = (load(tied.b)[0], tied.words)
-    subject = measured(
+    subject = subject_of(
         load(tied.a)[0], tied.words, settings, {"x": TEXTS[:1]}, {"y": TEXTS[1:3]}, {"other": source}, score
     )
     assert (subject.name, subject.base, list(subject.sources)) == ("model", None, ["other"])
@@ -136,5 +136,5 @@ def test_a_subject_is_measured_as_in_a_validation(tied: SimpleNamespace) -> None
     assert all(len(answer.ids) <= 3 for answer in subject.answers()["y"])
     assert subject.score_labels(["a"]).rows == [None]
     assert subject.language.encode(TEXTS[0]) == tied.words.encode(TEXTS[0], add_special_tokens=False)
-    installed = measured(load(tied.a)[0], tied.words)
+    installed = subject_of(load(tied.a)[0], tied.words)
     assert installed.score_labels(["شلونك"]).named() == ["gulf"]

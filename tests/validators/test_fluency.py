@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from inputs.tiny_models import TEXTS, load, tied
 from modelmerger import Answer, Finding, UnmeasurableError
-from modelmerger.testing import measured
+from modelmerger.testing import subject_of
 from modelmerger_validators.fluency import validate_model
 
 from tests.validators.looking import looked_at, nats
@@ -62,7 +62,7 @@ def test_a_source_that_cannot_be_loaded_is_left_out_and_named(tied: SimpleNamesp
     sound, settings = looked_at(tied, prompts=PROMPTS, sources=("b",))
     without = found(sound)["fluency"].value
     sources = {"b": (load(tied.b)[0], tied.words), "base": (load(tied.base)[0], None)}
-    subject = measured(sound.model, tied.words, settings, prompts=PROMPTS, sources=sources)
+    subject = subject_of(sound.model, tied.words, settings, prompts=PROMPTS, sources=sources)
     fluency = found(subject)["fluency"]
     assert fluency.value == pytest.approx(without)
     assert fluency.evidence.endswith("; left out: the model base has no tokenizer")
