@@ -182,7 +182,7 @@ def _problem(name: Any, value: Any, place: str) -> Problem | None:
         return Problem(message, place, name)
     if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.is_quantized or value.layout != torch.strided:
         kind = type(value).__name__ if value.layout == torch.strided else str(value.layout).removeprefix("torch.")
-        message = f"is no plain tensor ({kind}): sharded, sparse or quantised. Gather or dequantise the model first."
+        message = f"is not a plain tensor ({kind}): sharded, sparse or quantised. Gather or dequantise the model first."
         return Problem(message, place, name)
     try:
         dtype_from_torch(value.dtype)

@@ -110,7 +110,7 @@ def link_in_place_of_a_file(path: Path) -> str:
 def link_in_place_of_a_folder(path: Path) -> str:
     (path / "licenses").rename(path.parent / "licenses")
     (path / "licenses").symlink_to(path.parent / "licenses")
-    return f"{path}/licenses/a/LICENSE: lies behind a symbolic link"
+    return f"{path}/licenses/a/LICENSE: is behind a symbolic link"
 
 
 def fifo_in_place_of_a_file(path: Path) -> str:

@@ -282,7 +282,7 @@ def test_a_link_planted_in_the_staging_directory_is_not_followed(
     planted.symlink_to(target)
 
     if place in ("", "journal"):
-        with pytest.raises(OutputError, match="is no staging directory of a merge"):
+        with pytest.raises(OutputError, match="is not a staging directory of a merge"):
             merge(MergeConfig(**config))
         return
     merge(MergeConfig(**config))
@@ -331,7 +331,7 @@ def test_a_folder_that_merely_has_the_name_of_a_staging_directory_is_left_alone(
     (mine / "journal").write_text("Dear diary,\n")
     before = directory_state(mine)
 
-    assert "is no staging directory of a merge" in refused(4, "merge", config_file())
+    assert "is not a staging directory of a merge" in refused(4, "merge", config_file())
     assert directory_state(mine) == before
 
 

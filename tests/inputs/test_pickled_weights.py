@@ -168,8 +168,8 @@ def pickle_of(value: Any) -> bytes:
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
-    "a raw pickle": (lambda mark: pickle.dumps(Explosive(mark)), "the file is no zip archive"),
-    "an empty file": (lambda _: b"", "the file is no zip archive"),
+    "a raw pickle": (lambda mark: pickle.dumps(Explosive(mark)), "the file is not a zip archive"),
+    "an empty file": (lambda _: b"", "the file is not a zip archive"),
     "code in an archive": (
         lambda mark: archive(pickle.dumps(Explosive(mark))),
         "torch cannot load it as weights alone",
@@ -178,7 +178,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
         lambda mark: saved({"t": torch.ones(2), "u": Explosive(mark)}),
         "torch cannot load it as weights alone",
     ),
-    "half a file": (lambda _: saved({"t": torch.ones(1000)})[:3000], "the file is no sound zip archive"),
+    "half a file": (lambda _: saved({"t": torch.ones(1000)})[:3000], "the file is not a sound zip archive"),
     "a compressed file": (
         lambda _: archive(pickle_of({"t": torch.ones(10)}), zipfile.ZIP_DEFLATED),
         "its records are compressed",

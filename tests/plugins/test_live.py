@@ -246,8 +246,11 @@ def quantised() -> torch.nn.Module:
     ("source", "words"),
     [
         (torch.nn.Linear(2, 2, device="meta"), "weight: is on the meta device, so it has no numbers here."),
-        ({"t": torch.ones(2, 2).to_sparse()}, "t: is no plain tensor (sparse_coo)"),
-        ({"t": torch.ones(2).as_subclass(Sharded)}, "t: is no plain tensor (Sharded): sharded, sparse or quantised."),
+        ({"t": torch.ones(2, 2).to_sparse()}, "t: is not a plain tensor (sparse_coo)"),
+        (
+            {"t": torch.ones(2).as_subclass(Sharded)},
+            "t: is not a plain tensor (Sharded): sharded, sparse or quantised.",
+        ),
         ({"t": torch.ones(2, dtype=torch.complex128)}, "t: safetensors cannot store torch.complex128"),
         ({"t": torch.ones(2), "step": 3}, "step: holds a int here, not a tensor."),
         ({"t": torch.ones(2), 7: torch.ones(2)}, "has the key 7, and tensors have texts for names."),

@@ -37,7 +37,7 @@ def _set(data: dict[str, Any], change: str) -> None:
         else:
             parent = parent.setdefault(name, {}) if isinstance(parent, dict) else parent
         if not isinstance(parent, dict | list):
-            raise ConfigError(f"--set {change}: '{name}' is no mapping or list in the config")
+            raise ConfigError(f"--set {change}: '{name}' is not a mapping or list in the config")
     if isinstance(parent, list):
         parent[_index(last, parent, change)] = value
     else:

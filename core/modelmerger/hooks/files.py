@@ -27,7 +27,7 @@ def gather_files(
         provider = str(calls.providers[plugin])
         for name, content in (found or {}).items():
             if not allowed(name) or not isinstance(content, bytes):
-                raise PluginError(f"{provider} wants to write {name!r}, which is no plain file name with bytes.")
+                raise PluginError(f"{provider} wants to write {name!r}, which is not a plain file name with bytes.")
             if name in owners:
                 raise PluginError(f"{name} is written twice: by {owners[name]} and by {provider}.")
             files[name], owners[name] = content, provider

@@ -28,7 +28,7 @@ def read_pickled(descriptor: int, size: int) -> Mapping[str, TensorEntry]:
     """The tensors of an open file of `size` bytes, by name. Raises `HeaderError` for all that is no plain mapping."""
     if os.pread(descriptor, len(_ZIP), 0) != _ZIP:
         raise HeaderError(
-            "the file is no zip archive, as torch.save writes since version 1.6. Load it and save it again"
+            "the file is not a zip archive, as torch.save writes since version 1.6. Load it and save it again"
         )
     records = _records(descriptor)
     tensors = _unpickled(descriptor)
@@ -69,7 +69,7 @@ def _records(descriptor: int) -> dict[int, int]:
         NotImplementedError,
         struct.error,
     ) as error:  # what zipfile raises of bad ones
-        raise HeaderError(f"the file is no sound zip archive: {shown(error)}. Is it complete?") from error
+        raise HeaderError(f"the file is not a sound zip archive: {shown(error)}. Is it complete?") from error
     return found
 
 

@@ -127,10 +127,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         if not isinstance(schema, int) or (schema == SCHEMA and not _is_sound(manifest)):
             raise ValueError("a part is missing or has another form")
     except InputError as error:
-        raise InputError(Problem(f"is no manifest of a merge: it {error.problems[0].message}", str(path))) from error
+        raise InputError(
+            Problem(f"is not the manifest of a merge: it {error.problems[0].message}", str(path))
+        ) from error
     except (ValueError, TypeError, KeyError) as error:
         reason = error if isinstance(error, ValueError) else "a part is missing or has another form"
-        raise InputError(Problem(f"is no manifest of a merge: {reason}.", str(path))) from error
+        raise InputError(Problem(f"is not the manifest of a merge: {reason}.", str(path))) from error
     if schema != SCHEMA:
         raise InputError(
             Problem(

@@ -18,7 +18,7 @@ from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import OutputError, Problem
 
 JOURNAL, TREE = journal.NAME, "model"
-NOT_OURS = "exists and is no staging directory of a merge. Move it away, or give another output path."
+NOT_OURS = "exists and is not a staging directory of a merge. Move it away, or give another output path."
 
 
 def staging_path(target: Path) -> Path:

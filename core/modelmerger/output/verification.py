@@ -59,7 +59,7 @@ def _differences(directory: Path, name: str, expected: Mapping[str, Any]) -> lis
     if any(
         os.path.islink(parent) for parent in path.parents if parent.is_relative_to(directory) and parent != directory
     ):
-        return [Problem("lies behind a symbolic link, which no merge makes. It was not opened.", str(path))]
+        return [Problem("is behind a symbolic link, which no merge makes. It was not opened.", str(path))]
     try:
         descriptor = open_regular(path)
     except InputError as error:

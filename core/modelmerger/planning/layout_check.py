@@ -16,7 +16,7 @@ def check_layout(layout: Layout, tensors: Sequence[OutputTensor]) -> None:
     names = [*(file.name for file in layout.files), *layout.documents]
     if len(set(names)) != len(names) or not all(map(is_plain_name, names)):
         raise PluginError(
-            f"the layout of format '{layout.format}' has a file name that is no plain name, or is not unique."
+            f"the layout of format '{layout.format}' has a file name that is not a plain name, or is not unique."
         )
     for file in layout.files:
         spans = sorted([(p.offset, p.tensor.bytes) for p in file.placements] + [(o, len(b)) for o, b in file.fixed])

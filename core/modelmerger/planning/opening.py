@@ -177,7 +177,7 @@ def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Chec
 
 def _not_found(path: str, exists: bool) -> str:
     if exists:
-        return "is no model: neither a directory with safetensors weights nor a .safetensors file. Check the path."
+        return "is not a model: neither a directory with safetensors weights nor a .safetensors file. Check the path."
     if "/" in path or os.path.splitext(path)[1]:
         return "does not exist. Check the path."
     return "does not exist. Check the path; a model on the Hub is given as org/name."

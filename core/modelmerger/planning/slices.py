@@ -8,7 +8,7 @@ from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import TensorPlan
 
 MEASURED = 1 << 18
-"""Elements that a statistic is taken over at a time: fixed, so that neither slices nor threads can move a sum."""
+"""Elements that a statistic is taken over at a time: fixed, so that sums do not depend on slices or threads."""
 
 OBSERVED = 1 << 14
 """Elements. Slices of elementwise strategies are multiples of it, so that a statistic of so many is always the same."""

@@ -1,4 +1,4 @@
-"""Merges the updates of models, which are what they change of their base, in place of the models themselves."""
+"""Merges the updates of models, which are their differences from their base, in place of the models themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

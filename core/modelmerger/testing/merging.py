@@ -48,8 +48,8 @@ class Planned:
         """Compares the tensors that are copied, and executes the plan.
 
         order: puts the units of work in another order; those of kind "measure" must stay before the others, which wait
-        for them. staged: what an earlier call made, which is not made again.
-        workers, slice_elements: None for those of the plan.
+        for them. staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of
+        the plan.
         """
         plan = evolve(
             self.plan,

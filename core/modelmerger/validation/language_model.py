@@ -118,4 +118,4 @@ def _check_causal(model: Any) -> None:
     can = getattr(model, "can_generate", None)
     config = getattr(model, "config", None)
     if can is None or config is None or not can() or getattr(config, "is_encoder_decoder", False):
-        raise UnmeasurableError(f"{type(model).__name__} is no model that predicts the next token of a text")
+        raise UnmeasurableError(f"{type(model).__name__} is not a model that predicts the next token of a text")

@@ -34,7 +34,7 @@ def _check(directory: Path) -> None:
 
 def _unloadable(directory: Path) -> str:
     if not directory.is_dir():
-        return "is no directory, and transformers loads models from directories alone."
+        return "is not a directory, and transformers loads models from directories alone."
     config = read_beside(directory, "config.json")
     if config is None:
         return "has no config.json, so transformers cannot load it."

@@ -24,17 +24,17 @@ from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings, ValidationSettings
 from modelmerger.values.text import shown
 
-Step = Callable[[str, int, int], None]
-"""What is done next, how many steps are done, how many there are."""
+Progress = Callable[[str, int, int], None]
+"""Called with the next task, how many tasks are done, and how many there are."""
 log = logging.getLogger("modelmerger")
 
 
-def no_step(_: str, __: int, ___: int) -> None:
-    """A step that nobody watches."""
+def no_progress(_: str, __: int, ___: int) -> None:
+    """Ignores progress."""
 
 
 def validate(
-    candidate: Candidate, settings: ValidationSettings, hooks: Hooks, step: Step = no_step
+    candidate: Candidate, settings: ValidationSettings, hooks: Hooks, progress: Progress = no_progress
 ) -> ValidationReport:
     """Runs the validators. The report says what could not be measured. Raises `PluginError` for a broken validator.
 
@@ -55,10 +55,10 @@ def validate(
         others = [source for source in sources if source != name]
         subject = MeasuredModel(name, models, others, base, texts, prompts, settings, asked.score_labels)
         for j, (validator, declared) in enumerate(asked.validators.items()):
-            step(f"{name}: {validator}", i * len(asked.validators) + j, total)
+            progress(f"{name}: {validator}", i * len(asked.validators) + j, total)
             findings += _found(asked, validator, declared, subject, settings)
         samples += _samples(asked, subject, bool(settings.test_prompts))
-    step("", total, total)
+    progress("", total, total)
     limits = settings.thresholds or {}
     judge = {metric: (limits.get(metric), way) for metric, way in asked.metrics.items()}
     return ValidationReport(
@@ -70,13 +70,15 @@ def validate(
     )
 
 
-def validate_published(report: MergeReport, settings: Settings, hooks: Hooks, step: Step = no_step) -> MergeReport:
+def validate_published(
+    report: MergeReport, settings: Settings, hooks: Hooks, progress: Progress = no_progress
+) -> MergeReport:
     """The report of a merge with that of its validation, if the config asks for one, whose companions are written."""
     directory = Path(report.output)
     with published_already(directory):
         if settings.validation is None or not settings.validation.run_tests:
             return report
-        found = validate(merged_candidate(directory, settings), settings.validation, hooks, step)
+        found = validate(merged_candidate(directory, settings), settings.validation, hooks, progress)
         save_report(directory, found, hooks)
     return evolve(report, validation=found)
 

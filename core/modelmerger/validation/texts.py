@@ -45,7 +45,7 @@ def read_dataset(path: str) -> Texts:
     try:
         lines = content.decode("utf-8-sig").split("\n")  # a text may hold other ends of lines
     except UnicodeDecodeError as error:
-        raise InputError(Problem(f"is no text in UTF-8 (byte {error.start:,}).", path)) from error
+        raise InputError(Problem(f"is not text in UTF-8 (byte {error.start:,}).", path)) from error
     texts: dict[str, list[str]] = {}
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, line in numbered:

@@ -41,7 +41,7 @@ def _device_map_problem(value: str | Mapping[str, int | str]) -> str | None:
         sound = re.fullmatch(f"{_STRATEGIES}|{_DEVICE}", value) is not None
     else:
         allowed = "cpu, disk, cuda, cuda:N or a number"
-        sound = len(value) > 0 and all(re.fullmatch(f"{_DEVICE}|disk|[0-9]+", str(place)) for place in value.values())
+        sound = len(value) > 0 and all(re.fullmatch(f"{_DEVICE}|disk|[0-9]+", str(device)) for device in value.values())
     return None if sound else f"must be one of {allowed}, got {value!r}"
 
 

@@ -68,7 +68,7 @@ class LanguageModel(Protocol):
     def answers(self, prompts: Sequence[str], new_tokens: int, seed: int, chat_template: bool) -> list[Answer]:
         """Sampled continuations of at most `new_tokens` tokens (temperature 0.7, nucleus of 0.9).
 
-        They are the same for the same seed, prompt and place in the list. The end of the text is barred from the first
+        They are the same for the same seed, prompt and index in the list. The end of the text is barred from the first
         place, since many models take a prompt that is a sentence for a whole text. A prompt that leaves no room in the
         window for `new_tokens` loses its beginning. Raises `UnmeasurableError` where the chat template fails.
         """

@@ -132,7 +132,7 @@ HOSTILE = {
 def test_an_unsound_manifest_is_refused_with_a_sentence(tmp_path: Path, content: str | bytes) -> None:
     (tmp_path / FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    with pytest.raises(InputError, match="is no manifest of a merge") as raised:
+    with pytest.raises(InputError, match="is not the manifest of a merge") as raised:
         read_manifest(tmp_path)
     assert all(len(line) <= 300 for line in raised.value.lines())
     assert not is_ours(tmp_path)

@@ -105,7 +105,7 @@ def test_a_directory_that_is_none_of_ours_is_left_alone(target: Path) -> None:
     (staging_path(target) / "diary").write_text("Dear diary")
 
     with (
-        pytest.raises(OutputError, match="exists and is no staging directory of a merge"),
+        pytest.raises(OutputError, match="exists and is not a staging directory of a merge"),
         Staging(target, "p", LAYOUT),
     ):
         pass

@@ -67,7 +67,7 @@ def test_what_is_no_directory_is_none_of_ours(target: Path, kind: str) -> None:
         (target.parent / "elsewhere").mkdir()
         staging_path(target).symlink_to("elsewhere")
 
-    with pytest.raises(OutputError, match="is no staging directory of a merge"), StagingDirectory(target):
+    with pytest.raises(OutputError, match="is not a staging directory of a merge"), StagingDirectory(target):
         pass
 
 

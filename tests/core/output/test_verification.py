@@ -53,7 +53,7 @@ def test_a_manifest_that_leads_out_is_refused_and_nothing_there_is_opened(output
     with watched() as seen:
         (problem,) = problems(output)
 
-    assert "is no manifest of a merge" in problem
+    assert "is not the manifest of a merge" in problem
     assert [path for path in seen.opened if not path.isdigit()] == [str(output / FILE)]
 
 
@@ -68,7 +68,7 @@ def test_links_that_lead_out_are_named_and_nothing_there_is_opened(output: Path)
     with watched() as seen:
         found = problems(output)
 
-    assert any("lies behind a symbolic link" in problem for problem in found)
+    assert any("is behind a symbolic link" in problem for problem in found)
     assert any(f"{output}/licenses: is not part of the merge" in problem for problem in found)
     assert str(output / "config.json") in seen.opened
     assert [path for path in seen.opened if Path(path).name == "LICENSE"] == []

@@ -98,7 +98,7 @@ def test_answers_follow_the_nucleus_at_the_temperature(tied: SimpleNamespace) ->
 
 
 def test_what_is_no_causal_model_or_has_no_tokenizer_says_so(tied: SimpleNamespace) -> None:
-    with pytest.raises(UnmeasurableError, match="Linear is no model that predicts the next token"):
+    with pytest.raises(UnmeasurableError, match="Linear is not a model that predicts the next token"):
         CausalLanguageModel("x", torch.nn.Linear(2, 2), tied.words, 1)
     with pytest.raises(UnmeasurableError, match="the model x has no tokenizer"):
         CausalLanguageModel("x", load(tied.a)[0], None, 1)

@@ -69,7 +69,7 @@ def test_models_that_do_not_predict_the_next_token_are_opened_too(
     for name, tensor in load(made.a)[0].state_dict().items():
         assert torch.equal(opened.model.state_dict()[name], tensor)
     assert opened.tokenizer("the cat").input_ids == made.words("the cat").input_ids
-    with pytest.raises(UnmeasurableError, match=f"{class_name} is no model that predicts the next token of a text"):
+    with pytest.raises(UnmeasurableError, match=f"{class_name} is not a model that predicts the next token of a text"):
         _ = opened.language
 
 

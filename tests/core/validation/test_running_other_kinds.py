@@ -95,8 +95,8 @@ def test_the_validator_of_the_how_to_page_measures_an_encoder(
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("encoder", "BertForMaskedLM is no model that predicts the next token of a text"),
-        ("encoder_decoder", "T5ForConditionalGeneration is no model that predicts the next token of a text"),
+        ("encoder", "BertForMaskedLM is not a model that predicts the next token of a text"),
+        ("encoder_decoder", "T5ForConditionalGeneration is not a model that predicts the next token of a text"),
     ],
 )
 def test_what_needs_the_next_token_is_not_measured_and_says_so(

@@ -48,7 +48,7 @@ def test_a_jsonl_file_may_give_labels_under_the_key_dialect(tmp_path: Path) -> N
         ("a.jsonl", b'{"text": "x", "dialect": 3}', "line 1 is not an object with a 'text'"),
         ("a.jsonl", b"[" * 100_000, "line 1 is no JSON"),
         ("a.txt", b"\n \n", "holds no text"),
-        ("a.txt", b"ab\xff", r"is no text in UTF-8 \(byte 2\)"),
+        ("a.txt", b"ab\xff", r"is not text in UTF-8 \(byte 2\)"),
     ],
 )
 def test_a_bad_dataset_is_a_sentence(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
