@@ -3,7 +3,6 @@
 from typing import Any
 
 import click
-from importlib_metadata import version
 
 from modelmerger.cli.check import check
 from modelmerger.cli.merge import merge
@@ -32,7 +31,7 @@ class Suggesting(click.Group):
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(version("modelmerger"), prog_name="modelmerger", message="%(prog)s %(version)s")
+@click.version_option(package_name="modelmerger", prog_name="modelmerger", message="%(prog)s %(version)s")
 def cli() -> None:
     """Merge language models and adapters, safely and in constant memory."""
 
