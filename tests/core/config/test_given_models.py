@@ -14,13 +14,13 @@ from tests.core.plugging import install
 ROLES = """
 import torch
 from attrs import field, frozen
-from modelmerger import Traits, hookimpl, one_of
+from modelmerger import Traits, hookimpl, must_be_one_of
 
 traits = Traits(models=(1, None))
 
 @frozen(kw_only=True)
 class ModelOptions:
-    role: str = field(default="teacher", validator=one_of("teacher", "pupil"))
+    role: str = field(default="teacher", validator=must_be_one_of("teacher", "pupil"))
     trust: float = 1.0
 """
 LINEAR = (

@@ -14,13 +14,13 @@ from tests.core.plugging import install
 Distribution = Callable[..., Path]
 DEPTH = """
 from attrs import field, frozen
-from modelmerger import Finding, between, hookimpl
+from modelmerger import Finding, hookimpl, must_be_between
 
 metrics = {"depth": "lower"}
 
 @frozen(kw_only=True)
 class Options:
-    levels: int = field(default=3, validator=between(1, 9))
+    levels: int = field(default=3, validator=must_be_between(1, 9))
     ruler: str = "tape"
 
 @hookimpl

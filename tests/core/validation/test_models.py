@@ -84,7 +84,7 @@ def test_what_cannot_be_loaded_says_why(tied: SimpleNamespace, models: SimpleNam
     places |= {"pickled": tmp_path / "pickled", "kernel": tmp_path / "kernel"}
     opened = Models({name: at(path) for name, path in places.items()}, 2, always_on())
     for name, reason in (
-        ("gone", "gone cannot be loaded: .*/gone: is no directory"),
+        ("gone", "gone cannot be loaded: .*/gone: is not a directory"),
         ("bare", "has no config.json"),
         ("odd", "odd cannot be loaded: .*attention heads"),
         ("pickled", "has no safetensors weights, and no others are loaded"),
