@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from blocks import set_block
-from modelmerger import ConfigError, MergeConfig, ModelCompatibilityError, ModelMerger
+from modelmerger import ConfigError, MergeConfig, ModelCompatibilityError, ModelMerger, PluginError
 from modelmerger.testing import merge_in_memory, plan_in_memory
 
 from tests.core.plugging import install
@@ -269,3 +269,34 @@ def test_patterns_of_options_are_held_against_the_tensors(tmp_path: Path, models
         match=r"options\.interpolation_factor: the pattern '\*atention\*' matches no tensor",
     ):
         ModelMerger(MergeConfig(**config)).plan()
+
+
+VIEWS = """
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(2, None))
+
+@hookimpl
+def choose_view():
+    return {view!r}
+
+@hookimpl
+def {hook}({argument}):
+    return {argument}
+"""
+
+
+@pytest.mark.parametrize(
+    ("view", "hook", "argument", "problem"),
+    [
+        ("linear", "merge_tensor", "tensors", "'linear', which needs the hook find_coefficients"),
+        ("whole", "find_coefficients", "weights", "'whole', which needs the hook merge_tensor"),
+        ("matrix", "merge_tensor", "tensors", "'matrix' where linear or elementwise or rowwise or whole is due"),
+    ],
+)
+def test_a_view_that_a_strategy_cannot_have_is_refused(
+    distribution: Distribution, base: Tensors, view: str, hook: str, argument: str, problem: str
+) -> None:
+    install(distribution, [("strategy", "views", VIEWS.format(view=view, hook=hook, argument=argument))])
+    with pytest.raises(PluginError, match=f"choose_view gave {problem}"):
+        merge_in_memory("views", [base, base])

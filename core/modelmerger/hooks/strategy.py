@@ -89,6 +89,9 @@ class Strategy:
             if found not in typing.get_args(View):
                 due = " or ".join(typing.get_args(View))
                 raise self._broken("choose_view", f"gave {found!r} where {due} is due", tensor_name)
+            needed = "find_coefficients" if found == "linear" else "merge_tensor"
+            if needed not in self.plugin.hooks:
+                raise self._broken("choose_view", f"gave {found!r}, which needs the hook {needed}", tensor_name)
             view: View = found
             return view
         return "linear" if self.linear else self.traits.granularity

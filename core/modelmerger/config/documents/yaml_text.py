@@ -64,7 +64,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 def _value(node: Any, contents: Contents, depth: int) -> Any:
     place = _place(node.start_mark)
     if node.tag:
-        contents.report(place, f"tag '{shown(node.tag, 60)}' is not supported. Remove it, or quote the text.")
+        written = shown(node.tag.replace("tag:yaml.org,2002:", "!!"), 60)
+        contents.report(place, f"tag '{written}' is not supported. Remove it, or quote the text.")
     if isinstance(node, yaml.ScalarNode):
         contents.count(place, text=node.value)
         return contents.scalar(node.value if node.style else _plain_scalar(node.value), place)

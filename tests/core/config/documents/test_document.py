@@ -186,8 +186,8 @@ REFUSED = {
     ],
     "bad_numbers.json": [f"{path}: {NUMBER}" for path in ("a", "b[0]", "b[1]", "c", "e", "f")],
     "python_tags.yaml": [
-        "line 2, column 9: tag 'tag:yaml.org,2002:python/object/apply:os.system' is not supported.",
-        "line 3, column 7: tag 'tag:yaml.org,2002:python/name:os.system' is not supported.",
+        "line 2, column 9: tag '!!python/object/apply:os.system' is not supported.",
+        "line 3, column 7: tag '!!python/name:os.system' is not supported.",
         "line 4, column 8: tag '!custom' is not supported.",
     ],
     "keys.yaml": [
@@ -243,8 +243,8 @@ def test_every_hostile_file_is_tested() -> None:
     [
         ("a: !x!y 1", "line 1, column 4: this is not YAML (while parsing a node found undefined tag handle"),
         ("a: !<tag:example.org,2024:x> 1", "line 1, column 4: tag 'tag:example.org,2024:x'"),
-        ("a: !!str 1", "line 1, column 4: tag 'tag:yaml.org,2002:str'"),
-        ("!!map {a: 1}", "line 1, column 1: tag 'tag:yaml.org,2002:map'"),
+        ("a: !!str 1", "line 1, column 4: tag '!!str'"),
+        ("!!map {a: 1}", "line 1, column 1: tag '!!map'"),
         ("a: &", "line 1, column 5: this is not YAML (while scanning an anchor"),
         ("a: 1\n*b : 1", "line 2, column 1: this is not YAML (found undefined alias"),
         ("a: *b\nb: &b 1", "line 1, column 4: this is not YAML (found undefined alias"),
