@@ -60,17 +60,20 @@ def _chosen(given: Mapping[str, Any], registry: Registry, problems: list[Problem
     names = given.get("metrics")
     if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
         return list(_load_named(dict.fromkeys(names), registry, problems))
-    core = {key: value for key, value in given.items() if key in option_names(ValidationSettings)}
-    try:
-        values = structure_by_owner(
-            core, [core_owner(ValidationSettings)], KEY, UnchosenPlugins(registry, "validator", [], ""), []
-        )
+    asked = {plugin.key: plugin for plugin in map(load, registry.default_validators())}
+    owners = [core_owner(ValidationSettings), *owners_of(list(asked.values()))]
+    classes = [ValidationSettings, *(plugin.options for plugin in asked.values() if plugin.options)]
+    theirs = {name for cls in classes for name in option_names(cls)}
+    known = {key: value for key, value in given.items() if key in theirs}
+    try:  # what is wrong is said when it is known which of them run
+        values = structure_by_owner(known, owners, KEY, UnchosenPlugins(registry, "validator", [], ""), [])
     except ConfigError:
         return []
-    if values[""] is None:
+    settings = values.pop("")
+    if settings is None:
         return []
-    asked = {plugin.key: plugin for plugin in map(load, registry.default_validators())}
-    return [asked[key] for key in assemble(list(asked.values())).validation.wanted(values[""])]
+    options = {key: value for key, value in values.items() if value is not None}
+    return [asked[key] for key in assemble(list(asked.values()), options).validation.wanted(settings)]
 
 
 def _load_named(names: Iterable[str], registry: Registry, problems: list[Problem]) -> Iterable[Plugin]:

@@ -108,6 +108,19 @@ def test_by_default_a_validator_runs_where_it_wants_to(depth: str, config: dict[
     assert "depth" not in report_of(overwriting, **(asked | {"test_prompts": []})).validators
 
 
+def test_whether_it_wants_to_run_may_follow_from_its_own_options(
+    distribution: Distribution, config: dict[str, Any]
+) -> None:
+    source = DEPTH.replace("wants_validation(settings):", "wants_validation(settings, options):").replace(
+        "return bool(settings.test_prompts)", "return options.levels > 5"
+    )
+    install(distribution, [("default validator", "depth", source)])
+    asked = {"test_prompts": [], "sample_size": 1, "max_new_tokens": 1}
+    assert "depth" in report_of(config, **asked, levels=6).validators
+    overwriting = config | {"options": {"overwrite": True}}
+    assert "depth" not in report_of(overwriting, **asked).validators
+
+
 def test_a_validator_that_is_not_asked_is_not_imported(
     depth: str, config: dict[str, Any], command: Callable[..., SimpleNamespace]
 ) -> None:
