@@ -18,6 +18,7 @@ def bind(manager: pluggy.PluginManager, plugin: Any, options: Any) -> None:
                 index = implementation.argnames.index(OPTIONS)
                 others = tuple(name for name in implementation.argnames if name != OPTIONS)
                 # this manager is ours alone
+                # mypy: pluggy declares both final, though it reads them at each call
                 implementation.function = _handed(implementation.function, index, options)  # type: ignore[misc]
                 implementation.argnames = others  # type: ignore[misc]
 

@@ -169,7 +169,7 @@ class Strategy:
         """Replaces the strategy's `merge_tensor` by what `compiled` makes of it."""
         for implementation in self.calls.manager.hook.merge_tensor.get_hookimpls():
             # this manager is ours alone
-            implementation.function = compiled(implementation.function)  # type: ignore[misc]
+            implementation.function = compiled(implementation.function)  # type: ignore[misc]  # final in pluggy's types
 
     def finishes(self, options: Any, updates: bool = False) -> bool:
         """Whether its `finish_tensor` is called in this merge. updates: whether the updates of adapters are merged."""

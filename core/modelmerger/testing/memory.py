@@ -91,6 +91,7 @@ class MemoryStaging:
         self.files[file][offset : offset + len(content)] = content
         self.bytes_written += len(content)
 
+    # the arguments are those of the staging that the engine writes to
     def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:  # noqa: ARG002
         """Keeps the record of a finished block."""
         self.records[file, block] = record

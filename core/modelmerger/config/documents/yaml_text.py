@@ -43,6 +43,7 @@ def write_yaml(data: dict[str, Any]) -> str:
     return re.sub("[\u202a-\u202e\u2066-\u2069]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+# mypy takes no base class that is found out at import: libyaml is not in every build of PyYAML.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Composes no more nodes than a document may hold, without tags except those in the text."""
 
