@@ -8,20 +8,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from inputs.watching import Seen, watched, within
+from inputs.watching import Seen, at_once, watched
 
 
 @pytest.fixture
 def refused(command: Callable[..., SimpleNamespace], tmp_path: Path) -> Callable[..., SimpleNamespace]:
     """`refused(config)` runs check and merge. Returns the lines without `error: `, and what `merge` was seen to do."""
 
-    def run(config: Mapping[str, Any], status: int = 3, lines: int = 1, seconds: float = 1) -> SimpleNamespace:
+    def run(config: Mapping[str, Any], status: int = 3, lines: int = 1) -> SimpleNamespace:
         path, output = tmp_path / "config of refused.json", tmp_path / "output of refused"
         path.write_text(json.dumps({**config, "output_path": str(output)}))
         said = set()
         for name in ("check", "merge"):
             seen = Seen()
-            with within(seconds), watched(seen):
+            with at_once(), watched(seen):
                 result = command(name, path)
             assert (result.status, result.out) == (status, ""), (name, result)
             assert "Traceback" not in result.err

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import CONFIG, write_model
 from inputs.refusing import weighted
-from inputs.watching import watched, within
+from inputs.watching import at_once, watched
 from modelmerger import MergeConfig, merge, shown
 
 Refused = Callable[..., SimpleNamespace]
@@ -90,7 +90,7 @@ def test_a_tokenizer_is_copied_and_never_executed_or_rendered(models: SimpleName
     for name in ("tokenization_evil.py", "vocab.py", "vocab.PY", "vocab.pkl", "tokenizer.py"):
         (models.a / name).write_text(CODE)
 
-    with within(5), watched() as seen:
+    with at_once(), watched() as seen:
         merge(MergeConfig(**config))
 
     assert (seen.network, seen.processes, seen.code_in(models.folder), seen.unpickled) == ([], [], [], [])
@@ -131,7 +131,7 @@ def test_a_hostile_config_is_refused_with_its_place(
     path = models.folder / "merge.yaml"
     path.write_text(YAML.format(path=models.a) + addition)
 
-    with within(2), watched() as seen:
+    with at_once(), watched() as seen:
         result = command("merge", path, "--output", models.output)
 
     assert (result.status, result.out) == (2, "")
@@ -160,7 +160,7 @@ def test_a_config_that_is_no_config_file_is_refused_at_once(
     elif kind == "binary":
         path.write_bytes(bytes(range(256)))
 
-    with within(2):
+    with at_once():
         result = command("merge", path, "--output", models.output)
 
     assert result.status == 2
@@ -192,7 +192,7 @@ def test_a_missing_name_without_an_organisation_is_no_hub_id(
 @pytest.mark.parametrize("path", ["org/name", "meta-llama/Llama-3.2-1B@main"])
 def test_a_hub_id_is_refused_offline_without_network(refused: Refused, models: SimpleNamespace, path: str) -> None:
     """B15, D6."""
-    refusal = refused(weighted(models.a, path), seconds=5)
+    refusal = refused(weighted(models.a, path))
 
     assert refusal.text == (
         f"{path}: is not on this disk, nor whole in the Hub's cache, and the Hub cannot be reached "
@@ -234,7 +234,7 @@ def test_a_config_that_claims_more_than_the_weights_could_fill_is_refused(
     for folder in (models.a, models.b):
         (folder / "config.json").write_text(text)
 
-    refusal = refused(weighted(models.a, models.b), lines=2, seconds=2)
+    refusal = refused(weighted(models.a, models.b), lines=2)
 
     first, second = refusal.text.splitlines()
     assert first.startswith(f"{shown(str(models.a / 'config.json'))}: ")

@@ -16,7 +16,7 @@ from conftest import random_tensors, write_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs.refusing import weighted
-from inputs.watching import watched, within
+from inputs.watching import at_once, watched
 from modelmerger import InputError, LoadContext, MergeConfig, ModelReference, merge, shown
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
@@ -74,7 +74,7 @@ def test_a_hostile_safetensors_file_is_refused_with_file_tensor_and_reason(tmp_p
     path = tmp_path / "model.safetensors"
     path.write_bytes(hostile.content)
 
-    with within(1), pytest.raises(InputError) as refusal:
+    with at_once(), pytest.raises(InputError) as refusal:
         directory.load_model(ModelReference(str(tmp_path), "hostile", ""), LoadContext(), directory.Options())
 
     (problem,) = refusal.value.problems
@@ -117,7 +117,7 @@ def test_mutated_files_are_read_or_refused_and_never_crash(tmp_path: Path, data:
     path = tmp_path / "mutated.safetensors"
     path.write_bytes(content[:cut])
 
-    with within(1):
+    with at_once():
         try:
             directory.load_model(ModelReference(str(path), "mutated", ""), LoadContext(), directory.Options())
         except InputError as error:
@@ -434,7 +434,7 @@ def test_files_beside_the_model_are_not_opened(models: SimpleNamespace, config: 
     (models.a / "README.md").touch()
     os.truncate(models.a / "README.md", 10 << 30)
 
-    with within(5), watched() as seen:
+    with at_once(), watched() as seen:
         merge(MergeConfig(**config))
 
     assert seen.opened_in(models.a / "training.log") == seen.opened_in(models.a / "modeling_custom.py") == []

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import random_tensors, write_model
 from inputs.fake_hub import FakeHub, hub, served
-from inputs.watching import within
+from inputs.watching import at_once
 from modelmerger import InputError, MergeConfig, ModelMerger, check_model_compatibility, merge, verify
 from safetensors.torch import load_file
 
@@ -290,7 +290,7 @@ def test_a_signal_ends_a_download_in_the_middle_of_a_file(
     path = models.folder / "merge.json"
     path.write_text(json.dumps(by_id))
 
-    with within(5, patience=7):
+    with at_once():
         result = command("merge", path)
 
     hub.released.set()

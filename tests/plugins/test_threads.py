@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from attrs import field, mutable
-from inputs.watching import within
+from inputs.watching import at_once
 from modelmerger import Unit
 from modelmerger_plugins.threads import run_slices
 
@@ -63,7 +63,7 @@ def test_the_first_error_ends_the_run_and_is_raised() -> None:
         time.sleep(0.005)
 
     work = Work(act)
-    with within(5), pytest.raises(ValueError, match="the third"):
+    with at_once(), pytest.raises(ValueError, match="the third"):
         run_slices(work)
 
     assert work.cancelled.is_set()
@@ -77,7 +77,7 @@ def test_a_worker_that_dies_of_anything_ends_the_run() -> None:
     def act(_: Unit) -> None:
         raise SystemExit(3)
 
-    with within(5), pytest.raises(SystemExit):
+    with at_once(), pytest.raises(SystemExit):
         run_slices(Work(act))
 
 
@@ -87,7 +87,7 @@ def test_an_interrupt_waits_for_the_workers_and_is_raised() -> None:
     work = Work(lambda _: work.cancelled.wait(5), 2)
     threading.Timer(0.2, _thread.interrupt_main).start()
 
-    with within(5), pytest.raises(KeyboardInterrupt):
+    with at_once(), pytest.raises(KeyboardInterrupt):
         run_slices(work)
 
     assert work.cancelled.is_set()
@@ -108,7 +108,7 @@ def test_where_no_thread_can_be_started_those_that_run_are_ended_first(monkeypat
     monkeypatch.setattr(threading.Thread, "start", limited)
     work = Work(lambda _: work.cancelled.wait(5), 3)
 
-    with within(5), pytest.raises(RuntimeError, match="can't start new thread"):
+    with at_once(), pytest.raises(RuntimeError, match="can't start new thread"):
         run_slices(work)
 
     assert len(started) == 1

@@ -85,10 +85,8 @@ def _entry(name: Any, tensor: Any, records: Mapping[int, int], size: int) -> Ten
     length = tensor.numel() * tensor.element_size()
     if length == 0:
         return TensorEntry(name, dtype, tuple(tensor.shape), 0, 0)
-    start = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
+    start = tensor.untyped_storage()._checkpoint_offset
     begin = tensor.storage_offset() * tensor.element_size()
-    if start is None:
-        raise HeaderError("this version of torch does not say where a pickled tensor lies. Install torch 2.8 or newer")
     held = records.get(start, 0)
     if begin + length > held or start + held > size:
         raise HeaderError(

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from modelmerger.values.errors import InputError, Problem
@@ -29,30 +30,63 @@ def read_json(
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        if _holds_more(text, nodes):
-            reason = f"holds more than {nodes:,} values"
-        else:
-            value = (_UNIQUE if unique else _LAST).decode(text)
-            if not _is_deeper(value, depth, text):
-                return value
-            reason = f"is nested more than {depth} levels deep"
-    except RecursionError:
-        reason = f"is nested more than {depth} levels deep"
+        return decode_json(text, source, depth=depth, nodes=nodes, unique=unique)
     except ValueError as error:
         reason = f"is not sound JSON: {error}"
     # Out here, so that the error does not keep the text alive.
     raise InputError(Problem(f"{reason}.", source))
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def decode_json(
+    text: str, source: str, *, depth: int = MOST_LEVELS, nodes: int = MOST_VALUES, unique: bool = True
+) -> Any:
+    """As `read_json`, but what is no JSON raises `ValueError`: a `JSONDecodeError`, where one place is to blame."""
+    if _holds_more(text, nodes):
+        raise InputError(Problem(f"holds more than {nodes:,} values.", source))
+    with suppress(RecursionError):
+        value = (_unique_keys if unique else _LAST.decode)(text)
+        if not _is_deeper(value, depth, text):
+            return value
+    raise InputError(Problem(f"is nested more than {depth} levels deep.", source))
+
+
+def _unique_keys(text: str) -> Any:
+    try:
+        return _UNIQUE.decode(text)
+    except _KeyGivenTwiceError:
+        return _Placing().decode(text)  # slower, and raises it with its place
+
+
+class _KeyGivenTwiceError(ValueError):
+    """Without a place: what the decoder hands to the hook has none."""
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice!r} is given twice")
+        raise _KeyGivenTwiceError(f"the key {twice!r} is given twice")
     return found
 
 
-_UNIQUE = json.JSONDecoder(object_pairs_hook=_unique_keys)
+class _Placing(json.JSONDecoder):
+    """Says where the object begins that has a key twice."""
+
+    def __init__(self) -> None:
+        super().__init__(object_pairs_hook=_no_key_twice)
+        self.parse_object = self._object
+        self.scan_once = json.scanner.py_make_scanner(self)  # type: ignore[attr-defined] # not in its stub
+
+    @staticmethod
+    def _object(text_and_end: tuple[str, int], *rest: Any) -> Any:
+        try:
+            return json.decoder.JSONObject(text_and_end, *rest)  # type: ignore[attr-defined] # not in its stub
+        except _KeyGivenTwiceError as error:
+            text, after = text_and_end
+            raise json.JSONDecodeError(str(error), text, after - 1) from None
+
+
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_no_key_twice)
 _LAST = json.JSONDecoder()
 
 

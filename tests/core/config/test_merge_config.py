@@ -159,7 +159,7 @@ def test_keys_left_empty_in_a_file_are_as_if_left_out(tmp_path: Path) -> None:
     [
         ("missing.yaml", None, "the file does not exist"),
         ("list.yaml", "- a\n", "the document must be a mapping of keys to values"),
-        ("broken.json", '{"strategy": "weighted",}', "is not sound JSON"),
+        ("broken.json", '{"strategy": "weighted",}', "this is not JSON"),
         ("broken.yaml", "strategy: [weighted\n", "this is not YAML"),
         ("twice.yaml", "strategy: weighted\nstrategy: slerp\n", "line 2"),
         ("nan.yaml", "strategy: weighted\nmodels:\n  - path: a\n    weight: .nan\n", "line 4"),

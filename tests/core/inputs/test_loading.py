@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from inputs.watching import within
+from inputs.watching import at_once
 from modelmerger import InputChangedError, InputError, LoadContext, read_beside
 from modelmerger.inputs.loading import check_beside, list_directory, resolve_inside
 
@@ -62,7 +62,7 @@ def test_a_loop_of_links_is_refused(folder: Path) -> None:
     (folder / "one").symlink_to("two")
     (folder / "two").symlink_to("one")
 
-    with within(1), pytest.raises(InputError):
+    with at_once(), pytest.raises(InputError):
         read_beside(folder, "one")
 
 
@@ -123,7 +123,7 @@ def test_refusals_says_what_reading_would_raise(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "link").symlink_to("../outside/file")
 
-    with within(1):
+    with at_once():
         problems = check_beside(folder, ["file", "pipe", "link", "absent"], 4)
 
     assert [(Path(problem.where).name, problem.message.split(",")[0].split(".")[0]) for problem in problems] == [

@@ -9,6 +9,7 @@ YAML is read by the core schema of YAML 1.2: `yes`, `no`, dates and `1:30` are t
 are texts too, since YAML 1.1 and 1.2 disagree about them.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 from modelmerger.config.documents.contents import FORBIDDEN, Contents
 from modelmerger.inputs.regular_files import read_small
-from modelmerger.inputs.strict_json import read_json
+from modelmerger.inputs.strict_json import decode_json
 from modelmerger.values.errors import MOST_SHOWN, ConfigError, MergeError, Problem
 
 MAX_BYTES = 1024 * 1024
@@ -47,7 +48,7 @@ def parse_document(text: bytes | str, *, source: str, format: Literal["yaml", "j
     with _refusing(source) as contents:
         decoded = _decode(text)
         if format == "json":
-            document = contents.copy(read_json(decoded, source))
+            document = contents.copy(_read_json(decoded, source))
         else:
             from modelmerger.config.documents.yaml_text import read_yaml
 
@@ -55,6 +56,16 @@ def parse_document(text: bytes | str, *, source: str, format: Literal["yaml", "j
         if not isinstance(document, dict):
             raise ConfigError("the document must be a mapping of keys to values ('key: value').")
     return document
+
+
+def _read_json(text: str, source: str) -> Any:
+    try:
+        return decode_json(text, source)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"{place}: this is not JSON ({error.msg}). Correct it there or just before.") from None
+    except ValueError:
+        raise ConfigError("a number does not fit into 64 bits. Give another one.") from None
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
