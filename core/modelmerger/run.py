@@ -23,7 +23,6 @@ from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.layout import BLOCK
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
@@ -31,8 +30,6 @@ from modelmerger.values.updates import WHOLE_MODEL
 
 if TYPE_CHECKING:
     import torch
-
-    from modelmerger.values.plan import MergePlan
 
 
 log = logging.getLogger("modelmerger")
@@ -109,6 +106,7 @@ def run_merge(
         check_output(target, overwrite, ready.checkpoints)
         # torch is imported here, after every check that can do without it
         from modelmerger.engine.copied_tensors import check_exact_tensors
+        from modelmerger.engine.executing import bytes_of_blocks
         from modelmerger.engine.sidecars import write_documents
 
         device = slice_device(ready.settings.options.device_map)
@@ -121,7 +119,7 @@ def run_merge(
                 notes.append(Problem(message, str(staging.root), severity="warning"))
             _say(notes)
             log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
-            reused = _staged_bytes(staging.records, ready.plan)
+            reused = bytes_of_blocks(staging.records, ready.plan)
             _merge(ready, staging, watch, reused, compared, device)
             write_documents(ready, staging)
             staging.sync()
@@ -139,9 +137,7 @@ def _say(notes: Sequence[Problem]) -> None:
 
 
 def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
-    from modelmerger.engine.arithmetic import one_thread_each
-    from modelmerger.engine.blocks import MergeWork
-    from modelmerger.engine.compiling import compile_function
+    from modelmerger.engine.executing import carry_out
     from modelmerger.engine.merge import Merge
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
@@ -154,18 +150,8 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
             done += count
             watch.progress(done, total)
 
-    if ready.settings.options.torch_compile:
-        ready.hooks.strategy.compile_merge(compile_function)
-    with one_thread_each():
-        merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
-        ready.hooks.output.run_slices(MergeWork(merge, staging, advance))
-    if _staged_bytes(staging.records, ready.plan) != ready.plan.bytes_written:
-        raise ready.hooks.output.unfinished_error()
-
-
-def _staged_bytes(records: Mapping[tuple[int, int], BlockRecord], plan: "MergePlan") -> int:
-    sizes = [file.size for file in plan.layout.files]
-    return sum(min(BLOCK, sizes[file] - block * BLOCK) for file, block in records)
+    merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
+    carry_out(merge, staging, advance)
 
 
 def _report(

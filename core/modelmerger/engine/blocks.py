@@ -14,7 +14,7 @@ from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.tensors import SliceMerger, UnitState
 from modelmerger.output.digests import Piece, PieceDigests, block_count
 from modelmerger.output.journal import BlockRecord
-from modelmerger.output.staging import Staging, close_written
+from modelmerger.output.sink import Sink
 from modelmerger.planning.slices import slices, window
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import MergeError
@@ -35,14 +35,14 @@ class MergeWork:
     def __init__(
         self,
         merge: Merge,
-        staging: Staging,
+        sink: Sink,
         advance: Callable[[int], None],
     ) -> None:
         self._plan = plan = merge.plan
         self._checkpoints = merge.checkpoints
         self._reads_ahead = merge.settings.options.reads_ahead
         self._window = window(plan.tensors)
-        self._staging = staging
+        self._sink = sink
         self._advance = advance
         self._strategy = merge.hooks.strategy
         self._device = merge.device
@@ -113,7 +113,7 @@ class MergeWork:
         waiting: list[Unit] = []
         for number, file in enumerate(self._plan.layout.files):
             for first, last in self._runs(file):
-                if all((number, block) in self._staging.records for block in range(first, last)):
+                if all((number, block) in self._sink.records for block in range(first, last)):
                     continue
                 for placement in self._placements(number, first * BLOCK, last * BLOCK):
                     index = self._index[placement.tensor.name]
@@ -151,23 +151,24 @@ class MergeWork:
 
     def _write(self, unit: Unit, workspace: Workspace) -> None:
         file = self._plan.layout.files[unit.of]
-        descriptor = self._staging.open_for_writing(unit.of)
+        handle = self._sink.open_file(unit.of)
         try:
             state = UnitState()
             for block in range(unit.first, unit.last):
-                if (unit.of, block) in self._staging.records:
+                if (unit.of, block) in self._sink.records:
                     continue
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
                 self._read_ahead(unit.of, begin, end)
-                pieces = self._write_block(descriptor, unit.of, begin, end, workspace, state)
+                pieces = self._write_block(handle, unit.of, begin, end, workspace, state)
                 self._advance(workspace.take_bytes_read() + end - begin)
                 record = BlockRecord(pieces, *state.take())
-                self._staging.record(descriptor, unit.of, block, record, begin, end - begin)
+                self._sink.flush(handle, unit.of, begin, end - begin)
+                self._sink.record(unit.of, block, record)
         finally:
-            close_written(descriptor, self._staging.tree / file.name)
+            self._sink.close_file(handle, unit.of)
 
     def _write_block(
-        self, descriptor: int, file: int, begin: int, end: int, workspace: Workspace, state: UnitState
+        self, handle: int, file: int, begin: int, end: int, workspace: Workspace, state: UnitState
     ) -> list[Piece]:
         """Makes the bytes between two offsets of a file, window by window, and digests and writes them."""
         digests = PieceDigests()
@@ -186,7 +187,7 @@ class MergeWork:
                     self._fill(source, low - offset, high - offset, out[here], workspace, state)
                 digests.add(window[here], name)
                 if high in (end, written + size):
-                    self._staging.write(descriptor, file, window[: high - written], written)
+                    self._sink.write(handle, file, window[: high - written], written)
                     written = high
                 low = high
         return digests.pieces()

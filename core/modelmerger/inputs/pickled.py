@@ -85,7 +85,7 @@ def _entry(name: Any, tensor: Any, records: Mapping[int, int], size: int) -> Ten
     length = tensor.numel() * tensor.element_size()
     if length == 0:
         return TensorEntry(name, dtype, tuple(tensor.shape), 0, 0)
-    start = tensor.untyped_storage()._checkpoint_offset
+    start = tensor.untyped_storage()._checkpoint_offset  # noqa: SLF001 (what torch has for it)
     begin = tensor.storage_offset() * tensor.element_size()
     held = records.get(start, 0)
     if begin + length > held or start + held > size:

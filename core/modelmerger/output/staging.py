@@ -65,26 +65,34 @@ class Staging:
         self._tree_fd = self._journal_fd = -1
         self._closing.close()
 
-    def open_for_writing(self, file: int) -> int:
-        """A descriptor of a file of the layout, for `write`. The caller gives it to `close_written`."""
+    def open_file(self, file: int) -> int:
+        """A descriptor of a file of the layout, for `write`. Raises `OutputError`."""
         path = self._paths[file]
         with output_errors(path):
             return open_entry(path.name, self._tree_fd, os.O_WRONLY)
 
-    def write(self, descriptor: int, file: int, content: memoryview, offset: int) -> None:
+    def write(self, handle: int, file: int, content: memoryview, offset: int) -> None:
         """Writes to a file of the layout, from an offset in bytes. Raises `OutputError`."""
         path = self._paths[file]
         try:  # every window comes through here, so without the generator of `output_errors`
             self._step("write", path)
             while content:
-                count = os.pwrite(descriptor, content, offset)
+                count = os.pwrite(handle, content, offset)
                 content, offset = content[count:], offset + count
         except OSError as error:
             raise output_error(path, error) from error
 
-    def record(self, descriptor: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:
-        """Notes a finished block and asks for its writeback."""
-        start_writeback(descriptor, offset, length)
+    def flush(self, handle: int, _: int, offset: int, length: int) -> None:
+        """Asks for the writeback of a finished block."""
+        start_writeback(handle, offset, length)
+
+    def close_file(self, handle: int, file: int) -> None:
+        """Closes what `open_file` opened. A write that failed late is said here by some file systems."""
+        with output_errors(self._paths[file]):
+            os.close(handle)
+
+    def record(self, file: int, block: int, record: BlockRecord) -> None:
+        """Notes a finished block."""
         with self._lock, output_errors(self.root / JOURNAL):
             self._step("journal", self.root / JOURNAL)
             journal.append(self._journal_fd, journal.block_line(file, block, record))
@@ -97,13 +105,13 @@ class Staging:
     def sync(self) -> None:
         """Everything staged is on the disk when this returns: files first, then their directory."""
         for index, path in enumerate(self._paths):
-            descriptor = self.open_for_writing(index)
+            descriptor = self.open_file(index)
             try:
                 with output_errors(path):
                     self._step("fsync", path)
                     os.fsync(descriptor)
             finally:
-                close_written(descriptor, path)
+                self.close_file(descriptor, index)
         with output_errors(self.tree):
             self._step("fsync", self.tree)
             os.fsync(self._tree_fd)
@@ -113,9 +121,3 @@ class Staging:
         with output_errors(self.root / JOURNAL):
             self._step("journal", self.root / JOURNAL)
             journal.append(self._journal_fd, journal.tree_line(os.fstat(self._tree_fd).st_ino))
-
-
-def close_written(descriptor: int, path: Path) -> None:
-    """Closes what `open_for_writing` opened. A write that failed late is said here by some file systems."""
-    with output_errors(path):
-        os.close(descriptor)

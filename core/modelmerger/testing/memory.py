@@ -1,8 +1,6 @@
 """Tensors in memory in place of files: models that are read, and the output."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -65,8 +63,6 @@ class MemoryCheckpoint(Checkpoint):
 class MemoryStaging:
     """Keeps in memory what the engine writes, in `files`. Bytes that are never written stay 0xAA."""
 
-    tree = Path("memory")
-
     def __init__(self, plan: MergePlan) -> None:
         self.files = [bytearray(b"\xaa" * file.size) for file in plan.layout.files]
         self.records: dict[tuple[int, int], BlockRecord] = {}
@@ -82,16 +78,21 @@ class MemoryStaging:
         """The statistics of `observe_slice`: tensor → statistic → sum over the tensor, as in the manifest."""
         return total_observed(self.records)
 
-    def open_for_writing(self, _: int) -> int:
-        """A descriptor of the null device."""
-        return os.open(os.devnull, os.O_WRONLY)
+    def open_file(self, file: int) -> int:
+        """The number of the file."""
+        return file
 
     def write(self, _: int, file: int, content: memoryview, offset: int) -> None:
         """Keeps the content."""
         self.files[file][offset : offset + len(content)] = content
         self.bytes_written += len(content)
 
-    # the arguments are those of the staging that the engine writes to
-    def record(self, _: int, file: int, block: int, record: BlockRecord, offset: int, length: int) -> None:  # noqa: ARG002
+    def flush(self, handle: int, file: int, offset: int, length: int) -> None:
+        """Has nothing to do: what is written is there."""
+
+    def close_file(self, handle: int, file: int) -> None:
+        """Has nothing to do."""
+
+    def record(self, file: int, block: int, record: BlockRecord) -> None:
         """Keeps the record of a finished block."""
         self.records[file, block] = record

@@ -59,7 +59,7 @@ class Planned:
         check_exact_tensors(plan, self.checkpoints)
         staging = staged or MemoryStaging(plan)
         merge = Merge(plan, self.checkpoints, self.hooks, self.settings)
-        work = MergeWork(merge, staging, lambda _: None)  # type: ignore[arg-type]  # a stand-in
+        work = MergeWork(merge, staging, lambda _: None)
         work.units = list(order(work.units))
         self.hooks.output.run_slices(work)
         return staging

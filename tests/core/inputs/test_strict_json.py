@@ -74,7 +74,10 @@ def test_what_python_writes_though_json_has_none_is_read() -> None:
         (b'{"a": 1, "b": 2, "a": 3}', "is not sound JSON: the key 'a' is given twice: line 1 column 1 (char 0)."),
         (b'[{"b": {"": 1, "": 1}}]', "is not sound JSON: the key '' is given twice: line 1 column 8 (char 7)."),
         (b'{"\\u0061": 1, "a": 1}', "is not sound JSON: the key 'a' is given twice: line 1 column 1 (char 0)."),
-        (b'{"\\u001b[2J": 1, "\\u001b[2J": 1}', "is not sound JSON: the key '\\x1b[2J' is given twice: line 1 column 1 (char 0)."),
+        (
+            b'{"\\u001b[2J": 1, "\\u001b[2J": 1}',
+            "is not sound JSON: the key '\\x1b[2J' is given twice: line 1 column 1 (char 0).",
+        ),
     ],
 )
 def test_what_is_no_json_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:

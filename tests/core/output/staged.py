@@ -5,7 +5,7 @@ from pathlib import Path
 from modelmerger import Layout, OutputFile
 from modelmerger.output.digests import pieces_of_bytes
 from modelmerger.output.journal import BlockRecord
-from modelmerger.output.staging import Staging, close_written
+from modelmerger.output.staging import Staging
 from modelmerger.values.layout import BLOCK
 
 SIZE = BLOCK + 1000
@@ -17,9 +17,10 @@ PIECES = [pieces_of_bytes(BLOCKS[0]), pieces_of_bytes(BLOCKS[1][:300]) + pieces_
 def stage(target: Path, blocks: list[int], plan: str = "plan") -> None:
     """Writes some blocks of the first file and leaves the staging directory behind."""
     with Staging(target, plan, LAYOUT) as staging:
-        descriptor = staging.open_for_writing(0)
+        handle = staging.open_file(0)
         for block in blocks:
-            staging.write(descriptor, 0, memoryview(BLOCKS[block]), block * BLOCK)
+            staging.write(handle, 0, memoryview(BLOCKS[block]), block * BLOCK)
             record = BlockRecord(PIECES[block], {"counted": block})
-            staging.record(descriptor, 0, block, record, block * BLOCK, len(BLOCKS[block]))
-        close_written(descriptor, staging.tree / "weights")
+            staging.flush(handle, 0, block * BLOCK, len(BLOCKS[block]))
+            staging.record(0, block, record)
+        staging.close_file(handle, 0)
