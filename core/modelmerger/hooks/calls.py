@@ -71,8 +71,8 @@ class Calls:
 
     def ask_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
         """The answer of one plugin that has the hook."""
-        found = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments))
-        return found[0] if found else None
+        found: Any = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments))
+        return (found[0] if found else None) if isinstance(found, list) else found
 
     def guard(self, hook: str, call: Callable[[], T], tensor: str = "") -> T:
         """The result of a call. Whatever it raises, except `MergeError`, becomes a `PluginError` about the plugin."""

@@ -165,8 +165,8 @@ def test_the_example_strategies_merge() -> None:
     tensors = [torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0]), torch.tensor([9.0, -1.0])]
     assert hook("merge_tensor")(tensors).tolist() == [2.0, 4.0]
     measure = hook("measure_tensor")
-    sums = measure(tensors, 0, [], torch.Size([2]))
-    squares = measure(tensors, 1, [sums], torch.Size([2]))
+    sums = measure(tensors, 0, [], (2,))
+    squares = measure(tensors, 1, [sums], (2,))
     assert (sums.tolist(), squares.tolist()) == ([6.0, 6.0, 8.0], [8.0, 2.0, 50.0])
     shares = (1 / squares / (1 / squares).sum()).tolist()
     expected = [sum(share * float(t[i]) for share, t in zip(shares, tensors, strict=True)) for i in range(2)]
