@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import attrs
 import importlib_metadata
@@ -31,7 +32,7 @@ def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoi
         "plugins": list(map(str, hooks.providers)),
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
-        "inputs": [[_identity(checkpoint), checkpoint.content, checkpoint.donor.config] for checkpoint in checkpoints],
+        "inputs": list(map(_input, checkpoints)),
     }
     hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
     for part in _layout_parts(layout):
@@ -39,8 +40,16 @@ def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoi
     return hasher.hexdigest()
 
 
-def _identity(checkpoint: Checkpoint) -> list[list[int | str]]:
-    return [list(attrs.astuple(file)) for file in checkpoint.files]
+def _input(checkpoint: Checkpoint) -> list[Any]:
+    """What tells a model from others: its files as they are, and what it is seen as."""
+    return [
+        [list(attrs.astuple(file)) for file in checkpoint.files],
+        [[name, info.dtype, info.shape] for name, info in checkpoint.tensors.items()],
+        sorted(checkpoint.aliases.items()),
+        checkpoint.content,
+        checkpoint.donor.config,
+        checkpoint.donor.generation,
+    ]
 
 
 def _layout_parts(layout: Layout) -> Iterable[bytes]:

@@ -47,7 +47,7 @@ class Donor:
     config: Mapping[str, Any] | None = None
     """Its config.json; None where there is none."""
     generation: Mapping[str, Any] | None = None
-    """The generation_config.json of a model that has no directory."""
+    """Its generation_config.json; None where there is none, or none that is a JSON object."""
 
 
 class Checkpoint(ABC):
