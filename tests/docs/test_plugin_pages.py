@@ -1,6 +1,7 @@
 """The plugins that the how-to pages write do what the pages say, in a merge by the config of the page."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def test_the_plugin_obeys_its_section_and_its_options(merge_page: Callable[[str]
 
     assert json.loads((output / "release.json").read_bytes()) == {"public": True, "approved_by": "Salma"}
     assert not (output / "RELEASE.md").exists()
+    assert verify(output)
+
+
+def test_the_view_keeps_the_layers_that_it_says(merge_page: Callable[[str], MergeReport], place: Path) -> None:
+    output = Path(merge_page("write-a-view").output)
+
+    chat, formal = (load_file(place / "models" / name / "model.safetensors") for name in ("chat", "formal"))
+    merged = load_file(output / "model.safetensors")
+    for name, value in merged.items():
+        source = re.sub(r"(?<=layers\.)\d", lambda number: str([0, 2, 3][int(number[0])]), name)
+        exact = 0.6 * chat[source].double() + 0.4 * formal[source].double()
+        torch.testing.assert_close(value.double(), exact, rtol=2**-8, atol=1e-9)
+    assert {name.split(".")[2] for name in merged if ".layers." in name} == {"0", "1", "2"}
+    config = json.loads((output / "config.json").read_bytes())
+    assert (config["num_hidden_layers"], config["layer_types"]) == (3, ["full_attention"] * 3)
+    assert config["layers_of_sources"] == [0, 2, 3]
     assert verify(output)
 
 

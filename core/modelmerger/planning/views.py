@@ -8,6 +8,7 @@ from attrs import evolve
 from blake3 import blake3
 
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import InputError, Problem
 
 
 class CheckpointView(Checkpoint):
@@ -62,7 +63,11 @@ class CheckpointView(Checkpoint):
         return blake3(json.dumps([self.checkpoint.content, self.names]).encode()).hexdigest()
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
-        """Reads the elements from the checkpoint."""
+        """Reads the elements from the checkpoint. Raises `InputError` for elements that the tensor does not have."""
+        elements = self.checkpoint.tensors[self.names[tensor]].elements
+        if not 0 <= start <= stop <= elements:  # what lies there in the file belongs to another tensor
+            message = f"a view asks for elements {start:,} to {stop:,} of {elements:,}."
+            raise InputError(Problem(message, self.place, self.names[tensor]))
         self.checkpoint.read(self.names[tensor], start, stop, buffer)
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:

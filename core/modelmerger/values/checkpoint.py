@@ -48,6 +48,9 @@ class Donor:
     """Its config.json; None where there is none."""
     generation: Mapping[str, Any] | None = None
     """Its generation_config.json; None where there is none, or none that is a JSON object."""
+    vocabulary: Mapping[str, int] | None = None
+    """Token → row of the embedding, where a view has the rows in another order than the tokenizer in the directory;
+    None: they are as that says."""
 
 
 class Checkpoint(ABC):
