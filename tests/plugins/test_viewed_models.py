@@ -225,11 +225,13 @@ def test_the_base_is_viewed_with_the_models_also_where_adapters_bring_it(
 ) -> None:
     install(distribution, [("plugin", "cut", CUT)])
     adapter = make_adapter(tmp_path / "adapter", deep.base, 1)
+    told = json.loads((adapter / "adapter_config.json").read_text()) | {"base_model_name_or_path": "somebody/else"}
+    (adapter / "adapter_config.json").write_text(json.dumps(told))
     config = {
         "strategy": "task_arithmetic",
         "models": [{"path": str(adapter), "weight": 0.5}],
         "output_path": str(tmp_path / "merged"),
-        "peft_config": {"merge_adapters": False},
+        "peft_config": {"merge_adapters": False, "base_model_path": str(deep.base)},
     }
     merge(MergeConfig(**{**config, "output_path": str(tmp_path / "whole")}))
     merger = ModelMerger(MergeConfig(**config, options={"keep_layers": [2, 0]}))
@@ -240,7 +242,9 @@ def test_the_base_is_viewed_with_the_models_also_where_adapters_bring_it(
     report = merge(merger.config)
     whole, merged = weights(tmp_path / "whole"), weights(tmp_path / "merged")
     assert all(torch.equal(value, whole[in_source(name, [2, 0])]) for name, value in merged.items())
-    assert "peft_config has no effect" not in " ".join(map(str, report.notes))
+    notes = " ".join(map(str, report.notes))
+    assert "was trained on" in notes
+    assert "peft_config has no effect" not in notes
 
 
 def test_updates_of_adapters_that_are_viewed_otherwise_are_not_merged(
@@ -280,6 +284,23 @@ def test_the_check_of_models_alone_views_them(deep: SimpleNamespace, distributio
     )
     with pytest.raises(PluginError, match=r"plugin 'odd' from acme-merge 1\.0: view_models gave"):
         check_model_compatibility([{"path": deep.a}, {"path": deep.b}])
+
+
+def test_a_validator_changes_no_merge(deep: SimpleNamespace, distribution: Distribution, tmp_path: Path) -> None:
+    """It is part of no plan, so its answers may not decide a byte."""
+    source = """
+from modelmerger import hookimpl
+metrics = {"x": "lower"}
+@hookimpl
+def view_models(): return []
+@hookimpl
+def adjust_config(): return []
+@hookimpl
+def validate_model(): return []
+"""
+    install(distribution, [("validator", "eager", source)])
+    merge(MergeConfig(**config_of(deep, tmp_path / "merged", validation={"metrics": ["eager"]})))
+    assert_weighted(deep, tmp_path / "merged", range(4))
 
 
 def voices(distribution: Distribution, **bodies: str) -> None:

@@ -126,6 +126,15 @@ def test_another_view_is_another_plan_and_the_same_view_is_the_same() -> None:
     assert len(set(first)) == len(first)
 
 
+def test_what_a_model_other_than_the_donor_is_seen_as_is_in_the_plan_too() -> None:
+    def plan(dtype: torch.dtype) -> str:
+        return plan_in_memory(
+            "weighted", [numbered("a"), MemoryCheckpoint("n", {"a": torch.ones(2).to(dtype)})]
+        ).plan.digest
+
+    assert plan(torch.float16) != plan(torch.bfloat16)
+
+
 def test_layers_are_cut_repeated_and_numbered_anew() -> None:
     model = layered()
     view = LayerView(model, [3, 0, 0])
