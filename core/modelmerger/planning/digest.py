@@ -1,10 +1,9 @@
 """The name of a plan: a digest of everything that decides the output's bytes."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import attrs
 import importlib_metadata
 from blake3 import blake3
 
@@ -14,10 +13,16 @@ from modelmerger.values.layout import Layout
 from modelmerger.values.settings import Settings
 
 
-def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:
-    """A digest of config, inputs as they are, plugins, torch and layout: 64 hexadecimal digits."""
+def plan_digest(decides: Mapping[str, str]) -> str:
+    """The digest of a plan from those of its parts: 64 hexadecimal digits."""
+    return blake3(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def deciding_parts(
+    hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout
+) -> dict[str, str]:
+    """Digests of config, inputs as they are, plugins, torch and layout, by name."""
     options = settings.options
-    hasher = blake3()
     models = zip(settings.models, settings.model_options, strict=True)
     decisive = {
         "strategy": settings.strategy,
@@ -34,16 +39,20 @@ def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoi
         "torch": importlib_metadata.version("torch"),
         "inputs": list(map(_input, checkpoints)),
     }
-    hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
+    parts = {name: blake3(json.dumps(part, sort_keys=True, default=repr).encode()) for name, part in decisive.items()}
+    parts["layout"] = blake3()
     for part in _layout_parts(layout):
-        hasher.update(part)
-    return hasher.hexdigest()
+        parts["layout"].update(part)
+    return {name: hasher.hexdigest() for name, hasher in parts.items()}
 
 
 def _input(checkpoint: Checkpoint) -> list[Any]:
-    """What tells a model from others: its files as they are, and what it is seen as."""
+    """What tells a model from others: its files as they are, and what it is seen as.
+
+    The number of a file's device is left out: a mount or a machine has its own for the same files.
+    """
     return [
-        [list(attrs.astuple(file)) for file in checkpoint.files],
+        [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files],
         [[name, info.dtype, info.shape] for name, info in checkpoint.tensors.items()],
         sorted(checkpoint.aliases.items()),
         checkpoint.content,
