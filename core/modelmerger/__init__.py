@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
     from modelmerger.output.verification import verify as verify
+    from modelmerger.planning.layer_view import LayerView as LayerView
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
     from modelmerger.planning.tensor_names import is_embedding as is_embedding
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.updates import check_same_base as check_same_base
+    from modelmerger.planning.views import CheckpointView as CheckpointView
     from modelmerger.run import Watch as Watch
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
@@ -139,9 +141,11 @@ _HOMES = {
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.verification": ("verify",),
+    "planning.layer_view": ("LayerView",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.updates": ("check_same_base",),
+    "planning.views": ("CheckpointView",),
     "run": ("Watch",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),

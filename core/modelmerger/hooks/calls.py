@@ -46,6 +46,10 @@ class Calls:
         """The keys of the plugins that have a hook, in the order in which they are asked."""
         return list(self._callers[hook])
 
+    def in_turn(self, hook: str) -> list[str]:
+        """The keys of the plugins that get each other's answers. A validator is not one: it changes no merge."""
+        return [name for name in self.plugins_with(hook) if self.providers[name].kind != "validator"]
+
     def ask_first(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
         """The first answer that is not None. tensor: the one in question, for messages."""
         arguments = _HANDED | arguments

@@ -30,7 +30,7 @@ class Opened:
     settings: Settings
     """Those of the merge, with the base model that the models brought if the config names none."""
     checkpoints: Sequence[Checkpoint]
-    """The models in the order of the config, then the base model if there is one."""
+    """The models in the order of the config, then the base model if there is one, as plugins view them."""
     locations: Sequence[Location]
     """Where each of them was found."""
     located: Mapping[str, Location] = field(factory=dict)
@@ -91,8 +91,8 @@ def open_models(
     """Opens the models of a config while the context lasts. Adapters bring a base model where the config names none.
 
     With `cache_models`, models in `cache` are used again, and the open ones go there when the context ends without an
-    error. Models in memory are never cached: nobody can tell whether they changed. locate: knows where models are; None
-    to ask the plugins.
+    error; plugins view them anew each time. Models in memory are never cached: nobody can tell whether they changed.
+    locate: knows where models are; None to ask the plugins.
     """
     if not settings.options.cache_models or settings.live:
         cache = None
@@ -100,7 +100,7 @@ def open_models(
     if current is None:
         current = _open(settings, hooks, locate or hooks.models.locate_model, watched=cache is not None)
     try:
-        yield _with_base(hooks, evolve(current.models, settings=settings))
+        yield _viewed(hooks, _with_base(hooks, evolve(current.models, settings=settings)))
     except BaseException:
         current.files.close()
         raise
@@ -175,6 +175,10 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
     if models.settings.base_model is None and hooks.strategy.traits.wants_base:
         raise ConfigError(missing_base(models.settings.strategy, hooks.sections))
     return models
+
+
+def _viewed(hooks: Hooks, models: Opened) -> Opened:
+    return evolve(models, checkpoints=hooks.models.view_models(models.checkpoints, models.settings))
 
 
 def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import field, frozen
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.configs import Configs, adjusted_configs
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import Locate, ModelCache, Opened, open_models
 from modelmerger.planning.updates import find_update_coefficients, merge_updates
@@ -33,6 +34,8 @@ class Prepared:
     """What the user should know of it."""
     updates: MergedUpdates | None = None
     """The merged updates of the models, where updates are merged."""
+    configs: Configs = field(factory=dict)
+    """The configs of the merged model."""
     located: Mapping[str, Location] = field(factory=dict)
     """Where everything that the user named was found, by its path."""
 
@@ -55,8 +58,9 @@ def prepare(
         revisions = [location.revision for location in models.locations]
         updates = merge_updates(hooks, models.checkpoints, models.settings)
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, updates)
+        configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan)
         notes += plan.notes
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, updates, models.located)
+        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, updates, configs, models.located)
 
 
 def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
@@ -66,7 +70,9 @@ def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = No
         updates = find_update_coefficients(hooks, models.checkpoints, models.settings)
         if updates is not None:  # their ranks, and so the plan, depend on the weights
             return [*notes, *updates.notes]
-        return [*notes, *make_plan(hooks, models.checkpoints, models.settings).notes]
+        plan = make_plan(hooks, models.checkpoints, models.settings)
+        adjusted_configs(hooks, models.checkpoints, models.settings, plan)  # finds what is wrong with them
+        return [*notes, *plan.notes]
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:

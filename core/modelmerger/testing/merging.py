@@ -35,7 +35,7 @@ class Planned:
     hooks: Hooks
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
-    """The models, then the base if there is one."""
+    """The models, then the base if there is one, as plugins view them."""
 
     def stage(
         self,
@@ -109,7 +109,8 @@ def plan_in_memory(
     if base is not None:
         named.append(("base", base))
     checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
-    return Planned(make_plan(hooks, checkpoints, settings), settings, hooks, checkpoints)
+    views = hooks.models.view_models(checkpoints, settings)
+    return Planned(make_plan(hooks, views, settings), settings, hooks, views)
 
 
 def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:

@@ -23,6 +23,7 @@ from modelmerger.output.manifest import FILE, encoded, file_entry, pieces_of, re
 from modelmerger.output.publishing import check_apart, check_output, give_name
 from modelmerger.output.steps import no_step
 from modelmerger.output.system_errors import output_errors
+from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.prepared import Prepared
 from modelmerger.values.blocks import Piece
 from modelmerger.values.checkpoint import Checkpoint
@@ -85,8 +86,9 @@ def check_loadable(ready: Prepared) -> None:
     if donor.donor.config is None and ready.plan.writes != WHOLE_MODEL:
         message = f"has no config.json, so no {ready.plan.writes} can be put on it. {UNLOADED}."
         raise InputError(Problem(message, donor.place))
-    if donor.donor.config is not None:
-        _class_of(donor.donor.config, f"{donor.place}/config.json")
+    config = ready.configs.get(CONFIG, donor.donor.config)
+    if config is not None:
+        _class_of(config, f"{donor.place}/{CONFIG}")
 
 
 def _checkpoint_gradients(model: Any) -> None:

@@ -47,7 +47,10 @@ class Donor:
     config: Mapping[str, Any] | None = None
     """Its config.json; None where there is none."""
     generation: Mapping[str, Any] | None = None
-    """The generation_config.json of a model that has no directory."""
+    """Its generation_config.json; None where there is none, or none that is a JSON object."""
+    vocabulary: Mapping[str, int] | None = None
+    """Token → row of the embedding, where a view has the rows in another order than the tokenizer in the directory;
+    None: they are as that says."""
 
 
 class Checkpoint(ABC):

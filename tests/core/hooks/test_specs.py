@@ -27,6 +27,7 @@ from modelmerger import (
 )
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
+from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
     "locate_model",
@@ -135,6 +136,19 @@ def test_the_example_loader_opens_a_file_of_its_own_kind(tmp_path: Path) -> None
     opened.read("vector", 3, 5, memoryview(buffer))
     assert torch.frombuffer(buffer, dtype=torch.float32).tolist() == [3.0, 4.0]
     assert hook("load_model")(ModelReference("model.bin", "m", "models[1].path"), context) is None
+
+
+def test_the_example_view_leaves_projectors_out() -> None:
+    model = MemoryCheckpoint("m", {"w": torch.zeros(1), "projector.w": torch.zeros(1)})
+    (view,) = hook("view_models")([model])
+    assert (list(view.tensors), view.name) == (["w"], "m")
+
+
+def test_the_example_voice_says_in_the_config_what_was_merged() -> None:
+    settings = SimpleNamespace(models=[SimpleNamespace(name="a"), SimpleNamespace(name="b")])
+    adjusted = hook("adjust_config")("config.json", {"x": 1}, settings)
+    assert adjusted == {"x": 1, "merged_from": ["a", "b"]}
+    assert hook("adjust_config")("generation_config.json", {}, settings) is None
 
 
 def test_the_example_check_warns_about_a_single_tensor() -> None:
