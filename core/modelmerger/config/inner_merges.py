@@ -1,12 +1,12 @@
 """Merges within a merge: found in its config, and each resolved once, as strictly as the outermost one."""
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import evolve, frozen
 
-from modelmerger.config.models_in_memory import DEEPEST, MERGE, MERGES
+from modelmerger.config.found_merges import Found, nameless, read_named, take_out
+from modelmerger.config.models_in_memory import DEEPEST, MERGES
 from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
 from modelmerger.config.places import inside_merge
 from modelmerger.config.sections import INNER_KEYS
@@ -14,24 +14,11 @@ from modelmerger.config.strict_attrs import show_value, unknown_keys
 from modelmerger.hooks.assembly import Hooks, assemble
 from modelmerger.hooks.plugins import option_names
 from modelmerger.values.errors import Problem
-from modelmerger.values.settings import BASE, INHERITED, OF_A_MERGE, CoreOptions, Settings, key_of_model
+from modelmerger.values.settings import INHERITED, OF_A_MERGE, CoreOptions, Settings
 from modelmerger.values.text import shown
 
 MOST = 1000
 """Merges in a config, one that a path names counted wherever it is named."""
-_NAME = re.compile(r"\w[\w-]*")
-
-
-@frozen(eq=False)
-class Found:
-    """A merge within another one, as its config has it."""
-
-    given: Any
-    """What stands there."""
-    where: str
-    """Its whole key: `models[0].merge`, `merges.soup`."""
-    name: str = ""
-    """What paths call it; empty for one that is written where it is used."""
 
 
 @frozen(eq=False)
@@ -48,51 +35,12 @@ class Resolved:
     """How many merges it is, with itself and those within it."""
 
 
-def take_out(
-    given: Mapping[str, Any], names: Mapping[str, Any], where: str, problems: list[Problem]
-) -> tuple[dict[str, Any], dict[str, Found]]:
-    """The config of a merge with a text in place of each model that is a merge; and these, by the keys of the models.
-
-    names: the merges that paths can name. where: the key of the merge, empty for the outermost one. What is wrong,
-    `problems` gets.
-    """
-    plain, found = dict(given), dict[str, Found]()
-    within = f"{where}." if where else ""
-    models = given.get("models")
-    if isinstance(models, list | tuple):
-        plain["models"] = list(models)
-        for i, model in enumerate(models):
-            if not isinstance(model, Mapping):
-                continue
-            if MERGE in model:
-                key, rest = f"models[{i}]", {name: value for name, value in model.items() if name != MERGE}
-                if "path" in rest:
-                    problems.append(Problem("has a 'path' and a 'merge'. Give one of them", key))
-                found[key_of_model(i)] = Found(model[MERGE], f"{within}{key}.{MERGE}")
-                plain["models"][i] = {**rest, "path": _text(model[MERGE])}
-            elif isinstance(path := model.get("path"), str) and path in names:
-                found[key_of_model(i)] = Found(names[path], f"{MERGES}.{path}", path)
-    base = given.get(BASE)
-    if isinstance(base, Mapping) and MERGE in base:
-        problems += unknown_keys(base, [MERGE], BASE)
-        found[BASE] = Found(base[MERGE], f"{within}{BASE}.{MERGE}")
-        plain[BASE] = _text(base[MERGE])
-    elif isinstance(base, str) and base in names:
-        found[BASE] = Found(names[base], f"{MERGES}.{base}", base)
-    return plain, found
-
-
-def nameless(found: Mapping[str, Found], live: Collection[str]) -> set[str]:
-    """The keys of models that have no path to be named after: those in memory, and merges that have no name."""
-    return {*live, *(key for key, one in found.items() if not one.name)}
-
-
 class InnerMerges:
     """Resolves the merges of a config, those that paths name once."""
 
     def __init__(self, run: Run, given: Any, live: Mapping[str, Any], problems: list[Problem]) -> None:
         self._run, self._live = run, live
-        self.names: Mapping[str, Any] = _named(given, problems)
+        self.names: Mapping[str, Any] = read_named(given, problems)
         """The merges that paths can name, as the config has them."""
         self.notes: list[Problem] = []
         """Warnings."""
@@ -204,25 +152,5 @@ class InnerMerges:
             self._problems.append(Problem(message, where))
 
 
-def _named(given: Any, problems: list[Problem]) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        problems.append(Problem(f"must be a mapping from names to merges, got {show_value(given)}", MERGES))
-        return {}
-    sound = {name: merge for name, merge in given.items() if isinstance(name, str) and _NAME.fullmatch(name)}
-    for name in given:
-        if name not in sound:
-            message = f"{name!r} cannot be the name of a merge: it must be of letters, digits, _ and -"
-            problems.append(Problem(message, MERGES))
-    return sound
-
-
 def _too_deep(where: str) -> Problem:
     return Problem(f"lies more than {DEEPEST} merges deep. Publish one of them, and give its directory", where)
-
-
-def _text(given: Any) -> str:
-    """The text in place of a merge, which is no valid path: `<merge by slerp>`."""
-    strategy = given.get("strategy") if isinstance(given, Mapping) else None
-    return f"<merge by {strategy}>" if isinstance(strategy, str) else "<merge>"

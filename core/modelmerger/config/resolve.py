@@ -5,7 +5,8 @@ from typing import Any
 
 from attrs import evolve
 
-from modelmerger.config.inner_merges import InnerMerges, nameless, take_out
+from modelmerger.config.found_merges import nameless, take_out
+from modelmerger.config.inner_merges import InnerMerges
 from modelmerger.config.models_in_memory import MERGES, set_apart
 from modelmerger.config.one_merge import Run, read_merge, read_options, settings_of, unmet
 from modelmerger.config.sections import CORE_KEYS

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
 from modelmerger.engine.blocks import MergeWork
-from modelmerger.engine.copied_tensors import check_exact_tensors
+from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
 from modelmerger.hooks.assembly import Hooks
@@ -57,6 +57,7 @@ class Planned:
             slice_elements=slice_elements or self.plan.slice_elements,
         )
         check_exact_tensors(plan, self.checkpoints)
+        check_exact_tensors_within(self.checkpoints)
         staging = staged or MemoryStaging(plan)
         merge = Merge(plan, self.checkpoints, self.hooks, self.settings)
         work = MergeWork(merge, staging, lambda _: None)
