@@ -76,9 +76,7 @@ def read_named(given: Any, problems: list[Problem]) -> dict[str, Any]:
     sound = {name: merge for name, merge in given.items() if isinstance(name, str) and re.fullmatch(NAME, name)}
     for name in given:
         if name not in sound:
-            message = (
-                f"{name!r} cannot be the name of a merge. Give one without spaces, dots, slashes and other such signs"
-            )
+            message = f"{name!r} cannot be the name of a merge. Give one without spaces, dots, slashes and the like"
             problems.append(Problem(message, MERGES))
     return sound
 
