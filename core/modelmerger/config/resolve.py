@@ -49,7 +49,7 @@ def resolve(
         settings_of(merge, given, shared, run, live, nameless(found, live)),
         validation=validation.settings,
         merges={key: one.settings for key, one in inner.items()},
-        notes=nested.notes,
+        notes=tuple(nested.notes),
     )
     hooks = evolve(hooks, merges={key: one.hooks for key, one in inner.items()})
     raise_errors(hooks.models.check_config(settings), ConfigError)
