@@ -27,7 +27,7 @@ def write_sidecars(checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
     files: dict[str, bytes] = {}
     folders: set[str] = set()
     copied: set[Path] = set()
-    for checkpoint in models_behind(checkpoints):
+    for checkpoint in sorted(models_behind(checkpoints), key=lambda found: found not in checkpoints):
         directory = checkpoint.donor.directory
         if directory is None or (directory in copied and checkpoint not in checkpoints):
             continue  # of a merge within this one, a model that was had before

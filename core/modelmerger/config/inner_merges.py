@@ -60,9 +60,7 @@ class InnerMerges:
         self._shared, self._problems = shared, problems
         inner = self._each(found, (), 1)
         if sum(one.count for one in inner.values()) > MOST:
-            message = (
-                f"comes to more than {MOST:,} merges, each counted wherever it is used. Publish some of them"
-            )
+            message = f"comes to more than {MOST:,} merges, each counted wherever it is used. Publish some of them"
             problems.append(Problem(message, "config"))
         for name, merge in self.names.items():
             self._resolve(Found(merge, f"{MERGES}.{name}", name), (), 1)
