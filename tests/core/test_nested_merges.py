@@ -313,8 +313,16 @@ def test_copied_tensors(tmp_path: Path, tuned: SimpleNamespace) -> None:
     for number, name in enumerate("xyz"):
         with_positions(tmp_path, name, number, [1, 2, 3])
     given = tuned.config(**weighted(tuned.inner(weighted(tuned.path("x"), tuned.path("y"))), tuned.path("z")))
-    merge(MergeConfig(**given))
+    progress: list[tuple[int, int]] = []
+    report = merge(MergeConfig(**given), Watch(progress=lambda done, total: progress.append((done, total))))
+    assert progress[-1] == (report.bytes_read + report.bytes_written,) * 2
     assert weights_of(tuned.output)["positions"].tolist() == [1, 2, 3]
+
+
+def test_a_merge_that_no_path_names_is_a_warning(tuned: SimpleNamespace) -> None:
+    given = weighted(tuned.path("a"), tuned.path("b"))
+    notes = ModelMerger(MergeConfig(**tuned.config(**given, merges={"soup": given}))).check_compatibility()
+    assert [(note.where, note.severity) for note in notes if note.severity == "warning"] == [("merges.soup", "warning")]
 
 
 def test_copied_tensors_that_differ_are_refused_before_the_first_write(tmp_path: Path, tuned: SimpleNamespace) -> None:
