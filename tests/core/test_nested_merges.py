@@ -67,8 +67,29 @@ def measure_tensor(tensors):
     return torch.stack([tensor.double().square().sum() for tensor in tensors])
 
 @hookimpl
-def merge_tensor(tensors, weights, measurement):
-    return sum(weight * tensor / measurement[i].sqrt() for i, (weight, tensor) in enumerate(zip(weights, tensors)))
+def merge_tensor(tensors, weights, measurements):
+    (squares,) = measurements
+    return sum(weight * tensor / squares[i].sqrt() for i, (weight, tensor) in enumerate(zip(weights, tensors)))
+"""
+ROUNDS = """
+import torch
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(1, None), rounds=3)
+
+@hookimpl
+def measure_tensor(tensors, round, measurements, shape):
+    if round == 0:
+        return torch.stack([tensor.double().sum() for tensor in tensors])
+    if round == 2 and len(shape) == 1:
+        return None
+    means = measurements[0] / torch.Size(shape).numel()
+    return torch.stack([((t.double() - mean) ** (2 * round)).sum() for t, mean in zip(tensors, means)])
+
+@hookimpl
+def merge_tensor(tensors, measurements):
+    shares = 1 / (measurements[1] + measurements[-1] + 1)
+    return sum(t * float(share / shares.sum()) for t, share in zip(tensors, shares))
 """
 RANDOM = """
 from modelmerger import Traits, hookimpl
@@ -79,7 +100,7 @@ traits = Traits(models=(1, None), inputs="updates")
 def merge_tensor(tensors, inputs, weights, random):
     return sum(w * t * (random(model) < 0.5) for t, model, w in zip(tensors, inputs, weights, strict=True))
 """
-INSTALLED = {"rows": ROWWISE, "whole": WHOLE, "measured": MEASURED, "dropped": RANDOM}
+INSTALLED = {"rows": ROWWISE, "whole": WHOLE, "measured": MEASURED, "rounds": ROUNDS, "dropped": RANDOM}
 
 
 @pytest.fixture
@@ -235,8 +256,8 @@ def test_a_merge_that_is_used_twice_is_planned_once(tuned: SimpleNamespace, monk
 
 
 @pytest.mark.usefixtures("strategies")
-@pytest.mark.parametrize("outer", ["rows", "whole", "measured", "weighted", "slerp", "dropped"])
-@pytest.mark.parametrize("inner", ["rows", "whole", "measured", "slerp", "dropped"])
+@pytest.mark.parametrize("outer", ["rows", "whole", "measured", "rounds", "weighted", "slerp", "dropped"])
+@pytest.mark.parametrize("inner", ["rows", "whole", "measured", "rounds", "slerp", "dropped"])
 def test_strategies_of_every_kind(
     tuned: SimpleNamespace, inner: str, outer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +281,7 @@ def merge_of(given: Config, **how: Any) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.usefixtures("strategies")
-@pytest.mark.parametrize("inner", ["rows", "whole", "measured", "slerp", "weighted"])
+@pytest.mark.parametrize("inner", ["rows", "whole", "measured", "rounds", "slerp", "weighted"])
 def test_neither_slices_nor_workers_nor_the_order_of_units_move_a_bit(
     tuned: SimpleNamespace, inner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +293,7 @@ def test_neither_slices_nor_workers_nor_the_order_of_units_move_a_bit(
     def shuffled(units: Any) -> Any:
         mixed = list(units)
         random.Random(3).shuffle(mixed)
-        return sorted(mixed, key=lambda unit: unit.kind != "measure")
+        return mixed
 
     for how in ({"workers": 4}, {"slice_elements": 37}, {"order": shuffled, "workers": 3}):
         assert_same_bits(merge_of(given, **how), expected)

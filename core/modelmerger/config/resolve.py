@@ -1,6 +1,6 @@
 """Resolves a config: assembles the plugins that it names, hands options to their owners, and reports every problem."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -13,8 +13,8 @@ from modelmerger.config.sections import CORE_KEYS
 from modelmerger.config.strict_attrs import unknown_keys
 from modelmerger.config.validation_settings import KEY as VALIDATION
 from modelmerger.config.validation_settings import read_validation
-from modelmerger.hooks.assembly import Hooks, assemble
-from modelmerger.hooks.plugins import load
+from modelmerger.hooks.assembly import Hooks, assemble, with_executor
+from modelmerger.hooks.plugins import Plugin, load, option_names
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.settings import Settings, ValidationSettings
@@ -31,17 +31,18 @@ def resolve(
     given, live = set_apart(given)
     problems: list[Problem] = []
     run = Run.of(registry)
+    running, executor = _with_executor(given.get("options"), registry, run.always_on, problems)
     problems += unknown_keys(given, (*CORE_KEYS, *(section.name for section in run.sections)), "config")
     nested = InnerMerges(run, given.get(MERGES), live, problems)
     plain, found = take_out(given, nested.names, "", problems)
     merge = read_merge(plain, run, problems)
     validation = read_validation(plain.get(VALIDATION), registry, problems, validating=validating)
-    shared = read_options(merge, plain.get("options"), run, run.always_on, problems)
+    shared = read_options(merge, plain.get("options"), run, running, problems)
     inner = nested.resolve_all(found, shared, problems)
     if merge.strategy is None:
         raise ConfigError(*problems)
     handed = {key: value for key, value in shared.items() if value is not None} | validation.options
-    hooks = assemble([merge.strategy, *validation.validators, *run.always_on], handed)
+    hooks = assemble([merge.strategy, *validation.validators, *running], handed, executor)
     problems += unmet(merge, hooks.strategy, shared.get(merge.strategy.key), run.sections)
     if problems:
         raise ConfigError(*problems)
@@ -51,6 +52,8 @@ def resolve(
         merges={key: one.settings for key, one in inner.items()},
         notes=tuple(nested.notes),
     )
+    executors = [plugin for plugin in running if plugin not in run.always_on]
+    settings = evolve(settings, given=_decisive(settings.given, executors))
     hooks = evolve(hooks, merges={key: one.hooks for key, one in inner.items()})
     raise_errors(hooks.models.check_config(settings), ConfigError)
     return settings, hooks
@@ -72,3 +75,26 @@ def resolve_validation(given: Mapping[str, Any]) -> tuple[Settings | None, Valid
         raise ConfigError(*problems)
     plugins = [*validation.validators, *map(load, registry.always_on())]
     return None, validation.settings, assemble(plugins, validation.options)
+
+
+def _with_executor(
+    options: Any, registry: Registry, always_on: Sequence[Plugin], problems: list[Problem]
+) -> tuple[Sequence[Plugin], str | None]:
+    """The plugins besides strategy and validators, and the key of the executor among them that the config names."""
+    named = options.get("executor") if isinstance(options, Mapping) else None
+    if not isinstance(named, str) or not named:
+        return always_on, None
+    try:
+        return with_executor(always_on, registry.find("executor", named))
+    except ConfigError as error:
+        problems += [evolve(problem, where="options.executor") for problem in error.problems]
+        return always_on, None
+
+
+def _decisive(given: Mapping[str, Any], executors: Iterable[Plugin]) -> dict[str, Any]:
+    """The config as the manifest keeps it: without who executes it, and how."""
+    how = {"executor", *(name for plugin in executors if plugin.options for name in option_names(plugin.options))}
+    kept = dict(given)
+    if how & kept.get("options", {}).keys():
+        kept["options"] = {key: value for key, value in kept["options"].items() if key not in how}
+    return {key: value for key, value in kept.items() if value != {}}

@@ -1,33 +1,38 @@
 """Makes any elements of a planned merge when they are asked for, in the thread that asks."""
 
-import logging
 import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from modelmerger.engine.arithmetic import Workspace
-from modelmerger.engine.compiling import compile_function
-from modelmerger.engine.measuring import Measurements, measured_blocks
+from modelmerger.engine.cancelling import never
+from modelmerger.engine.executing import compiled
+from modelmerger.engine.measuring import Measurer
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.tensors import SliceMerger, UnitState
+from modelmerger.engine.worker import DeviceInUse
 from modelmerger.planning.slices import slices
-from modelmerger.values.units import Unit
 
-log = logging.getLogger("modelmerger")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT = 64 << 20
+"""Bytes of statistics that are kept. A tensor whose own were dropped is measured again, with the same result."""
 
 
 class OnDemand:
     """Makes elements of tensors. Safe from several threads, each with memory of its own."""
 
     def __init__(self, merge: Merge) -> None:
-        self._plan, self._strategy = merge.plan, merge.hooks.strategy
-        self._device = merge.device
-        self._measuring = _MeasuringOnDemand(merge)
-        self._merger = SliceMerger(merge, self._measuring.measurements)
+        self._merge = compiled(merge)
+        self._device = DeviceInUse(merge.device)
+        measurer = Measurer(merge)
+        self._measuring = _MeasuringOnDemand(measurer)
+        self._merger = SliceMerger(merge, measurer)
         self._local = threading.local()
-        self._leaving = threading.Lock()
-        if merge.settings.options.torch_compile:
-            merge.hooks.strategy.compile_merge(compile_function)
 
     def read(self, number: int, start: int, stop: int, buffer: memoryview) -> None:
         """Fills `buffer` with elements `start` to `stop` of a tensor of the plan, in the dtype of the plan.
@@ -37,56 +42,54 @@ class OnDemand:
         try:
             self._fill(number, start, stop, buffer)
         except torch.OutOfMemoryError as error:
-            self._leave_device(error)
+            workspace: Workspace | None = getattr(self._local, "workspace", None)
+            if workspace is None or workspace.device == CPU:
+                raise self._merge.hooks.strategy.out_of_memory_error(error) from error
+            del self._local.workspace, self._local.state
+            self._device.leave()
             self._fill(number, start, stop, buffer)
 
     def _fill(self, number: int, start: int, stop: int, buffer: memoryview) -> None:
         workspace: Workspace | None = getattr(self._local, "workspace", None)
-        if workspace is None or workspace.device != self._device:
-            workspace, state = self._local.workspace, self._local.state = Workspace(self._device), UnitState()
-        else:
-            state = self._local.state
-        self._measuring.measure(number, workspace)
+        if workspace is None or workspace.device != self._device.current:
+            workspace = self._local.workspace = Workspace(self._device.current)
+            self._local.state = UnitState()
+        state: UnitState = self._local.state
+        if state.tensor is None or state.tensor.index != number:
+            state.totals = {number: self._measuring.totals(number, workspace)}
         tensor = self._merger.tensor(number, state)
         bits, out = tensor.bits, torch.frombuffer(buffer, dtype=torch.uint8)
-        for part in slices(tensor.plan, start, stop, self._plan.slice_elements):
+        for part in slices(tensor.plan, start, stop, self._merge.plan.slice_elements):
             target = out[(part.start - start) * bits // 8 : (part.stop - start) * bits // 8]
             tensor.write_slice(part, target, workspace, state)
         state.take()  # counts would depend on how often a slice is read
 
-    def _leave_device(self, error: torch.OutOfMemoryError) -> None:
-        """Makes slices on the CPU from now on."""
-        workspace: Workspace | None = getattr(self._local, "workspace", None)
-        if workspace is None or workspace.device == CPU:
-            raise self._strategy.out_of_memory_error(error) from error
-        del self._local.workspace
-        with self._leaving:
-            if self._device != CPU:
-                log.warning("%s is out of memory; the merge goes on on the CPU.", self._device)
-                self._device = CPU
-        torch.cuda.empty_cache()
-
 
 class _MeasuringOnDemand:
-    """Measures a tensor when it is first asked for, by whoever asks first, over the blocks and in the order of a merge
-    that is written. The others wait.
-    """
+    """Measures a tensor when its totals are first asked for, in the thread that asks; others that ask wait."""
 
-    def __init__(self, merge: Merge) -> None:
-        self.measurements = Measurements(merge, threading.Event())
-        self._plan = merge.plan
-        self._locks = [
-            threading.Lock() if self.measurements.measures(i) else None for i in range(len(merge.plan.tensors))
-        ]
-        self._measured: set[int] = set()
+    def __init__(self, measurer: Measurer) -> None:
+        self._measurer = measurer
+        tensors = range(len(measurer.merge.plan.tensors))
+        self._locks = {number: threading.Lock() for number in tensors if measurer.rounds(number)}
+        self._kept: OrderedDict[int, Sequence[Tensor]] = OrderedDict()
+        self._keeping = threading.Lock()
 
-    def measure(self, number: int, workspace: Workspace) -> None:
-        """Measures a tensor of the plan, unless it is measured already, or need not be."""
-        lock = self._locks[number]
-        if lock is None or number in self._measured:
-            return
-        with lock:
-            if number not in self._measured:
-                blocks = measured_blocks(self._plan.tensors[number])
-                self.measurements.measure(Unit("measure", number, 0, blocks), workspace)
-                self._measured.add(number)
+    def totals(self, number: int, workspace: Workspace) -> "Sequence[Tensor]":
+        """One a round; none for a tensor that is not measured. The same bits as in a merge that is written."""
+        if number not in self._locks:
+            return ()
+        with self._locks[number]:
+            found = self._kept.get(number)
+            if found is None:
+                found = self._measurer.measure_all(number, workspace, never)
+            self._keep(number, found)
+            return found
+
+    def _keep(self, number: int, totals: "Sequence[Tensor]") -> None:
+        """Keeps these, and of the others the last used ones."""
+        with self._keeping:
+            self._kept[number] = totals
+            self._kept.move_to_end(number)
+            while len(self._kept) > 1 and sum(t.nbytes for kept in self._kept.values() for t in kept) > KEPT:
+                self._kept.popitem(last=False)

@@ -23,21 +23,29 @@ def slice_elements(options: CoreOptions, tensors: Sequence[TensorPlan]) -> int:
     return max(LEAST_SLICE, MOST_SLICE // max(1, together // 2) // OBSERVED * OBSERVED)
 
 
+def rounds_of(hooks: Hooks, tensor: TensorPlan) -> int:
+    """How often a tensor is measured before it is merged, at most."""
+    if tensor.action == "combine":
+        return int(tensor.coefficients is None)
+    return hooks.strategy.rounds if tensor.action == "merge" else 0
+
+
+def bytes_in(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
+    """How many bytes are read for the inputs of a tensor, all of them once."""
+    return sum(_bytes_of_inputs(checkpoints, tensor))
+
+
 def bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    """How many bytes are read to make one tensor. A tensor that is measured before it is merged is read twice."""
-    sizes = _bytes_of_inputs(checkpoints, tensor)
+    """How many bytes are read to make one tensor: all of its inputs once a round, and once more when it is merged."""
     if tensor.action == "copy":
-        return sizes[0]
-    measured = (tensor.action == "combine" and tensor.coefficients is None) or (
-        tensor.action == "merge" and hooks.strategy.measures
-    )
-    return sum(sizes) * (2 if measured else 1)
+        return _bytes_of_inputs(checkpoints, tensor)[0]
+    return bytes_in(checkpoints, tensor) * (1 + rounds_of(hooks, tensor))
 
 
 def bytes_compared(checkpoints: Sequence[Checkpoint], tensors: Iterable[TensorPlan]) -> int:
     """How many bytes are read before the first write: of tensors that are copied, and that several models have."""
     copied = [tensor for tensor in tensors if tensor.action == "copy" and len(tensor.inputs) > 1]
-    return sum(sum(_bytes_of_inputs(checkpoints, tensor)) for tensor in copied)
+    return sum(bytes_in(checkpoints, tensor) for tensor in copied)
 
 
 def _bytes_of_inputs(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> list[int]:

@@ -7,7 +7,7 @@ from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.cost import bytes_compared, bytes_read, peak_memory, slice_elements, worker_memory
-from modelmerger.planning.digest import plan_digest
+from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_merged_tensors, plan_read_tensors
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
@@ -41,6 +41,7 @@ def make_plan(
         read, memory = [updates.checkpoint], updates.memory
     layout = NOT_WRITTEN if settings.where else _layout(hooks, settings, tensors, updates)
     inner = [one.merge for one in merges_among(checkpoints) if one.merge is not None]
+    decides = deciding_parts(hooks, settings, checkpoints, layout)
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     held = worker_memory(hooks, settings, tensors, elements)
     return MergePlan(
@@ -57,7 +58,8 @@ def make_plan(
         + sum(one.bytes_compared for one in inner),
         bytes_written=sum(file.size for file in layout.files),
         memory=peak_memory(workers, held + memory + sum(one.worker_memory for one in inner)),
-        digest=plan_digest(hooks, settings, checkpoints, layout),
+        digest=plan_digest(decides),
+        decides=decides,
         notes=notes,
         updates=updates is not None,
         writes=updates.writes if updates else WHOLE_MODEL,

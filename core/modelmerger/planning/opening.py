@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, Self
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from modelmerger.config.naming import references
 from modelmerger.config.sections import missing_base
@@ -22,6 +22,9 @@ from modelmerger.values.file_identity import FileIdentity, identify
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
 
+Locate = Callable[[ModelReference], Location]
+"""Knows where a model is that the user names."""
+
 
 @frozen(eq=False)
 class Opened:
@@ -33,6 +36,8 @@ class Opened:
     """The models in the order of the config, then the base model if there is one."""
     locations: Sequence[Location]
     """Where each of them was found."""
+    located: Mapping[str, Location] = field(factory=dict)
+    """Where everything that the user named was found, by its path."""
 
     @property
     def notes(self) -> list[Problem]:
@@ -84,19 +89,26 @@ class ModelCache:
 
 @contextlib.contextmanager
 def open_models(
-    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, merged: MakeMerged
+    settings: Settings,
+    hooks: Hooks,
+    cache: ModelCache | None = None,
+    locate: Locate | None = None,
+    *,
+    merged: MakeMerged,
 ) -> Iterator[Opened]:
     """Opens the models of a config while the context lasts. Adapters bring a base model where the config names none.
 
     With `cache_models`, models in `cache` are used again, and the open ones go there when the context ends without an
-    error. Models in memory are never cached: nobody can tell whether they changed. merged: makes the checkpoint of a
-    model that is a merge itself; one that the config names is planned once, wherever it is used.
+    error. Models in memory are never cached: nobody can tell whether they changed. locate: knows where models are; None
+    to ask the plugins. merged: makes the checkpoint of a model that is a merge itself; one that the config names is
+    planned once, wherever it is used.
     """
     if not settings.options.cache_models or settings.has_live:
         cache = None
     current = cache.take(settings) if cache else None
     if current is None:
-        current = _open(settings, hooks, merged, watched=cache is not None)
+        locating = locate or hooks.models.locate_model
+        current = _open(settings, hooks, locating, merged, watched=cache is not None)
     try:
         yield _with_base(hooks, evolve(current.models, settings=settings))
     except BaseException:
@@ -125,9 +137,9 @@ def _files_at(path: str) -> list[FileIdentity]:
     return found
 
 
-def _open(settings: Settings, hooks: Hooks, merged: MakeMerged, watched: bool) -> _OpenModels:
+def _open(settings: Settings, hooks: Hooks, locate: Locate, merged: MakeMerged, watched: bool) -> _OpenModels:
     files = InputFiles(1 if settings.options.sequential_loading else 32)
-    opening = _Opening(files, merged, watched)
+    opening = _Opening(files, locate, merged, watched)
     try:
         return _OpenModels(files, opening.open_all(settings, hooks), opening.seen)
     except BaseException:
@@ -138,15 +150,15 @@ def _open(settings: Settings, hooks: Hooks, merged: MakeMerged, watched: bool) -
 class _Opening:
     """Opens the models of a config and of the merges within it, all of which read through the same files."""
 
-    def __init__(self, files: InputFiles, merged: MakeMerged, watched: bool) -> None:
+    def __init__(self, files: InputFiles, locate: Locate, merged: MakeMerged, watched: bool) -> None:
         self.seen: dict[str, list[FileIdentity]] = {}
-        self._files, self._merged, self._watched = files, merged, watched
+        self._files, self._ask, self._merged, self._watched = files, locate, merged, watched
         self._located: dict[str, Location] = {}
         self._made: dict[int, tuple[Checkpoint, Location]] = {}
 
     def open_all(self, settings: Settings, hooks: Hooks) -> Opened:
         """The models of one merge, in the order of its config. Raises `InputError` with all that cannot be opened."""
-        context = LoadContext(self._files, settings, partial(self._load, hooks), partial(self._locate, hooks))
+        context = LoadContext(self._files, settings, partial(self._load, hooks), self._locate)
         problems: list[Problem] = []
         found: list[tuple[Checkpoint, Location]] = []
         for reference in references(settings):
@@ -163,7 +175,8 @@ class _Opening:
                 problems += error.problems
         if problems:
             raise InputError(*dict.fromkeys(problems))
-        return Opened(settings, [checkpoint for checkpoint, _ in found], [location for _, location in found])
+        checkpoints, locations = [checkpoint for checkpoint, _ in found], [location for _, location in found]
+        return Opened(settings, checkpoints, locations, self._located)
 
     def _merge(self, reference: ModelReference, inner: Settings, hooks: Hooks) -> tuple[Checkpoint, Location]:
         """A merge as a model, under the name that it has where it is used."""
@@ -180,10 +193,10 @@ class _Opening:
         named.name = reference.name
         return named, location
 
-    def _locate(self, hooks: Hooks, reference: ModelReference) -> Location:
-        """A path is located once in all merges, so that it is one state of the model."""
+    def _locate(self, reference: ModelReference) -> Location:
+        """A path is located once for all merges, so that it is one state of the model."""
         if reference.path not in self._located:
-            self._located[reference.path] = hooks.models.locate_model(reference)
+            self._located[reference.path] = self._ask(reference)
         return self._located[reference.path]
 
     def _load(self, hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
@@ -201,6 +214,7 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
             evolve(models.settings, base_model=bases[0].reference.path),
             [*models.checkpoints, bases[0].checkpoint],
             [*models.locations, bases[0].location],
+            models.located,
         )
     if models.settings.base_model is None and hooks.strategy.traits.wants_base:
         raise ConfigError(missing_base(models.settings.strategy, hooks.sections))

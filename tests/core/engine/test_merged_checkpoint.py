@@ -30,7 +30,7 @@ from tests.core.plugging import install
 from tests.core.test_nested_merges import INSTALLED
 
 SHAPE = (50, 70)
-KINDS = ["weighted", "slerp", "rows", "whole", "measured"]
+KINDS = ["weighted", "slerp", "rows", "whole", "measured", "rounds"]
 
 
 @pytest.fixture
@@ -103,6 +103,19 @@ def test_no_more_is_read_and_announced_than_is_needed(strategy: str, read: tuple
     assert announced == [("w", *read)]
     elements(soup, "w", 75, 80)
     assert source.reads == [("w", *read)]
+
+
+@pytest.mark.usefixtures("strategies")
+def test_what_is_kept_of_statistics_is_bounded_and_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelmerger.engine import on_demand
+
+    monkeypatch.setattr(on_demand, "KEPT", 20)
+    (source,) = models(1)
+    soup = MergedCheckpoint.of("soup", "measured", [source])
+    first = {name: elements(soup, name, 0, soup.tensors[name].elements) for name in ("w", "b")}
+    assert all(torch.equal(elements(soup, name, 0, len(value)), value) for name, value in first.items())
+    kept = soup._making._engine._measuring._kept  # type: ignore[union-attr]  # what is bounded
+    assert sum(total.nbytes for totals in kept.values() for total in totals) <= 20
 
 
 def test_bytes_to_read_add_up_over_any_parts() -> None:
