@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from modelmerger.config.merge_config import MergeConfig as MergeConfig
     from modelmerger.config.naming import base_name as base_name
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
+    from modelmerger.engine.merged_checkpoint import MergedCheckpoint as MergedCheckpoint
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
     from modelmerger.inputs.executable import executable_keys as executable_keys
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
+    from modelmerger.values.checkpoint import models_behind as models_behind
     from modelmerger.values.dtypes import DTYPES as DTYPES
     from modelmerger.values.dtypes import dtype_from_config as dtype_from_config
     from modelmerger.values.errors import ConfigError as ConfigError
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
     from modelmerger.values.option_checks import must_be_one_of as must_be_one_of
     from modelmerger.values.option_checks import must_not_be_empty as must_not_be_empty
     from modelmerger.values.plain_names import is_plain_path as is_plain_path
+    from modelmerger.values.plan import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.report import MergeReport as MergeReport
@@ -114,7 +117,6 @@ if TYPE_CHECKING:
     from modelmerger.values.units import Unit as Unit
     from modelmerger.values.units import Worker as Worker
     from modelmerger.values.units import WorkOrder as WorkOrder
-    from modelmerger.values.updates import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.updates import Coefficients as Coefficients
     from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
@@ -126,6 +128,7 @@ _HOMES = {
     "config.merge_config": ("MergeConfig",),
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
+    "engine.merged_checkpoint": ("MergedCheckpoint",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
     "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
@@ -147,7 +150,7 @@ _HOMES = {
     "planning.updates": ("check_same_base",),
     "planning.views": ("CheckpointView",),
     "run": ("Watch",),
-    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
+    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
         "ConfigError",
@@ -185,7 +188,7 @@ _HOMES = {
         "must_not_be_empty",
     ),
     "values.plain_names": ("is_plain_path",),
-    "values.plan": ("MergePlan", "PlannedModel"),
+    "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
@@ -194,7 +197,7 @@ _HOMES = {
     "values.traits": ("Traits",),
     "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),
-    "values.updates": ("Coefficients", "MergedUpdates", "WHOLE_MODEL"),
+    "values.updates": ("Coefficients", "MergedUpdates"),
     "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -34,7 +34,7 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
     Errors are for files that cannot be copied.
     """
     donor = checkpoints[settings.donor]
-    if donor.donor.directory is not None and os.path.lexists(donor.donor.directory / GENERATION):
+    if donor.donor.directory is not None and not settings.where and os.path.lexists(donor.donor.directory / GENERATION):
         yield from check_beside(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
     for checkpoint in checkpoints:
         if found := sorted(executable_keys(checkpoint.donor.config or {})):

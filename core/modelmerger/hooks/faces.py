@@ -161,7 +161,9 @@ class OutputHooks:
         )
 
     def observers(self, settings: Settings) -> frozenset[str]:
-        """The keys of the plugins whose `observe_slice` is called in this merge."""
+        """The keys of the plugins whose `observe_slice` is called: none for a merge within another one."""
+        if settings.where:
+            return frozenset()
         wants = self.calls.ask_each("wants_slices", settings=settings)
         for name, wanted in wants:
             if not isinstance(wanted, bool):

@@ -5,9 +5,8 @@ from typing import Any
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.values.checkpoint import Checkpoint
-from modelmerger.values.plan import MergePlan
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.updates import WHOLE_MODEL
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 """The names of their files."""

@@ -7,6 +7,7 @@ from attrs import field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.configs import Configs, adjusted_configs
+from modelmerger.planning.inner_merges import MakeMerged
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import Locate, ModelCache, Opened, open_models
 from modelmerger.planning.updates import find_update_coefficients, merge_updates
@@ -47,13 +48,18 @@ class Prepared:
 
 @contextlib.contextmanager
 def prepare(
-    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, locate: Locate | None = None
+    settings: Settings,
+    hooks: Hooks,
+    cache: ModelCache | None = None,
+    locate: Locate | None = None,
+    *,
+    merged: MakeMerged,
 ) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
-    cache, locate: see `open_models`.
+    cache, locate, merged: see `open_models`.
     """
-    with open_models(settings, hooks, cache, locate) as models:
+    with open_models(settings, hooks, cache, locate, merged=merged) as models:
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
         updates = merge_updates(hooks, models.checkpoints, models.settings)
@@ -63,9 +69,14 @@ def prepare(
         yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, updates, configs, models.located)
 
 
-def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
-    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
-    with open_models(settings, hooks, cache) as models:
+def check_models(
+    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, merged: MakeMerged
+) -> list[Problem]:
+    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors.
+
+    cache, merged: see `open_models`.
+    """
+    with open_models(settings, hooks, cache, merged=merged) as models:
         notes = _compatible(hooks, models)
         updates = find_update_coefficients(hooks, models.checkpoints, models.settings)
         if updates is not None:  # their ranks, and so the plan, depend on the weights
@@ -78,4 +89,4 @@ def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = No
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:
     problems = hooks.models.check_compatibility(models.checkpoints, models.settings)
     raise_errors(problems, ModelCompatibilityError)
-    return [*models.notes, *problems]
+    return list(dict.fromkeys([*models.settings.notes, *models.notes, *problems]))

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
-from modelmerger.engine.copied_tensors import check_exact_tensors
+from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
 from modelmerger.engine.executing import execute
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
@@ -55,6 +55,7 @@ class Planned:
             slice_elements=slice_elements or self.plan.slice_elements,
         )
         check_exact_tensors(plan, self.checkpoints)
+        check_exact_tensors_within(self.checkpoints)
         staging = staged or MemoryStaging(plan)
         work = Schedule(Merge(plan, self.checkpoints, self.hooks, self.settings), staging, lambda _: None)
         execute(work, self.hooks, in_order(work, order) if order else work)

@@ -29,8 +29,8 @@ from modelmerger.values.blocks import Piece
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem
 from modelmerger.values.model_reference import ModelReference, user_path
+from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.settings import CoreOptions, Settings
-from modelmerger.values.updates import WHOLE_MODEL
 
 UNLOADED = "Merge it by merge(config), which loads no model"
 log = logging.getLogger("modelmerger")
@@ -137,7 +137,7 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
     if published is None:
         raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
     check_output(target, settings.options.overwrite, ())
-    for name, source in settings.paths.items():
+    for name, source in settings.all_paths.items():
         if os.path.exists(path := user_path(source)):  # a Hub id is no path
             check_apart(target, name, [str(path)])
     with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:

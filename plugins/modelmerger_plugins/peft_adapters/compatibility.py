@@ -22,8 +22,8 @@ from modelmerger_plugins.peft_adapters.section import ADVICE, NAME, of_adapters
 
 def in_config(settings: Settings) -> Iterator[Problem]:
     """From the config alone: a base that it names twice is one base."""
-    base, ours = settings.base_model, of_adapters(settings).base_model_path
-    if base is not None and "base_model" not in settings.live and ours is not None and not _is_one_path(base, ours):
+    base, ours = settings.paths.get("base_model"), of_adapters(settings).base_model_path
+    if base is not None and ours is not None and not _is_one_path(base, ours):
         message = f"is {ours!r}, and base_model is {base!r}. Give the same path, or one of them"
         yield Problem(message, "peft_config.base_model_path")
 
