@@ -553,3 +553,45 @@ def test_models_that_are_kept_open_are_not_those_of_another_inner_merge(tuned: S
     assert merger.plan().digest == first
     config.models[0]["merge"]["models"][0]["weight"] = 3.0
     assert merger.plan().digest != first
+
+
+VIEWING = """
+from modelmerger import CheckpointView, LayerView, hookimpl
+
+@hookimpl
+def view_models(checkpoints, settings):
+    if settings.where:
+        return [LayerView(checkpoint, [1, 0, 1]) for checkpoint in checkpoints]
+    return [CheckpointView(checkpoint) for checkpoint in checkpoints]
+
+@hookimpl
+def adjust_config(name, config, settings):
+    return {**config, "merged_in": [*config.get("merged_in", ()), settings.where]}
+"""
+
+
+def test_views_within_and_around(tuned: SimpleNamespace, distribution: Callable[..., Path]) -> None:
+    """Plugins view the models of every merge, and adjust its config, which is the outer merge's where that takes it."""
+    install(distribution, [("plugin", "viewing", VIEWING)])
+    for name in "abc":
+        shutil.rmtree(tuned.folder / name)
+        layers = {f"model.layers.{i}.w": (5, 3 + (name != "c" and i)) for i in range(2)}
+        shapes = {"model.norm.weight": (3,), **(layers if name != "c" else {})}
+        shapes |= {f"model.layers.{i}.w": (5, width) for i, width in enumerate((4, 3, 4))} if name == "c" else {}
+        write_model(tuned.folder / name, random_tensors(ord(name), shapes=shapes))
+    given = tuned.config(**weighted(tuned.inner(slerp(tuned.path("a"), tuned.path("b"))), tuned.path("c")))
+    progress: list[tuple[int, int]] = []
+    report = merge(MergeConfig(**given), Watch(progress=lambda done, total: progress.append((done, total))))
+    assert progress[-1] == (report.bytes_read + report.bytes_written,) * 2
+    written = json.loads((tuned.output / "config.json").read_text())
+    assert (written["num_hidden_layers"], written["merged_in"]) == (3, ["models[0].merge", ""])
+    manifest = json.loads((tuned.output / "modelmerger.json").read_text())
+    assert [source["name"] for source in manifest["sources"][0]["merge"]["sources"]] == ["a", "b"]
+    tensors = weights_of(tuned.folder / "a")
+    tensors["model.layers.1.w"][0] = torch.inf
+    save_file(tensors, tuned.folder / "a" / "model.safetensors")
+    given["output_path"] = str(tuned.folder / "other")
+    for options in ({}, {"allow_nonfinite": True}):
+        given["models"][0]["merge"]["options"] |= options
+        with pytest.raises(NumericError, match=r"model\.layers\.[02]\.w: 'a' holds 4 infinities"):
+            merge(MergeConfig(**given))

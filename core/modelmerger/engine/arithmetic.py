@@ -193,11 +193,9 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
 
 def _blamed(checkpoint: Checkpoint, name: str, plan: TensorPlan, remedy: str) -> list[Problem]:
     """Problems if a tensor is not finite: of the checkpoint, or of the models behind one that is a merge."""
-    if checkpoint.merge is not None:
-        tensor = next(tensor for tensor in checkpoint.merge.tensors if tensor.name == name)
-        inputs = [(checkpoint.sources[i], tensor.name_in(i)) for i in tensor.inputs]
-        if problems := [p for source, theirs in inputs for p in _blamed(source, theirs, plan, remedy)]:
-            return list(dict.fromkeys(problems))
+    behind = [problem for made_of in checkpoint.made_of(name) for problem in _blamed(*made_of, plan, remedy)]
+    if behind:
+        return list(dict.fromkeys(behind))
     nans, infinities = _count_nonfinite(checkpoint, name)
     if not nans and not infinities:
         return []

@@ -9,6 +9,7 @@ from attrs import evolve
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.configs import CONFIG, GENERATION, adjusted_configs
 from modelmerger.planning.cost import bytes_read
 from modelmerger.planning.inner_merges import plan_inner
 from modelmerger.planning.slices import slices
@@ -39,7 +40,8 @@ class MergedCheckpoint(Checkpoint):
         self.name = name
         self.merge = plan
         self.sources = checkpoints
-        self.donor = donor.donor
+        configs = adjusted_configs(hooks, checkpoints, settings, plan)
+        self.donor = evolve(donor.donor, config=configs.get(CONFIG), generation=configs.get(GENERATION))
         self.files = tuple(dict.fromkeys(plan.inputs))
         self.tensors = {tensor.name: _info(tensor, checkpoints, plan, settings) for tensor in plan.tensors}
         self.aliases = {
@@ -85,7 +87,7 @@ class MergedCheckpoint(Checkpoint):
         config |= {"base_model": base.name} if base is not None else {}
         settings, hooks = resolve(config)
         settings = evolve(settings, where=name)
-        checkpoints = [*models, *([base] if base is not None else [])]
+        checkpoints = hooks.models.view_models([*models, *([base] if base is not None else [])], settings)
         plan, _ = plan_inner(settings, hooks, checkpoints, ())
         return cls(name, plan, checkpoints, hooks, settings)
 
@@ -115,6 +117,11 @@ class MergedCheckpoint(Checkpoint):
         number = self._index[tensor]
         elements, total = self._plan.tensors[number].elements, self._bytes[number]
         return stop * total // elements - start * total // elements if elements else 0
+
+    def made_of(self, tensor: str) -> Sequence[tuple[Checkpoint, str]]:
+        """The inputs of the tensor's plan."""
+        plan = self._plan.tensors[self._index[tensor]]
+        return [(self.sources[i], plan.name_in(i)) for i in plan.inputs]
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
         """Passes on which elements of the models are needed."""

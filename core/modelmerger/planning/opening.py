@@ -183,7 +183,7 @@ class _Opening:
         if id(inner) not in self._made:
             models = self.open_all(inner, hooks)
             with placed(inner):
-                models = _with_base(hooks, models)
+                models = _viewed(hooks, _with_base(hooks, models))
             revisions = [location.revision for location in models.locations]
             plan, notes = plan_inner(models.settings, hooks, models.checkpoints, revisions)
             made = self._merged(reference.name, plan, models.checkpoints, hooks, models.settings)

@@ -1,7 +1,7 @@
 """A view of a checkpoint: the same model, seen otherwise. What plugins derive their own views from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -37,6 +37,7 @@ class CheckpointView(Checkpoint):
         self.name = checkpoint.name
         self.files = checkpoint.files
         self.base = checkpoint.base
+        self.merge, self.sources = checkpoint.merge, checkpoint.sources
         self.donor = checkpoint.donor if config is None else evolve(checkpoint.donor, config=config)
         if unknown := [name for name in self.names.values() if name not in checkpoint.tensors]:
             raise ValueError(f"'{checkpoint.name}' has no tensor {unknown[0]!r}")
@@ -73,3 +74,13 @@ class CheckpointView(Checkpoint):
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
         """Tells the checkpoint that these elements will be read soon."""
         self.checkpoint.prefetch(self.names[tensor], start, stop)
+
+    def bytes_to_read(self, tensor: str, start: int, stop: int) -> int:
+        """What the checkpoint reads for these elements; their own bytes where a subclass makes others."""
+        if type(self).read is not CheckpointView.read:
+            return super().bytes_to_read(tensor, start, stop)
+        return self.checkpoint.bytes_to_read(self.names[tensor], start, stop)
+
+    def made_of(self, tensor: str) -> Sequence[tuple[Checkpoint, str]]:
+        """What the checkpoint makes the tensor of."""
+        return self.checkpoint.made_of(self.names[tensor]) if tensor in self.names else ()

@@ -111,6 +111,10 @@ class Checkpoint(ABC):
         """
         return self.tensors[tensor].span(start, stop)[1]
 
+    def made_of(self, tensor: str) -> "Sequence[tuple[Checkpoint, str]]":  # noqa: ARG002 (for those that override it)
+        """The tensors that this one is merged from, each with its checkpoint; none where nothing is merged."""
+        return ()
+
     def prefetch(self, tensor: str, start: int, stop: int) -> None:  # noqa: B027 (doing nothing is right for most)
         """Tells the system that these elements will be read soon. May do nothing."""
 
@@ -133,10 +137,10 @@ def merges_among(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     """The checkpoints that are merges themselves, at any depth; each once, behind those that it is made of."""
     found: dict[str, Checkpoint] = {}
     for checkpoint in checkpoints:
-        if checkpoint.merge is not None and checkpoint.content not in found:
+        if checkpoint.merge is not None and checkpoint.merge.digest not in found:
             for inner in merges_among(checkpoint.sources):
-                found.setdefault(inner.content, inner)
-            found[checkpoint.content] = checkpoint
+                found.setdefault(inner.merge.digest if inner.merge else "", inner)
+            found[checkpoint.merge.digest] = checkpoint
     return list(found.values())
 
 
