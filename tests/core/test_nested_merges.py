@@ -29,6 +29,7 @@ from modelmerger.planning.prepared import prepare
 from modelmerger.testing.merging import Planned
 from safetensors.torch import load_file, save_file
 
+from tests.core.engine.test_executors import EXECUTOR
 from tests.core.plugging import install
 from tests.faults.stopping import Steps, killed_merge, staging_path
 
@@ -553,6 +554,24 @@ def test_models_that_are_kept_open_are_not_those_of_another_inner_merge(tuned: S
     assert merger.plan().digest == first
     config.models[0]["merge"]["models"][0]["weight"] = 3.0
     assert merger.plan().digest != first
+
+
+def test_workers_in_other_processes_make_the_same(
+    tuned: SimpleNamespace, distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They open the merges within the merge themselves, and come to the same plan."""
+    set_block(monkeypatch, 1 << 10)
+    distribution("acme", "1.0", "[modelmerger.executors]\nprocesses = acme_processes\n", acme_processes=EXECUTOR)
+    merges = {"soup": slerp(tuned.path("a"), tuned.path("b"), 0.25)}
+    given = tuned.config(
+        **slerp(tuned.inner(weighted({"path": "soup"}, tuned.path("c"))), {"path": "soup"}), merges=merges
+    )
+    merge(MergeConfig(**given))
+    expected = directory_state(tuned.output)
+    shutil.rmtree(tuned.output)
+    given["options"]["executor"] = "processes"
+    merge(MergeConfig(**given))
+    assert directory_state(tuned.output) == expected
 
 
 VIEWING = """
