@@ -46,8 +46,8 @@ class Planned:
     ) -> MemoryStaging:
         """Compares the tensors that are copied, and executes the plan.
 
-        order: puts units of work that can be done at the same time in another order. staged: what an earlier call made,
-        which is not made again. workers, slice_elements: None for those of the plan.
+        order: puts units of work that can be done at the same time in another order; what it leaves out is not made.
+        staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of the plan.
         """
         plan = evolve(
             self.plan,
