@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
+    from modelmerger.inputs.elements import read_elements as read_elements
     from modelmerger.inputs.executable import executable_keys as executable_keys
     from modelmerger.inputs.executable import is_executable as is_executable
     from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from modelmerger.inputs.safetensors_header.parsing import MOST_HEADER_BYTES as MOST_HEADER_BYTES
     from modelmerger.inputs.safetensors_header.reading import read_header as read_header
     from modelmerger.inputs.strict_json import read_json as read_json
+    from modelmerger.inputs.tensor_selection import TensorSelection as TensorSelection
     from modelmerger.inputs.torch_dtypes import dtype_from_torch as dtype_from_torch
     from modelmerger.inputs.torch_dtypes import torch_dtype as torch_dtype
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
     from modelmerger.output.verification import verify as verify
+    from modelmerger.planning.composition import check_same_base as check_same_base
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
     from modelmerger.planning.tensor_names import is_embedding as is_embedding
@@ -48,12 +51,15 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import layer_of as layer_of
     from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
-    from modelmerger.planning.updates import check_same_base as check_same_base
     from modelmerger.run import Watch as Watch
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
+    from modelmerger.values.composition import WHOLE_MODEL as WHOLE_MODEL
+    from modelmerger.values.composition import Coefficients as Coefficients
+    from modelmerger.values.composition import Composition as Composition
+    from modelmerger.values.composition import DeferredComposition as DeferredComposition
     from modelmerger.values.dtypes import DTYPES as DTYPES
     from modelmerger.values.dtypes import dtype_from_config as dtype_from_config
     from modelmerger.values.errors import ConfigError as ConfigError
@@ -107,9 +113,6 @@ if TYPE_CHECKING:
     from modelmerger.values.traits import Traits as Traits
     from modelmerger.values.units import SliceWork as SliceWork
     from modelmerger.values.units import Unit as Unit
-    from modelmerger.values.updates import WHOLE_MODEL as WHOLE_MODEL
-    from modelmerger.values.updates import Coefficients as Coefficients
-    from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
 
@@ -119,6 +122,7 @@ _HOMES = {
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
+    "inputs.elements": ("read_elements",),
     "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
@@ -130,14 +134,16 @@ _HOMES = {
     "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
     "inputs.safetensors_header.reading": ("read_header",),
     "inputs.strict_json": ("read_json",),
+    "inputs.tensor_selection": ("TensorSelection",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.verification": ("verify",),
+    "planning.composition": ("check_same_base",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
-    "planning.updates": ("check_same_base",),
     "run": ("Watch",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
+    "values.composition": ("Coefficients", "Composition", "DeferredComposition", "WHOLE_MODEL"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
         "ConfigError",
@@ -183,7 +189,6 @@ _HOMES = {
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
     "values.units": ("SliceWork", "Unit"),
-    "values.updates": ("Coefficients", "MergedUpdates", "WHOLE_MODEL"),
     "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -26,6 +26,8 @@ from modelmerger import (
 CARD_LIMIT = 4 << 20
 BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"
 """What is around the section on a validation."""
+ADAPTER = {"base_model_relation": "adapter", "library_name": "peft"}
+"""What the Hub wants to be told of an adapter."""
 OTHER = "other"
 """The Hub's word for a licence that it does not know; `license_name` says which."""
 
@@ -49,7 +51,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     licences = {checkpoint.name: _licence(checkpoint) for checkpoint in checkpoints}
     known = sorted({licence for licence in licences.values() if licence})
     paths = [_repository(model) for model in plan.models if model.path in settings.paths.values()]
-    head = _model_head(paths) if plan.writes == WHOLE_MODEL else _adapter_head(plan)
+    head = _model_head(paths) if plan.writes == WHOLE_MODEL else _part_head(plan)
     head["tags"] = ["merge", "modelmerger"]
     alike = len(known) == 1 and all(licences.values()) and known != [OTHER]
     if alike:
@@ -94,13 +96,10 @@ def _model_head(paths: Sequence[str]) -> dict[str, Any]:
     return {**head, "library_name": "transformers"}
 
 
-def _adapter_head(plan: MergePlan) -> dict[str, Any]:
-    """The head of an adapter's card. Its base model is the one that it can be used with."""
-    return {
-        "base_model": [_repository(plan.models[plan.donor])],
-        "base_model_relation": "adapter",
-        "library_name": "peft",
-    }
+def _part_head(plan: MergePlan) -> dict[str, Any]:
+    """The head of the card of what is no whole model. Its base model is the one that it can be used with."""
+    head: dict[str, Any] = {"base_model": [_repository(plan.models[plan.donor])]}
+    return {**head, **ADAPTER} if plan.writes == "adapter" else head
 
 
 @hookimpl

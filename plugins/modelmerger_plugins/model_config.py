@@ -46,8 +46,8 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mappin
         return {}
     donor = checkpoints[plan.donor].donor
     files = {}
-    if donor.config is not None:
-        config = _cleaned(donor.config, _main_dtype(plan))
+    if plan.config is not None:
+        config = _cleaned(plan.config, _main_dtype(plan))
         files["config.json"] = _encoded(config)
     if donor.directory is not None:
         generation = read_beside(donor.directory, GENERATION, GENERATION_LIMIT)

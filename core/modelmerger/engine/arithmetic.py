@@ -179,19 +179,16 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
     """
     problems = []
     for index in plan.inputs:
-        checkpoint = merge.checkpoints[index]
-        nans, infinities = _count_nonfinite(checkpoint, plan.name_in(index))
-        if nans or infinities:
-            parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(
-                infinities
-            )
-            problems.append(
-                Problem(
-                    f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}.",
-                    checkpoint.place,
-                    plan.name,
-                )
-            )
+        read = merge.checkpoints[index]
+        for checkpoint, name in _origins(read, plan.name_in(index)):
+            nans, infinities = _count_nonfinite(checkpoint, name)
+            if nans or infinities:
+                parts = [amount(nans, "NaN")] * bool(nans)
+                parts += [amount(infinities, "infinity", "infinities")] * bool(infinities)
+                message = f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}."
+                problems.append(Problem(message, checkpoint.place, plan.name if checkpoint is read else name))
+    if not problems and merge.plan.composed and not rounded:
+        raise merge.hooks.models.nonfinite_error(plan.name)
     if not problems:
         cause = (
             f"the values do not fit in {plan.dtype}, the dtype written"
@@ -201,6 +198,15 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
         advice = "Choose a wider torch_dtype" if rounded else "Check weights and options"
         problems.append(Problem(f"all inputs are finite, and {cause}. {advice}.", tensor=plan.name))
     raise NumericError(*problems)
+
+
+def _origins(checkpoint: Checkpoint, name: str) -> Iterator[tuple[Checkpoint, str]]:
+    """The tensors of models that a tensor is made of in the end."""
+    sources = checkpoint.sources(name)
+    if not sources:
+        yield checkpoint, name
+    for source, there in sources:
+        yield from _origins(source, there)
 
 
 def _count_nonfinite(checkpoint: Checkpoint, name: str) -> tuple[int, int]:

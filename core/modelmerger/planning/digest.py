@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import attrs
 import importlib_metadata
@@ -9,11 +10,18 @@ from blake3 import blake3
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.layout import Layout
 from modelmerger.values.settings import Settings
 
 
-def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:
+def plan_digest(
+    hooks: Hooks,
+    settings: Settings,
+    checkpoints: Sequence[Checkpoint],
+    layout: Layout,
+    composition: Composition | None = None,
+) -> str:
     """A digest of config, inputs as they are, plugins, torch and layout: 64 hexadecimal digits."""
     options = settings.options
     hasher = blake3()
@@ -31,7 +39,8 @@ def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoi
         "plugins": list(map(str, hooks.providers)),
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
-        "inputs": [[_identity(checkpoint), checkpoint.content, checkpoint.donor.config] for checkpoint in checkpoints],
+        "inputs": list(map(_identity, checkpoints)),
+        "composition": [_identity(composition.checkpoint), composition.writes] if composition else None,
     }
     hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
     for part in _layout_parts(layout):
@@ -39,8 +48,9 @@ def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoi
     return hasher.hexdigest()
 
 
-def _identity(checkpoint: Checkpoint) -> list[list[int | str]]:
-    return [list(attrs.astuple(file)) for file in checkpoint.files]
+def _identity(checkpoint: Checkpoint) -> list[Any]:
+    files = [list(attrs.astuple(file)) for file in checkpoint.files]
+    return [files, checkpoint.content, checkpoint.donor.config]
 
 
 def _layout_parts(layout: Layout) -> Iterable[bytes]:

@@ -1,20 +1,23 @@
 """Makes the plan: what becomes of each tensor, where it will lie, what that costs, and the digest that names it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.output.manifest import FILE, REPORT
 from modelmerger.planning.cost import bytes_read, peak_memory, slice_elements
 from modelmerger.planning.digest import plan_digest
 from modelmerger.planning.layout_check import check_layout
-from modelmerger.planning.tensor_plans import plan_merged_tensors, plan_read_tensors
+from modelmerger.planning.tensor_plans import plan_composed_tensors, plan_merged_tensors
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
+from modelmerger.values.composition import WHOLE_MODEL, Composition
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan, PlannedModel, TensorPlan
 from modelmerger.values.settings import Settings, shard_bytes
-from modelmerger.values.updates import WHOLE_MODEL, MergedUpdates
 
 
 def make_plan(
@@ -22,27 +25,27 @@ def make_plan(
     checkpoints: Sequence[Checkpoint],
     settings: Settings,
     revisions: Sequence[str] = (),
-    updates: MergedUpdates | None = None,
+    composition: Composition | None = None,
 ) -> MergePlan:
     """The plan of merging these checkpoints, which are the models in the order of the config, then the base if any.
 
-    revisions: the commit of each checkpoint, empty where it has none; left out if no checkpoint has one. updates: the
-    merged updates, where updates are merged. Raises `ModelCompatibilityError` with every tensor that does not fit,
-    `ConfigError` for weights that make no sense.
+    revisions: the commit of each checkpoint, empty where it has none; left out if no checkpoint has one.
+    composition: what the models are composed to, if they are. Raises `ModelCompatibilityError` with every tensor that
+    does not fit, `ConfigError` for weights that make no sense.
     """
-    if updates is None:
+    if composition is None:
         tensors, notes = plan_merged_tensors(hooks, checkpoints, settings)
         read, memory = checkpoints, 0
     else:
-        tensors, notes = plan_read_tensors(updates), list(updates.notes)
-        read, memory = [updates.checkpoint], updates.memory
-    layout = _layout(hooks, settings, tensors, updates)
+        tensors, notes = plan_composed_tensors(composition, settings), list(composition.notes)
+        read, memory = [composition.checkpoint], composition.memory
+    layout = _layout(hooks, settings, tensors, composition)
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     return MergePlan(
         strategy=settings.strategy,
         donor=settings.donor,
         models=_planned_models(checkpoints, settings, revisions),
-        inputs=[file for checkpoint in checkpoints for file in checkpoint.files],
+        inputs=_inputs(checkpoints, composition),
         tensors=tensors,
         layout=layout,
         workers=workers,
@@ -50,22 +53,40 @@ def make_plan(
         bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors),
         bytes_written=sum(file.size for file in layout.files),
         memory=peak_memory(hooks, settings, tensors, elements) + workers * memory,
-        digest=plan_digest(hooks, settings, checkpoints, layout),
+        digest=plan_digest(hooks, settings, checkpoints, layout, composition),
         notes=notes,
-        updates=updates is not None,
-        writes=updates.writes if updates else WHOLE_MODEL,
+        composed=composition is not None,
+        updates=composition is not None and composition.updates,
+        writes=composition.writes if composition else WHOLE_MODEL,
+        config=_config(checkpoints[settings.donor], composition),
     )
 
 
-def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], updates: MergedUpdates | None) -> Layout:
+def _inputs(checkpoints: Sequence[Checkpoint], composition: Composition | None) -> list[FileIdentity]:
+    """Every file that is read; those that a composition alone reads come last."""
+    files = [file for checkpoint in checkpoints for file in checkpoint.files]
+    own = composition.checkpoint.files if composition else ()
+    return [*files, *(file for file in own if file not in files)]
+
+
+def _config(donor: Checkpoint, composition: Composition | None) -> Mapping[str, Any] | None:
+    own = composition.checkpoint.donor.config if composition else None
+    return donor.donor.config if own is None else own
+
+
+def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], composition: Composition | None) -> Layout:
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
     size = shard_bytes(settings.options.max_shard_size)
-    if updates is None:
+    if composition is None:
         layout = hooks.output.save_model(outputs, size)
-    else:
-        layout = hooks.output.save_model(outputs, size if updates.sharded else sys.maxsize, updates.stem)
+        check_layout(layout, outputs)
+        return layout
+    layout = hooks.output.save_model(outputs, size if composition.sharded else sys.maxsize, composition.stem)
     check_layout(layout, outputs)
-    return layout if updates is None else evolve(layout, documents={**layout.documents, **updates.documents})
+    for name in (*(file.name for file in layout.files), *layout.documents, FILE, REPORT):
+        if name in composition.documents:
+            raise hooks.models.taken_name_error(name)
+    return evolve(layout, documents={**layout.documents, **composition.documents})
 
 
 def _planned_models(

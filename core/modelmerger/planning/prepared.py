@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from attrs import field, frozen
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import ModelCache, Opened, open_models
-from modelmerger.planning.updates import find_update_coefficients, merge_updates
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition, DeferredComposition
 from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.updates import MergedUpdates
 
 
 @frozen(eq=False)
@@ -30,13 +30,13 @@ class Prepared:
     """What the merge will make."""
     notes: Sequence[Problem] = field(factory=list)
     """What the user should know of it."""
-    updates: MergedUpdates | None = None
-    """The merged updates of the models, where updates are merged."""
+    composition: Composition | None = None
+    """What the models are composed to; None where they are merged tensor by tensor."""
 
     @property
     def sources(self) -> Sequence[Checkpoint]:
         """What the plan's tensors are read from."""
-        return self.checkpoints if self.updates is None else [self.updates.checkpoint]
+        return self.checkpoints if self.composition is None else [self.composition.checkpoint]
 
 
 @contextlib.contextmanager
@@ -48,19 +48,19 @@ def prepare(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -
     with open_models(settings, hooks, cache) as models:
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
-        updates = merge_updates(hooks, models.checkpoints, models.settings)
-        plan = make_plan(hooks, models.checkpoints, models.settings, revisions, updates)
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, [*notes, *plan.notes], updates)
+        composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
+        plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
+        yield Prepared(models.settings, hooks, models.checkpoints, plan, [*notes, *plan.notes], composition)
 
 
 def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
     """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
     with open_models(settings, hooks, cache) as models:
         notes = _compatible(hooks, models)
-        updates = find_update_coefficients(hooks, models.checkpoints, models.settings)
-        if updates is not None:  # their ranks, and so the plan, depend on the weights
-            return [*notes, *updates.notes]
-        return [*notes, *make_plan(hooks, models.checkpoints, models.settings).notes]
+        found = compose(hooks, models.checkpoints, models.settings)
+        if isinstance(found, DeferredComposition):  # the plan depends on the weights
+            return [*notes, *found.notes]
+        return [*notes, *make_plan(hooks, models.checkpoints, models.settings, composition=found).notes]
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:

@@ -14,9 +14,11 @@ from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.torch_dtypes import torch_dtype
+from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.testing.memory import MemoryCheckpoint, MemoryStaging, Tensors
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.layout import Placement
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
@@ -37,6 +39,8 @@ class Planned:
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
     """The models, then the base if there is one."""
+    composition: Composition | None = None
+    """What the models are composed to; None where they are merged tensor by tensor."""
 
     def stage(
         self,
@@ -56,9 +60,10 @@ class Planned:
             workers=workers or self.plan.workers,
             slice_elements=slice_elements or self.plan.slice_elements,
         )
-        check_exact_tensors(plan, self.checkpoints)
+        read = self.checkpoints if self.composition is None else [self.composition.checkpoint]
+        check_exact_tensors(plan, read)
         staging = staged or MemoryStaging(plan)
-        merge = Merge(plan, self.checkpoints, self.hooks, self.settings)
+        merge = Merge(plan, read, self.hooks, self.settings)
         work = MergeWork(merge, staging, lambda _: None)
         work.units = list(order(work.units))
         self.hooks.output.run_slices(work)
@@ -113,7 +118,9 @@ def plan_in_memory(
     if base is not None:
         named.append(("base", base))
     checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
-    return Planned(make_plan(hooks, checkpoints, settings), settings, hooks, checkpoints)
+    composition = finish_composition(hooks, compose(hooks, checkpoints, settings))
+    plan = make_plan(hooks, checkpoints, settings, composition=composition)
+    return Planned(plan, settings, hooks, checkpoints, composition)
 
 
 def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:

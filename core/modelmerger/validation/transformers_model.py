@@ -25,10 +25,10 @@ from modelmerger.output.steps import no_step
 from modelmerger.output.system_errors import output_errors
 from modelmerger.planning.prepared import Prepared
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import WHOLE_MODEL
 from modelmerger.values.errors import ConfigError, InputError, Problem
 from modelmerger.values.model_reference import ModelReference, user_path
 from modelmerger.values.settings import CoreOptions, Settings
-from modelmerger.values.updates import WHOLE_MODEL
 
 UNLOADED = "Merge it by merge(config), which loads no model"
 log = logging.getLogger("modelmerger")
@@ -80,12 +80,15 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hoo
 
 def check_loadable(ready: Prepared) -> None:
     """Raises `InputError` when `load_merged` would find no class for what is about to be merged."""
-    donor = ready.checkpoints[ready.plan.donor]
-    if donor.donor.config is None and ready.plan.writes != WHOLE_MODEL:
+    donor, whole = ready.checkpoints[ready.plan.donor], ready.plan.writes == WHOLE_MODEL
+    if not whole and ready.settings.base_model is None:  # there is nothing that it could be put on
+        return
+    config = ready.plan.config if whole else donor.donor.config
+    if config is None and not whole:
         message = f"has no config.json, so no {ready.plan.writes} can be put on it. {UNLOADED}."
         raise InputError(Problem(message, donor.place))
-    if donor.donor.config is not None:
-        _class_of(donor.donor.config, f"{donor.place}/config.json")
+    if config is not None:
+        _class_of(config, f"{donor.place}/config.json")
 
 
 def _checkpoint_gradients(model: Any) -> None:

@@ -1,9 +1,10 @@
 """A checkpoint is a view: names, shapes and dtypes, and a way to read some elements of a tensor into a buffer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from attrs import frozen
@@ -57,11 +58,11 @@ class Checkpoint(ABC):
     """Unique among the models of a merge."""
     tensors: Mapping[str, TensorInfo]
     """What there is to be read, by name."""
-    aliases: Mapping[str, str]
+    aliases: Mapping[str, str] = MappingProxyType({})
     """Names that are tied to another tensor and so left out (`lm_head.weight` → `model.embed_tokens.weight`)."""
-    files: tuple[FileIdentity, ...]
+    files: tuple[FileIdentity, ...] = ()
     """Every file that is read, as it was when it was opened."""
-    donor: Donor
+    donor: Donor = Donor()
     """What the model holds beside its weights."""
     base: "Base | None" = None
     """The model that this one only changes, as an adapter does; None for a model that stands by itself."""
@@ -77,6 +78,13 @@ class Checkpoint(ABC):
     def place(self) -> str:
         """Where the user finds this model, for messages."""
         return str(self.donor.directory or (self.files[0].path if self.files else self.name))
+
+    def sources(self, tensor: str) -> "Sequence[tuple[Checkpoint, str]]":  # noqa: ARG002 (for those that know)
+        """The tensors of other checkpoints that a tensor is made of, so that a NaN is blamed on the right model.
+
+        Empty for a tensor that is this checkpoint's own.
+        """
+        return ()
 
     @abstractmethod
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
+from modelmerger.values.composition import WHOLE_MODEL
 from modelmerger.values.errors import Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout
 from modelmerger.values.text import amount, shown, size, with_article
 from modelmerger.values.traits import Granularity
-from modelmerger.values.updates import WHOLE_MODEL
 from modelmerger.values.weights import Weight, shown_weight, varying_fields
 
 Action = Literal["combine", "merge", "take", "copy"]
@@ -121,11 +121,14 @@ class MergePlan:
     """The plan's name: equal digests, equal outputs."""
     notes: Sequence[Problem] = ()
     """What options decided that their user should know."""
+    composed: bool = False
+    """Whether the tensors are read from a composition of the models and written as they are read."""
     updates: bool = False
-    """Whether what is merged are not the models but what they change of their base; the tensors are then read from what
-    became of that."""
+    """Whether the composition is made of what the models change of their base, and not of the models."""
     writes: str = WHOLE_MODEL
     """What the output is, in a word: a whole model, or what belongs to one ("adapter")."""
+    config: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The config that config.json is made from: the donor's, or that of the composition; None where there is none."""
 
     @property
     def disk(self) -> int:
@@ -187,8 +190,9 @@ class MergePlan:
 
     def names_of_inputs(self, tensor: TensorPlan) -> list[str]:
         """The models that a tensor is made of."""
-        if self.updates:
-            return [model.name for model in self.models if model.weight is not None or self.writes == WHOLE_MODEL]
+        if self.composed:
+            without_base = self.updates and self.writes != WHOLE_MODEL
+            return [model.name for model in self.models if model.weight is not None or not without_base]
         return [self.models[i].name for i in tensor.inputs]
 
     def __str__(self) -> str:
@@ -215,5 +219,7 @@ class MergePlan:
             return f"{amount(len(self.tensors), 'tensor')} of {with_article(self.writes)}"
         if self.updates:
             return f"{amount(len(self.tensors), 'tensor')} of the base, with the merged updates added"
+        if self.composed:
+            return amount(len(self.tensors), "composed tensor")
         merged = sum(tensor.action in ("combine", "merge") for tensor in self.tensors)
         return f"{amount(merged, 'merged tensor')}, {amount(len(self.tensors) - merged, 'copied tensor')}"
