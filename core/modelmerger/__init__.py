@@ -111,10 +111,16 @@ if TYPE_CHECKING:
     from modelmerger.values.text import amount as amount
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
+    from modelmerger.values.units import Done as Done
     from modelmerger.values.units import SliceWork as SliceWork
+    from modelmerger.values.units import Statistic as Statistic
+    from modelmerger.values.units import Task as Task
     from modelmerger.values.units import Unit as Unit
+    from modelmerger.values.units import Worker as Worker
+    from modelmerger.values.units import WorkOrder as WorkOrder
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
+    from modelmerger.worker import open_worker as open_worker
 
 _HOMES = {
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
@@ -188,7 +194,8 @@ _HOMES = {
     "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
-    "values.units": ("SliceWork", "Unit"),
+    "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
+    "worker": ("open_worker",),
     "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -1,10 +1,9 @@
 """The name of a plan: a digest of everything that decides the output's bytes."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import attrs
 import importlib_metadata
 from blake3 import blake3
 
@@ -15,16 +14,20 @@ from modelmerger.values.layout import Layout
 from modelmerger.values.settings import Settings
 
 
-def plan_digest(
+def plan_digest(decides: Mapping[str, str]) -> str:
+    """The digest of a plan from those of its parts: 64 hexadecimal digits."""
+    return blake3(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def deciding_parts(
     hooks: Hooks,
     settings: Settings,
     checkpoints: Sequence[Checkpoint],
     layout: Layout,
     composition: Composition | None = None,
-) -> str:
-    """A digest of config, inputs as they are, plugins, torch and layout: 64 hexadecimal digits."""
+) -> dict[str, str]:
+    """Digests of config, inputs as they are, plugins, torch and layout, by name."""
     options = settings.options
-    hasher = blake3()
     models = zip(settings.models, settings.model_options, strict=True)
     decisive = {
         "strategy": settings.strategy,
@@ -42,14 +45,16 @@ def plan_digest(
         "inputs": list(map(_identity, checkpoints)),
         "composition": [_identity(composition.checkpoint), composition.writes] if composition else None,
     }
-    hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
+    parts = {name: blake3(json.dumps(part, sort_keys=True, default=repr).encode()) for name, part in decisive.items()}
+    parts["layout"] = blake3()
     for part in _layout_parts(layout):
-        hasher.update(part)
-    return hasher.hexdigest()
+        parts["layout"].update(part)
+    return {name: hasher.hexdigest() for name, hasher in parts.items()}
 
 
 def _identity(checkpoint: Checkpoint) -> list[Any]:
-    files = [list(attrs.astuple(file)) for file in checkpoint.files]
+    """What the files are, without the number of their device: a mount or a machine has its own for the same files."""
+    files = [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files]
     return [files, checkpoint.content, checkpoint.donor.config]
 
 

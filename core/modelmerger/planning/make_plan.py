@@ -9,7 +9,7 @@ from attrs import evolve
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.manifest import FILE, REPORT
 from modelmerger.planning.cost import bytes_read, peak_memory, slice_elements
-from modelmerger.planning.digest import plan_digest
+from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_composed_tensors, plan_merged_tensors
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
@@ -40,6 +40,7 @@ def make_plan(
         tensors, notes = plan_composed_tensors(composition, settings), list(composition.notes)
         read, memory = [composition.checkpoint], composition.memory
     layout = _layout(hooks, settings, tensors, composition)
+    decides = deciding_parts(hooks, settings, checkpoints, layout, composition)
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     return MergePlan(
         strategy=settings.strategy,
@@ -53,7 +54,8 @@ def make_plan(
         bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors),
         bytes_written=sum(file.size for file in layout.files),
         memory=peak_memory(hooks, settings, tensors, elements) + workers * memory,
-        digest=plan_digest(hooks, settings, checkpoints, layout, composition),
+        digest=plan_digest(decides),
+        decides=decides,
         notes=notes,
         composed=composition is not None,
         updates=composition is not None and composition.updates,
