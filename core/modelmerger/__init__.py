@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from modelmerger.config.merge_config import MergeConfig as MergeConfig
     from modelmerger.config.naming import base_name as base_name
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
+    from modelmerger.engine.merged_checkpoint import MergedCheckpoint as MergedCheckpoint
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
     from modelmerger.inputs.elements import read_elements as read_elements
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from modelmerger.merger import merge as merge
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.composition import check_same_base as check_same_base
+    from modelmerger.planning.layer_view import LayerView as LayerView
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
     from modelmerger.planning.tensor_names import is_embedding as is_embedding
@@ -51,12 +53,13 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import layer_of as layer_of
     from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
+    from modelmerger.planning.views import CheckpointView as CheckpointView
     from modelmerger.run import Watch as Watch
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
-    from modelmerger.values.composition import WHOLE_MODEL as WHOLE_MODEL
+    from modelmerger.values.checkpoint import models_behind as models_behind
     from modelmerger.values.composition import Coefficients as Coefficients
     from modelmerger.values.composition import Composition as Composition
     from modelmerger.values.composition import DeferredComposition as DeferredComposition
@@ -98,6 +101,7 @@ if TYPE_CHECKING:
     from modelmerger.values.option_checks import must_be_one_of as must_be_one_of
     from modelmerger.values.option_checks import must_not_be_empty as must_not_be_empty
     from modelmerger.values.plain_names import is_plain_path as is_plain_path
+    from modelmerger.values.plan import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.report import MergeReport as MergeReport
@@ -127,6 +131,7 @@ _HOMES = {
     "config.merge_config": ("MergeConfig",),
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
+    "engine.merged_checkpoint": ("MergedCheckpoint",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
     "inputs.elements": ("read_elements",),
     "inputs.executable": ("executable_keys", "is_executable"),
@@ -145,11 +150,13 @@ _HOMES = {
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.verification": ("verify",),
     "planning.composition": ("check_same_base",),
+    "planning.layer_view": ("LayerView",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
+    "planning.views": ("CheckpointView",),
     "run": ("Watch",),
-    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
-    "values.composition": ("Coefficients", "Composition", "DeferredComposition", "WHOLE_MODEL"),
+    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
+    "values.composition": ("Coefficients", "Composition", "DeferredComposition"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
         "ConfigError",
@@ -187,7 +194,7 @@ _HOMES = {
         "must_not_be_empty",
     ),
     "values.plain_names": ("is_plain_path",),
-    "values.plan": ("MergePlan", "PlannedModel"),
+    "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),

@@ -46,7 +46,7 @@ class Difference(Checkpoint):
         self.tensors = {name: TensorInfo("F32", info.shape) for name, info in base.tensors.items()}
         self.files = (*model.files, *base.files)
 
-    def sources(self, tensor):
+    def made_of(self, tensor):
         return [(model, tensor) for model in self.pair]
 
     def read(self, tensor, start, stop, buffer):

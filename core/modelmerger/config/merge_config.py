@@ -8,7 +8,8 @@ from attrs import define, field, fields
 
 from modelmerger.config.documents.document import dump_yaml, read_document
 from modelmerger.config.models_in_memory import set_apart
-from modelmerger.config.resolve import as_written, resolve
+from modelmerger.config.resolve import resolve
+from modelmerger.config.sections import as_written
 from modelmerger.values.errors import ConfigError, Problem
 
 
@@ -32,15 +33,18 @@ class MergeConfig:
     """The name of an installed strategy."""
     models: list[dict[str, Any]]
     """One mapping a model, with `path`, and optionally `weight` (default 1.0), `name`, and options of the strategy. A
-    module or a mapping of tensors may stand in place of a path."""
+    module or a mapping of tensors may stand in place of a path, and `merge`, a mapping with `strategy`, `models` and so
+    on, in place of `path`."""
     base_model: Any
-    """The model that the others were tuned from: a path, a module, or a mapping of tensors."""
+    """The model that the others were tuned from: a path, a module, a mapping of tensors, or a mapping with `merge`."""
     output_path: str | None
     """Where the merged model goes."""
     options: dict[str, Any]
     """How it is merged: options of the core, of the strategy and of plugins."""
     validation: dict[str, Any]
     """How the merged model is measured."""
+    merges: dict[str, Any]
+    """Merges that paths can name, by their names."""
     sections: dict[str, dict[str, Any]] = field(repr=False)
     """Sections that plugins bring, such as `peft_config`. Each is an attribute of the config too."""
 
@@ -53,10 +57,12 @@ class MergeConfig:
         output_path: str | None = None,
         options: dict[str, Any] | None = None,
         validation: dict[str, Any] | None = None,
+        merges: dict[str, Any] | None = None,
         **sections: Any,
     ) -> None:
         given = (strategy, models, base_model, output_path, options if options is not None else {})
-        self.__attrs_init__(*given, validation if validation is not None else {}, sections)
+        more = (validation if validation is not None else {}, merges if merges is not None else {})
+        self.__attrs_init__(*given, *more, sections)
         _, hooks = resolve(self.as_dict())
         for section in hooks.sections:
             self.sections.setdefault(section.name, {})

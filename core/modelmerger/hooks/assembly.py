@@ -47,6 +47,8 @@ class Hooks:
     """The plugins that take part in the merge itself, without validators."""
     sections: tuple[Section, ...]
     """Top-level keys of the config that its plugins bring."""
+    merges: "Mapping[str, Hooks]" = MappingProxyType({})
+    """Those of models that are merges themselves, by the keys of the models (`models[0].path`, `base_model`)."""
 
 
 def plugins_of(registry: Registry, strategy: str | None, validators: Iterable[str] = ()) -> list[Plugin]:

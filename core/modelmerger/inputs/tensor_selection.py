@@ -44,7 +44,7 @@ class TensorSelection(Checkpoint):
         rows = [[name, of.name, of.content, there] for name, (of, there) in self.selected.items()]
         return blake3(json.dumps(rows).encode()).hexdigest()
 
-    def sources(self, tensor: str) -> Sequence[tuple[Checkpoint, str]]:
+    def made_of(self, tensor: str) -> Sequence[tuple[Checkpoint, str]]:
         """The one tensor that it is."""
         return (self.selected[tensor],)
 
@@ -52,6 +52,11 @@ class TensorSelection(Checkpoint):
         """Fills `buffer` with elements of a tensor, as `Checkpoint.read` says."""
         checkpoint, there = self.selected[tensor]
         checkpoint.read(there, start, stop, buffer)
+
+    def bytes_to_read(self, tensor: str, start: int, stop: int) -> int:
+        """What the checkpoint that has the tensor reads for it."""
+        checkpoint, there = self.selected[tensor]
+        return checkpoint.bytes_to_read(there, start, stop)
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
         """Tells the system that these elements will be read soon."""

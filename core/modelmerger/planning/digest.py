@@ -42,8 +42,8 @@ def deciding_parts(
         "plugins": list(map(str, hooks.providers)),
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
-        "inputs": list(map(_identity, checkpoints)),
-        "composition": [_identity(composition.checkpoint), composition.writes] if composition else None,
+        "inputs": list(map(_input, checkpoints)),
+        "composition": [_input(composition.checkpoint), composition.writes] if composition else None,
     }
     parts = {name: blake3(json.dumps(part, sort_keys=True, default=repr).encode()) for name, part in decisive.items()}
     parts["layout"] = blake3()
@@ -52,10 +52,19 @@ def deciding_parts(
     return {name: hasher.hexdigest() for name, hasher in parts.items()}
 
 
-def _identity(checkpoint: Checkpoint) -> list[Any]:
-    """What the files are, without the number of their device: a mount or a machine has its own for the same files."""
-    files = [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files]
-    return [files, checkpoint.content, checkpoint.donor.config]
+def _input(checkpoint: Checkpoint) -> list[Any]:
+    """What tells a model from others: its files as they are, and what it is seen as.
+
+    The number of a file's device is left out: a mount or a machine has its own for the same files.
+    """
+    return [
+        [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files],
+        [[name, info.dtype, info.shape] for name, info in checkpoint.tensors.items()],
+        sorted(checkpoint.aliases.items()),
+        checkpoint.content,
+        checkpoint.donor.config,
+        checkpoint.donor.generation,
+    ]
 
 
 def _layout_parts(layout: Layout) -> Iterable[bytes]:

@@ -1,23 +1,25 @@
 """Makes the plan: what becomes of each tensor, where it will lie, what that costs, and the digest that names it."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.manifest import FILE, REPORT
-from modelmerger.planning.cost import bytes_read, peak_memory, slice_elements
+from modelmerger.planning.cost import bytes_compared, bytes_read, peak_memory, slice_elements, worker_memory
 from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_composed_tensors, plan_merged_tensors
-from modelmerger.values.checkpoint import Checkpoint, TensorInfo
-from modelmerger.values.composition import WHOLE_MODEL, Composition
+from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
+from modelmerger.values.composition import Composition
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
-from modelmerger.values.plan import MergePlan, PlannedModel, TensorPlan
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
 from modelmerger.values.settings import Settings, shard_bytes
+
+NOT_WRITTEN = Layout("", ())
+"""The layout of a merge within another one."""
 
 
 def make_plan(
@@ -39,9 +41,11 @@ def make_plan(
     else:
         tensors, notes = plan_composed_tensors(composition, settings), list(composition.notes)
         read, memory = [composition.checkpoint], composition.memory
-    layout = _layout(hooks, settings, tensors, composition)
+    layout = NOT_WRITTEN if settings.where else _layout(hooks, settings, tensors, composition)
+    inner = [one.merge for one in merges_among(checkpoints) if one.merge is not None]
     decides = deciding_parts(hooks, settings, checkpoints, layout, composition)
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
+    held = worker_memory(hooks, settings, tensors, elements)
     return MergePlan(
         strategy=settings.strategy,
         donor=settings.donor,
@@ -51,16 +55,20 @@ def make_plan(
         layout=layout,
         workers=workers,
         slice_elements=elements,
-        bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors),
+        bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors)
+        + bytes_compared(read, tensors)
+        + sum(one.bytes_compared for one in inner),
         bytes_written=sum(file.size for file in layout.files),
-        memory=peak_memory(hooks, settings, tensors, elements) + workers * memory,
+        memory=peak_memory(workers, held + memory + sum(one.worker_memory for one in inner)),
         digest=plan_digest(decides),
         decides=decides,
         notes=notes,
         composed=composition is not None,
         updates=composition is not None and composition.updates,
         writes=composition.writes if composition else WHOLE_MODEL,
-        config=_config(checkpoints[settings.donor], composition),
+        options=settings.given.get("options") or {},
+        worker_memory=held,
+        bytes_compared=bytes_compared(read, tensors),
     )
 
 
@@ -69,11 +77,6 @@ def _inputs(checkpoints: Sequence[Checkpoint], composition: Composition | None) 
     files = [file for checkpoint in checkpoints for file in checkpoint.files]
     own = composition.checkpoint.files if composition else ()
     return [*files, *(file for file in own if file not in files)]
-
-
-def _config(donor: Checkpoint, composition: Composition | None) -> Mapping[str, Any] | None:
-    own = composition.checkpoint.donor.config if composition else None
-    return donor.donor.config if own is None else own
 
 
 def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], composition: Composition | None) -> Layout:
@@ -96,9 +99,12 @@ def _planned_models(
 ) -> list[PlannedModel]:
     commits = revisions or [""] * len(checkpoints)
     models = [
-        PlannedModel(model.name, model.path, model.weight, told, commit)
-        for model, told, commit in zip(settings.models, settings.model_options, commits, strict=False)
+        PlannedModel(model.name, model.path, model.weight, told, commit, checkpoint.merge)
+        for model, told, commit, checkpoint in zip(
+            settings.models, settings.model_options, commits, checkpoints, strict=False
+        )
     ]
     if settings.base_model is not None:
-        models.append(PlannedModel(checkpoints[-1].name, settings.base_model, None, None, commits[-1]))
+        base = checkpoints[-1]
+        models.append(PlannedModel(base.name, settings.base_model, None, None, commits[-1], base.merge))
     return models

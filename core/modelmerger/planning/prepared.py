@@ -7,6 +7,8 @@ from attrs import field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.composition import compose, finish_composition
+from modelmerger.planning.configs import Configs, adjusted_configs
+from modelmerger.planning.inner_merges import MakeMerged
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import Locate, ModelCache, Opened, open_models
 from modelmerger.values.checkpoint import Checkpoint
@@ -33,6 +35,8 @@ class Prepared:
     """What the user should know of it."""
     composition: Composition | None = None
     """What the models are composed to; None where they are merged tensor by tensor."""
+    configs: Configs = field(factory=dict)
+    """The configs of the merged model."""
     located: Mapping[str, Location] = field(factory=dict)
     """Where everything that the user named was found, by its path."""
 
@@ -44,32 +48,45 @@ class Prepared:
 
 @contextlib.contextmanager
 def prepare(
-    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, locate: Locate | None = None
+    settings: Settings,
+    hooks: Hooks,
+    cache: ModelCache | None = None,
+    locate: Locate | None = None,
+    *,
+    merged: MakeMerged,
 ) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
-    cache, locate: see `open_models`.
+    cache, locate, merged: see `open_models`.
     """
-    with open_models(settings, hooks, cache, locate) as models:
+    with open_models(settings, hooks, cache, locate, merged=merged) as models:
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
         composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
+        configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
         notes += plan.notes
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, composition, models.located)
+        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, composition, configs, models.located)
 
 
-def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
-    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
-    with open_models(settings, hooks, cache) as models:
+def check_models(
+    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, merged: MakeMerged
+) -> list[Problem]:
+    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors.
+
+    cache, merged: see `open_models`.
+    """
+    with open_models(settings, hooks, cache, merged=merged) as models:
         notes = _compatible(hooks, models)
         found = compose(hooks, models.checkpoints, models.settings)
         if isinstance(found, DeferredComposition):  # the plan depends on the weights
             return [*notes, *found.notes]
-        return [*notes, *make_plan(hooks, models.checkpoints, models.settings, composition=found).notes]
+        plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
+        adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)  # finds what is wrong with them
+        return [*notes, *plan.notes]
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:
     problems = hooks.models.check_compatibility(models.checkpoints, models.settings)
     raise_errors(problems, ModelCompatibilityError)
-    return [*models.notes, *problems]
+    return list(dict.fromkeys([*models.settings.notes, *models.notes, *problems]))

@@ -57,7 +57,7 @@ def plan_composed_tensors(composition: Composition, settings: Settings) -> list[
 def _composed_tensor(composition: Composition, name: str, settings: Settings) -> TensorPlan:
     """A tensor that is written as it is read. One that is not floating point keeps its bits."""
     info = composition.checkpoint.tensors[name]
-    dtype = composition.dtypes.get(name) or settings.options.written(info.dtype)
+    dtype = composition.dtypes.get(name) or settings.written(info)
     if info.elements == 0 or DTYPES[info.dtype].family != "float":
         return TensorPlan(name, dtype, info.shape, "copy", (0,), None, "F32")
     compute = "F64" if info.dtype == "F64" or dtype in ("F32", "F64") else "F32"
@@ -83,11 +83,11 @@ class _TensorPlanner:
             inputs, coefficients = self._inputs(tensor, told, view == "linear")
         if tensor.exact or info.elements == 0:
             others = () if info.elements == 0 else tuple(i for i in inputs if i != tensor.source)
-            dtype = info.dtype if tensor.exact else self.settings.options.written(info.dtype)
+            dtype = info.dtype if tensor.exact else self.settings.written(info)
             return TensorPlan(
                 tensor.name, dtype, info.shape, "copy", (tensor.source, *others), None, "F32", tensor.renames
             )
-        dtype = self.settings.options.written(info.dtype)
+        dtype = self.settings.written(info)
         stored = {self.checkpoints[i].tensors[tensor.name_in(i)].dtype for i in inputs}
         action: Action = "take" if told is None else "combine" if view == "linear" else "merge"
         many = action == "combine" and len(inputs) > MOST_IN_FLOAT32.get(dtype, 511)

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
-from modelmerger.engine.copied_tensors import check_exact_tensors
+from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
 from modelmerger.engine.executing import execute
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
@@ -37,7 +37,7 @@ class Planned:
     hooks: Hooks
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
-    """The models, then the base if there is one."""
+    """The models, then the base if there is one, as plugins view them."""
     composition: Composition | None = None
     """What the models are composed to; None where they are merged tensor by tensor."""
 
@@ -60,6 +60,7 @@ class Planned:
         )
         read = self.checkpoints if self.composition is None else [self.composition.checkpoint]
         check_exact_tensors(plan, read)
+        check_exact_tensors_within(self.checkpoints)
         staging = staged or MemoryStaging(plan)
         work = Schedule(Merge(plan, read, self.hooks, self.settings), staging, lambda _: None)
         execute(work, self.hooks, in_order(work, order) if order else work)
@@ -114,9 +115,10 @@ def plan_in_memory(
     if base is not None:
         named.append(("base", base))
     checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
-    composition = finish_composition(hooks, compose(hooks, checkpoints, settings))
-    plan = make_plan(hooks, checkpoints, settings, composition=composition)
-    return Planned(plan, settings, hooks, checkpoints, composition)
+    views = hooks.models.view_models(checkpoints, settings)
+    composition = finish_composition(hooks, compose(hooks, views, settings))
+    plan = make_plan(hooks, views, settings, composition=composition)
+    return Planned(plan, settings, hooks, views, composition)
 
 
 def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from modelmerger import PluginError
+from conftest import write_model
+from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError
 from modelmerger.testing import plan_in_memory
 
 from tests.core.plugging import install
@@ -73,7 +74,7 @@ def test_a_wrong_composition_is_blamed_on_the_plugin(distribution: Distribution,
 def test_a_nan_that_a_composition_makes_of_finite_inputs_is_blamed_on_the_plugin(distribution: Distribution) -> None:
     source = SOURCE.replace("{answer}", "Composition(TensorSelection('x', {'w': (Made(model.tensors), 'w')}))")
     source = source.replace(
-        "    def read", "    def sources(self, tensor):\n        return [(MODEL, tensor)]\n\n    def read"
+        "    def read", "    def made_of(self, tensor):\n        return [(MODEL, tensor)]\n\n    def read"
     )
     source = source.replace("    model = checkpoints[0]", "    global MODEL\n    MODEL = model = checkpoints[0]")
     install(distribution, [("strategy", "wrong", source)])
@@ -102,3 +103,12 @@ def test_what_observes_slices_sees_none_of_a_composition(distribution: Distribut
     models = [{"w": torch.ones(3)}]
     assert plan_in_memory("composing", models).stage().observed == {}
     assert plan_in_memory("weighted", models).stage().observed != {}
+
+
+def test_a_composition_cannot_be_a_model_of_another_merge(distribution: Distribution, tmp_path: Path) -> None:
+    install(distribution, [("strategy", "composing", SOURCE.replace("{answer}", "Composition(model)"))])
+    path = str(write_model(tmp_path / "a", {"w": torch.ones(3)}, None))
+    inner = {"strategy": "composing", "models": [{"path": path}]}
+    config = MergeConfig(strategy="weighted", models=[{"merge": inner}, {"path": path}])
+    with pytest.raises(ConfigError, match=r"^models\[0\]\.merge: composes its output, which only the outermost merge"):
+        ModelMerger(config).plan()

@@ -18,7 +18,7 @@ def test_elements_are_read_where_they_lie() -> None:
     selection.read("one", 5, 8, memoryview(buffer))
     assert torch.frombuffer(buffer, dtype=torch.bfloat16).tolist() == [-5.0, -6.0, -7.0]
     assert (first.reads, second.reads) == ([("y", 5, 8)], [])
-    assert selection.sources("two") == ((second, "x"),)
+    assert selection.made_of("two") == ((second, "x"),)
 
 
 def test_a_selection_can_be_merged_like_any_model() -> None:
