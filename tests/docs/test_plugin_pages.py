@@ -81,6 +81,15 @@ def test_the_validator_finds_what_it_says(merge_page: Callable[[str], MergeRepor
     assert long.evidence == f"{len(found.samples)} answers, long from 12 tokens on"
 
 
+def test_the_executor_makes_what_threads_make(merge_page: Callable[[str], MergeReport], place: Path) -> None:
+    output = Path(merge_page("write-an-executor").output)
+    weights = (output / "model.safetensors").read_bytes()
+    models = [{"path": "./models/chat"}, {"path": "./models/formal"}]
+    report = merge(MergeConfig("slerp", models, output_path=str(place / "threads")))
+    assert (Path(report.output) / "model.safetensors").read_bytes() == weights
+    assert "executor" not in (output / "modelmerger.json").read_text()
+
+
 def test_the_plugin_obeys_its_section_and_its_options(merge_page: Callable[[str], MergeReport]) -> None:
     output = Path(merge_page("write-a-plugin").output)
 
