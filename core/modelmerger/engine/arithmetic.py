@@ -178,8 +178,10 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
     about a bad input.
     """
     problems = [
-        p for index in plan.inputs for p in _blamed(merge.checkpoints[index], plan.name_in(index), plan, remedy)
+        p for index in plan.inputs for p in _blamed(merge.checkpoints[index], plan.name_in(index), plan, merge, remedy)
     ]
+    if not problems and merge.plan.composed and not rounded:
+        raise merge.hooks.models.nonfinite_error(plan.name)
     if not problems:
         cause = (
             f"the values do not fit in {plan.dtype}, the dtype written"
@@ -191,19 +193,18 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
     raise NumericError(*problems)
 
 
-def _blamed(checkpoint: Checkpoint, name: str, plan: TensorPlan, remedy: str) -> list[Problem]:
-    """Problems if a tensor is not finite: of the checkpoint, or of the models behind one that is a merge."""
-    if checkpoint.merge is not None:
-        tensor = next(tensor for tensor in checkpoint.merge.tensors if tensor.name == name)
-        inputs = [(checkpoint.sources[i], tensor.name_in(i)) for i in tensor.inputs]
-        if problems := [p for source, theirs in inputs for p in _blamed(source, theirs, plan, remedy)]:
-            return list(dict.fromkeys(problems))
+def _blamed(checkpoint: Checkpoint, name: str, plan: TensorPlan, merge: Merge, remedy: str) -> list[Problem]:
+    """Problems if a tensor is not finite: of the checkpoint, or of the models that the tensor is made of."""
+    sources = checkpoint.made_of(name)
+    found = [p for source, theirs in sources for p in _blamed(source, theirs, plan, merge, remedy)]
+    if found or (sources and merge.plan.composed):  # else a composition would be blamed as if it were a model
+        return list(dict.fromkeys(found))
     nans, infinities = _count_nonfinite(checkpoint, name)
     if not nans and not infinities:
         return []
     parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(infinities)
     message = f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}."
-    return [Problem(message, checkpoint.place, plan.name)]
+    return [Problem(message, checkpoint.place, name if merge.plan.composed else plan.name)]
 
 
 def _count_nonfinite(checkpoint: Checkpoint, name: str) -> tuple[int, int]:
