@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelmerger.engine.merged_checkpoint import MergedCheckpoint as MergedCheckpoint
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
+    from modelmerger.inputs.elements import read_elements as read_elements
     from modelmerger.inputs.executable import executable_keys as executable_keys
     from modelmerger.inputs.executable import is_executable as is_executable
     from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from modelmerger.inputs.safetensors_header.parsing import MOST_HEADER_BYTES as MOST_HEADER_BYTES
     from modelmerger.inputs.safetensors_header.reading import read_header as read_header
     from modelmerger.inputs.strict_json import read_json as read_json
+    from modelmerger.inputs.tensor_selection import TensorSelection as TensorSelection
     from modelmerger.inputs.torch_dtypes import dtype_from_torch as dtype_from_torch
     from modelmerger.inputs.torch_dtypes import torch_dtype as torch_dtype
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
     from modelmerger.output.verification import verify as verify
+    from modelmerger.planning.composition import check_same_base as check_same_base
     from modelmerger.planning.layer_view import LayerView as LayerView
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import layer_of as layer_of
     from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
-    from modelmerger.planning.updates import check_same_base as check_same_base
     from modelmerger.planning.views import CheckpointView as CheckpointView
     from modelmerger.run import Watch as Watch
     from modelmerger.values.checkpoint import Base as Base
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
     from modelmerger.values.checkpoint import models_behind as models_behind
+    from modelmerger.values.composition import Coefficients as Coefficients
+    from modelmerger.values.composition import Composition as Composition
+    from modelmerger.values.composition import DeferredComposition as DeferredComposition
     from modelmerger.values.dtypes import DTYPES as DTYPES
     from modelmerger.values.dtypes import dtype_from_config as dtype_from_config
     from modelmerger.values.errors import ConfigError as ConfigError
@@ -117,8 +122,6 @@ if TYPE_CHECKING:
     from modelmerger.values.units import Unit as Unit
     from modelmerger.values.units import Worker as Worker
     from modelmerger.values.units import WorkOrder as WorkOrder
-    from modelmerger.values.updates import Coefficients as Coefficients
-    from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
     from modelmerger.worker import open_worker as open_worker
@@ -130,6 +133,7 @@ _HOMES = {
     "engine.arithmetic": ("one_thread_each",),
     "engine.merged_checkpoint": ("MergedCheckpoint",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
+    "inputs.elements": ("read_elements",),
     "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
@@ -141,16 +145,18 @@ _HOMES = {
     "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
     "inputs.safetensors_header.reading": ("read_header",),
     "inputs.strict_json": ("read_json",),
+    "inputs.tensor_selection": ("TensorSelection",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.verification": ("verify",),
+    "planning.composition": ("check_same_base",),
     "planning.layer_view": ("LayerView",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
-    "planning.updates": ("check_same_base",),
     "planning.views": ("CheckpointView",),
     "run": ("Watch",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
+    "values.composition": ("Coefficients", "Composition", "DeferredComposition"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
         "ConfigError",
@@ -197,7 +203,6 @@ _HOMES = {
     "values.traits": ("Traits",),
     "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),
-    "values.updates": ("Coefficients", "MergedUpdates"),
     "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

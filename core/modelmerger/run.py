@@ -185,8 +185,8 @@ def _report(
     seconds: float,
 ) -> MergeReport:
     observed = total_observed(records)
-    for tensor, error in (ready.updates.relative_errors if ready.updates else {}).items():
-        observed.setdefault(tensor, {})["relative error"] = error
+    for tensor, found in (ready.composition.observed if ready.composition else {}).items():
+        observed.setdefault(tensor, {}).update(found)
     return MergeReport(
         output=str(target),
         strategy=ready.settings.strategy,
@@ -200,6 +200,13 @@ def _report(
         notes=notes,
         counts=total_counts(records),
         observed=observed,
-        relative_error=ready.updates.relative_error if ready.updates else None,
-        base=ready.checkpoints[-1].place if ready.plan.writes != WHOLE_MODEL else None,
+        relative_error=ready.composition.relative_error if ready.composition else None,
+        base=_base_of(ready),
     )
+
+
+def _base_of(ready: Prepared) -> str | None:
+    """Where the model lies that the output belongs to; None for a whole model, and where there is no base model."""
+    if ready.plan.writes == WHOLE_MODEL or ready.settings.base_model is None:
+        return None
+    return ready.checkpoints[-1].place

@@ -27,6 +27,8 @@ from modelmerger import (
 CARD_LIMIT = 4 << 20
 BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"
 """What is around the section on a validation."""
+ADAPTER = {"base_model_relation": "adapter", "library_name": "peft"}
+"""What the Hub wants to be told of an adapter."""
 OTHER = "other"
 """The Hub's word for a licence that it does not know; `license_name` says which."""
 
@@ -70,7 +72,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     known = sorted({licence for licence in licences if licence})
     named = set(settings.all_paths.values())
     paths = list(dict.fromkeys(_repository(source.model) for source in sources if source.model.path in named))
-    head = _model_head(paths) if plan.writes == WHOLE_MODEL else _adapter_head(plan)
+    head = _model_head(paths) if plan.writes == WHOLE_MODEL else _part_head(plan)
     head["tags"] = ["merge", "modelmerger"]
     alike = len(known) == 1 and all(licences) and known != [OTHER]
     if alike:
@@ -120,13 +122,10 @@ def _model_head(paths: Sequence[str]) -> dict[str, Any]:
     return {**head, "library_name": "transformers"}
 
 
-def _adapter_head(plan: MergePlan) -> dict[str, Any]:
-    """The head of an adapter's card. Its base model is the one that it can be used with."""
-    return {
-        "base_model": [_repository(plan.models[plan.donor])],
-        "base_model_relation": "adapter",
-        "library_name": "peft",
-    }
+def _part_head(plan: MergePlan) -> dict[str, Any]:
+    """The head of the card of what is no whole model. Its base model is the one that it can be used with."""
+    head: dict[str, Any] = {"base_model": [_repository(plan.models[plan.donor])]}
+    return {**head, **ADAPTER} if plan.writes == "adapter" else head
 
 
 @hookimpl

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from core.plugging import install
 from docs.test_docs import ROOT, blocks
+from inputs.tiny_models import load
 from modelmerger import (
     ConfigError,
     InputError,
@@ -46,6 +48,24 @@ def test_the_strategy_weighs_as_it_says(merge_page: Callable[[str], MergeReport]
     for name, merged in load_file(Path(report.output) / "model.safetensors").items():
         exact = (powers[0] * chat[name].double() + powers[1] * formal[name].double()) / sum(powers)
         torch.testing.assert_close(merged.double(), exact, rtol=2**-8, atol=1e-9)
+
+
+def test_the_composition_has_every_layer_twice(distribution: Callable[..., Path], place: Path) -> None:
+    page = ROOT / "docs/how-to/write-a-strategy.md"
+    (source,) = [snippet for snippet in blocks(page, "python") if "compose_model" in snippet]
+    install(distribution, [("strategy", "doubled", source)])
+    report = merge(MergeConfig(strategy="doubled", models=[{"path": "models/chat"}], output_path="doubled"))
+
+    model, said = load(place / report.output)
+    assert said == load(place / "models/chat")[1]
+    theirs, ours = (load_file(path / "model.safetensors") for path in (place / "models/chat", place / report.output))
+    depth = json.loads((place / "models/chat/config.json").read_bytes())["num_hidden_layers"]
+    assert len(model.model.layers) == model.config.num_hidden_layers == 2 * depth
+    for name, tensor in ours.items():
+        parts = name.split(".")
+        if parts[1] == "layers":
+            parts[2] = str(int(parts[2]) // 2)
+        assert torch.equal(tensor, theirs[".".join(parts)])
 
 
 def test_the_validator_finds_what_it_says(merge_page: Callable[[str], MergeReport]) -> None:

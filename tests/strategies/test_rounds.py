@@ -9,7 +9,7 @@ import pytest
 import torch
 from blocks import set_block
 from faults.stopping import ended, fork
-from modelmerger.engine import measuring, totals
+from modelmerger.engine import measuring
 from modelmerger.testing import plan_in_memory
 
 TIES = '''
@@ -90,8 +90,7 @@ def _installed(distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
     distribution("acme", "1.0", "[modelmerger.strategies]\nties = acme_ties\n", acme_ties=TIES)
     set_block(monkeypatch, 1 << 12)
     monkeypatch.setattr(measuring, "MEASURED", 500)
-    for module in (measuring, totals):
-        monkeypatch.setattr(module, "BLOCKS_A_UNIT", 3)
+    monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 3)
 
 
 def ties(name: str) -> np.ndarray:

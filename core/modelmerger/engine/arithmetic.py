@@ -178,8 +178,10 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
     about a bad input.
     """
     problems = [
-        p for index in plan.inputs for p in _blamed(merge.checkpoints[index], plan.name_in(index), plan, remedy)
+        p for index in plan.inputs for p in _blamed(merge.checkpoints[index], plan.name_in(index), plan, merge, remedy)
     ]
+    if not problems and merge.plan.composed and not rounded:
+        raise merge.hooks.models.nonfinite_error(plan.name)
     if not problems:
         cause = (
             f"the values do not fit in {plan.dtype}, the dtype written"
@@ -191,17 +193,18 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
     raise NumericError(*problems)
 
 
-def _blamed(checkpoint: Checkpoint, name: str, plan: TensorPlan, remedy: str) -> list[Problem]:
-    """Problems if a tensor is not finite: of the checkpoint, or of the models behind one that is a merge."""
-    behind = [problem for made_of in checkpoint.made_of(name) for problem in _blamed(*made_of, plan, remedy)]
-    if behind:
-        return list(dict.fromkeys(behind))
+def _blamed(checkpoint: Checkpoint, name: str, plan: TensorPlan, merge: Merge, remedy: str) -> list[Problem]:
+    """Problems if a tensor is not finite: of the checkpoint, or of the models that the tensor is made of."""
+    sources = checkpoint.made_of(name)
+    found = [p for source, theirs in sources for p in _blamed(source, theirs, plan, merge, remedy)]
+    if found or (sources and merge.plan.composed):  # else a composition would be blamed as if it were a model
+        return list(dict.fromkeys(found))
     nans, infinities = _count_nonfinite(checkpoint, name)
     if not nans and not infinities:
         return []
     parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(infinities)
     message = f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}."
-    return [Problem(message, checkpoint.place, plan.name)]
+    return [Problem(message, checkpoint.place, name if merge.plan.composed else plan.name)]
 
 
 def _count_nonfinite(checkpoint: Checkpoint, name: str) -> tuple[int, int]:

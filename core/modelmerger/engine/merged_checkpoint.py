@@ -118,11 +118,6 @@ class MergedCheckpoint(Checkpoint):
         elements, total = self._plan.tensors[number].elements, self._bytes[number]
         return stop * total // elements - start * total // elements if elements else 0
 
-    def made_of(self, tensor: str) -> Sequence[tuple[Checkpoint, str]]:
-        """The inputs of the tensor's plan."""
-        plan = self._plan.tensors[self._index[tensor]]
-        return [(self.sources[i], plan.name_in(i)) for i in plan.inputs]
-
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
         """Passes on which elements of the models are needed."""
         plan = self._plan.tensors[self._index[tensor]]

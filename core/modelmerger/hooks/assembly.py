@@ -16,7 +16,7 @@ from modelmerger.hooks.faces import ModelHooks, OutputHooks
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import BUILT_IN, Provider, Registry
-from modelmerger.hooks.specs import SPECIFICATIONS
+from modelmerger.hooks.specs import SPECIFICATIONS, STRATEGY_HOOKS
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.hooks.validators import read_validator, refuse_shared_metrics
@@ -128,11 +128,14 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
     traits = getattr(plugin.module, "traits", None)
     if not isinstance(traits, Traits):
         raise PluginError(f"{plugin.provider} has no 'traits'. Give its module `traits = Traits(…)`.")
+    if "compose_model" in plugin.hooks:
+        if others := sorted(STRATEGY_HOOKS & plugin.hooks):
+            raise PluginError(f"{plugin.provider} has compose_model, so {others[0]} would never be called.")
+        return Strategy(plugin, traits, _fingerprint(plugin.module), calls)
     merges = {"find_coefficients", "merge_tensor"} & plugin.hooks
     if len(merges) != 1 and not (len(merges) == 2 and "choose_view" in plugin.hooks):
-        raise PluginError(
-            f"{plugin.provider} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
-        )
+        ways = "find_coefficients, merge_tensor and compose_model"
+        raise PluginError(f"{plugin.provider} must have one of the hooks {ways}, it has {len(merges)}.")
     return Strategy(plugin, traits, _fingerprint(plugin.module), calls)
 
 

@@ -1,6 +1,6 @@
 """The hooks about models and about what is written, with typed arguments, and answers that are checked."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +8,12 @@ from attrs import frozen
 
 from modelmerger.hooks.answers import is_list_of, plain_json
 from modelmerger.hooks.calls import Calls
+from modelmerger.hooks.compositions import check_composition
 from modelmerger.hooks.files import gather_files
 from modelmerger.inputs.executable import executable_keys
 from modelmerger.inputs.loading import LoadContext, as_given
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Coefficients, Composition, DeferredComposition
 from modelmerger.values.errors import PluginError, Problem
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.model_reference import Location, ModelReference
@@ -19,7 +21,6 @@ from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.text import amount
 from modelmerger.values.units import SliceWork
-from modelmerger.values.updates import Coefficients, MergedUpdates
 
 if TYPE_CHECKING:
     import torch
@@ -63,23 +64,30 @@ class ModelHooks:
         """Problems that plugins find in merging these models."""
         return self._problems("check_compatibility", checkpoints=checkpoints, settings=settings)
 
-    def wants_updates(self, checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> bool:
-        """Whether what the models change of their base is merged, in place of the models. able: whether it can be."""
-        found = self.calls.ask_first("wants_updates", checkpoints=checkpoints, settings=settings, able=able)
-        if found is not None and not isinstance(found, bool):
-            raise self.calls.wrong_answer("wants_updates", found, "True, False or None")
-        return bool(found)
+    def compose_model(
+        self, checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Callable[[], Coefficients] | None
+    ) -> Composition | DeferredComposition | None:
+        """The composition of these models; None where nobody composes them. coefficients: as the hook has them."""
+        arguments: dict[str, Any] = {"checkpoints": checkpoints, "settings": settings, "coefficients": coefficients}
+        found = self.calls.ask_first("compose_model", **arguments)
+        if isinstance(found, DeferredComposition):
+            if not is_list_of(Problem, found.notes):
+                raise self.calls.wrong_answer("compose_model", f"the notes {found.notes!r}", "Problems")
+            return found
+        return None if found is None else check_composition(self.calls, found)
 
-    def merge_updates(
-        self, checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients
-    ) -> MergedUpdates | None:
-        """The merged updates of the models; None where no plugin can merge them."""
-        found = self.calls.ask_first(
-            "merge_updates", checkpoints=checkpoints, settings=settings, coefficients=coefficients
-        )
-        if found is not None and not isinstance(found, MergedUpdates):
-            raise self.calls.wrong_answer("merge_updates", found, "MergedUpdates or None")
-        return found
+    def finish_composition(self, deferred: DeferredComposition) -> Composition:
+        """What a deferred composition comes to."""
+        return check_composition(self.calls, self.calls.guard("compose_model", deferred.compose))
+
+    def taken_name_error(self, document: str) -> PluginError:
+        """The error for a document of a composition that has the name of another file."""
+        return self.calls.wrong_answer("compose_model", f"the document {document!r}", "one whose name is free")
+
+    def nonfinite_error(self, tensor_name: str) -> PluginError:
+        """The error for a composition that made a NaN or an infinity of finite inputs."""
+        what = "compose_model made a NaN or an infinity of finite inputs"
+        return PluginError(Problem(f"{self.calls.suspects('compose_model')}: {what}.", tensor=tensor_name))
 
     def _check_views(self, plugin: str, checkpoints: Sequence[Checkpoint], views: Any) -> None:
         if not is_list_of(Checkpoint, views) or len(views) != len(checkpoints):

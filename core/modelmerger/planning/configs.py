@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.checkpoint import Checkpoint, Donor
+from modelmerger.values.composition import Composition
 from modelmerger.values.plan import WHOLE_MODEL, MergePlan
 from modelmerger.values.settings import Settings
 
@@ -14,10 +15,21 @@ Configs = Mapping[str, Mapping[str, Any]]
 """The name of a file → the config."""
 
 
-def adjusted_configs(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings, plan: MergePlan) -> Configs:
-    """Those that the donor has; none where what is written is not a whole model. Raises `PluginError`."""
-    donor = checkpoints[plan.donor].donor
-    found = {CONFIG: donor.config, GENERATION: donor.generation} if plan.writes == WHOLE_MODEL else {}
+def adjusted_configs(
+    hooks: Hooks,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    plan: MergePlan,
+    composition: Composition | None = None,
+) -> Configs:
+    """Those that the composition has, else those of the donor; none where what is written is not a whole model.
+
+    Raises `PluginError`.
+    """
+    donor, own = checkpoints[plan.donor].donor, composition.checkpoint.donor if composition else Donor()
+    config = donor.config if own.config is None else own.config
+    generation = donor.generation if own.generation is None else own.generation
+    found = {CONFIG: config, GENERATION: generation} if plan.writes == WHOLE_MODEL else {}
     return {
         name: hooks.output.adjust_config(name, config, plan, checkpoints, settings)
         for name, config in found.items()

@@ -9,6 +9,7 @@ from blake3 import blake3
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.layout import Layout
 from modelmerger.values.settings import Settings
 
@@ -19,7 +20,11 @@ def plan_digest(decides: Mapping[str, str]) -> str:
 
 
 def deciding_parts(
-    hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout
+    hooks: Hooks,
+    settings: Settings,
+    checkpoints: Sequence[Checkpoint],
+    layout: Layout,
+    composition: Composition | None = None,
 ) -> dict[str, str]:
     """Digests of config, inputs as they are, plugins, torch and layout, by name."""
     options = settings.options
@@ -38,6 +43,7 @@ def deciding_parts(
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
         "inputs": list(map(_input, checkpoints)),
+        "composition": [_input(composition.checkpoint), composition.writes] if composition else None,
     }
     parts = {name: blake3(json.dumps(part, sort_keys=True, default=repr).encode()) for name, part in decisive.items()}
     parts["layout"] = blake3()

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from modelmerger.config.places import inside_merge, is_key
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.composition import compose
 from modelmerger.planning.make_plan import make_plan
-from modelmerger.planning.updates import find_update_coefficients
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.plan import MergePlan
@@ -26,11 +26,11 @@ def plan_inner(
     with placed(settings):
         notes = hooks.models.check_compatibility(checkpoints, settings)
         raise_errors(notes, ModelCompatibilityError)
-        if find_update_coefficients(hooks, checkpoints, settings) is not None:
-            message = (
-                "merges what its models change of their base, which only the outermost merge can. Merge full models."
-            )
-            raise ConfigError(message)
+        if compose(hooks, checkpoints, settings) is not None:
+            what, advice = "merges what its models change of their base", "Merge full models"
+            if hooks.strategy.composes:
+                what, advice = "composes its output", "Choose another strategy"
+            raise ConfigError(f"{what}, which only the outermost merge can. {advice}.")
         plan = make_plan(hooks, checkpoints, settings, revisions)
         return plan, [_inside(settings, note) for note in (*notes, *plan.notes)]
 

@@ -15,10 +15,12 @@ from modelmerger.engine.randomness import ElementNumbers
 from modelmerger.engine.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.torch_dtypes import torch_dtype
+from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.testing.in_order import Order, in_order
 from modelmerger.testing.memory import MemoryCheckpoint, MemoryStaging, Tensors
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.layout import Placement
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
@@ -36,6 +38,8 @@ class Planned:
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
     """The models, then the base if there is one, as plugins view them."""
+    composition: Composition | None = None
+    """What the models are composed to; None where they are merged tensor by tensor."""
 
     def stage(
         self,
@@ -46,18 +50,19 @@ class Planned:
     ) -> MemoryStaging:
         """Compares the tensors that are copied, and executes the plan.
 
-        order: puts units of work that can be done at the same time in another order. staged: what an earlier call made,
-        which is not made again. workers, slice_elements: None for those of the plan.
+        order: puts units of work that can be done at the same time in another order; what it leaves out is not made.
+        staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of the plan.
         """
         plan = evolve(
             self.plan,
             workers=workers or self.plan.workers,
             slice_elements=slice_elements or self.plan.slice_elements,
         )
-        check_exact_tensors(plan, self.checkpoints)
+        read = self.checkpoints if self.composition is None else [self.composition.checkpoint]
+        check_exact_tensors(plan, read)
         check_exact_tensors_within(self.checkpoints)
         staging = staged or MemoryStaging(plan)
-        work = Schedule(Merge(plan, self.checkpoints, self.hooks, self.settings), staging, lambda _: None)
+        work = Schedule(Merge(plan, read, self.hooks, self.settings), staging, lambda _: None)
         execute(work, self.hooks, in_order(work, order) if order else work)
         return staging
 
@@ -111,7 +116,9 @@ def plan_in_memory(
         named.append(("base", base))
     checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
     views = hooks.models.view_models(checkpoints, settings)
-    return Planned(make_plan(hooks, views, settings), settings, hooks, views)
+    composition = finish_composition(hooks, compose(hooks, views, settings))
+    plan = make_plan(hooks, views, settings, composition=composition)
+    return Planned(plan, settings, hooks, views, composition)
 
 
 def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:

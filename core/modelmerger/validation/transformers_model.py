@@ -82,8 +82,10 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hoo
 
 def check_loadable(ready: Prepared) -> None:
     """Raises `InputError` when `load_merged` would find no class for what is about to be merged."""
-    donor = ready.checkpoints[ready.plan.donor]
-    if donor.donor.config is None and ready.plan.writes != WHOLE_MODEL:
+    donor, whole = ready.checkpoints[ready.plan.donor], ready.plan.writes == WHOLE_MODEL
+    if not whole and ready.settings.base_model is None:  # there is nothing that it could be put on
+        return
+    if donor.donor.config is None and not whole:
         message = f"has no config.json, so no {ready.plan.writes} can be put on it. {UNLOADED}."
         raise InputError(Problem(message, donor.place))
     config = ready.configs.get(CONFIG, donor.donor.config)

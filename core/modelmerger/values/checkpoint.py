@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -71,11 +72,11 @@ class Checkpoint(ABC):
     """Unique among the models of a merge."""
     tensors: Mapping[str, TensorInfo]
     """What there is to be read, by name."""
-    aliases: Mapping[str, str]
+    aliases: Mapping[str, str] = MappingProxyType({})
     """Names that are tied to another tensor and so left out (`lm_head.weight` → `model.embed_tokens.weight`)."""
-    files: tuple[FileIdentity, ...]
+    files: tuple[FileIdentity, ...] = ()
     """Every file that is read, as it was when it was opened."""
-    donor: Donor
+    donor: Donor = Donor()
     """What the model holds beside its weights."""
     base: "Base | None" = None
     """The model that this one only changes, as an adapter does; None for a model that stands by itself."""
@@ -97,6 +98,16 @@ class Checkpoint(ABC):
         """Where the user finds this model, for messages."""
         return str(self.donor.directory or (self.files[0].path if self.files else self.name))
 
+    def made_of(self, tensor: str) -> "Sequence[tuple[Checkpoint, str]]":
+        """The tensors of other checkpoints that a tensor is made of, so that a NaN is blamed on the right model.
+
+        Empty for a tensor that is this checkpoint's own.
+        """
+        if self.merge is None:
+            return ()
+        planned = next(planned for planned in self.merge.tensors if planned.name == tensor)
+        return [(self.sources[i], planned.name_in(i)) for i in planned.inputs]
+
     @abstractmethod
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Fills `buffer` with elements `start` to `stop` of the flattened tensor, in the stored dtype, little endian.
@@ -110,10 +121,6 @@ class Checkpoint(ABC):
         Those of all parts of a tensor add up to those of the whole.
         """
         return self.tensors[tensor].span(start, stop)[1]
-
-    def made_of(self, tensor: str) -> "Sequence[tuple[Checkpoint, str]]":  # noqa: ARG002 (for those that override it)
-        """The tensors that this one is merged from, each with its checkpoint; none where nothing is merged."""
-        return ()
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:  # noqa: B027 (doing nothing is right for most)
         """Tells the system that these elements will be read soon. May do nothing."""

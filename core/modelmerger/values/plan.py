@@ -19,7 +19,7 @@ Action = Literal["combine", "merge", "take", "copy"]
 """"combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "take" takes one model's numbers,
 checked for NaN and infinity as merged ones are; "copy" takes the donor's bits."""
 WHOLE_MODEL = "model"
-"""What a merge writes, unless a plugin made something else of the models' updates."""
+"""What a merge writes, unless it is a composition of another kind."""
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 
 
@@ -132,9 +132,10 @@ class MergePlan:
     """The digests of the parts that the plan's is made of, by what they are about."""
     notes: Sequence[Problem] = ()
     """What options decided that their user should know."""
+    composed: bool = False
+    """Whether the tensors are read from a composition of the models and written as they are read."""
     updates: bool = False
-    """Whether what is merged are not the models but what they change of their base; the tensors are then read from what
-    became of that."""
+    """Whether the composition is made of what the models change of their base, and not of the models."""
     writes: str = WHOLE_MODEL
     """What the output is, in a word: a whole model, or what belongs to one ("adapter")."""
     options: Mapping[str, Any] = field(factory=dict)
@@ -209,8 +210,9 @@ class MergePlan:
 
     def names_of_inputs(self, tensor: TensorPlan) -> list[str]:
         """The models that a tensor is made of."""
-        if self.updates:
-            return [model.name for model in self.models if model.weight is not None or self.writes == WHOLE_MODEL]
+        if self.composed:
+            without_base = self.updates and self.writes != WHOLE_MODEL
+            return [model.name for model in self.models if model.weight is not None or not without_base]
         return [self.models[i].name for i in tensor.inputs]
 
     def __str__(self) -> str:
@@ -232,6 +234,8 @@ class MergePlan:
             return f"{amount(len(self.tensors), 'tensor')} of {with_article(self.writes)}"
         if self.updates:
             return f"{amount(len(self.tensors), 'tensor')} of the base, with the merged updates added"
+        if self.composed:
+            return amount(len(self.tensors), "composed tensor")
         merged = sum(tensor.action in ("combine", "merge") for tensor in self.tensors)
         return f"{amount(merged, 'merged tensor')}, {amount(len(self.tensors) - merged, 'copied tensor')}"
 

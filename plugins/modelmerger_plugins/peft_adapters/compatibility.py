@@ -44,12 +44,15 @@ def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Op
             yield from _changes_of_tied(checkpoint)
 
 
-def check_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> None:
-    """Raises what stands against merging updates. `able`: whether the strategy can."""
-    models = checkpoints[: len(settings.models)]
-    full = [model for model in models if model.base is None]
+def check_updates(models: Sequence[Checkpoint], settings: Settings, able: bool) -> list[Folded]:
+    """The models, which are adapters. Raises what stands against merging their updates.
+
+    `able`: whether the strategy can.
+    """
+    folded = [model for model in models if isinstance(model, Folded)]
     message = f"is a full model, and merge_adapters: true merges adapters alone. {ADVICE}."
-    problems = [Problem(message, model.place) for model in full] + list(check_same_base(models))
+    problems = [Problem(message, model.place) for model in models if model.base is None]
+    problems += check_same_base(models)
     message = "is an adapter that a plugin views otherwise, and merge_adapters: true merges adapters as they are"
     views = [model for model in models if model.base is not None and not isinstance(model, Folded)]
     problems += [Problem(f"{message}. {ADVICE}.", model.place) for model in views]
@@ -58,6 +61,7 @@ def check_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: b
     if not able:
         message = f"{settings.strategy} works on full models and cannot merge the updates of adapters. {ADVICE}"
         raise ConfigError(Problem(message, "peft_config.merge_adapters"))
+    return folded
 
 
 def _opened(checkpoint: Checkpoint) -> Checkpoint:

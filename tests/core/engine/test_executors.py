@@ -18,7 +18,7 @@ from blocks import set_block
 from conftest import random_tensors
 from faults.stopping import die, ended, fork, wait_until
 from modelmerger import ConfigError, MergeConfig, MergeError, PluginError, Watch, WorkOrder, merge, open_worker, verify
-from modelmerger.engine import measuring, totals
+from modelmerger.engine import measuring
 from safetensors.torch import save_file
 
 from tests.core.plugging import install
@@ -122,8 +122,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tensors lie in many blocks, and are measured in many units."""
     set_block(monkeypatch, 1 << 10)
     monkeypatch.setattr(measuring, "MEASURED", 100)
-    for module in (measuring, totals):
-        monkeypatch.setattr(module, "BLOCKS_A_UNIT", 2)
+    monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 2)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from attrs import evolve
 from modelmerger import MergeError, Task
-from modelmerger.engine import measuring, totals
+from modelmerger.engine import measuring
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.schedule import Schedule
 from modelmerger.testing import MemoryStaging, Planned, plan_in_memory
@@ -21,8 +21,7 @@ OTHER = {**TENSORS, "a": TENSORS["a"].flip(0), "b": torch.arange(50.0)}
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "MEASURED", 60)
-    for module in (measuring, totals):
-        monkeypatch.setattr(module, "BLOCKS_A_UNIT", 2)
+    monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 2)
 
 
 class Run:

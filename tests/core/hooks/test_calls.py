@@ -564,8 +564,9 @@ def write_sidecars(*args, **kwargs):
 REFUSED = {
     "newer hooks": ("hooks_version = 2\n" + WEIGHTS_SQUARED, "wants hooks 2, this is 1."),
     "no traits": (WEIGHTS_SQUARED.replace("traits =", "trait ="), "has no 'traits'. Give its module `traits = Traits(…)`."),
-    "nothing to do": ("from modelmerger import Traits\ntraits = Traits()", "must have one of the hooks find_coefficients and merge_tensor, it has 0"),
-    "two ways": (WEIGHTS_SQUARED + "\n@hookimpl\ndef merge_tensor(tensors): ...", "must have one of the hooks find_coefficients and merge_tensor, it has 2"),
+    "nothing to do": ("from modelmerger import Traits\ntraits = Traits()", "must have one of the hooks find_coefficients, merge_tensor and compose_model, it has 0"),
+    "two ways": (WEIGHTS_SQUARED + "\n@hookimpl\ndef merge_tensor(tensors): ...", "must have one of the hooks find_coefficients, merge_tensor and compose_model, it has 2"),
+    "a third way": (WEIGHTS_SQUARED + "\n@hookimpl\ndef compose_model(): ...", "has compose_model, so find_coefficients would never be called"),
     "misspelt hook": (WEIGHTS_SQUARED.replace("find_coefficients", "find_coeficients"), "does not fit the hooks (did you mean 'find_coefficients'?)"),
     "unknown argument": (WEIGHTS_SQUARED.replace("(weights)", "(weights, wheights)"), "wheights"),
     "wraps a collecting hook": (WEIGHTS_SQUARED + "\n@hookimpl(wrapper=True)\ndef write_sidecars():\n    return (yield)", "wraps write_sidecars; only hooks with one result can be wrapped"),

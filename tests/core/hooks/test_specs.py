@@ -32,8 +32,7 @@ from modelmerger.testing import MemoryCheckpoint
 FIRST_RESULT = {
     "locate_model",
     "load_model",
-    "wants_updates",
-    "merge_updates",
+    "compose_model",
     "find_coefficients",
     "choose_view",
     "measure_tensor",
@@ -159,17 +158,13 @@ def test_the_example_check_warns_about_a_single_tensor() -> None:
     assert (problem.where, problem.severity) == ("lonely", "warning")
 
 
-def test_the_example_of_merged_updates_takes_the_model_of_the_largest_coefficient() -> None:
-    tensors = {"w": TensorInfo("F32", (2, 3))}
-    models = [SimpleNamespace(name=name, changes={"w"}, tensors=tensors) for name in ("a", "b")]
-    base = SimpleNamespace(name="base", changes=(), tensors=tensors)
-    merged = hook("merge_updates")([*models, base], lambda tensor, shape, gram: (0.25, 0.75))
-    assert merged.checkpoint is models[1]
-    assert (merged.dtypes, merged.writes) == ({"w": "F32"}, "model")
-
-
-def test_the_example_wants_the_updates_that_a_strategy_can_merge() -> None:
-    assert [hook("wants_updates")(able) for able in (True, False)] == [True, False]
+def test_the_example_composition_has_the_embedding_of_the_second_model() -> None:
+    models = [
+        MemoryCheckpoint(name, {"embed": torch.ones(2) * i, "w": torch.ones(3) * i}) for i, name in enumerate("ab")
+    ]
+    composed = hook("compose_model")(models)
+    assert composed.checkpoint.selected == {"embed": (models[1], "embed"), "w": (models[0], "w")}
+    assert (composed.checkpoint.tensors["w"], composed.writes) == (TensorInfo("F32", (3,)), "model")
 
 
 def test_the_example_strategies_merge() -> None:

@@ -1,15 +1,15 @@
 """Hooks about models: where they are, how they are opened, and whether they can be merged."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from modelmerger.hooks.markers import hookspec
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Coefficients, Composition, DeferredComposition
 from modelmerger.values.errors import Problem
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
-from modelmerger.values.updates import Coefficients, MergedUpdates
 
 
 @hookspec
@@ -116,42 +116,33 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
 
 
 @hookspec(firstresult=True)
-def wants_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool, options: Any) -> bool | None:
-    """Whether the models' updates, which are what they change of their base, are merged. None: ask the next plugin.
+def compose_model(
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    coefficients: Callable[[], Coefficients] | None,
+    options: Any,
+) -> Composition | DeferredComposition | None:
+    """Composes the output of the models: a checkpoint whose tensors are written as they are read. None: ask the next.
 
-    Asked before any weights are read, if a model has a `base`. `checkpoints`: as in `check_compatibility`. `able`:
-    whether the strategy can merge updates. Raise `ModelCompatibilityError` or `ConfigError` where that is wanted and
-    impossible.
+    A strategy may have this hook as its only way to merge; it is asked after all plugins. Called before the merge is
+    planned, and also where it is only checked, so no weights may be read. Where the names, shapes or dtypes of the
+    tensors depend on weights, answer with a `DeferredComposition`, whose `compose` may read them and is called if the
+    merge is planned. Tensors are read later, in slices and from several threads, and may be computed then.
 
-    ```python
-    from modelmerger import hookimpl
-
-    @hookimpl
-    def wants_updates(able):
-        return able
-    ```
-    """
-
-
-@hookspec(firstresult=True)
-def merge_updates(
-    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients, options: Any
-) -> MergedUpdates | None:
-    """Merges the models' updates, which are what they change of their base. None: ask the next plugin.
-
-    Called if `wants_updates` answered True, before the merge is planned. `checkpoints`: as in `check_compatibility`;
-    the last one is the base. `coefficients(tensor, shape, gram)` returns one number a model for each tensor that
-    changes. The tensors of the answer's checkpoint are written as they are read, in slices, and need not be computed
-    before that.
+    `checkpoints`: as in `check_compatibility`. `coefficients()` returns the strategy as it acts on updates, which are
+    what the models change of the base, the last of the checkpoints: `coefficients()(tensor, shape, gram)` returns one
+    number a model for a tensor that any of them `changes`. It raises `ConfigError` for weights that make no sense, and
+    is None where the strategy merges no updates, or there is no base. Raise `ModelCompatibilityError` or `ConfigError`
+    where a composition is wanted and impossible.
 
     ```python
-    from modelmerger import MergedUpdates, hookimpl
+    from modelmerger import Composition, TensorSelection, Traits, hookimpl
+
+    traits = Traits(models=(2, 2))
 
     @hookimpl
-    def merge_updates(checkpoints, coefficients):      # of models that change one tensor: the largest coefficient wins
-        (name,) = {tensor for model in checkpoints[:-1] for tensor in model.changes}
-        shares = coefficients(name, checkpoints[-1].tensors[name].shape, lambda: [])
-        chosen = checkpoints[shares.index(max(shares))]
-        return MergedUpdates(chosen, {tensor: info.dtype for tensor, info in chosen.tensors.items()})
+    def compose_model(checkpoints):                    # the first model with the embedding of the second
+        selected = {name: (checkpoints["embed" in name], name) for name in checkpoints[0].tensors}
+        return Composition(TensorSelection("grafted", selected))
     ```
     """

@@ -20,7 +20,7 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, 
 
     The engine writes the tensors at their offsets later, in any order. File names have no folders. Fixed bytes and
     tensors tile a file without holes, and each tensor begins at a multiple of its element size. `max_shard_size`, in
-    bytes, is the user's option. `stem` is what the files are named by: "model", unless `MergedUpdates` say otherwise.
+    bytes, is the user's option. `stem` is what the files are named by: "model", unless a `Composition` says otherwise.
     None: ask the next plugin.
 
     ```python
@@ -122,8 +122,8 @@ def observe_slice(
 
     `tensors` and `merged` are as in `merge_tensor`, but always vectors, and must not be changed. `inputs`: the index of
     each of `tensors` among the config's models; the base model's index is the number of models. Inputs that the merge
-    does not read, such as a model of weight 0, are missing. Copied tensors are not observed, and neither are merges of
-    updates. Plugins whose `wants_slices` answers False are not called.
+    does not read, such as a model of weight 0, are missing. Copied tensors are not observed, and neither are
+    compositions. Plugins whose `wants_slices` answers False are not called.
 
     Sums are the same in every run of a plan if each slice's statistic is exact. Whole numbers are added as whole
     numbers. The first slice of a tensor begins at the same element however many workers there are, and slices of
