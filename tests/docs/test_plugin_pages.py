@@ -90,12 +90,96 @@ def test_the_executor_makes_what_threads_make(merge_page: Callable[[str], MergeR
     assert "executor" not in (output / "modelmerger.json").read_text()
 
 
-def test_the_plugin_obeys_its_section_and_its_options(merge_page: Callable[[str], MergeReport]) -> None:
-    output = Path(merge_page("write-a-plugin").output)
+def test_the_page_obeys_its_section_and_its_options(merge_page: Callable[[str], MergeReport]) -> None:
+    output = Path(merge_page("write-companions").output)
 
     assert json.loads((output / "release.json").read_bytes()) == {"public": True, "approved_by": "Salma"}
-    assert not (output / "RELEASE.md").exists()
+    assert not (output / "release.html").exists()
+    assert "release.html" not in json.loads((output / "modelmerger.json").read_bytes())["companions"]
     assert verify(output)
+
+
+def test_sidecars_are_digested_and_companions_are_not(
+    place: Path, install_plugins: Callable[[Path], None], distribution: Callable[..., Path]
+) -> None:
+    """Nor need the name of a companion be said in advance."""
+    install_plugins(ROOT / "docs/how-to/write-companions.md")
+    source = """
+from modelmerger import hookimpl
+
+@hookimpl
+def write_companions(report):
+    return {"unannounced.txt": b"found"}
+"""
+    install(distribution, [("plugin", "unannounced", source)])
+    models = [{"path": "./models/chat"}, {"path": "./models/formal"}]
+    release = {"public": False, "approved_by": None}
+    merge(MergeConfig("weighted", models, output_path="./unmeasured", release=release))
+    manifest = json.loads((place / "unmeasured/modelmerger.json").read_bytes())
+    assert "release.html" in manifest["companions"]
+    assert "unannounced.txt" not in manifest["companions"]
+    assert not (place / "unmeasured/release.html").exists()
+
+    validation = {"quick_test": True, "metrics": ["perplexity"]}
+    merge(MergeConfig("weighted", models, output_path="./merged", release=release, validation=validation))
+    manifest = json.loads((place / "merged/modelmerger.json").read_bytes())
+    assert {"release.html", "unannounced.txt"} <= set(manifest["companions"])
+    assert "release.json" in manifest["files"]
+    assert "<tr><td>perplexity<td>" in (place / "merged/release.html").read_text()
+    (place / "merged/release.html").write_text("other")
+    assert verify("./merged")
+    (place / "merged/release.json").write_text("{}")
+    with pytest.raises(InputError, match=r"release\.json"):
+        verify("./merged")
+
+
+@pytest.mark.parametrize(
+    ("hook", "name", "words"),
+    [
+        (
+            "write_sidecars",
+            "release.json",
+            "release.json is written twice: by plugin 'release' .* and by plugin 'other'",
+        ),
+        (
+            "write_companions",
+            "release.html",
+            "release.html is written twice: by plugin 'release' .* and by plugin 'other'",
+        ),
+        ("write_companions", "release.json", "release.json is written twice: by the merge and by plugin 'other'"),
+    ],
+)
+def test_names_that_clash_are_refused_with_both(
+    place: Path,
+    install_plugins: Callable[[Path], None],
+    distribution: Callable[..., Path],
+    hook: str,
+    name: str,
+    words: str,
+) -> None:
+    install_plugins(ROOT / "docs/how-to/write-companions.md")
+    source = f"from modelmerger import hookimpl\n@hookimpl\ndef {hook}(): return {{{name!r}: b''}}\n"
+    install(distribution, [("plugin", "other", source)])
+    models = [{"path": "./models/chat"}, {"path": "./models/formal"}]
+    config = MergeConfig(
+        "weighted",
+        models,
+        output_path="./merged",
+        release={"approved_by": "Salma"},
+        validation={"quick_test": True, "metrics": ["perplexity"]},
+    )
+
+    with pytest.raises(PluginError, match=words):
+        merge(config)
+
+
+def test_the_loader_knows_names_of_the_team(merge_page: Callable[[str], MergeReport], place: Path) -> None:
+    output = Path(merge_page("write-a-loader").output)
+
+    models = [{"path": "./models/chat"}, {"path": "./models/formal"}]
+    report = merge(MergeConfig("weighted", models, output_path="./by-path"))
+    written, by_path = (directory / "model.safetensors" for directory in (output, Path(report.output)))
+    assert written.read_bytes() == by_path.read_bytes()
 
 
 def test_the_view_keeps_the_layers_that_it_says(merge_page: Callable[[str], MergeReport], place: Path) -> None:
@@ -188,13 +272,64 @@ def test_a_vocabulary_that_does_not_fit_the_rows_is_refused(
 def test_the_loader_blames_the_model_and_not_itself(
     tmp_path: Path, install_plugins: Callable[[Path], None], shapes: object, numbers: int, words: str
 ) -> None:
-    install_plugins(ROOT / "docs/how-to/write-a-plugin.md")
+    install_plugins(ROOT / "docs/how-to/write-a-loader.md")
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat/shapes.json").write_text(json.dumps(shapes))
     (tmp_path / "flat/numbers.f32").write_bytes(bytes(numbers))
 
     with pytest.raises(InputError, match=words):
         ModelMerger(MergeConfig(strategy="weighted", models=[{"path": str(tmp_path / "flat")}])).load_models()
+
+
+@pytest.mark.parametrize("file", ["shapes.json", "numbers.f32"])
+def test_the_loader_follows_no_link_out_of_the_model(
+    tmp_path: Path, install_plugins: Callable[[Path], None], file: str
+) -> None:
+    install_plugins(ROOT / "docs/how-to/write-a-loader.md")
+    (flat := tmp_path / "flat").mkdir()
+    (flat / "shapes.json").write_text('{"w": [1]}')
+    (flat / "numbers.f32").write_bytes(bytes(4))
+    (flat / file).rename(tmp_path / "outside")
+    (flat / file).symlink_to(tmp_path / "outside")
+
+    with pytest.raises(InputError, match="is a link that leads out of the model's directory"):
+        ModelMerger(MergeConfig("weighted", [{"path": str(flat)}])).load_models()
+
+
+@pytest.fixture
+def eight_bits(tmp_path: Path, install_plugins: Callable[[Path], None]) -> Path:
+    """A directory with a matrix in 8 bits and its scale, and a vector without one."""
+    install_plugins(ROOT / "docs/how-to/write-a-loader.md")
+    (folder := tmp_path / "small").mkdir()
+    numbers = torch.arange(-120, 120, dtype=torch.int8).reshape(12, 20)
+    save_file({"w": numbers, "v": torch.tensor([1.5, -2.0])}, folder / "model.safetensors")
+    (folder / "scales.json").write_text('{"w": 0.375}')
+    return folder
+
+
+@pytest.mark.parametrize("slices", [1, 7, 1000])
+def test_the_loader_scales_what_is_stored_in_8_bits(eight_bits: Path, slices: int) -> None:
+    models = [eight_bits, Path(shutil.copytree(eight_bits, eight_bits.with_name("copy")))]
+    merger = ModelMerger(MergeConfig("weighted", [{"path": str(model)} for model in models]))
+    merged = plan_in_memory("weighted", list(merger.load_models().values()), weights=[0.5, 0.5]).merge(
+        slice_elements=slices
+    )
+
+    assert {name: tensor.dtype for name, tensor in merged.items()} == {"w": torch.float32, "v": torch.float32}
+    assert torch.equal(merged["w"], torch.arange(-120, 120).reshape(12, 20) * 0.375)
+    assert merged["v"].tolist() == [1.5, -2.0]
+    plan = merger.plan()
+    assert (plan.bytes_read, plan.bytes_written > 4 * 240) == (2 * (240 + 8), True)
+    (eight_bits / "scales.json").write_text('{"w": 0.5}')
+    assert merger.plan().digest != plan.digest
+
+
+@pytest.mark.parametrize("scales", ['{"w": 2}', '{"w": NaN}', '{"v": 0.5}', '{"other": 0.5}', '["w"]', '{"w": "0.5"}'])
+def test_the_loader_refuses_scales_that_make_no_sense(eight_bits: Path, scales: str) -> None:
+    (eight_bits / "scales.json").write_text(scales)
+
+    with pytest.raises(InputError, match=r"scales.json: must hold a number for each 8-bit tensor"):
+        ModelMerger(MergeConfig("weighted", [{"path": str(eight_bits)}])).load_models()
 
 
 @pytest.mark.parametrize("prompts", [[], ["?"]])
