@@ -73,7 +73,7 @@ def test_the_example_of_every_hook_is_a_plugin_with_that_hook(hook: str) -> None
 
 
 def test_every_hook_has_a_section_in_the_documentation() -> None:
-    """In the order in which a run calls them, each with its arguments."""
+    """In the same order, each with its arguments."""
     page = Path(__file__).parents[3] / "docs/reference/hooks.md"
     text = page.read_text()
     assert re.findall(r"^### ([a-z_]+)$", text, re.MULTILINE) == list(HOOKS)

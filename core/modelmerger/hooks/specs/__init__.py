@@ -28,6 +28,6 @@ def _specified(module: Any) -> dict[str, Any]:
 
 
 HOOKS = MappingProxyType({name: spec for module in SPECIFICATIONS for name, spec in _specified(module).items()})
-"""Every hook by its name, in the order in which a run calls them."""
+"""Every hook by its name, in the order of the documentation."""
 STRATEGY_HOOKS = frozenset(_specified(strategies))
 """The hooks that only a strategy has. They get its options from the caller."""
