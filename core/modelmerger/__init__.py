@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from modelmerger.values.plain_names import is_plain_path as is_plain_path
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
+    from modelmerger.values.read_config import ReadConfig as ReadConfig
     from modelmerger.values.report import MergeReport as MergeReport
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
@@ -176,6 +177,7 @@ _HOMES = {
     ),
     "values.plain_names": ("is_plain_path",),
     "values.plan": ("MergePlan", "PlannedModel"),
+    "values.read_config": ("ReadConfig",),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),

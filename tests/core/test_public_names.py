@@ -49,6 +49,7 @@ PUBLIC = [
     "PlannedModel",
     "PluginError",
     "Problem",
+    "ReadConfig",
     "Sample",
     "Section",
     "Settings",

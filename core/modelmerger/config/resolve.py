@@ -10,6 +10,7 @@ from modelmerger.config.given_models import Entry, is_list, read_models
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.config.naming import with_names
 from modelmerger.config.owners import UnchosenPlugins, core_owner, owners_of, structure_by_owner
+from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS, missing_base, read_sections, sections_of
 from modelmerger.config.strict_attrs import unknown_keys
 from modelmerger.config.validation_settings import KEY as VALIDATION
@@ -25,20 +26,28 @@ from modelmerger.values.weights import varying_fields
 
 
 def resolve(
-    given: Mapping[str, Any], registry: Registry | None = None, *, validating: bool = False
+    given: Mapping[str, Any],
+    registry: Registry | None = None,
+    *,
+    validating: bool = False,
+    notes: Sequence[Problem] = (),
+    strict: bool = False,
 ) -> tuple[Settings, Hooks]:
     """The settings of a config, and the plugins of its run. Raises `ConfigError` with every problem.
 
-    validating: whether there is a validation even if the config does not ask for one.
+    registry: the plugins that may be named; those that are installed, unless given. validating: whether there is a
+    validation even if the config does not ask for one. notes: what is to be said of how the config was read. strict:
+    whether warnings are errors.
     """
-    registry = registry or Registry.installed()
+    given, handed_over = name_plugins(given)
+    registry = (registry or Registry.installed()).with_given(handed_over)
     given, live = set_apart(given)
     problems: list[Problem] = []
     always_on = list(map(load, registry.always_on()))
     sections = sections_of(always_on)
     keys = (*CORE_KEYS, *(section.name for section in sections))
     problems += unknown_keys(given, keys, "config")
-    problems += _wrong_kinds(given, registry)
+    problems += (wrong := _wrong_kinds(given, registry))
     of_strategy: list[Problem] = []
     strategy = _strategy(given.get("strategy"), registry, of_strategy)
     chosen = [strategy.provider.name] if strategy else []
@@ -61,9 +70,9 @@ def resolve(
         raise ConfigError(*problems)
     handed = {key: value for key, value in shared.items() if value is not None} | validation.options
     hooks = assemble(plugins, handed)
-    problems += _strategy_problems(hooks.strategy, given.get("models"), models, shared)
-    problems += _base_problems(hooks.strategy, given, sections)
-    if problems:
+    problems += (unfit := _strategy_problems(hooks.strategy, given.get("models"), models, shared))
+    problems += (baseless := _base_problems(hooks.strategy, given, sections))
+    if wrong or unfit or baseless or not models or shared[""] is None:
         raise ConfigError(*problems)
     settings = Settings(
         strategy=given["strategy"],
@@ -78,27 +87,50 @@ def resolve(
         validation=validation.settings,
         given={key: deepcopy(given[key]) for key in as_written(in_sections) if given.get(key) not in (None, {})},
         live=live,
+        strict=strict,
+        of_process={f"{p.kind} '{p.name}'": p.digest for p in (plugin.provider for plugin in plugins) if p.digest},
     )
-    raise_errors(hooks.models.check_config(settings), ConfigError)
-    return settings, hooks
+    unsound = _unsound(plugins, shared, given, in_sections)
+    said = [*notes, *hooks.models.check_config(settings, unsound)]
+    raise_errors([*problems, *said], ConfigError, strict=strict)
+    return evolve(settings, notes=tuple(said)), hooks
 
 
-def resolve_validation(given: Mapping[str, Any]) -> tuple[Settings | None, ValidationSettings, Hooks]:
+def resolve_validation(
+    given: Mapping[str, Any],
+    registry: Registry | None = None,
+    *,
+    notes: Sequence[Problem] = (),
+    strict: bool = False,
+) -> tuple[Settings | None, ValidationSettings, Hooks]:
     """How a model is validated: settings of the merge, settings of the validation, and plugins.
 
-    given: the config of a merge, or one with `validation` alone, for which there are no settings of a merge. Raises
-    `ConfigError` with every problem.
+    given: the config of a merge, or one with `validation` alone, for which there are no settings of a merge. The others
+    are as in `resolve`. Raises `ConfigError` with every problem.
     """
     if given.keys() - {VALIDATION}:
-        settings, hooks = resolve(given, validating=True)
+        settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict)
         return settings, settings.validation or ValidationSettings(), hooks
-    registry = Registry.installed()
+    raise_errors(notes, ConfigError, strict=strict)
+    registry = registry or Registry.installed()
     problems: list[Problem] = []
     validation = read_validation(given.get(VALIDATION), registry, problems, validating=True)
     if problems or validation.settings is None:
         raise ConfigError(*problems)
     plugins = [*validation.validators, *map(load, registry.always_on())]
     return None, validation.settings, assemble(plugins, validation.options)
+
+
+def _unsound(
+    plugins: Iterable[Plugin], shared: Mapping[str, Any], given: Mapping[str, Any], in_sections: Mapping[str, Any]
+) -> list[str]:
+    """The keys of plugins whose own options or sections are wrong, so that they cannot be asked about the config."""
+    wrong = {name for name, value in in_sections.items() if value is None and given.get(name) not in (None, {})}
+    return [
+        plugin.key
+        for plugin in plugins
+        if shared.get(plugin.key, plugin) is None or wrong & {section.name for section in plugin.sections}
+    ]
 
 
 def as_written(sections: Iterable[str]) -> list[str]:

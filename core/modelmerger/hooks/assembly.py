@@ -1,21 +1,20 @@
 """The plugins of one run: imported, and registered with a manager of their own."""
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pluggy
 from attrs import frozen
-from blake3 import blake3
 
 from modelmerger.hooks.binding import bind
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.plugins import Plugin, load
-from modelmerger.hooks.registry import BUILT_IN, Provider, Registry
+from modelmerger.hooks.providers import BUILT_IN, Provider
+from modelmerger.hooks.registry import Registry
+from modelmerger.hooks.sources import source_digest
 from modelmerger.hooks.specs import SPECIFICATIONS
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
@@ -61,13 +60,10 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
 
     Raises `PluginError` for plugins that do not keep to the conventions.
     """
-    manager = pluggy.PluginManager(PROJECT)
-    for specification in SPECIFICATIONS:
-        manager.add_hookspecs(specification)
+    calls = register(plugins)
     handed = {plugin.key: _handed(plugin, options) for plugin in plugins}
     for plugin in plugins:
-        _register(manager, plugin, handed[plugin.key])
-    calls = Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
+        bind(calls.manager, plugin.module, handed[plugin.key])
     validators = [
         read_validator(plugin, handed[plugin.key]) for plugin in plugins if plugin.provider.kind == "validator"
     ]
@@ -82,13 +78,23 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
     )
 
 
+def register(plugins: Sequence[Plugin]) -> Calls:
+    """The calls of some plugins, whose options the caller gives. Raises `PluginError` for hooks that do not fit."""
+    manager = pluggy.PluginManager(PROJECT)
+    for specification in SPECIFICATIONS:
+        manager.add_hookspecs(specification)
+    for plugin in plugins:
+        _register(manager, plugin)
+    return Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
+
+
 def _handed(plugin: Plugin, options: Mapping[str, Any]) -> Any:
     if plugin.key in options:
         return options[plugin.key]
     return plugin.options() if plugin.options is not None and plugin.provider.kind != "strategy" else None
 
 
-def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> None:
+def _register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
     try:
         manager.register(plugin.module, plugin.key)
         manager.check_pending()
@@ -103,7 +109,6 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> No
                     f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, "
                     "with wrapper=True."
                 )
-    bind(manager, plugin.module, options)
 
 
 def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
@@ -118,12 +123,4 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
         raise PluginError(
             f"{plugin.provider} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
         )
-    return Strategy(plugin, traits, _fingerprint(plugin.module), calls)
-
-
-def _fingerprint(module: Any) -> str:
-    try:
-        source = inspect.getsourcefile(module if inspect.ismodule(module) else type(module))
-        return blake3(Path(source or "").read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return ""
+    return Strategy(plugin, traits, plugin.provider.digest or source_digest(plugin.module), calls)

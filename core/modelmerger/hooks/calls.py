@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pluggy
 from attrs import evolve, field, frozen
 
-from modelmerger.hooks.registry import Provider
+from modelmerger.hooks.providers import Provider
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem
 from modelmerger.values.text import shown
 
@@ -71,7 +71,10 @@ class Calls:
 
     def ask_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
         """The answer of one plugin that has the hook."""
-        found = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments))
+        found: Any = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments))
+        spec = getattr(self.manager.hook, hook).spec
+        if spec is not None and spec.opts["firstresult"]:
+            return found
         return found[0] if found else None
 
     def guard(self, hook: str, call: Callable[[], T], tensor: str = "") -> T:

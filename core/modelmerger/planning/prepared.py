@@ -50,6 +50,7 @@ def prepare(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -
         revisions = [location.revision for location in models.locations]
         updates = merge_updates(hooks, models.checkpoints, models.settings)
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, updates)
+        raise_errors(plan.notes, ModelCompatibilityError, strict=settings.strict)
         yield Prepared(models.settings, hooks, models.checkpoints, plan, [*notes, *plan.notes], updates)
 
 
@@ -58,12 +59,13 @@ def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = No
     with open_models(settings, hooks, cache) as models:
         notes = _compatible(hooks, models)
         updates = find_update_coefficients(hooks, models.checkpoints, models.settings)
-        if updates is not None:  # their ranks, and so the plan, depend on the weights
-            return [*notes, *updates.notes]
-        return [*notes, *make_plan(hooks, models.checkpoints, models.settings).notes]
+        # the ranks of updates, and so the plan, depend on the weights
+        of_plan = make_plan(hooks, models.checkpoints, models.settings).notes if updates is None else updates.notes
+        raise_errors(of_plan, ModelCompatibilityError, strict=settings.strict)
+        return [*notes, *of_plan]
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:
     problems = hooks.models.check_compatibility(models.checkpoints, models.settings)
-    raise_errors(problems, ModelCompatibilityError)
-    return [*models.notes, *problems]
+    raise_errors([*models.notes, *problems], ModelCompatibilityError, strict=models.settings.strict)
+    return [*models.settings.notes, *models.notes, *problems]

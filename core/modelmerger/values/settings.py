@@ -8,6 +8,7 @@ from typing import Any, Literal
 from attrs import Attribute, field, frozen, validators
 
 from modelmerger.values.dtypes import DTYPES, dtype_from_config
+from modelmerger.values.errors import Problem
 from modelmerger.values.option_checks import Check, must_be_between, must_be_finite, must_be_one_of, must_not_be_empty
 from modelmerger.values.weights import Weight, sound_weight
 
@@ -216,6 +217,13 @@ class Settings:
     """The config as the user gave it, for the manifest and the model card."""
     live: Mapping[str, Any] = field(factory=dict, repr=False)
     """Models given as objects, by their keys in the config, which has texts in their place."""
+    notes: tuple[Problem, ...] = ()
+    """Warnings and notes about the config itself."""
+    strict: bool = False
+    """Whether warnings are errors."""
+    of_process: Mapping[str, str] = field(factory=dict)
+    """Plugins that are not installed, and were handed over by this process (`strategy 'mine'`), each with the BLAKE3
+    digest of its source."""
 
     @property
     def donor(self) -> int:

@@ -323,7 +323,9 @@ def test_a_strategy_of_others_brings_its_own_options(distribution: Callable[...,
     assert problems("powered", models=models, options={"powr": 1}) == [
         "options: unknown key 'powr', did you mean 'power'?"
     ]
-    assert problems("weighted", models=models, options={"power": 1}) == ["options: unknown key 'power'"]
+    assert problems("weighted", models=models, options={"power": 1}) == [
+        "options: 'power' belongs to powered from acme-merge 1.0, and the strategy is weighted. Leave it out"
+    ]
 
 
 def test_options_of_an_always_on_plugin_join_those_of_every_merge(distribution: Callable[..., Path]) -> None:

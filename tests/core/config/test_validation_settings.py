@@ -85,9 +85,12 @@ def test_what_is_wrong_with_them_is_said_with_its_place(
 
 
 @pytest.mark.usefixtures("depth")
-def test_the_options_of_a_validator_that_does_not_run_are_unknown(config: dict[str, Any]) -> None:
+def test_the_options_of_a_validator_that_does_not_run_are_said_to_be_its(config: dict[str, Any]) -> None:
     (problem,) = problems(config, metrics=["perplexity"], levels=2)
-    assert problem == "validation: unknown key 'levels'"
+    assert (
+        problem
+        == "validation: 'levels' belongs to depth from acme-merge 1.0, and the validator is perplexity. Leave it out"
+    )
 
 
 def test_two_validators_of_one_run_may_not_share_an_option(distribution: Distribution, config: dict[str, Any]) -> None:
