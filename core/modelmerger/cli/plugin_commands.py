@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Iterator
 
 import click
+import importlib_metadata
 
 from modelmerger.cli.options import add_debug
 from modelmerger.hooks.providers import BUILT_IN, GROUPS, Kind, Provider
@@ -24,7 +25,8 @@ def plugin_command(name: str, registry: Registry, *, taken: bool) -> click.Comma
     if not found:
         return None
     if taken:
-        sources = " and by ".join([*(provider.source for provider in found), BUILT_IN])
+        own = f"{BUILT_IN} {importlib_metadata.version(BUILT_IN)}"
+        sources = " and by ".join([*(provider.source for provider in found), own])
         remedy = f"uninstall one of them or set {DISABLE}={found[0].distribution}"
         raise ConfigError(f"command '{name}' is provided twice: by {sources}; {remedy}.")
     return _load(registry.find(KIND, name), registry)

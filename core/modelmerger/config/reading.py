@@ -60,7 +60,13 @@ def read_config(path: Path, registry: Registry, told: Mapping[str, Any] | None =
                 return _checked(found, plugin, path)
     data = parse_named(content, path)
     if told:
-        raise ConfigError(*(Problem(_nobody(path, [p.name for p in providers]), f"{READ} {key}") for key in told))
+        asked = (
+            f"of the readers {', '.join(p.name for p in providers)} none took it"
+            if providers
+            else "no reader is installed"
+        )
+        nobody = f"this is read as a config of our own, as {asked}. Leave it out"
+        raise ConfigError(*(Problem(f"nothing reads '{key}' ({READ}): {nobody}", str(path)) for key in told))
     return GivenConfig(data)
 
 
@@ -90,8 +96,3 @@ def _checked(found: ReadConfig, plugin: Plugin, path: Path) -> GivenConfig:
     raise_errors(given.notes, ConfigError)
     with given.blaming():
         return evolve(given, data=plain_document(found.config))
-
-
-def _nobody(path: Path, readers: Sequence[str]) -> str:
-    asked = f"of the readers {', '.join(readers)} none took it" if readers else "no reader is installed"
-    return f"{shown(path, 60)} is read as a config of our own, which has no options for reading: {asked}. Leave it out"

@@ -149,3 +149,27 @@ def test_a_default_validator_must_say_yes_or_no(distribution: Distribution, conf
     install(distribution, [("default validator", "depth", source)])
     with pytest.raises(PluginError, match="wants_validation gave always instead of True or False"):
         MergeConfig(**config, validation={"test_prompts": ["x"]})
+
+
+@pytest.mark.usefixtures("depth")
+def test_what_is_wrong_with_its_options_hides_no_threshold(config: dict[str, Any]) -> None:
+    assert problems(config, metrics=["depth"], levels=10, thresholds={"deepth": 1, "depth": 2}) == [
+        "validation.levels: must be in [1, 9], got 10",
+        "validation.thresholds: no metric is named 'deepth', did you mean 'depth'? (depth finds depth)",
+    ]
+
+
+def test_a_default_validator_that_is_declared_as_nothing_else_is_said(
+    distribution: Distribution, config: dict[str, Any], command: Callable[..., SimpleNamespace]
+) -> None:
+    distribution("acme-merge", "1.0", "[modelmerger.default_validators]\nbleu = acme_never_imported\n")
+    MergeConfig(**config)
+    MergeConfig(**config, validation={"metrics": ["perplexity"]})
+    with pytest.raises(PluginError) as caught:
+        MergeConfig(**config, validation={"quick_test": True})
+    assert str(caught.value) == (
+        "validator 'bleu' from acme-merge 1.0 is in modelmerger.default_validators alone, so it never runs. "
+        "Declare it in modelmerger.validators too, or set MODELMERGER_DISABLE_PLUGINS=bleu."
+    )
+    listed = command("plugins").out
+    assert "bleu               acme-merge 1.0  (only in modelmerger.default_validators, so never asked)" in listed
