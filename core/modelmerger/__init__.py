@@ -106,13 +106,19 @@ if TYPE_CHECKING:
     from modelmerger.values.text import amount as amount
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
+    from modelmerger.values.units import Done as Done
     from modelmerger.values.units import SliceWork as SliceWork
+    from modelmerger.values.units import Statistic as Statistic
+    from modelmerger.values.units import Task as Task
     from modelmerger.values.units import Unit as Unit
+    from modelmerger.values.units import Worker as Worker
+    from modelmerger.values.units import WorkOrder as WorkOrder
     from modelmerger.values.updates import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.updates import Coefficients as Coefficients
     from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
+    from modelmerger.worker import open_worker as open_worker
 
 _HOMES = {
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
@@ -184,7 +190,8 @@ _HOMES = {
     "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
-    "values.units": ("SliceWork", "Unit"),
+    "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
+    "worker": ("open_worker",),
     "values.updates": ("Coefficients", "MergedUpdates", "WHOLE_MODEL"),
     "values.weights": ("shown_weight", "varying"),
 }

@@ -84,6 +84,8 @@ class OutputHooks:
 
     calls: Calls
     """The plugins of the run."""
+    executor: str | None = None
+    """The key of the plugin that executes the slices; None for the first that will."""
 
     def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int, stem: str = "model") -> Layout:
         """The layout of the merged weights. max_shard_size: bytes. stem: what the files are named by."""
@@ -98,7 +100,10 @@ class OutputHooks:
 
     def run_slices(self, work: SliceWork) -> None:
         """Executes all units of the work."""
-        if not self.calls.ask_first("run_slices", work=work):
+        if self.executor is not None:
+            if not self.calls.ask_one("run_slices", self.executor, work=work):
+                raise PluginError(f"{self.calls.providers[self.executor]} declined to execute the slices.")
+        elif not self.calls.ask_first("run_slices", work=work):
             raise PluginError("no plugin executes the slices (hook 'run_slices'). Is the built-in one switched off?")
 
     def unfinished_error(self) -> PluginError:

@@ -61,7 +61,7 @@ def provider_of(plugin: Any, kind: Kind) -> Provider:
 
 
 def providers_of_file(path: Path) -> list[Provider]:
-    """Imports a file, and says what it is: a strategy, a validator, a reader of configs, or a plugin that is always on.
+    """Imports a file, and says what it is: a strategy, a validator, an executor, a reader of configs, or always on.
 
     It is named by the file, without its ending. Raises `ConfigError` where there is no such file, `PluginError` for one
     that cannot be imported, or is no plugin.
@@ -90,7 +90,8 @@ def _kinds(hooks: frozenset[str], file: str) -> list[Kind]:
     reads = "read_config" in hooks
     if reads and len(hooks) == 1:
         return ["reader"]
-    main: Kind = "strategy" if merges else "validator" if validates else "plugin"
+    rest: Kind = "executor" if "run_slices" in hooks else "plugin"
+    main: Kind = "strategy" if merges else "validator" if validates else rest
     return [main, "reader"] if reads else [main]
 
 

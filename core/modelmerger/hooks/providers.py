@@ -10,12 +10,14 @@ from attrs import field, frozen
 
 from modelmerger.values.errors import PluginError
 
-Kind = Literal["strategy", "validator", "plugin", "reader", "command"]
-"""What a plugin is. A plugin proper is always on; readers are asked what a config file means."""
+Kind = Literal["strategy", "validator", "executor", "plugin", "reader", "command"]
+"""What a plugin is. One that nobody chooses by its name, a "plugin", is always on; readers are asked about each config
+file."""
 GROUPS: Mapping[Kind, str] = MappingProxyType(
     {
         "strategy": "modelmerger.strategies",
         "validator": "modelmerger.validators",
+        "executor": "modelmerger.executors",
         "plugin": "modelmerger.plugins",
         "reader": "modelmerger.config_readers",
         "command": "modelmerger.commands",
@@ -32,6 +34,7 @@ PLURALS: Mapping[Kind, str] = MappingProxyType(
     {
         "strategy": "strategies",
         "validator": "validators",
+        "executor": "executors",
         "plugin": "plugins",
         "reader": "config readers",
         "command": "commands",

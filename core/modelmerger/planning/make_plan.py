@@ -7,7 +7,7 @@ from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.cost import bytes_read, peak_memory, slice_elements
-from modelmerger.planning.digest import plan_digest
+from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_merged_tensors, plan_read_tensors
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
@@ -37,6 +37,7 @@ def make_plan(
         tensors, notes = plan_read_tensors(updates), list(updates.notes)
         read, memory = [updates.checkpoint], updates.memory
     layout = _layout(hooks, settings, tensors, updates)
+    decides = deciding_parts(hooks, settings, checkpoints, layout)
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     return MergePlan(
         strategy=settings.strategy,
@@ -50,7 +51,8 @@ def make_plan(
         bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors),
         bytes_written=sum(file.size for file in layout.files),
         memory=peak_memory(hooks, settings, tensors, elements) + workers * memory,
-        digest=plan_digest(hooks, settings, checkpoints, layout),
+        digest=plan_digest(decides),
+        decides=decides,
         notes=notes,
         updates=updates is not None,
         writes=updates.writes if updates else WHOLE_MODEL,

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from modelmerger.inputs.torch_dtypes import dtype_from_torch
-from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import total_counts, total_observed
+from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
 from modelmerger.values.plan import MergePlan
 

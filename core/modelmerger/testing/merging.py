@@ -1,6 +1,6 @@
 """Merges of tensors in memory through the real config, plan and engine, without any file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,21 +8,20 @@ from attrs import evolve, frozen
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
-from modelmerger.engine.blocks import MergeWork
 from modelmerger.engine.copied_tensors import check_exact_tensors
+from modelmerger.engine.executing import execute
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
+from modelmerger.engine.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger.planning.make_plan import make_plan
+from modelmerger.testing.in_order import Order, in_order
 from modelmerger.testing.memory import MemoryCheckpoint, MemoryStaging, Tensors
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.layout import Placement
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.units import Unit
-
-Order = Callable[[Sequence[Unit]], Sequence[Unit]]
 
 
 @frozen(eq=False)
@@ -40,16 +39,15 @@ class Planned:
 
     def stage(
         self,
-        order: Order = list,
+        order: Order | None = None,
         staged: MemoryStaging | None = None,
         workers: int | None = None,
         slice_elements: int | None = None,
     ) -> MemoryStaging:
         """Compares the tensors that are copied, and executes the plan.
 
-        order: puts the units of work in another order; those of kind "measure" must stay before the others, which wait
-        for them. staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of
-        the plan.
+        order: puts units of work that can be done at the same time in another order. staged: what an earlier call made,
+        which is not made again. workers, slice_elements: None for those of the plan.
         """
         plan = evolve(
             self.plan,
@@ -58,10 +56,8 @@ class Planned:
         )
         check_exact_tensors(plan, self.checkpoints)
         staging = staged or MemoryStaging(plan)
-        merge = Merge(plan, self.checkpoints, self.hooks, self.settings)
-        work = MergeWork(merge, staging, lambda _: None)
-        work.units = list(order(work.units))
-        self.hooks.output.run_slices(work)
+        work = Schedule(Merge(plan, self.checkpoints, self.hooks, self.settings), staging, lambda _: None)
+        execute(work, self.hooks, in_order(work, order) if order else work)
         return staging
 
     def random(self, tensor: str, model: int) -> torch.Tensor:
