@@ -15,7 +15,7 @@ from blake3 import blake3
 from modelmerger.hooks.markers import MARK
 from modelmerger.hooks.plugins import hook_names
 from modelmerger.hooks.providers import OF_PROCESS, Kind, Provider
-from modelmerger.hooks.sources import content_digest
+from modelmerger.hooks.sources import content_digest, has_changed
 from modelmerger.hooks.specs import STRATEGY_HOOKS
 from modelmerger.hooks.validators import HOOK as VALIDATES
 from modelmerger.inputs.regular_files import read_small
@@ -56,6 +56,8 @@ def provider_of(plugin: Any, kind: Kind) -> Provider:
         raise PluginError(
             f"{kind} '{name}' cannot be digested, its source or what it holds. Put it into a module of its own."
         )
+    if has_changed(plugin):
+        raise PluginError(f"{kind} '{name}' was imported from a file that has changed since. Import it anew.")
     given_as = target if module else f"{target}.{name}"
     return Provider(kind, name, OF_PROCESS, given_as, target, _Handed(plugin), roles=frozenset({kind}), digest=digest)
 

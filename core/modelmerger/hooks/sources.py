@@ -2,8 +2,10 @@
 
 import inspect
 import pickle
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from blake3 import blake3
@@ -43,6 +45,25 @@ def content_digest(plugin: Any) -> str:
     except Exception:
         return ""
     return blake3(source.encode() + held).hexdigest()
+
+
+def has_changed(plugin: Any) -> bool:
+    """Whether the file of a module, or of an object's class, holds other functions than those that were imported."""
+    home = plugin if inspect.ismodule(plugin) else type(plugin)
+    try:
+        file = inspect.getsourcefile(home) or ""
+        now = set(_codes(compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return False
+    imported = (value.__code__ for value in vars(home).values() if inspect.isfunction(value))
+    return any(code.co_filename == file and code not in now for code in imported)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
 
 
 def _digest_of_cell(plugin: Any) -> str:

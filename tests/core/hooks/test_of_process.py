@@ -307,6 +307,16 @@ def test_a_config_file_cannot_name_code(
     assert (result.status, result.err) == (2, f"error: {said}\n")
 
 
+def test_a_module_whose_file_has_changed_since_is_refused(config: dict[str, Any], squares: Path) -> None:
+    """What would run is not what the digest would be of."""
+    module = imported(squares)
+    MergeConfig(**config | {"strategy": module})
+    squares.write_text(WEIGHTS_SQUARED.replace("weight**2", "weight**3"))
+    with pytest.raises(PluginError, match=r"strategy 'squares' was imported from a file that has changed since"):
+        MergeConfig(**config | {"strategy": module})
+    MergeConfig(**config | {"strategy": imported(squares)})
+
+
 def test_what_cannot_be_digested_is_refused(config: dict[str, Any]) -> None:
     made = ModuleType("made")
     exec(WEIGHTS_SQUARED, vars(made))
