@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from modelmerger.config.merge_config import MergeConfig as MergeConfig
     from modelmerger.config.naming import base_name as base_name
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
+    from modelmerger.engine.merged_checkpoint import MergedCheckpoint as MergedCheckpoint
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
     from modelmerger.inputs.executable import executable_keys as executable_keys
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
     from modelmerger.output.verification import verify as verify
+    from modelmerger.planning.layer_view import LayerView as LayerView
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
     from modelmerger.planning.tensor_names import is_embedding as is_embedding
@@ -49,11 +51,13 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.updates import check_same_base as check_same_base
+    from modelmerger.planning.views import CheckpointView as CheckpointView
     from modelmerger.run import Watch as Watch
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
+    from modelmerger.values.checkpoint import models_behind as models_behind
     from modelmerger.values.dtypes import DTYPES as DTYPES
     from modelmerger.values.dtypes import dtype_from_config as dtype_from_config
     from modelmerger.values.errors import ConfigError as ConfigError
@@ -92,6 +96,7 @@ if TYPE_CHECKING:
     from modelmerger.values.option_checks import must_be_one_of as must_be_one_of
     from modelmerger.values.option_checks import must_not_be_empty as must_not_be_empty
     from modelmerger.values.plain_names import is_plain_path as is_plain_path
+    from modelmerger.values.plan import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.read_config import ReadConfig as ReadConfig
@@ -113,7 +118,6 @@ if TYPE_CHECKING:
     from modelmerger.values.units import Unit as Unit
     from modelmerger.values.units import Worker as Worker
     from modelmerger.values.units import WorkOrder as WorkOrder
-    from modelmerger.values.updates import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.updates import Coefficients as Coefficients
     from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
@@ -125,6 +129,7 @@ _HOMES = {
     "config.merge_config": ("MergeConfig",),
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
+    "engine.merged_checkpoint": ("MergedCheckpoint",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
     "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
@@ -140,11 +145,13 @@ _HOMES = {
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.verification": ("verify",),
+    "planning.layer_view": ("LayerView",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.updates": ("check_same_base",),
+    "planning.views": ("CheckpointView",),
     "run": ("Watch",),
-    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
+    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
         "ConfigError",
@@ -182,7 +189,7 @@ _HOMES = {
         "must_not_be_empty",
     ),
     "values.plain_names": ("is_plain_path",),
-    "values.plan": ("MergePlan", "PlannedModel"),
+    "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
     "values.read_config": ("ReadConfig",),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
@@ -192,7 +199,7 @@ _HOMES = {
     "values.traits": ("Traits",),
     "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),
-    "values.updates": ("Coefficients", "MergedUpdates", "WHOLE_MODEL"),
+    "values.updates": ("Coefficients", "MergedUpdates"),
     "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -11,6 +11,7 @@ from attrs import evolve
 
 from modelmerger.config.merge_config import MergeConfig
 from modelmerger.config.models_in_memory import set_apart
+from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.scratch import Scratch
@@ -75,12 +76,12 @@ class ModelMerger:
         Raises `InputError`.
         """
         settings, hooks = self.config.resolved()
-        models = self._open.enter_context(open_models(settings, hooks, self._cache))
+        models = self._open.enter_context(open_models(settings, hooks, self._cache, merged=MergedCheckpoint))
         return {checkpoint.name: checkpoint for checkpoint in models.checkpoints}
 
     def plan(self) -> "MergePlan":
         """What a merge would do and cost. Raises `MergeError`."""
-        with prepare(*self.config.resolved(), self._cache) as ready:
+        with prepare(*self.config.resolved(), self._cache, merged=MergedCheckpoint) as ready:
             return ready.plan
 
     def merge(self) -> Any:
@@ -175,7 +176,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         live=live,
     )
     try:
-        with open_models(settings, hooks) as found:
+        with open_models(settings, hooks, merged=MergedCheckpoint) as found:
             for checkpoint in found.checkpoints:
                 if checkpoint.donor.directory is not None and checkpoint.donor.config is None:
                     raise ModelCompatibilityError(

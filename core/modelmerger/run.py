@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from modelmerger.engine.devices import slice_device
+from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.manifest import total_counts, total_observed
@@ -24,10 +25,10 @@ from modelmerger.validation.texts import check_dataset
 from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.model_reference import user_path
+from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
 from modelmerger.values.units import WorkOrder
-from modelmerger.values.updates import WHOLE_MODEL
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,7 @@ class Watch:
 
 def check(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
     """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
-    notes = check_models(settings, hooks, cache)
+    notes = check_models(settings, hooks, cache, merged=MergedCheckpoint)
     check_dataset(settings.validation)
     return notes
 
@@ -90,7 +91,7 @@ def run_merge(
     """
     watch = watch or Watch()
     started = time.monotonic()
-    with prepare(settings, hooks, cache) as ready:
+    with prepare(settings, hooks, cache, merged=MergedCheckpoint) as ready:
         set_level(ready.settings)
         accept(ready)
         check_dataset(ready.settings.validation)
@@ -107,12 +108,12 @@ def run_merge(
         check_output(target, overwrite, ready.checkpoints)
         # torch is imported here, after every check that can do without it
         from modelmerger.engine.arithmetic_digest import arithmetic_digest
-        from modelmerger.engine.copied_tensors import check_exact_tensors
+        from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
         from modelmerger.engine.executing import bytes_of_blocks
         from modelmerger.engine.sidecars import write_documents
 
         device = slice_device(ready.settings.options.device_map)
-        compared = check_exact_tensors(ready.plan, ready.sources)
+        compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
         check_room(target, max(0, ready.plan.disk - staged_size(target)))
         arithmetic = arithmetic_digest()
         with Staging(target, ready.plan.digest, ready.plan.layout, watch.step, arithmetic) as staging:
@@ -162,9 +163,9 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
 def _order(ready: Prepared, staging: Staging) -> WorkOrder:
     from modelmerger.engine.arithmetic_digest import arithmetic_digest
 
-    if ready.settings.live:
+    if ready.settings.has_live:
         raise MergeError("models in memory are merged, which no worker elsewhere can open. Give paths instead.")
-    for provider in ready.hooks.providers:
+    for provider in ready.hooks.all_providers:
         if provider.digest:
             raise MergeError(f"{provider} is not installed, so no worker elsewhere can import it. Package it.")
     return WorkOrder(

@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from modelmerger.config.resolve import resolve
+from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.planning.prepared import Prepared, prepare
 from modelmerger.values.errors import MergeError
 from modelmerger.values.model_reference import Location, ModelReference
@@ -33,7 +34,7 @@ def open_worker(order: WorkOrder) -> Worker:
 
     settings, hooks = resolve(order.config)
     with ExitStack() as closing:
-        ready = closing.enter_context(prepare(settings, hooks, locate=_as_ordered(order)))
+        ready = closing.enter_context(prepare(settings, hooks, locate=_as_ordered(order), merged=MergedCheckpoint))
         _check_plan(order, ready)
         if arithmetic_digest() != order.arithmetic:
             raise MergeError("this machine's arithmetic differs from that of the run: its floats come out otherwise.")

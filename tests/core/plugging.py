@@ -8,6 +8,7 @@ GROUPS = {
     "strategy": ("modelmerger.strategies",),
     "validator": ("modelmerger.validators",),
     "default validator": ("modelmerger.validators", "modelmerger.default_validators"),
+    "executor": ("modelmerger.executors",),
     "plugin": ("modelmerger.plugins",),
     "reader": ("modelmerger.config_readers",),
     "reading plugin": ("modelmerger.config_readers", "modelmerger.plugins"),

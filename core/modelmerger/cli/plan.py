@@ -16,10 +16,11 @@ from modelmerger.cli.options import CONFIG, DEBUG, JSON, Changes, with_changes
 @DEBUG
 def plan(config: Path, changes: Changes, as_json: bool) -> None:
     """Print what merging CONFIG would read and write, the memory and disk that it needs, and how long it would take."""
+    from modelmerger.engine.merged_checkpoint import MergedCheckpoint
     from modelmerger.planning.prepared import prepare
     from modelmerger.planning.rates import look_ahead
 
-    with prepare(*read_changed(config, changes).resolve()) as ready:
+    with prepare(*read_changed(config, changes).resolve(), merged=MergedCheckpoint) as ready:
         output = ready.settings.output_path
         outlook = look_ahead(ready.plan, Path(output) if output else None)
     if as_json:

@@ -10,8 +10,8 @@ from modelmerger.config.documents.document import dump_yaml
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.reading import GivenConfig, read_config
-from modelmerger.config.resolve import as_written, resolve
-from modelmerger.config.sections import CORE_KEYS
+from modelmerger.config.resolve import resolve
+from modelmerger.config.sections import CORE_KEYS, as_written
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem
@@ -38,15 +38,18 @@ class MergeConfig:
     """The name of an installed strategy; or a strategy itself, as a module or an object."""
     models: list[dict[str, Any]]
     """One mapping a model, with `path`, and optionally `weight` (default 1.0), `name`, and options of the strategy. A
-    module or a mapping of tensors may stand in place of a path."""
+    module or a mapping of tensors may stand in place of a path, and `merge`, a mapping with `strategy`, `models` and so
+    on, in place of `path`."""
     base_model: Any
-    """The model that the others were tuned from: a path, a module, or a mapping of tensors."""
+    """The model that the others were tuned from: a path, a module, a mapping of tensors, or a mapping with `merge`."""
     output_path: str | None
     """Where the merged model goes."""
     options: dict[str, Any]
     """How it is merged: options of the core, of the strategy and of plugins."""
     validation: dict[str, Any]
     """How the merged model is measured. Validators may stand among its `metrics` in place of names."""
+    merges: dict[str, Any]
+    """Merges that paths can name, by their names."""
     sections: dict[str, dict[str, Any]] = field(repr=False)
     """Sections that plugins bring, such as `peft_config`. Each is an attribute of the config too."""
     strict: bool = field(repr=False, eq=False)
@@ -62,17 +65,18 @@ class MergeConfig:
         output_path: str | None = None,
         options: dict[str, Any] | None = None,
         validation: dict[str, Any] | None = None,
+        merges: dict[str, Any] | None = None,
         *,
         strict: bool = False,
         **sections: Any,
     ) -> None:
-        given = (strategy, models, base_model, output_path, options, validation)
+        given = (strategy, models, base_model, merges, output_path, options, validation)
         self._fill(dict(zip(CORE_KEYS, given, strict=True)) | sections, strict, GivenConfig({}))
 
     def _fill(self, data: Mapping[str, Any], strict: bool, origin: GivenConfig) -> None:
         sections = {key: value for key, value in data.items() if key not in CORE_KEYS}
         core: dict[str, Any] = {key: data.get(key) for key in CORE_KEYS}
-        core |= {key: {} for key in ("options", "validation") if core[key] is None}
+        core |= {key: {} for key in ("options", "validation", "merges") if core[key] is None}
         self.__attrs_init__(**core, sections=sections, strict=strict, origin=origin)
         _, hooks = self.resolved()
         for section in hooks.sections:

@@ -75,7 +75,7 @@ class Workspace:
         info = checkpoint.tensors[name]
         length = info.span(start, stop)[1]
         checkpoint.read(name, start, stop, self.memory(purpose, length))
-        self._bytes_read += length
+        self._bytes_read += checkpoint.bytes_to_read(name, start, stop)
         dtype: torch.dtype | None = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
         return self.host(purpose, length, torch.uint8) if dtype is None else self.host(purpose, stop - start, dtype)
 
@@ -177,21 +177,9 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
     rounded: whether the merged values were finite before they were rounded to the written dtype. remedy: what to do
     about a bad input.
     """
-    problems = []
-    for index in plan.inputs:
-        checkpoint = merge.checkpoints[index]
-        nans, infinities = _count_nonfinite(checkpoint, plan.name_in(index))
-        if nans or infinities:
-            parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(
-                infinities
-            )
-            problems.append(
-                Problem(
-                    f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}.",
-                    checkpoint.place,
-                    plan.name,
-                )
-            )
+    problems = [
+        p for index in plan.inputs for p in _blamed(merge.checkpoints[index], plan.name_in(index), plan, remedy)
+    ]
     if not problems:
         cause = (
             f"the values do not fit in {plan.dtype}, the dtype written"
@@ -201,6 +189,21 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
         advice = "Choose a wider torch_dtype" if rounded else "Check weights and options"
         problems.append(Problem(f"all inputs are finite, and {cause}. {advice}.", tensor=plan.name))
     raise NumericError(*problems)
+
+
+def _blamed(checkpoint: Checkpoint, name: str, plan: TensorPlan, remedy: str) -> list[Problem]:
+    """Problems if a tensor is not finite: of the checkpoint, or of the models behind one that is a merge."""
+    if checkpoint.merge is not None:
+        tensor = next(tensor for tensor in checkpoint.merge.tensors if tensor.name == name)
+        inputs = [(checkpoint.sources[i], tensor.name_in(i)) for i in tensor.inputs]
+        if problems := [p for source, theirs in inputs for p in _blamed(source, theirs, plan, remedy)]:
+            return list(dict.fromkeys(problems))
+    nans, infinities = _count_nonfinite(checkpoint, name)
+    if not nans and not infinities:
+        return []
+    parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(infinities)
+    message = f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}."
+    return [Problem(message, checkpoint.place, plan.name)]
 
 
 def _count_nonfinite(checkpoint: Checkpoint, name: str) -> tuple[int, int]:

@@ -14,10 +14,11 @@ def write_documents(ready: Prepared, staging: Staging) -> None:
     documents = dict(ready.plan.layout.documents)
     reserved = dict.fromkeys([*(file.name for file in ready.plan.layout.files), *documents], WEIGHTS)
     reserved[FILE] = "the manifest"
-    documents |= ready.hooks.output.write_sidecars(ready.plan, ready.checkpoints, ready.settings, reserved)
+    sidecars = ready.hooks.output.write_sidecars
+    documents |= sidecars(ready.plan, ready.checkpoints, ready.configs, ready.settings, reserved)
     manifest = make_manifest(
         ready.plan,
-        [p.as_dict() for p in ready.hooks.providers],
+        [p.as_dict() for p in ready.hooks.all_providers],
         ready.settings,
         ready.checkpoints,
         staging.records,

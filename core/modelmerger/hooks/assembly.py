@@ -46,6 +46,14 @@ class Hooks:
     """The plugins that take part in the merge itself, without validators."""
     sections: tuple[Section, ...]
     """Top-level keys of the config that its plugins bring."""
+    merges: "Mapping[str, Hooks]" = MappingProxyType({})
+    """Those of models that are merges themselves, by the keys of the models (`models[0].path`, `base_model`)."""
+
+    @property
+    def all_providers(self) -> list[Provider]:
+        """The plugins that take part in the merge, and in the merges within it."""
+        within = (provider for hooks in self.merges.values() for provider in hooks.all_providers)
+        return list(dict.fromkeys([*self.providers, *within]))
 
 
 def plugins_of(registry: Registry, strategy: str | None, validators: Iterable[str] = ()) -> list[Plugin]:

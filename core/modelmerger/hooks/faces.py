@@ -1,13 +1,15 @@
 """The hooks about models and about what is written, with typed arguments, and answers that are checked."""
 
 from collections.abc import Container, Mapping, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.hooks.answers import is_list_of
+from modelmerger.hooks.answers import is_list_of, plain_json
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.files import gather_files
+from modelmerger.inputs.executable import executable_keys
 from modelmerger.inputs.loading import LoadContext, as_given
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import PluginError, Problem
@@ -15,6 +17,7 @@ from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.text import amount
 from modelmerger.values.units import SliceWork
 from modelmerger.values.updates import Coefficients, MergedUpdates
 
@@ -48,6 +51,15 @@ class ModelHooks:
             raise self.calls.wrong_answer("load_model", found, "a Checkpoint or None")
         return found
 
+    def view_models(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
+        """The models as plugins see them, one after the other."""
+        for plugin in self.calls.in_turn("view_models"):
+            views = self.calls.ask_one("view_models", plugin, checkpoints=checkpoints, settings=settings)
+            if views is not None:
+                self._check_views(plugin, checkpoints, views)
+                checkpoints = list(views)
+        return checkpoints
+
     def check_compatibility(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Problem]:
         """Problems that plugins find in merging these models."""
         return self._problems("check_compatibility", checkpoints=checkpoints, settings=settings)
@@ -69,6 +81,22 @@ class ModelHooks:
         if found is not None and not isinstance(found, MergedUpdates):
             raise self.calls.wrong_answer("merge_updates", found, "MergedUpdates or None")
         return found
+
+    def _check_views(self, plugin: str, checkpoints: Sequence[Checkpoint], views: Any) -> None:
+        if not is_list_of(Checkpoint, views) or len(views) != len(checkpoints):
+            found = amount(len(views), "Checkpoint") if is_list_of(Checkpoint, views) else views
+            due = f"{amount(len(checkpoints), 'Checkpoint')} or None"
+            raise self.calls.wrong_answer("view_models", found, due, plugin)
+        for seen, view in zip(checkpoints, views, strict=True):
+            kept = {
+                "name": view.name == seen.name,
+                "files": set(seen.files) <= set(view.files),
+                "directory": view.donor.directory == seen.donor.directory,
+            }
+            for what in (what for what, same in kept.items() if not same):
+                raise PluginError(
+                    f"{self.calls.providers[plugin]}: view_models did not keep the {what} of '{seen.name}'."
+                )
 
     def _problems(self, hook: str, among: Container[str] | None = None, **arguments: Any) -> list[Problem]:
         answers = self.calls.ask_each(hook, among=among, **arguments)
@@ -98,6 +126,27 @@ class OutputHooks:
             raise self.calls.wrong_answer("save_model", layout, "a Layout or None")
         return layout
 
+    def adjust_config(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        settings: Settings,
+    ) -> Mapping[str, Any]:
+        """A config of the merged model as plugins want it, one after the other. name: of its file."""
+        arguments: dict[str, Any] = {"name": name, "plan": plan, "checkpoints": checkpoints, "settings": settings}
+        for plugin in self.calls.in_turn("adjust_config"):
+            answer = self.calls.ask_one("adjust_config", plugin, config=deepcopy(config), **arguments)
+            if answer is not None:
+                if (adjusted := plain_json(answer)) is None:
+                    raise self.calls.wrong_answer("adjust_config", answer, "a dict of plain JSON or None", plugin)
+                if added := sorted(executable_keys(adjusted) - executable_keys(config)):
+                    what = f"gave {name} {', '.join(added)}, which can make a loader run code"
+                    raise PluginError(f"{self.calls.providers[plugin]}: adjust_config {what}.")
+                config = adjusted
+        return config
+
     def run_slices(self, work: SliceWork) -> None:
         """Executes all units of the work."""
         if self.executor is not None:
@@ -113,7 +162,9 @@ class OutputHooks:
         )
 
     def observers(self, settings: Settings) -> frozenset[str]:
-        """The keys of the plugins whose `observe_slice` is called in this merge."""
+        """The keys of the plugins whose `observe_slice` is called: none for a merge within another one."""
+        if settings.where:
+            return frozenset()
         wants = self.calls.ask_each("wants_slices", settings=settings)
         for name, wanted in wants:
             if not isinstance(wanted, bool):
@@ -140,8 +191,13 @@ class OutputHooks:
         return {f"{plugin}: {key}": value for plugin, found in answers for key, value in (found or {}).items()}
 
     def write_sidecars(
-        self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, reserved: Mapping[str, str]
+        self,
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        configs: Mapping[str, Mapping[str, Any]],
+        settings: Settings,
+        reserved: Mapping[str, str],
     ) -> dict[str, bytes]:
         """The files beside the weights: content by path. reserved: names that are taken, and who has them."""
-        arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "settings": settings}
+        arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "configs": configs, "settings": settings}
         return gather_files(self.calls, "write_sidecars", reserved, **arguments)

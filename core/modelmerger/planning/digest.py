@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import importlib_metadata
 from blake3 import blake3
@@ -36,7 +37,7 @@ def deciding_parts(
         "plugins": [provider.identity for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
-        "inputs": [[_identity(checkpoint), checkpoint.content, checkpoint.donor.config] for checkpoint in checkpoints],
+        "inputs": list(map(_input, checkpoints)),
     }
     parts = {name: blake3(json.dumps(part, sort_keys=True, default=repr).encode()) for name, part in decisive.items()}
     parts["layout"] = blake3()
@@ -45,9 +46,19 @@ def deciding_parts(
     return {name: hasher.hexdigest() for name, hasher in parts.items()}
 
 
-def _identity(checkpoint: Checkpoint) -> list[list[int | str]]:
-    """What the files are, without the number of their device: a mount or a machine has its own for the same files."""
-    return [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files]
+def _input(checkpoint: Checkpoint) -> list[Any]:
+    """What tells a model from others: its files as they are, and what it is seen as.
+
+    The number of a file's device is left out: a mount or a machine has its own for the same files.
+    """
+    return [
+        [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files],
+        [[name, info.dtype, info.shape] for name, info in checkpoint.tensors.items()],
+        sorted(checkpoint.aliases.items()),
+        checkpoint.content,
+        checkpoint.donor.config,
+        checkpoint.donor.generation,
+    ]
 
 
 def _layout_parts(layout: Layout) -> Iterable[bytes]:

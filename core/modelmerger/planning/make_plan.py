@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.planning.cost import bytes_read, peak_memory, slice_elements
+from modelmerger.planning.cost import bytes_compared, bytes_read, peak_memory, slice_elements, worker_memory
 from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_merged_tensors, plan_read_tensors
-from modelmerger.values.checkpoint import Checkpoint, TensorInfo
+from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
 from modelmerger.values.layout import Layout, OutputTensor
-from modelmerger.values.plan import MergePlan, PlannedModel, TensorPlan
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
 from modelmerger.values.settings import Settings, shard_bytes
-from modelmerger.values.updates import WHOLE_MODEL, MergedUpdates
+from modelmerger.values.updates import MergedUpdates
+
+NOT_WRITTEN = Layout("", ())
+"""The layout of a merge within another one."""
 
 
 def make_plan(
@@ -36,9 +39,11 @@ def make_plan(
     else:
         tensors, notes = plan_read_tensors(updates), list(updates.notes)
         read, memory = [updates.checkpoint], updates.memory
-    layout = _layout(hooks, settings, tensors, updates)
+    layout = NOT_WRITTEN if settings.where else _layout(hooks, settings, tensors, updates)
+    inner = [one.merge for one in merges_among(checkpoints) if one.merge is not None]
     decides = deciding_parts(hooks, settings, checkpoints, layout)
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
+    held = worker_memory(hooks, settings, tensors, elements)
     return MergePlan(
         strategy=settings.strategy,
         donor=settings.donor,
@@ -48,14 +53,19 @@ def make_plan(
         layout=layout,
         workers=workers,
         slice_elements=elements,
-        bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors),
+        bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors)
+        + bytes_compared(read, tensors)
+        + sum(one.bytes_compared for one in inner),
         bytes_written=sum(file.size for file in layout.files),
-        memory=peak_memory(hooks, settings, tensors, elements) + workers * memory,
+        memory=peak_memory(workers, held + memory + sum(one.worker_memory for one in inner)),
         digest=plan_digest(decides),
         decides=decides,
         notes=notes,
         updates=updates is not None,
         writes=updates.writes if updates else WHOLE_MODEL,
+        options=settings.given.get("options") or {},
+        worker_memory=held,
+        bytes_compared=bytes_compared(read, tensors),
     )
 
 
@@ -75,9 +85,12 @@ def _planned_models(
 ) -> list[PlannedModel]:
     commits = revisions or [""] * len(checkpoints)
     models = [
-        PlannedModel(model.name, model.path, model.weight, told, commit)
-        for model, told, commit in zip(settings.models, settings.model_options, commits, strict=False)
+        PlannedModel(model.name, model.path, model.weight, told, commit, checkpoint.merge)
+        for model, told, commit, checkpoint in zip(
+            settings.models, settings.model_options, commits, checkpoints, strict=False
+        )
     ]
     if settings.base_model is not None:
-        models.append(PlannedModel(checkpoints[-1].name, settings.base_model, None, None, commits[-1]))
+        base = checkpoints[-1]
+        models.append(PlannedModel(base.name, settings.base_model, None, None, commits[-1], base.merge))
     return models

@@ -82,11 +82,11 @@ class _TensorPlanner:
             inputs, coefficients = self._inputs(tensor, told, view == "linear")
         if tensor.exact or info.elements == 0:
             others = () if info.elements == 0 else tuple(i for i in inputs if i != tensor.source)
-            dtype = info.dtype if tensor.exact else self.settings.options.written(info.dtype)
+            dtype = info.dtype if tensor.exact else self.settings.written(info)
             return TensorPlan(
                 tensor.name, dtype, info.shape, "copy", (tensor.source, *others), None, "F32", tensor.renames
             )
-        dtype = self.settings.options.written(info.dtype)
+        dtype = self.settings.written(info)
         stored = {self.checkpoints[i].tensors[tensor.name_in(i)].dtype for i in inputs}
         action: Action = "take" if told is None else "combine" if view == "linear" else "merge"
         many = action == "combine" and len(inputs) > MOST_IN_FLOAT32.get(dtype, 511)

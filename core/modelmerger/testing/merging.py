@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
-from modelmerger.engine.copied_tensors import check_exact_tensors
+from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
 from modelmerger.engine.executing import execute
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
@@ -35,7 +35,7 @@ class Planned:
     hooks: Hooks
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
-    """The models, then the base if there is one."""
+    """The models, then the base if there is one, as plugins view them."""
 
     def stage(
         self,
@@ -55,6 +55,7 @@ class Planned:
             slice_elements=slice_elements or self.plan.slice_elements,
         )
         check_exact_tensors(plan, self.checkpoints)
+        check_exact_tensors_within(self.checkpoints)
         staging = staged or MemoryStaging(plan)
         work = Schedule(Merge(plan, self.checkpoints, self.hooks, self.settings), staging, lambda _: None)
         execute(work, self.hooks, in_order(work, order) if order else work)
@@ -109,7 +110,8 @@ def plan_in_memory(
     if base is not None:
         named.append(("base", base))
     checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
-    return Planned(make_plan(hooks, checkpoints, settings), settings, hooks, checkpoints)
+    views = hooks.models.view_models(checkpoints, settings)
+    return Planned(make_plan(hooks, views, settings), settings, hooks, views)
 
 
 def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:

@@ -7,11 +7,10 @@ from attrs import field, frozen
 
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import Problem
+from modelmerger.values.plan import WHOLE_MODEL
 
 Gram = Callable[[], Sequence[Sequence[float]]]
 """Makes the Gram matrix of one tensor's updates, one row a model."""
-WHOLE_MODEL = "model"
-"""What a merge writes, unless a plugin made something else of the models' updates."""
 
 
 class Coefficients(Protocol):

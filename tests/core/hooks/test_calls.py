@@ -44,6 +44,10 @@ def load_model(reference):
     note(f"load_model {{reference.name}}")
 
 @hookimpl
+def view_models(checkpoints, settings):
+    note(f"view_models {{' '.join(c.name for c in checkpoints)}}")
+
+@hookimpl
 def check_compatibility(checkpoints):
     note(f"check_compatibility {{' '.join(c.name for c in checkpoints)}}")
     return []
@@ -51,6 +55,10 @@ def check_compatibility(checkpoints):
 @hookimpl
 def save_model(tensors):
     note(f"save_model {{' '.join(t.name for t in tensors)}}")
+
+@hookimpl
+def adjust_config(name):
+    note(f"adjust_config {{name}}")
 
 @hookimpl
 def run_slices(work):
@@ -119,7 +127,7 @@ def two_tensors(tmp_path: Path) -> dict[str, Any]:
     """Models of two tensors each, of which the second is empty."""
     for number, name in enumerate(("first", "second", "base")):
         tensors = {"w": torch.full((4,), float(number + 1)), "empty": torch.zeros(0, 3)}
-        write_model(tmp_path / name, tensors, None)
+        write_model(tmp_path / name, tensors, {})
     models = [{"path": str(tmp_path / "first")}, {"path": str(tmp_path / "second")}]
     return {"models": models, "output_path": str(tmp_path / "merged")}
 
@@ -136,10 +144,12 @@ def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[s
         "load_model first",
         "locate_model second",
         "load_model second",
+        "view_models first second",
         "check_compatibility first second",
         "check_compatibility by the strategy",
         # the plan
         "save_model empty w",
+        "adjust_config config.json",
         # the weights
         "run_slices",
         "measure_tensor",
@@ -165,10 +175,12 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
         "load_model second",
         "locate_model base",
         "load_model base",
+        "view_models first second base",
         "check_compatibility first second base",
         "find_coefficients",  # for each shape: which inputs have to be read?
         "find_coefficients",
         "save_model empty w",
+        "adjust_config config.json",
         "run_slices",
         "find_coefficients from the Gram matrix",
         "observe_slice w",
@@ -464,10 +476,22 @@ def test_a_statistic_that_changes_its_shape_is_refused(distribution: Distributio
     assert not (tmp_path / "merged").exists()
 
 
+UNFAITHFUL = "import attrs, modelmerger; view = modelmerger.CheckpointView(checkpoints[1]); {change}; return [checkpoints[0], view]"
+CARELESS_VIEW = "import modelmerger; type('View', (modelmerger.CheckpointView,), {'read': lambda *_: None})"
 BROKEN_PLUGINS = {
     "locate_model(reference)": ("return '/a/path'", "locate_model gave /a/path instead of a Location or None"),
     "load_model(reference)": ("return 'a checkpoint'", "load_model gave a checkpoint instead of a Checkpoint or None"),
     "load_model(context)": ("raise KeyError('x')", "raised KeyError in load_model: 'x'"),
+    "view_models(checkpoints)": ("return checkpoints[:1]", "view_models gave 1 Checkpoint instead of 2 Checkpoints or None"),
+    "view_models()": ("return 'ab'", "view_models gave ab instead of 2 Checkpoints or None"),
+    "view_models(settings)": ("raise KeyError(settings.donor)", "raised KeyError in view_models: 0"),
+    "view_models(checkpoints, settings)": ("return list(reversed(checkpoints))", "view_models did not keep the name of 'a'"),
+    "view_models(checkpoints, options)": (UNFAITHFUL.format(change="view.files = ()"), "view_models did not keep the files of 'b'"),
+    "view_models(options, checkpoints)": (UNFAITHFUL.format(change="view.donor = attrs.evolve(view.donor, directory=None)"), "view_models did not keep the directory of 'b'"),
+    "view_models(checkpoints, settings, options)": (f"{CARELESS_VIEW}; return None", "raised TypeError in view_models: View overrides read and not content"),
+    "adjust_config(config)": ("return list(config)", "adjust_config gave ['architectures'"),
+    "adjust_config(name, config)": ("return {**config, 'auto_map': {}}", "adjust_config gave config.json auto_map, which can make a loader run code"),
+    "adjust_config(plan)": ("raise ValueError(plan.donor)", "raised ValueError in adjust_config: 0"),
     "check_compatibility(checkpoints)": ("return ['too short']", "check_compatibility gave ['too short'] instead of Problems"),
     "check_compatibility(settings)": ("yield from settings", "raised TypeError in check_compatibility"),
     "save_model(tensors)": ("return [t.name for t in tensors]", "save_model gave ['model.embed_tokens.weight'"),

@@ -348,3 +348,24 @@ def test_what_it_does_wrong_is_to_its_name(config: dict[str, Any], tmp_path: Pat
         PluginError, match=r"strategy 'wrong' from this process \(wrong, blake3 .*\) raised ZeroDivisionError"
     ):
         merge(MergeConfig(**config | {"strategy": imported(tmp_path / "wrong.py")}))
+
+
+def test_merges_within_a_merge_take_it_too(
+    config: dict[str, Any], squares: Path, models: SimpleNamespace, command: Command, path: Path
+) -> None:
+    """From Python and by name; the manifest and the card name it, and another source is another plan."""
+
+    def nested(strategy: Any) -> dict[str, Any]:
+        inner = {"strategy": strategy, "models": config["models"]}
+        return config | {"models": [{"name": "inner", "merge": inner}, {"path": str(models.base)}]}
+
+    of_python = ModelMerger(MergeConfig(**nested(imported(squares)))).plan().digest
+    path.write_text(json.dumps(nested("squares")))
+    of_command = json.loads(command("plan", path, "--plugin", squares, "--json").out)["digest"]
+    squares.write_text(WEIGHTS_SQUARED + "\n")
+    assert ModelMerger(MergeConfig(**nested(imported(squares)))).plan().digest != of_python == of_command
+    merge(MergeConfig(**nested(imported(squares))))
+    digest = blake3(squares.read_bytes()).hexdigest()
+    rows = json.loads((models.output / "modelmerger.json").read_bytes())["plugins"]
+    assert [row["name"] for row in rows if row.get("digest") == digest] == ["squares"]
+    assert digest in (models.output / "README.md").read_text()

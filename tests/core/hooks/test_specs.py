@@ -28,6 +28,7 @@ from modelmerger import (
 )
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
+from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
     "read_config",
@@ -160,6 +161,19 @@ def test_the_example_loader_opens_a_file_of_its_own_kind(tmp_path: Path) -> None
     assert hook("load_model")(ModelReference("model.bin", "m", "models[1].path"), context) is None
 
 
+def test_the_example_view_leaves_projectors_out() -> None:
+    model = MemoryCheckpoint("m", {"w": torch.zeros(1), "projector.w": torch.zeros(1)})
+    (view,) = hook("view_models")([model])
+    assert (list(view.tensors), view.name) == (["w"], "m")
+
+
+def test_the_example_voice_says_in_the_config_what_was_merged() -> None:
+    settings = SimpleNamespace(models=[SimpleNamespace(name="a"), SimpleNamespace(name="b")])
+    adjusted = hook("adjust_config")("config.json", {"x": 1}, settings)
+    assert adjusted == {"x": 1, "merged_from": ["a", "b"]}
+    assert hook("adjust_config")("generation_config.json", {}, settings) is None
+
+
 def test_the_example_check_warns_about_a_single_tensor() -> None:
     one = SimpleNamespace(tensors={"a": None}, name="lonely")
     many = SimpleNamespace(tensors={"a": None, "b": None}, name="whole")
@@ -188,8 +202,8 @@ def test_the_example_strategies_merge() -> None:
     tensors = [torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0]), torch.tensor([9.0, -1.0])]
     assert hook("merge_tensor")(tensors).tolist() == [2.0, 4.0]
     measure = hook("measure_tensor")
-    sums = measure(tensors, 0, [], torch.Size([2]))
-    squares = measure(tensors, 1, [sums], torch.Size([2]))
+    sums = measure(tensors, 0, [], (2,))
+    squares = measure(tensors, 1, [sums], (2,))
     assert (sums.tolist(), squares.tolist()) == ([6.0, 6.0, 8.0], [8.0, 2.0, 50.0])
     shares = (1 / squares / (1 / squares).sum()).tolist()
     expected = [sum(share * float(t[i]) for share, t in zip(shares, tensors, strict=True)) for i in range(2)]

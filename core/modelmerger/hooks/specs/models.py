@@ -73,12 +73,35 @@ def load_model(reference: ModelReference, context: LoadContext, options: Any) ->
 
 
 @hookspec
+def view_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Any) -> Sequence[Checkpoint] | None:
+    """Returns views of the models, which take their place in the whole merge. None: they stay as they are.
+
+    Every plugin and the strategy are asked in turn, and each gets what the one before it returned. `checkpoints` are
+    the models in the order of the config, then the base model if there is one; the answer has as many, in this order.
+    Called before the models are checked against each other; read no weights here. A view keeps name, files and
+    directory. Its names, shapes, dtypes and config are part of the plan's digest, and its numbers are through
+    `content`. Use `LayerView` or `CheckpointView`, or derive from the latter.
+
+    ```python
+    from modelmerger import CheckpointView, hookimpl
+
+    @hookimpl
+    def view_models(checkpoints):                      # without a projector that only some of the models have
+        def kept(model):
+            return {name: name for name in model.tensors if not name.startswith("projector.")}
+
+        return [CheckpointView(model, kept(model)) for model in checkpoints]
+    ```
+    """
+
+
+@hookspec
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Any) -> Iterable[Problem]:
     """Yields problems with merging these models, from headers and JSON alone. Every plugin and the strategy are asked.
 
-    `checkpoints` are the models in the order of the config, then the base model if there is one. `settings.donor` is
-    the index of the one whose config and tokenizer the merged model gets. An error ends the merge before anything is
-    written (exit status 3). Warnings and notes go into the report.
+    `checkpoints` are the models in the order of the config, then the base model if there is one, as `view_models` left
+    them. `settings.donor` is the index of the one whose config and tokenizer the merged model gets. An error ends the
+    merge before anything is written (exit status 3). Warnings and notes go into the report.
 
     ```python
     from modelmerger import Problem, hookimpl

@@ -38,6 +38,35 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, 
     """
 
 
+@hookspec
+def adjust_config(
+    name: str,
+    config: Mapping[str, Any],
+    plan: MergePlan,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    options: Any,
+) -> Mapping[str, Any] | None:
+    """Returns a config of the merged model as it should be written. None: it stays as it is.
+
+    Every plugin and the strategy are asked in turn, and each gets what the one before it returned. `name` is
+    "config.json" or "generation_config.json"; `config` is the donor's at first, as plain data of JSON. The answer is a
+    dict of the same, without new keys that can make a loader run code. Called once the merge is planned, if a whole
+    model is written and the donor has such a config. `checkpoints`: as in `check_compatibility`. Whatever dtype it
+    names is replaced by the written one.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def adjust_config(name, config, settings):
+        if name != "config.json":
+            return None
+        return {**config, "merged_from": [model.name for model in settings.models]}
+    ```
+    """
+
+
 @hookspec(firstresult=True)
 def run_slices(work: SliceWork, options: Any) -> bool | None:
     """Executes the work of a merge, with as many workers as it likes. None: ask the next plugin.
@@ -113,13 +142,18 @@ def observe_slice(
 
 @hookspec
 def write_sidecars(
-    plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, options: Any
+    plan: MergePlan,
+    checkpoints: Sequence[Checkpoint],
+    configs: Mapping[str, Mapping[str, Any]],
+    settings: Settings,
+    options: Any,
 ) -> Mapping[str, bytes]:
     r"""Returns the files beside the weights: path inside the output directory → content. Every plugin is asked.
 
     The core writes them. `checkpoints`: as in `check_compatibility`. `plan.donor` is the index of the one whose config
-    and tokenizer the merged model gets. Nothing in an input directory may be executed or rendered. If two plugins have
-    a file of the same path, that is an error that names both.
+    and tokenizer the merged model gets. `configs`: name → config, as `adjust_config` left it. Nothing in an input
+    directory may be executed or rendered. If two plugins have a file of the same path, that is an error that names
+    both.
 
     ```python
     from modelmerger import hookimpl
