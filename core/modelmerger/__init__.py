@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
+    from modelmerger.values.read_config import ReadConfig as ReadConfig
     from modelmerger.values.report import MergeReport as MergeReport
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
@@ -195,6 +196,7 @@ _HOMES = {
     ),
     "values.plain_names": ("is_plain_path",),
     "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
+    "values.read_config": ("ReadConfig",),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),

@@ -165,6 +165,9 @@ def _order(ready: Prepared, staging: Staging) -> WorkOrder:
 
     if ready.settings.has_live:
         raise MergeError("models in memory are merged, which no worker elsewhere can open. Give paths instead.")
+    for provider in ready.hooks.all_providers:
+        if provider.digest:
+            raise MergeError(f"{provider} is not installed, so no worker elsewhere can import it. Package it.")
     return WorkOrder(
         config=ready.settings.given,
         located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],
