@@ -116,15 +116,15 @@ if TYPE_CHECKING:
     from modelmerger.values.text import amount as amount
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
-    from modelmerger.values.units import Done as Done
-    from modelmerger.values.units import SliceWork as SliceWork
-    from modelmerger.values.units import Statistic as Statistic
-    from modelmerger.values.units import Task as Task
-    from modelmerger.values.units import Unit as Unit
-    from modelmerger.values.units import Worker as Worker
-    from modelmerger.values.units import WorkOrder as WorkOrder
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
+    from modelmerger.values.work.units import Done as Done
+    from modelmerger.values.work.units import SliceWork as SliceWork
+    from modelmerger.values.work.units import Statistic as Statistic
+    from modelmerger.values.work.units import Task as Task
+    from modelmerger.values.work.units import Unit as Unit
+    from modelmerger.values.work.units import Worker as Worker
+    from modelmerger.values.work.units import WorkOrder as WorkOrder
     from modelmerger.worker import open_worker as open_worker
 
 _HOMES = {
@@ -203,7 +203,7 @@ _HOMES = {
     "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
-    "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
+    "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),
     "values.weights": ("shown_weight", "varying"),
 }

@@ -20,7 +20,7 @@ from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.text import amount
-from modelmerger.values.units import SliceWork
+from modelmerger.values.work.units import SliceWork
 
 if TYPE_CHECKING:
     import torch
