@@ -2,7 +2,7 @@
 
 import sys
 
-import modelmerger.engine.executing
+import modelmerger.engine.work.executing
 import modelmerger.worker  # noqa: F401 (imported here, so that no module is first imported with blocks of another size)
 import pytest
 

@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
+    from modelmerger.values.read_config import ReadConfig as ReadConfig
     from modelmerger.values.report import MergeReport as MergeReport
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
@@ -115,15 +116,15 @@ if TYPE_CHECKING:
     from modelmerger.values.text import amount as amount
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
-    from modelmerger.values.units import Done as Done
-    from modelmerger.values.units import SliceWork as SliceWork
-    from modelmerger.values.units import Statistic as Statistic
-    from modelmerger.values.units import Task as Task
-    from modelmerger.values.units import Unit as Unit
-    from modelmerger.values.units import Worker as Worker
-    from modelmerger.values.units import WorkOrder as WorkOrder
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
+    from modelmerger.values.work.units import Done as Done
+    from modelmerger.values.work.units import SliceWork as SliceWork
+    from modelmerger.values.work.units import Statistic as Statistic
+    from modelmerger.values.work.units import Task as Task
+    from modelmerger.values.work.units import Unit as Unit
+    from modelmerger.values.work.units import Worker as Worker
+    from modelmerger.values.work.units import WorkOrder as WorkOrder
     from modelmerger.worker import open_worker as open_worker
 
 _HOMES = {
@@ -195,13 +196,14 @@ _HOMES = {
     ),
     "values.plain_names": ("is_plain_path",),
     "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
+    "values.read_config": ("ReadConfig",),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
     "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
-    "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
+    "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),
     "values.weights": ("shown_weight", "varying"),
 }

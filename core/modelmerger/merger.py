@@ -11,7 +11,6 @@ from attrs import evolve
 
 from modelmerger.config.merge_config import MergeConfig
 from modelmerger.config.models_in_memory import set_apart
-from modelmerger.config.resolve import resolve
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.registry import Registry
@@ -38,7 +37,7 @@ def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
     Loads no model, except to validate it. watch: what is called while the merge runs. Raises `MergeError`. If a
     threshold is crossed, nothing is raised: see `validation` in the report.
     """
-    settings, hooks = resolve(config.as_dict())
+    settings, hooks = config.resolved()
     return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
 
 
@@ -69,20 +68,20 @@ class ModelMerger:
 
         Raises `ModelCompatibilityError` if they cannot be merged.
         """
-        return check(*resolve(self.config.as_dict()), self._cache)
+        return check(*self.config.resolved(), self._cache)
 
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a checkpoint, by name. Weights are read on demand; files stay open with the merger.
 
         Raises `InputError`.
         """
-        settings, hooks = resolve(self.config.as_dict())
+        settings, hooks = self.config.resolved()
         models = self._open.enter_context(open_models(settings, hooks, self._cache, merged=MergedCheckpoint))
         return {checkpoint.name: checkpoint for checkpoint in models.checkpoints}
 
     def plan(self) -> "MergePlan":
         """What a merge would do and cost. Raises `MergeError`."""
-        with prepare(*resolve(self.config.as_dict()), self._cache, merged=MergedCheckpoint) as ready:
+        with prepare(*self.config.resolved(), self._cache, merged=MergedCheckpoint) as ready:
             return ready.plan
 
     def merge(self) -> Any:
@@ -98,7 +97,7 @@ class ModelMerger:
         """
         from modelmerger.validation.transformers_model import check_loadable, load_merged
 
-        settings, hooks = resolve(self.config.as_dict())
+        settings, hooks = self.config.resolved()
         with Scratch(settings.options.offload_folder) as scratch:
             output = scratch.path / "merged" if settings.output_path is None else None
             report = run_merge(settings, hooks, output, accept=check_loadable, cache=self._cache)
@@ -117,7 +116,7 @@ class ModelMerger:
         """
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is nothing to validate. Call merge() first.")
-        settings, hooks = resolve(self.config.as_dict(), validating=True)
+        settings, hooks = self.config.resolved(validating=True)
         candidate = merged_candidate(self._published, settings, held=(model, self.tokenizer))
         report = validate(candidate, settings.validation or ValidationSettings(), hooks)
         save_report(self._published, report, hooks)
@@ -148,7 +147,7 @@ class ModelMerger:
         """
         from modelmerger.validation.transformers_model import save
 
-        settings, _ = resolve(self.config.as_dict())
+        settings, _ = self.config.resolved()
         save(model, self._published, Path(os.path.abspath(user_path(output_path))), settings)
 
 

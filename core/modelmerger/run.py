@@ -22,13 +22,13 @@ from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.validation.texts import check_dataset
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
-from modelmerger.values.units import WorkOrder
+from modelmerger.values.work.block_record import BlockRecord
+from modelmerger.values.work.units import WorkOrder
 
 if TYPE_CHECKING:
     import torch
@@ -109,8 +109,8 @@ def run_merge(
         # torch is imported here, after every check that can do without it
         from modelmerger.engine.arithmetic_digest import arithmetic_digest
         from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
-        from modelmerger.engine.executing import bytes_of_blocks
         from modelmerger.engine.sidecars import write_documents
+        from modelmerger.engine.work.executing import bytes_of_blocks
 
         device = slice_device(ready.settings.options.device_map)
         compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
@@ -143,8 +143,8 @@ def _say(notes: Sequence[Problem]) -> None:
 
 
 def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
-    from modelmerger.engine.executing import carry_out
     from modelmerger.engine.merge import Merge
+    from modelmerger.engine.work.executing import carry_out
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
     lock = threading.Lock()
@@ -165,6 +165,9 @@ def _order(ready: Prepared, staging: Staging) -> WorkOrder:
 
     if ready.settings.has_live:
         raise MergeError("models in memory are merged, which no worker elsewhere can open. Give paths instead.")
+    for provider in ready.hooks.all_providers:
+        if provider.digest:
+            raise MergeError(f"{provider} is not installed, so no worker elsewhere can import it. Package it.")
     return WorkOrder(
         config=ready.settings.given,
         located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],

@@ -89,6 +89,10 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
         )
     elif not alike:
         warning = "\nNot every source states its licence. Find out before you pass this model on.\n"
+    given = "".join(
+        f"\nThe {_cell(plugin)} was not installed, but given by whoever made this model (BLAKE3 {digest}).\n"
+        for plugin, digest in settings.of_process.items()
+    )
     strategy = f"the strategy {_cell(plan.strategy)} from {len(settings.models)} models"
     text = f"""---
 {dump_yaml(head)}---
@@ -100,7 +104,7 @@ Made with modelmerger by {strategy}. `modelmerger verify` checks the files.
 | source | licence |
 |---|---|
 {table}
-{warning}
+{warning}{given}
 ## Config
 
 {fence}yaml

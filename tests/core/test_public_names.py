@@ -54,6 +54,7 @@ PUBLIC = [
     "PlannedModel",
     "PluginError",
     "Problem",
+    "ReadConfig",
     "Sample",
     "Section",
     "Settings",

@@ -38,8 +38,10 @@ class Resolved:
 class InnerMerges:
     """Resolves the merges of a config, those that paths name once."""
 
-    def __init__(self, run: Run, given: Any, live: Mapping[str, Any], problems: list[Problem]) -> None:
-        self._run, self._live = run, live
+    def __init__(
+        self, run: Run, given: Any, live: Mapping[str, Any], problems: list[Problem], *, strict: bool = False
+    ) -> None:
+        self._run, self._live, self._strict = run, live, strict
         self.names: Mapping[str, Any] = read_named(given, problems)
         """The merges that paths can name, as the config has them."""
         self.notes: list[Problem] = []
@@ -121,9 +123,11 @@ class InnerMerges:
             return None
         own_names = nameless(within, self._live_in(found.where))
         settings = settings_of(merge, given, told | {"": options}, run, self._live, own_names, found.where)
-        settings = evolve(settings, merges={key: one.settings for key, one in inner.items()})
+        settings = evolve(settings, merges={key: one.settings for key, one in inner.items()}, strict=self._strict)
         hooks = evolve(hooks, merges={key: one.hooks for key, one in inner.items()})
-        problems += [problem for problem in hooks.models.check_config(settings) if problem.severity == "error"]
+        said = hooks.models.check_config(settings)
+        problems += [problem for problem in said if problem.severity == "error"]
+        self.notes += [inside_merge(found.where, note) for note in said if note.severity != "error"]
         deepest = max((one.depth for one in inner.values()), default=0)
         return Resolved(settings, hooks, 1 + deepest, 1 + sum(one.count for one in inner.values()))
 

@@ -59,6 +59,13 @@ class Merge:
         """The strategy, if there is one."""
         return [self.strategy] if self.strategy is not None else []
 
+    @property
+    def has_settings(self) -> bool:
+        """Whether settings can be made of it, though options and sections of plugins may be wrong."""
+        texts = (self.given.get(key) for key in (BASE, "output_path"))
+        sound = isinstance(self.given.get("options"), Mapping | None) and all(isinstance(t, str | None) for t in texts)
+        return sound and self.strategy is not None and bool(self.models)
+
 
 def read_merge(given: Mapping[str, Any], run: Run, problems: list[Problem]) -> Merge:
     """All of a merge but its options. What is wrong, `problems` gets."""

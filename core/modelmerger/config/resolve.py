@@ -8,7 +8,8 @@ from attrs import evolve
 from modelmerger.config.found_merges import nameless, take_out
 from modelmerger.config.inner_merges import InnerMerges
 from modelmerger.config.models_in_memory import MERGES, set_apart
-from modelmerger.config.one_merge import Run, read_merge, read_options, settings_of, unmet
+from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
+from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS
 from modelmerger.config.strict_attrs import unknown_keys
 from modelmerger.config.validation_settings import KEY as VALIDATION
@@ -21,19 +22,27 @@ from modelmerger.values.settings import Settings, ValidationSettings
 
 
 def resolve(
-    given: Mapping[str, Any], registry: Registry | None = None, *, validating: bool = False
+    given: Mapping[str, Any],
+    registry: Registry | None = None,
+    *,
+    validating: bool = False,
+    notes: Sequence[Problem] = (),
+    strict: bool = False,
 ) -> tuple[Settings, Hooks]:
     """The settings of a config, and the plugins of its run. Raises `ConfigError` with every problem.
 
-    validating: whether there is a validation even if the config does not ask for one.
+    registry: the plugins that may be named; those that are installed, unless given. validating: whether there is a
+    validation even if the config does not ask for one. notes: what is to be said of how the config was read. strict:
+    whether warnings are errors.
     """
-    registry = registry or Registry.installed()
+    given, handed_over = name_plugins(given)
+    registry = (registry or Registry.installed()).with_given(handed_over)
     given, live = set_apart(given)
     problems: list[Problem] = []
     run = Run.of(registry)
     running, executor = _with_executor(given.get("options"), registry, run.always_on, problems)
     problems += unknown_keys(given, (*CORE_KEYS, *(section.name for section in run.sections)), "config")
-    nested = InnerMerges(run, given.get(MERGES), live, problems)
+    nested = InnerMerges(run, given.get(MERGES), live, problems, strict=strict)
     plain, found = take_out(given, nested.names, "", problems)
     merge = read_merge(plain, run, problems)
     validation = read_validation(plain.get(VALIDATION), registry, problems, validating=validating)
@@ -42,39 +51,60 @@ def resolve(
     if merge.strategy is None:
         raise ConfigError(*problems)
     handed = {key: value for key, value in shared.items() if value is not None} | validation.options
-    hooks = assemble([merge.strategy, *validation.validators, *running], handed, executor)
-    problems += unmet(merge, hooks.strategy, shared.get(merge.strategy.key), run.sections)
-    if problems:
+    plugins = [merge.strategy, *validation.validators, *running]
+    hooks = assemble(plugins, handed, executor)
+    problems += (against := unmet(merge, hooks.strategy, shared.get(merge.strategy.key), run.sections))
+    if against or not merge.has_settings or shared[""] is None or len(inner) < len(found):
         raise ConfigError(*problems)
     settings = evolve(
         settings_of(merge, given, shared, run, live, nameless(found, live)),
         validation=validation.settings,
         merges={key: one.settings for key, one in inner.items()},
-        notes=tuple(nested.notes),
+        strict=strict,
     )
     executors = [plugin for plugin in running if plugin not in run.always_on]
     settings = evolve(settings, given=_decisive(settings.given, executors))
     hooks = evolve(hooks, merges={key: one.hooks for key, one in inner.items()})
-    raise_errors(hooks.models.check_config(settings), ConfigError)
-    return settings, hooks
+    said = [*notes, *nested.notes, *hooks.models.check_config(settings, _unsound(plugins, shared, merge))]
+    raise_errors([*problems, *said], ConfigError, strict=strict)
+    took_part = dict.fromkeys([*hooks.all_providers, *(plugin.provider for plugin in validation.validators)])
+    of_process = {f"{p.kind} '{p.name}'": p.digest for p in took_part if p.digest}
+    return evolve(settings, notes=tuple(said), of_process=of_process), hooks
 
 
-def resolve_validation(given: Mapping[str, Any]) -> tuple[Settings | None, ValidationSettings, Hooks]:
+def resolve_validation(
+    given: Mapping[str, Any],
+    registry: Registry | None = None,
+    *,
+    notes: Sequence[Problem] = (),
+    strict: bool = False,
+) -> tuple[Settings | None, ValidationSettings, Hooks]:
     """How a model is validated: settings of the merge, settings of the validation, and plugins.
 
-    given: the config of a merge, or one with `validation` alone, for which there are no settings of a merge. Raises
-    `ConfigError` with every problem.
+    given: the config of a merge, or one with `validation` alone, for which there are no settings of a merge. The others
+    are as in `resolve`. Raises `ConfigError` with every problem.
     """
     if given.keys() - {VALIDATION}:
-        settings, hooks = resolve(given, validating=True)
+        settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict)
         return settings, settings.validation or ValidationSettings(), hooks
-    registry = Registry.installed()
+    raise_errors(notes, ConfigError, strict=strict)
+    registry = registry or Registry.installed()
     problems: list[Problem] = []
     validation = read_validation(given.get(VALIDATION), registry, problems, validating=True)
     if problems or validation.settings is None:
         raise ConfigError(*problems)
     plugins = [*validation.validators, *map(load, registry.always_on())]
     return None, validation.settings, assemble(plugins, validation.options)
+
+
+def _unsound(plugins: Iterable[Plugin], shared: Mapping[str, Any], merge: Merge) -> list[str]:
+    """The keys of plugins whose own options or sections are wrong, so that they cannot be asked about the config."""
+    wrong = {key for key, value in merge.sections.items() if value is None and merge.given.get(key) not in (None, {})}
+    return [
+        plugin.key
+        for plugin in plugins
+        if shared.get(plugin.key, plugin) is None or wrong & {section.name for section in plugin.sections}
+    ]
 
 
 def _with_executor(

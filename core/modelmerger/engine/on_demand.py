@@ -9,11 +9,11 @@ import torch
 
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.cancelling import never
-from modelmerger.engine.executing import compiled
 from modelmerger.engine.measuring import Measurer
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.tensors import SliceMerger, UnitState
-from modelmerger.engine.worker import DeviceInUse
+from modelmerger.engine.work.executing import compiled
+from modelmerger.engine.work.worker import DeviceInUse
 from modelmerger.planning.slices import slices
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ def write_documents(ready: Prepared, staging: Staging) -> None:
     documents |= sidecars(ready.plan, ready.checkpoints, ready.configs, ready.settings, reserved)
     manifest = make_manifest(
         ready.plan,
-        [p.as_dict() for p in ready.hooks.providers],
+        [p.as_dict() for p in ready.hooks.all_providers],
         ready.settings,
         ready.checkpoints,
         staging.records,

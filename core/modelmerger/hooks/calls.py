@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pluggy
 from attrs import evolve, field, frozen
 
-from modelmerger.hooks.registry import Provider
+from modelmerger.hooks.providers import Provider
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem
 from modelmerger.values.text import shown
 

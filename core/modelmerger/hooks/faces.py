@@ -20,7 +20,7 @@ from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.text import amount
-from modelmerger.values.units import SliceWork
+from modelmerger.values.work.units import SliceWork
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +33,10 @@ class ModelHooks:
     calls: Calls
     """The plugins of the run."""
 
-    def check_config(self, settings: Settings) -> list[Problem]:
-        """Problems that plugins find in a config in which the core found none."""
-        return self._problems("check_config", settings=settings)
+    def check_config(self, settings: Settings, without: Container[str] = ()) -> list[Problem]:
+        """Problems that plugins find in a config. without: the keys of plugins that are not asked."""
+        asked = [plugin for plugin in self.calls.plugins_with("check_config") if plugin not in without]
+        return self._problems("check_config", asked, settings=settings)
 
     def locate_model(self, reference: ModelReference) -> Location:
         """Where the model is: at its path, unless a plugin knows better."""
@@ -105,8 +106,8 @@ class ModelHooks:
                     f"{self.calls.providers[plugin]}: view_models did not keep the {what} of '{seen.name}'."
                 )
 
-    def _problems(self, hook: str, **arguments: Any) -> list[Problem]:
-        answers = self.calls.ask_each(hook, **arguments)
+    def _problems(self, hook: str, among: Container[str] | None = None, **arguments: Any) -> list[Problem]:
+        answers = self.calls.ask_each(hook, among=among, **arguments)
         for name, problems in answers:
             if not is_list_of(Problem, problems or ()):
                 raise self.calls.wrong_answer(hook, problems, "Problems", name)

@@ -79,7 +79,7 @@ def _find_update_coefficients(hooks: Hooks, checkpoints: Sequence[Checkpoint], s
         [name for name in checkpoints[-1].tensors if name in changed],
         repeated_heads(checkpoints[-1]),
     )
-    raise_errors(of_numbers, ConfigError)
+    raise_errors(of_numbers, ConfigError, strict=settings.strict)
     return StrategyOnUpdates(hooks, settings, frozenset(kept), [*of_matrices, *of_numbers], numbers)
 
 

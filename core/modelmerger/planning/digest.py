@@ -39,7 +39,7 @@ def deciding_parts(
         "sections": [[name, repr(value)] for name, value in sorted(settings.sections.items())],
         "observers": sorted(hooks.output.observers(settings)),  # what they find is in the manifest
         "options of plugins": [[name, repr(value)] for name, value in sorted(settings.plugin_options.items())],
-        "plugins": list(map(str, hooks.providers)),
+        "plugins": [provider.identity for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
         "inputs": list(map(_input, checkpoints)),

@@ -25,7 +25,7 @@ def plan_inner(
     """
     with placed(settings):
         notes = hooks.models.check_compatibility(checkpoints, settings)
-        raise_errors(notes, ModelCompatibilityError)
+        raise_errors(notes, ModelCompatibilityError, strict=settings.strict)
         if compose(hooks, checkpoints, settings) is not None:
             what, advice = "merges what its models change of their base", "Merge full models"
             if hooks.strategy.composes:

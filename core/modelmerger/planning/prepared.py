@@ -65,6 +65,7 @@ def prepare(
         composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
         configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
+        raise_errors(plan.notes, ModelCompatibilityError, strict=settings.strict)
         notes += plan.notes
         yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, composition, configs, models.located)
 
@@ -80,13 +81,16 @@ def check_models(
         notes = _compatible(hooks, models)
         found = compose(hooks, models.checkpoints, models.settings)
         if isinstance(found, DeferredComposition):  # the plan depends on the weights
-            return [*notes, *found.notes]
-        plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
-        adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)  # finds what is wrong with them
-        return [*notes, *plan.notes]
+            said = found.notes
+        else:
+            plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
+            adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)  # finds what is wrong with them
+            said = plan.notes
+        raise_errors(said, ModelCompatibilityError, strict=settings.strict)
+        return [*notes, *said]
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:
     problems = hooks.models.check_compatibility(models.checkpoints, models.settings)
-    raise_errors(problems, ModelCompatibilityError)
+    raise_errors([*models.notes, *problems], ModelCompatibilityError, strict=models.settings.strict)
     return list(dict.fromkeys([*models.settings.notes, *models.notes, *problems]))

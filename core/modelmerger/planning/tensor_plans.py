@@ -44,7 +44,7 @@ def plan_merged_tensors(
         [tensor.name for tensor in aligned if not tensor.taken],
         repeated_heads(donor),
     )
-    raise_errors(of_weights, ConfigError)
+    raise_errors(of_weights, ConfigError, strict=settings.strict)
     planner = _TensorPlanner(hooks, checkpoints, settings, told)
     return [planner.plan(tensor) for tensor in aligned], [*notes, *of_matrices, *of_weights]
 

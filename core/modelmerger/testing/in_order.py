@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import field, frozen
 
-from modelmerger.values.units import Done, SliceWork, Task, Unit, Worker, WorkOrder
+from modelmerger.values.work.units import Done, SliceWork, Task, Unit, Worker, WorkOrder
 
 Order = Callable[[Sequence[Unit]], Sequence[Unit]]
 """Puts units that can be done at the same time in another order, and may leave some out."""

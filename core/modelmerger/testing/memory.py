@@ -8,9 +8,9 @@ import torch
 
 from modelmerger.inputs.torch_dtypes import dtype_from_torch
 from modelmerger.output.manifest import total_counts, total_observed
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
 from modelmerger.values.plan import MergePlan
+from modelmerger.values.work.block_record import BlockRecord
 
 Tensors = Mapping[str, torch.Tensor]
 _NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -9,10 +9,10 @@ from attrs import evolve, frozen
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import bytes_of
 from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
-from modelmerger.engine.executing import execute
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
-from modelmerger.engine.schedule import Schedule
+from modelmerger.engine.work.executing import execute
+from modelmerger.engine.work.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger.planning.composition import compose, finish_composition

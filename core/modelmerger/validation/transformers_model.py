@@ -25,12 +25,12 @@ from modelmerger.output.steps import no_step
 from modelmerger.output.system_errors import output_errors
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.prepared import Prepared
-from modelmerger.values.blocks import Piece
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem
 from modelmerger.values.model_reference import ModelReference, user_path
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.work.block_record import Piece
 
 UNLOADED = "Merge it by merge(config), which loads no model"
 log = logging.getLogger("modelmerger")

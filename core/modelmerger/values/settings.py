@@ -233,7 +233,12 @@ class Settings:
     where: str = ""
     """Where the config gives this merge (`models[0].merge`, `merges.soup`); empty for the one that is written."""
     notes: Sequence[Problem] = ()
-    """Warnings about the config itself."""
+    """Warnings and notes about the config itself."""
+    strict: bool = False
+    """Whether warnings are errors."""
+    of_process: Mapping[str, str] = field(factory=dict)
+    """Plugins that are not installed, and were handed over by this process (`strategy 'mine'`), each with the BLAKE3
+    digest of its source."""
 
     @property
     def donor(self) -> int:

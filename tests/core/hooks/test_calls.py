@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import directory_state, write_model
-from modelmerger import MergeConfig, PluginError, merge
+from modelmerger import ConfigError, MergeConfig, PluginError, merge
 from modelmerger.testing import plan_in_memory
 from safetensors.torch import load_file
 
@@ -188,10 +188,21 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
     ]
 
 
-def test_a_config_error_calls_no_hook(diary: list[str], two_tensors: dict[str, Any]) -> None:
-    with pytest.raises(Exception, match="unknown key 'witnesed', did you mean 'witnessed'"):
-        merge(MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}}))
-    assert diary == []
+@pytest.mark.parametrize(
+    ("options", "said", "asked"),
+    [
+        ({"verbose": 3}, "options.verbose: must be true or false, got 3", []),
+        ({"witnessed": 3}, "options.witnessed: must be true or false, got 3", []),
+        ({"witnesed": True}, "options: unknown key 'witnesed', did you mean 'witnessed'?", ["check_config False"]),
+    ],
+)
+def test_only_plugins_whose_own_part_of_a_config_is_sound_are_asked_about_it(
+    diary: list[str], two_tensors: dict[str, Any], options: dict[str, Any], said: str, asked: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        merge(MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": options}))
+    assert str(caught.value) == said
+    assert diary == asked
 
 
 def test_a_plugin_that_knows_where_a_name_lies_is_asked_once_and_what_it_says_is_recorded(

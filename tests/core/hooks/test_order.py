@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ from modelmerger.hooks.specs import HOOKS, STRATEGY_HOOKS
 from tests.core.plugging import install
 
 ORDER = [
+    # a config file is read
+    "read_config",
     # the config is made
     "wants_validation",
     "check_config",
@@ -65,7 +68,7 @@ ORDER = [
     # the model that comes back
     "return_model",
 ]
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE = {"add_commands": "called when one of these commands is asked for, before there is a config"}
 """The hooks that no such merge calls, and why."""
 VALIDATOR_HOOKS = {"wants_validation", "validate_model"}
 PLUGIN_HOOKS = [hook for hook in HOOKS if hook not in STRATEGY_HOOKS | VALIDATOR_HOOKS | ELSEWHERE.keys()]
@@ -122,7 +125,7 @@ def calls(distribution: Callable[..., Path], tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", ",".join(built_in))
     (diary,) = install(distribution, [("plugin", "diary", "calls = []")], "diary")
     plugins = [
-        ("plugin", "witness", noting(diary, PLUGIN_HOOKS)),
+        ("reading plugin", "witness", noting(diary, PLUGIN_HOOKS)),
         ("strategy", "witnessed", noting(diary, STRATEGY_HOOKS, "traits = Traits(models=(2, 2))")),
         ("default validator", "looking", noting(diary, VALIDATOR_HOOKS, "metrics = {'found': 'lower'}")),
     ]
@@ -150,6 +153,18 @@ def test_the_order_of_all_hooks(calls: list[str]) -> None:
 def test_every_hook_has_its_place_in_that_order() -> None:
     assert set(ORDER) | ELSEWHERE.keys() == set(HOOKS)
     assert not set(ORDER) & ELSEWHERE.keys()
+
+
+def test_the_hook_of_commands_is_called_when_one_is_asked_for(
+    distribution: Callable[..., Path], command: Callable[..., SimpleNamespace]
+) -> None:
+    (diary,) = install(distribution, [("plugin", "diary", "calls = []")], "diary")
+    install(distribution, [("command", "witness", noting(diary, ELSEWHERE))])
+
+    command("--help")
+    assert importlib.import_module(diary).calls == []
+    command("witness", "--help")
+    assert set(importlib.import_module(diary).calls) == set(ELSEWHERE)
 
 
 def test_the_documentation_has_that_order() -> None:

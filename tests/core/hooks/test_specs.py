@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import click
 import pluggy
 import pytest
 import torch
@@ -30,6 +31,7 @@ from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
 from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
+    "read_config",
     "locate_model",
     "load_model",
     "compose_model",
@@ -111,6 +113,27 @@ def test_a_hook_that_is_misspelt_is_refused() -> None:
 
 def hook(name: str) -> Any:
     return getattr(example(name), name)
+
+
+def test_the_example_command_counts_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "merge.yaml"
+    config.write_text("strategy: weighted\nmodels: [{path: ./a}, {path: ./b}]\n")
+    cli = click.Group()
+    hook("add_commands")(cli)
+    assert list(cli.commands) == ["count-models"]
+    cli.main(["count-models", str(config)], standalone_mode=False)
+    assert capsys.readouterr().out == "2\n"
+
+
+def test_the_example_reader_reads_lists_alone() -> None:
+    module = example("read_config")
+    found = module.read_config("./a 0.5\n\n./b 2\n", "models.list", module.ReadOptions(strategy="slerp"))
+    assert found.config == {
+        "strategy": "slerp",
+        "models": [{"path": "./a", "weight": 0.5}, {"path": "./b", "weight": 2.0}],
+    }
+    assert [note.severity for note in found.notes] == ["note"]
+    assert module.read_config("strategy: weighted", "merge.yaml", module.ReadOptions()) is None
 
 
 def test_the_example_check_of_a_config_counts_the_models() -> None:

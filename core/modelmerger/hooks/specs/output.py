@@ -8,7 +8,7 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.units import SliceWork
+from modelmerger.values.work.units import SliceWork
 
 if TYPE_CHECKING:
     import torch

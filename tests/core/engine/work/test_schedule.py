@@ -11,7 +11,7 @@ from attrs import evolve
 from modelmerger import MergeError, Task
 from modelmerger.engine import measuring
 from modelmerger.engine.merge import Merge
-from modelmerger.engine.schedule import Schedule
+from modelmerger.engine.work.schedule import Schedule
 from modelmerger.testing import MemoryStaging, Planned, plan_in_memory
 
 TENSORS = {"a": torch.arange(600.0).view(20, 30), "b": torch.ones(50)}

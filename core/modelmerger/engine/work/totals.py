@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from modelmerger.engine.statistics import OrderedSum, UnsteadyError, as_statistic, as_tensor
-from modelmerger.values.units import Statistic, Unit
+from modelmerger.values.work.units import Statistic, Unit
 
 
 class _Measurement:
