@@ -68,10 +68,18 @@ def registered(plugin: object) -> pluggy.PluginManager:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_the_example_of_every_hook_is_a_plugin_with_that_hook(hook: str) -> None:
+def test_the_docstring_of_every_hook_has_one_example_which_is_a_plugin_with_that_hook(hook: str) -> None:
+    languages = re.findall(r"^```(\w+)$", inspect.getdoc(HOOKS[hook]) or "", re.MULTILINE)
+    assert languages == ["python"]
     module = example(hook)
+    assert inspect.isfunction(getattr(module, hook))
     manager = registered(module)
     assert hook in [caller.name for caller in manager.get_hookcallers(module) or ()]
+
+
+def test_every_example_is_called_by_a_test_of_its_own() -> None:
+    called = re.findall(r"\b(?:hook|example)\(\"(\w+)\"\)", Path(__file__).read_text())
+    assert [name for name in HOOKS if name not in called] == []
 
 
 def test_every_hook_has_a_section_in_the_documentation() -> None:
@@ -211,6 +219,17 @@ def test_the_example_strategies_merge() -> None:
     settings = SimpleNamespace(options=SimpleNamespace(verbose=True))
     assert hook("wants_slices")(settings) is True
     assert hook("observe_slice")(torch.tensor([3.0, 4.0])) == {"squared norm": 25.0}
+
+
+def test_the_example_of_a_strategy_with_two_views_gives_matrices_the_mean_of_their_singular_values() -> None:
+    module = example("choose_view")
+    assert [module.choose_view(shape) for shape in ((3, 2), (3,), (2, 3, 4), ())] == ["whole", *["linear"] * 3]
+    assert module.find_coefficients([1.0, 3.0]) == [0.25, 0.75]
+    tensors = [torch.diag(torch.tensor(values)) for values in ([3.0, 1.0], [5.0, 2.0])]
+    torch.testing.assert_close(module.merge_tensor(tensors), torch.diag(torch.tensor([4.0, 1.5])))
+    turned = torch.tensor([[0.0, -2.0], [2.0, 0.0]])
+    merged = module.merge_tensor([torch.eye(2), turned])
+    torch.testing.assert_close(torch.linalg.svdvals(merged), torch.tensor([1.5, 1.5]))
 
 
 def test_the_example_layout_places_every_tensor() -> None:
