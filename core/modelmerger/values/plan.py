@@ -13,6 +13,7 @@ from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout
 from modelmerger.values.text import amount, shown, size, with_article
 from modelmerger.values.traits import Granularity
+from modelmerger.values.varied import shown_ranges
 from modelmerger.values.weights import Weight, shown_weight, varying_fields
 
 Action = Literal["combine", "merge", "take", "copy"]
@@ -217,10 +218,12 @@ class MergePlan:
 
     def __str__(self) -> str:
         of_what = ", of what they change of their base" if self.updates else ""
+        varies = shown_ranges((tensor.varying() for tensor in self.tensors), [model.name for model in self.models])
         lines = [
             f"{_what(self)}{of_what}",
             *_lines_of_models(self, "  ", gives=True, told=set()),
             f"tensors  {self._counted()}",
+            *([f"varies   {varies} by tensor"] if varies else []),
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
             f"reads    {size(self.bytes_read)}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}",

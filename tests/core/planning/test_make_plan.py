@@ -481,6 +481,39 @@ def test_a_weight_is_shown_as_it_was_written(tmp_path: Path) -> None:
     ]
 
 
+def test_a_plan_says_which_options_vary_by_tensor_and_how_far(
+    tmp_path: Path, distribution: Callable[..., Path]
+) -> None:
+    source = """
+from attrs import frozen
+from modelmerger import Traits, hookimpl, varying
+
+traits = Traits(models=(1, None))
+
+@frozen
+class Options:
+    power: float = varying(default=2.0)
+
+@frozen
+class ModelOptions:
+    density: float = varying(default=1.0)
+
+@hookimpl
+def find_coefficients(weights):
+    return weights
+"""
+    install(distribution, [("strategy", "varied", source)])
+    config = on_disk(tmp_path) | {"strategy": "varied", "options": {}}
+    config["models"][1]["density"] = {"*.mlp.*": [0.125, 0.5], "default": 0.25}
+
+    (varies,) = [line for line in str(plan_of(config)).splitlines() if line.startswith("varies")]
+    assert varies == "varies   density of b 0.125 to 0.5 by tensor"
+
+    config["options"] = {"power": [1, 3]}
+    (varies,) = [line for line in str(plan_of(config)).splitlines() if line.startswith("varies")]
+    assert varies == "varies   power 1 to 3, density of b 0.125 to 0.5 by tensor"
+
+
 def test_the_order_of_patterns_decides_and_is_in_the_digest(tmp_path: Path) -> None:
     config = on_disk(tmp_path)
     digests = []
