@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
+    from modelmerger.output.journal import BlockRecord as BlockRecord
+    from modelmerger.output.memory_sink import MemorySink as MemorySink
+    from modelmerger.output.module_sink import ModuleSink as ModuleSink
+    from modelmerger.output.sink import Sink as Sink
+    from modelmerger.output.sink import Writer as Writer
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.updates import check_same_base as check_same_base
     from modelmerger.run import Watch as Watch
+    from modelmerger.tensors import merge_tensors as merge_tensors
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
@@ -132,11 +138,16 @@ _HOMES = {
     "inputs.strict_json": ("read_json",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
+    "output.journal": ("BlockRecord",),
+    "output.memory_sink": ("MemorySink",),
+    "output.module_sink": ("ModuleSink",),
+    "output.sink": ("Sink", "Writer"),
     "output.verification": ("verify",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.updates": ("check_same_base",),
     "run": ("Watch",),
+    "tensors": ("merge_tensors",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (

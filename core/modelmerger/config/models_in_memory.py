@@ -4,11 +4,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.settings import BASE, key_of_model
 
 
 def set_apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with a text in place of each module and mapping of tensors; and these objects, by their key.
+    """The config with a text in place of each module, checkpoint and mapping of tensors; and these, by their key.
 
     Keys are `models[0].path` and `base_model`.
     """
@@ -31,7 +32,12 @@ def stand_in(source: Any) -> str:
 
 
 def is_live(source: Any) -> bool:
-    """Whether this is a module, or a mapping that holds a tensor. Without torch imported, nothing is."""
+    """Whether this is a checkpoint, a module, or a mapping that holds a tensor.
+
+    Without torch imported, no module and no mapping is.
+    """
+    if isinstance(source, Checkpoint):
+        return True
     torch = sys.modules.get("torch")
     if torch is None:
         return False

@@ -1,7 +1,8 @@
 """Makes the plan: what becomes of each tensor, where it will lie, what that costs, and the digest that names it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from attrs import evolve
 
@@ -15,6 +16,8 @@ from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan, PlannedModel, TensorPlan
 from modelmerger.values.settings import Settings, shard_bytes
 from modelmerger.values.updates import WHOLE_MODEL, MergedUpdates
+
+_AS_THE_DONOR: Mapping[str, str] = MappingProxyType({})
 
 
 def make_plan(
@@ -30,8 +33,24 @@ def make_plan(
     merged updates, where updates are merged. Raises `ModelCompatibilityError` with every tensor that does not fit,
     `ConfigError` for weights that make no sense.
     """
+    plan = make_unnamed_plan(hooks, checkpoints, settings, revisions, updates)
+    return evolve(plan, digest=plan_digest(hooks, settings, checkpoints, plan.layout))
+
+
+def make_unnamed_plan(
+    hooks: Hooks,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    revisions: Sequence[str] = (),
+    updates: MergedUpdates | None = None,
+    dtypes: Mapping[str, str] = _AS_THE_DONOR,
+) -> MergePlan:
+    """`make_plan` without the digest, for which every number of a model in memory would have to be read.
+
+    dtypes: in which floating tensors are written, by name ("BF16"); those without one as the settings say.
+    """
     if updates is None:
-        tensors, notes = plan_merged_tensors(hooks, checkpoints, settings)
+        tensors, notes = plan_merged_tensors(hooks, checkpoints, settings, dtypes)
         read, memory = checkpoints, 0
     else:
         tensors, notes = plan_read_tensors(updates), list(updates.notes)
@@ -50,7 +69,7 @@ def make_plan(
         bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors),
         bytes_written=sum(file.size for file in layout.files),
         memory=peak_memory(hooks, settings, tensors, elements) + workers * memory,
-        digest=plan_digest(hooks, settings, checkpoints, layout),
+        digest="",
         notes=notes,
         updates=updates is not None,
         writes=updates.writes if updates else WHOLE_MODEL,

@@ -168,6 +168,8 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
 
 
 def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
+    if isinstance(reference.source, Checkpoint):  # open already
+        return reference.source
     checkpoint = hooks.models.load_model(reference, context)
     if checkpoint is None:
         given = reference.given or reference.path

@@ -27,11 +27,12 @@ _NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be le
 
 
 def plan_merged_tensors(
-    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
+    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings, dtypes: Mapping[str, str]
 ) -> tuple[list[TensorPlan], list[Problem]]:
     """The tensors of a merge of these checkpoints, with warnings and notes.
 
-    Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
+    dtypes: in which floating tensors are written, by name; those without one as the settings say. Raises
+    `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
     donor = checkpoints[settings.donor]
     aligned, notes = align(checkpoints, settings.donor, settings.options.missing_tensors)
@@ -45,7 +46,7 @@ def plan_merged_tensors(
         repeated_heads(donor),
     )
     raise_errors(of_weights, ConfigError)
-    planner = _TensorPlanner(hooks, checkpoints, settings, told)
+    planner = _TensorPlanner(hooks, checkpoints, settings, told, dtypes)
     return [planner.plan(tensor) for tensor in aligned], [*notes, *of_matrices, *of_weights]
 
 
@@ -69,6 +70,7 @@ class _TensorPlanner:
     checkpoints: Sequence[Checkpoint]
     settings: Settings
     told: Mapping[str, TensorNumbers]
+    dtypes: Mapping[str, str]
     _known: dict[tuple[tuple[int, ...], tuple[float, ...], bool], Inputs] = field(factory=dict)
 
     def plan(self, tensor: Aligned) -> TensorPlan:
@@ -82,11 +84,11 @@ class _TensorPlanner:
             inputs, coefficients = self._inputs(tensor, told, view == "linear")
         if tensor.exact or info.elements == 0:
             others = () if info.elements == 0 else tuple(i for i in inputs if i != tensor.source)
-            dtype = info.dtype if tensor.exact else self.settings.options.written(info.dtype)
+            dtype = info.dtype if tensor.exact else self._written(tensor)
             return TensorPlan(
                 tensor.name, dtype, info.shape, "copy", (tensor.source, *others), None, "F32", tensor.renames
             )
-        dtype = self.settings.options.written(info.dtype)
+        dtype = self._written(tensor)
         stored = {self.checkpoints[i].tensors[tensor.name_in(i)].dtype for i in inputs}
         action: Action = "take" if told is None else "combine" if view == "linear" else "merge"
         many = action == "combine" and len(inputs) > MOST_IN_FLOAT32.get(dtype, 511)
@@ -97,6 +99,9 @@ class _TensorPlanner:
         granularity: Granularity = view if view != "linear" else "elementwise"
         planned = evolve(planned, weights=told.weights, options=told.options, model_options=told.model_options)
         return evolve(planned, granularity=granularity)
+
+    def _written(self, tensor: Aligned) -> str:
+        return self.dtypes.get(tensor.name) or self.settings.options.written(tensor.info.dtype)
 
     def _inputs(self, tensor: Aligned, told: TensorNumbers, linear: bool) -> Inputs:
         """Which checkpoints are read, and with what coefficients where these are known before anything is read."""

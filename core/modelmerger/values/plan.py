@@ -118,7 +118,7 @@ class MergePlan:
     memory: int
     """Bytes at the expected peak."""
     digest: str
-    """The plan's name: equal digests, equal outputs."""
+    """The plan's name: equal digests, equal outputs. Empty where nothing asks for it."""
     notes: Sequence[Problem] = ()
     """What options decided that their user should know."""
     updates: bool = False
