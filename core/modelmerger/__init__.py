@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
-    from modelmerger.output.journal import BlockRecord as BlockRecord
     from modelmerger.output.memory_sink import MemorySink as MemorySink
     from modelmerger.output.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.sink import Sink as Sink
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from modelmerger.planning.updates import check_same_base as check_same_base
     from modelmerger.run import Watch as Watch
     from modelmerger.tensors import merge_tensors as merge_tensors
+    from modelmerger.values.blocks import BlockRecord as BlockRecord
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
@@ -111,13 +111,19 @@ if TYPE_CHECKING:
     from modelmerger.values.text import amount as amount
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
+    from modelmerger.values.units import Done as Done
     from modelmerger.values.units import SliceWork as SliceWork
+    from modelmerger.values.units import Statistic as Statistic
+    from modelmerger.values.units import Task as Task
     from modelmerger.values.units import Unit as Unit
+    from modelmerger.values.units import Worker as Worker
+    from modelmerger.values.units import WorkOrder as WorkOrder
     from modelmerger.values.updates import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.updates import Coefficients as Coefficients
     from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
+    from modelmerger.worker import open_worker as open_worker
 
 _HOMES = {
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
@@ -138,7 +144,6 @@ _HOMES = {
     "inputs.strict_json": ("read_json",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
-    "output.journal": ("BlockRecord",),
     "output.memory_sink": ("MemorySink",),
     "output.module_sink": ("ModuleSink",),
     "output.sink": ("Sink", "Writer"),
@@ -148,6 +153,7 @@ _HOMES = {
     "planning.updates": ("check_same_base",),
     "run": ("Watch",),
     "tensors": ("merge_tensors",),
+    "values.blocks": ("BlockRecord",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
@@ -193,7 +199,8 @@ _HOMES = {
     "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
-    "values.units": ("SliceWork", "Unit"),
+    "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
+    "worker": ("open_worker",),
     "values.updates": ("Coefficients", "MergedUpdates", "WHOLE_MODEL"),
     "values.weights": ("shown_weight", "varying"),
 }

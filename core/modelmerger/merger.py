@@ -187,6 +187,7 @@ def _stays_in_memory(ready: Prepared) -> bool:
     return (
         options.offload_folder is None
         and ready.plan.writes == WHOLE_MODEL
+        and ready.hooks.output.executes_here
         and config is not None
         and can_build(config, options, ready.hooks.validation)
         and fits_in_memory(ready)

@@ -13,7 +13,6 @@ from attrs import frozen
 from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.unchanged import recheck
-from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import total_counts, total_observed
 from modelmerger.output.publishing import check_output, check_room, finish_earlier, publish
 from modelmerger.output.staging import Staging
@@ -22,10 +21,12 @@ from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.validation.texts import check_dataset
-from modelmerger.values.errors import ConfigError, Problem
+from modelmerger.values.blocks import BlockRecord
+from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
+from modelmerger.values.units import WorkOrder
 from modelmerger.values.updates import WHOLE_MODEL
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
     check_output(target, overwrite, ready.checkpoints)
     # torch is imported here, after every check that can do without it
+    from modelmerger.engine.arithmetic_digest import arithmetic_digest
     from modelmerger.engine.copied_tensors import check_exact_tensors
     from modelmerger.engine.executing import bytes_of_blocks
     from modelmerger.engine.sidecars import write_documents
@@ -121,10 +123,11 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     device = slice_device(ready.settings.options.device_map)
     compared = check_exact_tensors(ready.plan, ready.sources)
     check_room(target, max(0, ready.plan.disk - staged_size(target)))
-    with Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
+    arithmetic = arithmetic_digest()
+    with Staging(target, ready.plan.digest, ready.plan.layout, watch.step, arithmetic) as staging:
         notes = list(ready.notes)
         if staging.removed_other_plan:
-            message = "an unfinished merge of another plan (config, inputs or plugins differ) was removed."
+            message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
             notes.append(Problem(message, str(staging.root), severity="warning"))
         say(notes)
         log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
@@ -161,7 +164,23 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
             watch.progress(done, total)
 
     merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
-    carry_out(merge, staging, advance)
+    carry_out(merge, staging, advance, lambda: _order(ready, staging), staging.token)
+
+
+def _order(ready: Prepared, staging: Staging) -> WorkOrder:
+    from modelmerger.engine.arithmetic_digest import arithmetic_digest
+
+    if ready.settings.live:
+        raise MergeError("models in memory are merged, which no worker elsewhere can open. Give paths instead.")
+    return WorkOrder(
+        config=ready.settings.given,
+        located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],
+        plan=ready.plan.digest,
+        decides=ready.plan.decides,
+        arithmetic=arithmetic_digest(),
+        tree=str(staging.tree),
+        token=staging.token,
+    )
 
 
 def report_of(

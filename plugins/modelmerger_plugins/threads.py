@@ -1,4 +1,4 @@
-"""Executes units of work in threads of this process."""
+"""Does the work of a merge in threads of this process."""
 
 import threading
 
@@ -10,24 +10,17 @@ PATIENCE = 0.1
 
 @hookimpl(trylast=True)
 def run_slices(work: SliceWork) -> bool:
-    """Runs `work.workers` threads that take units in order. The first error stops all at their next slice."""
-    units = iter(work.units)
-    lock = threading.Lock()
-    errors: list[BaseException] = []
+    """Runs `work.workers` threads, each with a worker of its own. The first error stops all at their next slice."""
 
-    def worker() -> None:
+    def run() -> None:
         try:
-            while not errors:
-                with lock:
-                    unit = next(units, None)
-                if unit is None:
-                    return
-                work.run(unit)
+            worker = work.local()
+            while task := work.take():
+                work.done(worker.do(task))
         except BaseException as error:
-            errors.append(error)
-            work.cancel()
+            work.failed(error)
 
-    threads = [threading.Thread(target=worker, name=f"merge-{number}", daemon=True) for number in range(work.workers)]
+    threads = [threading.Thread(target=run, name=f"merge-{number}", daemon=True) for number in range(work.workers)]
     started: list[threading.Thread] = []
     try:
         for thread in threads:
@@ -36,12 +29,9 @@ def run_slices(work: SliceWork) -> bool:
         for thread in threads:
             while thread.is_alive():
                 thread.join(PATIENCE)
-    except BaseException as error:
-        errors.append(error)
+    except BaseException:
         work.cancel()
         for thread in started:
             thread.join()
         raise
-    if errors:
-        raise errors[0]
     return True

@@ -299,10 +299,11 @@ def test_more_than_half_of_the_memory_goes_to_the_disk(
         {"low_memory_mode": True},
         {"device_map": {"model": "cpu", "lm_head": "disk"}},
         {"offload_folder": "offload"},
+        {"executor": "threads"},
     ],
     ids=str,
 )
-def test_options_about_the_disk_are_obeyed(options: dict[str, Any], tied: SimpleNamespace, temporary: Path) -> None:
+def test_options_that_need_files_are_obeyed(options: dict[str, Any], tied: SimpleNamespace, temporary: Path) -> None:
     options = {key: str(temporary / value) if key == "offload_folder" else value for key, value in options.items()}
     assert weights_of(config_of(tied, options=options), temporary)[1] == ["model.safetensors"]
 
@@ -313,6 +314,22 @@ def test_a_plugin_that_loads_models_finds_their_files(
     assert weights_of(config_of(tied), temporary)[1] == []
     install(distribution, [("plugin", "returns", RETURNS)])
     assert ModelMerger(MergeConfig(**config_of(tied))).merge().names == ["model.safetensors"]
+
+
+EXECUTES = """
+from modelmerger import hookimpl
+
+@hookimpl
+def run_slices(work):
+    work.order()
+"""
+
+
+def test_a_plugin_that_executes_elsewhere_finds_a_directory(
+    tied: SimpleNamespace, temporary: Path, distribution: Callable[..., Path]
+) -> None:
+    install(distribution, [("plugin", "executes", EXECUTES)])
+    assert weights_of(config_of(tied), temporary)[1] == ["model.safetensors"]
 
 
 @pytest.mark.parametrize("claims", [{"quantization_config": {"quant_method": "acme"}}, {"transformers_weights": "x"}])

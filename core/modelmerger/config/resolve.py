@@ -14,8 +14,8 @@ from modelmerger.config.sections import CORE_KEYS, missing_base, read_sections, 
 from modelmerger.config.strict_attrs import unknown_keys
 from modelmerger.config.validation_settings import KEY as VALIDATION
 from modelmerger.config.validation_settings import read_validation
-from modelmerger.hooks.assembly import Hooks, assemble
-from modelmerger.hooks.plugins import Plugin, load
+from modelmerger.hooks.assembly import Hooks, assemble, with_executor
+from modelmerger.hooks.plugins import Plugin, load, option_names
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
@@ -35,6 +35,7 @@ def resolve(
     given, live = set_apart(given)
     problems: list[Problem] = []
     always_on = list(map(load, registry.always_on()))
+    running, executor = _with_executor(given.get("options"), registry, always_on, problems)
     sections = sections_of(always_on)
     keys = (*CORE_KEYS, *(section.name for section in sections))
     problems += unknown_keys(given, keys, "config")
@@ -48,11 +49,11 @@ def resolve(
     problems += of_strategy
     in_sections = read_sections(given, sections, problems)
     validation = read_validation(given.get("validation"), registry, problems, validating=validating)
-    plugins = [*([strategy] if strategy else []), *validation.validators, *always_on]
+    plugins = [*([strategy] if strategy else []), *validation.validators, *running]
     options = given.get("options")
     shared = structure_by_owner(
         options if isinstance(options, Mapping) else {},
-        [core_owner(CoreOptions), *owners_of([*([strategy] if strategy else []), *always_on])],
+        [core_owner(CoreOptions), *owners_of([*([strategy] if strategy else []), *running])],
         "options",
         UnchosenPlugins(registry, "strategy", chosen, "Options"),
         problems,
@@ -60,7 +61,7 @@ def resolve(
     if strategy is None:
         raise ConfigError(*problems)
     handed = {key: value for key, value in shared.items() if value is not None} | validation.options
-    hooks = assemble(plugins, handed)
+    hooks = assemble(plugins, handed, executor)
     problems += _strategy_problems(hooks.strategy, given.get("models"), models, shared)
     problems += _base_problems(hooks.strategy, given, sections)
     if problems:
@@ -76,7 +77,7 @@ def resolve(
         plugin_options={p.provider.name: shared[p.key] for p in always_on if p.key in shared},
         sections=in_sections,
         validation=validation.settings,
-        given={key: deepcopy(given[key]) for key in as_written(in_sections) if given.get(key) not in (None, {})},
+        given=_decisive(given, as_written(in_sections), [plugin for plugin in running if plugin not in always_on]),
         live=live,
     )
     raise_errors(hooks.models.check_config(settings), ConfigError)
@@ -134,6 +135,29 @@ def _wrong_kinds(given: Mapping[str, Any], registry: Registry) -> list[Problem]:
     if not isinstance(given.get("options", {}), Mapping | None):
         problems.append(Problem(f"must be a mapping, got {given['options']!r}", "options"))
     return problems
+
+
+def _with_executor(
+    options: Any, registry: Registry, always_on: list[Plugin], problems: list[Problem]
+) -> tuple[list[Plugin], str | None]:
+    """The plugins besides strategy and validators, and the key of the executor among them that the config names."""
+    named = options.get("executor") if isinstance(options, Mapping) else None
+    if not isinstance(named, str) or not named:
+        return always_on, None
+    try:
+        return with_executor(always_on, registry.find("executor", named))
+    except ConfigError as error:
+        problems += [evolve(problem, where="options.executor") for problem in error.problems]
+        return always_on, None
+
+
+def _decisive(given: Mapping[str, Any], keys: Iterable[str], executors: Iterable[Plugin]) -> dict[str, Any]:
+    """The config as the manifest keeps it: without what it leaves empty, and without who executes it, and how."""
+    kept = {key: deepcopy(given[key]) for key in keys if given.get(key) not in (None, {})}
+    how = {"executor", *(name for plugin in executors if plugin.options for name in option_names(plugin.options))}
+    if how & kept.get("options", {}).keys():
+        kept["options"] = {key: value for key, value in kept["options"].items() if key not in how}
+    return {key: value for key, value in kept.items() if value != {}}
 
 
 def _base_problems(strategy: Strategy, given: Mapping[str, Any], sections: Sequence[Section]) -> list[Problem]:

@@ -1,13 +1,17 @@
-"""Statistics of whole tensors: measured over fixed blocks by many workers, and summed in a fixed order."""
+"""Statistics of tensors over fixed blocks: the Gram matrix of the inputs, or what a strategy measures in rounds."""
 
-import threading
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from attrs import field, frozen
 
 from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
+from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.merge import Merge
+from modelmerger.engine.statistics import OrderedSum, UnsteadyError, sum_in_order
 from modelmerger.engine.strategy_inputs import slice_inputs
+from modelmerger.planning.cost import rounds_of
 from modelmerger.planning.slices import MEASURED, row_length
 from modelmerger.values.errors import NumericError, Problem
 from modelmerger.values.plan import TensorPlan
@@ -16,15 +20,22 @@ from modelmerger.values.units import Unit
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class CancelledError(Exception):
-    """The merge ended while a worker waited."""
+BLOCKS_A_UNIT = 32
+"""Blocks of a tensor that one unit measures."""
 
 
 def measured_blocks(tensor: TensorPlan) -> int:
     """Over how many blocks a statistic of this tensor is taken."""
-    elements = tensor.elements
-    return -(-elements // _block_length(tensor))
+    return -(-tensor.elements // _block_length(tensor))
+
+
+def measuring_units(index: int, tensor: TensorPlan, rounds: int) -> Iterator[Unit]:
+    """The units that measure a tensor, round by round."""
+    blocks = measured_blocks(tensor)
+    for number in range(rounds):
+        needs = (index,) if number else ()
+        for first in range(0, blocks, BLOCKS_A_UNIT):
+            yield Unit("measure", index, first, min(blocks, first + BLOCKS_A_UNIT), needs, number)
 
 
 def _block_length(tensor: TensorPlan) -> int:
@@ -35,66 +46,66 @@ def _block_length(tensor: TensorPlan) -> int:
     return max(1, MEASURED // row) * row
 
 
-class Measurements:
-    """The statistics of one merge. Safe from several threads; each block is measured once."""
+@frozen(eq=False)
+class Measurer:
+    """Takes the statistics of a merge. Safe from several threads, each with its own workspace."""
 
-    def __init__(
-        self,
-        merge: Merge,
-        cancelled: threading.Event,
-    ) -> None:
-        self._merge = merge
-        self._plan = merge.plan
-        self._strategy = merge.hooks.strategy
-        self._settings = merge.settings
-        self._cancelled = cancelled
-        self._lock = threading.Lock()
-        self._partial: dict[int, dict[int, Tensor]] = {}
-        self._total: dict[int, Tensor] = {}
-        self._coefficients: dict[int, tuple[float, ...]] = {}
-        self._changed = threading.Condition(self._lock)
+    merge: Merge
+    """What is carried out."""
+    _coefficients: dict[int, tuple[float, ...]] = field(factory=dict)
 
-    def measures(self, index: int) -> bool:
-        """Whether a tensor of the plan is measured before it is merged."""
-        tensor = self._plan.tensors[index]
-        if tensor.action == "combine":
-            return tensor.coefficients is None
-        return tensor.action == "merge" and self._strategy.measures
+    def rounds(self, index: int) -> int:
+        """How often a tensor of the plan is measured before it is merged, at most."""
+        return rounds_of(self.merge.hooks, self.merge.plan.tensors[index])
 
-    def measure(self, unit: Unit, workspace: Workspace) -> None:
-        """Measures some blocks of a tensor."""
-        tensor = self._plan.tensors[unit.of]
+    def measure(
+        self, unit: Unit, earlier: Sequence["Tensor"], workspace: Workspace, cancelled: Cancelled
+    ) -> "Tensor | None":
+        """The statistic of a unit's blocks; None where the strategy has nothing to measure in this round.
+
+        earlier: the totals of the rounds before. Raises `CancelledError`.
+        """
+        tensor = self.merge.plan.tensors[unit.of]
         length = _block_length(tensor)
-        elements = tensor.elements
-        for block in range(unit.first, unit.last):
-            if self._cancelled.is_set():
-                break
-            start, stop = block * length, min(elements, (block + 1) * length)
-            partial = self._block(tensor, start, stop, workspace)
-            self._store(unit.of, block, partial, -(-elements // length))
 
-    def result(self, index: int) -> "Tensor":
-        """Waits until all blocks of a tensor are measured, and returns its statistic. Raises `CancelledError`."""
-        with self._changed:
-            while index not in self._total:
-                if self._cancelled.is_set():
-                    raise CancelledError
-                self._changed.wait(0.1)
-            return self._total[index]
+        def block(number: int) -> "Tensor | None":
+            if cancelled():
+                raise CancelledError
+            start, stop = number * length, min(tensor.elements, (number + 1) * length)
+            return self._block(tensor, start, stop, earlier, workspace)
 
-    def coefficients(self, index: int) -> tuple[float, ...]:
-        """The strategy's coefficients for a tensor, from the Gram matrix of its inputs. Waits for that.
+        try:
+            return sum_in_order(unit.first, unit.last, block)
+        except UnsteadyError:
+            raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+
+    def measure_all(self, index: int, workspace: Workspace, cancelled: Cancelled) -> list["Tensor"]:
+        """The totals of a tensor, one a round: the same bits as when its units are shared out."""
+        totals: list[Tensor] = []
+        tensor, rounds = self.merge.plan.tensors[index], self.rounds(index)
+        units = list(measuring_units(index, tensor, rounds))
+        for number in range(rounds):
+            summed = OrderedSum(len(units) // rounds)
+            for part, unit in enumerate(unit for unit in units if unit.round == number):
+                if (found := self.measure(unit, totals, workspace, cancelled)) is None:
+                    return totals
+                summed.add(part, found)
+            if summed.total is not None:
+                totals.append(summed.total)
+        return totals
+
+    def coefficients(self, index: int, gram: "Tensor") -> tuple[float, ...]:
+        """The strategy's coefficients for a tensor, from the Gram matrix of its inputs.
 
         Raises `NumericError` where the matrix is not finite, or every coefficient is zero.
         """
         if (known := self._coefficients.get(index)) is not None:
             return known
-        tensor = self._plan.tensors[index]
-        gram = self.result(index)
+        tensor = self.merge.plan.tensors[index]
         if not torch.isfinite(gram).all():
             remedy = "Repair the model: the coefficients follow from all of its values"
-            raise_nonfinite(tensor, self._merge, rounded=False, remedy=remedy)
-        found = self._strategy.find_coefficients(
+            raise_nonfinite(tensor, self.merge, rounded=False, remedy=remedy)
+        found = self.merge.hooks.strategy.find_coefficients(
             tensor.weights,
             tensor.model_options,
             tensor.options,
@@ -110,35 +121,25 @@ class Measurements:
         self._coefficients[index] = found
         return found
 
-    def _block(self, tensor: TensorPlan, start: int, stop: int, workspace: Workspace) -> "Tensor":
+    def _block(
+        self, tensor: TensorPlan, start: int, stop: int, earlier: Sequence["Tensor"], workspace: Workspace
+    ) -> "Tensor | None":
+        strategy = self.merge.hooks.strategy
         gram = tensor.action == "combine"
         dtype = torch.float64 if gram else COMPUTE[tensor.compute]
         inputs = []
         for index in tensor.inputs:
             values = workspace.tensor(f"measured {index}", stop - start, dtype)
-            values.copy_(workspace.read(self._merge.checkpoints[index], tensor.name_in(index), start, stop))
+            values.copy_(workspace.read(self.merge.checkpoints[index], tensor.name_in(index), start, stop))
             inputs.append(values)
-        if not gram and not self._settings.options.allow_nonfinite and not are_finite(inputs):
-            raise_nonfinite(tensor, self._merge, rounded=False)
-        if self._strategy.traits.inputs == "updates":
+        if not gram and not self.merge.settings.options.allow_nonfinite and not are_finite(inputs):
+            raise_nonfinite(tensor, self.merge, rounded=False)
+        if strategy.traits.inputs == "updates":
             inputs = [values.sub_(inputs[-1]) for values in inputs[:-1]]
         if gram:
             return gram_of(inputs)
         shape = (-1, row_length(tensor)) if tensor.granularity == "rowwise" else (-1,)
         inputs = [values.view(shape) for values in inputs]
-        return self._strategy.measure_tensor(slice_inputs(self._merge, tensor, inputs, start, stop)).cpu()
-
-    def _store(self, index: int, block: int, partial: "Tensor", blocks: int) -> None:
-        with self._changed:
-            partials = self._partial.setdefault(index, {})
-            other = next(iter(partials.values()), partial)
-            if other.shape != partial.shape or other.dtype != partial.dtype:
-                raise self._strategy.unsteady_measure_error(self._plan.tensors[index].name)
-            partials[block] = partial
-            if len(partials) == blocks:
-                total = partials[0].clone()
-                for number in range(1, blocks):
-                    total += partials[number]
-                self._total[index] = total
-                del self._partial[index]
-                self._changed.notify_all()
+        told = [total.to(workspace.device) for total in earlier]
+        found = strategy.measure_tensor(slice_inputs(self.merge, tensor, inputs, start, stop), told)
+        return None if found is None else found.cpu()

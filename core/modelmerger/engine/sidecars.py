@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import FILE, REPORT, make_manifest
 from modelmerger.planning.prepared import Prepared
+from modelmerger.values.blocks import BlockRecord
 
 WEIGHTS = "the weights"
 """What an error names as the owner of the layout's files."""

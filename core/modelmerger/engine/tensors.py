@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
@@ -20,7 +21,7 @@ from modelmerger.engine.arithmetic import (
     sum_into,
 )
 from modelmerger.engine.compiling import compile_function
-from modelmerger.engine.measuring import Measurements
+from modelmerger.engine.measuring import Measurer
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.inputs.torch_dtypes import torch_dtype
@@ -31,14 +32,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NO_TOTALS: "Mapping[int, Sequence[Tensor]]" = MappingProxyType({})
 Observed = dict[str, dict[str, float]]
 """Tensor → statistic → sum."""
 
 
 class UnitState:
-    """What one unit of work carries from slice to slice: counts, observations, and the tensor that it is in."""
+    """What one unit of work carries from slice to slice: counts, observations, and the tensor that it is in.
 
-    def __init__(self) -> None:
+    totals: what was measured, one sum a round, by the index of the tensor in the plan.
+    """
+
+    def __init__(self, totals: "Mapping[int, Sequence[Tensor]]" = NO_TOTALS) -> None:
+        self.totals = totals
         self.counts: dict[str, int] = {}
         self.observed: Observed = {}
         self.tensor: TensorMerger | None = None
@@ -67,8 +73,8 @@ class SliceMerger:
 
     merge: Merge
     """What is carried out."""
-    measurements: Measurements
-    """The statistics that some tensors need before they are merged."""
+    measurer: Measurer
+    """What knows the coefficients that follow from a measurement."""
     observers: frozenset[str] = field(init=False)
     """The plugins that observe slices."""
     finishes: bool = field(init=False)
@@ -90,17 +96,20 @@ class SliceMerger:
         return compile_function(sum_into) if self.merge.settings.options.torch_compile else None
 
     def tensor(self, index: int, state: UnitState) -> "TensorMerger":
-        """What makes the slices of one tensor. Waits for the measurement that its coefficients depend on."""
+        """What makes the slices of one tensor."""
         if state.tensor is None or state.tensor.index != index:
             state.tensor = None  # frees a tensor that was merged whole before the next one comes
-            state.tensor = TensorMerger(self, index)
+            state.tensor = TensorMerger(self, index, state.totals.get(index, ()))
         return state.tensor
 
 
 class TensorMerger:
-    """Makes the bytes of any slice of one tensor. What is the same for all slices is looked up once."""
+    """Makes the bytes of any slice of one tensor. What is the same for all slices is looked up once.
 
-    def __init__(self, merger: SliceMerger, index: int) -> None:
+    measurements: the sums of the tensor's statistic, one a round.
+    """
+
+    def __init__(self, merger: SliceMerger, index: int, measurements: "Sequence[Tensor]") -> None:
         self.index = index
         merge = merger.merge
         self.plan = tensor = merge.plan.tensors[index]
@@ -111,6 +120,7 @@ class TensorMerger:
         self._check = not merge.settings.options.allow_nonfinite
         self._finishes = merger.finishes and tensor.action != "take"
         self._as_stored = tensor.action == "copy" or self._keeps_bits()
+        self._measurements = measurements
         self._whole: Tensor | None = None
         if self._as_stored:
             return
@@ -118,7 +128,7 @@ class TensorMerger:
         self._compute = COMPUTE[tensor.compute]
         self._terms: Sequence[int] | None = None  # the inputs that are added up; None where the strategy merges them
         if tensor.action != "merge":
-            coefficients = tensor.coefficients or merger.measurements.coefficients(index)
+            coefficients = tensor.coefficients or merger.measurer.coefficients(index, measurements[0])
             self._terms = [i for i, c in zip(tensor.inputs, coefficients, strict=True) if c != 0]
             self._coefficients = torch.tensor([c for c in coefficients if c != 0], dtype=self._compute)
             self._factors = factors(self._coefficients)
@@ -193,12 +203,10 @@ class TensorMerger:
             raise_nonfinite(tensor, self._merge, rounded=False)
         base = inputs[-1] if self._strategy.traits.inputs == "updates" else None
         told = inputs if base is None else [values - base for values in inputs[:-1]]
-        measured = of.measurements.measures(self.index)
-        measurement = of.measurements.result(self.index).to(workspace.device) if measured else None
+        measured = [total.to(workspace.device) for total in self._measurements]
         if told:
-            merged = self._strategy.merge_tensor(
-                slice_inputs(self._merge, tensor, told, part.first, part.last), measurement
-            )
+            given = slice_inputs(self._merge, tensor, told, part.first, part.last)
+            merged = self._strategy.merge_tensor(given, measured)
             flat = (merged if base is None else merged.add_(base)).reshape(-1)
         else:  # no model has a weight, so the base is what is left
             flat = inputs[-1].reshape(-1).clone()

@@ -56,8 +56,21 @@ def plugins_of(registry: Registry, strategy: str | None, validators: Iterable[st
     return list(map(load, (*chosen, *registry.always_on())))
 
 
-def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS) -> Hooks:
+def with_executor(always_on: Sequence[Plugin], provider: Provider) -> tuple[list[Plugin], str]:
+    """The plugins that are always on and an executor, which may be one of them, with its key."""
+    executor = load(provider)
+    for plugin in always_on:
+        if plugin.module is executor.module:
+            return list(always_on), plugin.key
+    if "run_slices" not in executor.hooks:
+        raise PluginError(f"{provider} has no hook run_slices.")
+    return [executor, *always_on], executor.key
+
+
+def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS, executor: str | None = None) -> Hooks:
     """The hooks of some plugins. options: by the key of the plugin; a plugin that has none there gets its defaults.
+
+    executor: the key of the plugin that executes the slices; None for the first that will.
 
     Raises `PluginError` for plugins that do not keep to the conventions.
     """
@@ -75,9 +88,9 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS)
     return Hooks(
         _strategy(plugins, calls),
         ModelHooks(calls),
-        OutputHooks(calls),
+        OutputHooks(calls, executor),
         ValidationHooks(calls, {validator.plugin.provider.name: validator for validator in validators}),
-        tuple(plugin.provider for plugin in plugins if plugin.provider.kind != "validator"),
+        tuple(plugin.provider for plugin in plugins if plugin.provider.kind not in ("validator", "executor")),
         tuple(section for plugin in plugins for section in plugin.sections),
     )
 

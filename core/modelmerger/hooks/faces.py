@@ -83,6 +83,8 @@ class OutputHooks:
 
     calls: Calls
     """The plugins of the run."""
+    executor: str | None = None
+    """The key of the plugin that executes the slices; None for the first that will."""
 
     def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int, stem: str = "model") -> Layout:
         """The layout of the merged weights. max_shard_size: bytes. stem: what the files are named by."""
@@ -95,9 +97,21 @@ class OutputHooks:
             raise self.calls.wrong_answer("save_model", layout, "a Layout or None")
         return layout
 
+    @property
+    def executes_here(self) -> bool:
+        """Whether the work is done in this process for sure.
+
+        So it is where the config names no executor, and no other distribution brings one that is always on.
+        """
+        providers = [self.calls.providers[plugin] for plugin in self.calls.plugins_with("run_slices")]
+        return self.executor is None and all(provider.built_in for provider in providers)
+
     def run_slices(self, work: SliceWork) -> None:
         """Executes all units of the work."""
-        if not self.calls.ask_first("run_slices", work=work):
+        if self.executor is not None:
+            if not self.calls.ask_one("run_slices", self.executor, work=work):
+                raise PluginError(f"{self.calls.providers[self.executor]} declined to execute the slices.")
+        elif not self.calls.ask_first("run_slices", work=work):
             raise PluginError("no plugin executes the slices (hook 'run_slices'). Is the built-in one switched off?")
 
     def unfinished_error(self) -> PluginError:

@@ -12,10 +12,15 @@ from attrs import field, frozen
 from modelmerger.values.errors import ConfigError, PluginError
 from modelmerger.values.text import suggestion
 
-Kind = Literal["strategy", "validator", "plugin"]
-"""What a plugin is. One that is neither a strategy nor a validator is always on."""
+Kind = Literal["strategy", "validator", "executor", "plugin"]
+"""What a plugin is. One that a config does not choose by its name, a "plugin", is always on."""
 GROUPS: Mapping[Kind, str] = MappingProxyType(
-    {"strategy": "modelmerger.strategies", "validator": "modelmerger.validators", "plugin": "modelmerger.plugins"}
+    {
+        "strategy": "modelmerger.strategies",
+        "validator": "modelmerger.validators",
+        "executor": "modelmerger.executors",
+        "plugin": "modelmerger.plugins",
+    }
 )
 """The group of entry points of each kind."""
 DEFAULT_VALIDATORS = "modelmerger.default_validators"
@@ -27,7 +32,7 @@ ALLOW = "MODELMERGER_PLUGINS"
 DISABLE = "MODELMERGER_DISABLE_PLUGINS"
 """The environment variable that names plugins that may not be used."""
 PLURALS: Mapping[Kind, str] = MappingProxyType(
-    {"strategy": "strategies", "validator": "validators", "plugin": "plugins"}
+    {"strategy": "strategies", "validator": "validators", "executor": "executors", "plugin": "plugins"}
 )
 """The plural of each kind."""
 

@@ -102,9 +102,9 @@ class Strategy:
         return self.linear and ("finish_tensor" not in self.plugin.hooks or self.traits.updates)
 
     @property
-    def measures(self) -> bool:
-        """Whether it measures each tensor before it merges it."""
-        return "measure_tensor" in self.plugin.hooks
+    def rounds(self) -> int:
+        """How often it measures a tensor before it merges it, at most."""
+        return self.traits.rounds if "measure_tensor" in self.plugin.hooks else 0
 
     def find_coefficients(
         self,
@@ -139,10 +139,16 @@ class Strategy:
         numbers = tuple(map(float, found))
         return (*numbers, 1.0 - sum(numbers)) if updates else numbers
 
-    def measure_tensor(self, given: "SliceInputs") -> "torch.Tensor":
-        """An additive statistic of a block: float64 or int64, in memory of its own."""
+    def measure_tensor(self, given: "SliceInputs", measurements: Sequence["torch.Tensor"]) -> "torch.Tensor | None":
+        """An additive statistic of a block: float64 or int64, in memory of its own; None where there is none to take.
+
+        measurements: the sums of the rounds before.
+        """
         tensors, tensor_name = given.tensors, given.tensor_name
-        found: torch.Tensor = self.calls.ask_first("measure_tensor", tensor_name, **given.arguments())
+        asked = {"round": len(measurements), "measurements": measurements, **given.arguments()}
+        found: torch.Tensor | None = self.calls.ask_first("measure_tensor", tensor_name, **asked)
+        if found is None:
+            return None
         if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64"):
             raise self._broken("measure_tensor", f"gave {kind_of(found)} where float64 or int64 is due", tensor_name)
         if shares_memory(found, tensors):
@@ -153,10 +159,10 @@ class Strategy:
         """The error for a statistic whose shape or dtype changes from block to block."""
         return self._broken("measure_tensor", "gave another shape or dtype for another block", tensor_name)
 
-    def merge_tensor(self, given: "SliceInputs", measurement: "torch.Tensor | None") -> "torch.Tensor":
+    def merge_tensor(self, given: "SliceInputs", measurements: Sequence["torch.Tensor"]) -> "torch.Tensor":
         """The merged slice: a tensor of the inputs' shape and dtype that shares no memory with them."""
         tensors, tensor_name = given.tensors, given.tensor_name
-        merged = self.calls.ask_first("merge_tensor", tensor_name, measurement=measurement, **given.arguments())
+        merged = self.calls.ask_first("merge_tensor", tensor_name, measurements=measurements, **given.arguments())
         first = tensors[0]
         if not isinstance(merged, type(first)) or merged.shape != first.shape or merged.dtype != first.dtype:
             expected = f"a tensor, {kind_of(first)}, is due"

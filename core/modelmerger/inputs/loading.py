@@ -1,7 +1,7 @@
 """What a plugin opens models with: files that are regular, inside the model's directory, and unchanged."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from attrs import field, frozen
@@ -48,6 +48,10 @@ class LoadContext:
         if reference.path not in self._located:
             self._located[reference.path] = self._locate(reference)
         return self._located[reference.path]
+
+    def located(self) -> Mapping[str, Location]:
+        """Where models were found so far, by what names them."""
+        return self._located
 
     def open_model(self, reference: ModelReference) -> Checkpoint:
         """Another model or file of weights, by whichever plugin knows it. Raises `InputError`.

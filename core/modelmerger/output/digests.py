@@ -4,36 +4,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from attrs import frozen
 from blake3 import blake3
 
+from modelmerger.values.blocks import Piece
 from modelmerger.values.layout import BLOCK
 
 NAME = "blake3-pieces"
 """What the manifest calls this way to digest a file."""
-
-
-@frozen
-class Piece:
-    """Some bytes of a file, which have a digest of their own."""
-
-    length: int
-    """How many."""
-    digest: str
-    """In hexadecimal."""
-    tensor: str = ""
-    """The tensor that they are of; empty for what is of none."""
-
-    def __str__(self) -> str:
-        return f"{self.length} {self.digest}" + (f" {self.tensor}" if self.tensor else "")
-
-    @classmethod
-    def parsed(cls, text: str) -> "Piece":
-        """What `str` was made of. Raises `ValueError` for what it never makes."""
-        length, digest, *tensor = text.split(" ", 2)
-        if not length.isdecimal() or len(bytes.fromhex(digest)) != blake3.digest_size:
-            raise ValueError(f"{text!r} names no piece of a file")
-        return cls(int(length), digest, *tensor)
 
 
 class PieceDigests:

@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
 
 from modelmerger.inputs.strict_json import read_json
-from modelmerger.output.digests import Piece
+from modelmerger.values.blocks import BlockRecord, Piece
 from modelmerger.values.errors import InputError
 
 NAME = "journal"
@@ -24,32 +24,22 @@ _HEADER = b'{"modelmerger": 1, "plan": "'
 
 
 @frozen
-class BlockRecord:
-    """What is known of a finished block."""
-
-    pieces: Sequence[Piece]
-    """Its pieces, one after another, with their digests."""
-    counts: Mapping[str, int] = field(factory=dict)
-    """What the strategy counted as it was made."""
-    observed: Mapping[str, Mapping[str, float]] = field(factory=dict)
-    """What plugins observed as it was made: tensor → statistic → sum."""
-
-
-@frozen
 class Journal:
     """What a journal says."""
 
     plan: str = ""
     """The digest of the plan; empty where not even the header is whole."""
+    arithmetic: str = ""
+    """What the arithmetic of the machine comes to; empty where nothing was computed with it."""
     records: Mapping[tuple[int, int], BlockRecord] = field(factory=dict)
     """Of the blocks that were finished, by file and block."""
     tree: int | None = None
     """The inode of the tree that was about to be published; None before that moment."""
 
 
-def header(plan: str) -> dict[str, Any]:
+def header(plan: str, arithmetic: str) -> dict[str, Any]:
     """The line that a journal begins with."""
-    return {"modelmerger": 1, "plan": plan}
+    return {"modelmerger": 1, "plan": plan, "arithmetic": arithmetic}
 
 
 def block_line(file: int, block: int, record: BlockRecord) -> dict[str, Any]:
@@ -99,7 +89,7 @@ def read_journal(directory: int) -> Journal | None:
                 records[line["file"], line["block"]] = record
         elif isinstance(line.get("tree"), int):
             tree = line["tree"]
-    return Journal(start["plan"], records, tree)
+    return Journal(start["plan"], str(start.get("arithmetic", "")), records, tree)
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

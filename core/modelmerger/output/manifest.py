@@ -9,8 +9,9 @@ import importlib_metadata
 
 from modelmerger.inputs.regular_files import read_small
 from modelmerger.inputs.strict_json import read_json
-from modelmerger.output.digests import NAME, Piece, block_count, digest_of_pieces, pieces_of_bytes
-from modelmerger.output.journal import BlockRecord, is_sums
+from modelmerger.output.digests import NAME, block_count, digest_of_pieces, pieces_of_bytes
+from modelmerger.output.journal import is_sums
+from modelmerger.values.blocks import BlockRecord, Piece
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, MergeError, Problem
 from modelmerger.values.plain_names import is_plain_name, is_plain_path

@@ -7,8 +7,8 @@ import torch
 
 from modelmerger.inputs.tensor_bytes import MemoryMap, bytes_of, where
 from modelmerger.inputs.torch_dtypes import torch_dtype
-from modelmerger.output.journal import BlockRecord
 from modelmerger.output.tensor_sink import TensorSink
+from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.errors import ModelCompatibilityError, Problem
 from modelmerger.values.layout import BLOCK, Layout, OutputTensor, Placement
 

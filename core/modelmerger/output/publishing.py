@@ -8,13 +8,13 @@ from pathlib import Path
 from attrs import frozen
 
 from modelmerger.output.entries import sync_file
-from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import is_ours, read_manifest
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory, staging_path
 from modelmerger.output.steps import Step
 from modelmerger.output.system import ExchangeUnsupportedError, exchange, rename_new
 from modelmerger.output.system_errors import output_errors
+from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, OutputError, Problem
 from modelmerger.values.text import size

@@ -6,15 +6,17 @@ import stat
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
 from modelmerger.output import journal
-from modelmerger.output.digests import Piece, block_count, differing
+from modelmerger.output.digests import block_count, differing
 from modelmerger.output.entries import close_quietly, create_file, discard, is_directory, open_directory, open_entry
-from modelmerger.output.journal import BlockRecord, Journal
+from modelmerger.output.journal import Journal
 from modelmerger.output.staging_directory import JOURNAL, NOT_OURS, TREE, StagingDirectory
 from modelmerger.output.steps import Step
+from modelmerger.values.blocks import BlockRecord, Piece
 from modelmerger.values.errors import OutputError, Problem
 from modelmerger.values.layout import BLOCK, Layout
 
@@ -36,20 +38,23 @@ class Ready:
     """Whether another plan's unfinished merge was thrown away."""
 
 
-def made_ready(directory: StagingDirectory, plan: str, layout: Layout, closing: ExitStack) -> Ready:
-    """Resumes what the directory holds if it is of this plan, else begins anew. `closing` closes what is opened.
+def made_ready(directory: StagingDirectory, plan: str, arithmetic: str, layout: Layout, closing: ExitStack) -> Ready:
+    """Resumes what the directory holds if it is of this plan and arithmetic, else begins anew.
 
-    Raises `OutputError` for a directory that is none of ours, `OSError` for what the system says.
+    `closing` closes what is opened. Raises `OutputError` for a directory that is none of ours, `OSError` for what the
+    system says.
     """
     found = directory.journal()
     if found is None:
         raise OutputError(Problem(NOT_OURS, str(directory.root)))
-    if found.plan == plan:
+    if (found.plan, found.arithmetic) == (plan, arithmetic):
         return _resumed(directory, layout, found, closing)
-    return _begun(directory, layout, plan, bool(found.plan), closing)
+    return _begun(directory, layout, journal.header(plan, arithmetic), bool(found.plan), closing)
 
 
-def _begun(directory: StagingDirectory, layout: Layout, plan: str, other_plan: bool, closing: ExitStack) -> Ready:
+def _begun(
+    directory: StagingDirectory, layout: Layout, header: Mapping[str, Any], other_plan: bool, closing: ExitStack
+) -> Ready:
     step, inside = directory.step, directory.descriptor
     step("remove", directory.tree)
     discard(TREE, inside)
@@ -58,7 +63,7 @@ def _begun(directory: StagingDirectory, layout: Layout, plan: str, other_plan: b
     descriptor = create_file(JOURNAL, inside, os.O_WRONLY | os.O_APPEND)
     closing.callback(close_quietly, descriptor)
     step("journal", directory.root / JOURNAL)
-    journal.append(descriptor, journal.header(plan))
+    journal.append(descriptor, header)
     step("fsync", directory.root / JOURNAL)
     os.fsync(descriptor)
     step("create", directory.tree)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from modelmerger.output.journal import BlockRecord
+from modelmerger.values.blocks import BlockRecord
 
 
 class Writer(Protocol):

@@ -1,39 +1,42 @@
 """A merge being written: blocks by position, each journalled when it is done, and small documents beside them."""
 
 import os
+import secrets
 import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from modelmerger.output import journal
+from modelmerger.output import journal, run_token
 from modelmerger.output.documents import write_document
-from modelmerger.output.entries import open_entry
-from modelmerger.output.journal import BlockRecord
 from modelmerger.output.resuming import Records, made_ready
+from modelmerger.output.staged_files import StagedFiles
 from modelmerger.output.staging_directory import JOURNAL, StagingDirectory
 from modelmerger.output.steps import Step, no_step
-from modelmerger.output.system import start_writeback
-from modelmerger.output.system_errors import output_error, output_errors
+from modelmerger.output.system_errors import output_errors
+from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.layout import Layout
 
 
-class Staging:
+class Staging(StagedFiles):
     """What is staged for a target, locked and ready to be written to for as long as the context lasts."""
 
-    def __init__(self, target: Path, plan_digest: str, layout: Layout, step: Step = no_step) -> None:
+    def __init__(
+        self, target: Path, plan_digest: str, layout: Layout, step: Step = no_step, arithmetic: str = ""
+    ) -> None:
         self.directory = StagingDirectory(target, step)
+        super().__init__(self.directory.tree, layout, step)
+        self.token = secrets.token_hex(16)
+        """Of this run."""
         self.records: Records = {}
         """The blocks that are done: those of an earlier run of the same plan too."""
         self.removed_other_plan = False
         """Whether an unfinished merge of another plan was in the way and is gone."""
         self._plan_digest = plan_digest
+        self._arithmetic = arithmetic
         self._layout = layout
-        self._paths = [self.tree / file.name for file in layout.files]
-        self._step = step
         self._lock = threading.Lock()
         self._closing = ExitStack()
-        self._tree_fd = -1
         self._journal_fd = -1
 
     @property
@@ -55,7 +58,9 @@ class Staging:
         with ExitStack() as closing:
             closing.enter_context(self.directory)
             with output_errors(self.root):
-                ready = made_ready(self.directory, self._plan_digest, self._layout, closing)
+                ready = made_ready(self.directory, self._plan_digest, self._arithmetic, self._layout, closing)
+                self._step("create", self.root / run_token.NAME)
+                run_token.write_token(self.directory.descriptor, self.token)
             self._tree_fd, self._journal_fd = ready.tree, ready.journal
             self.records, self.removed_other_plan = ready.records, ready.removed_other_plan
             self._closing = closing.pop_all()
@@ -64,32 +69,6 @@ class Staging:
     def __exit__(self, *_: object) -> None:
         self._tree_fd = self._journal_fd = -1
         self._closing.close()
-
-    def open_file(self, file: int) -> int:
-        """A descriptor of a file of the layout, for `write`. Raises `OutputError`."""
-        path = self._paths[file]
-        with output_errors(path):
-            return open_entry(path.name, self._tree_fd, os.O_WRONLY)
-
-    def write(self, handle: int, file: int, content: memoryview, offset: int) -> None:
-        """Writes to a file of the layout, from an offset in bytes. Raises `OutputError`."""
-        path = self._paths[file]
-        try:  # every window comes through here, so without the generator of `output_errors`
-            self._step("write", path)
-            while content:
-                count = os.pwrite(handle, content, offset)
-                content, offset = content[count:], offset + count
-        except OSError as error:
-            raise output_error(path, error) from error
-
-    def flush(self, handle: int, _: int, offset: int, length: int) -> None:
-        """Asks for the writeback of a finished block."""
-        start_writeback(handle, offset, length)
-
-    def close_file(self, handle: int, file: int) -> None:
-        """Closes what `open_file` opened. A write that failed late is said here by some file systems."""
-        with output_errors(self._paths[file]):
-            os.close(handle)
 
     def record(self, file: int, block: int, record: BlockRecord) -> None:
         """Notes a finished block."""

@@ -1,7 +1,7 @@
 """The directory beside the output where a merge is staged: found by name, held by a lock, and removed in an order that
 survives kills.
 
-`.NAME.modelmerger/` holds `journal` and `model/`, the tree that becomes the output in one rename.
+`.NAME.modelmerger/` holds `journal`, `run` and `model/`, the tree that becomes the output in one rename.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Self
 
-from modelmerger.output import journal
+from modelmerger.output import journal, run_token
 from modelmerger.output.entries import close_quietly, discard, open_directory
 from modelmerger.output.journal import Journal, read_journal
 from modelmerger.output.steps import Step, no_step
@@ -90,6 +90,8 @@ class StagingDirectory:
         """
         self.step("remove", self.tree)
         discard(TREE, self.descriptor)
+        self.step("remove", self.root / run_token.NAME)
+        discard(run_token.NAME, self.descriptor)
         self.step("remove", self.root / JOURNAL)
         discard(JOURNAL, self.descriptor)
         self.step("remove", self.root)

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 
-from modelmerger.output.journal import BlockRecord
 from modelmerger.output.manifest import total_counts, total_observed
+from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.layout import Layout, OutputTensor, Placement
 
 

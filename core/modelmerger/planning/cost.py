@@ -23,15 +23,24 @@ def slice_elements(options: CoreOptions, tensors: Sequence[TensorPlan]) -> int:
     return max(LEAST_SLICE, MOST_SLICE // max(1, together // 2) // OBSERVED * OBSERVED)
 
 
+def rounds_of(hooks: Hooks, tensor: TensorPlan) -> int:
+    """How often a tensor is measured before it is merged, at most."""
+    if tensor.action == "combine":
+        return int(tensor.coefficients is None)
+    return hooks.strategy.rounds if tensor.action == "merge" else 0
+
+
+def bytes_in(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
+    """How many bytes the inputs of a tensor have."""
+    return sum(checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs)
+
+
 def bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    """How many bytes are read for one tensor. A tensor that is measured before it is merged is read twice."""
+    """How many bytes are read for one tensor: all of its inputs once a round, and once more when it is merged."""
     sizes = [checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs]
     if tensor.action == "copy":  # if several models have it, they are compared first
         return sum(sizes) + sizes[0] * (len(sizes) > 1)
-    measured = (tensor.action == "combine" and tensor.coefficients is None) or (
-        tensor.action == "merge" and hooks.strategy.measures
-    )
-    return sum(sizes) * (2 if measured else 1)
+    return sum(sizes) * (1 + rounds_of(hooks, tensor))
 
 
 def peak_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:

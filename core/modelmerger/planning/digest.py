@@ -1,9 +1,8 @@
 """The name of a plan: a digest of everything that decides the output's bytes."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import attrs
 import importlib_metadata
 from blake3 import blake3
 
@@ -13,10 +12,16 @@ from modelmerger.values.layout import Layout
 from modelmerger.values.settings import Settings
 
 
-def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout) -> str:
-    """A digest of config, inputs as they are, plugins, torch and layout: 64 hexadecimal digits."""
+def plan_digest(decides: Mapping[str, str]) -> str:
+    """The digest of a plan from those of its parts: 64 hexadecimal digits."""
+    return blake3(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def deciding_parts(
+    hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout
+) -> dict[str, str]:
+    """Digests of config, inputs as they are, plugins, torch and layout, by name."""
     options = settings.options
-    hasher = blake3()
     models = zip(settings.models, settings.model_options, strict=True)
     decisive = {
         "strategy": settings.strategy,
@@ -33,14 +38,16 @@ def plan_digest(hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoi
         "torch": importlib_metadata.version("torch"),
         "inputs": [[_identity(checkpoint), checkpoint.content, checkpoint.donor.config] for checkpoint in checkpoints],
     }
-    hasher.update(json.dumps(decisive, sort_keys=True, default=repr).encode())
+    parts = {name: blake3(json.dumps(part, sort_keys=True, default=repr).encode()) for name, part in decisive.items()}
+    parts["layout"] = blake3()
     for part in _layout_parts(layout):
-        hasher.update(part)
-    return hasher.hexdigest()
+        parts["layout"].update(part)
+    return {name: hasher.hexdigest() for name, hasher in parts.items()}
 
 
 def _identity(checkpoint: Checkpoint) -> list[list[int | str]]:
-    return [list(attrs.astuple(file)) for file in checkpoint.files]
+    """What the files are, without the number of their device: a mount or a machine has its own for the same files."""
+    return [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files]
 
 
 def _layout_parts(layout: Layout) -> Iterable[bytes]:

@@ -8,7 +8,7 @@ from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.cost import bytes_read, peak_memory, slice_elements
-from modelmerger.planning.digest import plan_digest
+from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_merged_tensors, plan_read_tensors
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
@@ -33,8 +33,13 @@ def make_plan(
     merged updates, where updates are merged. Raises `ModelCompatibilityError` with every tensor that does not fit,
     `ConfigError` for weights that make no sense.
     """
-    plan = make_unnamed_plan(hooks, checkpoints, settings, revisions, updates)
-    return evolve(plan, digest=plan_digest(hooks, settings, checkpoints, plan.layout))
+    return named(make_unnamed_plan(hooks, checkpoints, settings, revisions, updates), hooks, checkpoints, settings)
+
+
+def named(plan: MergePlan, hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergePlan:
+    """The plan with its digest."""
+    decides = deciding_parts(hooks, settings, checkpoints, plan.layout)
+    return evolve(plan, digest=plan_digest(decides), decides=decides)
 
 
 def make_unnamed_plan(

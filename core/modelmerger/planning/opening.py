@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from modelmerger.config.naming import references
 from modelmerger.config.sections import missing_base
@@ -19,6 +19,9 @@ from modelmerger.values.file_identity import FileIdentity, identify
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
 
+Locate = Callable[[ModelReference], Location]
+"""Knows where a model is that the user names."""
+
 
 @frozen(eq=False)
 class Opened:
@@ -30,6 +33,8 @@ class Opened:
     """The models in the order of the config, then the base model if there is one."""
     locations: Sequence[Location]
     """Where each of them was found."""
+    located: Mapping[str, Location] = field(factory=dict)
+    """Where everything that the user named was found, by its path."""
 
     @property
     def notes(self) -> list[Problem]:
@@ -80,17 +85,20 @@ class ModelCache:
 
 
 @contextlib.contextmanager
-def open_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> Iterator[Opened]:
+def open_models(
+    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, locate: Locate | None = None
+) -> Iterator[Opened]:
     """Opens the models of a config while the context lasts. Adapters bring a base model where the config names none.
 
     With `cache_models`, models in `cache` are used again, and the open ones go there when the context ends without an
-    error. Models in memory are never cached: nobody can tell whether they changed.
+    error. Models in memory are never cached: nobody can tell whether they changed. locate: knows where models are; None
+    to ask the plugins.
     """
     if not settings.options.cache_models or settings.live:
         cache = None
     current = cache.take(settings) if cache else None
     if current is None:
-        current = _open(settings, hooks, watched=cache is not None)
+        current = _open(settings, hooks, locate or hooks.models.locate_model, watched=cache is not None)
     try:
         yield _with_base(hooks, evolve(current.models, settings=settings))
     except BaseException:
@@ -118,7 +126,7 @@ def _files_at(path: str) -> list[FileIdentity]:
     return found
 
 
-def _open(settings: Settings, hooks: Hooks, watched: bool) -> _OpenModels:
+def _open(settings: Settings, hooks: Hooks, locate: Locate, watched: bool) -> _OpenModels:
     files = InputFiles(1 if settings.options.sequential_loading else 32)
     seen: dict[str, list[FileIdentity]] = {}
 
@@ -128,7 +136,7 @@ def _open(settings: Settings, hooks: Hooks, watched: bool) -> _OpenModels:
         return _load(hooks, reference, context)
 
     try:
-        context = LoadContext(files, settings, load, hooks.models.locate_model)
+        context = LoadContext(files, settings, load, locate)
         return _OpenModels(files, _open_all(settings, load, context), seen)
     except BaseException:
         files.close()
@@ -149,7 +157,8 @@ def _open_all(
             problems += error.problems
     if problems:
         raise InputError(*problems)
-    return Opened(settings, checkpoints, [context.locate(reference) for reference in models])
+    locations = [context.locate(reference) for reference in models]
+    return Opened(settings, checkpoints, locations, context.located())
 
 
 def _with_base(hooks: Hooks, models: Opened) -> Opened:
@@ -161,6 +170,7 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
             evolve(models.settings, base_model=bases[0].reference.path),
             [*models.checkpoints, bases[0].checkpoint],
             [*models.locations, bases[0].location],
+            models.located,
         )
     if models.settings.base_model is None and hooks.strategy.traits.wants_base:
         raise ConfigError(missing_base(models.settings.strategy, hooks.sections))

@@ -1,16 +1,17 @@
 """Everything that happens before the first write: models are opened, checked against each other, and planned for."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.make_plan import make_plan
-from modelmerger.planning.opening import ModelCache, Opened, open_models
+from modelmerger.planning.opening import Locate, ModelCache, Opened, open_models
 from modelmerger.planning.updates import find_update_coefficients, merge_updates
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_errors
+from modelmerger.values.model_reference import Location
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.updates import MergedUpdates
@@ -32,6 +33,8 @@ class Prepared:
     """What the user should know of it."""
     updates: MergedUpdates | None = None
     """The merged updates of the models, where updates are merged."""
+    located: Mapping[str, Location] = field(factory=dict)
+    """Where everything that the user named was found, by its path."""
 
     @property
     def sources(self) -> Sequence[Checkpoint]:
@@ -40,17 +43,20 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def prepare(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> Iterator[Prepared]:
+def prepare(
+    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, locate: Locate | None = None
+) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
-    cache: see `open_models`.
+    cache, locate: see `open_models`.
     """
-    with open_models(settings, hooks, cache) as models:
+    with open_models(settings, hooks, cache, locate) as models:
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
         updates = merge_updates(hooks, models.checkpoints, models.settings)
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, updates)
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, [*notes, *plan.notes], updates)
+        notes += plan.notes
+        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, updates, models.located)
 
 
 def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:

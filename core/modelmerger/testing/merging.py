@@ -1,26 +1,25 @@
 """Merges of tensors in memory through the real config, plan and engine, without any file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from attrs import evolve, frozen
 
-from modelmerger.engine.blocks import MergeWork
 from modelmerger.engine.copied_tensors import check_exact_tensors
+from modelmerger.engine.executing import execute
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
+from modelmerger.engine.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.memory_sink import MemorySink
-from modelmerger.planning.digest import plan_digest
+from modelmerger.planning.make_plan import named
 from modelmerger.tensors import plan_tensors
+from modelmerger.testing.in_order import Order, in_order
 from modelmerger.testing.memory import MemoryCheckpoint, Tensors
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.units import Unit
-
-Order = Callable[[Sequence[Unit]], Sequence[Unit]]
 
 
 @frozen(eq=False)
@@ -38,16 +37,16 @@ class Planned:
 
     def stage(
         self,
-        order: Order = list,
+        order: Order | None = None,
         staged: MemorySink | None = None,
         workers: int | None = None,
         slice_elements: int | None = None,
     ) -> MemorySink:
         """Compares the tensors that are copied, and executes the plan.
 
-        order: puts the units of work in another order; those of kind "measure" must stay before the others, which wait
-        for them. staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of
-        the plan. Bytes that are never written stay 0xAA.
+        order: puts units of work that can be done at the same time in another order. staged: what an earlier call made,
+        which is not made again. workers, slice_elements: None for those of the plan. Bytes that are never written stay
+        0xAA.
         """
         plan = evolve(
             self.plan,
@@ -56,10 +55,8 @@ class Planned:
         )
         check_exact_tensors(plan, self.checkpoints)
         staging = staged or _unwritten(plan)
-        merge = Merge(plan, self.checkpoints, self.hooks, self.settings)
-        work = MergeWork(merge, staging, lambda _: None)
-        work.units = list(order(work.units))
-        self.hooks.output.run_slices(work)
+        work = Schedule(Merge(plan, self.checkpoints, self.hooks, self.settings), staging, lambda _: None)
+        execute(work, self.hooks, in_order(work, order) if order else work)
         return staging
 
     def random(self, tensor: str, model: int) -> torch.Tensor:
@@ -99,8 +96,8 @@ def plan_in_memory(
     found = [_checkpoint(f"model_{i}", model) for i, model in enumerate(models)]
     donor = None if base is None else _checkpoint("base", base)
     merge = plan_tensors(strategy, found, donor, weights, model_options, options)
-    digest = plan_digest(merge.hooks, merge.settings, merge.checkpoints, merge.plan.layout)
-    return Planned(evolve(merge.plan, digest=digest), merge.settings, merge.hooks, merge.checkpoints)
+    plan = named(merge.plan, merge.hooks, merge.checkpoints, merge.settings)
+    return Planned(plan, merge.settings, merge.hooks, merge.checkpoints)
 
 
 def _checkpoint(name: str, model: Tensors | Checkpoint) -> Checkpoint:

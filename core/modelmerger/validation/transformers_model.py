@@ -17,13 +17,14 @@ from modelmerger.inputs.file_names import VOCABULARY_FILES
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.inputs.safetensors_header.reading import read_header
-from modelmerger.output.digests import Piece, pieces_of_file
+from modelmerger.output.digests import pieces_of_file
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import FILE, encoded, file_entry, pieces_of, read_manifest
 from modelmerger.output.publishing import check_apart, check_output, give_name
 from modelmerger.output.steps import no_step
 from modelmerger.output.system_errors import output_errors
 from modelmerger.planning.prepared import Prepared
+from modelmerger.values.blocks import Piece
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem
 from modelmerger.values.model_reference import ModelReference, user_path

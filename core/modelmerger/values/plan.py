@@ -119,6 +119,8 @@ class MergePlan:
     """Bytes at the expected peak."""
     digest: str
     """The plan's name: equal digests, equal outputs. Empty where nothing asks for it."""
+    decides: Mapping[str, str] = field(factory=dict, repr=False)
+    """The digests of the parts that the plan's is made of, by what they are about."""
     notes: Sequence[Problem] = ()
     """What options decided that their user should know."""
     updates: bool = False

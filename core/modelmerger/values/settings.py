@@ -100,6 +100,9 @@ class CoreOptions:
     """False: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it."""
     merge_lm_head: bool | None = None
     """False: the LM head is the donor's, bit for bit. True unless it is tied to the embedding."""
+    executor: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
+    """The installed executor that does the work, in threads, processes or on other machines; not part of the plan:
+    what one began, another goes on with."""
     overwrite: bool = False
     """Replace an output directory that an earlier merge wrote, in one step."""
 

@@ -29,6 +29,9 @@ class Traits:
     """"elementwise": an output element depends on the same element of the inputs alone, and slices come as vectors.
     "rowwise": on the same row (last dimension) alone; slices come as (rows, row length). "whole": on the whole tensor,
     which then is held in memory."""
+    rounds: int = field(default=1, validator=validators.and_(validators.instance_of(int), validators.ge(1)))
+    """How often a strategy with `measure_tensor` measures a tensor, at most: each round sees what those before it
+    found, and reads the inputs once more."""
     gram: bool = False
     """Whether `find_coefficients` wants the Gram matrix of the inputs."""
     updates: bool = False

@@ -76,8 +76,8 @@ def measure_tensor(tensors):
     return torch.stack([tensor.double().abs().sum() for tensor in tensors])
 
 @hookimpl
-def merge_tensor(tensors, measurement):
-    shares = measurement / measurement.sum()
+def merge_tensor(tensors, measurements):
+    shares = measurements[0] / measurements[0].sum()
     return sum(share * tensor for share, tensor in zip(shares.tolist(), tensors))
 """,
     "measured_rows": """
@@ -91,8 +91,8 @@ def measure_tensor(tensors):
     return torch.stack([(tensor.double().sum(dim=-1) ** 2).sum() for tensor in tensors])
 
 @hookimpl
-def merge_tensor(tensors, measurement):
-    shares = (measurement / measurement.sum()).tolist()
+def merge_tensor(tensors, measurements):
+    shares = (measurements[0] / measurements[0].sum()).tolist()
     return sum(share * tensor for share, tensor in zip(shares, tensors))
 """,
 }
@@ -136,16 +136,15 @@ def plan_of(strategy: str, **options: Any) -> Planned:
 
 
 def in_reverse(units: Sequence[Unit]) -> list[Unit]:
-    """Everything is measured first; then the last block of the last file is written first."""
-    return [u for u in reversed(units) if u.kind == "measure"] + [u for u in reversed(units) if u.kind == "write"]
+    """What comes last is done first."""
+    return list(reversed(units))
 
 
 def shuffled(units: Sequence[Unit]) -> list[Unit]:
-    """Any order in which measurements precede what waits for them."""
-    measures, writes = ([u for u in units if u.kind == kind] for kind in ("measure", "write"))
-    random.Random(7).shuffle(measures)
-    random.Random(8).shuffle(writes)
-    return measures + writes
+    """Any order."""
+    mixed = list(units)
+    random.Random(7).shuffle(mixed)
+    return mixed
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -287,10 +286,13 @@ from modelmerger import hookimpl
 
 @hookimpl
 def run_slices(work):
-    units = list(work.units)
-    for kind in ("measure", "write"):
-        for unit in reversed([unit for unit in units if unit.kind == kind]):
-            work.run(unit)
+    worker, ready = work.local(), True
+    while ready:
+        ready = []
+        while task := work.take(0):
+            ready.append(task)
+        for task in reversed(ready):
+            work.done(worker.do(task))
     return True
 """
 

@@ -28,8 +28,8 @@ def measure_tensor(tensors):
     return torch.stack([tensor.double().abs().sum() for tensor in tensors])
 
 @hookimpl
-def merge_tensor(tensors, measurement):
-    return tensors[0] + tensors[1] * float(measurement[0] / measurement.sum())
+def merge_tensor(tensors, measurements):
+    return tensors[0] + tensors[1] * float(measurements[0][0] / measurements[0].sum())
 
 @hookimpl
 def finish_tensor(merged):

@@ -1,16 +1,17 @@
-"""Statistics of whole tensors: the same sum whoever takes it, waited for by those who need it."""
+"""Statistics of whole tensors: the same sum whoever takes it, in rounds that see those before them."""
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from modelmerger import PluginError, Unit
-from modelmerger.engine import measuring
+from modelmerger import PluginError
+from modelmerger.engine import measuring, totals
 from modelmerger.engine.arithmetic import Workspace
-from modelmerger.engine.measuring import CancelledError, Measurements, measured_blocks
+from modelmerger.engine.cancelling import CancelledError, never
+from modelmerger.engine.measuring import Measurer, measured_blocks, measuring_units
 from modelmerger.engine.merge import Merge
 from modelmerger.testing import MemoryCheckpoint, Planned, plan_in_memory
 
@@ -18,7 +19,6 @@ GENERATOR = np.random.default_rng(0)
 FIRST, SECOND = (torch.from_numpy(GENERATOR.standard_normal((40, 25))).float() for _ in range(2))
 ROWS = """
 import torch
-from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits(models=(2, 2), needs_base=True, granularity="rowwise")
@@ -29,12 +29,11 @@ def measure_tensor(tensors):
     return torch.stack([(tensor.double().sum(dim=1) ** 2).sum() for tensor in tensors])
 
 @hookimpl
-def merge_tensor(tensors, measurement):
-    return tensors[0] * float(measurement[0])
+def merge_tensor(tensors, measurements):
+    return tensors[0] * float(measurements[0][0])
 """
 COUNTS = """
 import torch
-from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits()
@@ -44,68 +43,82 @@ def measure_tensor(tensors):
     return torch.tensor([int((tensors[0] > 0).sum()), tensors[0].numel()])
 
 @hookimpl
-def merge_tensor(tensors, measurement):
-    return tensors[0] * (int(measurement[0]) / int(measurement[1]))
+def merge_tensor(tensors, measurements):
+    return tensors[0] * (int(measurements[0][0]) / int(measurements[0][1]))
+"""
+CENTRED = """
+import torch
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(1, None), rounds=3)
+
+@hookimpl
+def measure_tensor(tensors, round, measurements, shape):
+    assert len(measurements) == round
+    if round == 2:
+        return None
+    if round == 0:
+        return torch.stack([tensor.double().sum() for tensor in tensors])
+    means = measurements[0] / shape[0] / shape[1]
+    return torch.stack([((tensor.double() - mean) ** 2).sum() for tensor, mean in zip(tensors, means)])
+
+@hookimpl
+def merge_tensor(tensors, measurements):
+    assert len(measurements) == 2
+    shares = 1 / measurements[1]
+    return sum(tensor * float(share / shares.sum()) for tensor, share in zip(tensors, shares))
 """
 
 
 @pytest.fixture(autouse=True)
 def blocks_of_60_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "MEASURED", 60)
+    monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 3)
+    monkeypatch.setattr(totals, "BLOCKS_A_UNIT", 3)
 
 
 @pytest.fixture(autouse=True)
 def _installed(distribution: Callable[..., Path]) -> None:
-    entry_points = "[modelmerger.strategies]\nrows = acme_rows\ncounts = acme_counts\n"
-    distribution("acme", "1.0", entry_points, acme_rows=ROWS, acme_counts=COUNTS)
+    entry_points = "[modelmerger.strategies]\nrows = acme_rows\ncounts = acme_counts\ncentred = acme_centred\n"
+    distribution("acme", "1.0", entry_points, acme_rows=ROWS, acme_counts=COUNTS, acme_centred=CENTRED)
 
 
-def measurements(merge: Planned, cancelled: threading.Event | None = None) -> Measurements:
-    return Measurements(
-        Merge(merge.plan, merge.checkpoints, merge.hooks, merge.settings), cancelled or threading.Event()
-    )
+def measurer(merge: Planned) -> Measurer:
+    return Measurer(Merge(merge.plan, merge.checkpoints, merge.hooks, merge.settings))
 
 
-def measured(merge: Planned, order: Sequence[int]) -> torch.Tensor:
-    """The sum of the first tensor's statistic, its blocks taken in this order."""
-    taken = measurements(merge)
-    for block in order:
-        taken.measure(Unit("measure", 0, block, block + 1), Workspace())
-    return taken.result(0)
+def measured(merge: Planned) -> torch.Tensor:
+    """The sum of the first tensor's statistic in its first round."""
+    return measurer(merge).measure_all(0, Workspace(), never)[0]
 
 
 def test_the_gram_matrix_is_that_of_the_whole_tensors() -> None:
     merge = plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}])
 
-    gram = measured(merge, range(17))
+    gram = measured(merge)
 
     flat = np.stack([FIRST.double().numpy().ravel(), SECOND.double().numpy().ravel()])
     assert gram.dtype == torch.float64
     assert gram.numpy() == pytest.approx(flat @ flat.T, rel=1e-14)
 
 
-def test_a_sum_does_not_depend_on_the_order_of_its_blocks() -> None:
-    """Floating sums do, so that blocks are put in order before they are added up."""
+def test_a_unit_sums_its_blocks_in_order_and_the_tensor_its_units() -> None:
     merge = plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}])
-    orders = [np.random.default_rng(seed).permutation(17) for seed in range(6)]
+    pairs = zip(FIRST.double().view(-1).split(60), SECOND.double().view(-1).split(60), strict=True)
+    products = [float(a @ b) for a, b in pairs]
+    units = [sum(products[start + 1 : start + 3], products[start]) for start in range(0, 17, 3)]
 
-    results = [measured(merge, order) for order in (range(17), range(16, -1, -1), *orders)]
-
-    assert all(torch.equal(result, results[0]) for result in results)
-    products = [
-        float(a @ b) for a, b in zip(FIRST.double().view(-1).split(60), SECOND.double().view(-1).split(60), strict=True)
-    ]
-    assert len({sum(np.array(products)[order].tolist()) for order in orders}) > 1
+    assert float(measured(merge)[1, 0]) == sum(units[1:], units[0])
+    assert [(unit.first, unit.last) for unit in measuring_units(0, merge.plan.tensors[0], 1)][-1] == (15, 17)
 
 
 def test_rowwise_strategies_are_measured_on_whole_rows_of_all_inputs() -> None:
     base = torch.ones(40, 25)
     merge = plan_in_memory("rows", [{"t": FIRST}, {"t": SECOND}], {"t": base})
-    blocks = measured_blocks(merge.plan.tensors[0])
 
-    result = measured(merge, range(blocks))
+    result = measured(merge)
 
-    assert blocks == 20
+    assert measured_blocks(merge.plan.tensors[0]) == 20
     expected = [float((t.double().sum(dim=1) ** 2).sum()) for t in (FIRST, SECOND, base)]
     assert result.tolist() == pytest.approx(expected, rel=1e-13)
 
@@ -113,7 +126,7 @@ def test_rowwise_strategies_are_measured_on_whole_rows_of_all_inputs() -> None:
 def test_counts_are_summed_as_integers() -> None:
     merge = plan_in_memory("counts", [{"t": FIRST}])
 
-    result = measured(merge, range(17))
+    result = measured(merge)
 
     assert result.dtype == torch.int64
     assert result.tolist() == [int((FIRST > 0).sum()), 1000]
@@ -121,72 +134,71 @@ def test_counts_are_summed_as_integers() -> None:
     assert torch.equal(merge.merge()["t"], expected)
 
 
-def test_who_needs_a_sum_waits_for_its_last_block() -> None:
-    merge = plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}])
-    taken = measurements(merge)
-    taken.measure(Unit("measure", 0, 0, 16), Workspace())
-    got: list[torch.Tensor] = []
-    waiter = threading.Thread(target=lambda: got.append(taken.result(0)))
-    waiter.start()
-    waiter.join(0.05)
-    assert got == []
+def test_a_round_sees_the_sums_of_those_before_it_and_none_at_all_ends_them() -> None:
+    merge = plan_in_memory("centred", [{"t": FIRST}, {"t": SECOND}])
 
-    taken.measure(Unit("measure", 0, 16, 17), Workspace())
-    waiter.join(5)
+    found = measurer(merge).measure_all(0, Workspace(), never)
 
-    assert torch.equal(got[0], measured(merge, range(17)))
+    numbers = [tensor.double().numpy() for tensor in (FIRST, SECOND)]
+    assert [total.tolist() for total in found] == [
+        pytest.approx([n.sum() for n in numbers], rel=1e-13),
+        pytest.approx([((n - n.mean()) ** 2).sum() for n in numbers], rel=1e-13),
+    ]
+    shares = 1 / np.array([n.var() for n in numbers])
+    expected = sum(n * share for n, share in zip(numbers, shares / shares.sum(), strict=True))
+    assert merge.merge()["t"].double().numpy() == pytest.approx(expected, rel=1e-6)
 
 
-def test_who_waits_is_let_go_when_the_merge_is_cancelled() -> None:
-    cancelled = threading.Event()
-    taken = measurements(plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}]), cancelled)
-    errors: list[BaseException] = []
+@pytest.mark.parametrize("order", [None, lambda units: list(reversed(units)), lambda units: sorted(units, key=hash)])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_rounds_give_the_same_bits_in_any_order(order: Callable[..., Any] | None, workers: int) -> None:
+    merge = plan_in_memory("centred", [{"t": FIRST}, {"t": SECOND}])
+    assert torch.equal(merge.merge(order=order, workers=workers)["t"], merge.merge(workers=1)["t"])
 
-    def wait() -> None:
-        try:
-            taken.result(0)
-        except CancelledError as error:
-            errors.append(error)
 
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    cancelled.set()
-    waiter.join(5)
+def test_the_plan_counts_the_bytes_of_every_round() -> None:
+    size = 2 * FIRST.numel() * 4
+    assert plan_in_memory("centred", [{"t": FIRST}, {"t": SECOND}]).plan.bytes_read == 4 * size
+    assert plan_in_memory("weighted", [{"t": FIRST}, {"t": SECOND}]).plan.bytes_read == size
 
-    assert len(errors) == 1
+
+def test_a_measurement_is_cut_short_when_the_run_is_cancelled() -> None:
+    with pytest.raises(CancelledError):
+        measurer(plan_in_memory("slerp", [{"t": FIRST}, {"t": SECOND}])).measure_all(0, Workspace(), lambda: True)
 
 
 def test_only_what_follows_from_a_sum_is_measured() -> None:
     tensors = {"t": FIRST, "scalar": torch.tensor(1.0), "ids": torch.arange(3)}
-    merge = plan_in_memory("slerp", [tensors, {**tensors, "t": SECOND}])
-    assert [measurements(merge).measures(i) for i in range(3)] == [True, False, False]
-
-    merge = plan_in_memory("counts", [tensors])
-    assert [measurements(merge).measures(i) for i in range(3)] == [True, True, False]
-
-    merge = plan_in_memory("weighted", [tensors])
-    assert [measurements(merge).measures(i) for i in range(3)] == [False, False, False]
+    rounds = {
+        strategy: [measurer(merge).rounds(i) for i in range(3)]
+        for strategy, merge in {
+            "slerp": plan_in_memory("slerp", [tensors, {**tensors, "t": SECOND}]),
+            "counts": plan_in_memory("counts", [tensors]),
+            "centred": plan_in_memory("centred", [tensors]),
+            "weighted": plan_in_memory("weighted", [tensors]),
+        }.items()
+    }
+    assert rounds == {"slerp": [1, 0, 0], "counts": [1, 1, 0], "centred": [3, 3, 0], "weighted": [0, 0, 0]}
 
 
 def test_a_tensor_under_another_name_is_measured_under_it() -> None:
     tied = MemoryCheckpoint("model_1", {"embed": SECOND}, aliases={"head": "embed"})
     merge = plan_in_memory("slerp", [{"head": FIRST, "embed": SECOND}, tied])
 
-    gram = measured(merge, range(17))
+    gram = measured(merge)
 
     assert float(gram[0, 1]) == pytest.approx(float((FIRST.double() * SECOND.double()).sum()), rel=1e-12)
 
 
 SHAPED = """
 import torch
-from modelmerger import Unit
 from modelmerger import Traits, hookimpl
 
 traits = Traits()
 
 @hookimpl
-def measure_tensor(tensors):
-    return tensors[0].double() ** 2
+def measure_tensor(tensors, offset):
+    return {statistic}
 
 @hookimpl
 def merge_tensor(tensors):
@@ -194,8 +206,20 @@ def merge_tensor(tensors):
 """
 
 
-def test_a_statistic_that_changes_its_shape_is_the_plugins_fault(distribution: Callable[..., Path]) -> None:
-    distribution("acme-shaped", "1.0", "[modelmerger.strategies]\nshaped = acme_shaped\n", acme_shaped=SHAPED)
+@pytest.mark.parametrize(
+    "statistic",
+    [
+        "tensors[0].double() ** 2",
+        "tensors[0].double().sum() if offset else None",
+        "None if offset else tensors[0].double().sum()",
+        "None if offset == 540 else tensors[0].double().sum()",
+    ],
+)
+def test_a_statistic_that_changes_its_form_is_the_plugins_fault(
+    distribution: Callable[..., Path], statistic: str
+) -> None:
+    source = SHAPED.format(statistic=statistic)
+    distribution("acme-shaped", "1.0", "[modelmerger.strategies]\nshaped = acme_shaped\n", acme_shaped=source)
 
     with pytest.raises(
         PluginError, match=r"t: strategy 'shaped' from acme-shaped 1\.0: measure_tensor gave another shape"

@@ -22,7 +22,6 @@ from modelmerger import (
     Sample,
     TensorInfo,
     Traits,
-    Unit,
     ValidationReport,
     merge,
 )
@@ -165,7 +164,14 @@ def test_the_example_strategies_merge() -> None:
     assert module.find_coefficients([1.0, 2.0]) == [1 / 5, 4 / 5]
     tensors = [torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0]), torch.tensor([9.0, -1.0])]
     assert hook("merge_tensor")(tensors).tolist() == [2.0, 4.0]
-    assert hook("measure_tensor")(tensors).tolist() == [6.0, 6.0, 10.0]
+    measure = hook("measure_tensor")
+    sums = measure(tensors, 0, [], torch.Size([2]))
+    squares = measure(tensors, 1, [sums], torch.Size([2]))
+    assert (sums.tolist(), squares.tolist()) == ([6.0, 6.0, 8.0], [8.0, 2.0, 50.0])
+    shares = (1 / squares / (1 / squares).sum()).tolist()
+    expected = [sum(share * float(t[i]) for share, t in zip(shares, tensors, strict=True)) for i in range(2)]
+    merged = example("measure_tensor").merge_tensor(tensors, [sums, squares])
+    assert merged.tolist() == pytest.approx(expected, rel=1e-6)
     merged = torch.tensor([-1.0, 2.0, -0.5])
     assert hook("finish_tensor")(merged) == {"negative values set to zero": 2}
     assert merged.tolist() == [0.0, 2.0, 0.0]
@@ -184,10 +190,11 @@ def test_the_example_layout_places_every_tensor() -> None:
 
 
 def test_the_example_executor_runs_every_unit_in_order() -> None:
-    units = [Unit("write", 0, n, n + 1) for n in range(3)]
-    ran: list[Unit] = []
-    assert hook("run_slices")(SimpleNamespace(units=units, run=ran.append)) is True
-    assert ran == units
+    tasks, done = iter([1, 2, 3, None]), []
+    worker = SimpleNamespace(do=lambda task: -task)
+    work = SimpleNamespace(take=lambda: next(tasks), local=lambda: worker, done=done.append)
+    assert hook("run_slices")(work) is True
+    assert done == [-1, -2, -3]
 
 
 def test_the_example_sidecar_lists_the_tensors() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from modelmerger import Layout, OutputFile
 from modelmerger.output.digests import pieces_of_bytes
-from modelmerger.output.journal import BlockRecord
 from modelmerger.output.staging import Staging
+from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.layout import BLOCK
 
 SIZE = BLOCK + 1000

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 from modelmerger.output.digests import (
-    Piece,
     PieceDigests,
     block_count,
     differing,
@@ -13,6 +12,7 @@ from modelmerger.output.digests import (
     pieces_of_file,
     range_digest,
 )
+from modelmerger.values.blocks import Piece
 from modelmerger.values.layout import BLOCK
 
 

@@ -7,9 +7,9 @@ import pytest
 from blake3 import blake3
 from conftest import directory_state
 from modelmerger import InputError, MergeConfig, merge
-from modelmerger.output.digests import Piece, pieces_of_bytes
-from modelmerger.output.journal import BlockRecord
+from modelmerger.output.digests import pieces_of_bytes
 from modelmerger.output.manifest import FILE, file_entry, is_ours, pieces_of, read_manifest, total_counts
+from modelmerger.values.blocks import BlockRecord, Piece
 
 SOUND: dict[str, Any] = {
     "schema": 1,

@@ -96,6 +96,7 @@ def leave(target: Path, plan: str, inode: int | None, *, journal: bool = True) -
         path.write_text(path.read_text().replace(str((staging.root / "model").stat().st_ino), str(inode)))
     if not journal:
         path.unlink()
+        (staging.root / "run").unlink()
         (staging.root / "model").rmdir()
     return staging.root
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 from modelmerger import OutputError
-from modelmerger.output.digests import Piece
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staged_size, staging_path
+from modelmerger.values.blocks import Piece
 from modelmerger.values.layout import BLOCK
 
 from tests.core.output.staged import BLOCKS, LAYOUT, PIECES, SIZE, stage

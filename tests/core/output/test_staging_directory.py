@@ -97,4 +97,4 @@ def test_the_journal_goes_last(target: Path) -> None:
         directory.step = lambda name, path: seen.append((path.name, (root / "journal").exists()))
         directory.remove()
 
-    assert seen[1:] == [("model", True), ("journal", True), (root.name, False)]
+    assert seen[1:] == [("model", True), ("run", True), ("journal", True), (root.name, False)]

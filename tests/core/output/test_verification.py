@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import write_model
 from modelmerger import InputError, MergeConfig, merge
-from modelmerger.output.digests import Piece, pieces_of_bytes
+from modelmerger.output.digests import pieces_of_bytes
 from modelmerger.output.manifest import FILE, file_entry, pieces_of
 from modelmerger.output.verification import verify
+from modelmerger.values.blocks import Piece
 from modelmerger.values.layout import BLOCK
 from safetensors.torch import load_file
 

@@ -44,7 +44,7 @@ def measure_tensor(tensors):
     return tensors[0].double().sum()
 
 @hookimpl
-def merge_tensor(tensors, measurement):
+def merge_tensor(tensors, measurements):
     return torch.stack(list(tensors)).median(dim=0).values
 """
 

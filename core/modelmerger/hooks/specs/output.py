@@ -40,18 +40,24 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, 
 
 @hookspec(firstresult=True)
 def run_slices(work: SliceWork, options: Any) -> bool | None:
-    """Executes the units of work, starting them in order, with as many workers as it likes. None: ask the next plugin.
+    """Executes the work of a merge, with as many workers as it likes. None: ask the next plugin.
 
-    `work.run(unit)` does one unit, and may be called from several threads. If it raises, the merge has failed, and no
-    further unit need be started. The built-in plugin runs `work.workers` threads of this process.
+    `work.take()` hands out tasks, which are plain data, and `work.done` takes what came of each: from any thread, in
+    any order, and as often as one likes. A worker does tasks one at a time: `work.local()` makes one in this process,
+    and `open_worker` one in any other from `work.order()`, which goes to JSON and back. All workers come to the same
+    bytes. What a worker raises is given to `work.failed`, which ends the merge.
+
+    The built-in plugin runs `work.workers` threads of this process. A plugin in the group of entry points
+    `modelmerger.executors` is imported and asked only if the option `executor` names it.
 
     ```python
     from modelmerger import hookimpl
 
     @hookimpl
     def run_slices(work):
-        for unit in work.units:
-            work.run(unit)
+        worker = work.local()
+        while task := work.take():
+            work.done(worker.do(task))
         return True
     ```
     """

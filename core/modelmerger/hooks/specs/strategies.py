@@ -77,6 +77,8 @@ def choose_view(tensor_name: str, shape: Sequence[int], options: Any) -> View:
 @hookspec(firstresult=True)
 def measure_tensor(
     tensors: Sequence["torch.Tensor"],
+    round: int,
+    measurements: Sequence["torch.Tensor"],
     inputs: Sequence[int],
     weights: Sequence[float],
     model_options: Sequence[Any],
@@ -89,16 +91,31 @@ def measure_tensor(
     """Strategy, optional, beside `merge_tensor`: returns an additive statistic of a block of a tensor.
 
     It is float64 or int64, of any shape. The engine sums it over fixed blocks in a fixed order, so that the sum does
-    not depend on threads or slices, and hands the sum to `merge_tensor` as `measurement`. The arguments are those of
-    `merge_tensor`, for the block.
+    not depend on threads or slices, and hands the sums of all rounds to `merge_tensor` as `measurements`. Of a large
+    tensor, no more than a few statistics are kept at a time. The other arguments are those of `merge_tensor`, for the
+    block.
+
+    A strategy whose traits say `rounds=2` or more is asked again for the whole tensor, with the number of the `round`,
+    which begins at 0, and the sums of the rounds before it in `measurements`. None in answer to all blocks of a round
+    ends the measurement early.
 
     ```python
     import torch
-    from modelmerger import hookimpl
+    from modelmerger import Traits, hookimpl
+
+    traits = Traits(models=(1, None), rounds=2)        # the variance, around the exact mean
 
     @hookimpl
-    def measure_tensor(tensors):
-        return torch.stack([tensor.double().abs().sum() for tensor in tensors])
+    def measure_tensor(tensors, round, measurements, shape):
+        if round == 0:
+            return torch.stack([tensor.double().sum() for tensor in tensors])
+        means = measurements[0] / shape.numel()
+        return torch.stack([((t.double() - mean) ** 2).sum() for t, mean in zip(tensors, means, strict=True)])
+
+    @hookimpl
+    def merge_tensor(tensors, measurements):           # models that vary less count for more
+        shares = 1 / measurements[1]
+        return sum(t * float(share / shares.sum()) for t, share in zip(tensors, shares, strict=True))
     ```
     """
 
@@ -110,7 +127,7 @@ def merge_tensor(
     weights: Sequence[float],
     model_options: Sequence[Any],
     options: Any,
-    measurement: "torch.Tensor | None",
+    measurements: Sequence["torch.Tensor"],
     tensor_name: str,
     shape: Sequence[int],
     offset: int,
@@ -126,9 +143,9 @@ def merge_tensor(
 
     `inputs`: the index of each of `tensors` among the config's models; the base model's index is the number of models.
     `weights` and `model_options`: one a model that is not left out, as in `find_coefficients`. `options` and
-    `model_options` have the numbers of this tensor where the config gives them by layer or pattern. `measurement`: what
-    `measure_tensor` found in this tensor; None without that hook. `shape`: of the whole tensor. `offset`: the first
-    element of the slice in the flattened tensor.
+    `model_options` have the numbers of this tensor where the config gives them by layer or pattern. `measurements`:
+    what `measure_tensor` found in this tensor, one sum a round; empty without that hook. `shape`: of the whole tensor.
+    `offset`: the first element of the slice in the flattened tensor.
 
     `random(model)` returns random numbers in [0, 1) for the model of that index in the config: float32, or float64 with
     `random(model, "float64")`, in the shape of the slice. They belong to the elements and depend on the option `seed`,

@@ -1,0 +1,164 @@
+"""What is to be done next: the units of a merge in an order, what each waits for, and what has come of them."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from modelmerger.engine.blocks import BlockWriter
+from modelmerger.engine.cancelling import CancelledError
+from modelmerger.engine.measuring import Measurer, measuring_units
+from modelmerger.engine.merge import Merge
+from modelmerger.engine.output_blocks import OutputBlocks
+from modelmerger.engine.statistics import UnsteadyError
+from modelmerger.engine.tensors import SliceMerger
+from modelmerger.engine.totals import Totals
+from modelmerger.engine.worker import DeviceInUse, MergeWorker
+from modelmerger.output.sink import Sink
+from modelmerger.planning.cost import bytes_in
+from modelmerger.values.errors import MergeError
+from modelmerger.values.layout import BLOCK
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.units import Done, Statistic, Task, Unit, WorkOrder
+
+PATIENCE = 0.1
+"""Seconds between two looks at whether the run was cancelled, for who waits."""
+
+
+class Schedule:
+    """The work of one merge, as `SliceWork` describes it. Blocks that the sink has already need no unit.
+
+    advance: called with the bytes that were read and written since the last call, from any thread. order: makes what
+    workers elsewhere need to know, for a token. token: of the run; empty for one of its own.
+    """
+
+    def __init__(
+        self,
+        merge: Merge,
+        sink: Sink,
+        advance: Callable[[int], None],
+        order: Callable[[], WorkOrder] | None = None,
+        token: str = "",
+    ) -> None:
+        self.error: BaseException | None = None
+        """The first error of any worker."""
+        self._merge = merge
+        self._sink = sink
+        self._advance = advance
+        self._order = order
+        self._token = token or secrets.token_hex(16)
+        self._cancelled = threading.Event()
+        self._changed = threading.Condition()
+        self._measurer = Measurer(merge)
+        self._blocks = OutputBlocks(merge.plan)
+        self._slices = SliceMerger(merge, self._measurer)
+        self._device = DeviceInUse(merge.device)
+        units = list(units_in_order(merge.plan, self._blocks, self._measurer, sink.records))
+        self._waiting = dict.fromkeys(units)
+        self._taken: set[Unit] = set()
+        self._totals = Totals(units)
+        self._moved: dict[int, int] = {}
+
+    @property
+    def workers(self) -> int:
+        """How many tasks to do at a time."""
+        return self._merge.plan.workers
+
+    def take(self, wait: float | None = None) -> Task | None:
+        """The next task that can be done."""
+        until = None if wait is None else time.monotonic() + wait
+        with self._changed:
+            while self._waiting and not self._cancelled.is_set():
+                if (unit := next(filter(self._totals.ready, self._waiting), None)) is not None:
+                    del self._waiting[unit]
+                    self._taken.add(unit)
+                    return Task(unit, self._totals.needed(unit), self._token)
+                left = PATIENCE if until is None else until - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(min(PATIENCE, left))
+        return None
+
+    def done(self, done: Done) -> None:
+        """Notes finished blocks, or adds to a statistic. What is not of this run, or known already, changes nothing."""
+        with self._changed:
+            if done.token != self._token or done.unit not in self._taken:
+                return
+            self._taken.remove(done.unit)
+            moved = done.moved
+            if done.unit.kind == "measure":
+                moved += self._measured(done.unit, done.statistic, done.moved)
+            for block, record in done.records.items():
+                self._sink.record(done.unit.of, block, record)
+            self._totals.forget(done.unit)
+            self._changed.notify_all()
+        self._advance(moved)
+
+    def failed(self, error: BaseException) -> None:
+        """Keeps the first error that is not the consequence of another, and cancels."""
+        with self._changed:
+            if self.error is None and not isinstance(error, CancelledError):
+                self.error = error
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Ends the run."""
+        self._cancelled.set()
+
+    def end(self) -> None:
+        """Nothing is taken any more from whoever still works."""
+        self.cancel()
+        with self._changed:
+            self._taken.clear()
+
+    def local(self) -> MergeWorker:
+        """A new worker in this process."""
+        blocks = BlockWriter(self._slices, self._blocks, self._sink, self._cancelled.is_set)
+        return MergeWorker(blocks, self._device)
+
+    def order(self) -> WorkOrder:
+        """For workers elsewhere."""
+        if self._order is None:
+            raise MergeError("this merge is of models in memory, which no worker elsewhere can open.")
+        return self._order()
+
+    def _measured(self, unit: Unit, statistic: Statistic | None, moved: int) -> int:
+        """Returns how many bytes will not be read, since the measurement ended before all of its rounds."""
+        tensor = self._merge.plan.tensors[unit.of]
+        try:
+            self._totals.add(unit, statistic)
+        except UnsteadyError:
+            raise self._merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+        self._moved[unit.of] = self._moved.get(unit.of, 0) + moved
+        if self._totals.ended_early(unit.of):
+            for later in [other for other in self._waiting if other.kind == "measure" and other.of == unit.of]:
+                del self._waiting[later]
+            planned = self._measurer.rounds(unit.of) * bytes_in(self._merge.checkpoints, tensor)
+            return planned - self._moved.pop(unit.of)
+        return 0
+
+
+def units_in_order(
+    plan: MergePlan, blocks: OutputBlocks, measurer: Measurer, done: Mapping[tuple[int, int], object]
+) -> Iterator[Unit]:
+    """Units in order. A measurement comes one writing unit before it is needed, so workers rarely wait for it.
+
+    done: blocks that need not be made, by file and block.
+    """
+    measured: set[int] = set()
+    waiting: list[Unit] = []
+    for number, file in enumerate(plan.layout.files):
+        for first, last in blocks.runs(file):
+            if all((number, block) in done for block in range(first, last)):
+                continue
+            needs = []
+            for placement in blocks.placements(number, first * BLOCK, last * BLOCK):
+                index = blocks.index[placement.tensor.name]
+                if rounds := measurer.rounds(index):
+                    needs.append(index)
+                    if index not in measured:
+                        measured.add(index)
+                        yield from measuring_units(index, plan.tensors[index], rounds)
+            yield from waiting
+            waiting = [Unit("write", number, first, last, tuple(needs))]
+    yield from waiting

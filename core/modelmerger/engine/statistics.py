@@ -1,0 +1,91 @@
+"""Sums of statistics: blocks in order within a unit, and units in order, so that everyone has the same bits."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from modelmerger.values.units import Statistic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_DTYPES: dict[Literal["F64", "I64"], torch.dtype] = {"F64": torch.float64, "I64": torch.int64}
+
+
+class UnsteadyError(Exception):
+    """A statistic has another shape or dtype for another part of its tensor."""
+
+
+def as_statistic(values: "Tensor") -> Statistic:
+    """A float64 or int64 tensor as plain data."""
+    dtype: Literal["F64", "I64"] = "F64" if values.dtype == torch.float64 else "I64"
+    content = values.detach().cpu().contiguous().numpy().tobytes()
+    return Statistic(dtype, tuple(values.shape), content)
+
+
+def as_tensor(statistic: Statistic) -> "Tensor":
+    """The tensor that `as_statistic` was called on, in memory of its own."""
+    if not statistic.content:
+        return torch.empty(statistic.shape, dtype=_DTYPES[statistic.dtype])
+    return torch.frombuffer(bytearray(statistic.content), dtype=_DTYPES[statistic.dtype]).view(statistic.shape)
+
+
+class OrderedSum:
+    """The sum of parts that come in any order, as if they had come in theirs.
+
+    Whole numbers are added as they come. Others wait until all before them are there, so that as few are kept as the
+    order is broken by. parts: how many there will be.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+        self._come: set[int] = set()
+        self._waiting: dict[int, Tensor] = {}
+        self._next = 0
+        self._sum: Tensor | None = None
+
+    def add(self, part: int, values: "Tensor") -> None:
+        """Adds a part, once. Raises `UnsteadyError`."""
+        kept = self._sum if self._sum is not None else next(iter(self._waiting.values()), values)
+        if kept.shape != values.shape or kept.dtype != values.dtype:
+            raise UnsteadyError
+        if part in self._come:
+            return
+        self._come.add(part)
+        if values.dtype == torch.int64:
+            self._take(values)
+            return
+        self._waiting[part] = values
+        while self._next in self._waiting:
+            self._take(self._waiting.pop(self._next))
+            self._next += 1
+
+    def _take(self, values: "Tensor") -> None:
+        self._sum = values.clone() if self._sum is None else self._sum.add_(values)
+
+    @property
+    def begun(self) -> bool:
+        """Whether any part has come."""
+        return bool(self._come)
+
+    @property
+    def total(self) -> "Tensor | None":
+        """The sum, once all parts have come."""
+        return self._sum if len(self._come) == self._parts else None
+
+
+def sum_in_order(first: int, last: int, measure: Callable[[int], "Tensor | None"]) -> "Tensor | None":
+    """The sum of what `measure` returns for the numbers from `first` to before `last`.
+
+    None where it returns None for the first of them. Raises `UnsteadyError`.
+    """
+    total: Tensor | None = None
+    for number in range(first, last):
+        values = measure(number)
+        if values is None and total is None:
+            return None
+        if values is None or (total is not None and (total.shape != values.shape or total.dtype != values.dtype)):
+            raise UnsteadyError
+        total = values.clone() if total is None else total.add_(values)
+    return total

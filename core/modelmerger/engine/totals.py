@@ -1,0 +1,75 @@
+"""The statistics of the tensors of a merge: summed as they come, and kept for as long as a unit needs them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from modelmerger.engine.measuring import BLOCKS_A_UNIT
+from modelmerger.engine.statistics import OrderedSum, UnsteadyError, as_statistic, as_tensor
+from modelmerger.values.units import Statistic, Unit
+
+
+class _Measurement:
+    """Of one tensor, round by round."""
+
+    def __init__(self, rounds: int, parts: int) -> None:
+        self.rounds = rounds
+        self.parts = parts
+        self.totals: list[Statistic] = []
+        self._sum = OrderedSum(parts)
+        self._empty: set[int] = set()
+
+    @property
+    def over(self) -> bool:
+        return len(self.totals) == self.rounds
+
+    def add(self, part: int, statistic: Statistic | None) -> None:
+        """Adds a part of the round that is on."""
+        if statistic is None:
+            self._empty.add(part)
+        else:
+            self._sum.add(part, as_tensor(statistic))
+        if self._empty and (statistic is not None or self._sum.begun):
+            raise UnsteadyError
+        if len(self._empty) == self.parts:
+            self.rounds = len(self.totals)
+        elif (total := self._sum.total) is not None:
+            self.totals.append(as_statistic(total))
+            self._sum = OrderedSum(self.parts)
+
+
+class Totals:
+    """What is measured of each tensor, by its index in the plan. units: all those of the merge."""
+
+    def __init__(self, units: Iterable[Unit]) -> None:
+        units = list(units)
+        parts = Counter((unit.of, unit.round) for unit in units if unit.kind == "measure")
+        rounds = Counter(tensor for tensor, _ in parts)
+        self._planned = dict(rounds)
+        self._of = {tensor: _Measurement(count, parts[tensor, 0]) for tensor, count in rounds.items()}
+        self._left = Counter(tensor for unit in units if unit.kind == "write" for tensor in unit.needs)
+
+    def add(self, unit: Unit, statistic: Statistic | None) -> None:
+        """Adds what came of a measuring unit; None where there was nothing to measure. Raises `UnsteadyError`."""
+        self._of[unit.of].add(unit.first // BLOCKS_A_UNIT, statistic)
+
+    def ready(self, unit: Unit) -> bool:
+        """Whether what a unit needs is there."""
+        if unit.kind == "measure":
+            return len(self._of[unit.of].totals) >= unit.round
+        return all(self._of[tensor].over for tensor in unit.needs)
+
+    def needed(self, unit: Unit) -> dict[int, Sequence[Statistic]]:
+        """The totals that a unit needs, which is ready."""
+        return {tensor: tuple(self._of[tensor].totals) for tensor in unit.needs}
+
+    def ended_early(self, tensor: int) -> bool:
+        """Whether the measurement of a tensor was over before all of the rounds that were planned."""
+        return self._of[tensor].rounds < self._planned[tensor]
+
+    def forget(self, unit: Unit) -> None:
+        """A unit that is done needs nothing any more: drops the totals that no other needs."""
+        if unit.kind == "write":
+            for tensor in unit.needs:
+                self._left[tensor] -= 1
+                if not self._left[tensor]:
+                    self._of[tensor].totals = []

@@ -1,0 +1,82 @@
+"""The files of a staged tree, as whoever writes to them sees them: by descriptor, in this process or in another."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from modelmerger.output.entries import close_quietly, open_directory, open_entry
+from modelmerger.output.run_token import check_token
+from modelmerger.output.steps import Step, no_step
+from modelmerger.output.system import start_writeback
+from modelmerger.output.system_errors import output_error, output_errors
+from modelmerger.values.layout import Layout
+
+
+class StagedFiles:
+    """Writes to the files of a layout in a tree that is there. Raises `OutputError` for what the system says."""
+
+    def __init__(self, tree: Path, layout: Layout, step: Step = no_step) -> None:
+        self._tree = tree
+        self._tree_fd = -1
+        self._paths: Sequence[Path] = [tree / file.name for file in layout.files]
+        self._step = step
+
+    def open_file(self, file: int) -> int:
+        """A descriptor of a file of the layout, for `write`."""
+        path = self._paths[file]
+        with output_errors(path):
+            return open_entry(path.name, self._tree_fd, os.O_WRONLY)
+
+    def write(self, handle: int, file: int, content: memoryview, offset: int) -> None:
+        """Writes to a file of the layout, from an offset in bytes."""
+        path = self._paths[file]
+        try:  # every window comes through here, so without the generator of `output_errors`
+            self._step("write", path)
+            while content:
+                count = os.pwrite(handle, content, offset)
+                content, offset = content[count:], offset + count
+        except OSError as error:
+            raise output_error(path, error) from error
+
+    def flush(self, handle: int, _: int, offset: int, length: int) -> None:
+        """Asks for the writeback of a finished block."""
+        start_writeback(handle, offset, length)
+
+    def close_file(self, handle: int, file: int) -> None:
+        """Closes what `open_file` opened. A write that failed late is said here by some file systems."""
+        with output_errors(self._paths[file]):
+            os.close(handle)
+
+
+class SharedFiles(StagedFiles):
+    """The files of a tree that another process has staged, for as long as the context lasts and its run goes on.
+
+    token: of the run. It is looked at before each file is opened; the files themselves are opened in the directory that
+    was there at the beginning, so that a later run's are out of reach.
+    """
+
+    def __init__(self, tree: Path, layout: Layout, token: str) -> None:
+        super().__init__(tree, layout)
+        self._token = token
+        self._root_fd = -1
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as closing, output_errors(self._tree):
+            self._root_fd = open_directory(self._tree.parent)
+            closing.callback(close_quietly, self._root_fd)
+            self._tree_fd = open_directory(self._tree.name, self._root_fd)
+            closing.callback(close_quietly, self._tree_fd)
+            check_token(self._root_fd, self._token, str(self._tree.parent))
+            self._closing = closing.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def open_file(self, file: int) -> int:
+        """A descriptor of a file of the layout. Raises `OutputError` once the run is over."""
+        check_token(self._root_fd, self._token, str(self._tree.parent))
+        return super().open_file(file)
