@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
-    from modelmerger.output.memory_sink import MemorySink as MemorySink
-    from modelmerger.output.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.sink import Sink as Sink
     from modelmerger.output.sink import Writer as Writer
+    from modelmerger.output.sinks.memory_sink import MemorySink as MemorySink
+    from modelmerger.output.sinks.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
@@ -144,8 +144,8 @@ _HOMES = {
     "inputs.strict_json": ("read_json",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
-    "output.memory_sink": ("MemorySink",),
-    "output.module_sink": ("ModuleSink",),
+    "output.sinks.memory_sink": ("MemorySink",),
+    "output.sinks.module_sink": ("ModuleSink",),
     "output.sink": ("Sink", "Writer"),
     "output.verification": ("verify",),
     "planning.slices": ("OBSERVED",),

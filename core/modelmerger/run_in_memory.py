@@ -41,7 +41,7 @@ def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[
     from modelmerger.engine.executing import carry_out
     from modelmerger.engine.merge import Merge
     from modelmerger.engine.sidecars import write_documents
-    from modelmerger.output.memory_sink import MemorySink
+    from modelmerger.output.sinks.memory_sink import MemorySink
 
     device = slice_device(ready.settings.options.device_map)
     check_exact_tensors(ready.plan, ready.sources)

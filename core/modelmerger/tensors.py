@@ -61,8 +61,8 @@ def merge_tensors(
     from modelmerger.engine.executing import carry_out
     from modelmerger.engine.overwriting import check_overwriting
     from modelmerger.inputs.torch_dtypes import dtype_from_torch
-    from modelmerger.output.memory_sink import MemorySink
-    from modelmerger.output.module_sink import ModuleSink, targets_of
+    from modelmerger.output.sinks.memory_sink import MemorySink
+    from modelmerger.output.sinks.module_sink import ModuleSink, targets_of
 
     _check_targets(out, sink, options or {})
     targets = targets_of(out) if out is not None else {}
@@ -172,7 +172,7 @@ def _without(ties: Mapping[str, str], model: Any) -> Any:
 
 def _in_memory(model: Any) -> "Mapping[str, Tensor]":
     """The tensors of a model, by the names of its state dict; none where it is a checkpoint."""
-    from modelmerger.output.module_sink import targets_of
+    from modelmerger.output.sinks.module_sink import targets_of
 
     return {} if model is None or isinstance(model, Checkpoint) else targets_of(model)
 

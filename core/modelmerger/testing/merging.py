@@ -12,7 +12,7 @@ from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
 from modelmerger.engine.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.output.memory_sink import MemorySink
+from modelmerger.output.sinks.memory_sink import MemorySink
 from modelmerger.planning.make_plan import named
 from modelmerger.tensors import plan_tensors
 from modelmerger.testing.in_order import Order, in_order

@@ -4,7 +4,7 @@ import torch
 
 from modelmerger.inputs.tensor_bytes import bytes_of
 from modelmerger.inputs.torch_dtypes import torch_dtype
-from modelmerger.output.tensor_sink import TensorSink
+from modelmerger.output.sinks.tensor_sink import TensorSink
 from modelmerger.values.layout import Layout, OutputTensor
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from modelmerger import BlockRecord, Layout, ModelCompatibilityError, ModuleSink, OutputFile, OutputTensor, Placement
-from modelmerger.output import module_sink
+from modelmerger.output.sinks import module_sink
 
 DONE = BlockRecord([])
 
