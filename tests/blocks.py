@@ -2,6 +2,8 @@
 
 import sys
 
+import modelmerger.engine.work.executing
+import modelmerger.worker  # noqa: F401 (imported here, so that no module is first imported with blocks of another size)
 import pytest
 import torch
 from modelmerger import Layout, MemorySink

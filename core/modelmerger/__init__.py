@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from modelmerger.config.merge_config import MergeConfig as MergeConfig
     from modelmerger.config.naming import base_name as base_name
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
+    from modelmerger.engine.merged_checkpoint import MergedCheckpoint as MergedCheckpoint
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
+    from modelmerger.inputs.elements import read_elements as read_elements
     from modelmerger.inputs.executable import executable_keys as executable_keys
     from modelmerger.inputs.executable import is_executable as is_executable
     from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from modelmerger.inputs.safetensors_header.parsing import MOST_HEADER_BYTES as MOST_HEADER_BYTES
     from modelmerger.inputs.safetensors_header.reading import read_header as read_header
     from modelmerger.inputs.strict_json import read_json as read_json
+    from modelmerger.inputs.tensor_selection import TensorSelection as TensorSelection
     from modelmerger.inputs.torch_dtypes import dtype_from_torch as dtype_from_torch
     from modelmerger.inputs.torch_dtypes import torch_dtype as torch_dtype
     from modelmerger.merger import ModelMerger as ModelMerger
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from modelmerger.output.sinks.memory_sink import MemorySink as MemorySink
     from modelmerger.output.sinks.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.verification import verify as verify
+    from modelmerger.planning.composition import check_same_base as check_same_base
+    from modelmerger.planning.layer_view import LayerView as LayerView
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
     from modelmerger.planning.tensor_names import is_embedding as is_embedding
@@ -52,14 +57,17 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import layer_of as layer_of
     from modelmerger.planning.tensor_names import precedes_layers as precedes_layers
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
-    from modelmerger.planning.updates import check_same_base as check_same_base
+    from modelmerger.planning.views import CheckpointView as CheckpointView
     from modelmerger.run import Watch as Watch
     from modelmerger.tensors import merge_tensors as merge_tensors
-    from modelmerger.values.blocks import BlockRecord as BlockRecord
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
     from modelmerger.values.checkpoint import TensorInfo as TensorInfo
+    from modelmerger.values.checkpoint import models_behind as models_behind
+    from modelmerger.values.composition import Coefficients as Coefficients
+    from modelmerger.values.composition import Composition as Composition
+    from modelmerger.values.composition import DeferredComposition as DeferredComposition
     from modelmerger.values.dtypes import DTYPES as DTYPES
     from modelmerger.values.dtypes import dtype_from_config as dtype_from_config
     from modelmerger.values.errors import ConfigError as ConfigError
@@ -98,8 +106,10 @@ if TYPE_CHECKING:
     from modelmerger.values.option_checks import must_be_one_of as must_be_one_of
     from modelmerger.values.option_checks import must_not_be_empty as must_not_be_empty
     from modelmerger.values.plain_names import is_plain_path as is_plain_path
+    from modelmerger.values.plan import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.plan import MergePlan as MergePlan
     from modelmerger.values.plan import PlannedModel as PlannedModel
+    from modelmerger.values.read_config import ReadConfig as ReadConfig
     from modelmerger.values.report import MergeReport as MergeReport
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
@@ -111,18 +121,16 @@ if TYPE_CHECKING:
     from modelmerger.values.text import amount as amount
     from modelmerger.values.text import shown as shown
     from modelmerger.values.traits import Traits as Traits
-    from modelmerger.values.units import Done as Done
-    from modelmerger.values.units import SliceWork as SliceWork
-    from modelmerger.values.units import Statistic as Statistic
-    from modelmerger.values.units import Task as Task
-    from modelmerger.values.units import Unit as Unit
-    from modelmerger.values.units import Worker as Worker
-    from modelmerger.values.units import WorkOrder as WorkOrder
-    from modelmerger.values.updates import WHOLE_MODEL as WHOLE_MODEL
-    from modelmerger.values.updates import Coefficients as Coefficients
-    from modelmerger.values.updates import MergedUpdates as MergedUpdates
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
+    from modelmerger.values.work.block_record import BlockRecord as BlockRecord
+    from modelmerger.values.work.units import Done as Done
+    from modelmerger.values.work.units import SliceWork as SliceWork
+    from modelmerger.values.work.units import Statistic as Statistic
+    from modelmerger.values.work.units import Task as Task
+    from modelmerger.values.work.units import Unit as Unit
+    from modelmerger.values.work.units import Worker as Worker
+    from modelmerger.values.work.units import WorkOrder as WorkOrder
     from modelmerger.worker import open_worker as open_worker
 
 _HOMES = {
@@ -130,7 +138,9 @@ _HOMES = {
     "config.merge_config": ("MergeConfig",),
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
+    "engine.merged_checkpoint": ("MergedCheckpoint",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
+    "inputs.elements": ("read_elements",),
     "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
     "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
@@ -142,19 +152,22 @@ _HOMES = {
     "inputs.safetensors_header.parsing": ("MOST_HEADER_BYTES",),
     "inputs.safetensors_header.reading": ("read_header",),
     "inputs.strict_json": ("read_json",),
+    "inputs.tensor_selection": ("TensorSelection",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.sinks.memory_sink": ("MemorySink",),
     "output.sinks.module_sink": ("ModuleSink",),
     "output.sink": ("Sink", "Writer"),
     "output.verification": ("verify",),
+    "planning.composition": ("check_same_base",),
+    "planning.layer_view": ("LayerView",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
-    "planning.updates": ("check_same_base",),
+    "planning.views": ("CheckpointView",),
     "run": ("Watch",),
     "tensors": ("merge_tensors",),
-    "values.blocks": ("BlockRecord",),
-    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo"),
+    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
+    "values.composition": ("Coefficients", "Composition", "DeferredComposition"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
         "ConfigError",
@@ -192,16 +205,17 @@ _HOMES = {
         "must_not_be_empty",
     ),
     "values.plain_names": ("is_plain_path",),
-    "values.plan": ("MergePlan", "PlannedModel"),
+    "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
+    "values.read_config": ("ReadConfig",),
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
     "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
-    "values.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
+    "values.work.block_record": ("BlockRecord",),
+    "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),
-    "values.updates": ("Coefficients", "MergedUpdates", "WHOLE_MODEL"),
     "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

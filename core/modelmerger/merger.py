@@ -12,10 +12,11 @@ from attrs import evolve
 
 from modelmerger.config.merge_config import MergeConfig
 from modelmerger.config.models_in_memory import set_apart
-from modelmerger.config.resolve import resolve
+from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.scratch import Scratch
+from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
 from modelmerger.planning.prepared import Prepared, prepare
 from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge
@@ -26,9 +27,9 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.findings import ValidationReport
 from modelmerger.values.model_reference import user_path
+from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
-from modelmerger.values.updates import WHOLE_MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +43,7 @@ def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
     Loads no model, except to validate it. watch: what is called while the merge runs. Raises `MergeError`. If a
     threshold is crossed, nothing is raised: see `validation` in the report.
     """
-    settings, hooks = resolve(config.as_dict())
+    settings, hooks = config.resolved()
     return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
 
 
@@ -73,20 +74,20 @@ class ModelMerger:
 
         Raises `ModelCompatibilityError` if they cannot be merged.
         """
-        return check(*resolve(self.config.as_dict()), self._cache)
+        return check(*self.config.resolved(), self._cache)
 
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a checkpoint, by name. Weights are read on demand; files stay open with the merger.
 
         Raises `InputError`.
         """
-        settings, hooks = resolve(self.config.as_dict())
-        models = self._open.enter_context(open_models(settings, hooks, self._cache))
+        settings, hooks = self.config.resolved()
+        models = self._open.enter_context(open_models(settings, hooks, self._cache, merged=MergedCheckpoint))
         return {checkpoint.name: checkpoint for checkpoint in models.checkpoints}
 
     def plan(self) -> "MergePlan":
         """What a merge would do and cost. Raises `MergeError`."""
-        with prepare(*resolve(self.config.as_dict()), self._cache) as ready:
+        with prepare(*self.config.resolved(), self._cache, merged=MergedCheckpoint) as ready:
             return ready.plan
 
     def merge(self) -> Any:
@@ -105,11 +106,11 @@ class ModelMerger:
         """
         from modelmerger.validation.transformers_model import check_loadable, load_merged
 
-        settings, hooks = resolve(self.config.as_dict())
+        settings, hooks = self.config.resolved()
         started = time.monotonic()
         with Scratch(settings.options.offload_folder) as scratch:
             output = scratch.path / "merged" if settings.output_path is None else None
-            with prepare(settings, hooks, self._cache) as ready:
+            with prepare(settings, hooks, self._cache, merged=MergedCheckpoint) as ready:
                 begin(ready, check_loadable)
                 if output is not None and _stays_in_memory(ready):
                     report, tensors = merge_to_memory(ready, output, started)
@@ -144,7 +145,7 @@ class ModelMerger:
         """
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is nothing to validate. Call merge() first.")
-        settings, hooks = resolve(self.config.as_dict(), validating=True)
+        settings, hooks = self.config.resolved(validating=True)
         candidate = merged_candidate(self._published, settings, held=(model, self.tokenizer))
         report = validate(candidate, settings.validation or ValidationSettings(), hooks)
         save_report(self._published, report, hooks)
@@ -175,7 +176,7 @@ class ModelMerger:
         """
         from modelmerger.validation.transformers_model import save
 
-        settings, _ = resolve(self.config.as_dict())
+        settings, _ = self.config.resolved()
         save(model, self._published, Path(os.path.abspath(user_path(output_path))), settings)
 
 
@@ -183,7 +184,8 @@ def _stays_in_memory(ready: Prepared) -> bool:
     """Whether a merge without output_path needs no file of weights."""
     from modelmerger.validation.built_model import can_build
 
-    options, config = ready.settings.options, ready.checkpoints[ready.plan.donor].donor.config
+    donor = ready.checkpoints[ready.plan.donor].donor
+    options, config = ready.settings.options, ready.configs.get(CONFIG, donor.config)
     return (
         options.offload_folder is None
         and ready.plan.writes == WHOLE_MODEL
@@ -219,7 +221,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
         live=live,
     )
     try:
-        with open_models(settings, hooks) as found:
+        with open_models(settings, hooks, merged=MergedCheckpoint) as found:
             for checkpoint in found.checkpoints:
                 if checkpoint.donor.directory is not None and checkpoint.donor.config is None:
                     raise ModelCompatibilityError(

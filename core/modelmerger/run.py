@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from modelmerger.engine.devices import slice_device
+from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.manifest import total_counts, total_observed
@@ -21,13 +22,13 @@ from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.validation.texts import check_dataset
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.model_reference import user_path
+from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
-from modelmerger.values.units import WorkOrder
-from modelmerger.values.updates import WHOLE_MODEL
+from modelmerger.values.work.block_record import BlockRecord
+from modelmerger.values.work.units import WorkOrder
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,7 @@ class Watch:
 
 def check(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
     """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
-    notes = check_models(settings, hooks, cache)
+    notes = check_models(settings, hooks, cache, merged=MergedCheckpoint)
     check_dataset(settings.validation)
     return notes
 
@@ -89,7 +90,7 @@ def run_merge(
     accept the merge. cache: see `open_models`.
     """
     started = time.monotonic()
-    with prepare(settings, hooks, cache) as ready:
+    with prepare(settings, hooks, cache, merged=MergedCheckpoint) as ready:
         begin(ready, accept)
         return merge_to_directory(ready, output, watch or Watch(), started)
 
@@ -116,12 +117,12 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     check_output(target, overwrite, ready.checkpoints)
     # torch is imported here, after every check that can do without it
     from modelmerger.engine.arithmetic_digest import arithmetic_digest
-    from modelmerger.engine.copied_tensors import check_exact_tensors
-    from modelmerger.engine.executing import bytes_of_blocks
+    from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
     from modelmerger.engine.sidecars import write_documents
+    from modelmerger.engine.work.executing import bytes_of_blocks
 
     device = slice_device(ready.settings.options.device_map)
-    compared = check_exact_tensors(ready.plan, ready.sources)
+    compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
     check_room(target, max(0, ready.plan.disk - staged_size(target)))
     arithmetic = arithmetic_digest()
     with Staging(target, ready.plan.digest, ready.plan.layout, watch.step, arithmetic) as staging:
@@ -150,8 +151,8 @@ def say(notes: Sequence[Problem]) -> None:
 
 
 def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
-    from modelmerger.engine.executing import carry_out
     from modelmerger.engine.merge import Merge
+    from modelmerger.engine.work.executing import carry_out
 
     total = ready.plan.bytes_read + ready.plan.bytes_written
     lock = threading.Lock()
@@ -170,8 +171,11 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
 def _order(ready: Prepared, staging: Staging) -> WorkOrder:
     from modelmerger.engine.arithmetic_digest import arithmetic_digest
 
-    if ready.settings.live:
+    if ready.settings.has_live:
         raise MergeError("models in memory are merged, which no worker elsewhere can open. Give paths instead.")
+    for provider in ready.hooks.all_providers:
+        if provider.digest:
+            raise MergeError(f"{provider} is not installed, so no worker elsewhere can import it. Package it.")
     return WorkOrder(
         config=ready.settings.given,
         located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],
@@ -195,8 +199,8 @@ def report_of(
 ) -> MergeReport:
     """The report of a merge that is done. records: of all its blocks. reused: bytes that an earlier run had made."""
     observed = total_observed(records)
-    for tensor, error in (ready.updates.relative_errors if ready.updates else {}).items():
-        observed.setdefault(tensor, {})["relative error"] = error
+    for tensor, found in (ready.composition.observed if ready.composition else {}).items():
+        observed.setdefault(tensor, {}).update(found)
     return MergeReport(
         output=str(target),
         strategy=ready.settings.strategy,
@@ -210,7 +214,14 @@ def report_of(
         notes=notes,
         counts=total_counts(records),
         observed=observed,
-        relative_error=ready.updates.relative_error if ready.updates else None,
-        base=ready.checkpoints[-1].place if ready.plan.writes != WHOLE_MODEL else None,
+        relative_error=ready.composition.relative_error if ready.composition else None,
+        base=_base_of(ready),
         in_memory=in_memory,
     )
+
+
+def _base_of(ready: Prepared) -> str | None:
+    """Where the model lies that the output belongs to; None for a whole model, and where there is no base model."""
+    if ready.plan.writes == WHOLE_MODEL or ready.settings.base_model is None:
+        return None
+    return ready.checkpoints[-1].place

@@ -5,17 +5,25 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
+
 from modelmerger.config.models_in_memory import is_live
 from modelmerger.config.resolve import resolve
+from modelmerger.engine.merged_checkpoint import MergedCheckpoint
+from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.tensor_bytes import where
 from modelmerger.output.sink import Sink
+from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.make_plan import make_unnamed_plan
 from modelmerger.planning.opening import open_models
 from modelmerger.planning.tied_tensors import tied_names
+from modelmerger.planning.views import CheckpointView
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import Layout
-from modelmerger.values.settings import BASE, key_of_model
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.settings import BASE, Settings, key_of_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,9 +65,8 @@ def merge_tensors(
     >>> merge_tensors("weighted", [chat, formal], weights=[1.0, 3.0])
     {'w': tensor([0.2500, 0.2500])}
     """
-    from modelmerger.engine.copied_tensors import check_exact_tensors
-    from modelmerger.engine.executing import carry_out
     from modelmerger.engine.overwriting import check_overwriting
+    from modelmerger.engine.work.executing import carry_out
     from modelmerger.inputs.torch_dtypes import dtype_from_torch
     from modelmerger.output.sinks.memory_sink import MemorySink
     from modelmerger.output.sinks.module_sink import ModuleSink, targets_of
@@ -69,25 +76,59 @@ def merge_tensors(
     dtypes = {name: dtype_from_torch(target.dtype) for name, target in targets.items() if target.is_floating_point()}
     ties = _ties([*models, *([] if base is None else [base]), *([] if out is None else [targets])])
     models, base = [_without(ties, model) for model in models], _without(ties, base)
-    merge = plan_tensors(strategy, models, base, weights, model_options, options, dtypes)
-    plan = merge.plan
+    planned = plan_tensors(strategy, models, base, weights, model_options, options, dtypes)
+    plan = planned.plan
     for note in plan.notes:
         log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
-    check_exact_tensors(plan, merge.checkpoints)
+    merge = planned.checked()
     if sink is not None:
         carry_out(merge, sink(plan.layout), _no_progress)
         return {}
-    ties = _further_names(merge, ties)
+    ties = _further_names(plan, {**ties, **planned.models[plan.donor].aliases})
     kept: MemorySink | ModuleSink
     if out is None:
         kept = MemorySink(plan.layout)
     else:
         ties = {name: first for name, first in ties.items() if name in targets}
         kept = ModuleSink(plan.layout, _without(ties, targets))
-        check_overwriting(merge, [_in_memory(model) for model in (*models, base)], targets)
+        written = {tensor.name: targets[tensor.name] for tensor in plan.tensors}
+        names, sources = [model.name for model in planned.models], [_in_memory(model) for model in (*models, base)]
+        check_overwriting(plan, names, sources, written, direct=planned.direct)
     carry_out(merge, kept, _no_progress)
     merged = {tensor.name: kept.tensors[tensor.name] for tensor in plan.tensors}
     return merged | {name: _tied(merged[first], targets.get(name)) for name, first in ties.items()}
+
+
+@frozen(eq=False)
+class PlannedTensors:
+    """A merge of tensors that can be carried out."""
+
+    plan: MergePlan
+    """What it makes."""
+    models: Sequence[Checkpoint]
+    """What is merged, as it is seen, then the base if there is one."""
+    hooks: Hooks
+    """The plugins of the run."""
+    settings: Settings
+    """Those of the merge."""
+    composition: Composition | None
+    """What the models are composed to; None where they are merged tensor by tensor."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether each tensor is made of what models have under the names that the plan says, and of nothing else."""
+        return self.composition is None and not any(isinstance(model, CheckpointView) for model in self.models)
+
+    def checked(self) -> "Merge":
+        """The merge, once tensors that are copied are known to be equal. Raises `ModelCompatibilityError`."""
+        from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
+        from modelmerger.engine.devices import slice_device
+        from modelmerger.engine.merge import Merge
+
+        read = self.models if self.composition is None else [self.composition.checkpoint]
+        check_exact_tensors(self.plan, read)
+        check_exact_tensors_within(self.models)
+        return Merge(self.plan, read, self.hooks, self.settings, slice_device(self.settings.options.device_map))
 
 
 def plan_tensors(
@@ -98,20 +139,18 @@ def plan_tensors(
     model_options: Sequence[Mapping[str, Any]] | None = None,
     options: Mapping[str, Any] | None = None,
     dtypes: Mapping[str, str] = _NONE,
-) -> "Merge":
+) -> PlannedTensors:
     """The planned merge of models named `model_0`, `model_1` and so on, and a base named `base`.
 
     Arguments are those of `merge_tensors`. dtypes: in which floating tensors are written, by name; those without one as
     `torch_dtype` says. Raises what planning a merge of that config raises.
     """
     settings, hooks = resolve(_config(strategy, models, base, weights, model_options, options))
-    from modelmerger.engine.devices import slice_device
-    from modelmerger.engine.merge import Merge
-
-    with open_models(settings, hooks) as opened:
-        plan = make_unnamed_plan(hooks, opened.checkpoints, opened.settings, dtypes=dtypes)
-        device = slice_device(settings.options.device_map)
-        return Merge(plan, opened.checkpoints, hooks, opened.settings, device)
+    with open_models(settings, hooks, merged=MergedCheckpoint) as opened:
+        models, settings = opened.checkpoints, opened.settings
+        composition = finish_composition(hooks, compose(hooks, models, settings))
+        plan = make_unnamed_plan(hooks, models, settings, composition=composition, dtypes=dtypes)
+        return PlannedTensors(plan, models, hooks, settings, composition)
 
 
 def _config(
@@ -158,11 +197,10 @@ def _ties(models: Sequence[Any]) -> dict[str, str]:
     return tied_names(models) if all(isinstance(model, Mapping) for model in models) else {}
 
 
-def _further_names(merge: "Merge", ties: Mapping[str, str]) -> dict[str, str]:
-    """Names under which the donor, or every model, has a tensor that is merged under another name: that name."""
-    names = {tensor.name for tensor in merge.plan.tensors}
-    tied = {**ties, **merge.checkpoints[merge.plan.donor].aliases}
-    return {name: first for name, first in tied.items() if name not in names and first in names}
+def _further_names(plan: MergePlan, ties: Mapping[str, str]) -> dict[str, str]:
+    """Of names that stand for a tensor of another name, those that are not merged themselves."""
+    names = {tensor.name for tensor in plan.tensors}
+    return {name: first for name, first in ties.items() if name not in names and first in names}
 
 
 def _without(ties: Mapping[str, str], model: Any) -> Any:

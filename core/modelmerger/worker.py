@@ -7,10 +7,11 @@ from pathlib import Path
 from attrs import frozen
 
 from modelmerger.config.resolve import resolve
+from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.planning.prepared import Prepared, prepare
 from modelmerger.values.errors import MergeError
 from modelmerger.values.model_reference import Location, ModelReference
-from modelmerger.values.units import Done, Task, Worker, WorkOrder
+from modelmerger.values.work.units import Done, Task, Worker, WorkOrder
 
 
 def open_worker(order: WorkOrder) -> Worker:
@@ -23,17 +24,17 @@ def open_worker(order: WorkOrder) -> Worker:
     from modelmerger.engine.blocks import BlockWriter
     from modelmerger.engine.cancelling import never
     from modelmerger.engine.devices import slice_device
-    from modelmerger.engine.executing import compiled
     from modelmerger.engine.measuring import Measurer
     from modelmerger.engine.merge import Merge
     from modelmerger.engine.output_blocks import OutputBlocks
     from modelmerger.engine.tensors import SliceMerger
-    from modelmerger.engine.worker import DeviceInUse, MergeWorker
+    from modelmerger.engine.work.executing import compiled
+    from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
     from modelmerger.output.staged_files import SharedFiles
 
     settings, hooks = resolve(order.config)
     with ExitStack() as closing:
-        ready = closing.enter_context(prepare(settings, hooks, locate=_as_ordered(order)))
+        ready = closing.enter_context(prepare(settings, hooks, locate=_as_ordered(order), merged=MergedCheckpoint))
         _check_plan(order, ready)
         if arithmetic_digest() != order.arithmetic:
             raise MergeError("this machine's arithmetic differs from that of the run: its floats come out otherwise.")

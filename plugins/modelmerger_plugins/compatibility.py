@@ -101,8 +101,11 @@ def _tokenizers(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
         yield Problem(message, f"{other.place}/tokenizer.json", severity="warning")
 
 
-def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
+def _tokenizer(checkpoint: Checkpoint) -> bytes | Mapping[str, int] | None:
+    """A view's vocabulary, or the tokenizer's file."""
     directory = checkpoint.donor.directory
+    if checkpoint.donor.vocabulary is not None:
+        return checkpoint.donor.vocabulary
     if directory is None:
         return None
     try:
@@ -111,8 +114,10 @@ def _tokenizer(checkpoint: Checkpoint) -> bytes | None:
         return None
 
 
-def _vocabulary(tokenizer: bytes) -> Mapping[str, Any]:
+def _vocabulary(tokenizer: bytes | Mapping[str, int]) -> Mapping[str, Any]:
     """Token → row, with added tokens."""
+    if isinstance(tokenizer, Mapping):
+        return tokenizer
     content = read_json(tokenizer, "tokenizer.json", unique=False)
     vocabulary = content["model"]["vocab"]
     if isinstance(vocabulary, list):

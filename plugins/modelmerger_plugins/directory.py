@@ -1,5 +1,6 @@
 """Opens local models: a directory with weights, whole or in shards, or a single file; pickled ones only if allowed."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -115,7 +116,8 @@ def _directory(reference: ModelReference, path: Path, reader: "Reader") -> Check
         stored |= {tensor: _stored(file, entry) for tensor, entry in entries.items()}
     if not stored:
         raise InputError(Problem("holds no tensor. Is this the right directory?", str(path)))
-    return _checkpoint(reference.name, stored, reader.context, tuple(files), Donor(path.absolute(), config))
+    donor = Donor(path.absolute(), config, _generation(path))
+    return _checkpoint(reference.name, stored, reader.context, tuple(files), donor)
 
 
 def _checkpoint(
@@ -256,6 +258,13 @@ def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value
+
+
+def _generation(path: Path) -> dict[str, Any] | None:
+    """None also for what is not sound: a merge can do without it, and only the donor's counts."""
+    with contextlib.suppress(InputError):
+        return _json_object(path, "generation_config.json", CONFIG_LIMIT)
+    return None
 
 
 def _aliases(stored: Mapping[str, StoredTensor], config: Mapping[str, Any] | None) -> dict[str, str]:

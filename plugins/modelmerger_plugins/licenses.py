@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from modelmerger import Checkpoint, Problem, check_beside, hookimpl, list_directory, read_beside
+from modelmerger import Checkpoint, Problem, check_beside, hookimpl, list_directory, models_behind, read_beside
 
 LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)([._-].{0,80})?", re.IGNORECASE | re.DOTALL)
 LIMIT = 16 << 20
@@ -16,7 +16,7 @@ LONGEST_PART = 60
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
     """An error for each licence file that cannot be copied, because a merged model must not go without it."""
-    for checkpoint in checkpoints:
+    for checkpoint in models_behind(checkpoints):
         if (directory := checkpoint.donor.directory) is not None:
             yield from check_beside(directory, _licences(directory), LIMIT)
 
@@ -26,10 +26,12 @@ def write_sidecars(checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
     """LICENSE, NOTICE, USE_POLICY and COPYING files, each source's in a folder of its own."""
     files: dict[str, bytes] = {}
     folders: set[str] = set()
-    for checkpoint in checkpoints:
+    copied: set[Path] = set()
+    for checkpoint in sorted(models_behind(checkpoints), key=lambda found: found not in checkpoints):
         directory = checkpoint.donor.directory
-        if directory is None:
-            continue
+        if directory is None or (directory in copied and checkpoint not in checkpoints):
+            continue  # of a merge within this one, a model that was had before
+        copied.add(directory)
         folder = _unused(_plain(checkpoint.name), folders)
         names: set[str] = set()
         for name in _licences(directory):

@@ -1,10 +1,11 @@
 """README.md of the merged model: what was merged, how, and under which licences."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from modelmerger import (
     MOST_EXAMPLES,
     WHOLE_MODEL,
@@ -26,8 +27,28 @@ from modelmerger import (
 CARD_LIMIT = 4 << 20
 BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"
 """What is around the section on a validation."""
+ADAPTER = {"base_model_relation": "adapter", "library_name": "peft"}
+"""What the Hub wants to be told of an adapter."""
 OTHER = "other"
 """The Hub's word for a licence that it does not know; `license_name` says which."""
+
+
+@frozen
+class Source:
+    """A model that was merged, at any depth of merges within merges."""
+
+    model: PlannedModel
+    """As the plan has it."""
+    licence: str | None
+    """What it says of its licence; None for nothing, and for a merge."""
+    depth: int
+    """How many merges it lies in, besides the outermost one."""
+
+    def __str__(self) -> str:
+        name = f"{'↳ ' * self.depth}{_cell(self.model.name)}{_commit(self.model)}"
+        if (merge := self.model.merge) is None:
+            return f"| {name} | {_cell(self.licence or 'not stated')} |"
+        return f"| {name} | {_cell(merge.strategy)} of: |"
 
 
 @hookimpl
@@ -46,21 +67,20 @@ def name_companions() -> list[str]:
 @hookimpl
 def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings) -> Mapping[str, bytes]:
     """The model card."""
-    licences = {checkpoint.name: _licence(checkpoint) for checkpoint in checkpoints}
-    known = sorted({licence for licence in licences.values() if licence})
-    paths = [_repository(model) for model in plan.models if model.path in settings.paths.values()]
-    head = _model_head(paths) if plan.writes == WHOLE_MODEL else _adapter_head(plan)
+    sources = list(_sources(plan, checkpoints))
+    licences = [source.licence for source in sources if source.model.merge is None]
+    known = sorted({licence for licence in licences if licence})
+    named = set(settings.all_paths.values())
+    paths = list(dict.fromkeys(_repository(source.model) for source in sources if source.model.path in named))
+    head = _model_head(paths) if plan.writes == WHOLE_MODEL else _part_head(plan)
     head["tags"] = ["merge", "modelmerger"]
-    alike = len(known) == 1 and all(licences.values()) and known != [OTHER]
+    alike = len(known) == 1 and all(licences) and known != [OTHER]
     if alike:
-        named = known[0].removeprefix(f"{OTHER}: ")
-        head |= {"license": known[0]} if named == known[0] else {"license": OTHER, "license_name": named}
+        name = known[0].removeprefix(f"{OTHER}: ")
+        head |= {"license": known[0]} if name == known[0] else {"license": OTHER, "license_name": name}
     config = dump_yaml(settings.given)
     fence = "`" * max(3, 1 + _longest_run(config))
-    sources = "\n".join(
-        f"| {_cell(model.name)}{_commit(model)} | {_cell(licences[model.name] or 'not stated')} |"
-        for model in plan.models
-    )
+    table = "\n".join(map(str, sources))
     warning = ""
     if len(known) > 1:
         differing = _cell(", ".join(known))
@@ -69,6 +89,10 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
         )
     elif not alike:
         warning = "\nNot every source states its licence. Find out before you pass this model on.\n"
+    given = "".join(
+        f"\nThe {_cell(plugin)} was not installed, but given by whoever made this model (BLAKE3 {digest}).\n"
+        for plugin, digest in settings.of_process.items()
+    )
     strategy = f"the strategy {_cell(plan.strategy)} from {len(settings.models)} models"
     text = f"""---
 {dump_yaml(head)}---
@@ -79,8 +103,8 @@ Made with modelmerger by {strategy}. `modelmerger verify` checks the files.
 
 | source | licence |
 |---|---|
-{sources}
-{warning}
+{table}
+{warning}{given}
 ## Config
 
 {fence}yaml
@@ -89,18 +113,23 @@ Made with modelmerger by {strategy}. `modelmerger verify` checks the files.
     return {"README.md": text.encode()}
 
 
+def _sources(plan: MergePlan, checkpoints: Sequence[Checkpoint], depth: int = 0) -> Iterator[Source]:
+    """The models of a plan, each followed by those that it is made of."""
+    for model, checkpoint in zip(plan.models, checkpoints, strict=True):
+        yield Source(model, _licence(checkpoint) if model.merge is None else None, depth)
+        if model.merge is not None:
+            yield from _sources(model.merge, checkpoint.sources, depth + 1)
+
+
 def _model_head(paths: Sequence[str]) -> dict[str, Any]:
     head: dict[str, Any] = {"base_model": paths, "base_model_relation": "merge"} if paths else {}
     return {**head, "library_name": "transformers"}
 
 
-def _adapter_head(plan: MergePlan) -> dict[str, Any]:
-    """The head of an adapter's card. Its base model is the one that it can be used with."""
-    return {
-        "base_model": [_repository(plan.models[plan.donor])],
-        "base_model_relation": "adapter",
-        "library_name": "peft",
-    }
+def _part_head(plan: MergePlan) -> dict[str, Any]:
+    """The head of the card of what is no whole model. Its base model is the one that it can be used with."""
+    head: dict[str, Any] = {"base_model": [_repository(plan.models[plan.donor])]}
+    return {**head, **ADAPTER} if plan.writes == "adapter" else head
 
 
 @hookimpl

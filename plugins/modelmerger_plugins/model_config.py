@@ -1,9 +1,10 @@
-"""config.json and generation_config.json of the merged model: the donor's, with the right dtype and without code."""
+"""config.json and generation_config.json of the merged model, with the right dtype and without code."""
 
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from modelmerger import (
@@ -18,9 +19,11 @@ from modelmerger import (
     hookimpl,
     is_executable,
     read_beside,
+    read_json,
 )
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
+CONFIG = "config.json"
 GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20
 
 
@@ -31,7 +34,7 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
     Errors are for files that cannot be copied.
     """
     donor = checkpoints[settings.donor]
-    if donor.donor.directory is not None and os.path.lexists(donor.donor.directory / GENERATION):
+    if donor.donor.directory is not None and not settings.where and os.path.lexists(donor.donor.directory / GENERATION):
         yield from check_beside(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
     for checkpoint in checkpoints:
         if found := sorted(executable_keys(checkpoint.donor.config or {})):
@@ -40,22 +43,30 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
 
 
 @hookimpl
-def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> Mapping[str, bytes]:
-    """The donor's configs, if it has any, and if a whole model is written."""
+def write_sidecars(
+    plan: MergePlan, checkpoints: Sequence[Checkpoint], configs: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, bytes]:
+    """The donor's configs as plugins adjusted them, if it has any, and if a whole model is written."""
     if plan.writes != WHOLE_MODEL:
         return {}
-    donor = checkpoints[plan.donor].donor
     files = {}
-    if donor.config is not None:
-        config = _cleaned(donor.config, _main_dtype(plan))
-        files["config.json"] = _encoded(config)
-    if donor.directory is not None:
-        generation = read_beside(donor.directory, GENERATION, GENERATION_LIMIT)
-        if generation is not None:
-            files[GENERATION] = generation
-    elif donor.generation is not None:
-        files[GENERATION] = _encoded(donor.generation)
+    if CONFIG in configs:
+        files[CONFIG] = _encoded(_cleaned(configs[CONFIG], _main_dtype(plan)))
+    stored = _stored_generation(checkpoints[plan.donor].donor.directory)
+    if stored is not None and _says(stored, configs.get(GENERATION)):
+        files[GENERATION] = stored
+    elif GENERATION in configs:
+        files[GENERATION] = _encoded(configs[GENERATION])
     return files
+
+
+def _stored_generation(directory: Path | None) -> bytes | None:
+    return None if directory is None else read_beside(directory, GENERATION, GENERATION_LIMIT)
+
+
+def _says(stored: bytes, config: Mapping[str, Any] | None) -> bool:
+    """Whether the file says just this, so that its bytes can stay. None: nobody could read it, or adjust it."""
+    return config is None or read_json(stored, GENERATION) == config
 
 
 def _encoded(config: Any) -> bytes:

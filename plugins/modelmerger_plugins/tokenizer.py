@@ -40,8 +40,11 @@ class Options:
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
-    """A note if the donor has no tokenizer to copy, an error for each of its files that cannot be copied."""
-    if not options.preserve_tokenizer:
+    """A note if the donor has no tokenizer to copy, an error for each of its files that cannot be copied.
+
+    Nothing about a merge within another one, whose donor gives no files unless it is the outer one's too.
+    """
+    if not options.preserve_tokenizer or settings.where:
         return
     donor = checkpoints[settings.donor]
     files = _files(donor.donor.directory)

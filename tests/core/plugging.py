@@ -8,7 +8,11 @@ GROUPS = {
     "strategy": ("modelmerger.strategies",),
     "validator": ("modelmerger.validators",),
     "default validator": ("modelmerger.validators", "modelmerger.default_validators"),
+    "executor": ("modelmerger.executors",),
     "plugin": ("modelmerger.plugins",),
+    "reader": ("modelmerger.config_readers",),
+    "reading plugin": ("modelmerger.config_readers", "modelmerger.plugins"),
+    "command": ("modelmerger.commands",),
 }
 WEIGHTS_SQUARED = """
 from modelmerger import Traits, hookimpl
@@ -32,7 +36,7 @@ def install(
     entries: dict[str, list[str]] = {}
     modules = {}
     for kind, plugin, source in plugins:
-        module = f"acme_{plugin}_{next(_numbers)}"
+        module = f"acme_{plugin.replace('-', '_')}_{next(_numbers)}"
         modules[module] = source
         for group in GROUPS[kind]:
             entries.setdefault(group, []).append(f"{plugin} = {module}")

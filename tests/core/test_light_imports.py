@@ -83,6 +83,17 @@ def test_only_the_named_strategy_of_others_is_imported(path: str, distribution: 
     assert modules & {named, other, validator} == {named}
 
 
+def test_a_reader_of_configs_is_imported_for_a_file_alone(path: str, distribution: Callable[..., Path]) -> None:
+    source = "from modelmerger import hookimpl\n\n@hookimpl\ndef read_config(): return None\n"
+    reader, command = install(distribution, [("reader", "toml", source), ("command", "count", "1 / 0")])
+    site = [entry for entry in sys.path if entry.endswith("site-acme-merge")]
+    statuses, modules = run(["--help"], ["plugins"], ["check", "--help"], extra_path=site)
+    assert (statuses, modules & {reader, command}) == ([0, 0, 0], set())
+    statuses, modules = run(["check", path], extra_path=site)
+    assert (statuses, modules & {reader, command}) == ([0], {reader})
+    assert not modules & set(HEAVY) - {"yaml.constructor"}
+
+
 def test_saying_whose_an_option_is_imports_no_other_strategy(path: str) -> None:
     """`epsilon` is slerp's, `operation` is task_arithmetic's, and the strategy is weighted."""
     statuses, modules = run(

@@ -28,11 +28,16 @@ def page_id(page: Path) -> str:
 
 
 def write_configs(page: Path, place: Path) -> None:
-    """The page's config, under the name that its commands use."""
+    """The page's config, recipe and modules, under the names that its commands use."""
     (place / "examples/dialects/merged").mkdir(parents=True, exist_ok=True)
     for text in [*blocks(page, "yaml"), *blocks(ROOT / "README.md", "yaml")][:1]:
         (place / "merge.yaml").write_text(text)
         (place / "examples/dialects/task_arithmetic.yaml").write_text(text)
+    (place / "weighted.yaml").write_text(blocks(ROOT / "docs/reference/config.md", "yaml")[0])
+    for text in blocks(page, "ini"):
+        (place / "recipe.ini").write_text(text)
+    for name, text in re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        (place / name).write_text(text)
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -50,7 +55,10 @@ def test_configs_in_the_docs_are_configs(page: Path, install_plugins: Callable[[
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if any(c[0].endswith("modelmerger") for c in commands(p))], ids=page_id
 )
-def test_commands_in_the_docs_succeed(page: Path, place: Path, command: Callable[..., SimpleNamespace]) -> None:
+def test_commands_in_the_docs_succeed(
+    page: Path, place: Path, command: Callable[..., SimpleNamespace], install_plugins: Callable[[Path], None]
+) -> None:
+    install_plugins(page)
     write_configs(page, place)
     for program, *arguments in commands(page):
         if program.endswith("modelmerger"):

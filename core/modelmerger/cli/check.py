@@ -6,20 +6,19 @@ import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, SET
+from modelmerger.cli.options import CONFIG, DEBUG, JSON, Changes, with_changes
 
 
 @click.command()
 @CONFIG
-@SET
+@with_changes
 @JSON
 @DEBUG
-def check(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
+def check(config: Path, changes: Changes, as_json: bool) -> None:
     """Say whether the models of CONFIG can be merged. Reads headers and JSON only."""
-    from modelmerger.config.resolve import resolve
     from modelmerger.run import check as check_merge
 
-    notes = check_merge(*resolve(read_changed(config, settings)))
+    notes = check_merge(*read_changed(config, changes).resolve())
     if as_json:
         click.echo(
             printed.to_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]})

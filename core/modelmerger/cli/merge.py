@@ -6,7 +6,7 @@ import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, SET
+from modelmerger.cli.options import CONFIG, DEBUG, JSON, Changes, with_changes
 from modelmerger.values.text import shown
 
 
@@ -14,23 +14,23 @@ from modelmerger.values.text import shown
 @CONFIG
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path.")
 @click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
-@SET
+@with_changes
 @JSON
 @DEBUG
-def merge(config: Path, output: Path | None, overwrite: bool, settings: tuple[str, ...], as_json: bool) -> None:
+def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, as_json: bool) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.cli.progress import show_progress, show_tasks
-    from modelmerger.config.resolve import resolve
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
-    data = read_changed(config, settings)
+    asked = read_changed(config, changes)
+    data = asked.given.data
     if overwrite:
         data["options"] = {**(data.get("options") or {}), "overwrite": True}
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
     with show_progress("merging") as progress:
-        settings_and_hooks = resolve(data)
+        settings_and_hooks = asked.resolve()
         report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
     if not as_json:
         click.echo(str(report))

@@ -1,19 +1,73 @@
 """Arguments and options that several commands share."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from attrs import frozen
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-SET = click.option(
+_SET = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
     help="Change a value of the config: options.scaling_factor=0.3",
 )
+_READ = click.option(
+    "--read",
+    "told",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the plugin that reads another tool's config.",
+)
+_PLUGIN = click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A strategy, validator or other plugin in a Python file, under the file's name.",
+)
+_STRICT = click.option("--strict", is_flag=True, help="Take warnings for errors.")
+
+
+@frozen
+class Changes:
+    """What the command line says beside a config file."""
+
+    settings: tuple[str, ...] = ()
+    """Values of `--set`."""
+    told: tuple[str, ...] = ()
+    """Values of `--read`."""
+    files: tuple[Path, ...] = ()
+    """Values of `--plugin`."""
+    strict: bool = False
+    """Whether `--strict` is given."""
+
+
+def with_changes(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options about its config, as an argument `changes`."""
+
+    @_SET
+    @_READ
+    @_PLUGIN
+    @_STRICT
+    @functools.wraps(command)
+    def changed(
+        *arguments: Any,
+        settings: tuple[str, ...],
+        told: tuple[str, ...],
+        files: tuple[Path, ...],
+        strict: bool,
+        **others: Any,
+    ) -> None:
+        command(*arguments, changes=Changes(settings, told, files, strict), **others)
+
+    return changed
 
 
 def _debug(context: click.Context, _: Any, value: bool) -> None:
@@ -21,4 +75,11 @@ def _debug(context: click.Context, _: Any, value: bool) -> None:
         context.find_root().obj["debug"] = True
 
 
-DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False, callback=_debug)
+_SHOW: Any = {"is_flag": True, "help": "Show tracebacks.", "expose_value": False, "callback": _debug}
+DEBUG = click.option("--debug", **_SHOW)
+
+
+def add_debug(command: click.Command) -> None:
+    """Gives a command of a plugin the option `--debug`, unless it has one."""
+    if not any("--debug" in parameter.opts for parameter in command.params):
+        command.params.append(click.Option(["--debug"], **_SHOW))

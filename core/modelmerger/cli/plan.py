@@ -6,21 +6,21 @@ import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, SET
+from modelmerger.cli.options import CONFIG, DEBUG, JSON, Changes, with_changes
 
 
 @click.command()
 @CONFIG
-@SET
+@with_changes
 @JSON
 @DEBUG
-def plan(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
+def plan(config: Path, changes: Changes, as_json: bool) -> None:
     """Print what merging CONFIG would read and write, the memory and disk that it needs, and how long it would take."""
-    from modelmerger.config.resolve import resolve
+    from modelmerger.engine.merged_checkpoint import MergedCheckpoint
     from modelmerger.planning.prepared import prepare
     from modelmerger.planning.rates import look_ahead
 
-    with prepare(*resolve(read_changed(config, settings))) as ready:
+    with prepare(*read_changed(config, changes).resolve(), merged=MergedCheckpoint) as ready:
         output = ready.settings.output_path
         outlook = look_ahead(ready.plan, Path(output) if output else None)
     if as_json:

@@ -6,7 +6,7 @@ import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import DEBUG, JSON, SET
+from modelmerger.cli.options import DEBUG, JSON, Changes, with_changes
 
 
 @click.command()
@@ -15,22 +15,22 @@ from modelmerger.cli.options import DEBUG, JSON, SET
 @click.option(
     "--config", type=click.Path(path_type=Path), help="The config of the merge, or one of a validation alone."
 )
-@SET
+@with_changes
 @JSON
 @DEBUG
-def validate(
-    model: str, against: tuple[str, ...], config: Path | None, settings: tuple[str, ...], as_json: bool
-) -> None:
+def validate(model: str, against: tuple[str, ...], config: Path | None, changes: Changes, as_json: bool) -> None:
     """Measure MODEL, a directory or a Hub id, as the 'validation' of the config says."""
     from modelmerger.cli.progress import show_tasks
-    from modelmerger.config.resolve import resolve_validation
     from modelmerger.output.manifest import is_ours
     from modelmerger.validation.candidate import named_candidate
     from modelmerger.validation.running import save_report
     from modelmerger.validation.running import validate as run_validation
     from modelmerger.values.model_reference import user_path
 
-    of_merge, asked, hooks = resolve_validation(read_changed(config, settings))
+    given = read_changed(config, changes)
+    of_merge, asked, hooks = given.resolve_validation()
+    for note in of_merge.notes if of_merge is not None else given.given.notes:
+        click.echo(f"{note.severity}: {note}", err=True)
     candidate, wanted = named_candidate(model, against, of_merge, asked, hooks)
     with show_tasks("validating") as watch:
         report = run_validation(candidate, wanted, hooks, watch)

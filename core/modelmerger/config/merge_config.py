@@ -1,15 +1,21 @@
 """`MergeConfig`: what the user writes, in Python or in a file, kept as plain data and checked when it is made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field, fields
 
-from modelmerger.config.documents.document import dump_yaml, read_document
+from modelmerger.config.documents.document import dump_yaml
 from modelmerger.config.models_in_memory import set_apart
-from modelmerger.config.resolve import as_written, resolve
+from modelmerger.config.plugins_in_process import name_plugins
+from modelmerger.config.reading import GivenConfig, read_config
+from modelmerger.config.resolve import resolve
+from modelmerger.config.sections import CORE_KEYS, as_written
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem
+from modelmerger.values.settings import Settings
 
 
 @define(init=False, slots=False)
@@ -28,36 +34,51 @@ class MergeConfig:
     ```
     """
 
-    strategy: str
-    """The name of an installed strategy."""
+    strategy: Any
+    """The name of an installed strategy; or a strategy itself, as a module or an object."""
     models: list[dict[str, Any]]
     """One mapping a model, with `path`, and optionally `weight` (default 1.0), `name`, and options of the strategy. A
-    module or a mapping of tensors may stand in place of a path."""
+    module or a mapping of tensors may stand in place of a path, and `merge`, a mapping with `strategy`, `models` and so
+    on, in place of `path`."""
     base_model: Any
-    """The model that the others were tuned from: a path, a module, or a mapping of tensors."""
+    """The model that the others were tuned from: a path, a module, a mapping of tensors, or a mapping with `merge`."""
     output_path: str | None
     """Where the merged model goes."""
     options: dict[str, Any]
     """How it is merged: options of the core, of the strategy and of plugins."""
     validation: dict[str, Any]
-    """How the merged model is measured."""
+    """How the merged model is measured. Validators may stand among its `metrics` in place of names."""
+    merges: dict[str, Any]
+    """Merges that paths can name, by their names."""
     sections: dict[str, dict[str, Any]] = field(repr=False)
     """Sections that plugins bring, such as `peft_config`. Each is an attribute of the config too."""
+    strict: bool = field(repr=False, eq=False)
+    """Whether warnings are errors. It is no key of config files, and changes nothing that is merged."""
+    _origin: GivenConfig = field(repr=False, eq=False)
 
     def __init__(
         self,
         /,
-        strategy: str,
+        strategy: Any,
         models: list[dict[str, Any]],
         base_model: Any = None,
         output_path: str | None = None,
         options: dict[str, Any] | None = None,
         validation: dict[str, Any] | None = None,
+        merges: dict[str, Any] | None = None,
+        *,
+        strict: bool = False,
         **sections: Any,
     ) -> None:
-        given = (strategy, models, base_model, output_path, options if options is not None else {})
-        self.__attrs_init__(*given, validation if validation is not None else {}, sections)
-        _, hooks = resolve(self.as_dict())
+        given = (strategy, models, base_model, merges, output_path, options, validation)
+        self._fill(dict(zip(CORE_KEYS, given, strict=True)) | sections, strict, GivenConfig({}))
+
+    def _fill(self, data: Mapping[str, Any], strict: bool, origin: GivenConfig) -> None:
+        sections = {key: value for key, value in data.items() if key not in CORE_KEYS}
+        core: dict[str, Any] = {key: data.get(key) for key in CORE_KEYS}
+        core |= {key: {} for key in ("options", "validation", "merges") if core[key] is None}
+        self.__attrs_init__(**core, sections=sections, strict=strict, origin=origin)
+        _, hooks = self.resolved()
         for section in hooks.sections:
             self.sections.setdefault(section.name, {})
 
@@ -76,24 +97,57 @@ class MergeConfig:
             raise AttributeError(f"'MergeConfig' object has no attribute {name!r}")
 
     @classmethod
-    def from_file(cls, path: str | Path) -> "MergeConfig":
-        """Reads YAML, or JSON from a file named `*.json`."""
-        return cls.from_dict(read_document(Path(path)))
+    def from_file(
+        cls, path: str | Path, *, read: Mapping[str, Any] | None = None, strict: bool = False
+    ) -> "MergeConfig":
+        """Reads YAML, or JSON from a file named `*.json`; or what an installed plugin reads as a config.
+
+        read: options of that plugin. strict: whether warnings are errors. Raises `ConfigError`.
+        """
+        given = read_config(Path(path), Registry.installed(), read)
+        return cls._made(given.data, strict, given)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "MergeConfig":
-        """A config from the keys of a config file."""
-        values = {str(key): value for key, value in data.items() if value is not None}
-        return cls(**{"strategy": None, "models": None, **values})
+    def from_dict(cls, data: Mapping[str, Any], *, strict: bool = False) -> "MergeConfig":
+        """A config from the keys of a config file. strict: whether warnings are errors."""
+        return cls._made(data, strict, GivenConfig({}))
+
+    @classmethod
+    def _made(cls, data: Mapping[str, Any], strict: bool, origin: GivenConfig) -> "MergeConfig":
+        config = cls.__new__(cls)
+        given = {str(key): value for key, value in data.items() if value is not None}
+        config._fill(given, strict, origin)  # noqa: SLF001 (its own)
+        return config
+
+    @property
+    def notes(self) -> Sequence[Problem]:
+        """Warnings and notes of the plugin that read the config; they are among those of the merge."""
+        return self._origin.notes
+
+    def resolved(self, *, validating: bool = False) -> tuple[Settings, Hooks]:
+        """The settings that the config comes to, and the plugins of its run. Raises `ConfigError`.
+
+        validating: whether there is a validation even if the config does not ask for one.
+        """
+        with self._origin.blaming():
+            return resolve(self.as_dict(), validating=validating, notes=self.notes, strict=self.strict)
 
     def as_dict(self) -> dict[str, Any]:
         """The config as plain data, without keys that are left at their default."""
-        values = {name: getattr(self, name) for name in as_written(self.sections)}
-        return {name: value for name, value in values.items() if value is not None and value != {}}
+        values = {key: getattr(self, key) for key in CORE_KEYS} | self.sections
+        written = {name: values[name] for name in as_written(self.sections)}
+        return {name: value for name, value in written.items() if value is not None and value != {}}
 
     def to_yaml(self) -> str:
-        """The config as YAML, which `from_file` reads as an equal config. Raises `ConfigError` for models in memory."""
-        _, live = set_apart(self.as_dict())
+        """The config as YAML, which `from_file` reads as an equal config.
+
+        Raises `ConfigError` for models in memory, and for plugins that are given as objects.
+        """
+        plain, handed_over = name_plugins(self.as_dict())
+        _, live = set_apart(plain)
+        if handed_over:
+            message = "is no installed plugin, and no file can name it. Package it, and give its name"
+            raise ConfigError(*(Problem(message, str(provider)) for provider in handed_over))
         if live:
             message = "is a model in memory, which no file can name. Save it, and give its directory"
             raise ConfigError(*(Problem(message, key) for key in live))

@@ -1,28 +1,25 @@
 """Models given as objects: found in a config, and replaced there by a text, so that the rest is plain data."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelmerger.values.checkpoint import Checkpoint
-from modelmerger.values.settings import BASE, key_of_model
+from modelmerger.values.settings import BASE
+
+MERGE, MERGES = "merge", "merges"
+"""The key of a model that is a merge itself, and the section of merges that paths name."""
+DEEPEST = 16
+"""How deep merges may lie in each other."""
 
 
 def set_apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with a text in place of each module, checkpoint and mapping of tensors; and these, by their key.
 
-    Keys are `models[0].path` and `base_model`.
+    Keys are `models[0].path` and `base_model`, in merges within the merge `models[0].merge.models[1].path`.
     """
-    plain, live = dict(given), dict(_live(given))
-    if BASE in live:
-        plain[BASE] = stand_in(live[BASE])
-    models = given.get("models")
-    if isinstance(models, Sequence) and not isinstance(models, str):
-        plain["models"] = [
-            {**model, "path": stand_in(live[key])} if (key := key_of_model(i)) in live else model
-            for i, model in enumerate(models)
-        ]
-    return plain, live
+    live: dict[str, Any] = {}
+    return _apart(given, "", live), live
 
 
 def stand_in(source: Any) -> str:
@@ -46,11 +43,34 @@ def is_live(source: Any) -> bool:
     return isinstance(source, torch.nn.Module)
 
 
-def _live(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    if is_live(given.get(BASE)):
-        yield BASE, given[BASE]
-    models = given.get("models")
-    if isinstance(models, Sequence) and not isinstance(models, str):
-        for index, model in enumerate(models):
-            if isinstance(model, Mapping) and is_live(model.get("path")):
-                yield key_of_model(index), model["path"]
+def _apart(given: Mapping[str, Any], where: str, live: dict[str, Any], depth: int = 0) -> dict[str, Any]:
+    """A merge as plain data. live: gets its objects and those of the merges within it."""
+    plain = dict(given)
+    if isinstance(models := plain.get("models"), Sequence) and not isinstance(models, str):
+        plain["models"] = [_model(model, f"{where}models[{i}]", live, depth) for i, model in enumerate(models)]
+    if is_live(base := plain.get(BASE)):
+        live[where + BASE], plain[BASE] = base, stand_in(base)
+    elif isinstance(base, Mapping) and MERGE in base:
+        plain[BASE] = {**base, MERGE: _inner(base[MERGE], f"{where}{BASE}.{MERGE}", live, depth)}
+    if isinstance(named := plain.get(MERGES), Mapping):
+        plain[MERGES] = {name: _inner(inner, f"{where}{MERGES}.{name}", live, depth) for name, inner in named.items()}
+    return plain
+
+
+def _model(given: Any, where: str, live: dict[str, Any], depth: int) -> Any:
+    """An entry of `models` as plain data."""
+    if not isinstance(given, Mapping):
+        return given
+    plain = dict(given)
+    if is_live(source := given.get("path")):
+        live[f"{where}.path"], plain["path"] = source, stand_in(source)
+    if MERGE in given:
+        plain[MERGE] = _inner(given[MERGE], f"{where}.{MERGE}", live, depth)
+    return plain
+
+
+def _inner(given: Any, where: str, live: dict[str, Any], depth: int) -> Any:
+    """A merge within another one; what is none, or lies too deep, as it is: both are refused later."""
+    if not isinstance(given, Mapping) or depth == DEEPEST:
+        return given
+    return _apart(given, f"{where}.", live, depth + 1)

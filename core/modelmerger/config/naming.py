@@ -6,17 +6,20 @@ from pathlib import PurePath
 
 from attrs import evolve
 
+from modelmerger.config.models_in_memory import MERGES
 from modelmerger.values.model_reference import ModelReference, user_path
 from modelmerger.values.settings import BASE, ModelSettings, Settings, key_of_model
 
 
-def with_names(models: Sequence[ModelSettings], live: Container[str] = ()) -> list[ModelSettings]:
+def with_names(models: Sequence[ModelSettings], nameless: Container[str] = ()) -> list[ModelSettings]:
     """The models, each with a name: the given one, else the end of its path, as long as it must be to be unique.
 
-    live: keys of models in memory, which have no path. They are called `model_0`, `model_1` and so on, by their index.
+    nameless: keys of models that have no path: those in memory, and merges without a name. They are called `model_0`,
+    `model_1` and so on, by their index.
     """
     paths = [
-        (f"model_{i}",) if key_of_model(i) in live else _absolute(model.path).parts for i, model in enumerate(models)
+        (f"model_{i}",) if key_of_model(i) in nameless else _absolute(model.path).parts
+        for i, model in enumerate(models)
     ]
     names: list[str] = []
     for index, model in enumerate(models):
@@ -31,7 +34,9 @@ def with_names(models: Sequence[ModelSettings], live: Container[str] = ()) -> li
 
 def base_name(settings: Settings) -> str:
     """The name of the base model: the last part of its path, made different from the models' names."""
-    path = "base" if BASE in settings.live else settings.base_model
+    merge = settings.merges.get(BASE)
+    has_path = BASE not in settings.live and (merge is None or merge.where.startswith(f"{MERGES}."))
+    path = settings.base_model if has_path else "base"
     name = _absolute(path or "").name or "base"
     return name if name not in {model.name for model in settings.models} else f"{name} (base)"
 

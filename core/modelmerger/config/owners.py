@@ -2,15 +2,15 @@
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
 from modelmerger.config.strict_attrs import structure
 from modelmerger.hooks.plugins import Plugin, option_names
-from modelmerger.hooks.registry import BUILT_IN, Kind, Registry
+from modelmerger.hooks.providers import BUILT_IN, Kind
+from modelmerger.hooks.registry import Registry
+from modelmerger.hooks.sources import source_of
 from modelmerger.values.errors import ConfigError, PluginError, Problem
 from modelmerger.values.text import suggestion
 
@@ -46,14 +46,24 @@ class UnchosenPlugins:
         if (owner := self._owner(key)) and self.chosen:
             message = f"'{key}' belongs to {owner}, and the {self.kind} is {', '.join(self.chosen)}. Leave it out"
             return Problem(message, where)
+        if off := self._switched_off(key):
+            return Problem(f"'{key}' belongs to {off}. Leave it out", where)
         return Problem(f"unknown key {key!r}{near}", where) if self.chosen or (near and not owner) else None
 
     def _owner(self, key: Any) -> str | None:
-        """The built-in plugin that declares the key. None of them is imported to find out."""
+        """The plugin that declares the key. None of them is imported to find out."""
         for provider in self.registry.providers:
-            other = provider.kind == self.kind and provider.built_in and provider.name not in self.chosen
+            other = provider.kind == self.kind and provider.name not in self.chosen
             if other and key in declared_fields(provider.module, self.attribute):
-                return provider.name
+                return provider.name if provider.built_in else f"{provider.name} from {provider.source}"
+        return None
+
+    def _switched_off(self, key: Any) -> str | None:
+        """The plugin that would declare the key if it were not switched off, and why it is."""
+        kinds = {self.kind, *(["plugin"] if (self.kind, self.attribute) == ("strategy", "Options") else [])}
+        for provider, reason in self.registry.switched_off:
+            if provider.kind in kinds and key in declared_fields(provider.module, self.attribute):
+                return f"{provider}, which is switched off: {reason}"
         return None
 
 
@@ -101,10 +111,10 @@ def _owner_by_key(owners: Sequence[Owner]) -> dict[str, Owner]:
 
 def declared_fields(module: str, cls: str) -> frozenset[str]:
     """The fields of a class in a module, from its source: the module is not imported."""
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
+    try:
+        return frozenset(_fields(ast.parse(source_of(module)), cls))
+    except (SyntaxError, ValueError):
         return frozenset()
-    return frozenset(_fields(ast.parse(Path(spec.origin).read_bytes()), cls))
 
 
 def _fields(tree: ast.Module, cls: str) -> Iterator[str]:

@@ -16,6 +16,8 @@ from typing import Any, Literal, Union, cast
 
 import attrs
 
+from modelmerger.config.found_merges import NAME
+from modelmerger.config.models_in_memory import MERGE, MERGES
 from modelmerger.config.sections import sections_of
 from modelmerger.config.strict_attrs import kind_of
 from modelmerger.hooks.assembly import assemble, plugins_of
@@ -23,12 +25,13 @@ from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import ALLOW, Registry
 from modelmerger.values.option_checks import Check
 from modelmerger.values.sections import Section
-from modelmerger.values.settings import CoreOptions, ModelSettings, ValidationSettings
+from modelmerger.values.settings import BASE, OF_A_MERGE, CoreOptions, ModelSettings, ValidationSettings
 
 Schema = dict[str, Any]
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _CHOSEN = "strategy"
-_TEXT: Schema = {"type": "string"}
+_GIVEN: Schema = {"type": ["string", "object"]}
+_INNER: Schema = {"description": "A merge in place of a model.", "$ref": f"#/$defs/{MERGE}"}
 
 
 def config_schema() -> Schema:
@@ -38,30 +41,74 @@ def config_schema() -> Schema:
     validators = [load(registry.find("validator", name)) for name in registry.names("validator")]
     always_on = plugins_of(registry, None)
     common = _properties_of([CoreOptions, *(plugin.options for plugin in always_on)])
+    sections = sections_of(always_on)
+    strategy: Schema = {
+        "description": "How the models are merged: the name of an installed strategy.",
+        "anyOf": [{"enum": registry.names("strategy")}, {"type": "string", "minLength": 1}],
+    }
+    own = {name: schema for name, schema in _properties(CoreOptions).items() if name in OF_A_MERGE}
+    inner: Schema = {
+        "description": "A merge that is made while it is read, and written nowhere.",
+        **_merge({_CHOSEN: strategy, **_of_every_merge(sections)}, own, strategies, sections),
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "modelmerger config",
+        **_merge(
+            {
+                _CHOSEN: strategy,
+                **_of_every_merge(sections),
+                MERGES: {
+                    "description": "Merges that paths can name, by their names.",
+                    "type": ["object", "null"],
+                    "propertyNames": {"pattern": f"^{NAME}$"},
+                    "additionalProperties": _INNER,
+                },
+                "output_path": _path("Directory of the merged model. Its parent must exist."),
+                "validation": _validation(validators),
+            },
+            common,
+            strategies,
+            sections,
+        ),
+        "$defs": {MERGE: inner},
+    }
+
+
+def _merge(properties: Schema, options: Schema, strategies: Iterable[Plugin], sections: Sequence[Section]) -> Schema:
+    """The schema of a merge. options: of the core, and of plugins that are always on."""
+    of_options = {"description": "How it is merged.", "type": ["object", "null"], "properties": options}
+    return {
         "type": "object",
         "required": [_CHOSEN, "models"],
         "additionalProperties": False,
-        "properties": {
-            _CHOSEN: {
-                "description": "How the models are merged: the name of an installed strategy.",
-                "anyOf": [{"enum": registry.names("strategy")}, {"type": "string", "minLength": 1}],
-            },
-            "models": {
-                "description": "What is merged.",
-                "type": "array",
-                "minItems": 1,
-                "items": _object(ModelSettings) | {"additionalProperties": True},
-            },
-            "base_model": _path("The model that the others were tuned from; config and tokenizer are taken from it."),
-            "output_path": _path("Directory of the merged model. Its parent must exist."),
-            "options": {"description": "How it is merged.", "type": ["object", "null"], "properties": common},
-            **{section.name: _optional_object(section.options) for section in sections_of(always_on)},
-            "validation": _validation(validators),
+        "properties": properties | {"options": of_options},
+        "allOf": [_of_strategy(plugin, list(options), sections) for plugin in strategies],
+    }
+
+
+def _of_every_merge(sections: Iterable[Section]) -> Schema:
+    """The properties of a merge, be it within another one or not, besides its strategy and its options."""
+    model = _object(ModelSettings)
+    model["properties"][MERGE] = _INNER
+    del model["required"]
+    base = _path("The model that the others were tuned from; config and tokenizer are taken from it.")
+    of_merge: Schema = {
+        "type": "object",
+        "properties": {MERGE: _INNER},
+        "required": [MERGE],
+        "additionalProperties": False,
+    }
+    either = [{"required": [this], "properties": {other: False}} for this, other in (("path", MERGE), (MERGE, "path"))]
+    return {
+        "models": {
+            "description": "What is merged.",
+            "type": "array",
+            "minItems": 1,
+            "items": model | {"additionalProperties": True, "anyOf": either},
         },
-        "allOf": [_of_strategy(plugin, list(common), sections_of(always_on)) for plugin in strategies],
+        BASE: {"description": base.pop("description"), "anyOf": [base, of_merge]},
+        **{section.name: _optional_object(section.options) for section in sections},
     }
 
 
@@ -70,14 +117,14 @@ def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section])
     traits = assemble([plugin]).strategy.traits
     own, of_model = _properties_of([plugin.options]), _properties_of([plugin.model_options])
     fewest, most = traits.models
-    keys = [*_properties(ModelSettings), *of_model]
+    keys = [*_properties(ModelSettings), MERGE, *of_model]
     models: Schema = {"minItems": fewest, "items": {"properties": of_model, "propertyNames": {"enum": keys}}}
     if most is not None:
         models["maxItems"] = most
     options = {"properties": own, "propertyNames": {"enum": [*common, *own]}}
     consequence: Schema = {"properties": {"models": models, "options": options}}
     if traits.wants_base:
-        consequence["anyOf"] = [{"required": ["base_model"], "properties": {"base_model": _TEXT}}] + [
+        consequence["anyOf"] = [{"required": ["base_model"], "properties": {"base_model": _GIVEN}}] + [
             {"required": [section.name], "properties": {section.name: {"type": "object", "minProperties": 1}}}
             for section in sections
             if section.brings_base

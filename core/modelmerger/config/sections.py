@@ -8,7 +8,14 @@ from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import ConfigError, PluginError, Problem
 from modelmerger.values.sections import Section
 
-CORE_KEYS = ("strategy", "models", "base_model", "output_path", "options", "validation")
+CORE_KEYS = ("strategy", "models", "base_model", "merges", "output_path", "options", "validation")
+INNER_KEYS = ("strategy", "models", "base_model", "options")
+"""Those of a merge within a merge."""
+
+
+def as_written(sections: Iterable[str]) -> list[str]:
+    """The keys of a config with these sections, in the order in which a config is written."""
+    return [*CORE_KEYS[:-1], *sections, CORE_KEYS[-1]]
 
 
 def sections_of(plugins: Iterable[Plugin]) -> list[Section]:

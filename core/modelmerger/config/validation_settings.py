@@ -47,12 +47,12 @@ def read_validation(given: Any, registry: Registry, problems: list[Problem], *, 
         return NO_VALIDATION
     plugins = _chosen(given, registry, problems)
     others = UnchosenPlugins(registry, "validator", [plugin.provider.name for plugin in plugins], "Options")
+    all_known = len(problems) == before
     values = structure_by_owner(given, [core_owner(ValidationSettings), *owners_of(plugins)], KEY, others, problems)
     settings = values.pop("")
-    if len(problems) > before:
-        return NO_VALIDATION
-    problems += _unknown_metrics(settings, plugins)
-    return Validation(settings, tuple(plugins), values)
+    if settings is not None and all_known:
+        problems += _unknown_metrics(settings, plugins)
+    return Validation(settings, tuple(plugins), values) if len(problems) == before else NO_VALIDATION
 
 
 def _chosen(given: Mapping[str, Any], registry: Registry, problems: list[Problem]) -> list[Plugin]:

@@ -76,7 +76,7 @@ class Workspace:
         info = checkpoint.tensors[name]
         length = info.span(start, stop)[1]
         checkpoint.read(name, start, stop, self.memory(purpose, length))
-        self._bytes_read += length
+        self._bytes_read += checkpoint.bytes_to_read(name, start, stop)
         dtype: torch.dtype | None = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
         return self.host(purpose, length, torch.uint8) if dtype is None else self.host(purpose, stop - start, dtype)
 
@@ -173,21 +173,11 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
     rounded: whether the merged values were finite before they were rounded to the written dtype. remedy: what to do
     about a bad input.
     """
-    problems = []
-    for index in plan.inputs:
-        checkpoint = merge.checkpoints[index]
-        nans, infinities = _count_nonfinite(checkpoint, plan.name_in(index))
-        if nans or infinities:
-            parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(
-                infinities
-            )
-            problems.append(
-                Problem(
-                    f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}.",
-                    checkpoint.place,
-                    plan.name,
-                )
-            )
+    problems = [
+        p for index in plan.inputs for p in _blamed(merge.checkpoints[index], plan.name_in(index), plan, merge, remedy)
+    ]
+    if not problems and merge.plan.composed and not rounded:
+        raise merge.hooks.models.nonfinite_error(plan.name)
     if not problems:
         cause = (
             f"the values do not fit in {plan.dtype}, the dtype written"
@@ -197,6 +187,20 @@ def raise_nonfinite(plan: TensorPlan, merge: Merge, rounded: bool, remedy: str =
         advice = "Choose a wider torch_dtype" if rounded else "Check weights and options"
         problems.append(Problem(f"all inputs are finite, and {cause}. {advice}.", tensor=plan.name))
     raise NumericError(*problems)
+
+
+def _blamed(checkpoint: Checkpoint, name: str, plan: TensorPlan, merge: Merge, remedy: str) -> list[Problem]:
+    """Problems if a tensor is not finite: of the checkpoint, or of the models that the tensor is made of."""
+    sources = checkpoint.made_of(name)
+    found = [p for source, theirs in sources for p in _blamed(source, theirs, plan, merge, remedy)]
+    if found or (sources and merge.plan.composed):  # else a composition would be blamed as if it were a model
+        return list(dict.fromkeys(found))
+    nans, infinities = _count_nonfinite(checkpoint, name)
+    if not nans and not infinities:
+        return []
+    parts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(infinities)
+    message = f"'{checkpoint.name}' holds {' and '.join(parts)}. {remedy}."
+    return [Problem(message, checkpoint.place, name if merge.plan.composed else plan.name)]
 
 
 def _count_nonfinite(checkpoint: Checkpoint, name: str) -> tuple[int, int]:

@@ -13,10 +13,10 @@ from modelmerger.engine.tensors import SliceMerger, UnitState
 from modelmerger.output.digests import PieceDigests
 from modelmerger.output.sink import Writer
 from modelmerger.planning.slices import slices, window
-from modelmerger.values.blocks import BlockRecord, Piece
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.layout import BLOCK, Placement
-from modelmerger.values.units import Unit
+from modelmerger.values.work.block_record import BlockRecord, Piece
+from modelmerger.values.work.units import Unit
 
 if TYPE_CHECKING:
     from torch import Tensor

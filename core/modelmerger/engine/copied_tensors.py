@@ -1,12 +1,12 @@
 """Tensors that are copied, not merged: all models must have the same bits, which is checked before the first write."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.planning.alignment import quantisation_scheme
-from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.checkpoint import Checkpoint, merges_among
 from modelmerger.values.errors import ModelCompatibilityError, Problem
 from modelmerger.values.plan import MergePlan, TensorPlan
 
@@ -26,6 +26,13 @@ def check_exact_tensors(plan: MergePlan, checkpoints: Sequence[Checkpoint]) -> i
     if problems:
         raise ModelCompatibilityError(*problems)
     return sum(workspace.take_bytes_read() for workspace in workspaces)
+
+
+def check_exact_tensors_within(checkpoints: Iterable[Checkpoint]) -> int:
+    """The same for every merge among the checkpoints, at any depth. Returns how many bytes were read."""
+    return sum(
+        check_exact_tensors(one.merge, one.sources) for one in merges_among(checkpoints) if one.merge is not None
+    )
 
 
 def _unequal(

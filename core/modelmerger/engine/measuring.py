@@ -15,7 +15,7 @@ from modelmerger.planning.cost import rounds_of
 from modelmerger.planning.slices import MEASURED, row_length
 from modelmerger.values.errors import NumericError, Problem
 from modelmerger.values.plan import TensorPlan
-from modelmerger.values.units import Unit
+from modelmerger.values.work.units import Unit
 
 if TYPE_CHECKING:
     from torch import Tensor

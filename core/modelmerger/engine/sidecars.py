@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from modelmerger.output.manifest import FILE, REPORT, make_manifest
 from modelmerger.planning.prepared import Prepared
-from modelmerger.values.blocks import BlockRecord
+from modelmerger.values.work.block_record import BlockRecord
 
 WEIGHTS = "the weights"
 """What an error names as the owner of the layout's files."""
@@ -21,10 +21,11 @@ def write_documents(
     documents = dict(ready.plan.layout.documents)
     reserved = dict.fromkeys([*(file.name for file in ready.plan.layout.files), *documents], WEIGHTS)
     reserved[FILE] = "the manifest"
-    documents |= ready.hooks.output.write_sidecars(ready.plan, ready.checkpoints, ready.settings, reserved)
+    sidecars = ready.hooks.output.write_sidecars
+    documents |= sidecars(ready.plan, ready.checkpoints, ready.configs, ready.settings, reserved)
     manifest = make_manifest(
         ready.plan,
-        [p.as_dict() for p in ready.hooks.providers],
+        [p.as_dict() for p in ready.hooks.all_providers],
         ready.settings,
         ready.checkpoints,
         records,

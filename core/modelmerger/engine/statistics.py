@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from modelmerger.values.units import Statistic
+from modelmerger.values.work.units import Statistic
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -84,7 +84,7 @@ class SliceMerger:
 
     @observers.default
     def _find_observers(self) -> frozenset[str]:
-        return frozenset() if self.merge.plan.updates else self.merge.hooks.output.observers(self.merge.settings)
+        return frozenset() if self.merge.plan.composed else self.merge.hooks.output.observers(self.merge.settings)
 
     @finishes.default
     def _find_finishes(self) -> bool:

@@ -1,5 +1,6 @@
 """Checks that the answers of plugins to several hooks need."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,15 @@ def is_list_of(kind: Any, values: Any) -> bool:
 def are_contents(found: Any) -> bool:
     """Whether this is a mapping from names, or nothing."""
     return isinstance(found or {}, Mapping) and is_list_of(str, list(found or ()))
+
+
+def plain_json(found: Any) -> dict[str, Any] | None:
+    """A copy of a JSON object as its file would give it back; None for anything else, or what JSON cannot hold."""
+    try:
+        copy = json.loads(json.dumps(found))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return copy if isinstance(copy, dict) else None
 
 
 def shares_memory(made: "torch.Tensor", inputs: Sequence["torch.Tensor"]) -> bool:

@@ -1,22 +1,21 @@
 """The plugins of one run: imported, and registered with a manager of their own."""
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pluggy
 from attrs import frozen
-from blake3 import blake3
 
 from modelmerger.hooks.binding import bind
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.plugins import Plugin, load
-from modelmerger.hooks.registry import BUILT_IN, Provider, Registry
-from modelmerger.hooks.specs import SPECIFICATIONS
+from modelmerger.hooks.providers import BUILT_IN, Provider
+from modelmerger.hooks.registry import Registry
+from modelmerger.hooks.sources import source_digest
+from modelmerger.hooks.specs import SPECIFICATIONS, STRATEGY_HOOKS
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.hooks.validators import read_validator, refuse_shared_metrics
@@ -47,6 +46,14 @@ class Hooks:
     """The plugins that take part in the merge itself, without validators."""
     sections: tuple[Section, ...]
     """Top-level keys of the config that its plugins bring."""
+    merges: "Mapping[str, Hooks]" = MappingProxyType({})
+    """Those of models that are merges themselves, by the keys of the models (`models[0].path`, `base_model`)."""
+
+    @property
+    def all_providers(self) -> list[Provider]:
+        """The plugins that take part in the merge, and in the merges within it."""
+        within = (provider for hooks in self.merges.values() for provider in hooks.all_providers)
+        return list(dict.fromkeys([*self.providers, *within]))
 
 
 def plugins_of(registry: Registry, strategy: str | None, validators: Iterable[str] = ()) -> list[Plugin]:
@@ -74,13 +81,10 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS,
 
     Raises `PluginError` for plugins that do not keep to the conventions.
     """
-    manager = pluggy.PluginManager(PROJECT)
-    for specification in SPECIFICATIONS:
-        manager.add_hookspecs(specification)
+    calls = register(plugins)
     handed = {plugin.key: _handed(plugin, options) for plugin in plugins}
     for plugin in plugins:
-        _register(manager, plugin, handed[plugin.key])
-    calls = Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
+        bind(calls.manager, plugin.module, handed[plugin.key])
     validators = [
         read_validator(plugin, handed[plugin.key]) for plugin in plugins if plugin.provider.kind == "validator"
     ]
@@ -95,13 +99,23 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS,
     )
 
 
+def register(plugins: Sequence[Plugin]) -> Calls:
+    """The calls of some plugins, whose options the caller gives. Raises `PluginError` for hooks that do not fit."""
+    manager = pluggy.PluginManager(PROJECT)
+    for specification in SPECIFICATIONS:
+        manager.add_hookspecs(specification)
+    for plugin in plugins:
+        _register(manager, plugin)
+    return Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
+
+
 def _handed(plugin: Plugin, options: Mapping[str, Any]) -> Any:
     if plugin.key in options:
         return options[plugin.key]
     return plugin.options() if plugin.options is not None and plugin.provider.kind != "strategy" else None
 
 
-def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> None:
+def _register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
     try:
         manager.register(plugin.module, plugin.key)
         manager.check_pending()
@@ -116,7 +130,6 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin, options: Any) -> No
                     f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, "
                     "with wrapper=True."
                 )
-    bind(manager, plugin.module, options)
 
 
 def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
@@ -126,17 +139,13 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
     traits = getattr(plugin.module, "traits", None)
     if not isinstance(traits, Traits):
         raise PluginError(f"{plugin.provider} has no 'traits'. Give its module `traits = Traits(…)`.")
+    fingerprint = plugin.provider.digest or source_digest(plugin.module)
+    if "compose_model" in plugin.hooks:
+        if others := sorted(STRATEGY_HOOKS & plugin.hooks):
+            raise PluginError(f"{plugin.provider} has compose_model, so {others[0]} would never be called.")
+        return Strategy(plugin, traits, fingerprint, calls)
     merges = {"find_coefficients", "merge_tensor"} & plugin.hooks
     if len(merges) != 1 and not (len(merges) == 2 and "choose_view" in plugin.hooks):
-        raise PluginError(
-            f"{plugin.provider} must have one of the hooks find_coefficients and merge_tensor, it has {len(merges)}."
-        )
-    return Strategy(plugin, traits, _fingerprint(plugin.module), calls)
-
-
-def _fingerprint(module: Any) -> str:
-    try:
-        source = inspect.getsourcefile(module if inspect.ismodule(module) else type(module))
-        return blake3(Path(source or "").read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return ""
+        ways = "find_coefficients, merge_tensor and compose_model"
+        raise PluginError(f"{plugin.provider} must have one of the hooks {ways}, it has {len(merges)}.")
+    return Strategy(plugin, traits, fingerprint, calls)

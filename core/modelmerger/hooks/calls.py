@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pluggy
 from attrs import evolve, field, frozen
 
-from modelmerger.hooks.registry import Provider
+from modelmerger.hooks.providers import Provider
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem
 from modelmerger.values.text import shown
 
@@ -46,6 +46,10 @@ class Calls:
         """The keys of the plugins that have a hook, in the order in which they are asked."""
         return list(self._callers[hook])
 
+    def in_turn(self, hook: str) -> list[str]:
+        """The keys of the plugins that get each other's answers. A validator is not one: it changes no merge."""
+        return [name for name in self.plugins_with(hook) if self.providers[name].kind != "validator"]
+
     def ask_first(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
         """The first answer that is not None. tensor: the one in question, for messages."""
         arguments = _HANDED | arguments
@@ -71,8 +75,8 @@ class Calls:
 
     def ask_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
         """The answer of one plugin that has the hook."""
-        found = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments))
-        return found[0] if found else None
+        found: Any = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments))
+        return (found[0] if found else None) if isinstance(found, list) else found
 
     def guard(self, hook: str, call: Callable[[], T], tensor: str = "") -> T:
         """The result of a call. Whatever it raises, except `MergeError`, becomes a `PluginError` about the plugin."""

@@ -1,22 +1,26 @@
 """The hooks about models and about what is written, with typed arguments, and answers that are checked."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.hooks.answers import is_list_of
+from modelmerger.hooks.answers import is_list_of, plain_json
 from modelmerger.hooks.calls import Calls
+from modelmerger.hooks.compositions import check_composition
 from modelmerger.hooks.files import gather_files
+from modelmerger.inputs.executable import executable_keys
 from modelmerger.inputs.loading import LoadContext, as_given
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Coefficients, Composition, DeferredComposition
 from modelmerger.values.errors import PluginError, Problem
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.units import SliceWork
-from modelmerger.values.updates import Coefficients, MergedUpdates
+from modelmerger.values.text import amount
+from modelmerger.values.work.units import SliceWork
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +33,10 @@ class ModelHooks:
     calls: Calls
     """The plugins of the run."""
 
-    def check_config(self, settings: Settings) -> list[Problem]:
-        """Problems that plugins find in a config in which the core found none."""
-        return self._problems("check_config", settings=settings)
+    def check_config(self, settings: Settings, without: Container[str] = ()) -> list[Problem]:
+        """Problems that plugins find in a config. without: the keys of plugins that are not asked."""
+        asked = [plugin for plugin in self.calls.plugins_with("check_config") if plugin not in without]
+        return self._problems("check_config", asked, settings=settings)
 
     def locate_model(self, reference: ModelReference) -> Location:
         """Where the model is: at its path, unless a plugin knows better."""
@@ -47,30 +52,62 @@ class ModelHooks:
             raise self.calls.wrong_answer("load_model", found, "a Checkpoint or None")
         return found
 
+    def view_models(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
+        """The models as plugins see them, one after the other."""
+        for plugin in self.calls.in_turn("view_models"):
+            views = self.calls.ask_one("view_models", plugin, checkpoints=checkpoints, settings=settings)
+            if views is not None:
+                self._check_views(plugin, checkpoints, views)
+                checkpoints = list(views)
+        return checkpoints
+
     def check_compatibility(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Problem]:
         """Problems that plugins find in merging these models."""
         return self._problems("check_compatibility", checkpoints=checkpoints, settings=settings)
 
-    def wants_updates(self, checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> bool:
-        """Whether what the models change of their base is merged, in place of the models. able: whether it can be."""
-        found = self.calls.ask_first("wants_updates", checkpoints=checkpoints, settings=settings, able=able)
-        if found is not None and not isinstance(found, bool):
-            raise self.calls.wrong_answer("wants_updates", found, "True, False or None")
-        return bool(found)
+    def compose_model(
+        self, checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Callable[[], Coefficients] | None
+    ) -> Composition | DeferredComposition | None:
+        """The composition of these models; None where nobody composes them. coefficients: as the hook has them."""
+        arguments: dict[str, Any] = {"checkpoints": checkpoints, "settings": settings, "coefficients": coefficients}
+        found = self.calls.ask_first("compose_model", **arguments)
+        if isinstance(found, DeferredComposition):
+            if not is_list_of(Problem, found.notes):
+                raise self.calls.wrong_answer("compose_model", f"the notes {found.notes!r}", "Problems")
+            return found
+        return None if found is None else check_composition(self.calls, found)
 
-    def merge_updates(
-        self, checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients
-    ) -> MergedUpdates | None:
-        """The merged updates of the models; None where no plugin can merge them."""
-        found = self.calls.ask_first(
-            "merge_updates", checkpoints=checkpoints, settings=settings, coefficients=coefficients
-        )
-        if found is not None and not isinstance(found, MergedUpdates):
-            raise self.calls.wrong_answer("merge_updates", found, "MergedUpdates or None")
-        return found
+    def finish_composition(self, deferred: DeferredComposition) -> Composition:
+        """What a deferred composition comes to."""
+        return check_composition(self.calls, self.calls.guard("compose_model", deferred.compose))
 
-    def _problems(self, hook: str, **arguments: Any) -> list[Problem]:
-        answers = self.calls.ask_each(hook, **arguments)
+    def taken_name_error(self, document: str) -> PluginError:
+        """The error for a document of a composition that has the name of another file."""
+        return self.calls.wrong_answer("compose_model", f"the document {document!r}", "one whose name is free")
+
+    def nonfinite_error(self, tensor_name: str) -> PluginError:
+        """The error for a composition that made a NaN or an infinity of finite inputs."""
+        what = "compose_model made a NaN or an infinity of finite inputs"
+        return PluginError(Problem(f"{self.calls.suspects('compose_model')}: {what}.", tensor=tensor_name))
+
+    def _check_views(self, plugin: str, checkpoints: Sequence[Checkpoint], views: Any) -> None:
+        if not is_list_of(Checkpoint, views) or len(views) != len(checkpoints):
+            found = amount(len(views), "Checkpoint") if is_list_of(Checkpoint, views) else views
+            due = f"{amount(len(checkpoints), 'Checkpoint')} or None"
+            raise self.calls.wrong_answer("view_models", found, due, plugin)
+        for seen, view in zip(checkpoints, views, strict=True):
+            kept = {
+                "name": view.name == seen.name,
+                "files": set(seen.files) <= set(view.files),
+                "directory": view.donor.directory == seen.donor.directory,
+            }
+            for what in (what for what, same in kept.items() if not same):
+                raise PluginError(
+                    f"{self.calls.providers[plugin]}: view_models did not keep the {what} of '{seen.name}'."
+                )
+
+    def _problems(self, hook: str, among: Container[str] | None = None, **arguments: Any) -> list[Problem]:
+        answers = self.calls.ask_each(hook, among=among, **arguments)
         for name, problems in answers:
             if not is_list_of(Problem, problems or ()):
                 raise self.calls.wrong_answer(hook, problems, "Problems", name)
@@ -106,6 +143,27 @@ class OutputHooks:
         providers = [self.calls.providers[plugin] for plugin in self.calls.plugins_with("run_slices")]
         return self.executor is None and all(provider.built_in for provider in providers)
 
+    def adjust_config(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        settings: Settings,
+    ) -> Mapping[str, Any]:
+        """A config of the merged model as plugins want it, one after the other. name: of its file."""
+        arguments: dict[str, Any] = {"name": name, "plan": plan, "checkpoints": checkpoints, "settings": settings}
+        for plugin in self.calls.in_turn("adjust_config"):
+            answer = self.calls.ask_one("adjust_config", plugin, config=deepcopy(config), **arguments)
+            if answer is not None:
+                if (adjusted := plain_json(answer)) is None:
+                    raise self.calls.wrong_answer("adjust_config", answer, "a dict of plain JSON or None", plugin)
+                if added := sorted(executable_keys(adjusted) - executable_keys(config)):
+                    what = f"gave {name} {', '.join(added)}, which can make a loader run code"
+                    raise PluginError(f"{self.calls.providers[plugin]}: adjust_config {what}.")
+                config = adjusted
+        return config
+
     def run_slices(self, work: SliceWork) -> None:
         """Executes all units of the work."""
         if self.executor is not None:
@@ -121,7 +179,9 @@ class OutputHooks:
         )
 
     def observers(self, settings: Settings) -> frozenset[str]:
-        """The keys of the plugins whose `observe_slice` is called in this merge."""
+        """The keys of the plugins whose `observe_slice` is called: none for a merge within another one."""
+        if settings.where:
+            return frozenset()
         wants = self.calls.ask_each("wants_slices", settings=settings)
         for name, wanted in wants:
             if not isinstance(wanted, bool):
@@ -148,8 +208,13 @@ class OutputHooks:
         return {f"{plugin}: {key}": value for plugin, found in answers for key, value in (found or {}).items()}
 
     def write_sidecars(
-        self, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, reserved: Mapping[str, str]
+        self,
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        configs: Mapping[str, Mapping[str, Any]],
+        settings: Settings,
+        reserved: Mapping[str, str],
     ) -> dict[str, bytes]:
         """The files beside the weights: content by path. reserved: names that are taken, and who has them."""
-        arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "settings": settings}
+        arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "configs": configs, "settings": settings}
         return gather_files(self.calls, "write_sidecars", reserved, **arguments)

@@ -11,3 +11,5 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 """Marks a function as the specification of a hook."""
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a plugin as its answer to the hook of the same name."""
+MARK = f"{PROJECT}_impl"
+"""The attribute that `hookimpl` gives a function."""

@@ -1,17 +1,21 @@
 """A plugin as its module declares it: its options, its sections of the config, and its hooks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
 from attrs import frozen
 
-from modelmerger.hooks.markers import HOOKS_VERSION, PROJECT
-from modelmerger.hooks.registry import Provider
+from modelmerger.hooks.markers import HOOKS_VERSION, MARK
+from modelmerger.hooks.providers import GROUPS, Kind, Provider
 from modelmerger.hooks.specs import HOOKS
 from modelmerger.values.errors import PluginError
 from modelmerger.values.sections import Section
 from modelmerger.values.text import suggestion
+
+DOORS: Mapping[str, Kind] = MappingProxyType({"read_config": "reader", "add_commands": "command"})
+"""Hooks that are called before there is a run, and the kind of plugin that each is called of."""
 
 
 @frozen(eq=False)
@@ -30,6 +34,8 @@ class Plugin:
     """Top-level keys of the config that it brings."""
     hooks: frozenset[str]
     """The names of the hooks that it has."""
+    read_options: type | None = None
+    """The attrs class of its options as a reader of configs; None where it has none."""
 
     @property
     def key(self) -> str:
@@ -46,14 +52,28 @@ def load(provider: Provider) -> Plugin:
     sections = tuple(getattr(module, "sections", ()))
     if not all(isinstance(section, Section) for section in sections):
         raise PluginError(f"{provider}: 'sections' must hold Sections, got {sections!r}.")
+    hooks = frozenset(hook_names(provider, module))
+    _check_doors(provider, hooks)
     return Plugin(
         provider,
         module,
         _options(provider, module, "Options"),
         _options(provider, module, "ModelOptions"),
         sections,
-        frozenset(_hooks(provider, module)),
+        hooks,
+        _options(provider, module, "ReadOptions"),
     )
+
+
+def _check_doors(provider: Provider, hooks: frozenset[str]) -> None:
+    """Raises `PluginError` for a hook that nobody would call, because the plugin is no entry point of its group."""
+    for hook, kind in DOORS.items():
+        if hook in hooks and kind not in provider.roles:
+            raise PluginError(
+                f"{provider} has the hook {hook}, which is called only of entry points of {GROUPS[kind]}."
+            )
+        if hook not in hooks and kind == provider.kind:
+            raise PluginError(f"{provider} does not have the hook {hook}.")
 
 
 def option_names(cls: type) -> list[str]:
@@ -77,10 +97,10 @@ def _options(provider: Provider, module: Any, name: str) -> type | None:
     return cls
 
 
-def _hooks(provider: Provider, module: Any) -> Iterable[str]:
+def hook_names(provider: Provider | str, module: Any) -> Iterable[str]:
     """The names of a module's hooks. Raises `PluginError` for a function marked as a hook that does not exist."""
     for name in dir(module):
-        if (marks := getattr(getattr(module, name, None), f"{PROJECT}_impl", None)) is None:
+        if (marks := getattr(getattr(module, name, None), MARK, None)) is None:
             continue
         hook = marks["specname"] or name
         if hook not in HOOKS:

@@ -78,7 +78,12 @@ class Strategy:
     @property
     def linear(self) -> bool:
         """Whether it combines inputs by coefficients for every tensor."""
-        return "merge_tensor" not in self.plugin.hooks
+        return not {"merge_tensor", "compose_model"} & self.plugin.hooks
+
+    @property
+    def composes(self) -> bool:
+        """Whether it composes the output, and neither combines nor merges tensors."""
+        return "compose_model" in self.plugin.hooks
 
     def view_of(self, tensor_name: str, shape: Sequence[int], options: Any) -> View:
         """How it sees a tensor. shape: of the tensor. options: its own, for that tensor."""
@@ -190,6 +195,10 @@ class Strategy:
         if not isinstance(found, Mapping) or not is_list_of(int, list(found.values())):
             raise self._broken("finish_tensor", f"gave {found!r} where whole numbers by name are due", tensor_name)
         return found
+
+    def silent_error(self) -> PluginError:
+        """The error for a strategy that speaks by composition alone and composes nothing."""
+        return self._broken("compose_model", "gave None, and the strategy has no other way to merge", "")
 
     def nonfinite_error(self, hook: str, tensor_name: str) -> PluginError:
         """The error for a hook that made a NaN or an infinity of finite inputs."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from modelmerger.values.blocks import Piece
 from modelmerger.values.layout import BLOCK
+from modelmerger.values.work.block_record import Piece
 
 NAME = "blake3-pieces"
 """What the manifest calls this way to digest a file."""

@@ -15,8 +15,8 @@ from typing import Any
 from attrs import field, frozen
 
 from modelmerger.inputs.strict_json import read_json
-from modelmerger.values.blocks import BlockRecord, Piece
 from modelmerger.values.errors import InputError
+from modelmerger.values.work.block_record import BlockRecord, Piece
 
 NAME = "journal"
 """What the journal is called in its directory."""

@@ -11,12 +11,12 @@ from modelmerger.inputs.regular_files import read_small
 from modelmerger.inputs.strict_json import read_json
 from modelmerger.output.digests import NAME, block_count, digest_of_pieces, pieces_of_bytes
 from modelmerger.output.journal import is_sums
-from modelmerger.values.blocks import BlockRecord, Piece
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, MergeError, Problem
 from modelmerger.values.plain_names import is_plain_name, is_plain_path
-from modelmerger.values.plan import MergePlan
+from modelmerger.values.plan import MergePlan, PlannedModel
 from modelmerger.values.settings import Settings
+from modelmerger.values.work.block_record import BlockRecord, Piece
 
 FILE = "modelmerger.json"
 """The manifest's name."""
@@ -59,15 +59,7 @@ def make_manifest(
         "seed": settings.options.seed,
         "config": settings.given,
         "donor": plan.models[plan.donor].name,
-        "sources": [
-            {
-                "name": checkpoint.name,
-                "path": model.path,
-                **({"revision": model.revision} if model.revision else {}),
-                "files": [{"name": Path(file.path).name, "size": file.size} for file in checkpoint.files],
-            }
-            for checkpoint, model in zip(checkpoints, plan.models, strict=True)
-        ],
+        "sources": [_source(checkpoint, model) for checkpoint, model in zip(checkpoints, plan.models, strict=True)],
         "plugins": list(plugins),
         "notes": [{"severity": note.severity, "message": str(note)} for note in notes],
         "counts": total_counts(records),
@@ -77,6 +69,27 @@ def make_manifest(
         "companions": list(companions),
     }
     return encoded(manifest)
+
+
+def _source(checkpoint: Checkpoint, model: PlannedModel) -> dict[str, Any]:
+    """A model and its files; for one that is a merge, the models that it is made of, with their weights."""
+    source: dict[str, Any] = {"name": checkpoint.name, "path": model.path}
+    if (merge := model.merge) is None:
+        files = [{"name": Path(file.path).name, "size": file.size} for file in checkpoint.files]
+        return source | ({"revision": model.revision} if model.revision else {}) | {"files": files}
+    inner = [
+        {**_source(theirs, of_theirs), "weight": of_theirs.weight, **of_theirs.own_options()}
+        for theirs, of_theirs in zip(checkpoint.sources, merge.models, strict=True)
+    ]
+    return source | {
+        "merge": {
+            "strategy": merge.strategy,
+            "options": dict(merge.options),
+            "plan": merge.digest,
+            "donor": merge.models[merge.donor].name,
+            "sources": inner,
+        }
+    }
 
 
 def encoded(manifest: Mapping[str, Any]) -> bytes:

@@ -14,10 +14,10 @@ from modelmerger.output.staging_directory import StagingDirectory, staging_path
 from modelmerger.output.steps import Step
 from modelmerger.output.system import ExchangeUnsupportedError, exchange, rename_new
 from modelmerger.output.system_errors import output_errors
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, OutputError, Problem
 from modelmerger.values.text import size
+from modelmerger.values.work.block_record import BlockRecord
 
 _OURS = "Give another output path, or set overwrite: true for a directory that an earlier merge wrote"
 

@@ -16,9 +16,9 @@ from modelmerger.output.entries import close_quietly, create_file, discard, is_d
 from modelmerger.output.journal import Journal
 from modelmerger.output.staging_directory import JOURNAL, NOT_OURS, TREE, StagingDirectory
 from modelmerger.output.steps import Step
-from modelmerger.values.blocks import BlockRecord, Piece
 from modelmerger.values.errors import OutputError, Problem
 from modelmerger.values.layout import BLOCK, Layout
+from modelmerger.values.work.block_record import BlockRecord, Piece
 
 Records = dict[tuple[int, int], BlockRecord]
 """What is known of the blocks that are done, by file and block."""

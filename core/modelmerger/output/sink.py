@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from modelmerger.values.blocks import BlockRecord
+from modelmerger.values.work.block_record import BlockRecord
 
 
 class Writer(Protocol):

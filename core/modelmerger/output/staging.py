@@ -14,8 +14,8 @@ from modelmerger.output.staged_files import StagedFiles
 from modelmerger.output.staging_directory import JOURNAL, StagingDirectory
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system_errors import output_errors
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.layout import Layout
+from modelmerger.values.work.block_record import BlockRecord
 
 
 class Staging(StagedFiles):

@@ -1,6 +1,6 @@
 """What a merge will cost: how much is done at a time, the bytes that are read, the memory that is needed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.slices import MEASURED, OBSERVED
@@ -31,24 +31,29 @@ def rounds_of(hooks: Hooks, tensor: TensorPlan) -> int:
 
 
 def bytes_in(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    """How many bytes the inputs of a tensor have."""
-    return sum(checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs)
+    """How many bytes are read for the inputs of a tensor, all of them once."""
+    return sum(_bytes_of_inputs(checkpoints, tensor))
 
 
 def bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    """How many bytes are read for one tensor: all of its inputs once a round, and once more when it is merged."""
-    sizes = [checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs]
-    if tensor.action == "copy":  # if several models have it, they are compared first
-        return sum(sizes) + sizes[0] * (len(sizes) > 1)
-    return sum(sizes) * (1 + rounds_of(hooks, tensor))
+    """How many bytes are read to make one tensor: all of its inputs once a round, and once more when it is merged."""
+    if tensor.action == "copy":
+        return _bytes_of_inputs(checkpoints, tensor)[0]
+    return bytes_in(checkpoints, tensor) * (1 + rounds_of(hooks, tensor))
 
 
-def peak_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:
-    """The expected peak in bytes: the process, and for each worker a raw slice and the converted ones held at once.
+def bytes_compared(checkpoints: Sequence[Checkpoint], tensors: Iterable[TensorPlan]) -> int:
+    """How many bytes are read before the first write: of tensors that are copied, and that several models have."""
+    copied = [tensor for tensor in tensors if tensor.action == "copy" and len(tensor.inputs) > 1]
+    return sum(bytes_in(checkpoints, tensor) for tensor in copied)
 
-    One block for each worker covers its window of output (a whole block where strategies see rows) and what the
-    allocator keeps. elements: in a slice.
-    """
+
+def _bytes_of_inputs(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> list[int]:
+    return [checkpoints[i].bytes_to_read(tensor.name_in(i), 0, tensor.elements) for i in tensor.inputs]
+
+
+def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:
+    """Bytes that a worker holds at once: a raw slice and the converted ones. elements: in a slice."""
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
     held = ("merge", "combine") if hooks.output.observers(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
@@ -57,4 +62,13 @@ def peak_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan],
     slices = 8 * most + width * most * (together + task_vectors + 2)
     measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
     gram = 8 * MEASURED * max(measured, default=0)
-    return PROCESS_MEMORY + settings.options.workers * (BLOCK + slices + gram)
+    return slices + gram
+
+
+def peak_memory(workers: int, held: int) -> int:
+    """The expected peak in bytes: the process, and what each worker holds.
+
+    One block for each worker covers its window of output (a whole block where strategies see rows) and what the
+    allocator keeps. held: by a worker, besides that.
+    """
+    return PROCESS_MEMORY + workers * (BLOCK + held)

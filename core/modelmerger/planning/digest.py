@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import importlib_metadata
 from blake3 import blake3
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.layout import Layout
 from modelmerger.values.settings import Settings
 
@@ -18,7 +20,11 @@ def plan_digest(decides: Mapping[str, str]) -> str:
 
 
 def deciding_parts(
-    hooks: Hooks, settings: Settings, checkpoints: Sequence[Checkpoint], layout: Layout
+    hooks: Hooks,
+    settings: Settings,
+    checkpoints: Sequence[Checkpoint],
+    layout: Layout,
+    composition: Composition | None = None,
 ) -> dict[str, str]:
     """Digests of config, inputs as they are, plugins, torch and layout, by name."""
     options = settings.options
@@ -33,10 +39,11 @@ def deciding_parts(
         "sections": [[name, repr(value)] for name, value in sorted(settings.sections.items())],
         "observers": sorted(hooks.output.observers(settings)),  # what they find is in the manifest
         "options of plugins": [[name, repr(value)] for name, value in sorted(settings.plugin_options.items())],
-        "plugins": list(map(str, hooks.providers)),
+        "plugins": [provider.identity for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,
         "torch": importlib_metadata.version("torch"),
-        "inputs": [[_identity(checkpoint), checkpoint.content, checkpoint.donor.config] for checkpoint in checkpoints],
+        "inputs": list(map(_input, checkpoints)),
+        "composition": [_input(composition.checkpoint), composition.writes] if composition else None,
     }
     parts = {name: blake3(json.dumps(part, sort_keys=True, default=repr).encode()) for name, part in decisive.items()}
     parts["layout"] = blake3()
@@ -45,9 +52,19 @@ def deciding_parts(
     return {name: hasher.hexdigest() for name, hasher in parts.items()}
 
 
-def _identity(checkpoint: Checkpoint) -> list[list[int | str]]:
-    """What the files are, without the number of their device: a mount or a machine has its own for the same files."""
-    return [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files]
+def _input(checkpoint: Checkpoint) -> list[Any]:
+    """What tells a model from others: its files as they are, and what it is seen as.
+
+    The number of a file's device is left out: a mount or a machine has its own for the same files.
+    """
+    return [
+        [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files],
+        [[name, info.dtype, info.shape] for name, info in checkpoint.tensors.items()],
+        sorted(checkpoint.aliases.items()),
+        checkpoint.content,
+        checkpoint.donor.config,
+        checkpoint.donor.generation,
+    ]
 
 
 def _layout_parts(layout: Layout) -> Iterable[bytes]:

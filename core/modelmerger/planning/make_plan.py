@@ -7,15 +7,20 @@ from types import MappingProxyType
 from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.planning.cost import bytes_read, peak_memory, slice_elements
+from modelmerger.output.manifest import FILE, REPORT
+from modelmerger.planning.cost import bytes_compared, bytes_read, peak_memory, slice_elements, worker_memory
 from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
-from modelmerger.planning.tensor_plans import plan_merged_tensors, plan_read_tensors
-from modelmerger.values.checkpoint import Checkpoint, TensorInfo
+from modelmerger.planning.tensor_plans import plan_composed_tensors, plan_merged_tensors
+from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
+from modelmerger.values.composition import Composition
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
-from modelmerger.values.plan import MergePlan, PlannedModel, TensorPlan
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
 from modelmerger.values.settings import Settings, shard_bytes
-from modelmerger.values.updates import WHOLE_MODEL, MergedUpdates
+
+NOT_WRITTEN = Layout("", ())
+"""The layout of a merge within another one."""
 
 _AS_THE_DONOR: Mapping[str, str] = MappingProxyType({})
 
@@ -25,20 +30,27 @@ def make_plan(
     checkpoints: Sequence[Checkpoint],
     settings: Settings,
     revisions: Sequence[str] = (),
-    updates: MergedUpdates | None = None,
+    composition: Composition | None = None,
 ) -> MergePlan:
     """The plan of merging these checkpoints, which are the models in the order of the config, then the base if any.
 
-    revisions: the commit of each checkpoint, empty where it has none; left out if no checkpoint has one. updates: the
-    merged updates, where updates are merged. Raises `ModelCompatibilityError` with every tensor that does not fit,
-    `ConfigError` for weights that make no sense.
+    revisions: the commit of each checkpoint, empty where it has none; left out if no checkpoint has one.
+    composition: what the models are composed to, if they are. Raises `ModelCompatibilityError` with every tensor that
+    does not fit, `ConfigError` for weights that make no sense.
     """
-    return named(make_unnamed_plan(hooks, checkpoints, settings, revisions, updates), hooks, checkpoints, settings)
+    plan = make_unnamed_plan(hooks, checkpoints, settings, revisions, composition)
+    return named(plan, hooks, checkpoints, settings, composition)
 
 
-def named(plan: MergePlan, hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergePlan:
+def named(
+    plan: MergePlan,
+    hooks: Hooks,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    composition: Composition | None = None,
+) -> MergePlan:
     """The plan with its digest."""
-    decides = deciding_parts(hooks, settings, checkpoints, plan.layout)
+    decides = deciding_parts(hooks, settings, checkpoints, plan.layout, composition)
     return evolve(plan, digest=plan_digest(decides), decides=decides)
 
 
@@ -47,49 +59,68 @@ def make_unnamed_plan(
     checkpoints: Sequence[Checkpoint],
     settings: Settings,
     revisions: Sequence[str] = (),
-    updates: MergedUpdates | None = None,
+    composition: Composition | None = None,
     dtypes: Mapping[str, str] = _AS_THE_DONOR,
 ) -> MergePlan:
     """`make_plan` without the digest, for which every number of a model in memory would have to be read.
 
     dtypes: in which floating tensors are written, by name ("BF16"); those without one as the settings say.
     """
-    if updates is None:
+    if composition is None:
         tensors, notes = plan_merged_tensors(hooks, checkpoints, settings, dtypes)
         read, memory = checkpoints, 0
     else:
-        tensors, notes = plan_read_tensors(updates), list(updates.notes)
-        read, memory = [updates.checkpoint], updates.memory
-    layout = _layout(hooks, settings, tensors, updates)
+        tensors, notes = plan_composed_tensors(composition, settings, dtypes), list(composition.notes)
+        read, memory = [composition.checkpoint], composition.memory
+    layout = NOT_WRITTEN if settings.where else _layout(hooks, settings, tensors, composition)
+    inner = [one.merge for one in merges_among(checkpoints) if one.merge is not None]
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
+    held = worker_memory(hooks, settings, tensors, elements)
     return MergePlan(
         strategy=settings.strategy,
         donor=settings.donor,
         models=_planned_models(checkpoints, settings, revisions),
-        inputs=[file for checkpoint in checkpoints for file in checkpoint.files],
+        inputs=_inputs(checkpoints, composition),
         tensors=tensors,
         layout=layout,
         workers=workers,
         slice_elements=elements,
-        bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors),
+        bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors)
+        + bytes_compared(read, tensors)
+        + sum(one.bytes_compared for one in inner),
         bytes_written=sum(file.size for file in layout.files),
-        memory=peak_memory(hooks, settings, tensors, elements) + workers * memory,
+        memory=peak_memory(workers, held + memory + sum(one.worker_memory for one in inner)),
         digest="",
         notes=notes,
-        updates=updates is not None,
-        writes=updates.writes if updates else WHOLE_MODEL,
+        composed=composition is not None,
+        updates=composition is not None and composition.updates,
+        writes=composition.writes if composition else WHOLE_MODEL,
+        options=settings.given.get("options") or {},
+        worker_memory=held,
+        bytes_compared=bytes_compared(read, tensors),
     )
 
 
-def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], updates: MergedUpdates | None) -> Layout:
+def _inputs(checkpoints: Sequence[Checkpoint], composition: Composition | None) -> list[FileIdentity]:
+    """Every file that is read; those that a composition alone reads come last."""
+    files = [file for checkpoint in checkpoints for file in checkpoint.files]
+    own = composition.checkpoint.files if composition else ()
+    return [*files, *(file for file in own if file not in files)]
+
+
+def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], composition: Composition | None) -> Layout:
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
     size = shard_bytes(settings.options.max_shard_size)
-    if updates is None:
+    if composition is None:
         layout = hooks.output.save_model(outputs, size)
-    else:
-        layout = hooks.output.save_model(outputs, size if updates.sharded else sys.maxsize, updates.stem)
+        check_layout(layout, outputs)
+        return layout
+    layout = hooks.output.save_model(outputs, size if composition.sharded else sys.maxsize, composition.stem)
     check_layout(layout, outputs)
-    return layout if updates is None else evolve(layout, documents={**layout.documents, **updates.documents})
+    for name in (*(file.name for file in layout.files), *layout.documents, FILE, REPORT):
+        if name in composition.documents:
+            raise hooks.models.taken_name_error(name)
+    return evolve(layout, documents={**layout.documents, **composition.documents})
 
 
 def _planned_models(
@@ -97,9 +128,12 @@ def _planned_models(
 ) -> list[PlannedModel]:
     commits = revisions or [""] * len(checkpoints)
     models = [
-        PlannedModel(model.name, model.path, model.weight, told, commit)
-        for model, told, commit in zip(settings.models, settings.model_options, commits, strict=False)
+        PlannedModel(model.name, model.path, model.weight, told, commit, checkpoint.merge)
+        for model, told, commit, checkpoint in zip(
+            settings.models, settings.model_options, commits, checkpoints, strict=False
+        )
     ]
     if settings.base_model is not None:
-        models.append(PlannedModel(checkpoints[-1].name, settings.base_model, None, None, commits[-1]))
+        base = checkpoints[-1]
+        models.append(PlannedModel(base.name, settings.base_model, None, None, commits[-1], base.merge))
     return models

@@ -3,6 +3,8 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from functools import partial
 from typing import Any, Self
 
 from attrs import evolve, field, frozen
@@ -12,7 +14,8 @@ from modelmerger.config.sections import missing_base
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
-from modelmerger.planning.updates import check_same_base
+from modelmerger.planning.composition import check_same_base
+from modelmerger.planning.inner_merges import MakeMerged, placed, plan_inner
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.file_identity import FileIdentity, identify
@@ -30,7 +33,7 @@ class Opened:
     settings: Settings
     """Those of the merge, with the base model that the models brought if the config names none."""
     checkpoints: Sequence[Checkpoint]
-    """The models in the order of the config, then the base model if there is one."""
+    """The models in the order of the config, then the base model if there is one, as plugins view them."""
     locations: Sequence[Location]
     """Where each of them was found."""
     located: Mapping[str, Location] = field(factory=dict)
@@ -38,7 +41,7 @@ class Opened:
 
     @property
     def notes(self) -> list[Problem]:
-        """What the user should know of where the models were found."""
+        """What the user should know of where the models were found, and of merges among them."""
         return list(dict.fromkeys(note for location in self.locations for note in location.notes))
 
 
@@ -86,21 +89,28 @@ class ModelCache:
 
 @contextlib.contextmanager
 def open_models(
-    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, locate: Locate | None = None
+    settings: Settings,
+    hooks: Hooks,
+    cache: ModelCache | None = None,
+    locate: Locate | None = None,
+    *,
+    merged: MakeMerged,
 ) -> Iterator[Opened]:
     """Opens the models of a config while the context lasts. Adapters bring a base model where the config names none.
 
     With `cache_models`, models in `cache` are used again, and the open ones go there when the context ends without an
-    error. Models in memory are never cached: nobody can tell whether they changed. locate: knows where models are; None
-    to ask the plugins.
+    error; plugins view them anew each time. Models in memory are never cached: nobody can tell whether they changed.
+    locate: knows where models are; None to ask the plugins. merged: makes the checkpoint of a model that is a merge
+    itself; one that the config names is planned once, wherever it is used.
     """
-    if not settings.options.cache_models or settings.live:
+    if not settings.options.cache_models or settings.has_live:
         cache = None
     current = cache.take(settings) if cache else None
     if current is None:
-        current = _open(settings, hooks, locate or hooks.models.locate_model, watched=cache is not None)
+        locating = locate or hooks.models.locate_model
+        current = _open(settings, hooks, locating, merged, watched=cache is not None)
     try:
-        yield _with_base(hooks, evolve(current.models, settings=settings))
+        yield _viewed(hooks, _with_base(hooks, evolve(current.models, settings=settings)))
     except BaseException:
         current.files.close()
         raise
@@ -113,7 +123,8 @@ def open_models(
 def _asked(settings: Settings) -> Any:
     """Everything that the opening of models depends on; the strategy and the weights do not matter."""
     models = [(model.path, model.name) for model in settings.models]
-    return models, settings.base_model, settings.sections, settings.options, settings.plugin_options
+    merges = settings.base_model, settings.merges
+    return models, merges, settings.sections, settings.options, settings.plugin_options
 
 
 def _files_at(path: str) -> list[FileIdentity]:
@@ -126,39 +137,72 @@ def _files_at(path: str) -> list[FileIdentity]:
     return found
 
 
-def _open(settings: Settings, hooks: Hooks, locate: Locate, watched: bool) -> _OpenModels:
+def _open(settings: Settings, hooks: Hooks, locate: Locate, merged: MakeMerged, watched: bool) -> _OpenModels:
     files = InputFiles(1 if settings.options.sequential_loading else 32)
-    seen: dict[str, list[FileIdentity]] = {}
-
-    def load(reference: ModelReference, context: LoadContext) -> Checkpoint:
-        if watched:
-            seen.setdefault(reference.path, _files_at(reference.path))
-        return _load(hooks, reference, context)
-
+    opening = _Opening(files, locate, merged, watched)
     try:
-        context = LoadContext(files, settings, load, locate)
-        return _OpenModels(files, _open_all(settings, load, context), seen)
+        return _OpenModels(files, opening.open_all(settings, hooks), opening.seen)
     except BaseException:
         files.close()
         raise
 
 
-def _open_all(
-    settings: Settings, load: Callable[[ModelReference, LoadContext], Checkpoint], context: LoadContext
-) -> Opened:
-    problems: list[Problem] = []
-    checkpoints = []
-    models = references(settings)
-    for reference in models:
-        try:
-            path = str(context.locate(reference).directory)
-            checkpoints.append(load(evolve(reference, path=path, given=reference.path), context))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(*problems)
-    locations = [context.locate(reference) for reference in models]
-    return Opened(settings, checkpoints, locations, context.located())
+class _Opening:
+    """Opens the models of a config and of the merges within it, all of which read through the same files."""
+
+    def __init__(self, files: InputFiles, locate: Locate, merged: MakeMerged, watched: bool) -> None:
+        self.seen: dict[str, list[FileIdentity]] = {}
+        self._files, self._ask, self._merged, self._watched = files, locate, merged, watched
+        self._located: dict[str, Location] = {}
+        self._made: dict[int, tuple[Checkpoint, Location]] = {}
+
+    def open_all(self, settings: Settings, hooks: Hooks) -> Opened:
+        """The models of one merge, in the order of its config. Raises `InputError` with all that cannot be opened."""
+        context = LoadContext(self._files, settings, partial(self._load, hooks), self._locate)
+        problems: list[Problem] = []
+        found: list[tuple[Checkpoint, Location]] = []
+        for reference in references(settings):
+            try:
+                if (inner := settings.merges.get(reference.where)) is not None:
+                    found.append(self._merge(reference, inner, hooks.merges[reference.where]))
+                    continue
+                location = context.locate(reference)
+                path = str(location.directory)
+                found.append((self._load(hooks, evolve(reference, path=path, given=reference.path), context), location))
+            except ModelCompatibilityError:
+                raise
+            except InputError as error:
+                problems += error.problems
+        if problems:
+            raise InputError(*dict.fromkeys(problems))
+        checkpoints, locations = [checkpoint for checkpoint, _ in found], [location for _, location in found]
+        return Opened(settings, checkpoints, locations, self._located)
+
+    def _merge(self, reference: ModelReference, inner: Settings, hooks: Hooks) -> tuple[Checkpoint, Location]:
+        """A merge as a model, under the name that it has where it is used."""
+        if id(inner) not in self._made:
+            models = self.open_all(inner, hooks)
+            with placed(inner):
+                models = _viewed(hooks, _with_base(hooks, models))
+            revisions = [location.revision for location in models.locations]
+            plan, notes = plan_inner(models.settings, hooks, models.checkpoints, revisions)
+            made = self._merged(reference.name, plan, models.checkpoints, hooks, models.settings)
+            self._made[id(inner)] = made, Location(inner.where, notes=[*models.notes, *notes])
+        made, location = self._made[id(inner)]
+        named = copy(made)
+        named.name = reference.name
+        return named, location
+
+    def _locate(self, reference: ModelReference) -> Location:
+        """A path is located once for all merges, so that it is one state of the model."""
+        if reference.path not in self._located:
+            self._located[reference.path] = self._ask(reference)
+        return self._located[reference.path]
+
+    def _load(self, hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
+        if self._watched:
+            self.seen.setdefault(reference.path, _files_at(reference.path))
+        return _load(hooks, reference, context)
 
 
 def _with_base(hooks: Hooks, models: Opened) -> Opened:
@@ -175,6 +219,10 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
     if models.settings.base_model is None and hooks.strategy.traits.wants_base:
         raise ConfigError(missing_base(models.settings.strategy, hooks.sections))
     return models
+
+
+def _viewed(hooks: Hooks, models: Opened) -> Opened:
+    return evolve(models, checkpoints=hooks.models.view_models(models.checkpoints, models.settings))
 
 
 def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import field, frozen
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.composition import compose, finish_composition
+from modelmerger.planning.configs import Configs, adjusted_configs
+from modelmerger.planning.inner_merges import MakeMerged
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import Locate, ModelCache, Opened, open_models
-from modelmerger.planning.updates import find_update_coefficients, merge_updates
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition, DeferredComposition
 from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.model_reference import Location
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.updates import MergedUpdates
 
 
 @frozen(eq=False)
@@ -31,45 +33,64 @@ class Prepared:
     """What the merge will make."""
     notes: Sequence[Problem] = field(factory=list)
     """What the user should know of it."""
-    updates: MergedUpdates | None = None
-    """The merged updates of the models, where updates are merged."""
+    composition: Composition | None = None
+    """What the models are composed to; None where they are merged tensor by tensor."""
+    configs: Configs = field(factory=dict)
+    """The configs of the merged model."""
     located: Mapping[str, Location] = field(factory=dict)
     """Where everything that the user named was found, by its path."""
 
     @property
     def sources(self) -> Sequence[Checkpoint]:
         """What the plan's tensors are read from."""
-        return self.checkpoints if self.updates is None else [self.updates.checkpoint]
+        return self.checkpoints if self.composition is None else [self.composition.checkpoint]
 
 
 @contextlib.contextmanager
 def prepare(
-    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, locate: Locate | None = None
+    settings: Settings,
+    hooks: Hooks,
+    cache: ModelCache | None = None,
+    locate: Locate | None = None,
+    *,
+    merged: MakeMerged,
 ) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
-    cache, locate: see `open_models`.
+    cache, locate, merged: see `open_models`.
     """
-    with open_models(settings, hooks, cache, locate) as models:
+    with open_models(settings, hooks, cache, locate, merged=merged) as models:
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
-        updates = merge_updates(hooks, models.checkpoints, models.settings)
-        plan = make_plan(hooks, models.checkpoints, models.settings, revisions, updates)
+        composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
+        plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
+        configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
+        raise_errors(plan.notes, ModelCompatibilityError, strict=settings.strict)
         notes += plan.notes
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, updates, models.located)
+        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, composition, configs, models.located)
 
 
-def check_models(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
-    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
-    with open_models(settings, hooks, cache) as models:
+def check_models(
+    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, merged: MakeMerged
+) -> list[Problem]:
+    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors.
+
+    cache, merged: see `open_models`.
+    """
+    with open_models(settings, hooks, cache, merged=merged) as models:
         notes = _compatible(hooks, models)
-        updates = find_update_coefficients(hooks, models.checkpoints, models.settings)
-        if updates is not None:  # their ranks, and so the plan, depend on the weights
-            return [*notes, *updates.notes]
-        return [*notes, *make_plan(hooks, models.checkpoints, models.settings).notes]
+        found = compose(hooks, models.checkpoints, models.settings)
+        if isinstance(found, DeferredComposition):  # the plan depends on the weights
+            said = found.notes
+        else:
+            plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
+            adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)  # finds what is wrong with them
+            said = plan.notes
+        raise_errors(said, ModelCompatibilityError, strict=settings.strict)
+        return [*notes, *said]
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:
     problems = hooks.models.check_compatibility(models.checkpoints, models.settings)
-    raise_errors(problems, ModelCompatibilityError)
-    return [*models.notes, *problems]
+    raise_errors([*models.notes, *problems], ModelCompatibilityError, strict=models.settings.strict)
+    return list(dict.fromkeys([*models.settings.notes, *models.notes, *problems]))

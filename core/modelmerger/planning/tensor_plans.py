@@ -9,12 +9,12 @@ from modelmerger.planning.alignment import Aligned, align
 from modelmerger.planning.matrices import kept_matrices, repeated_heads
 from modelmerger.planning.tensor_numbers import TensorNumbers, strategy_numbers_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.plan import Action, TensorPlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.traits import Granularity, View
-from modelmerger.values.updates import MergedUpdates
 
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
 """So many inputs may be added up in float32 where a dtype of p significant bits is written: each of n coefficients,
@@ -45,19 +45,21 @@ def plan_merged_tensors(
         [tensor.name for tensor in aligned if not tensor.taken],
         repeated_heads(donor),
     )
-    raise_errors(of_weights, ConfigError)
+    raise_errors(of_weights, ConfigError, strict=settings.strict)
     planner = _TensorPlanner(hooks, checkpoints, settings, told, dtypes)
     return [planner.plan(tensor) for tensor in aligned], [*notes, *of_matrices, *of_weights]
 
 
-def plan_read_tensors(updates: MergedUpdates) -> list[TensorPlan]:
-    """The tensors of merged updates, which are written as they are read."""
-    return [_read_tensor(updates, name) for name in updates.checkpoint.tensors]
+def plan_composed_tensors(composition: Composition, settings: Settings, dtypes: Mapping[str, str]) -> list[TensorPlan]:
+    """The tensors of a composition, which are written as they are read. dtypes: as in `plan_merged_tensors`."""
+    return [_composed_tensor(composition, name, settings, dtypes) for name in composition.checkpoint.tensors]
 
 
-def _read_tensor(updates: MergedUpdates, name: str) -> TensorPlan:
+def _composed_tensor(composition: Composition, name: str, settings: Settings, dtypes: Mapping[str, str]) -> TensorPlan:
     """A tensor that is written as it is read. One that is not floating point keeps its bits."""
-    info, dtype = updates.checkpoint.tensors[name], updates.dtypes[name]
+    info = composition.checkpoint.tensors[name]
+    wanted = dtypes.get(name) if DTYPES[info.dtype].family == "float" else None
+    dtype = wanted or composition.dtypes.get(name) or settings.written(info)
     if info.elements == 0 or DTYPES[info.dtype].family != "float":
         return TensorPlan(name, dtype, info.shape, "copy", (0,), None, "F32")
     compute = "F64" if info.dtype == "F64" or dtype in ("F32", "F64") else "F32"
@@ -101,7 +103,7 @@ class _TensorPlanner:
         return evolve(planned, granularity=granularity)
 
     def _written(self, tensor: Aligned) -> str:
-        return self.dtypes.get(tensor.name) or self.settings.options.written(tensor.info.dtype)
+        return self.dtypes.get(tensor.name) or self.settings.written(tensor.info)
 
     def _inputs(self, tensor: Aligned, told: TensorNumbers, linear: bool) -> Inputs:
         """Which checkpoints are read, and with what coefficients where these are known before anything is read."""

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from attrs import evolve, frozen
 
-from modelmerger.engine.copied_tensors import check_exact_tensors
-from modelmerger.engine.executing import execute
+from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
-from modelmerger.engine.schedule import Schedule
+from modelmerger.engine.work.executing import execute
+from modelmerger.engine.work.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.sinks.memory_sink import MemorySink
 from modelmerger.planning.make_plan import named
@@ -18,6 +18,7 @@ from modelmerger.tensors import plan_tensors
 from modelmerger.testing.in_order import Order, in_order
 from modelmerger.testing.memory import MemoryCheckpoint, Tensors
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 
@@ -33,7 +34,9 @@ class Planned:
     hooks: Hooks
     """The plugins of the run."""
     checkpoints: Sequence[Checkpoint]
-    """The models, then the base if there is one."""
+    """The models, then the base if there is one, as plugins view them."""
+    composition: Composition | None = None
+    """What the models are composed to; None where they are merged tensor by tensor."""
 
     def stage(
         self,
@@ -44,18 +47,20 @@ class Planned:
     ) -> MemorySink:
         """Compares the tensors that are copied, and executes the plan.
 
-        order: puts units of work that can be done at the same time in another order. staged: what an earlier call made,
-        which is not made again. workers, slice_elements: None for those of the plan. Bytes that are never written stay
-        0xAA.
+        order: puts units of work that can be done at the same time in another order; what it leaves out is not made.
+        staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of the plan.
+        Bytes that are never written stay 0xAA.
         """
         plan = evolve(
             self.plan,
             workers=workers or self.plan.workers,
             slice_elements=slice_elements or self.plan.slice_elements,
         )
-        check_exact_tensors(plan, self.checkpoints)
+        read = self.checkpoints if self.composition is None else [self.composition.checkpoint]
+        check_exact_tensors(plan, read)
+        check_exact_tensors_within(self.checkpoints)
         staging = staged or _unwritten(plan)
-        work = Schedule(Merge(plan, self.checkpoints, self.hooks, self.settings), staging, lambda _: None)
+        work = Schedule(Merge(plan, read, self.hooks, self.settings), staging, lambda _: None)
         execute(work, self.hooks, in_order(work, order) if order else work)
         return staging
 
@@ -96,8 +101,8 @@ def plan_in_memory(
     found = [_checkpoint(f"model_{i}", model) for i, model in enumerate(models)]
     donor = None if base is None else _checkpoint("base", base)
     merge = plan_tensors(strategy, found, donor, weights, model_options, options)
-    plan = named(merge.plan, merge.hooks, merge.checkpoints, merge.settings)
-    return Planned(plan, merge.settings, merge.hooks, merge.checkpoints)
+    plan = named(merge.plan, merge.hooks, merge.models, merge.settings, merge.composition)
+    return Planned(plan, merge.settings, merge.hooks, merge.models, merge.composition)
 
 
 def _checkpoint(name: str, model: Tensors | Checkpoint) -> Checkpoint:

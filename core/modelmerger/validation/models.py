@@ -82,6 +82,8 @@ class Models:
         """Model and tokenizer through transformers, from safetensors in a local directory, without running its code."""
         if reference.source is not None:
             return reference.source, None
+        if self._settings is not None and reference.where in self._settings.merges:
+            raise UnmeasurableError(f"{name} is a merge that is written nowhere, so it cannot be loaded")
         try:
             from modelmerger.validation.transformers_model import load_merged, load_tokenizer
 

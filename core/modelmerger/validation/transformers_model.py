@@ -23,13 +23,14 @@ from modelmerger.output.manifest import FILE, encoded, file_entry, pieces_of, re
 from modelmerger.output.publishing import check_apart, check_output, give_name
 from modelmerger.output.steps import no_step
 from modelmerger.output.system_errors import output_errors
+from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.prepared import Prepared
-from modelmerger.values.blocks import Piece
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, Problem
 from modelmerger.values.model_reference import ModelReference, user_path
+from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.settings import CoreOptions, Settings
-from modelmerger.values.updates import WHOLE_MODEL
+from modelmerger.values.work.block_record import Piece
 
 UNLOADED = "Merge it by merge(config), which loads no model"
 log = logging.getLogger("modelmerger")
@@ -81,12 +82,15 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hoo
 
 def check_loadable(ready: Prepared) -> None:
     """Raises `InputError` when `load_merged` would find no class for what is about to be merged."""
-    donor = ready.checkpoints[ready.plan.donor]
-    if donor.donor.config is None and ready.plan.writes != WHOLE_MODEL:
+    donor, whole = ready.checkpoints[ready.plan.donor], ready.plan.writes == WHOLE_MODEL
+    if not whole and ready.settings.base_model is None:  # there is nothing that it could be put on
+        return
+    if donor.donor.config is None and not whole:
         message = f"has no config.json, so no {ready.plan.writes} can be put on it. {UNLOADED}."
         raise InputError(Problem(message, donor.place))
-    if donor.donor.config is not None:
-        class_of(donor.donor.config, f"{donor.place}/config.json")
+    config = ready.configs.get(CONFIG, donor.donor.config)
+    if config is not None:
+        class_of(config, f"{donor.place}/{CONFIG}")
 
 
 def checkpoint_gradients(model: Any) -> None:
@@ -137,7 +141,7 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
     if published is None:
         raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
     check_output(target, settings.options.overwrite, ())
-    for name, source in settings.paths.items():
+    for name, source in settings.all_paths.items():
         if os.path.exists(path := user_path(source)):  # a Hub id is no path
             check_apart(target, name, [str(path)])
     with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:

@@ -1,16 +1,20 @@
 """A checkpoint is a view: names, shapes and dtypes, and a way to read some elements of a tensor into a buffer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import Location, ModelReference
+
+if TYPE_CHECKING:
+    from modelmerger.values.plan import MergePlan
 
 
 @frozen
@@ -21,6 +25,14 @@ class TensorInfo:
     """As safetensors spells it ("BF16")."""
     shape: tuple[int, ...]
     """One number a dimension, () for a scalar."""
+    rounded: str = ""
+    """The dtype that its numbers have not been rounded to yet, and that is written unless an option says otherwise
+    ("BF16" for one that a merge hands on in "F32"); empty: `dtype`."""
+
+    @property
+    def written(self) -> str:
+        """The dtype that it is written in unless an option says otherwise."""
+        return self.rounded or self.dtype
 
     @property
     def elements(self) -> int:
@@ -47,7 +59,10 @@ class Donor:
     config: Mapping[str, Any] | None = None
     """Its config.json; None where there is none."""
     generation: Mapping[str, Any] | None = None
-    """The generation_config.json of a model that has no directory."""
+    """Its generation_config.json; None where there is none, or none that is a JSON object."""
+    vocabulary: Mapping[str, int] | None = None
+    """Token → row of the embedding, where a view has the rows in another order than the tokenizer in the directory;
+    None: they are as that says."""
 
 
 class Checkpoint(ABC):
@@ -57,16 +72,21 @@ class Checkpoint(ABC):
     """Unique among the models of a merge."""
     tensors: Mapping[str, TensorInfo]
     """What there is to be read, by name."""
-    aliases: Mapping[str, str]
+    aliases: Mapping[str, str] = MappingProxyType({})
     """Names that are tied to another tensor and so left out (`lm_head.weight` → `model.embed_tokens.weight`)."""
-    files: tuple[FileIdentity, ...]
+    files: tuple[FileIdentity, ...] = ()
     """Every file that is read, as it was when it was opened."""
-    donor: Donor
+    donor: Donor = Donor()
     """What the model holds beside its weights."""
     base: "Base | None" = None
     """The model that this one only changes, as an adapter does; None for a model that stands by itself."""
     changes: Collection[str] = ()
     """The tensors of the base that it changes."""
+    merge: "MergePlan | None" = None
+    """The plan of the merge that this model is, and that is not written; None for a model that lies somewhere. What
+    views such a model hands this on, and `sources` too."""
+    sources: "Sequence[Checkpoint]" = ()
+    """What such a merge is made of: the models of its plan."""
 
     @property
     def content(self) -> str:
@@ -78,12 +98,29 @@ class Checkpoint(ABC):
         """Where the user finds this model, for messages."""
         return str(self.donor.directory or (self.files[0].path if self.files else self.name))
 
+    def made_of(self, tensor: str) -> "Sequence[tuple[Checkpoint, str]]":
+        """The tensors of other checkpoints that a tensor is made of, so that a NaN is blamed on the right model.
+
+        Empty for a tensor that is this checkpoint's own.
+        """
+        if self.merge is None:
+            return ()
+        planned = next(planned for planned in self.merge.tensors if planned.name == tensor)
+        return [(self.sources[i], planned.name_in(i)) for i in planned.inputs]
+
     @abstractmethod
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Fills `buffer` with elements `start` to `stop` of the flattened tensor, in the stored dtype, little endian.
 
         Safe to call from several threads. Raises `InputChangedError` when the file is no longer what it was.
         """
+
+    def bytes_to_read(self, tensor: str, start: int, stop: int) -> int:
+        """How many bytes are read of files, or of memory, for elements `start` to `stop`.
+
+        Those of all parts of a tensor add up to those of the whole.
+        """
+        return self.tensors[tensor].span(start, stop)[1]
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:  # noqa: B027 (doing nothing is right for most)
         """Tells the system that these elements will be read soon. May do nothing."""
@@ -101,3 +138,23 @@ class Base:
     """Its tensors."""
     key: str = "base_model"
     """The key of the config by which the user gives it, for messages."""
+
+
+def merges_among(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """The checkpoints that are merges themselves, at any depth; each once, behind those that it is made of."""
+    found: dict[str, Checkpoint] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.merge is not None and checkpoint.merge.digest not in found:
+            for inner in merges_among(checkpoint.sources):
+                found.setdefault(inner.merge.digest if inner.merge else "", inner)
+            found[checkpoint.merge.digest] = checkpoint
+    return list(found.values())
+
+
+def models_behind(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """The models themselves, and for a merge the models that it is made of, at any depth; each once."""
+    found: dict[int, Checkpoint] = {}
+    for checkpoint in checkpoints:
+        behind = models_behind(checkpoint.sources) if checkpoint.merge is not None else [checkpoint]
+        found |= {id(model): model for model in behind}
+    return list(found.values())

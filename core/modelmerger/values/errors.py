@@ -110,7 +110,8 @@ class ThresholdError(MergeError):
     exit_status = 8
 
 
-def raise_errors(problems: Iterable[Problem], error: type[MergeError]) -> None:
-    """Raises `error` with those of the problems that are errors, if there are any."""
-    if errors := [problem for problem in problems if problem.severity == "error"]:
+def raise_errors(problems: Iterable[Problem], error: type[MergeError], *, strict: bool = False) -> None:
+    """Raises `error` with those of the problems that are errors, if there are any. strict: warnings are errors too."""
+    grave = ("error", "warning") if strict else ("error",)
+    if errors := [problem for problem in problems if problem.severity in grave]:
         raise error(*errors)

@@ -1,6 +1,6 @@
 """The plan of a merge: pure data, every byte to be read and written, known before the first tensor is read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,12 +13,13 @@ from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout
 from modelmerger.values.text import amount, shown, size, with_article
 from modelmerger.values.traits import Granularity
-from modelmerger.values.updates import WHOLE_MODEL
 from modelmerger.values.weights import Weight, shown_weight, varying_fields
 
 Action = Literal["combine", "merge", "take", "copy"]
 """"combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "take" takes one model's numbers,
 checked for NaN and infinity as merged ones are; "copy" takes the donor's bits."""
+WHOLE_MODEL = "model"
+"""What a merge writes, unless it is a composition of another kind."""
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 
 
@@ -81,6 +82,8 @@ class PlannedModel:
     """What the strategy wants to know of each model, as an attrs value of its own; None where it wants nothing."""
     revision: str = ""
     """The commit that is read, where the path can come to stand for another one."""
+    merge: "MergePlan | None" = field(default=None, repr=False)
+    """The plan of the merge that it is itself, and that is not written; None for a model that lies at its path."""
 
     def own_options(self, *, given: bool = False) -> dict[str, Any]:
         """What the strategy wanted to know of it, by key; `given`: only what is not at its default."""
@@ -89,6 +92,12 @@ class PlannedModel:
         defaults = {field.name: field.default for field in attrs.fields(type(self.options))}
         told = attrs.asdict(self.options)
         return {key: value for key, value in told.items() if not given or value != defaults[key]}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The model as plain data, for `--json`."""
+        data = {"name": self.name, "path": self.path, "revision": self.revision or None, "weight": self.weight}
+        data |= self.own_options()
+        return data if self.merge is None else data | {"merge": self.merge.as_inner_dict()}
 
 
 @frozen(kw_only=True)
@@ -123,11 +132,18 @@ class MergePlan:
     """The digests of the parts that the plan's is made of, by what they are about."""
     notes: Sequence[Problem] = ()
     """What options decided that their user should know."""
+    composed: bool = False
+    """Whether the tensors are read from a composition of the models and written as they are read."""
     updates: bool = False
-    """Whether what is merged are not the models but what they change of their base; the tensors are then read from what
-    became of that."""
+    """Whether the composition is made of what the models change of their base, and not of the models."""
     writes: str = WHOLE_MODEL
     """What the output is, in a word: a whole model, or what belongs to one ("adapter")."""
+    options: Mapping[str, Any] = field(factory=dict)
+    """Those of the merge, as the config gives them."""
+    worker_memory: int = 0
+    """Bytes that a worker holds for this merge, those of merges within it left out."""
+    bytes_compared: int = 0
+    """Those of `bytes_read` that are read before the first write, those of merges within it left out."""
 
     @property
     def disk(self) -> int:
@@ -141,16 +157,7 @@ class MergePlan:
             "merges": "updates" if self.updates else "full weights",
             "writes": self.writes,
             "digest": self.digest,
-            "models": [
-                {
-                    "name": m.name,
-                    "path": m.path,
-                    "revision": m.revision or None,
-                    "weight": m.weight,
-                    **m.own_options(),
-                }
-                for m in self.models
-            ],
+            "models": [model.as_dict() for model in self.models],
             "donor": self.models[self.donor].name,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
@@ -174,35 +181,45 @@ class MergePlan:
                 }
                 for file in self.layout.files
             ],
-            "tensors": [
-                {
-                    "name": t.name,
-                    "action": t.action,
-                    "inputs": self.names_of_inputs(t),
-                    "weights": t.weights,
-                    **t.varying(),
-                    "coefficients": t.coefficients,
-                }
-                for t in self.tensors
-            ],
+            "tensors": self._tensors_as_dicts(),
         }
+
+    def as_inner_dict(self) -> dict[str, Any]:
+        """The plan of a merge within another one as plain data: what decides its numbers, and nothing of an output."""
+        return {
+            "strategy": self.strategy,
+            "options": dict(self.options),
+            "digest": self.digest,
+            "models": [model.as_dict() for model in self.models],
+            "donor": self.models[self.donor].name,
+            "tensors": self._tensors_as_dicts(),
+        }
+
+    def _tensors_as_dicts(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": t.name,
+                "action": t.action,
+                "inputs": self.names_of_inputs(t),
+                "weights": t.weights,
+                **t.varying(),
+                "coefficients": t.coefficients,
+            }
+            for t in self.tensors
+        ]
 
     def names_of_inputs(self, tensor: TensorPlan) -> list[str]:
         """The models that a tensor is made of."""
-        if self.updates:
-            return [model.name for model in self.models if model.weight is not None or self.writes == WHOLE_MODEL]
+        if self.composed:
+            without_base = self.updates and self.writes != WHOLE_MODEL
+            return [model.name for model in self.models if model.weight is not None or not without_base]
         return [self.models[i].name for i in tensor.inputs]
 
     def __str__(self) -> str:
         of_what = ", of what they change of their base" if self.updates else ""
-        lines = [f"{self.strategy} of {amount(sum(m.weight is not None for m in self.models), 'model')}{of_what}"]
-        for index, model in enumerate(self.models):
-            role = "base" if model.weight is None else f"weight {shown(shown_weight(model.weight))}"
-            told = "".join(f", {key} {shown(value)}" for key, value in model.own_options(given=True).items())
-            donor = ", gives config and tokenizer" if index == self.donor else ""
-            commit = f", commit {shown(model.revision)}" if model.revision else ""
-            lines.append(f"  {shown(model.name)}: {role}{told}{donor} ({shown(model.path)}{commit})")
-        lines += [
+        lines = [
+            f"{_what(self)}{of_what}",
+            *_lines_of_models(self, "  ", gives=True, told=set()),
             f"tensors  {self._counted()}",
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
             f"reads    {size(self.bytes_read)}",
@@ -217,5 +234,33 @@ class MergePlan:
             return f"{amount(len(self.tensors), 'tensor')} of {with_article(self.writes)}"
         if self.updates:
             return f"{amount(len(self.tensors), 'tensor')} of the base, with the merged updates added"
+        if self.composed:
+            return amount(len(self.tensors), "composed tensor")
         merged = sum(tensor.action in ("combine", "merge") for tensor in self.tensors)
         return f"{amount(merged, 'merged tensor')}, {amount(len(self.tensors) - merged, 'copied tensor')}"
+
+
+def _what(plan: MergePlan) -> str:
+    return f"{plan.strategy} of {amount(sum(m.weight is not None for m in plan.models), 'model')}"
+
+
+def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) -> Iterator[str]:
+    """A line for each model, and for one that is a merge lines for its models.
+
+    gives: whether config and tokenizer come from this merge. told: digests of merges whose models are said already.
+    """
+    for index, model in enumerate(plan.models):
+        role = "base" if model.weight is None else f"weight {shown(shown_weight(model.weight))}"
+        own = "".join(f", {key} {shown(value)}" for key, value in model.own_options(given=True).items())
+        here = gives and index == plan.donor
+        if model.merge is None:
+            donor = ", gives config and tokenizer" if here else ""
+            commit = f", commit {shown(model.revision)}" if model.revision else ""
+            yield f"{indent}{shown(model.name)}: {role}{own}{donor} ({shown(model.path)}{commit})"
+            continue
+        how = ", ".join(f"{shown(key)} {shown(value)}" for key, value in model.merge.options.items())
+        again = ", as above" if model.merge.digest in told else ""
+        yield f"{indent}{shown(model.name)}: {role}{own}, {_what(model.merge)}{f' ({how})' if how else ''}{again}"
+        if not again:
+            told.add(model.merge.digest)
+            yield from _lines_of_models(model.merge, f"{indent}  ", here, told)

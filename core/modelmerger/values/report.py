@@ -38,11 +38,11 @@ class MergeReport:
     counts: Mapping[str, int]
     """What the strategy counted ("clamped values")."""
     observed: Mapping[str, Mapping[str, float]]
-    """Tensor → statistic → number, where a plugin asked for them, and the relative error of each merged update."""
+    """Tensor → statistic → number, where a plugin asked for them, and what a composition says of its tensors."""
     relative_error: float | None = None
-    """That of all merged updates together; None where no updates were merged."""
+    """‖written − exact‖/‖exact‖ over all tensors, where a composition approximates what it should be; else None."""
     base: str | None = None
-    """Where the model lies that the output belongs to; None for a whole model."""
+    """Where the model lies that the output belongs to; None for a whole model, and where no base model was given."""
     in_memory: bool = False
     """Whether the weights are in memory alone."""
     validation: ValidationReport | None = None

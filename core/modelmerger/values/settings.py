@@ -2,12 +2,14 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
+from modelmerger.values.checkpoint import TensorInfo
 from modelmerger.values.dtypes import DTYPES, dtype_from_config
+from modelmerger.values.errors import Problem
 from modelmerger.values.option_checks import Check, must_be_between, must_be_finite, must_be_one_of, must_not_be_empty
 from modelmerger.values.weights import Weight, sound_weight
 
@@ -128,6 +130,12 @@ class CoreOptions:
         return dtype_from_config(self.torch_dtype)
 
 
+OF_A_MERGE = ("torch_dtype", "seed", "allow_nonfinite", "missing_tensors", "merge_embeddings", "merge_lm_head")
+"""The options that a merge within a merge has of its own; the others are of the whole run."""
+INHERITED = ("seed", "allow_nonfinite")
+"""Those of them that are the outer merge's unless they are given."""
+
+
 @frozen(kw_only=True)
 class ModelSettings:
     """One entry of `models`."""
@@ -219,6 +227,18 @@ class Settings:
     """The config as the user gave it, for the manifest and the model card."""
     live: Mapping[str, Any] = field(factory=dict, repr=False)
     """Models given as objects, by their keys in the config, which has texts in their place."""
+    merges: "Mapping[str, Settings]" = field(factory=dict, repr=False)
+    """Models that are merges themselves, by their keys (`models[0].path`, `base_model`); one that the config names, and
+    that is used twice, is one object."""
+    where: str = ""
+    """Where the config gives this merge (`models[0].merge`, `merges.soup`); empty for the one that is written."""
+    notes: Sequence[Problem] = ()
+    """Warnings and notes about the config itself."""
+    strict: bool = False
+    """Whether warnings are errors."""
+    of_process: Mapping[str, str] = field(factory=dict)
+    """Plugins that are not installed, and were handed over by this process (`strategy 'mine'`), each with the BLAKE3
+    digest of its source."""
 
     @property
     def donor(self) -> int:
@@ -228,6 +248,28 @@ class Settings:
     @property
     def paths(self) -> dict[str, str]:
         """The paths of the models and of the base model, by their keys in the config."""
+        return {key: path for key, path in self._given.items() if key not in {*self.live, *self.merges}}
+
+    @property
+    def all_paths(self) -> dict[str, str]:
+        """The paths of this merge and of all merges within it, by their keys in the config."""
+        found = {f"{self.where}.{key}".lstrip("."): path for key, path in self.paths.items()}
+        for inner in self.merges.values():
+            found |= inner.all_paths
+        return found
+
+    @property
+    def has_live(self) -> bool:
+        """Whether a model, of this merge or of one within it, was given as an object."""
+        return bool(self.live) or any(inner.has_live for inner in self.merges.values())
+
+    def written(self, info: TensorInfo) -> str:
+        """The dtype that a tensor becomes, as in safetensors. A merge within another one hands on at least float32."""
+        dtype = self.options.written(info.written)
+        wider = self.where and self.options.torch_dtype == "auto" and DTYPES[dtype].family == "float"
+        return "F32" if wider and DTYPES[dtype].bits < DTYPES["F32"].bits else dtype
+
+    @property
+    def _given(self) -> dict[str, str]:
         paths = {key_of_model(i): model.path for i, model in enumerate(self.models)}
-        paths |= {BASE: self.base_model} if self.base_model is not None else {}
-        return {key: path for key, path in paths.items() if key not in self.live}
+        return paths | ({BASE: self.base_model} if self.base_model is not None else {})

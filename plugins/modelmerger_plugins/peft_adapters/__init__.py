@@ -11,8 +11,9 @@ from typing import Any
 from modelmerger import (
     Checkpoint,
     Coefficients,
+    Composition,
+    DeferredComposition,
     LoadContext,
-    MergedUpdates,
     ModelReference,
     Problem,
     Settings,
@@ -20,7 +21,6 @@ from modelmerger import (
 )
 
 from modelmerger_plugins.peft_adapters.compatibility import check_updates, in_config, in_models
-from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.loading import load
 from modelmerger_plugins.peft_adapters.options import Options
 from modelmerger_plugins.peft_adapters.reading.config import FILE
@@ -49,26 +49,29 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
 
 
 @hookimpl
-def wants_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> bool | None:
-    """Where `merge_adapters` asks for it. Raises what stands against it."""
-    if not of_adapters(settings).merge_adapters:
+def compose_model(
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    coefficients: Callable[[], Coefficients] | None,
+    options: Options,
+) -> DeferredComposition | None:
+    """The adapters merged into one, or that one folded into the base, where `merge_adapters` asks for it.
+
+    The ranks, and so the shapes, depend on the factors. Raises what stands against merging.
+    """
+    models, base = checkpoints[: len(settings.models)], checkpoints[-1]
+    if not of_adapters(settings).merge_adapters or all(model.base is None for model in models):
         return None
-    check_updates(checkpoints, settings, able)
-    return True
+    folded = check_updates(models, settings, coefficients is not None)
+    assert coefficients is not None
+    told = coefficients()
 
+    def compose() -> Composition:
+        from modelmerger_plugins.peft_adapters.merging.merge import merge  # torch, which no light command needs
 
-@hookimpl
-def merge_updates(
-    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients, options: Options
-) -> MergedUpdates | None:
-    """The adapters merged into one, or that one folded into the base. None where a model is something else."""
-    *models, base = checkpoints
-    folded = [model for model in models if isinstance(model, Folded)]
-    if len(folded) < len(models):
-        return None
-    from modelmerger_plugins.peft_adapters.merging.merge import merge  # torch, which no light command needs
+        return merge(folded, base, settings, options, told)
 
-    return merge(folded, base, settings, options, coefficients)
+    return DeferredComposition(compose, told.notes)
 
 
 @hookimpl

@@ -3,7 +3,16 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from modelmerger import Checkpoint, ConfigError, ModelCompatibilityError, Problem, Settings, check_same_base, user_path
+from modelmerger import (
+    Checkpoint,
+    CheckpointView,
+    ConfigError,
+    ModelCompatibilityError,
+    Problem,
+    Settings,
+    check_same_base,
+    user_path,
+)
 
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.options import Options, contradictions
@@ -13,8 +22,8 @@ from modelmerger_plugins.peft_adapters.section import ADVICE, NAME, of_adapters
 
 def in_config(settings: Settings) -> Iterator[Problem]:
     """From the config alone: a base that it names twice is one base."""
-    base, ours = settings.base_model, of_adapters(settings).base_model_path
-    if base is not None and "base_model" not in settings.live and ours is not None and not _is_one_path(base, ours):
+    base, ours = settings.paths.get("base_model"), of_adapters(settings).base_model_path
+    if base is not None and ours is not None and not _is_one_path(base, ours):
         message = f"is {ours!r}, and base_model is {base!r}. Give the same path, or one of them"
         yield Problem(message, "peft_config.base_model_path")
 
@@ -22,29 +31,44 @@ def in_config(settings: Settings) -> Iterator[Problem]:
 def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterator[Problem]:
     """From headers and JSON: errors, warnings and notes. `checkpoints`: as the hook `check_compatibility` gets them."""
     folded = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, Folded)]
+    adapters = [checkpoint for checkpoint in map(_opened, checkpoints) if isinstance(checkpoint, Folded)]
     merge_adapters = of_adapters(settings).merge_adapters
     if settings.sections.get(NAME) is not None and all(checkpoint.base is None for checkpoint in checkpoints):
         message = "none of the models is an adapter, so peft_config has no effect."
         yield Problem(message, "peft_config", severity="note")
-    yield from contradictions(options, bool(folded), merge_adapters)
+    yield from contradictions(options, bool(adapters), merge_adapters)
     yield from _of_other_layers(folded, checkpoints, settings)
-    for checkpoint in folded:
+    for checkpoint in adapters:
         yield from checkpoint.notes
         if not (merge_adapters and options.to_adapter):
             yield from _changes_of_tied(checkpoint)
 
 
-def check_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool) -> None:
-    """Raises what stands against merging updates. `able`: whether the strategy can."""
-    models = checkpoints[: len(settings.models)]
-    full = [model for model in models if model.base is None]
+def check_updates(models: Sequence[Checkpoint], settings: Settings, able: bool) -> list[Folded]:
+    """The models, which are adapters. Raises what stands against merging their updates.
+
+    `able`: whether the strategy can.
+    """
+    folded = [model for model in models if isinstance(model, Folded)]
     message = f"is a full model, and merge_adapters: true merges adapters alone. {ADVICE}."
-    problems = [Problem(message, model.place) for model in full] + list(check_same_base(models))
+    problems = [Problem(message, model.place) for model in models if model.base is None]
+    problems += check_same_base(models)
+    message = "is an adapter that a plugin views otherwise, and merge_adapters: true merges adapters as they are"
+    views = [model for model in models if model.base is not None and not isinstance(model, Folded)]
+    problems += [Problem(f"{message}. {ADVICE}.", model.place) for model in views]
     if problems:
         raise ModelCompatibilityError(*problems)
     if not able:
         message = f"{settings.strategy} works on full models and cannot merge the updates of adapters. {ADVICE}"
         raise ConfigError(Problem(message, "peft_config.merge_adapters"))
+    return folded
+
+
+def _opened(checkpoint: Checkpoint) -> Checkpoint:
+    """The model as it was opened, without what plugins view otherwise."""
+    while isinstance(checkpoint, CheckpointView):
+        checkpoint = checkpoint.checkpoint
+    return checkpoint
 
 
 def _is_one_path(left: str, right: str) -> bool:

@@ -60,5 +60,5 @@ def _alone(directory: Path, merged: bool, settings: Settings | None, target: Pat
         models=[{"path": str(directory)}],
         base_model=base,
         output_path=str(target) if target is not None else None,
-        **{NAME: section},
+        **dict[str, Any]({NAME: section}),
     )

@@ -44,5 +44,6 @@ def of_adapters(settings: Settings | LoadContext | None) -> PeftConfig:
 
 
 def given_base(settings: Settings | None) -> str | None:
-    """The base model that the config of the merge names."""
-    return of_adapters(settings).base_model_path or (settings.base_model if settings is not None else None)
+    """The base model that the config of the merge names; no adapter was trained on one that is a merge itself."""
+    base = settings.base_model if settings is not None and "base_model" not in settings.merges else None
+    return of_adapters(settings).base_model_path or base

@@ -74,7 +74,8 @@ def test_what_is_wrong_with_them_is_said_with_its_place(model: dict[str, Any], p
 
 
 def test_another_strategy_does_not_take_them() -> None:
-    assert problems({"path": "a", "role": "pupil"}, strategy="weighted") == ["models[0]: unknown key 'role'"]
+    said = "models[0]: 'role' belongs to linear from acme-merge 1.0, and the strategy is weighted. Leave it out"
+    assert problems({"path": "a", "role": "pupil"}, strategy="weighted") == [said]
 
 
 def test_a_linear_strategy_is_handed_them_in_the_order_of_the_models() -> None:

@@ -323,7 +323,9 @@ def test_a_strategy_of_others_brings_its_own_options(distribution: Callable[...,
     assert problems("powered", models=models, options={"powr": 1}) == [
         "options: unknown key 'powr', did you mean 'power'?"
     ]
-    assert problems("weighted", models=models, options={"power": 1}) == ["options: unknown key 'power'"]
+    assert problems("weighted", models=models, options={"power": 1}) == [
+        "options: 'power' belongs to powered from acme-merge 1.0, and the strategy is weighted. Leave it out"
+    ]
 
 
 def test_options_of_an_always_on_plugin_join_those_of_every_merge(distribution: Callable[..., Path]) -> None:
@@ -374,3 +376,52 @@ def test_paths_with_a_tilde_are_of_the_home_directory(models: SimpleNamespace, m
     report = merge(MergeConfig(strategy="weighted", models=[{"path": "~/a"}], output_path="~/merged"))
     assert report.output == os.path.join(models.folder, "merged")
     assert report.models == ["a"]
+
+
+def test_what_is_wrong_with_one_plugin_hides_nothing_about_others(distribution: Callable[..., Path]) -> None:
+    strict = """
+from attrs import frozen
+from modelmerger import Problem, Section, hookimpl
+
+@frozen
+class Named:
+    by: str = ""
+
+sections = (Section({name!r}, Named),)
+
+@hookimpl
+def check_config(settings):
+    given = settings.sections[{name!r}]
+    if given and not given.by:
+        yield Problem("by whom?", {name!r})
+    if len(settings.models) > 1:
+        yield Problem("only one model", "models", severity="warning")
+"""
+    kinds = [("plugin", name, strict.format(name=name)) for name in ("first", "second")]
+    install(distribution, kinds)
+    given: dict[str, Any] = {"models": [{"path": "a"}], "first": {"bye": "me"}, "second": {"by": ""}}
+    assert problems(**given) == ["first: unknown key 'bye', did you mean 'by'?", "second: by whom?"]
+    assert problems(**given | {"options": {"verbos": True}}) == [
+        "first: unknown key 'bye', did you mean 'by'?",
+        "options: unknown key 'verbos', did you mean 'verbose'?",
+        "second: by whom?",
+    ]
+    notes = settings(models=[{"path": "a"}, {"path": "b"}]).notes
+    assert [str(note) for note in notes] == ["models: only one model"] * 2
+
+
+def test_a_key_of_what_is_switched_off_is_said_to_be_its(
+    distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = "from attrs import frozen\n\n@frozen\nclass Options:\n    stamp: str = ''\n"
+    install(distribution, [("plugin", "stamper", options), ("strategy", "stamping", WEIGHTS_SQUARED + options)])
+    given: dict[str, Any] = {"models": [{"path": "a"}], "options": {"stamp": "x"}}
+    assert settings(**given).plugin_options["stamper"].stamp == "x"
+    monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", "stamper")
+    theirs = "options: 'stamp' belongs to stamping from acme-merge 1.0, and the strategy is weighted. Leave it out"
+    assert problems(**given) == [theirs]
+    monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", "acme-merge")
+    off = "which is switched off: MODELMERGER_DISABLE_PLUGINS names it"
+    assert problems(**given) == [
+        f"options: 'stamp' belongs to plugin 'stamper' from acme-merge 1.0, {off}. Leave it out"
+    ]

@@ -81,3 +81,12 @@ def test_on_the_command_line(
     }.items():
         assert command(*arguments).status == 0
         assert count() == times, arguments
+
+
+def test_merges_within_a_merge_are_resolved_with_it(given: dict[str, Any], count: Callable[[], int]) -> None:
+    soup = {"strategy": "weighted", "models": given["models"]}
+    nested = {**given, "models": [{"merge": soup}, {"path": "soup"}], "merges": {"soup": soup}}
+    merger = ModelMerger(MergeConfig(**nested))
+    assert count() == 1
+    merger.merge()
+    assert count() == 1

@@ -14,6 +14,7 @@ from tests.core.plugging import WEIGHTS_SQUARED, install
 
 PUBLISHED = Path(__file__).parents[3] / "docs/merge-config.schema.json"
 TWO = [{"path": "./a", "weight": 0.6}, {"path": "./b", "weight": 0.4, "name": "b"}]
+SOUP: dict[str, Any] = {"strategy": "weighted", "models": TWO}
 
 GOOD: list[dict[str, Any]] = [
     {"strategy": "weighted", "models": TWO},
@@ -31,6 +32,10 @@ GOOD: list[dict[str, Any]] = [
     {"strategy": "weighted", "models": [{"path": "a", "weight": [1]}], "options": {"merge_embeddings": False, "merge_lm_head": None}},
     {"strategy": "weighted", "models": TWO, "options": {"missing_tensors": "union", "merge_lm_head": False}},
     {"strategy": "weighted", "models": TWO, "validation": {"run_tests": False, "test_prompts": {"gulf": ["شلونك؟"]}, "chat_template": "auto"}},
+    {"strategy": "weighted", "models": [{"merge": SOUP, "weight": [0, 1], "name": "soup"}, {"path": "c"}]},
+    {"strategy": "task_arithmetic", "models": [{"merge": {**SOUP, "options": {"weight_decay": 0.1}}, "operation": "subtract"}], "base_model": {"merge": SOUP}},
+    {"strategy": "weighted", "models": [{"path": "soup"}], "merges": {"soup": {**SOUP, "peft_config": {"base_model_path": "x"}}, "حساء": SOUP}},
+    {"strategy": "weighted", "models": [{"merge": {"strategy": "slerp", "models": [{"merge": SOUP}, {"path": "b"}], "options": {"seed": 3, "epsilon": 0}}}]},
 ]  # fmt: skip
 BAD: list[dict[str, Any]] = [
     {},
@@ -76,6 +81,16 @@ BAD: list[dict[str, Any]] = [
     {"strategy": "weighted", "models": TWO, "validation": {"max_new_tokens": 0}},
     {"strategy": "weighted", "models": TWO, "validation": {"thresholds": {"perplexity": "20"}}},
     {"strategy": "weighted", "models": TWO, "validation": {"run_tests": False, "test_prompt": []}},
+    {"strategy": "weighted", "models": [{"merge": SOUP, "path": "c"}]},
+    {"strategy": "weighted", "models": [{"merge": {}}]},
+    {"strategy": "weighted", "models": [{"merge": {**SOUP, "output_path": "c"}}]},
+    {"strategy": "weighted", "models": [{"merge": {**SOUP, "options": {"overwrite": True}}}]},
+    {"strategy": "weighted", "models": [{"merge": {**SOUP, "options": {"epsilon": 0}}}]},
+    {"strategy": "weighted", "models": [{"merge": {**SOUP, "strategy": "task_arithmetic"}}]},
+    {"strategy": "weighted", "models": [{"merge": {"strategy": "slerp", "models": [{"path": "a"}, {"merge": {"strategy": "weighted"}}]}}]},
+    {"strategy": "weighted", "models": TWO, "base_model": {"merge": SOUP, "name": "x"}},
+    {"strategy": "weighted", "models": TWO, "merges": {"a/b": SOUP}},
+    {"strategy": "weighted", "models": TWO, "merges": {"a": {"path": "b"}}},
 ]  # fmt: skip
 
 

@@ -85,9 +85,12 @@ def test_what_is_wrong_with_them_is_said_with_its_place(
 
 
 @pytest.mark.usefixtures("depth")
-def test_the_options_of_a_validator_that_does_not_run_are_unknown(config: dict[str, Any]) -> None:
+def test_the_options_of_a_validator_that_does_not_run_are_said_to_be_its(config: dict[str, Any]) -> None:
     (problem,) = problems(config, metrics=["perplexity"], levels=2)
-    assert problem == "validation: unknown key 'levels'"
+    assert (
+        problem
+        == "validation: 'levels' belongs to depth from acme-merge 1.0, and the validator is perplexity. Leave it out"
+    )
 
 
 def test_two_validators_of_one_run_may_not_share_an_option(distribution: Distribution, config: dict[str, Any]) -> None:
@@ -146,3 +149,27 @@ def test_a_default_validator_must_say_yes_or_no(distribution: Distribution, conf
     install(distribution, [("default validator", "depth", source)])
     with pytest.raises(PluginError, match="wants_validation gave always instead of True or False"):
         MergeConfig(**config, validation={"test_prompts": ["x"]})
+
+
+@pytest.mark.usefixtures("depth")
+def test_what_is_wrong_with_its_options_hides_no_threshold(config: dict[str, Any]) -> None:
+    assert problems(config, metrics=["depth"], levels=10, thresholds={"deepth": 1, "depth": 2}) == [
+        "validation.levels: must be in [1, 9], got 10",
+        "validation.thresholds: no metric is named 'deepth', did you mean 'depth'? (depth finds depth)",
+    ]
+
+
+def test_a_default_validator_that_is_declared_as_nothing_else_is_said(
+    distribution: Distribution, config: dict[str, Any], command: Callable[..., SimpleNamespace]
+) -> None:
+    distribution("acme-merge", "1.0", "[modelmerger.default_validators]\nbleu = acme_never_imported\n")
+    MergeConfig(**config)
+    MergeConfig(**config, validation={"metrics": ["perplexity"]})
+    with pytest.raises(PluginError) as caught:
+        MergeConfig(**config, validation={"quick_test": True})
+    assert str(caught.value) == (
+        "validator 'bleu' from acme-merge 1.0 is in modelmerger.default_validators alone, so it never runs. "
+        "Declare it in modelmerger.validators too, or set MODELMERGER_DISABLE_PLUGINS=bleu."
+    )
+    listed = command("plugins").out
+    assert "bleu               acme-merge 1.0  (only in modelmerger.default_validators, so never asked)" in listed

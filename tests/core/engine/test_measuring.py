@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from modelmerger import PluginError
-from modelmerger.engine import measuring, totals
+from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.cancelling import CancelledError, never
 from modelmerger.engine.measuring import Measurer, measured_blocks, measuring_units
@@ -74,7 +74,6 @@ def merge_tensor(tensors, measurements):
 def blocks_of_60_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "MEASURED", 60)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 3)
-    monkeypatch.setattr(totals, "BLOCKS_A_UNIT", 3)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import directory_state, write_model
-from modelmerger import MergeConfig, PluginError, merge
+from modelmerger import ConfigError, MergeConfig, PluginError, merge
 from modelmerger.testing import plan_in_memory
 from safetensors.torch import load_file
 
@@ -44,6 +44,10 @@ def load_model(reference):
     note(f"load_model {{reference.name}}")
 
 @hookimpl
+def view_models(checkpoints, settings):
+    note(f"view_models {{' '.join(c.name for c in checkpoints)}}")
+
+@hookimpl
 def check_compatibility(checkpoints):
     note(f"check_compatibility {{' '.join(c.name for c in checkpoints)}}")
     return []
@@ -51,6 +55,10 @@ def check_compatibility(checkpoints):
 @hookimpl
 def save_model(tensors):
     note(f"save_model {{' '.join(t.name for t in tensors)}}")
+
+@hookimpl
+def adjust_config(name):
+    note(f"adjust_config {{name}}")
 
 @hookimpl
 def run_slices(work):
@@ -119,7 +127,7 @@ def two_tensors(tmp_path: Path) -> dict[str, Any]:
     """Models of two tensors each, of which the second is empty."""
     for number, name in enumerate(("first", "second", "base")):
         tensors = {"w": torch.full((4,), float(number + 1)), "empty": torch.zeros(0, 3)}
-        write_model(tmp_path / name, tensors, None)
+        write_model(tmp_path / name, tensors, {})
     models = [{"path": str(tmp_path / "first")}, {"path": str(tmp_path / "second")}]
     return {"models": models, "output_path": str(tmp_path / "merged")}
 
@@ -136,10 +144,12 @@ def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[s
         "load_model first",
         "locate_model second",
         "load_model second",
+        "view_models first second",
         "check_compatibility first second",
         "check_compatibility by the strategy",
         # the plan
         "save_model empty w",
+        "adjust_config config.json",
         # the weights
         "run_slices",
         "measure_tensor",
@@ -165,10 +175,12 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
         "load_model second",
         "locate_model base",
         "load_model base",
+        "view_models first second base",
         "check_compatibility first second base",
         "find_coefficients",  # for each shape: which inputs have to be read?
         "find_coefficients",
         "save_model empty w",
+        "adjust_config config.json",
         "run_slices",
         "find_coefficients from the Gram matrix",
         "observe_slice w",
@@ -176,10 +188,21 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
     ]
 
 
-def test_a_config_error_calls_no_hook(diary: list[str], two_tensors: dict[str, Any]) -> None:
-    with pytest.raises(Exception, match="unknown key 'witnesed', did you mean 'witnessed'"):
-        merge(MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": {"witnesed": True}}))
-    assert diary == []
+@pytest.mark.parametrize(
+    ("options", "said", "asked"),
+    [
+        ({"verbose": 3}, "options.verbose: must be true or false, got 3", []),
+        ({"witnessed": 3}, "options.witnessed: must be true or false, got 3", []),
+        ({"witnesed": True}, "options: unknown key 'witnesed', did you mean 'witnessed'?", ["check_config False"]),
+    ],
+)
+def test_only_plugins_whose_own_part_of_a_config_is_sound_are_asked_about_it(
+    diary: list[str], two_tensors: dict[str, Any], options: dict[str, Any], said: str, asked: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        merge(MergeConfig(**{"strategy": "elementwise", **two_tensors, "options": options}))
+    assert str(caught.value) == said
+    assert diary == asked
 
 
 def test_a_plugin_that_knows_where_a_name_lies_is_asked_once_and_what_it_says_is_recorded(
@@ -453,10 +476,22 @@ def test_a_statistic_that_changes_its_shape_is_refused(distribution: Distributio
     assert not (tmp_path / "merged").exists()
 
 
+UNFAITHFUL = "import attrs, modelmerger; view = modelmerger.CheckpointView(checkpoints[1]); {change}; return [checkpoints[0], view]"
+CARELESS_VIEW = "import modelmerger; type('View', (modelmerger.CheckpointView,), {'read': lambda *_: None})"
 BROKEN_PLUGINS = {
     "locate_model(reference)": ("return '/a/path'", "locate_model gave /a/path instead of a Location or None"),
     "load_model(reference)": ("return 'a checkpoint'", "load_model gave a checkpoint instead of a Checkpoint or None"),
     "load_model(context)": ("raise KeyError('x')", "raised KeyError in load_model: 'x'"),
+    "view_models(checkpoints)": ("return checkpoints[:1]", "view_models gave 1 Checkpoint instead of 2 Checkpoints or None"),
+    "view_models()": ("return 'ab'", "view_models gave ab instead of 2 Checkpoints or None"),
+    "view_models(settings)": ("raise KeyError(settings.donor)", "raised KeyError in view_models: 0"),
+    "view_models(checkpoints, settings)": ("return list(reversed(checkpoints))", "view_models did not keep the name of 'a'"),
+    "view_models(checkpoints, options)": (UNFAITHFUL.format(change="view.files = ()"), "view_models did not keep the files of 'b'"),
+    "view_models(options, checkpoints)": (UNFAITHFUL.format(change="view.donor = attrs.evolve(view.donor, directory=None)"), "view_models did not keep the directory of 'b'"),
+    "view_models(checkpoints, settings, options)": (f"{CARELESS_VIEW}; return None", "raised TypeError in view_models: View overrides read and not content"),
+    "adjust_config(config)": ("return list(config)", "adjust_config gave ['architectures'"),
+    "adjust_config(name, config)": ("return {**config, 'auto_map': {}}", "adjust_config gave config.json auto_map, which can make a loader run code"),
+    "adjust_config(plan)": ("raise ValueError(plan.donor)", "raised ValueError in adjust_config: 0"),
     "check_compatibility(checkpoints)": ("return ['too short']", "check_compatibility gave ['too short'] instead of Problems"),
     "check_compatibility(settings)": ("yield from settings", "raised TypeError in check_compatibility"),
     "save_model(tensors)": ("return [t.name for t in tensors]", "save_model gave ['model.embed_tokens.weight'"),
@@ -540,8 +575,9 @@ def write_sidecars(*args, **kwargs):
 REFUSED = {
     "newer hooks": ("hooks_version = 2\n" + WEIGHTS_SQUARED, "wants hooks 2, this is 1."),
     "no traits": (WEIGHTS_SQUARED.replace("traits =", "trait ="), "has no 'traits'. Give its module `traits = Traits(…)`."),
-    "nothing to do": ("from modelmerger import Traits\ntraits = Traits()", "must have one of the hooks find_coefficients and merge_tensor, it has 0"),
-    "two ways": (WEIGHTS_SQUARED + "\n@hookimpl\ndef merge_tensor(tensors): ...", "must have one of the hooks find_coefficients and merge_tensor, it has 2"),
+    "nothing to do": ("from modelmerger import Traits\ntraits = Traits()", "must have one of the hooks find_coefficients, merge_tensor and compose_model, it has 0"),
+    "two ways": (WEIGHTS_SQUARED + "\n@hookimpl\ndef merge_tensor(tensors): ...", "must have one of the hooks find_coefficients, merge_tensor and compose_model, it has 2"),
+    "a third way": (WEIGHTS_SQUARED + "\n@hookimpl\ndef compose_model(): ...", "has compose_model, so find_coefficients would never be called"),
     "misspelt hook": (WEIGHTS_SQUARED.replace("find_coefficients", "find_coeficients"), "does not fit the hooks (did you mean 'find_coefficients'?)"),
     "unknown argument": (WEIGHTS_SQUARED.replace("(weights)", "(weights, wheights)"), "wheights"),
     "wraps a collecting hook": (WEIGHTS_SQUARED + "\n@hookimpl(wrapper=True)\ndef write_sidecars():\n    return (yield)", "wraps write_sidecars; only hooks with one result can be wrapped"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import click
 import pluggy
 import pytest
 import torch
@@ -27,12 +28,13 @@ from modelmerger import (
 )
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
+from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
+    "read_config",
     "locate_model",
     "load_model",
-    "wants_updates",
-    "merge_updates",
+    "compose_model",
     "find_coefficients",
     "choose_view",
     "measure_tensor",
@@ -113,6 +115,27 @@ def hook(name: str) -> Any:
     return getattr(example(name), name)
 
 
+def test_the_example_command_counts_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "merge.yaml"
+    config.write_text("strategy: weighted\nmodels: [{path: ./a}, {path: ./b}]\n")
+    cli = click.Group()
+    hook("add_commands")(cli)
+    assert list(cli.commands) == ["count-models"]
+    cli.main(["count-models", str(config)], standalone_mode=False)
+    assert capsys.readouterr().out == "2\n"
+
+
+def test_the_example_reader_reads_lists_alone() -> None:
+    module = example("read_config")
+    found = module.read_config("./a 0.5\n\n./b 2\n", "models.list", module.ReadOptions(strategy="slerp"))
+    assert found.config == {
+        "strategy": "slerp",
+        "models": [{"path": "./a", "weight": 0.5}, {"path": "./b", "weight": 2.0}],
+    }
+    assert [note.severity for note in found.notes] == ["note"]
+    assert module.read_config("strategy: weighted", "merge.yaml", module.ReadOptions()) is None
+
+
 def test_the_example_check_of_a_config_counts_the_models() -> None:
     settings = [SimpleNamespace(models=[None] * count) for count in (8, 9)]
     assert [len(list(hook("check_config")(given))) for given in settings] == [0, 1]
@@ -137,6 +160,19 @@ def test_the_example_loader_opens_a_file_of_its_own_kind(tmp_path: Path) -> None
     assert hook("load_model")(ModelReference("model.bin", "m", "models[1].path"), context) is None
 
 
+def test_the_example_view_leaves_projectors_out() -> None:
+    model = MemoryCheckpoint("m", {"w": torch.zeros(1), "projector.w": torch.zeros(1)})
+    (view,) = hook("view_models")([model])
+    assert (list(view.tensors), view.name) == (["w"], "m")
+
+
+def test_the_example_voice_says_in_the_config_what_was_merged() -> None:
+    settings = SimpleNamespace(models=[SimpleNamespace(name="a"), SimpleNamespace(name="b")])
+    adjusted = hook("adjust_config")("config.json", {"x": 1}, settings)
+    assert adjusted == {"x": 1, "merged_from": ["a", "b"]}
+    assert hook("adjust_config")("generation_config.json", {}, settings) is None
+
+
 def test_the_example_check_warns_about_a_single_tensor() -> None:
     one = SimpleNamespace(tensors={"a": None}, name="lonely")
     many = SimpleNamespace(tensors={"a": None, "b": None}, name="whole")
@@ -145,17 +181,13 @@ def test_the_example_check_warns_about_a_single_tensor() -> None:
     assert (problem.where, problem.severity) == ("lonely", "warning")
 
 
-def test_the_example_of_merged_updates_takes_the_model_of_the_largest_coefficient() -> None:
-    tensors = {"w": TensorInfo("F32", (2, 3))}
-    models = [SimpleNamespace(name=name, changes={"w"}, tensors=tensors) for name in ("a", "b")]
-    base = SimpleNamespace(name="base", changes=(), tensors=tensors)
-    merged = hook("merge_updates")([*models, base], lambda tensor, shape, gram: (0.25, 0.75))
-    assert merged.checkpoint is models[1]
-    assert (merged.dtypes, merged.writes) == ({"w": "F32"}, "model")
-
-
-def test_the_example_wants_the_updates_that_a_strategy_can_merge() -> None:
-    assert [hook("wants_updates")(able) for able in (True, False)] == [True, False]
+def test_the_example_composition_has_the_embedding_of_the_second_model() -> None:
+    models = [
+        MemoryCheckpoint(name, {"embed": torch.ones(2) * i, "w": torch.ones(3) * i}) for i, name in enumerate("ab")
+    ]
+    composed = hook("compose_model")(models)
+    assert composed.checkpoint.selected == {"embed": (models[1], "embed"), "w": (models[0], "w")}
+    assert (composed.checkpoint.tensors["w"], composed.writes) == (TensorInfo("F32", (3,)), "model")
 
 
 def test_the_example_strategies_merge() -> None:
@@ -165,8 +197,8 @@ def test_the_example_strategies_merge() -> None:
     tensors = [torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0]), torch.tensor([9.0, -1.0])]
     assert hook("merge_tensor")(tensors).tolist() == [2.0, 4.0]
     measure = hook("measure_tensor")
-    sums = measure(tensors, 0, [], torch.Size([2]))
-    squares = measure(tensors, 1, [sums], torch.Size([2]))
+    sums = measure(tensors, 0, [], (2,))
+    squares = measure(tensors, 1, [sums], (2,))
     assert (sums.tolist(), squares.tolist()) == ([6.0, 6.0, 8.0], [8.0, 2.0, 50.0])
     shares = (1 / squares / (1 / squares).sum()).tolist()
     expected = [sum(share * float(t[i]) for share, t in zip(shares, tensors, strict=True)) for i in range(2)]

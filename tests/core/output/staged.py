@@ -5,8 +5,8 @@ from pathlib import Path
 from modelmerger import Layout, OutputFile
 from modelmerger.output.digests import pieces_of_bytes
 from modelmerger.output.staging import Staging
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.layout import BLOCK
+from modelmerger.values.work.block_record import BlockRecord
 
 SIZE = BLOCK + 1000
 LAYOUT = Layout("test", [OutputFile("weights", SIZE, (), ()), OutputFile("empty", 0, (), ())])

@@ -12,8 +12,8 @@ from modelmerger.output.digests import (
     pieces_of_file,
     range_digest,
 )
-from modelmerger.values.blocks import Piece
 from modelmerger.values.layout import BLOCK
+from modelmerger.values.work.block_record import Piece
 
 
 @pytest.mark.parametrize(("size", "count"), [(0, 0), (1, 1), (BLOCK, 1), (BLOCK + 1, 2), (3 * BLOCK, 3)])

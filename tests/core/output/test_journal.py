@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from modelmerger.output.journal import Journal, append, block_line, header, read_journal, tree_line
-from modelmerger.values.blocks import BlockRecord, Piece
+from modelmerger.values.work.block_record import BlockRecord, Piece
 
 DIGEST = "0a" * 32
 ONE, TWO = (Piece(3, DIGEST, "x y"),), (Piece(1, DIGEST), Piece(2, DIGEST, "weight"))

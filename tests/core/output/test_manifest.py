@@ -9,7 +9,7 @@ from conftest import directory_state
 from modelmerger import InputError, MergeConfig, merge
 from modelmerger.output.digests import pieces_of_bytes
 from modelmerger.output.manifest import FILE, file_entry, is_ours, pieces_of, read_manifest, total_counts
-from modelmerger.values.blocks import BlockRecord, Piece
+from modelmerger.values.work.block_record import BlockRecord, Piece
 
 SOUND: dict[str, Any] = {
     "schema": 1,

@@ -9,8 +9,8 @@ from blake3 import blake3
 from modelmerger import OutputError
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staged_size, staging_path
-from modelmerger.values.blocks import Piece
 from modelmerger.values.layout import BLOCK
+from modelmerger.values.work.block_record import Piece
 
 from tests.core.output.staged import BLOCKS, LAYOUT, PIECES, SIZE, stage
 

@@ -12,8 +12,8 @@ from modelmerger import InputError, MergeConfig, merge
 from modelmerger.output.digests import pieces_of_bytes
 from modelmerger.output.manifest import FILE, file_entry, pieces_of
 from modelmerger.output.verification import verify
-from modelmerger.values.blocks import Piece
 from modelmerger.values.layout import BLOCK
+from modelmerger.values.work.block_record import Piece
 from safetensors.torch import load_file
 
 from tests.inputs.watching import watched

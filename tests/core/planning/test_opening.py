@@ -26,6 +26,13 @@ def load_model(reference, context):
     if not context.trusted:  # as what was merged a moment ago is, which is opened to be returned
         names.append(reference.name)
 """
+SHORTER = """
+from modelmerger import CheckpointView, hookimpl
+
+@hookimpl
+def view_models(checkpoints):
+    return [CheckpointView(model, {name: name for name in list(model.tensors)[:-1]}) for model in checkpoints]
+"""
 
 
 @pytest.fixture
@@ -58,6 +65,18 @@ def test_models_are_opened_once_and_other_weights_and_strategies_use_them(
     merger.config.strategy = "slerp"
     merger.config.options["overwrite"] = True
     merger.merge()
+
+    assert loads == ["a", "b"]
+
+
+def test_kept_models_are_viewed_anew_in_each_merge(
+    merger: ModelMerger, loads: list[str], models: SimpleNamespace, distribution: Callable[..., Path]
+) -> None:
+    """A view of a view would leave two tensors out the second time."""
+    install(distribution, [("plugin", "shorter", SHORTER)], "shorter-merge")
+    for _ in range(2):
+        merger.merge()
+        assert list(merged(models.output)) == sorted(list(SHAPES)[:-1])
 
     assert loads == ["a", "b"]
 

@@ -14,6 +14,7 @@ NOT_YET = "is not available yet"
 
 # option: the strategy that has it, good values, bad values with a part of what is said of them
 TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
+    "executor": ("weighted", ["threads", None], [("", "must not be empty"), (1, "a text"), ("ray", "no executor is named")]),
     "normalize_weights": ("weighted", [True, False], [("no", "true or false")]),
     "weight_decay": ("weighted", [0, 0.0, 0.999], [(1, "[0, 1)"), (-0.1, "[0, 1)"), (float("nan"), "[0, 1)"), ("0", "a number")]),
     "scaling_factor": ("task_arithmetic", [0.3, -1, 2], [(float("inf"), "finite"), (float("nan"), "finite"), (True, "number")]),

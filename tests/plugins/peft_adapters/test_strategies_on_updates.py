@@ -43,6 +43,15 @@ traits = Traits()
 def merge_tensor(tensors):
     return sum(tensors)
 """
+COMPOSING = """
+from modelmerger import Composition, Traits, hookimpl
+
+traits = Traits()
+
+@hookimpl
+def compose_model(checkpoints):
+    return Composition(checkpoints[0])
+"""
 
 
 @pytest.fixture
@@ -83,7 +92,7 @@ def test_one_that_wants_the_gram_matrix_gets_that_of_the_updates(
     assert distance(deltas(made.base, tmp_path / "merged"), wanted) < 1e-6
 
 
-@pytest.mark.parametrize("source", [MEDIAN, FINISHING.format(traits="")])
+@pytest.mark.parametrize("source", [MEDIAN, FINISHING.format(traits=""), COMPOSING])
 def test_one_that_needs_full_models_says_so(
     made: SimpleNamespace, distribution: Callable[..., Path], source: str
 ) -> None:

@@ -33,11 +33,35 @@ def read_document(path: Path) -> dict[str, Any]:
 
     Never waits for a FIFO or a device, and never reads more than 1 MiB.
     """
+    return parse_named(read_bytes(path), path)
+
+
+def parse_named(content: bytes, path: Path) -> dict[str, Any]:
+    """Parse the content of a config file. Raises `DocumentError`."""
+    return parse_document(content, source=str(path), format="json" if path.suffix.lower() == ".json" else "yaml")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a config file. Raises `DocumentError`."""
     with _refusing(str(path)):
         if not os.path.exists(path):
             raise ConfigError("the file does not exist. Check the path.")
-        data = read_small(Path(os.path.realpath(path)), MAX_BYTES)
-    return parse_document(data, source=str(path), format="json" if path.suffix.lower() == ".json" else "yaml")
+        return read_small(Path(os.path.realpath(path)), MAX_BYTES)
+
+
+def decode_document(content: bytes, *, source: str) -> str:
+    """The text of a document in any format. Raises `DocumentError` for what is not UTF-8, and control characters."""
+    with _refusing(source):
+        return _decode(content)
+
+
+def plain_document(value: Any) -> dict[str, Any]:
+    """A mapping that did not come from a text of ours, held to what documents may hold. Raises `DocumentError`."""
+    with _refusing("") as contents:
+        plain = contents.copy(value)
+        if not isinstance(plain, dict):
+            raise ConfigError("the config must be a mapping of keys to values.")
+    return plain
 
 
 def parse_document(text: bytes | str, *, source: str, format: Literal["yaml", "json"]) -> dict[str, Any]:

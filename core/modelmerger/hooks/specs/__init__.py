@@ -6,6 +6,7 @@ of the module declare the rest. They are optional, except for `traits` and `metr
 
 `Options`: an attrs class. Its fields are keys of the config's `options`, or of `validation` for a validator, and have
 defaults (a strategy's may lack them). Every hook hands a plugin an instance of its own class as `options`.
+`ReadOptions`, for a reader of configs: an attrs class. Its fields are keys of `--read`, and have defaults.
 `ModelOptions`, for a strategy: an attrs class whose fields are keys of each entry of the config's `models`.
 `sections`: a sequence of `Section`, each of which is a top-level key of the config.
 `traits`, for a strategy: a `Traits`.
@@ -17,9 +18,9 @@ from types import MappingProxyType
 from typing import Any
 
 from modelmerger.hooks.markers import PROJECT
-from modelmerger.hooks.specs import models, output, strategies, validation
+from modelmerger.hooks.specs import doors, models, output, strategies, validation
 
-SPECIFICATIONS = (models, strategies, output, validation)
+SPECIFICATIONS = (doors, models, strategies, output, validation)
 """The modules of hooks, in the order in which a run calls them."""
 
 

@@ -1,15 +1,15 @@
 """Hooks about models: where they are, how they are opened, and whether they can be merged."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from modelmerger.hooks.markers import hookspec
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Coefficients, Composition, DeferredComposition
 from modelmerger.values.errors import Problem
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
-from modelmerger.values.updates import Coefficients, MergedUpdates
 
 
 @hookspec
@@ -73,12 +73,35 @@ def load_model(reference: ModelReference, context: LoadContext, options: Any) ->
 
 
 @hookspec
+def view_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Any) -> Sequence[Checkpoint] | None:
+    """Returns views of the models, which take their place in the whole merge. None: they stay as they are.
+
+    Every plugin and the strategy are asked in turn, and each gets what the one before it returned. `checkpoints` are
+    the models in the order of the config, then the base model if there is one; the answer has as many, in this order.
+    Called before the models are checked against each other; read no weights here. A view keeps name, files and
+    directory. Its names, shapes, dtypes and config are part of the plan's digest, and its numbers are through
+    `content`. Use `LayerView` or `CheckpointView`, or derive from the latter.
+
+    ```python
+    from modelmerger import CheckpointView, hookimpl
+
+    @hookimpl
+    def view_models(checkpoints):                      # without a projector that only some of the models have
+        def kept(model):
+            return {name: name for name in model.tensors if not name.startswith("projector.")}
+
+        return [CheckpointView(model, kept(model)) for model in checkpoints]
+    ```
+    """
+
+
+@hookspec
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Any) -> Iterable[Problem]:
     """Yields problems with merging these models, from headers and JSON alone. Every plugin and the strategy are asked.
 
-    `checkpoints` are the models in the order of the config, then the base model if there is one. `settings.donor` is
-    the index of the one whose config and tokenizer the merged model gets. An error ends the merge before anything is
-    written (exit status 3). Warnings and notes go into the report.
+    `checkpoints` are the models in the order of the config, then the base model if there is one, as `view_models` left
+    them. `settings.donor` is the index of the one whose config and tokenizer the merged model gets. An error ends the
+    merge before anything is written (exit status 3). Warnings and notes go into the report.
 
     ```python
     from modelmerger import Problem, hookimpl
@@ -93,42 +116,33 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
 
 
 @hookspec(firstresult=True)
-def wants_updates(checkpoints: Sequence[Checkpoint], settings: Settings, able: bool, options: Any) -> bool | None:
-    """Whether the models' updates, which are what they change of their base, are merged. None: ask the next plugin.
+def compose_model(
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    coefficients: Callable[[], Coefficients] | None,
+    options: Any,
+) -> Composition | DeferredComposition | None:
+    """Composes the output of the models: a checkpoint whose tensors are written as they are read. None: ask the next.
 
-    Asked before any weights are read, if a model has a `base`. `checkpoints`: as in `check_compatibility`. `able`:
-    whether the strategy can merge updates. Raise `ModelCompatibilityError` or `ConfigError` where that is wanted and
-    impossible.
+    A strategy may have this hook as its only way to merge; it is asked after all plugins. Called before the merge is
+    planned, and also where it is only checked, so no weights may be read. Where the names, shapes or dtypes of the
+    tensors depend on weights, answer with a `DeferredComposition`, whose `compose` may read them and is called if the
+    merge is planned. Tensors are read later, in slices and from several threads, and may be computed then.
 
-    ```python
-    from modelmerger import hookimpl
-
-    @hookimpl
-    def wants_updates(able):
-        return able
-    ```
-    """
-
-
-@hookspec(firstresult=True)
-def merge_updates(
-    checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Coefficients, options: Any
-) -> MergedUpdates | None:
-    """Merges the models' updates, which are what they change of their base. None: ask the next plugin.
-
-    Called if `wants_updates` answered True, before the merge is planned. `checkpoints`: as in `check_compatibility`;
-    the last one is the base. `coefficients(tensor, shape, gram)` returns one number a model for each tensor that
-    changes. The tensors of the answer's checkpoint are written as they are read, in slices, and need not be computed
-    before that.
+    `checkpoints`: as in `check_compatibility`. `coefficients()` returns the strategy as it acts on updates, which are
+    what the models change of the base, the last of the checkpoints: `coefficients()(tensor, shape, gram)` returns one
+    number a model for a tensor that any of them `changes`. It raises `ConfigError` for weights that make no sense, and
+    is None where the strategy merges no updates, or there is no base. Raise `ModelCompatibilityError` or `ConfigError`
+    where a composition is wanted and impossible.
 
     ```python
-    from modelmerger import MergedUpdates, hookimpl
+    from modelmerger import Composition, TensorSelection, Traits, hookimpl
+
+    traits = Traits(models=(2, 2))
 
     @hookimpl
-    def merge_updates(checkpoints, coefficients):      # of models that change one tensor: the largest coefficient wins
-        (name,) = {tensor for model in checkpoints[:-1] for tensor in model.changes}
-        shares = coefficients(name, checkpoints[-1].tensors[name].shape, lambda: [])
-        chosen = checkpoints[shares.index(max(shares))]
-        return MergedUpdates(chosen, {tensor: info.dtype for tensor, info in chosen.tensors.items()})
+    def compose_model(checkpoints):                    # the first model with the embedding of the second
+        selected = {name: (checkpoints["embed" in name], name) for name in checkpoints[0].tensors}
+        return Composition(TensorSelection("grafted", selected))
     ```
     """

@@ -8,7 +8,7 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.units import SliceWork
+from modelmerger.values.work.units import SliceWork
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, 
 
     The engine writes the tensors at their offsets later, in any order. File names have no folders. Fixed bytes and
     tensors tile a file without holes, and each tensor begins at a multiple of its element size. `max_shard_size`, in
-    bytes, is the user's option. `stem` is what the files are named by: "model", unless `MergedUpdates` say otherwise.
+    bytes, is the user's option. `stem` is what the files are named by: "model", unless a `Composition` says otherwise.
     None: ask the next plugin.
 
     ```python
@@ -34,6 +34,35 @@ def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, 
         ]
         names = "\n".join(tensor.name for tensor in tensors)
         return Layout("raw", files, {"names.txt": names.encode()})
+    ```
+    """
+
+
+@hookspec
+def adjust_config(
+    name: str,
+    config: Mapping[str, Any],
+    plan: MergePlan,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    options: Any,
+) -> Mapping[str, Any] | None:
+    """Returns a config of the merged model as it should be written. None: it stays as it is.
+
+    Every plugin and the strategy are asked in turn, and each gets what the one before it returned. `name` is
+    "config.json" or "generation_config.json"; `config` is the donor's at first, as plain data of JSON. The answer is a
+    dict of the same, without new keys that can make a loader run code. Called once the merge is planned, if a whole
+    model is written and the donor has such a config. `checkpoints`: as in `check_compatibility`. Whatever dtype it
+    names is replaced by the written one.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def adjust_config(name, config, settings):
+        if name != "config.json":
+            return None
+        return {**config, "merged_from": [model.name for model in settings.models]}
     ```
     """
 
@@ -93,8 +122,8 @@ def observe_slice(
 
     `tensors` and `merged` are as in `merge_tensor`, but always vectors, and must not be changed. `inputs`: the index of
     each of `tensors` among the config's models; the base model's index is the number of models. Inputs that the merge
-    does not read, such as a model of weight 0, are missing. Copied tensors are not observed, and neither are merges of
-    updates. Plugins whose `wants_slices` answers False are not called.
+    does not read, such as a model of weight 0, are missing. Copied tensors are not observed, and neither are
+    compositions. Plugins whose `wants_slices` answers False are not called.
 
     Sums are the same in every run of a plan if each slice's statistic is exact. Whole numbers are added as whole
     numbers. The first slice of a tensor begins at the same element however many workers there are, and slices of
@@ -113,13 +142,18 @@ def observe_slice(
 
 @hookspec
 def write_sidecars(
-    plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, options: Any
+    plan: MergePlan,
+    checkpoints: Sequence[Checkpoint],
+    configs: Mapping[str, Mapping[str, Any]],
+    settings: Settings,
+    options: Any,
 ) -> Mapping[str, bytes]:
     r"""Returns the files beside the weights: path inside the output directory → content. Every plugin is asked.
 
     The core writes them. `checkpoints`: as in `check_compatibility`. `plan.donor` is the index of the one whose config
-    and tokenizer the merged model gets. Nothing in an input directory may be executed or rendered. If two plugins have
-    a file of the same path, that is an error that names both.
+    and tokenizer the merged model gets. `configs`: name → config, as `adjust_config` left it. Nothing in an input
+    directory may be executed or rendered. If two plugins have a file of the same path, that is an error that names
+    both.
 
     ```python
     from modelmerger import hookimpl

@@ -100,6 +100,7 @@ def measure_tensor(
     ends the measurement early.
 
     ```python
+    import math
     import torch
     from modelmerger import Traits, hookimpl
 
@@ -109,7 +110,7 @@ def measure_tensor(
     def measure_tensor(tensors, round, measurements, shape):
         if round == 0:
             return torch.stack([tensor.double().sum() for tensor in tensors])
-        means = measurements[0] / shape.numel()
+        means = measurements[0] / math.prod(shape)
         return torch.stack([((t.double() - mean) ** 2).sum() for t, mean in zip(tensors, means, strict=True)])
 
     @hookimpl

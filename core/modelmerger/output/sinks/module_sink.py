@@ -8,9 +8,9 @@ import torch
 from modelmerger.inputs.tensor_bytes import MemoryMap, bytes_of, where
 from modelmerger.inputs.torch_dtypes import torch_dtype
 from modelmerger.output.sinks.tensor_sink import TensorSink
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.errors import ModelCompatibilityError, Problem
 from modelmerger.values.layout import BLOCK, Layout, OutputTensor, Placement
+from modelmerger.values.work.block_record import BlockRecord
 
 Targets = torch.nn.Module | Mapping[str, torch.Tensor]
 

@@ -5,8 +5,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 
 from modelmerger.output.manifest import total_counts, total_observed
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.layout import Layout, OutputTensor, Placement
+from modelmerger.values.work.block_record import BlockRecord
 
 
 class TensorSink(ABC):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
-from modelmerger import Checkpoint, NumericError, Problem, amount
+from modelmerger import Checkpoint, NumericError, Problem, amount, read_elements
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
@@ -51,7 +51,7 @@ class Adapter:
     def finite(self, key: str, dtype: "torch.dtype") -> "Tensor":
         """The same, not kept. Raises `NumericError` for any NaN or infinity, whatever the options say."""
         info = self.stored.tensors[key]
-        values = stored_elements(self.stored, key, 0, info.elements).to(dtype).view(info.shape)
+        values = read_elements(self.stored, key, 0, info.elements).to(dtype).view(info.shape)
         if not values.isfinite().all():
             raise NumericError(self._nonfinite(key, values, "Repair it: factors with such numbers cannot be merged"))
         return values
@@ -61,7 +61,7 @@ class Adapter:
 
         Raises `NumericError` where they hold a NaN or an infinity that may not pass.
         """
-        values = stored_elements(self.stored, key, start, stop).to(dtype)
+        values = read_elements(self.stored, key, start, stop).to(dtype)
         if not self.allow_nonfinite and not values.isfinite().all():
             advice = "Repair it, or set allow_nonfinite: true to let them through"
             raise NumericError(self._nonfinite(key, values, advice))
@@ -71,14 +71,3 @@ class Adapter:
         nans, infinities = int(values.isnan().sum()), int(values.isinf().sum())
         counts = [amount(nans, "NaN")] * bool(nans) + [amount(infinities, "infinity", "infinities")] * bool(infinities)
         return Problem(f"the adapter holds {' and '.join(counts)}. {advice}.", self.stored.place, key)
-
-
-def stored_elements(checkpoint: Checkpoint, name: str, start: int, stop: int) -> "Tensor":
-    """Elements `start` to `stop` of a flattened tensor as a vector of the stored dtype, in memory of its own."""
-    import torch
-    from modelmerger import torch_dtype
-
-    info = checkpoint.tensors[name]
-    raw = torch.empty(info.span(start, stop)[1], dtype=torch.uint8)
-    checkpoint.read(name, start, stop, raw.numpy().data)
-    return raw.view(torch_dtype(info.dtype))

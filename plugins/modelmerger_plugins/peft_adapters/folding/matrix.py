@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
-from modelmerger import Checkpoint, TensorInfo
+from modelmerger import Checkpoint, TensorInfo, read_elements
 
 from modelmerger_plugins.peft_adapters.changes.change import ROWS, Change
 from modelmerger_plugins.peft_adapters.changes.of_experts import OfExperts
-from modelmerger_plugins.peft_adapters.folding.adapter import Adapter, stored_elements
+from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ class Matrix:
     def original(self, first: int) -> "Tensor":
         """The base's block (up to 64 rows, columns) that begins with this row, in the dtype of the arithmetic."""
         last = min(self._rows, first + ROWS)
-        values = stored_elements(self._base, self._name, first * self.columns, last * self.columns)
+        values = read_elements(self._base, self._name, first * self.columns, last * self.columns)
         return values.to(self.dtype).view(last - first, self.columns)
 
     def _block(self, first: int) -> "Tensor":

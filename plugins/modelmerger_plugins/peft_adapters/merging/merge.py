@@ -13,8 +13,8 @@ from modelmerger import (
     WHOLE_MODEL,
     Checkpoint,
     Coefficients,
+    Composition,
     ConfigError,
-    MergedUpdates,
     Problem,
     Settings,
     one_thread_each,
@@ -39,7 +39,7 @@ COPIES = 4
 
 def merge(
     models: Sequence[Folded], base: Checkpoint, settings: Settings, options: Options, coefficients: Coefficients
-) -> MergedUpdates:
+) -> Composition:
     """The merged updates of these models, as an adapter or folded into the base.
 
     All factors are read, since they decide the ranks. Raises `ModelCompatibilityError` for updates that have no merged
@@ -54,16 +54,17 @@ def merge(
     adapter = MergedAdapter("the merged adapter", known, tuple(file for model in models for file in model.files))
     square = sum(item.square for item in found)
     error = math.sqrt(sum(item.missing for item in found) / square) if square else 0.0
-    result = MergedUpdates(
+    result = Composition(
         adapter,
         dict.fromkeys(adapter.tensors, written),
         "adapter",
         "adapter_model",
         sharded=False,
-        relative_errors={item.part.tensor: item.relative_error for item in found if item.square},
+        updates=True,
+        observed={item.part.tensor: {"relative error": item.relative_error} for item in found if item.square},
         relative_error=error,
         memory=COPIES * 8 * max((part.numbers for part in known), default=0),
-        notes=[*coefficients.notes, _note_on_error(error)],
+        notes=[_note_on_error(error)],
     )
     if not options.to_adapter:
         return _folded(result, adapter, models[0], settings)
@@ -89,7 +90,7 @@ def _measured(
     return found
 
 
-def _folded(result: MergedUpdates, adapter: MergedAdapter, like: Folded, settings: Settings) -> MergedUpdates:
+def _folded(result: Composition, adapter: MergedAdapter, like: Folded, settings: Settings) -> Composition:
     """The same, folded into the base. `like`: a model of that base."""
     changes = {tensor: [change] for part in adapter.parts for tensor, change in part.changes.items()}
     allow_nonfinite = settings.options.allow_nonfinite

@@ -5,12 +5,11 @@ from math import prod
 
 import torch
 from attrs import evolve, frozen
-from modelmerger import Checkpoint, Coefficients
+from modelmerger import Checkpoint, Coefficients, read_elements
 from torch import Tensor
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.changes.replaced import Replaced, ReplacedRows
-from modelmerger_plugins.peft_adapters.folding.adapter import stored_elements
 from modelmerger_plugins.peft_adapters.merging.part import Measured, Part
 
 SCANNED = 1 << 18
@@ -110,4 +109,4 @@ class ReplacingPart(Part):
         return self._of(self.base, start, stop)
 
     def _of(self, checkpoint: Checkpoint, start: int, stop: int) -> Tensor:
-        return stored_elements(checkpoint, self.tensor, start, stop).double()
+        return read_elements(checkpoint, self.tensor, start, stop).double()

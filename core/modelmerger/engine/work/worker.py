@@ -11,7 +11,7 @@ from modelmerger.engine.cancelling import CancelledError
 from modelmerger.engine.merge import CPU
 from modelmerger.engine.statistics import as_statistic, as_tensor
 from modelmerger.values.errors import MergeError
-from modelmerger.values.units import Done, Task
+from modelmerger.values.work.units import Done, Task
 
 log = logging.getLogger("modelmerger")
 

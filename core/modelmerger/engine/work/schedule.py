@@ -12,14 +12,14 @@ from modelmerger.engine.merge import Merge
 from modelmerger.engine.output_blocks import OutputBlocks
 from modelmerger.engine.statistics import UnsteadyError
 from modelmerger.engine.tensors import SliceMerger
-from modelmerger.engine.totals import Totals
-from modelmerger.engine.worker import DeviceInUse, MergeWorker
+from modelmerger.engine.work.totals import Totals
+from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
 from modelmerger.output.sink import Sink
 from modelmerger.planning.cost import bytes_in
 from modelmerger.values.errors import MergeError
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
-from modelmerger.values.units import Done, Statistic, Task, Unit, WorkOrder
+from modelmerger.values.work.units import Done, Statistic, Task, Unit, WorkOrder
 
 PATIENCE = 0.1
 """Seconds between two looks at whether the run was cancelled, for who waits."""

@@ -10,20 +10,19 @@ import torch
 from attrs import evolve
 from blocks import contents
 from modelmerger import MemorySink, MergeError, Task
-from modelmerger.engine import measuring, totals
+from modelmerger.engine import measuring
 from modelmerger.engine.merge import Merge
-from modelmerger.engine.schedule import Schedule
+from modelmerger.engine.work.schedule import Schedule
 from modelmerger.testing import Planned, plan_in_memory
 
-TENSORS = {"a": torch.arange(600.0).view(20, 30), "b": torch.ones(50), "ids": torch.arange(4)}
+TENSORS = {"a": torch.arange(600.0).view(20, 30), "b": torch.ones(50)}
 OTHER = {**TENSORS, "a": TENSORS["a"].flip(0), "b": torch.arange(50.0)}
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "MEASURED", 60)
-    for module in (measuring, totals):
-        monkeypatch.setattr(module, "BLOCKS_A_UNIT", 2)
+    monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 2)
 
 
 class Run:
@@ -118,9 +117,10 @@ def test_nothing_is_taken_of_another_run_or_of_one_that_is_over() -> None:
     run.work.done(evolve(run.worker.do(tasks[0]), token=""))
     assert run.moved == []
 
+    late = [run.worker.do(task) for task in tasks]
     run.work.end()
-    for task in tasks:
-        run.work.done(run.worker.do(task))
+    for done in late:
+        run.work.done(done)
     assert run.moved == []
     assert not run.sink.records
 
@@ -176,7 +176,7 @@ def test_rounds_that_are_not_needed_are_neither_read_nor_waited_for(distribution
 
     run.finish()
 
-    assert run.plan.bytes_read == 4 * (600 + 50) * 4 + 4 * 8
+    assert run.plan.bytes_read == 4 * (600 + 50) * 4
     assert sum(run.moved) == run.plan.bytes_read + run.plan.bytes_written
     assert len(run.sink.records) == 1
 

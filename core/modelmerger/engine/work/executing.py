@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from modelmerger.engine.arithmetic import one_thread_each
 from modelmerger.engine.compiling import compile_function
 from modelmerger.engine.merge import Merge
-from modelmerger.engine.schedule import Schedule
+from modelmerger.engine.work.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.sink import Sink
-from modelmerger.values.blocks import BlockRecord
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
-from modelmerger.values.units import SliceWork, WorkOrder
+from modelmerger.values.work.block_record import BlockRecord
+from modelmerger.values.work.units import SliceWork, WorkOrder
 
 
 def carry_out(

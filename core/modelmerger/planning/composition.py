@@ -1,6 +1,7 @@
-"""Merges the updates of models, which are their differences from their base, in place of the models themselves."""
+"""Compositions: what a strategy or a plugin composes of the models of a merge, and the strategy as that may ask it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from attrs import evolve, frozen
 
@@ -8,9 +9,9 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.matrices import kept_matrices, repeated_heads
 from modelmerger.planning.tensor_numbers import TensorNumbers, strategy_numbers_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
-from modelmerger.values.errors import ConfigError, InputError, Problem, raise_errors
+from modelmerger.values.composition import Composition, DeferredComposition, Gram
+from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.settings import Settings
-from modelmerger.values.updates import Gram, MergedUpdates
 
 
 @frozen(eq=False)
@@ -44,41 +45,42 @@ class StrategyOnUpdates:
         return (found or ())[: len(numbers.weights)]  # the base is an input too, but has no update
 
 
-def find_update_coefficients(
+def compose(
     hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
-) -> StrategyOnUpdates | None:
-    """The strategy's coefficients for updates; None where no plugin wants these models' updates merged.
+) -> Composition | DeferredComposition | None:
+    """What the strategy or a plugin composes of the models; None where they are merged tensor by tensor.
 
-    Reads no weights of models.
+    Raises `PluginError` for a strategy that speaks by composition alone and says nothing.
     """
-    models = checkpoints[: len(settings.models)]
-    strategy = hooks.strategy
-    if all(model.base is None for model in models):
-        return None
-    if not hooks.models.wants_updates(checkpoints, settings, strategy.merges_updates):
-        return None
-    strategy.finishes(settings.strategy_options, updates=True)  # refuses options that need merged weights
+    able = hooks.strategy.merges_updates and settings.base_model is not None
+    coefficients = partial(_find_update_coefficients, hooks, checkpoints, settings) if able else None
+    found = hooks.models.compose_model(checkpoints, settings, coefficients)
+    if found is None and hooks.strategy.composes:
+        raise hooks.strategy.silent_error()
+    return found
+
+
+def finish_composition(hooks: Hooks, found: Composition | DeferredComposition | None) -> Composition | None:
+    """The same, no longer deferred: weights may be read for that."""
+    if not isinstance(found, DeferredComposition):
+        return found
+    composition = hooks.models.finish_composition(found)
+    return evolve(composition, notes=[*found.notes, *composition.notes])
+
+
+def _find_update_coefficients(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> StrategyOnUpdates:
+    """The strategy's coefficients for updates. Reads no weights of models."""
+    hooks.strategy.finishes(settings.strategy_options, updates=True)  # refuses options that need merged weights
     kept, of_matrices = kept_matrices(checkpoints[-1], settings.options)
-    changed = {name for model in models for name in model.changes} - kept
+    changed = {name for model in checkpoints[: len(settings.models)] for name in model.changes} - kept
     numbers, of_numbers = strategy_numbers_by_tensor(
         settings,
         list(checkpoints[-1].tensors),
         [name for name in checkpoints[-1].tensors if name in changed],
         repeated_heads(checkpoints[-1]),
     )
-    raise_errors(of_numbers, ConfigError)
+    raise_errors(of_numbers, ConfigError, strict=settings.strict)
     return StrategyOnUpdates(hooks, settings, frozenset(kept), [*of_matrices, *of_numbers], numbers)
-
-
-def merge_updates(hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings) -> MergedUpdates | None:
-    """The merged updates, for which weights may be read; None where full models are merged."""
-    coefficients = find_update_coefficients(hooks, checkpoints, settings)
-    if coefficients is None:
-        return None
-    merged = hooks.models.merge_updates(checkpoints, settings, coefficients)
-    if merged is None:
-        raise InputError(Problem("no plugin merges the updates of these models.", checkpoints[0].place))
-    return merged
 
 
 def check_same_base(models: Sequence[Checkpoint]) -> Iterator[Problem]:

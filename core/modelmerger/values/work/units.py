@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, Self
 import attrs
 from attrs import field, frozen
 
-from modelmerger.values.blocks import BlockRecord
+from modelmerger.values.work.block_record import BlockRecord
 
 
 @frozen

@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from modelmerger.engine.measuring import BLOCKS_A_UNIT
 from modelmerger.engine.statistics import OrderedSum, UnsteadyError, as_statistic, as_tensor
-from modelmerger.values.units import Statistic, Unit
+from modelmerger.values.work.units import Statistic, Unit
 
 
 class _Measurement:
@@ -42,15 +41,20 @@ class Totals:
 
     def __init__(self, units: Iterable[Unit]) -> None:
         units = list(units)
-        parts = Counter((unit.of, unit.round) for unit in units if unit.kind == "measure")
-        rounds = Counter(tensor for tensor, _ in parts)
+        begun: Counter[tuple[int, int]] = Counter()
+        self._part: dict[Unit, int] = {}
+        for unit in units:
+            if unit.kind == "measure":
+                self._part[unit] = begun[unit.of, unit.round]
+                begun[unit.of, unit.round] += 1
+        rounds = Counter(tensor for tensor, _ in begun)
         self._planned = dict(rounds)
-        self._of = {tensor: _Measurement(count, parts[tensor, 0]) for tensor, count in rounds.items()}
+        self._of = {tensor: _Measurement(count, begun[tensor, 0]) for tensor, count in rounds.items()}
         self._left = Counter(tensor for unit in units if unit.kind == "write" for tensor in unit.needs)
 
     def add(self, unit: Unit, statistic: Statistic | None) -> None:
         """Adds what came of a measuring unit; None where there was nothing to measure. Raises `UnsteadyError`."""
-        self._of[unit.of].add(unit.first // BLOCKS_A_UNIT, statistic)
+        self._of[unit.of].add(self._part[unit], statistic)
 
     def ready(self, unit: Unit) -> bool:
         """Whether what a unit needs is there."""

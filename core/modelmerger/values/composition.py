@@ -1,4 +1,4 @@
-"""What comes of merging what models change of their base, in place of the models."""
+"""A composition: a merge whose output is a checkpoint, of which each tensor is written as it is read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -7,11 +7,10 @@ from attrs import field, frozen
 
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import Problem
+from modelmerger.values.plan import WHOLE_MODEL
 
 Gram = Callable[[], Sequence[Sequence[float]]]
 """Makes the Gram matrix of one tensor's updates, one row a model."""
-WHOLE_MODEL = "model"
-"""What a merge writes, unless a plugin made something else of the models' updates."""
 
 
 class Coefficients(Protocol):
@@ -33,26 +32,39 @@ class Coefficients(Protocol):
 
 
 @frozen(eq=False)
-class MergedUpdates:
-    """What a plugin made of models that change a base."""
+class Composition:
+    """What a strategy or a plugin makes of the models of a merge, to be written as it is read."""
 
     checkpoint: Checkpoint
-    """The result, whose tensors are written as they are read."""
-    dtypes: Mapping[str, str]
-    """The dtype that each of its tensors is written in."""
+    """Its tensors, which may be computed when they are read. Its `donor.config`, if it has one, is what config.json is
+    made from; else the donor's is."""
+    dtypes: Mapping[str, str] = field(factory=dict)
+    """The dtypes that tensors are written in; those that are not here are written as the option `torch_dtype` says."""
     writes: str = WHOLE_MODEL
-    """What that is, in a word: a whole model, or what belongs to one ("adapter"). Only a whole model has a config."""
+    """What is written, in a word: a whole model, or what belongs to one ("adapter") and has no config.json."""
     stem: str = "model"
     """What the files of weights are named by."""
     sharded: bool = True
     """Whether the weights may be written in several files."""
     documents: Mapping[str, bytes] = field(factory=dict)
-    """Files that the result consists of beside its weights, by name."""
-    relative_errors: Mapping[str, float] = field(factory=dict)
-    """Changed tensor of the base → ‖written − exact‖/‖exact‖ of its update."""
-    relative_error: float = 0.0
-    """That of all updates together."""
+    """Files that it consists of beside its weights, by name."""
+    updates: bool = False
+    """Whether it is made of what the models change of their base, and not of the models."""
+    observed: Mapping[str, Mapping[str, float]] = field(factory=dict)
+    """Tensor → statistic → number, for `MergeReport.observed`."""
+    relative_error: float | None = None
+    """‖written − exact‖/‖exact‖ over all tensors, for the report; None where nothing is approximated."""
     memory: int = 0
     """Bytes that are held at a time while it is read, by one worker."""
     notes: Sequence[Problem] = ()
     """What the user should know of it."""
+
+
+@frozen(eq=False)
+class DeferredComposition:
+    """A composition that cannot be made without reading weights, which `check` does not."""
+
+    compose: Callable[[], Composition]
+    """Makes it."""
+    notes: Sequence[Problem] = ()
+    """What the user should know before that."""

@@ -1,0 +1,158 @@
+"""A merge as a checkpoint: what its plan would write, made when it is read."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from modelmerger.config.resolve import resolve
+from modelmerger.engine.devices import slice_device
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.configs import CONFIG, GENERATION, adjusted_configs
+from modelmerger.planning.cost import bytes_read
+from modelmerger.planning.inner_merges import plan_inner
+from modelmerger.planning.slices import slices
+from modelmerger.values.checkpoint import Checkpoint, TensorInfo
+from modelmerger.values.errors import NumericError
+from modelmerger.values.plan import MergePlan, TensorPlan
+from modelmerger.values.settings import Settings
+
+if TYPE_CHECKING:
+    from modelmerger.engine.on_demand import OnDemand
+
+
+class MergedCheckpoint(Checkpoint):
+    """A merge that is written nowhere: its tensors are made slice by slice, whenever they are read.
+
+    Its numbers are those of the same merge published with `torch_dtype: float32` (float64 where the models have that),
+    to the bit, so the one rounding to a narrower dtype is spared; with a `torch_dtype` of its own, they are rounded to
+    that. They are the same wherever a reading begins and ends, and in every thread. A statistic that a tensor is made
+    by is measured when the tensor is first read. Memory is bounded as that of a merge is: only a strategy that sees
+    whole tensors holds one, in each thread.
+    """
+
+    def __init__(
+        self, name: str, plan: MergePlan, checkpoints: Sequence[Checkpoint], hooks: Hooks, settings: Settings
+    ) -> None:
+        """name: its own, unique in the merge that it is a model of. The others: a merge that is planned."""
+        donor = checkpoints[plan.donor]
+        self.name = name
+        self.merge = plan
+        self.sources = checkpoints
+        configs = adjusted_configs(hooks, checkpoints, settings, plan)
+        self.donor = evolve(donor.donor, config=configs.get(CONFIG), generation=configs.get(GENERATION))
+        self.files = tuple(dict.fromkeys(plan.inputs))
+        self.tensors = {tensor.name: _info(tensor, checkpoints, plan, settings) for tensor in plan.tensors}
+        self.aliases = {
+            alias: tensor
+            for alias, tensor in donor.aliases.items()
+            if alias not in self.tensors and tensor in self.tensors
+        }
+        self._where = settings.where
+        self._plan = plan
+        self._index = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
+        self._bytes = [bytes_read(hooks, checkpoints, tensor) for tensor in plan.tensors]
+        self._making = _Making(plan, checkpoints, hooks, settings)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        strategy: str,
+        models: Sequence[Checkpoint],
+        base: Checkpoint | None = None,
+        weights: Sequence[Any] | None = None,
+        model_options: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> "MergedCheckpoint":
+        """A merge of opened models, which must stay open while it is read.
+
+        models: each with another name. weights, model_options: one a model. options, strategy: as in a config. Raises
+        what planning a merge of that config raises.
+
+        ```python
+        from modelmerger import MergedCheckpoint
+
+        def soup(checkpoints):
+            return MergedCheckpoint.of("soup", "weighted", checkpoints, weights=[1.0] * len(checkpoints))
+        ```
+        """
+        entries: list[dict[str, Any]] = [{"path": model.name, "name": model.name} for model in models]
+        for entry, weight in zip(entries, weights or (), strict=bool(weights)):
+            entry["weight"] = weight
+        for entry, told in zip(entries, model_options or (), strict=bool(model_options)):
+            entry.update(told)
+        config = {"strategy": strategy, "models": entries, "options": options or {}}
+        config |= {"base_model": base.name} if base is not None else {}
+        settings, hooks = resolve(config)
+        settings = evolve(settings, where=name)
+        checkpoints = hooks.models.view_models([*models, *([base] if base is not None else [])], settings)
+        plan, _ = plan_inner(settings, hooks, checkpoints, ())
+        return cls(name, plan, checkpoints, hooks, settings)
+
+    @property
+    def content(self) -> str:
+        """The digest of its plan."""
+        return self._plan.digest
+
+    @property
+    def place(self) -> str:
+        """Where the config has it."""
+        return self._where
+
+    def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        """Makes the elements. Raises what merging them raises."""
+        if stop > start:
+            try:
+                self._making.read(self._index[tensor], start, stop, buffer)
+            except NumericError as error:
+                raise NumericError(*(p if p.where else evolve(p, where=self.place) for p in error.problems)) from error
+
+    def bytes_to_read(self, tensor: str, start: int, stop: int) -> int:
+        """The share of the elements in what is read to make the tensor, a measurement with it.
+
+        It counts whenever the tensor is read, though the tensor is measured but once.
+        """
+        number = self._index[tensor]
+        elements, total = self._plan.tensors[number].elements, self._bytes[number]
+        return stop * total // elements - start * total // elements if elements else 0
+
+    def prefetch(self, tensor: str, start: int, stop: int) -> None:
+        """Passes on which elements of the models are needed."""
+        plan = self._plan.tensors[self._index[tensor]]
+        for part in slices(plan, start, stop, max(1, stop - start)):
+            for i in plan.inputs:
+                self.sources[i].prefetch(plan.name_in(i), part.first, part.last)
+
+
+class _Making:
+    """The engine of a merge that is read, which all its names share. It comes, and torch with it, at the first read."""
+
+    def __init__(self, plan: MergePlan, checkpoints: Sequence[Checkpoint], hooks: Hooks, settings: Settings) -> None:
+        self._planned = plan, checkpoints, hooks, settings
+        self._lock = threading.Lock()
+        self._engine: OnDemand | None = None
+
+    def read(self, number: int, start: int, stop: int, buffer: memoryview) -> None:
+        (self._engine or self._started()).read(number, start, stop, buffer)
+
+    def _started(self) -> "OnDemand":
+        from modelmerger.engine.merge import Merge
+        from modelmerger.engine.on_demand import OnDemand
+
+        with self._lock:
+            if self._engine is None:
+                plan, checkpoints, hooks, settings = self._planned
+                device = slice_device(settings.options.device_map)
+                self._engine = OnDemand(Merge(plan, checkpoints, hooks, settings, device))
+            return self._engine
+
+
+def _info(tensor: TensorPlan, checkpoints: Sequence[Checkpoint], plan: MergePlan, settings: Settings) -> TensorInfo:
+    """What the tensor is, with the dtype that it would have been published in, had nothing asked for a wider one."""
+    donor = checkpoints[plan.donor]
+    source = donor.tensors.get(tensor.name) or checkpoints[tensor.inputs[0]].tensors[tensor.name_in(tensor.inputs[0])]
+    published = settings.options.written(source.written)
+    # a tensor that keeps its bits, such as a quantised one, is of no other dtype
+    return TensorInfo(tensor.dtype, tensor.shape, "" if published == tensor.dtype else published)

@@ -1,0 +1,133 @@
+"""The entry points of plugins, as package metadata has them. A plugin is imported when it is first needed."""
+
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import importlib_metadata
+from attrs import field, frozen
+
+from modelmerger.values.errors import PluginError
+
+Kind = Literal["strategy", "validator", "executor", "plugin", "reader", "command"]
+"""What a plugin is. One that nobody chooses by its name, a "plugin", is always on; readers are asked about each config
+file."""
+GROUPS: Mapping[Kind, str] = MappingProxyType(
+    {
+        "strategy": "modelmerger.strategies",
+        "validator": "modelmerger.validators",
+        "executor": "modelmerger.executors",
+        "plugin": "modelmerger.plugins",
+        "reader": "modelmerger.config_readers",
+        "command": "modelmerger.commands",
+    }
+)
+"""The group of entry points of each kind."""
+DEFAULT_VALIDATORS = "modelmerger.default_validators"
+"""The group of entry points of validators whose hook `wants_validation` is asked where the config names none."""
+BUILT_IN = "modelmerger"
+"""The distribution of the built-in plugins."""
+OF_PROCESS = "this process"
+"""In place of a distribution for plugins that are not installed, and were handed over as a file or an object."""
+PLURALS: Mapping[Kind, str] = MappingProxyType(
+    {
+        "strategy": "strategies",
+        "validator": "validators",
+        "executor": "executors",
+        "plugin": "plugins",
+        "reader": "config readers",
+        "command": "commands",
+    }
+)
+"""The plural of each kind."""
+
+
+@frozen
+class Provider:
+    """An entry point: what a plugin is called, which distribution provides it, and how to import it."""
+
+    kind: Kind
+    """What the plugin is."""
+    name: str
+    """Its name, as in the config."""
+    distribution: str
+    """The name of the distribution that provides it."""
+    version: str
+    """The version of that distribution; of a plugin that is not installed, its file or module."""
+    target: str
+    """What the entry point names: a module, or an object in it after a colon."""
+    _entry_point: Any = field(eq=False, repr=False)
+    by_default: bool = False
+    """Whether it is a validator that is asked whether it runs where the config names none."""
+    roles: frozenset[Kind] = frozenset()
+    """All that its distribution declares its module to be."""
+    digest: str = ""
+    """The BLAKE3 digest of a plugin that is not installed; empty for others."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' from {self.source}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The provider as plain data, for the manifest."""
+        known = {"kind": self.kind, "name": self.name, "distribution": self.distribution}
+        return known | ({"digest": self.digest} if self.digest else {"version": self.version})
+
+    @property
+    def identity(self) -> str:
+        """What tells it from another one in the digest of a plan."""
+        return f"{self.kind} '{self.name}' {self.digest}" if self.digest else str(self)
+
+    @property
+    def module(self) -> str:
+        """The module that the entry point names."""
+        return self.target.partition(":")[0].strip()
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it comes with this package."""
+        return self.distribution == BUILT_IN
+
+    @property
+    def source(self) -> str:
+        """Distribution and version, for messages; of a plugin that is not installed, what it was handed over as."""
+        if self.digest:
+            return f"{self.distribution} ({self.version}, blake3 {self.digest[:12]})"
+        return f"{self.distribution} {self.version}"
+
+    def load(self) -> Any:
+        """Imports the plugin. Whatever its import raises becomes a `PluginError`."""
+        try:
+            return self._entry_point.load()
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{self} could not be imported: {type(error).__name__}: {error}") from error
+
+
+def discover() -> tuple[list[Provider], list[Provider]]:
+    """The installed plugins, and those validators that are declared as default ones alone."""
+    installed = importlib_metadata.entry_points()
+    identity = functools.cache(_identity)  # every access parses the metadata again
+    roles: dict[tuple[str, tuple[str, str]], frozenset[Kind]] = {}
+    points: dict[tuple[Kind, str, str, tuple[str, str]], Any] = {}
+    for kind, group in GROUPS.items():
+        for point in installed.select(group=group):
+            key = point.value, identity(point.dist)
+            roles[key] = roles.get(key, frozenset()) | {kind}
+            points[kind, point.name, *key] = point
+    defaults = {(point.name, identity(point.dist)): point for point in installed.select(group=DEFAULT_VALIDATORS)}
+    found = []
+    for (kind, name, target, distribution), point in points.items():
+        by_default = kind == "validator" and (name, distribution) in defaults
+        found.append(Provider(kind, name, *distribution, target, point, by_default, roles[target, distribution]))
+    validators = {(p.name, (p.distribution, p.version)) for p in found if p.kind == "validator"}
+    alone = [
+        Provider("validator", name, *distribution, point.value, point, True)
+        for (name, distribution), point in defaults.items()
+        if (name, distribution) not in validators
+    ]
+    return sorted(found, key=lambda p: (p.kind, p.name, p.distribution)), alone
+
+
+def _identity(distribution: importlib_metadata.Distribution | None) -> tuple[str, str]:
+    """Name and version of a distribution."""
+    return (distribution.name, distribution.version) if distribution else ("an unknown distribution", "?")

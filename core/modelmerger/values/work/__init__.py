@@ -1,0 +1,1 @@
+"""The work of a merge as plain data."""
