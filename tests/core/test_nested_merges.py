@@ -28,8 +28,8 @@ from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.planning.prepared import prepare
 from modelmerger.testing.merging import Planned
 from safetensors.torch import load_file, save_file
-from tests.core.engine.test_executors import EXECUTOR
 
+from tests.core.engine.work.test_executors import EXECUTOR
 from tests.core.plugging import install
 from tests.faults.stopping import Steps, killed_merge, staging_path
 

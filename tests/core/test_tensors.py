@@ -248,6 +248,24 @@ def test_a_tensor_that_another_one_is_read_from_is_not_overwritten() -> None:
     assert buffer.tolist() == list(range(6))
 
 
+SWAPPED = """
+from modelmerger import CheckpointView, hookimpl
+
+@hookimpl
+def view_models(checkpoints):
+    return [CheckpointView(checkpoint, {"a": "b", "b": "a"}) for checkpoint in checkpoints]
+"""
+
+
+def test_a_model_that_is_seen_otherwise_is_not_overwritten(distribution: Callable[..., Path]) -> None:
+    model = {"a": torch.zeros(3), "b": torch.ones(3)}
+    install(distribution, [("plugin", "swapped", SWAPPED)])
+    with pytest.raises(ModelCompatibilityError, match="model_0: a: shares memory with 'a' of 'out'"):
+        merge_tensors("weighted", [model], out=model)
+    out = merge_tensors("weighted", [model], out={name: torch.empty(3) for name in model})
+    assert (out["a"].tolist(), out["b"].tolist()) == ([1] * 3, [0] * 3)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_tied_model_is_merged_into_a_tied_module_and_into_one_that_is_not(tied: bool) -> None:
     class Model(torch.nn.Module):
