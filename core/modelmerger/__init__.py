@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
+    from modelmerger.output.sink import Sink as Sink
+    from modelmerger.output.sink import Writer as Writer
+    from modelmerger.output.sinks.memory_sink import MemorySink as MemorySink
+    from modelmerger.output.sinks.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.composition import check_same_base as check_same_base
     from modelmerger.planning.layer_view import LayerView as LayerView
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.views import CheckpointView as CheckpointView
     from modelmerger.run import Watch as Watch
+    from modelmerger.tensors import merge_tensors as merge_tensors
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
@@ -118,6 +123,7 @@ if TYPE_CHECKING:
     from modelmerger.values.traits import Traits as Traits
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
+    from modelmerger.values.work.block_record import BlockRecord as BlockRecord
     from modelmerger.values.work.units import Done as Done
     from modelmerger.values.work.units import SliceWork as SliceWork
     from modelmerger.values.work.units import Statistic as Statistic
@@ -149,6 +155,9 @@ _HOMES = {
     "inputs.tensor_selection": ("TensorSelection",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
     "merger": ("ModelMerger", "check_model_compatibility", "merge"),
+    "output.sinks.memory_sink": ("MemorySink",),
+    "output.sinks.module_sink": ("ModuleSink",),
+    "output.sink": ("Sink", "Writer"),
     "output.verification": ("verify",),
     "planning.composition": ("check_same_base",),
     "planning.layer_view": ("LayerView",),
@@ -156,6 +165,7 @@ _HOMES = {
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.views": ("CheckpointView",),
     "run": ("Watch",),
+    "tensors": ("merge_tensors",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
     "values.composition": ("Coefficients", "Composition", "DeferredComposition"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
@@ -203,6 +213,7 @@ _HOMES = {
     "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
+    "values.work.block_record": ("BlockRecord",),
     "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),
     "values.weights": ("shown_weight", "varying"),

@@ -1,6 +1,7 @@
 """The Python API: `ModelMerger` returns the merged model as an object, `merge` leaves it on the disk."""
 
 import os
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,22 +13,27 @@ from attrs import evolve
 from modelmerger.config.merge_config import MergeConfig
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
-from modelmerger.hooks.assembly import assemble, plugins_of
+from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.output.scratch import Scratch
+from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
-from modelmerger.planning.prepared import prepare
-from modelmerger.run import Watch, check, run_merge
+from modelmerger.planning.prepared import Prepared, prepare
+from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge
+from modelmerger.run_in_memory import fits_in_memory, merge_to_memory
 from modelmerger.validation.candidate import merged_candidate
 from modelmerger.validation.running import save_report, validate, validate_published
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.findings import ValidationReport
 from modelmerger.values.model_reference import user_path
+from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from modelmerger.values.plan import MergePlan
 
 
@@ -89,24 +95,47 @@ class ModelMerger:
 
         It is an instance of the transformers class that `architectures[0]` of its config names, placed as `device_map`
         says. Without a config.json, it is a checkpoint, whose weights are read on demand. If an adapter was made, it is
-        a PEFT model: the base with that adapter. Without output_path, the model is in a temporary directory (inside
-        offload_folder if that is given), which is removed with the returned object.
+        a PEFT model: the base with that adapter.
 
-        If the config asks for a validation, it comes before the model is loaded. If a threshold is crossed, nothing is
-        raised, but `validation_report.passed` is False. Raises `MergeError`.
+        Without output_path, weights that take less than half of the memory that is available are not written at all.
+        Others are in a temporary directory (inside offload_folder if that is given), which is removed with the returned
+        object. The returned model is the same either way.
+
+        If the config asks for a validation, it comes before the model is returned. If a threshold is crossed, nothing
+        is raised, but `validation_report.passed` is False. Raises `MergeError`.
         """
         from modelmerger.validation.transformers_model import check_loadable, load_merged
 
         settings, hooks = self.config.resolved()
+        started = time.monotonic()
         with Scratch(settings.options.offload_folder) as scratch:
             output = scratch.path / "merged" if settings.output_path is None else None
-            report = run_merge(settings, hooks, output, accept=check_loadable, cache=self._cache)
+            with prepare(settings, hooks, self._cache, merged=MergedCheckpoint) as ready:
+                begin(ready, check_loadable)
+                if output is not None and _stays_in_memory(ready):
+                    report, tensors = merge_to_memory(ready, output, started)
+                else:
+                    report, tensors = merge_to_directory(ready, output, Watch(), started), None
             self.merge_report, self._published = report, Path(report.output)
-            base = Path(report.base) if report.base else None
-            self.merge_report = validate_published(report, settings, hooks)
+            if tensors is not None:
+                model = self._built(report, tensors, settings, hooks)
+            else:
+                base = Path(report.base) if report.base else None
+                self.merge_report = validate_published(report, settings, hooks)
+                model = load_merged(self._published, settings.options, scratch.path / "offload", hooks, base)
             self.validation_report = self.merge_report.validation
-            model = load_merged(self._published, settings.options, scratch.path / "offload", hooks, base)
             scratch.goes_with(model)
+        return model
+
+    def _built(self, report: MergeReport, tensors: "dict[str, Tensor]", settings: Settings, hooks: Hooks) -> Any:
+        """The model of tensors in memory, validated if the config says so."""
+        from modelmerger.validation.built_model import build
+        from modelmerger.validation.transformers_model import checkpoint_gradients
+
+        model = build(Path(report.output), tensors, settings.options)
+        self.merge_report = validate_published(report, settings, hooks, held=(model, self.tokenizer))
+        if settings.options.gradient_checkpointing:
+            checkpoint_gradients(model)
         return model
 
     def validate_merge(self, model: Any) -> ValidationReport:
@@ -149,6 +178,22 @@ class ModelMerger:
 
         settings, _ = self.config.resolved()
         save(model, self._published, Path(os.path.abspath(user_path(output_path))), settings)
+
+
+def _stays_in_memory(ready: Prepared) -> bool:
+    """Whether a merge without output_path needs no file of weights."""
+    from modelmerger.validation.built_model import can_build
+
+    donor = ready.checkpoints[ready.plan.donor].donor
+    options, config = ready.settings.options, ready.configs.get(CONFIG, donor.config)
+    return (
+        options.offload_folder is None
+        and ready.plan.writes == WHOLE_MODEL
+        and ready.hooks.output.executes_here
+        and config is not None
+        and can_build(config, options, ready.hooks.validation)
+        and fits_in_memory(ready)
+    )
 
 
 def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:

@@ -89,55 +89,63 @@ def run_merge(
     output: wins over the config's output_path. accept: called before the first write; raises where the caller cannot
     accept the merge. cache: see `open_models`.
     """
-    watch = watch or Watch()
     started = time.monotonic()
     with prepare(settings, hooks, cache, merged=MergedCheckpoint) as ready:
-        set_level(ready.settings)
-        accept(ready)
-        check_dataset(ready.settings.validation)
-        target = output or (user_path(ready.settings.output_path) if ready.settings.output_path else None)
-        if target is None:
-            raise ConfigError("no output path: give output_path in the config, or --output on the command line.")
-        target = Path(os.path.abspath(target))
-        overwrite = ready.settings.options.overwrite
-        finished = finish_earlier(target, ready.plan.digest, overwrite, watch.step)
-        if finished is not None:
-            _say(finished.notes)
-            notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
-            return _report(ready, target, finished.records, notes, ready.plan.bytes_written, seconds)
-        check_output(target, overwrite, ready.checkpoints)
-        # torch is imported here, after every check that can do without it
-        from modelmerger.engine.arithmetic_digest import arithmetic_digest
-        from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
-        from modelmerger.engine.sidecars import write_documents
-        from modelmerger.engine.work.executing import bytes_of_blocks
-
-        device = slice_device(ready.settings.options.device_map)
-        compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
-        check_room(target, max(0, ready.plan.disk - staged_size(target)))
-        arithmetic = arithmetic_digest()
-        with Staging(target, ready.plan.digest, ready.plan.layout, watch.step, arithmetic) as staging:
-            notes = list(ready.notes)
-            if staging.removed_other_plan:
-                message = (
-                    "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
-                )
-                notes.append(Problem(message, str(staging.root), severity="warning"))
-            _say(notes)
-            log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
-            reused = bytes_of_blocks(staging.records, ready.plan)
-            _merge(ready, staging, watch, reused, compared, device)
-            write_documents(ready, staging)
-            staging.sync()
-            for file in ready.plan.inputs:
-                recheck(file)
-            left = publish(staging, overwrite, watch.step)
-            log.info("published %s", target)
-            _say(left)
-            return _report(ready, target, staging.records, [*notes, *left], reused, time.monotonic() - started)
+        begin(ready, accept)
+        return merge_to_directory(ready, output, watch or Watch(), started)
 
 
-def _say(notes: Sequence[Problem]) -> None:
+def begin(ready: Prepared, accept: Callable[[Prepared], None]) -> None:
+    """What every merge does before its first step: see `run_merge`."""
+    set_level(ready.settings)
+    accept(ready)
+    check_dataset(ready.settings.validation)
+
+
+def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, started: float) -> MergeReport:
+    """Publishes a merge that was begun. started: when that was, by `time.monotonic`."""
+    target = output or (user_path(ready.settings.output_path) if ready.settings.output_path else None)
+    if target is None:
+        raise ConfigError("no output path: give output_path in the config, or --output on the command line.")
+    target = Path(os.path.abspath(target))
+    overwrite = ready.settings.options.overwrite
+    finished = finish_earlier(target, ready.plan.digest, overwrite, watch.step)
+    if finished is not None:
+        say(finished.notes)
+        notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
+        return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
+    check_output(target, overwrite, ready.checkpoints)
+    # torch is imported here, after every check that can do without it
+    from modelmerger.engine.arithmetic_digest import arithmetic_digest
+    from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
+    from modelmerger.engine.sidecars import write_documents
+    from modelmerger.engine.work.executing import bytes_of_blocks
+
+    device = slice_device(ready.settings.options.device_map)
+    compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
+    check_room(target, max(0, ready.plan.disk - staged_size(target)))
+    arithmetic = arithmetic_digest()
+    with Staging(target, ready.plan.digest, ready.plan.layout, watch.step, arithmetic) as staging:
+        notes = list(ready.notes)
+        if staging.removed_other_plan:
+            message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
+            notes.append(Problem(message, str(staging.root), severity="warning"))
+        say(notes)
+        log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
+        reused = bytes_of_blocks(staging.records, ready.plan)
+        _merge(ready, staging, watch, reused, compared, device)
+        write_documents(ready, staging.records, staging.write_document)
+        staging.sync()
+        for file in ready.plan.inputs:
+            recheck(file)
+        left = publish(staging, overwrite, watch.step)
+        log.info("published %s", target)
+        say(left)
+        return report_of(ready, target, staging.records, [*notes, *left], time.monotonic() - started, reused=reused)
+
+
+def say(notes: Sequence[Problem]) -> None:
+    """Logs warnings and notes."""
     for note in notes:
         log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
 
@@ -179,14 +187,17 @@ def _order(ready: Prepared, staging: Staging) -> WorkOrder:
     )
 
 
-def _report(
+def report_of(
     ready: Prepared,
     target: Path,
     records: Mapping[tuple[int, int], BlockRecord],
     notes: Sequence[Problem],
-    reused: int,
     seconds: float,
+    *,
+    reused: int = 0,
+    in_memory: bool = False,
 ) -> MergeReport:
+    """The report of a merge that is done. records: of all its blocks. reused: bytes that an earlier run had made."""
     observed = total_observed(records)
     for tensor, found in (ready.composition.observed if ready.composition else {}).items():
         observed.setdefault(tensor, {}).update(found)
@@ -205,6 +216,7 @@ def _report(
         observed=observed,
         relative_error=ready.composition.relative_error if ready.composition else None,
         base=_base_of(ready),
+        in_memory=in_memory,
     )
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 from inputs.tiny_models import load, write_tiny
-from modelmerger import MergeConfig, merge, verify
+from modelmerger import MergeConfig, ModelMerger, merge, verify
+
+from tests.core.test_run_in_memory import assert_same
 
 VOCABULARY = 40
 SMALL = {
@@ -153,3 +155,16 @@ def test_a_merge_loads_in_silence_and_computes_what_a_float64_merge_computes(
     moved = outputs(model, inputs) - outputs(loaded["b"][0], inputs)
     assert moved.abs().max() > 1e-3
     verify(tmp_path / "merged")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_model_that_stays_in_memory_is_the_one_that_files_give(tmp_path: Path, architecture: str) -> None:
+    paths = write_three(tmp_path, architecture, ARCHITECTURES[architecture][0])
+    models = [{"path": str(paths["a"]), "weight": 0.75}, {"path": str(paths["b"]), "weight": 0.25}]
+    in_memory = ModelMerger(MergeConfig("weighted", models))
+    model = in_memory.merge()
+    merge(MergeConfig("weighted", models, output_path=str(tmp_path / "merged")))
+
+    assert in_memory.merge_report is not None
+    assert in_memory.merge_report.in_memory
+    assert_same(model, load(tmp_path / "merged")[0])

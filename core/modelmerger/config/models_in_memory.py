@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.settings import BASE
 
 MERGE, MERGES = "merge", "merges"
@@ -13,7 +14,7 @@ DEEPEST = 16
 
 
 def set_apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with a text in place of each module and mapping of tensors; and these objects, by their key.
+    """The config with a text in place of each module, checkpoint and mapping of tensors; and these, by their key.
 
     Keys are `models[0].path` and `base_model`, in merges within the merge `models[0].merge.models[1].path`.
     """
@@ -28,7 +29,12 @@ def stand_in(source: Any) -> str:
 
 
 def is_live(source: Any) -> bool:
-    """Whether this is a module, or a mapping that holds a tensor. Without torch imported, nothing is."""
+    """Whether this is a checkpoint, a module, or a mapping that holds a tensor.
+
+    Without torch imported, no module and no mapping is.
+    """
+    if isinstance(source, Checkpoint):
+        return True
     torch = sys.modules.get("torch")
     if torch is None:
         return False

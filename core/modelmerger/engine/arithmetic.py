@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from modelmerger.engine.merge import CPU, Merge
+from modelmerger.inputs.tensor_bytes import bytes_of
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES, max_finite
 from modelmerger.values.errors import NumericError, Problem
@@ -94,11 +95,6 @@ def one_thread_each() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def bytes_of(vector: "Tensor") -> memoryview:
-    """The memory of a contiguous tensor."""
-    return vector.view(torch.uint8).numpy().data
 
 
 def factors(coefficients: "Tensor") -> list["Tensor | None"]:

@@ -5,7 +5,8 @@ import functools
 import torch
 from blake3 import blake3
 
-from modelmerger.engine.arithmetic import bytes_of, one_thread_each
+from modelmerger.engine.arithmetic import one_thread_each
+from modelmerger.inputs.tensor_bytes import bytes_of
 
 _SIDE = 96
 

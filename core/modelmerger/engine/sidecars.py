@@ -1,15 +1,22 @@
 """The documents of a merged model: those of the layout, the sidecars of plugins, and the manifest, which is last."""
 
+from collections.abc import Callable, Mapping
+
 from modelmerger.output.manifest import FILE, REPORT, make_manifest
-from modelmerger.output.staging import Staging
 from modelmerger.planning.prepared import Prepared
+from modelmerger.values.work.block_record import BlockRecord
 
 WEIGHTS = "the weights"
 """What an error names as the owner of the layout's files."""
 
 
-def write_documents(ready: Prepared, staging: Staging) -> None:
-    """Writes the documents of the layout, the sidecars of every plugin, then the manifest. Raises `PluginError`."""
+def write_documents(
+    ready: Prepared, records: Mapping[tuple[int, int], BlockRecord], write: Callable[[str, bytes], None]
+) -> None:
+    """Writes the documents of the layout, the sidecars of every plugin, then the manifest. Raises `PluginError`.
+
+    records: of every block of the layout. write: makes a whole file of a name and its content.
+    """
     companions = sorted({REPORT, *ready.hooks.validation.companions()})
     documents = dict(ready.plan.layout.documents)
     reserved = dict.fromkeys([*(file.name for file in ready.plan.layout.files), *documents], WEIGHTS)
@@ -21,10 +28,10 @@ def write_documents(ready: Prepared, staging: Staging) -> None:
         [p.as_dict() for p in ready.hooks.all_providers],
         ready.settings,
         ready.checkpoints,
-        staging.records,
+        records,
         documents,
         ready.notes,
         companions,
     )
     for name, content in {**documents, FILE: manifest}.items():
-        staging.write_document(name, content)
+        write(name, content)

@@ -134,6 +134,15 @@ class OutputHooks:
             raise self.calls.wrong_answer("save_model", layout, "a Layout or None")
         return layout
 
+    @property
+    def executes_here(self) -> bool:
+        """Whether the work is done in this process for sure.
+
+        So it is where the config names no executor, and no other distribution brings one that is always on.
+        """
+        providers = [self.calls.providers[plugin] for plugin in self.calls.plugins_with("run_slices")]
+        return self.executor is None and all(provider.built_in for provider in providers)
+
     def adjust_config(
         self,
         name: str,

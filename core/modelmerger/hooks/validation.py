@@ -50,6 +50,11 @@ class ValidationHooks:
                 raise self.calls.wrong_answer("name_companions", names, "names of files", plugin)
         return sorted({name for _, names in answers for name in names})
 
+    @property
+    def others_return_models(self) -> bool:
+        """Whether a plugin of another distribution may load a published model in its own way."""
+        return any(not self.calls.providers[plugin].built_in for plugin in self.calls.plugins_with("return_model"))
+
     def return_model(
         self, directory: Path, base: Path | None, load: Callable[[Path], Any], *, low_memory_mode: bool
     ) -> Any:

@@ -1,7 +1,8 @@
 """Makes the plan: what becomes of each tensor, where it will lie, what that costs, and the digest that names it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from attrs import evolve
 
@@ -21,6 +22,8 @@ from modelmerger.values.settings import Settings, shard_bytes
 NOT_WRITTEN = Layout("", ())
 """The layout of a merge within another one."""
 
+_AS_THE_DONOR: Mapping[str, str] = MappingProxyType({})
+
 
 def make_plan(
     hooks: Hooks,
@@ -35,15 +38,42 @@ def make_plan(
     composition: what the models are composed to, if they are. Raises `ModelCompatibilityError` with every tensor that
     does not fit, `ConfigError` for weights that make no sense.
     """
+    plan = make_unnamed_plan(hooks, checkpoints, settings, revisions, composition)
+    return named(plan, hooks, checkpoints, settings, composition)
+
+
+def named(
+    plan: MergePlan,
+    hooks: Hooks,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    composition: Composition | None = None,
+) -> MergePlan:
+    """The plan with its digest."""
+    decides = deciding_parts(hooks, settings, checkpoints, plan.layout, composition)
+    return evolve(plan, digest=plan_digest(decides), decides=decides)
+
+
+def make_unnamed_plan(
+    hooks: Hooks,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    revisions: Sequence[str] = (),
+    composition: Composition | None = None,
+    dtypes: Mapping[str, str] = _AS_THE_DONOR,
+) -> MergePlan:
+    """`make_plan` without the digest, for which every number of a model in memory would have to be read.
+
+    dtypes: in which floating tensors are written, by name ("BF16"); those without one as the settings say.
+    """
     if composition is None:
-        tensors, notes = plan_merged_tensors(hooks, checkpoints, settings)
+        tensors, notes = plan_merged_tensors(hooks, checkpoints, settings, dtypes)
         read, memory = checkpoints, 0
     else:
-        tensors, notes = plan_composed_tensors(composition, settings), list(composition.notes)
+        tensors, notes = plan_composed_tensors(composition, settings, dtypes), list(composition.notes)
         read, memory = [composition.checkpoint], composition.memory
     layout = NOT_WRITTEN if settings.where else _layout(hooks, settings, tensors, composition)
     inner = [one.merge for one in merges_among(checkpoints) if one.merge is not None]
-    decides = deciding_parts(hooks, settings, checkpoints, layout, composition)
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     held = worker_memory(hooks, settings, tensors, elements)
     return MergePlan(
@@ -60,8 +90,7 @@ def make_plan(
         + sum(one.bytes_compared for one in inner),
         bytes_written=sum(file.size for file in layout.files),
         memory=peak_memory(workers, held + memory + sum(one.worker_memory for one in inner)),
-        digest=plan_digest(decides),
-        decides=decides,
+        digest="",
         notes=notes,
         composed=composition is not None,
         updates=composition is not None and composition.updates,

@@ -226,6 +226,8 @@ def _viewed(hooks: Hooks, models: Opened) -> Opened:
 
 
 def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
+    if isinstance(reference.source, Checkpoint):  # open already
+        return reference.source
     checkpoint = hooks.models.load_model(reference, context)
     if checkpoint is None:
         given = reference.given or reference.path

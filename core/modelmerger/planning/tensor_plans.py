@@ -27,11 +27,12 @@ _NOTHING_LEFT = "every coefficient of this merge is zero, so nothing would be le
 
 
 def plan_merged_tensors(
-    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
+    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings, dtypes: Mapping[str, str]
 ) -> tuple[list[TensorPlan], list[Problem]]:
     """The tensors of a merge of these checkpoints, with warnings and notes.
 
-    Raises `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
+    dtypes: in which floating tensors are written, by name; those without one as the settings say. Raises
+    `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
     donor = checkpoints[settings.donor]
     aligned, notes = align(checkpoints, settings.donor, settings.options.missing_tensors)
@@ -45,19 +46,20 @@ def plan_merged_tensors(
         repeated_heads(donor),
     )
     raise_errors(of_weights, ConfigError, strict=settings.strict)
-    planner = _TensorPlanner(hooks, checkpoints, settings, told)
+    planner = _TensorPlanner(hooks, checkpoints, settings, told, dtypes)
     return [planner.plan(tensor) for tensor in aligned], [*notes, *of_matrices, *of_weights]
 
 
-def plan_composed_tensors(composition: Composition, settings: Settings) -> list[TensorPlan]:
-    """The tensors of a composition, which are written as they are read."""
-    return [_composed_tensor(composition, name, settings) for name in composition.checkpoint.tensors]
+def plan_composed_tensors(composition: Composition, settings: Settings, dtypes: Mapping[str, str]) -> list[TensorPlan]:
+    """The tensors of a composition, which are written as they are read. dtypes: as in `plan_merged_tensors`."""
+    return [_composed_tensor(composition, name, settings, dtypes) for name in composition.checkpoint.tensors]
 
 
-def _composed_tensor(composition: Composition, name: str, settings: Settings) -> TensorPlan:
+def _composed_tensor(composition: Composition, name: str, settings: Settings, dtypes: Mapping[str, str]) -> TensorPlan:
     """A tensor that is written as it is read. One that is not floating point keeps its bits."""
     info = composition.checkpoint.tensors[name]
-    dtype = composition.dtypes.get(name) or settings.written(info)
+    wanted = dtypes.get(name) if DTYPES[info.dtype].family == "float" else None
+    dtype = wanted or composition.dtypes.get(name) or settings.written(info)
     if info.elements == 0 or DTYPES[info.dtype].family != "float":
         return TensorPlan(name, dtype, info.shape, "copy", (0,), None, "F32")
     compute = "F64" if info.dtype == "F64" or dtype in ("F32", "F64") else "F32"
@@ -70,6 +72,7 @@ class _TensorPlanner:
     checkpoints: Sequence[Checkpoint]
     settings: Settings
     told: Mapping[str, TensorNumbers]
+    dtypes: Mapping[str, str]
     _known: dict[tuple[tuple[int, ...], tuple[float, ...], bool], Inputs] = field(factory=dict)
 
     def plan(self, tensor: Aligned) -> TensorPlan:
@@ -83,11 +86,11 @@ class _TensorPlanner:
             inputs, coefficients = self._inputs(tensor, told, view == "linear")
         if tensor.exact or info.elements == 0:
             others = () if info.elements == 0 else tuple(i for i in inputs if i != tensor.source)
-            dtype = info.dtype if tensor.exact else self.settings.written(info)
+            dtype = info.dtype if tensor.exact else self._written(tensor)
             return TensorPlan(
                 tensor.name, dtype, info.shape, "copy", (tensor.source, *others), None, "F32", tensor.renames
             )
-        dtype = self.settings.written(info)
+        dtype = self._written(tensor)
         stored = {self.checkpoints[i].tensors[tensor.name_in(i)].dtype for i in inputs}
         action: Action = "take" if told is None else "combine" if view == "linear" else "merge"
         many = action == "combine" and len(inputs) > MOST_IN_FLOAT32.get(dtype, 511)
@@ -98,6 +101,9 @@ class _TensorPlanner:
         granularity: Granularity = view if view != "linear" else "elementwise"
         planned = evolve(planned, weights=told.weights, options=told.options, model_options=told.model_options)
         return evolve(planned, granularity=granularity)
+
+    def _written(self, tensor: Aligned) -> str:
+        return self.dtypes.get(tensor.name) or self.settings.written(tensor.info)
 
     def _inputs(self, tensor: Aligned, told: TensorNumbers, linear: bool) -> Inputs:
         """Which checkpoints are read, and with what coefficients where these are known before anything is read."""

@@ -4,12 +4,11 @@ The plugins are those that are installed, as in a merge. Install a package that 
 """
 
 from modelmerger.testing.handed import settings_of, subject_of
-from modelmerger.testing.memory import MemoryCheckpoint, MemoryStaging
+from modelmerger.testing.memory import MemoryCheckpoint
 from modelmerger.testing.merging import Planned, merge_in_memory, plan_in_memory
 
 __all__ = [
     "MemoryCheckpoint",
-    "MemoryStaging",
     "Planned",
     "merge_in_memory",
     "plan_in_memory",

@@ -1,4 +1,4 @@
-"""Tensors in memory in place of files: models that are read, and the output."""
+"""Models in memory that remember what was read of them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 
+from modelmerger.inputs.tensor_bytes import bytes_of
 from modelmerger.inputs.torch_dtypes import dtype_from_torch
-from modelmerger.output.manifest import total_counts, total_observed
 from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
-from modelmerger.values.plan import MergePlan
-from modelmerger.values.work.block_record import BlockRecord
 
 Tensors = Mapping[str, torch.Tensor]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -44,9 +42,7 @@ class MemoryCheckpoint(Checkpoint):
         self.donor = Donor(None, config)
         self.reads: list[tuple[str, int, int]] = []
         """What was read, in order: tensor, first element, and the element behind the last."""
-        self._bytes = {
-            key: value.contiguous().view(-1).view(torch.uint8).numpy().data for key, value in tensors.items()
-        }
+        self._bytes = {key: bytes_of(value.contiguous().view(-1)) for key, value in tensors.items()}
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Fills the buffer, and remembers the read."""
@@ -58,41 +54,3 @@ class MemoryCheckpoint(Checkpoint):
     def bytes_read(self) -> int:
         """How many bytes were read; those that were read twice count twice."""
         return sum(self.tensors[tensor].span(start, stop)[1] for tensor, start, stop in self.reads)
-
-
-class MemoryStaging:
-    """Keeps in memory what the engine writes, in `files`. Bytes that are never written stay 0xAA."""
-
-    def __init__(self, plan: MergePlan) -> None:
-        self.files = [bytearray(b"\xaa" * file.size) for file in plan.layout.files]
-        self.records: dict[tuple[int, int], BlockRecord] = {}
-        self.bytes_written = 0
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """The counts of `finish_tensor`, summed over the merge, as in the manifest."""
-        return total_counts(self.records)
-
-    @property
-    def observed(self) -> Mapping[str, Mapping[str, float]]:
-        """The statistics of `observe_slice`: tensor → statistic → sum over the tensor, as in the manifest."""
-        return total_observed(self.records)
-
-    def open_file(self, file: int) -> int:
-        """The number of the file."""
-        return file
-
-    def write(self, _: int, file: int, content: memoryview, offset: int) -> None:
-        """Keeps the content."""
-        self.files[file][offset : offset + len(content)] = content
-        self.bytes_written += len(content)
-
-    def flush(self, handle: int, file: int, offset: int, length: int) -> None:
-        """Has nothing to do: what is written is there."""
-
-    def close_file(self, handle: int, file: int) -> None:
-        """Has nothing to do."""
-
-    def record(self, file: int, block: int, record: BlockRecord) -> None:
-        """Keeps the record of a finished block."""
-        self.records[file, block] = record

@@ -6,22 +6,19 @@ from typing import Any
 import torch
 from attrs import evolve, frozen
 
-from modelmerger.config.resolve import resolve
-from modelmerger.engine.arithmetic import bytes_of
 from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
 from modelmerger.engine.work.executing import execute
 from modelmerger.engine.work.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.inputs.torch_dtypes import torch_dtype
-from modelmerger.planning.composition import compose, finish_composition
-from modelmerger.planning.make_plan import make_plan
+from modelmerger.output.sinks.memory_sink import MemorySink
+from modelmerger.planning.make_plan import named
+from modelmerger.tensors import plan_tensors
 from modelmerger.testing.in_order import Order, in_order
-from modelmerger.testing.memory import MemoryCheckpoint, MemoryStaging, Tensors
+from modelmerger.testing.memory import MemoryCheckpoint, Tensors
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
-from modelmerger.values.layout import Placement
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 
@@ -44,14 +41,15 @@ class Planned:
     def stage(
         self,
         order: Order | None = None,
-        staged: MemoryStaging | None = None,
+        staged: MemorySink | None = None,
         workers: int | None = None,
         slice_elements: int | None = None,
-    ) -> MemoryStaging:
+    ) -> MemorySink:
         """Compares the tensors that are copied, and executes the plan.
 
         order: puts units of work that can be done at the same time in another order; what it leaves out is not made.
         staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of the plan.
+        Bytes that are never written stay 0xAA.
         """
         plan = evolve(
             self.plan,
@@ -61,7 +59,7 @@ class Planned:
         read = self.checkpoints if self.composition is None else [self.composition.checkpoint]
         check_exact_tensors(plan, read)
         check_exact_tensors_within(self.checkpoints)
-        staging = staged or MemoryStaging(plan)
+        staging = staged or _unwritten(plan)
         work = Schedule(Merge(plan, read, self.hooks, self.settings), staging, lambda _: None)
         execute(work, self.hooks, in_order(work, order) if order else work)
         return staging
@@ -73,18 +71,15 @@ class Planned:
 
     def merge(self, **how: Any) -> dict[str, torch.Tensor]:
         """The merged tensors by name, in the shapes and dtypes that they are written in. how: as for `stage`."""
-        staging = self.stage(**how)
-        return {
-            placement.tensor.name: _tensor_in(content, placement)
-            for content, file in zip(staging.files, self.plan.layout.files, strict=True)
-            for placement in file.placements
-        }
+        return self.stage(**how).tensors
 
 
-def _tensor_in(content: bytearray, placement: Placement) -> torch.Tensor:
-    tensor = torch.empty(placement.tensor.shape, dtype=torch_dtype(placement.tensor.dtype))
-    bytes_of(tensor.view(-1))[:] = content[placement.offset : placement.offset + placement.tensor.bytes]
-    return tensor
+def _unwritten(plan: MergePlan) -> MemorySink:
+    sink = MemorySink(plan.layout)
+    for tensor in sink.tensors.values():
+        if tensor.numel():
+            tensor.view(-1).view(torch.uint8).fill_(0xAA)
+    return sink
 
 
 def plan_in_memory(
@@ -103,22 +98,15 @@ def plan_in_memory(
     >>> plan_in_memory("weighted", [{"w": torch.ones(3)}, {"w": torch.zeros(3)}], weights=[0.25, 0.75]).plan.bytes_read
     24
     """
-    entries: list[dict[str, Any]] = [{"path": f"model_{i}", "name": f"model_{i}"} for i in range(len(models))]
-    for entry, weight in zip(entries, weights or (), strict=bool(weights)):
-        entry["weight"] = weight
-    for entry, told in zip(entries, model_options or (), strict=bool(model_options)):
-        entry.update(told)
-    config = {"strategy": strategy, "models": entries, "options": options or {}}
-    config |= {"base_model": "base"} if base is not None else {}
-    settings, hooks = resolve(config)
-    named = [(f"model_{i}", model) for i, model in enumerate(models)]
-    if base is not None:
-        named.append(("base", base))
-    checkpoints = [m if isinstance(m, Checkpoint) else MemoryCheckpoint(name, m) for name, m in named]
-    views = hooks.models.view_models(checkpoints, settings)
-    composition = finish_composition(hooks, compose(hooks, views, settings))
-    plan = make_plan(hooks, views, settings, composition=composition)
-    return Planned(plan, settings, hooks, views, composition)
+    found = [_checkpoint(f"model_{i}", model) for i, model in enumerate(models)]
+    donor = None if base is None else _checkpoint("base", base)
+    merge = plan_tensors(strategy, found, donor, weights, model_options, options)
+    plan = named(merge.plan, merge.hooks, merge.models, merge.settings, merge.composition)
+    return Planned(plan, merge.settings, merge.hooks, merge.models, merge.composition)
+
+
+def _checkpoint(name: str, model: Tensors | Checkpoint) -> Checkpoint:
+    return model if isinstance(model, Checkpoint) else MemoryCheckpoint(name, model)
 
 
 def merge_in_memory(*arguments: Any, **keywords: Any) -> dict[str, torch.Tensor]:

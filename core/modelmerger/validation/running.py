@@ -71,14 +71,21 @@ def validate(
 
 
 def validate_published(
-    report: MergeReport, settings: Settings, hooks: Hooks, progress: Progress = no_progress
+    report: MergeReport,
+    settings: Settings,
+    hooks: Hooks,
+    progress: Progress = no_progress,
+    held: tuple[Any, Any] | None = None,
 ) -> MergeReport:
-    """The report of a merge with that of its validation, if the config asks for one, whose companions are written."""
+    """The report of a merge with that of its validation, if the config asks for one, whose companions are written.
+
+    held: the model and its tokenizer, where they are in memory alone.
+    """
     directory = Path(report.output)
-    with published_already(directory):
+    with published_already(directory) if held is None else contextlib.nullcontext():
         if settings.validation is None or not settings.validation.run_tests:
             return report
-        found = validate(merged_candidate(directory, settings), settings.validation, hooks, progress)
+        found = validate(merged_candidate(directory, settings, held), settings.validation, hooks, progress)
         save_report(directory, found, hooks)
     return evolve(report, validation=found)
 

@@ -59,7 +59,7 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hoo
             raise InputError(Problem("cannot be opened again: no plugin knows what was written.", str(directory)))
         weakref.finalize(checkpoint, files.close)
         return checkpoint
-    model_class = _class_of(json.loads(config.read_bytes()), str(config))
+    model_class = class_of(json.loads(config.read_bytes()), str(config))
     safe = any(directory.glob("*.safetensors"))
     lazily = options.low_memory_mode and safe
     if options.low_memory_mode and not safe:
@@ -76,7 +76,7 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hoo
         trust_remote_code=False,
     )
     if options.gradient_checkpointing:
-        _checkpoint_gradients(model)
+        checkpoint_gradients(model)
     return model.eval()
 
 
@@ -90,10 +90,11 @@ def check_loadable(ready: Prepared) -> None:
         raise InputError(Problem(message, donor.place))
     config = ready.configs.get(CONFIG, donor.donor.config)
     if config is not None:
-        _class_of(config, f"{donor.place}/{CONFIG}")
+        class_of(config, f"{donor.place}/{CONFIG}")
 
 
-def _checkpoint_gradients(model: Any) -> None:
+def checkpoint_gradients(model: Any) -> None:
+    """Turns gradient checkpointing on; a warning where the model does not know it."""
     if not model.supports_gradient_checkpointing:
         log.warning("gradient_checkpointing: %s does not know it, so it stays off.", type(model).__name__)
         return
@@ -115,7 +116,8 @@ def load_tokenizer(directory: Path) -> Any:
     return transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
 
-def _class_of(config: Mapping[str, Any], place: str) -> Any:
+def class_of(config: Mapping[str, Any], place: str) -> Any:
+    """The transformers class that a config.json names. Raises `InputError` where there is none."""
     import transformers
 
     names = config.get("architectures")

@@ -128,7 +128,7 @@ class MergePlan:
     memory: int
     """Bytes at the expected peak."""
     digest: str
-    """The plan's name: equal digests, equal outputs."""
+    """The plan's name: equal digests, equal outputs. Empty where nothing asks for it."""
     decides: Mapping[str, str] = field(factory=dict, repr=False)
     """The digests of the parts that the plan's is made of, by what they are about."""
     notes: Sequence[Problem] = ()

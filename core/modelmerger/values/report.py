@@ -15,7 +15,8 @@ class MergeReport:
     """What a merge made, of what, and what is to be said of it."""
 
     output: str
-    """The published directory."""
+    """The published directory. Of a merge into memory, a temporary one that holds the files beside the weights, and
+    lives as long as the model."""
     strategy: str
     """Its name."""
     models: Sequence[str]
@@ -42,6 +43,8 @@ class MergeReport:
     """‖written − exact‖/‖exact‖ over all tensors, where a composition approximates what it should be; else None."""
     base: str | None = None
     """Where the model lies that the output belongs to; None for a whole model, and where no base model was given."""
+    in_memory: bool = False
+    """Whether the weights are in memory alone."""
     validation: ValidationReport | None = None
     """What was found about the merged model, where the config asks for it."""
 
@@ -57,8 +60,9 @@ class MergeReport:
         counts = "".join(f", {count:,} {what}" for what, count in self.counts.items())
         error = "" if self.relative_error is None else f", relative error {self.relative_error:.2g}"
         reused = f", {size(self.bytes_reused)} of it made by an earlier run" if self.bytes_reused else ""
+        where = "memory" if self.in_memory else shown(self.output)
         return (
-            f"merged {amount(len(self.models), 'model')} ({self.strategy}) into {shown(self.output)}: "
+            f"merged {amount(len(self.models), 'model')} ({self.strategy}) into {where}: "
             f"{amount(self.tensors, 'tensor')}, {size(self.bytes_written)}{reused} "
             f"in {self.seconds:.1f} s{counts}{error}"
         )

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from modelmerger.engine.arithmetic import (
     Workspace,
     are_finite,
-    bytes_of,
     combine_into,
     extremes,
     factors,
@@ -117,11 +116,3 @@ def test_overflow_begins_half_a_unit_above_the_largest_number(dtype: torch.dtype
             written = torch.tensor([value], dtype=torch.float64).to(dtype)
             if expected or written.to(torch.float64).isfinite():  # float64 → float8 goes through float32
                 assert overflows(min(value, 0), max(value, 0), written, name) is expected
-
-
-def test_bytes_of_a_tensor_are_its_memory() -> None:
-    tensor = torch.zeros(3, dtype=torch.int16)
-
-    bytes_of(tensor)[2:4] = b"\x01\x02"
-
-    assert tensor.tolist() == [0, 0x0201, 0]

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,8 @@ def test_free_disk_and_rates_are_measured_where_the_output_will_be(plan: MergePl
     assert found.read_rate
     assert found.seconds
     assert found.seconds > outlook.START
-    assert f"free     {outlook.size(found.free or 0)} in {tmp_path}: enough\ntime     about 1 s (reading " in str(found)
+    said = rf"free     {re.escape(f'{outlook.size(found.free or 0)} in {tmp_path}')}: enough\ntime     about \d+ s \(reading "
+    assert re.search(said, str(found))
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -35,15 +37,14 @@ def test_a_merge_that_moves_more_takes_longer(plan: MergePlan, tmp_path: Path, m
 
     monkeypatch.setattr(outlook, "_read_rate", lambda _: 1e9)
     monkeypatch.setattr(outlook, "_write_rate", lambda _: 2e9)
+    monkeypatch.setattr(outlook, "digest_of_bytes", lambda _: "")  # takes no time
 
     def seconds(**changes: Any) -> float:
         return look_ahead(evolve(plan, **changes), tmp_path / "merged").seconds or 0
 
     start = outlook.START + outlook.A_TENSOR * len(plan.tensors)
     assert seconds(bytes_read=10**12, bytes_written=10**12) == pytest.approx(start + 1000)  # reading is the slowest
-    assert seconds(bytes_read=10**9, bytes_written=10**12) == pytest.approx(
-        start + 500, rel=0.3
-    )  # writing, or digesting
+    assert seconds(bytes_read=10**9, bytes_written=10**12) == pytest.approx(start + 500, rel=0.01)  # writing
     assert seconds(bytes_read=10**9, bytes_written=10**9, workers=10**6) == pytest.approx(start + 1)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from attrs import evolve
-from modelmerger import MergeError, Task
+from blocks import contents
+from modelmerger import MemorySink, MergeError, Task
 from modelmerger.engine import measuring
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.work.schedule import Schedule
-from modelmerger.testing import MemoryStaging, Planned, plan_in_memory
+from modelmerger.testing import Planned, plan_in_memory
 
 TENSORS = {"a": torch.arange(600.0).view(20, 30), "b": torch.ones(50)}
 OTHER = {**TENSORS, "a": TENSORS["a"].flip(0), "b": torch.arange(50.0)}
@@ -30,7 +31,7 @@ class Run:
     def __init__(self, merge: Planned | None = None) -> None:
         merge = merge or plan_in_memory("slerp", [TENSORS, OTHER])
         self.plan = merge.plan
-        self.sink = MemoryStaging(merge.plan)
+        self.sink = MemorySink(merge.plan.layout)
         self.moved: list[int] = []
         self.work = Schedule(
             Merge(merge.plan, merge.checkpoints, merge.hooks, merge.settings), self.sink, self.moved.append
@@ -44,7 +45,7 @@ class Run:
         while tasks := self.take_all():
             for task in tasks:
                 self.work.done(self.worker.do(task))
-        return b"".join(self.sink.files)
+        return b"".join(contents(self.sink).values())
 
 
 def test_only_what_can_be_done_is_handed_out_and_each_task_once() -> None:

@@ -1,0 +1,1 @@
+"""Sinks that keep tensors in place of files."""

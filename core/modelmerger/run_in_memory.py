@@ -1,0 +1,69 @@
+"""A merge whose weights are never written: they stay in memory, and the files beside them go to a directory."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelmerger.engine.devices import slice_device
+from modelmerger.inputs.unchanged import recheck
+from modelmerger.output.available_memory import available_memory
+from modelmerger.output.documents import write_document
+from modelmerger.output.steps import no_step
+from modelmerger.output.system_errors import output_errors
+from modelmerger.planning.prepared import Prepared
+from modelmerger.run import report_of, say
+from modelmerger.values.dtypes import DTYPES
+from modelmerger.values.report import MergeReport
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARE = 0.5
+"""Of the memory that is available, what merged weights may take at most."""
+log = logging.getLogger("modelmerger")
+
+
+def fits_in_memory(ready: Prepared) -> bool:
+    """Whether the merged weights take less than half of the memory that is available, and torch has their dtypes."""
+    known = all(DTYPES[tensor.dtype].torch_name is not None for tensor in ready.plan.tensors)
+    return known and ready.plan.bytes_written < SHARE * available_memory()
+
+
+def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[MergeReport, dict[str, Tensor]]":
+    """Carries out a merge that was begun, and returns its report and the merged tensors by name.
+
+    directory: is made, for config, tokenizer, manifest and whatever else lies beside weights. started: when the merge
+    was begun, by `time.monotonic`. Raises `MergeError`.
+    """
+    from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
+    from modelmerger.engine.merge import Merge
+    from modelmerger.engine.sidecars import write_documents
+    from modelmerger.engine.work.executing import carry_out
+    from modelmerger.output.sinks.memory_sink import MemorySink
+
+    device = slice_device(ready.settings.options.device_map)
+    check_exact_tensors(ready.plan, ready.sources)
+    check_exact_tensors_within(ready.checkpoints)
+    say(ready.notes)
+    log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
+    sink = MemorySink(ready.plan.layout)
+    carry_out(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device), sink, _no_progress)
+    with output_errors(directory):
+        directory.mkdir()
+        tree = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_documents(
+            ready, sink.records, lambda name, content: write_document(tree, directory, name, content, no_step)
+        )
+    finally:
+        os.close(tree)
+    for file in ready.plan.inputs:
+        recheck(file)
+    seconds = time.monotonic() - started
+    return report_of(ready, directory, sink.records, ready.notes, seconds, in_memory=True), sink.tensors
+
+
+def _no_progress(_: int) -> None:
+    """Nobody watches."""
