@@ -185,3 +185,18 @@ def test_plugins_lists_what_is_installed_by_kind(
     assert {"kind": "validator", "name": "bleu", "distribution": "acme-merge", "version": "1.0", "on": False} in rows
     assert {"kind": "strategy", "name": "ties", "distribution": "acme-merge", "version": "1.0", "on": True} in rows
     assert sum(row["on"] for row in rows) == len(rows) - 2
+
+
+def test_a_plan_warns_of_what_a_check_warns_of(models: SimpleNamespace, command: Command) -> None:
+    for name in ("a", "b"):
+        (models.folder / name / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {name: 0}}}))
+    path = models.folder / "merge.yaml"
+    path.write_text(f"strategy: weighted\nmodels: [{{path: {models.a}}}, {{path: {models.b}}}]\n")
+
+    checked, planned, as_json = command("check", path), command("plan", path), command("plan", path, "--json")
+
+    warnings = [line for line in checked.err.splitlines() if line.startswith("warning: ")]
+    assert warnings
+    assert planned.err.splitlines() == warnings
+    notes = json.loads(as_json.out)["notes"]
+    assert [f"{note['severity']}: {note['message']}" for note in notes] == checked.err.splitlines()

@@ -20,9 +20,7 @@ def check(config: Path, changes: Changes, as_json: bool) -> None:
 
     notes = check_merge(*read_changed(config, changes).resolve())
     if as_json:
-        click.echo(
-            printed.to_json({"compatible": True, "notes": [{"severity": n.severity, "message": str(n)} for n in notes]})
-        )
+        click.echo(printed.to_json({"compatible": True, "notes": printed.notes_as_data(notes)}))
         return
     for note in notes:
         click.echo(f"{note.severity}: {note}", err=True)

@@ -24,6 +24,10 @@ def plan(config: Path, changes: Changes, as_json: bool) -> None:
         output = ready.settings.output_path
         outlook = look_ahead(ready.plan, Path(output) if output else None)
     if as_json:
-        click.echo(printed.to_json(ready.plan.as_dict() | {"outlook": outlook.as_dict()}))
+        notes = printed.notes_as_data(ready.notes)
+        click.echo(printed.to_json(ready.plan.as_dict() | {"notes": notes, "outlook": outlook.as_dict()}))
     else:
+        for note in ready.notes:
+            if note.severity == "warning" and note not in ready.plan.notes:  # which the plan itself shows
+                click.echo(f"{note.severity}: {note}", err=True)
         click.echo(f"{ready.plan}\n{outlook}".rstrip())

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 def to_json(value: Any) -> str:
     """Indented JSON."""
     return json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def notes_as_data(notes: Sequence[Problem]) -> list[dict[str, str]]:
+    """Warnings and notes for `--json`."""
+    return [{"severity": note.severity, "message": str(note)} for note in notes]
 
 
 def show_validation(report: "ValidationReport", printed: bool, what: str, saved: bool) -> None:
