@@ -53,8 +53,8 @@ class ModelHooks:
         return found
 
     def view_models(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
-        """The models as plugins see them, one after the other."""
-        for plugin in self.calls.in_turn("view_models"):
+        """The models as plugins see them, one after the other; as the strategy alone does, within another merge."""
+        for plugin in self.calls.in_turn("view_models", settings.where):
             views = self.calls.ask_one("view_models", plugin, checkpoints=checkpoints, settings=settings)
             if views is not None:
                 self._check_views(plugin, checkpoints, views)
@@ -151,9 +151,12 @@ class OutputHooks:
         checkpoints: Sequence[Checkpoint],
         settings: Settings,
     ) -> Mapping[str, Any]:
-        """A config of the merged model as plugins want it, one after the other. name: of its file."""
+        """A config of the merged model as plugins want it, one after the other. name: of its file.
+
+        Within another merge, the strategy alone is asked.
+        """
         arguments: dict[str, Any] = {"name": name, "plan": plan, "checkpoints": checkpoints, "settings": settings}
-        for plugin in self.calls.in_turn("adjust_config"):
+        for plugin in self.calls.in_turn("adjust_config", settings.where):
             answer = self.calls.ask_one("adjust_config", plugin, config=deepcopy(config), **arguments)
             if answer is not None:
                 if (adjusted := plain_json(answer)) is None:
