@@ -1,6 +1,7 @@
 """Adapters within a merge that is a model itself are folded as they are in any merge."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,21 +34,23 @@ def test_updates_are_merged_by_the_outermost_merge_alone(bases: SimpleNamespace,
     inner = soup(bases, three, merge_adapters=True)
     config = MergeConfig(strategy="weighted", models=[{"merge": inner}, {"path": str(bases.qwen2)}])
     key = r"models\[0\]\.merge\.peft_config\.merge_adapters"
-    advice = r"Set peft_config\.merge_adapters: false in this merge, which folds each adapter into its base\.$"
+    advice = r"Set peft_config\.merge_adapters: false in this merge, which folds each adapter into its base$"
     with pytest.raises(ConfigError, match=rf"^{key}: only the outermost merge can .*{advice}"):
         ModelMerger(config).plan()
-    inner["peft_config"]["merge_adapters"] = False
+    config.models[0]["merge"]["peft_config"]["merge_adapters"] = False
     ModelMerger(config).plan()
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_base_that_is_missing_is_asked_for_in_the_merge_that_needs_it(
-    bases: SimpleNamespace, three: list[Path], named: bool
+    bases: SimpleNamespace, three: list[Path], tmp_path: Path, named: bool
 ) -> None:
     """The outermost merge has one, and a peft_config; neither is inherited."""
-    told = three[0] / "adapter_config.json"
+    adapter = tmp_path / "adapter"
+    shutil.copytree(three[0], adapter)
+    told = adapter / "adapter_config.json"
     told.write_text(json.dumps(json.loads(told.read_text()) | {"base_model_name_or_path": "somebody/else"}))
-    inner = {"strategy": "weighted", "models": [{"path": str(three[0])}]}
+    inner = {"strategy": "weighted", "models": [{"path": str(adapter)}]}
     config: dict[str, Any] = {
         "strategy": "task_arithmetic",
         "models": [{"path": "soup"} if named else {"merge": inner}],
