@@ -175,6 +175,12 @@ class OutputHooks:
         elif not self.calls.ask_first("run_slices", work=work):
             raise PluginError("no plugin executes the slices (hook 'run_slices'). Is the built-in one switched off?")
 
+    def executor_error(self, error: BaseException) -> PluginError:
+        """The error for what an executor or its workers failed of, and no merge."""
+        who = self.calls.providers[self.executor] if self.executor else self.calls.suspects("run_slices")
+        reason = str(error).rstrip(". ") or "no reason given"
+        return PluginError(f"{who}: {type(error).__name__}: {reason}. Mend that, and run the same command again.")
+
     def unfinished_error(self) -> PluginError:
         """The error for a `run_slices` that returned before every block was written."""
         return PluginError(
