@@ -9,7 +9,7 @@ import pytest
 import torch
 from attrs import evolve
 from blocks import contents
-from modelmerger import MemorySink, Task
+from modelmerger import ConfigError, MemorySink, Task
 from modelmerger.engine import measuring
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.work.schedule import Schedule
