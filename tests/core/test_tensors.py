@@ -448,3 +448,17 @@ def test_wrong_arguments_are_refused_in_one_sentence(given: dict[str, Any], mess
     with pytest.raises(ConfigError) as caught:
         merge_tensors("weighted", **{**two, **given})
     assert str(caught.value) == message
+
+
+WITH_GRADIENT = ROWS.replace(
+    "return sum(tensors) / sum(tensors).norm(dim=-1, keepdim=True)", "return sum(tensors).requires_grad_()"
+)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_strategy_may_give_a_tensor_with_a_gradient(distribution: Callable[..., Path], dtype: torch.dtype) -> None:
+    install(distribution, [("strategy", "learnt", WITH_GRADIENT)])
+    merged = merge_tensors("learnt", [{"w": torch.ones(2, dtype=dtype)}, {"w": torch.ones(2, dtype=dtype)}])
+    assert merged["w"].tolist() == [2.0, 2.0]
+    assert not merged["w"].requires_grad

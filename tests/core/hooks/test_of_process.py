@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -329,10 +330,21 @@ def test_what_cannot_be_digested_is_refused(config: dict[str, Any]) -> None:
 
 
 def test_what_has_no_hooks_is_no_strategy(config: dict[str, Any]) -> None:
-    with pytest.raises(PluginError, match=r"strategy 'json' from this process .* has no 'traits'"):
-        MergeConfig(**config | {"strategy": json})
+    for module in (json, math, torch):
+        name = module.__name__
+        with pytest.raises(PluginError, match=rf"^strategy '{name}' has no hooks of a strategy\. Mark functions"):
+            MergeConfig(**config | {"strategy": module})
+        with pytest.raises(PluginError, match=rf"^validator '{name}' has no hooks of a validator\. Mark functions"):
+            MergeConfig(**config | {"validation": {"metrics": [module]}})
     with pytest.raises(ConfigError, match="strategy: must be the name of a strategy, got 3"):
         MergeConfig(**config | {"strategy": 3})
+
+
+def test_a_class_is_no_plugin_and_an_instance_is(config: dict[str, Any]) -> None:
+    with pytest.raises(PluginError, match=r"^strategy 'Scaled' is a class\. Give an instance: Scaled\(\)\.$"):
+        MergeConfig(**config | {"strategy": Scaled})
+    with pytest.raises(PluginError, match=r"^validator 'Length' is a class\. Give an instance: Length\(\)\.$"):
+        MergeConfig(**config | {"validation": {"metrics": [Length]}})
 
 
 def test_a_file_cannot_hold_it(config: dict[str, Any], squares: Path) -> None:
