@@ -124,6 +124,6 @@ def hook_names(provider: Provider | str, module: Any) -> Iterable[str]:
 def _marked(module: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
     """The functions of a module that are marked as hooks, each with the name of its hook."""
     for name in dir(module):
-        function = getattr(module, name, None)
+        function: Any = getattr(module, name, None)
         if isinstance(marks := getattr(function, MARK, None), dict):
             yield marks["specname"] or name, function
