@@ -43,6 +43,7 @@ def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
     Loads no model, except to validate it. watch: what is called while the merge runs. Raises `MergeError`. If a
     threshold is crossed, nothing is raised: see `validation` in the report.
     """
+    _check_config(config)
     settings, hooks = config.resolved()
     return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
 
@@ -58,6 +59,7 @@ class ModelMerger:
     """
 
     def __init__(self, config: MergeConfig) -> None:
+        _check_config(config)
         self.config = config
         """What is merged; it may be changed between two merges."""
         self.merge_report: MergeReport | None = None
@@ -169,7 +171,7 @@ class ModelMerger:
 
         return load_tokenizer(self._published)
 
-    def save_merged_model(self, model: Any, output_path: str | Path) -> None:
+    def save_merged_model(self, model: Any, output_path: str | os.PathLike[str]) -> None:
         """Saves a model that `merge()` returned to another directory, which appears whole or not at all.
 
         Raises `OutputError`.
@@ -178,6 +180,17 @@ class ModelMerger:
 
         settings, _ = self.config.resolved()
         save(model, self._published, Path(os.path.abspath(user_path(output_path))), settings)
+
+
+def _check_config(config: Any) -> None:
+    """Raises `ConfigError` for what is no `MergeConfig`."""
+    if isinstance(config, MergeConfig):
+        return
+    if isinstance(config, str | os.PathLike):
+        remedy = f"MergeConfig.from_file({os.fsdecode(config)!r})"
+    else:
+        remedy = "MergeConfig.from_dict(…)" if isinstance(config, Mapping) else "MergeConfig(…)"
+    raise ConfigError(f"the config must be a MergeConfig, got {type(config).__name__}. Give {remedy}.")
 
 
 def _stays_in_memory(ready: Prepared) -> bool:
@@ -200,7 +213,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     """Raises `ModelCompatibilityError` if models cannot be merged. models: mappings, each with a `path`."""
     plain, live = set_apart({"models": models})
     models = plain["models"]
-    if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | Path)]:
+    if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | os.PathLike)]:
         raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
     from modelmerger.planning.alignment import align
 
@@ -208,7 +221,9 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     hooks = assemble(plugins)
     settings = Settings(
         strategy="none",
-        models=tuple(ModelSettings(path=str(model["path"]), name=f"model {i}") for i, model in enumerate(models)),
+        models=tuple(
+            ModelSettings(path=os.fsdecode(model["path"]), name=f"model {i}") for i, model in enumerate(models)
+        ),
         base_model=None,
         output_path=None,
         options=CoreOptions(),

@@ -106,7 +106,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     """Publishes a merge that was begun. started: when that was, by `time.monotonic`."""
     target = output or (user_path(ready.settings.output_path) if ready.settings.output_path else None)
     if target is None:
-        raise ConfigError("no output path: give output_path in the config, or --output on the command line.")
+        raise ConfigError("no output path. Give the config an output_path; on the command line, --output does as well.")
     target = Path(os.path.abspath(target))
     overwrite = ready.settings.options.overwrite
     finished = finish_earlier(target, ready.plan.digest, overwrite, watch.step)

@@ -1,15 +1,15 @@
 """Merges of tensors in memory, for other programs: names and tensors in, names and tensors out, and no files."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.config.models_in_memory import is_live
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
+from modelmerger.given_tensors import check_targets, config_of, listed, made_sink
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.tensor_bytes import where
 from modelmerger.output.sink import Sink
@@ -20,10 +20,9 @@ from modelmerger.planning.tied_tensors import tied_names
 from modelmerger.planning.views import CheckpointView
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
-from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import Layout
 from modelmerger.values.plan import MergePlan
-from modelmerger.values.settings import BASE, Settings, key_of_model
+from modelmerger.values.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,10 +36,10 @@ log = logging.getLogger("modelmerger")
 
 def merge_tensors(
     strategy: str,
-    models: "Sequence[Mapping[str, Tensor] | Module | Checkpoint]",
+    models: "Iterable[Mapping[str, Tensor] | Module | Checkpoint]",
     base: "Mapping[str, Tensor] | Module | Checkpoint | None" = None,
     *,
-    weights: Sequence[Any] | None = None,
+    weights: Iterable[Any] | None = None,
     model_options: Sequence[Mapping[str, Any]] | None = None,
     options: Mapping[str, Any] | None = None,
     out: "Mapping[str, Tensor] | Module | None" = None,
@@ -49,8 +48,8 @@ def merge_tensors(
     """The merged tensors by name: what a merge of the same models writes, bit for bit. Nothing is read or written.
 
     strategy: the name of an installed one. models, base: tensors by name, which are not changed; or modules, or
-    checkpoints. weights: one a model, each as in a config. model_options: one mapping a model, of what the strategy
-    wants to know of it. options: as in a config.
+    checkpoints. weights: one a model, each as in a config; a one-dimensional tensor or array will do. model_options:
+    one mapping a model, of what the strategy wants to know of it. options: as in a config.
 
     The result is on the CPU, in the dtypes of the base, or of the first model without one, or as `torch_dtype` says.
     With `out`, a module or a mapping of tensors, the merged tensors are put into those of the same names, in place and
@@ -71,7 +70,8 @@ def merge_tensors(
     from modelmerger.output.sinks.memory_sink import MemorySink
     from modelmerger.output.sinks.module_sink import ModuleSink, targets_of
 
-    _check_targets(out, sink, options or {})
+    check_targets(out, sink, options or {})
+    models = listed(models)
     targets = targets_of(out) if out is not None else {}
     dtypes = {name: dtype_from_torch(target.dtype) for name, target in targets.items() if target.is_floating_point()}
     ties = _ties([*models, *([] if base is None else [base]), *([] if out is None else [targets])])
@@ -82,7 +82,7 @@ def merge_tensors(
         log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
     merge = planned.checked()
     if sink is not None:
-        carry_out(merge, sink(plan.layout), _no_progress)
+        carry_out(merge, made_sink(sink, plan.layout), _no_progress)
         return {}
     ties = _further_names(plan, {**ties, **planned.models[plan.donor].aliases})
     kept: MemorySink | ModuleSink
@@ -135,7 +135,7 @@ def plan_tensors(
     strategy: str,
     models: "Sequence[Mapping[str, Tensor] | Module | Checkpoint]",
     base: "Mapping[str, Tensor] | Module | Checkpoint | None" = None,
-    weights: Sequence[Any] | None = None,
+    weights: Iterable[Any] | None = None,
     model_options: Sequence[Mapping[str, Any]] | None = None,
     options: Mapping[str, Any] | None = None,
     dtypes: Mapping[str, str] = _NONE,
@@ -145,51 +145,12 @@ def plan_tensors(
     Arguments are those of `merge_tensors`. dtypes: in which floating tensors are written, by name; those without one as
     `torch_dtype` says. Raises what planning a merge of that config raises.
     """
-    settings, hooks = resolve(_config(strategy, models, base, weights, model_options, options))
+    settings, hooks = resolve(config_of(strategy, models, base, weights, model_options, options))
     with open_models(settings, hooks, merged=MergedCheckpoint) as opened:
         models, settings = opened.checkpoints, opened.settings
         composition = finish_composition(hooks, compose(hooks, models, settings))
         plan = make_unnamed_plan(hooks, models, settings, composition=composition, dtypes=dtypes)
         return PlannedTensors(plan, models, hooks, settings, composition)
-
-
-def _config(
-    strategy: str,
-    models: Sequence[Any],
-    base: Any,
-    weights: Sequence[Any] | None,
-    model_options: Sequence[Mapping[str, Any]] | None,
-    options: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """The config of such a merge. Raises `ConfigError` for what is no model, and for a wrong number of weights."""
-    named = {key_of_model(i): model for i, model in enumerate(models)} | ({BASE: base} if base is not None else {})
-    problems = [Problem(_not_live(model), key) for key, model in named.items() if not is_live(model)]
-    for key, given in (("weights", weights), ("model_options", model_options)):
-        if given is not None and len(given) != len(models):
-            problems.append(Problem(f"must be one a model: {len(given)} given for {len(models)} models", key))
-    if problems:
-        raise ConfigError(*problems)
-    entries: list[dict[str, Any]] = [{"path": model, "name": f"model_{i}"} for i, model in enumerate(models)]
-    for entry, weight in zip(entries, weights or (), strict=False):
-        entry["weight"] = weight
-    for entry, told in zip(entries, model_options or (), strict=False):
-        entry.update(told)
-    config = {"strategy": strategy, "models": entries, "options": dict(options or {})}
-    return config if base is None else config | {BASE: base}
-
-
-def _not_live(model: Any) -> str:
-    if isinstance(model, Mapping):
-        return "holds no tensor. Is this the right object?" if model else "is empty. Give tensors by their names"
-    return f"must be a mapping from names to tensors, a module or a checkpoint, got {type(model).__name__}"
-
-
-def _check_targets(out: Any, sink: Any, options: Mapping[str, Any]) -> None:
-    if out is not None and sink is not None:
-        raise ConfigError(Problem("contradicts 'sink': both say where the result goes. Give one of them", "out"))
-    if out is not None and "torch_dtype" in options:
-        message = "contradicts 'out', whose tensors have dtypes already. Leave it out"
-        raise ConfigError(Problem(message, "options.torch_dtype"))
 
 
 def _ties(models: Sequence[Any]) -> dict[str, str]:

@@ -49,7 +49,10 @@ def test_a_config_that_cannot_be_read_is_named(command: Command, models: SimpleN
 def test_merge_without_an_output_path_is_a_usage_error(command: Command, path: Path, models: SimpleNamespace) -> None:
     result = command("merge", path, "--set", "output_path=")
     assert (result.status, result.out) == (2, "")
-    assert result.err == "error: no output path: give output_path in the config, or --output on the command line.\n"
+    assert (
+        result.err
+        == "error: no output path. Give the config an output_path; on the command line, --output does as well.\n"
+    )
 
 
 def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> None:

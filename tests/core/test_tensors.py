@@ -399,3 +399,66 @@ def test_memory_grows_by_the_merged_weights_and_no_more(where: str) -> None:
     grown, weights = map(int, run(PEAK, where).split())
     assert weights == 4 * 12 * (1 << 20) * 4
     assert grown < (weights if where == "new" else weights // 2) + (60 << 20)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        torch.tensor([1.0, 3.0]),
+        np.array([1, 3]),
+        np.array([1.0, 3.0], dtype=np.float32),
+        [np.float32(1), torch.tensor(3.0)],
+        iter((1, 3)),
+    ],
+)
+def test_weights_may_be_tensors_and_arrays(weights: Any) -> None:
+    merged = merge_tensors("weighted", [{"w": torch.ones(2)}, {"w": torch.zeros(2)}], weights=weights)
+    assert merged["w"].tolist() == [0.25, 0.25]
+
+
+def test_models_may_come_from_a_generator() -> None:
+    merged = merge_tensors("weighted", ({"w": torch.full((2,), value)} for value in (1.0, 3.0)))
+    assert merged["w"].tolist() == [2.0, 2.0]
+
+
+class NoSink:
+    """Has one method of a sink."""
+
+    def open_file(self, file: int) -> int:
+        return file
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weights": 2.0}, "weights: must be a list of weights, one a model, got one number"),
+        ({"weights": {"a": 1}}, "weights: must be a list of weights, one a model, got dict"),
+        ({"models": {"w": torch.ones(2)}}, "models: must be a list of models, got dict"),
+        ({"models": 3}, "models: must be a list of models, got int"),
+        ({"out": "x"}, "out: must be a module, or a mapping from names to tensors, got str"),
+        ({"sink": 3}, "sink: must be a function that makes a Sink of a Layout, got int"),
+        (
+            {"sink": lambda _: NoSink()},
+            "sink: gave NoSink, which has no write, flush, close_file, records, record. It must make a Sink of a Layout",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_sentence(given: dict[str, Any], message: str) -> None:
+    two: dict[str, Any] = {"models": [{"w": torch.ones(2)}, {"w": torch.zeros(2)}]}
+    with pytest.raises(ConfigError) as caught:
+        merge_tensors("weighted", **{**two, **given})
+    assert str(caught.value) == message
+
+
+WITH_GRADIENT = ROWS.replace(
+    "return sum(tensors) / sum(tensors).norm(dim=-1, keepdim=True)", "return sum(tensors).requires_grad_()"
+)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_strategy_may_give_a_tensor_with_a_gradient(distribution: Callable[..., Path], dtype: torch.dtype) -> None:
+    install(distribution, [("strategy", "learnt", WITH_GRADIENT)])
+    merged = merge_tensors("learnt", [{"w": torch.ones(2, dtype=dtype)}, {"w": torch.ones(2, dtype=dtype)}])
+    assert merged["w"].tolist() == [2.0, 2.0]
+    assert not merged["w"].requires_grad

@@ -1,6 +1,8 @@
 """The config of a command: its file, read with the plugins of the command line, and the changes of `--set`."""
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +38,11 @@ class Asked:
         with self.given.blaming():
             return resolve(self.given.data, self.registry, notes=self.given.notes, strict=self.strict)
 
-    def resolve_validation(self) -> tuple["Settings | None", "ValidationSettings", "Hooks"]:
-        """The settings of a merge if there is one, those of the validation, and its plugins. Raises `ConfigError`."""
+    def resolve_validation(self) -> tuple["Settings | None", "ValidationSettings", "Hooks", Sequence[Problem]]:
+        """The settings of a merge if there is one, those of the validation, its plugins, and what is to be said.
+
+        Raises `ConfigError`.
+        """
         from modelmerger.config.resolve import resolve_validation
 
         with self.given.blaming():
@@ -52,7 +57,8 @@ def read_changed(path: Path | None, changes: Changes) -> Asked:
     if changes.files:
         from modelmerger.hooks.of_process import providers_of_file
 
-        registry = registry.with_given([p for file in changes.files for p in providers_of_file(file)])
+        files = {os.path.realpath(file): file for file in reversed(changes.files)}
+        registry = registry.with_given([p for file in reversed(files.values()) for p in providers_of_file(file)])
     told: dict[str, Any] = {}
     for change in changes.told:
         key, equals, text = change.partition("=")

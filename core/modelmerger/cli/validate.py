@@ -27,9 +27,8 @@ def validate(model: str, against: tuple[str, ...], config: Path | None, changes:
     from modelmerger.validation.running import validate as run_validation
     from modelmerger.values.model_reference import user_path
 
-    given = read_changed(config, changes)
-    of_merge, asked, hooks = given.resolve_validation()
-    for note in of_merge.notes if of_merge is not None else given.given.notes:
+    of_merge, asked, hooks, notes = read_changed(config, changes).resolve_validation()
+    for note in notes:
         click.echo(f"{note.severity}: {note}", err=True)
     candidate, wanted = named_candidate(model, against, of_merge, asked, hooks)
     with show_tasks("validating") as watch:

@@ -1,5 +1,6 @@
 """`MergeConfig`: what the user writes, in Python or in a file, kept as plain data and checked when it is made."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from attrs import define, field, fields
 
 from modelmerger.config.documents.document import dump_yaml
 from modelmerger.config.models_in_memory import set_apart
+from modelmerger.config.paths_as_texts import with_texts
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.reading import GivenConfig, read_config
 from modelmerger.config.resolve import resolve
@@ -23,7 +25,8 @@ class MergeConfig:
     """What to merge and how.
 
     Values are plain dicts and lists and may be changed. They are checked when the config is made, and again whenever it
-    is used. Raises `ConfigError`, whose `.problems` lists everything that is wrong.
+    is used. A `pathlib.Path` may stand wherever a path may, and is kept as a text. Raises `ConfigError`, whose
+    `.problems` lists everything that is wrong.
 
     ```python
     config = MergeConfig(
@@ -62,7 +65,7 @@ class MergeConfig:
         strategy: Any,
         models: list[dict[str, Any]],
         base_model: Any = None,
-        output_path: str | None = None,
+        output_path: str | os.PathLike[str] | None = None,
         options: dict[str, Any] | None = None,
         validation: dict[str, Any] | None = None,
         merges: dict[str, Any] | None = None,
@@ -74,6 +77,7 @@ class MergeConfig:
         self._fill(dict(zip(CORE_KEYS, given, strict=True)) | sections, strict, GivenConfig({}))
 
     def _fill(self, data: Mapping[str, Any], strict: bool, origin: GivenConfig) -> None:
+        data = with_texts(data)
         sections = {key: value for key, value in data.items() if key not in CORE_KEYS}
         core: dict[str, Any] = {key: data.get(key) for key in CORE_KEYS}
         core |= {key: {} for key in ("options", "validation", "merges") if core[key] is None}
@@ -98,7 +102,7 @@ class MergeConfig:
 
     @classmethod
     def from_file(
-        cls, path: str | Path, *, read: Mapping[str, Any] | None = None, strict: bool = False
+        cls, path: str | os.PathLike[str], *, read: Mapping[str, Any] | None = None, strict: bool = False
     ) -> "MergeConfig":
         """Reads YAML, or JSON from a file named `*.json`; or what an installed plugin reads as a config.
 
@@ -136,7 +140,7 @@ class MergeConfig:
         """The config as plain data, without keys that are left at their default."""
         values = {key: getattr(self, key) for key in CORE_KEYS} | self.sections
         written = {name: values[name] for name in as_written(self.sections)}
-        return {name: value for name, value in written.items() if value is not None and value != {}}
+        return {name: with_texts(value) for name, value in written.items() if value is not None and value != {}}
 
     def to_yaml(self) -> str:
         """The config as YAML, which `from_file` reads as an equal config.

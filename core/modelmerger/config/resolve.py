@@ -12,6 +12,7 @@ from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, s
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS
 from modelmerger.config.strict_attrs import unknown_keys
+from modelmerger.config.unused_plugins import unused
 from modelmerger.config.validation_settings import KEY as VALIDATION
 from modelmerger.config.validation_settings import read_validation
 from modelmerger.hooks.assembly import Hooks, assemble, with_executor
@@ -65,9 +66,11 @@ def resolve(
     executors = [plugin for plugin in running if plugin not in run.always_on]
     settings = evolve(settings, given=_decisive(settings.given, executors))
     hooks = evolve(hooks, merges={key: one.hooks for key, one in inner.items()})
-    said = [*notes, *nested.notes, *hooks.models.check_config(settings, _unsound(plugins, shared, merge))]
-    raise_errors([*problems, *said], ConfigError, strict=strict)
     took_part = dict.fromkeys([*hooks.all_providers, *(plugin.provider for plugin in validation.validators)])
+    used = {*took_part, *(plugin.provider for plugin in executors), *handed_over}
+    said = [*notes, *nested.notes, *unused(registry, used, settings.strategy)]
+    said += hooks.models.check_config(settings, _unsound(plugins, shared, merge))
+    raise_errors([*problems, *said], ConfigError, strict=strict)
     of_process = {f"{p.kind} '{p.name}'": p.digest for p in took_part if p.digest}
     return evolve(settings, notes=tuple(said), of_process=of_process), hooks
 
@@ -78,23 +81,25 @@ def resolve_validation(
     *,
     notes: Sequence[Problem] = (),
     strict: bool = False,
-) -> tuple[Settings | None, ValidationSettings, Hooks]:
-    """How a model is validated: settings of the merge, settings of the validation, and plugins.
+) -> tuple[Settings | None, ValidationSettings, Hooks, Sequence[Problem]]:
+    """How a model is validated: settings of the merge, settings of the validation, plugins, and
+    what is to be said.
 
     given: the config of a merge, or one with `validation` alone, for which there are no settings of a merge. The others
     are as in `resolve`. Raises `ConfigError` with every problem.
     """
     if given.keys() - {VALIDATION}:
         settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict)
-        return settings, settings.validation or ValidationSettings(), hooks
-    raise_errors(notes, ConfigError, strict=strict)
+        return settings, settings.validation or ValidationSettings(), hooks, settings.notes
     registry = registry or Registry.installed()
     problems: list[Problem] = []
     validation = read_validation(given.get(VALIDATION), registry, problems, validating=True)
     if problems or validation.settings is None:
         raise ConfigError(*problems)
+    said = [*notes, *unused(registry, {validator.provider for validator in validation.validators})]
+    raise_errors(said, ConfigError, strict=strict)
     plugins = [*validation.validators, *map(load, registry.always_on())]
-    return None, validation.settings, assemble(plugins, validation.options)
+    return None, validation.settings, assemble(plugins, validation.options), said
 
 
 def _unsound(plugins: Iterable[Plugin], shared: Mapping[str, Any], merge: Merge) -> list[str]:

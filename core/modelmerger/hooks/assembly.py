@@ -23,6 +23,7 @@ from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.hooks.validators import read_validator, refuse_shared_metrics
 from modelmerger.values.errors import PluginError
 from modelmerger.values.sections import Section
+from modelmerger.values.text import shown
 from modelmerger.values.traits import Traits
 
 NO_STRATEGY = Plugin(
@@ -140,7 +141,8 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
         return Strategy(NO_STRATEGY, Traits(), "", calls)
     traits = getattr(plugin.module, "traits", None)
     if not isinstance(traits, Traits):
-        raise PluginError(f"{plugin.provider} has no 'traits'. Give its module `traits = Traits(…)`.")
+        fault = " has no 'traits'" if traits is None else f": 'traits' must be a Traits, got {shown(repr(traits))}"
+        raise PluginError(f"{plugin.provider}{fault}. Give its module `traits = Traits(…)`.")
     fingerprint = plugin.provider.digest or source_digest(plugin.module)
     if plugin.provider.digest and inspect.ismodule(plugin.module):  # its file may have changed since it was imported
         fingerprint += state_digest(plugin.module)

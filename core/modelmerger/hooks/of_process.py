@@ -36,21 +36,29 @@ class _Handed:
 
 
 def is_plugin(value: Any) -> bool:
-    """Whether this is a module, or an object with hooks, as against plain data."""
+    """Whether this is a module, or an object or class with hooks, as against plain data."""
     if isinstance(value, ModuleType):
         return True
-    return not isinstance(value, type) and any(hasattr(getattr(value, name, None), MARK) for name in dir(value))
+    return any(hasattr(getattr(value, name, None), MARK) for name in dir(value))
 
 
 def provider_of(plugin: Any, kind: Kind) -> Provider:
     """A module or an object as a plugin of this kind.
 
-    It is named by the last part of the module's name, or by the object's class. Raises `PluginError` for one whose
-    source cannot be read: nothing would tell whether it is still the same when an interrupted merge goes on.
+    It is named by the last part of the module's name, or by the object's class. Raises `PluginError` for a class, for
+    one without a hook of that kind, and for one whose source cannot be read: nothing would tell whether it is still the
+    same when an interrupted merge goes on.
     """
+    if isinstance(plugin, type):
+        raise PluginError(f"{kind} '{plugin.__name__}' is a class. Give an instance: {plugin.__name__}().")
     module = isinstance(plugin, ModuleType)
     target = plugin.__name__ if module else type(plugin).__module__
     name = target.rpartition(".")[2] if module else type(plugin).__name__
+    known = STRATEGY_HOOKS if kind == "strategy" else {VALIDATES}
+    if known.isdisjoint(hook_names(f"{kind} '{name}'", plugin)):
+        raise PluginError(
+            f"{kind} '{name}' has no hooks of a {kind}. Mark functions with @hookimpl, named as a hook is."
+        )
     digest = content_digest(plugin)
     if not digest:
         raise PluginError(

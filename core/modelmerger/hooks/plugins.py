@@ -1,6 +1,7 @@
 """A plugin as its module declares it: its options, its sections of the config, and its hooks."""
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -54,6 +55,7 @@ def load(provider: Provider) -> Plugin:
         raise PluginError(f"{provider}: 'sections' must hold Sections, got {sections!r}.")
     hooks = frozenset(hook_names(provider, module))
     _check_doors(provider, hooks)
+    _check_arguments(provider, module)
     return Plugin(
         provider,
         module,
@@ -74,6 +76,17 @@ def _check_doors(provider: Provider, hooks: frozenset[str]) -> None:
             )
         if hook not in hooks and kind == provider.kind:
             raise PluginError(f"{provider} does not have the hook {hook}.")
+
+
+def _check_arguments(provider: Provider, module: Any) -> None:
+    """Raises `PluginError` for an argument without a default that the hook does not have."""
+    for hook, function in _marked(module):
+        known = inspect.signature(HOOKS[hook]).parameters
+        for argument in inspect.signature(function).parameters.values():
+            handed = argument.kind in (argument.POSITIONAL_ONLY, argument.POSITIONAL_OR_KEYWORD)
+            if handed and argument.default is argument.empty and argument.name not in known:
+                near = suggestion(argument.name, known) or f" (it has {', '.join(known)})."
+                raise PluginError(f"{provider}: {hook} has no argument '{argument.name}'{near}")
 
 
 def option_names(cls: type) -> list[str]:
@@ -99,13 +112,18 @@ def _options(provider: Provider, module: Any, name: str) -> type | None:
 
 def hook_names(provider: Provider | str, module: Any) -> Iterable[str]:
     """The names of a module's hooks. Raises `PluginError` for a function marked as a hook that does not exist."""
-    for name in dir(module):
-        if (marks := getattr(getattr(module, name, None), MARK, None)) is None:
-            continue
-        hook = marks["specname"] or name
+    for hook, _ in _marked(module):
         if hook not in HOOKS:
             near = suggestion(hook, HOOKS).lstrip(", ")
             raise PluginError(
                 f"{provider} does not fit the hooks{f' ({near})' if near else ''}: there is no hook '{hook}'."
             )
         yield hook
+
+
+def _marked(module: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The functions of a module that are marked as hooks, each with the name of its hook."""
+    for name in dir(module):
+        function: Any = getattr(module, name, None)
+        if isinstance(marks := getattr(function, MARK, None), dict):
+            yield marks["specname"] or name, function

@@ -158,7 +158,7 @@ class Strategy:
             raise self._broken("measure_tensor", f"gave {kind_of(found)} where float64 or int64 is due", tensor_name)
         if shares_memory(found, tensors):
             raise self._broken("measure_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
-        return found
+        return found.detach()
 
     def unsteady_measure_error(self, tensor_name: str) -> PluginError:
         """The error for a statistic whose shape or dtype changes from block to block."""
@@ -174,7 +174,7 @@ class Strategy:
             raise self._broken("merge_tensor", f"gave {kind_of(merged)} where {expected}", tensor_name)
         if shares_memory(merged, tensors):
             raise self._broken("merge_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
-        return merged
+        return merged.detach()
 
     def compile_merge(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replaces the strategy's `merge_tensor` by what `compiled` makes of it."""

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, Self
 
 from attrs import evolve, field, frozen
 
+from modelmerger.config.models_in_memory import MERGES
 from modelmerger.config.naming import references
 from modelmerger.config.sections import missing_base
 from modelmerger.hooks.assembly import Hooks
@@ -16,6 +17,7 @@ from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.composition import check_same_base
 from modelmerger.planning.inner_merges import MakeMerged, placed, plan_inner
+from modelmerger.planning.unopened_models import unopened
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.file_identity import FileIdentity, identify
@@ -140,7 +142,7 @@ def _files_at(path: str) -> list[FileIdentity]:
 
 def _open(settings: Settings, hooks: Hooks, locate: Locate, merged: MakeMerged, watched: bool) -> _OpenModels:
     files = InputFiles(1 if settings.options.sequential_loading else 32)
-    opening = _Opening(files, locate, merged, watched)
+    opening = _Opening(files, locate, merged, watched, settings.given.get(MERGES, ()))
     try:
         return _OpenModels(files, opening.open_all(settings, hooks), opening.seen)
     except BaseException:
@@ -151,7 +153,11 @@ def _open(settings: Settings, hooks: Hooks, locate: Locate, merged: MakeMerged, 
 class _Opening:
     """Opens the models of a config and of the merges within it, all of which read through the same files."""
 
-    def __init__(self, files: InputFiles, locate: Locate, merged: MakeMerged, watched: bool) -> None:
+    def __init__(
+        self, files: InputFiles, locate: Locate, merged: MakeMerged, watched: bool, names: Iterable[str]
+    ) -> None:
+        """names: those of the merges that paths can name."""
+        self._names = names
         self.seen: dict[str, list[FileIdentity]] = {}
         self._files, self._ask, self._merged, self._watched = files, locate, merged, watched
         self._located: dict[str, Location] = {}
@@ -203,7 +209,7 @@ class _Opening:
     def _load(self, hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
         if self._watched:
             self.seen.setdefault(reference.path, _files_at(reference.path))
-        return _load(hooks, reference, context)
+        return _load(hooks, reference, context, self._names)
 
 
 def _with_base(hooks: Hooks, models: Opened) -> Opened:
@@ -226,19 +232,10 @@ def _viewed(hooks: Hooks, models: Opened) -> Opened:
     return evolve(models, checkpoints=hooks.models.view_models(models.checkpoints, models.settings))
 
 
-def _load(hooks: Hooks, reference: ModelReference, context: LoadContext) -> Checkpoint:
+def _load(hooks: Hooks, reference: ModelReference, context: LoadContext, names: Iterable[str]) -> Checkpoint:
     if isinstance(reference.source, Checkpoint):  # open already
         return reference.source
     checkpoint = hooks.models.load_model(reference, context)
     if checkpoint is None:
-        given = reference.given or reference.path
-        raise InputError(Problem(_not_found(given, os.path.exists(reference.path)), given))
+        raise InputError(unopened(reference, context.settings, names))
     return checkpoint
-
-
-def _not_found(path: str, exists: bool) -> str:
-    if exists:
-        return "is not a model: neither a directory with safetensors weights nor a .safetensors file. Check the path."
-    if "/" in path or os.path.splitext(path)[1]:
-        return "does not exist. Check the path."
-    return "does not exist. Check the path; a model on the Hub is given as org/name."

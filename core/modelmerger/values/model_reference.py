@@ -10,7 +10,7 @@ from attrs import field, frozen
 from modelmerger.values.errors import Problem
 
 
-def user_path(text: str | Path) -> Path:
+def user_path(text: str | os.PathLike[str]) -> Path:
     """A path as the user wrote it, with the home directory in place of `~`."""
     return Path(os.path.expanduser(text))
 

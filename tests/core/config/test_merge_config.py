@@ -185,3 +185,50 @@ def test_a_file_with_many_mistakes_says_how_many_it_does_not_list(tmp_path: Path
     lines = caught.value.lines()
     assert len(lines) == 21
     assert lines[-1] == "… and 15 more"
+
+
+def test_a_path_may_be_an_object_wherever_a_path_may_stand(tmp_path: Path) -> None:
+    inner = {"strategy": "weighted", "models": [{"path": Path("a")}, {"path": Path("b")}]}
+    config = MergeConfig(
+        strategy="task_arithmetic",
+        models=[{"path": Path("c")}, {"merge": inner}, {"path": "soup"}],
+        base_model=Path("base"),
+        output_path=tmp_path / "out",
+        options={"offload_folder": tmp_path},
+        validation={"dataset": Path("texts.txt")},
+        merges={"soup": {**inner, "models": ({"path": Path("d")},)}},
+    )
+    settings, _ = config.resolved()
+    assert settings.all_paths == {
+        "models[0].path": "c",
+        "models[1].merge.models[0].path": "a",
+        "models[1].merge.models[1].path": "b",
+        "merges.soup.models[0].path": "d",
+        "base_model": "base",
+    }
+    assert settings.output_path == str(tmp_path / "out")
+    assert settings.options.offload_folder == str(tmp_path)
+    assert settings.validation is not None
+    assert settings.validation.dataset == "texts.txt"
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    assert MergeConfig.from_file(file) == config
+
+    config.models[0]["path"] = Path("later")
+    assert config.resolved()[0].models[0].path == "later"
+    assert "path: later" in config.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"strategy": "weighted"}, "dict. Give MergeConfig.from_dict(…)."),
+        ("c.yaml", "str. Give MergeConfig.from_file('c.yaml')."),
+        (3, "int. Give MergeConfig(…)."),
+    ],
+)
+def test_what_is_no_config_is_refused_at_once(given: Any, remedy: str) -> None:
+    for made in (ModelMerger, modelmerger.merge):
+        with pytest.raises(ConfigError) as caught:
+            made(given)
+        assert str(caught.value) == f"the config must be a MergeConfig, got {remedy}"

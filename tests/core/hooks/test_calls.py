@@ -579,7 +579,10 @@ REFUSED = {
     "two ways": (WEIGHTS_SQUARED + "\n@hookimpl\ndef merge_tensor(tensors): ...", "must have one of the hooks find_coefficients, merge_tensor and compose_model, it has 2"),
     "a third way": (WEIGHTS_SQUARED + "\n@hookimpl\ndef compose_model(): ...", "has compose_model, so find_coefficients would never be called"),
     "misspelt hook": (WEIGHTS_SQUARED.replace("find_coefficients", "find_coeficients"), "does not fit the hooks (did you mean 'find_coefficients'?)"),
-    "unknown argument": (WEIGHTS_SQUARED.replace("(weights)", "(weights, wheights)"), "wheights"),
+    "misspelt argument": (WEIGHTS_SQUARED.replace("(weights)", "(wieghts)"), ": find_coefficients has no argument 'wieghts', did you mean 'weights'?"),
+    "unknown argument": (WEIGHTS_SQUARED.replace("(weights)", "(weights, zzz)"), ": find_coefficients has no argument 'zzz' (it has weights, model_options, options, gram, shape)."),
+    "traits of no kind": (WEIGHTS_SQUARED + "traits = 3", ": 'traits' must be a Traits, got 3. Give its module `traits = Traits(…)`."),
+    "a wrong trait": ("from modelmerger import Traits\ntraits = Traits(inputs='x')", "could not be imported: ValueError: inputs must be one of models, updates, got 'x'"),
     "wraps a collecting hook": (WEIGHTS_SQUARED + "\n@hookimpl(wrapper=True)\ndef write_sidecars():\n    return (yield)", "wraps write_sidecars; only hooks with one result can be wrapped"),
     "old wrapper": (WEIGHTS_SQUARED + "\n@hookimpl(hookwrapper=True)\ndef save_model():\n    yield", "wraps save_model; only hooks with one result can be wrapped, with wrapper=True"),
 }  # fmt: skip

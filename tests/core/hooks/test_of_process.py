@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -266,6 +267,62 @@ def test_what_is_no_plugin_is_said(
     assert "could not be imported" not in said or not {m for m in set(sys.modules) - modules if m.startswith("x_")}
 
 
+def warnings_of(result: SimpleNamespace) -> str:
+    """What a command said on stderr besides notes."""
+    return "".join(line for line in result.err.splitlines(keepends=True) if not line.startswith("note: "))
+
+
+SLURM = "from modelmerger import hookimpl\n@hookimpl\ndef run_slices(work): ..."
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "how"),
+    [
+        (WEIGHTS_SQUARED, "the strategy is 'weighted'", "strategy=mine"),
+        (COUNTING, "the config names no validator", "validation.metrics=[mine]"),
+        (SLURM, "the config names no executor", "options.executor=mine"),
+        (STAMPING, "", ""),
+        (WEIGHTS_SQUARED + "\n@hookimpl\ndef read_config(text): ...", "", ""),
+    ],
+)
+def test_a_file_that_the_config_does_not_name_is_said_to_do_nothing(
+    command: Command, path: Path, tmp_path: Path, content: str, said: str, how: str
+) -> None:
+    (file := tmp_path / "mine.py").write_text(content)
+    line = f"{file}: is not used: {said}. Give --set {how}, or leave --plugin out.\n" if said else ""
+    result = command("check", path, "--plugin", file)
+    assert (result.status, warnings_of(result)) == (0, f"warning: {line}" if line else "")
+    strictly = command("check", path, "--plugin", file, "--strict")
+    assert (strictly.status, warnings_of(strictly)) == ((2, f"error: {line}") if line else (0, ""))
+    if how:
+        named = command("check", path, "--plugin", file, "--strict", "--set", how)
+        assert (named.status, warnings_of(named)) == (0, "")
+
+
+def test_a_strategy_that_only_a_merge_within_the_merge_names_is_used(
+    command: Command, path: Path, config: dict[str, Any], squares: Path
+) -> None:
+    inner = {"strategy": "squares", "models": config["models"]}
+    path.write_text(json.dumps(config | {"models": [{"merge": inner}, config["models"][0]]}))
+    result = command("check", path, "--plugin", squares, "--strict")
+    assert (result.status, warnings_of(result)) == (0, "")
+
+
+def test_a_validation_alone_says_it_too(command: Command, squares: Path, models: SimpleNamespace) -> None:
+    line = f"{squares}: is not used: nothing is merged. Give --set strategy=squares, or leave --plugin out."
+    assert f"warning: {line}\n" in command("validate", models.a, "--plugin", squares).err
+    strictly = command("validate", models.a, "--plugin", squares, "--strict")
+    assert (strictly.status, strictly.err) == (2, f"error: {line}\n")
+
+
+def test_a_file_that_is_given_twice_is_taken_once(
+    command: Command, path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(squares.parent)
+    twice = "--plugin", squares, "--plugin", "./squares.py"
+    assert command("check", path, *twice, "--set", "strategy=squares").status == 0
+
+
 def test_a_name_that_is_taken_names_both(
     command: Command, path: Path, config: dict[str, Any], squares: Path, distribution: Callable[..., Path]
 ) -> None:
@@ -355,10 +412,21 @@ def test_what_cannot_be_digested_is_refused(config: dict[str, Any]) -> None:
 
 
 def test_what_has_no_hooks_is_no_strategy(config: dict[str, Any]) -> None:
-    with pytest.raises(PluginError, match=r"strategy 'json' from this process .* has no 'traits'"):
-        MergeConfig(**config | {"strategy": json})
+    for module in (json, math, torch):
+        name = module.__name__
+        with pytest.raises(PluginError, match=rf"^strategy '{name}' has no hooks of a strategy\. Mark functions"):
+            MergeConfig(**config | {"strategy": module})
+        with pytest.raises(PluginError, match=rf"^validator '{name}' has no hooks of a validator\. Mark functions"):
+            MergeConfig(**config | {"validation": {"metrics": [module]}})
     with pytest.raises(ConfigError, match="strategy: must be the name of a strategy, got 3"):
         MergeConfig(**config | {"strategy": 3})
+
+
+def test_a_class_is_no_plugin_and_an_instance_is(config: dict[str, Any]) -> None:
+    with pytest.raises(PluginError, match=r"^strategy 'Scaled' is a class\. Give an instance: Scaled\(\)\.$"):
+        MergeConfig(**config | {"strategy": Scaled})
+    with pytest.raises(PluginError, match=r"^validator 'Length' is a class\. Give an instance: Length\(\)\.$"):
+        MergeConfig(**config | {"validation": {"metrics": [Length]}})
 
 
 def test_a_file_cannot_hold_it(config: dict[str, Any], squares: Path) -> None:

@@ -210,3 +210,22 @@ def test_kept_files_are_closed_with_the_merger(merger: ModelMerger, models: Simp
     gc.collect()
 
     assert open_files() == []
+
+
+def test_a_missing_model_is_said_with_its_key_in_a_merge_within_the_merge_and_with_a_merge_of_a_near_name(
+    config: dict[str, Any], models: SimpleNamespace
+) -> None:
+    soup = {"strategy": "weighted", "models": [{"path": str(models.a)}, {"path": "./nowhere"}]}
+    deeper = {"strategy": "weighted", "models": [{"path": "suop"}, {"path": str(models.b)}], "base_model": "absent"}
+    asked = [{"path": "soup"}, {"path": "soop"}, {"merge": deeper}, {"path": "gone"}]
+    merger = ModelMerger(MergeConfig(**config | {"models": asked, "merges": {"soup": soup}}))
+    with pytest.raises(InputError) as caught:
+        merger.check_compatibility()
+    advice = "Check the path; a model on the Hub is given as org/name."
+    assert caught.value.lines() == [
+        "./nowhere: does not exist (merges.soup.models[1].path). Check the path.",
+        "soop: does not exist, did you mean the merge 'soup'?",
+        "suop: does not exist (models[2].merge.models[0].path), did you mean the merge 'soup'?",
+        f"absent: does not exist (models[2].merge.base_model). {advice}",
+        f"gone: does not exist. {advice}",
+    ]

@@ -1,0 +1,93 @@
+"""What is handed to a merge of tensors in memory: checked, and brought into the form of a config."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from modelmerger.config.models_in_memory import is_live
+from modelmerger.output.sink import Sink
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import ConfigError, Problem
+from modelmerger.values.layout import Layout
+from modelmerger.values.settings import BASE, key_of_model
+
+_OF_A_SINK = ("open_file", "write", "flush", "close_file", "records", "record")
+
+
+def config_of(
+    strategy: str,
+    models: Sequence[Any],
+    base: Any,
+    weights: Iterable[Any] | None,
+    model_options: Sequence[Mapping[str, Any]] | None,
+    options: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The config of such a merge. Raises `ConfigError` for what is no model, and for a wrong number of weights."""
+    named = {key_of_model(i): model for i, model in enumerate(models)} | ({BASE: base} if base is not None else {})
+    problems = [Problem(_not_live(model), key) for key, model in named.items() if not is_live(model)]
+    weights = _numbers(weights)
+    for key, given in (("weights", weights), ("model_options", model_options)):
+        if given is not None and len(given) != len(models):
+            problems.append(Problem(f"must be one a model: {len(given)} given for {len(models)} models", key))
+    if problems:
+        raise ConfigError(*problems)
+    entries: list[dict[str, Any]] = [{"path": model, "name": f"model_{i}"} for i, model in enumerate(models)]
+    for entry, weight in zip(entries, weights or (), strict=False):
+        entry["weight"] = weight
+    for entry, told in zip(entries, model_options or (), strict=False):
+        entry.update(told)
+    config = {"strategy": strategy, "models": entries, "options": dict(options or {})}
+    return config if base is None else config | {BASE: base}
+
+
+def listed(models: Any) -> list[Any]:
+    """Models as a list. Raises `ConfigError` for what is one model, or none at all."""
+    if is_live(models) or isinstance(models, str | Mapping) or not isinstance(models, Iterable):
+        raise ConfigError(Problem(f"must be a list of models, got {type(models).__name__}", "models"))
+    return list(models)
+
+
+def _numbers(weights: Any) -> list[Any] | None:
+    """Weights as plain data: tensors, arrays and their numbers as lists and floats. Raises `ConfigError`."""
+    if weights is None:
+        return None
+    plain = _plain(weights)
+    if isinstance(plain, str | Mapping) or not isinstance(plain, Iterable):
+        got = "one number" if isinstance(plain, int | float) else type(weights).__name__
+        raise ConfigError(Problem(f"must be a list of weights, one a model, got {got}", "weights"))
+    return [_plain(weight) for weight in plain]
+
+
+def _plain(value: Any) -> Any:
+    """What a tensor, an array or a number of numpy's holds, as lists and floats; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _not_live(model: Any) -> str:
+    if isinstance(model, Mapping):
+        return "holds no tensor. Is this the right object?" if model else "is empty. Give tensors by their names"
+    return f"must be a mapping from names to tensors, a module or a checkpoint, got {type(model).__name__}"
+
+
+def check_targets(out: Any, sink: Any, options: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for arguments that cannot say where the result goes."""
+    if out is not None and sink is not None:
+        raise ConfigError(Problem("contradicts 'sink': both say where the result goes. Give one of them", "out"))
+    if out is not None and not isinstance(out, Mapping) and (isinstance(out, Checkpoint) or not is_live(out)):
+        message = f"must be a module, or a mapping from names to tensors, got {type(out).__name__}"
+        raise ConfigError(Problem(message, "out"))
+    if sink is not None and not callable(sink):
+        raise ConfigError(
+            Problem(f"must be a function that makes a Sink of a Layout, got {type(sink).__name__}", "sink")
+        )
+    if out is not None and "torch_dtype" in options:
+        message = "contradicts 'out', whose tensors have dtypes already. Leave it out"
+        raise ConfigError(Problem(message, "options.torch_dtype"))
+
+
+def made_sink(sink: Callable[[Layout], Sink], layout: Layout) -> Sink:
+    """The sink of a layout. Raises `ConfigError` for one that lacks something of the protocol."""
+    made = sink(layout)
+    if missing := [name for name in _OF_A_SINK if not hasattr(made, name)]:
+        message = f"gave {type(made).__name__}, which has no {', '.join(missing)}. It must make a Sink of a Layout"
+        raise ConfigError(Problem(message, "sink"))
+    return made

@@ -1,0 +1,32 @@
+"""What is said of a model that no plugin opens."""
+
+import os
+from collections.abc import Iterable
+
+from modelmerger.values.errors import Problem
+from modelmerger.values.model_reference import ModelReference
+from modelmerger.values.settings import Settings
+from modelmerger.values.text import suggestion
+
+
+def unopened(reference: ModelReference, settings: Settings | None, names: Iterable[str]) -> Problem:
+    """The problem of a model that no plugin opens.
+
+    settings: of the merge that it belongs to; None where no merge is going on. names: those of the merges that paths
+    can name.
+    """
+    given = reference.given or reference.path
+    inner = settings.where if settings is not None and reference.given else ""
+    key = f" ({inner}.{reference.where})" if inner else ""
+    return Problem(_sentence(given, os.path.exists(reference.path), names, key), given)
+
+
+def _sentence(path: str, exists: bool, names: Iterable[str], key: str) -> str:
+    if exists:
+        kinds = "neither a directory with safetensors weights nor a .safetensors file"
+        return f"is not a model{key}: {kinds}. Check the path."
+    if near := suggestion(path, names):
+        return f"does not exist{key}" + near.replace("mean", "mean the merge", 1)
+    if "/" in path or os.path.splitext(path)[1]:
+        return f"does not exist{key}. Check the path."
+    return f"does not exist{key}. Check the path; a model on the Hub is given as org/name."
