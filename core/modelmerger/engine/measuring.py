@@ -87,11 +87,10 @@ class Measurer:
         for number in range(rounds):
             summed = OrderedSum(len(units) // rounds)
             for part, unit in enumerate(unit for unit in units if unit.round == number):
-                if (found := self.measure(unit, totals, workspace, cancelled)) is None:
-                    return totals
-                summed.add(part, found)
-            if summed.total is not None:
-                totals.append(summed.total)
+                summed.add(part, self.measure(unit, totals, workspace, cancelled))
+            if summed.total is None:
+                break
+            totals.append(summed.total)
         return totals
 
     def coefficients(self, index: int, gram: "Tensor") -> tuple[float, ...]:

@@ -5,6 +5,7 @@ https://doi.org/10.1145/2063384.2063405), whose raw stream numpy promises not to
 which depends on the seed, the tensor's name and the model, and of a counter, which depends on the element.
 """
 
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -34,9 +35,16 @@ class ElementNumbers:
     """The shape that a strategy sees the elements in."""
     device: torch.device
     """The device that it sees them on."""
+    models: Collection[int]
+    """The models that have numbers here, by their index in the config."""
 
     def __call__(self, model: int, precision: Precision = "float32") -> torch.Tensor:
         """One number in [0, 1) for each element, a multiple of 2⁻²⁴ (float64: 2⁻⁵³). model: its index in the config."""
+        if type(model) is not int or model not in self.models:
+            here = ", ".join(map(str, sorted(self.models)))
+            raise ValueError(f"there are random numbers of the models {here} here, and none of {model!r}")
+        if precision not in ("float32", "float64"):
+            raise ValueError(f"random numbers are 'float32' or 'float64', not {precision!r}")
         draw = _float32 if precision == "float32" else _float64
         drawn = torch.from_numpy(draw(self._key(model), self.first, self.last))
         return drawn.view(self.shape).to(self.device)

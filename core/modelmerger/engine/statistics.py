@@ -41,12 +41,18 @@ class OrderedSum:
     def __init__(self, parts: int) -> None:
         self._parts = parts
         self._come: set[int] = set()
+        self._nothing: set[int] = set()
         self._waiting: dict[int, Tensor] = {}
         self._next = 0
         self._sum: Tensor | None = None
 
-    def add(self, part: int, values: "Tensor") -> None:
-        """Adds a part, once. Raises `UnsteadyError`."""
+    def add(self, part: int, values: "Tensor | None") -> None:
+        """Adds a part, once; None adds nothing. Raises `UnsteadyError`."""
+        if values is None:
+            self._come.add(part)
+            self._nothing.add(part)
+            self._go_on()
+            return
         kept = self._sum if self._sum is not None else next(iter(self._waiting.values()), values)
         if kept.shape != values.shape or kept.dtype != values.dtype:
             raise UnsteadyError
@@ -57,35 +63,38 @@ class OrderedSum:
             self._take(values)
             return
         self._waiting[part] = values
-        while self._next in self._waiting:
-            self._take(self._waiting.pop(self._next))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._next in self._waiting or self._next in self._nothing:
+            if self._next in self._waiting:
+                self._take(self._waiting.pop(self._next))
             self._next += 1
 
     def _take(self, values: "Tensor") -> None:
         self._sum = values.clone() if self._sum is None else self._sum.add_(values)
 
     @property
-    def begun(self) -> bool:
-        """Whether any part has come."""
-        return bool(self._come)
+    def complete(self) -> bool:
+        """Whether all parts have come."""
+        return len(self._come) == self._parts
 
     @property
     def total(self) -> "Tensor | None":
-        """The sum, once all parts have come."""
-        return self._sum if len(self._come) == self._parts else None
+        """The sum, once all parts have come; None where they were nothing."""
+        return self._sum if self.complete else None
 
 
 def sum_in_order(first: int, last: int, measure: Callable[[int], "Tensor | None"]) -> "Tensor | None":
-    """The sum of what `measure` returns for the numbers from `first` to before `last`.
+    """The sum of what `measure` returns for the numbers from `first` to before `last`; None adds nothing.
 
-    None where it returns None for the first of them. Raises `UnsteadyError`.
+    None where there is nothing else. Raises `UnsteadyError`.
     """
     total: Tensor | None = None
     for number in range(first, last):
-        values = measure(number)
-        if values is None and total is None:
-            return None
-        if values is None or (total is not None and (total.shape != values.shape or total.dtype != values.dtype)):
+        if (values := measure(number)) is None:
+            continue
+        if total is not None and (total.shape != values.shape or total.dtype != values.dtype):
             raise UnsteadyError
         total = values.clone() if total is None else total.add_(values)
     return total

@@ -25,5 +25,5 @@ def slice_inputs(merge: Merge, plan: TensorPlan, tensors: Sequence["Tensor"], fi
         tensor_name=plan.name,
         shape=plan.shape,
         offset=first,
-        random=ElementNumbers(merge.settings.options.seed, plan.name, first, last, shape, tensors[0].device),
+        random=ElementNumbers(merge.settings.options.seed, plan.name, first, last, shape, tensors[0].device, models),
     )

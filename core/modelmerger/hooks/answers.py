@@ -33,9 +33,30 @@ def shares_memory(made: "torch.Tensor", inputs: Sequence["torch.Tensor"]) -> boo
     return made.numel() > 0 and any(storage == tensor.untyped_storage().data_ptr() for tensor in inputs)
 
 
+def versions(tensors: Sequence["torch.Tensor"]) -> list[int]:
+    """How often each tensor was changed in place so far, as torch counts it."""
+    return [tensor._version for tensor in tensors]  # noqa: SLF001 (what torch has for it)
+
+
+def is_dense(value: Any) -> bool:
+    """Whether a tensor has its numbers in memory, one after the other."""
+    return str(getattr(value, "layout", "")) == "torch.strided" and value.device.type != "meta"
+
+
 def kind_of(value: Any) -> str:
     """The dtype and shape of a tensor, `float32 of shape [2, 3]`, or the type of anything else, for messages."""
     shape = getattr(value, "shape", None)
     if shape is None:
         return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')} of shape {list(shape)}"
+    said = f"{str(value.dtype).removeprefix('torch.')} of shape {list(shape)}"
+    return said if is_foreign(value) or is_dense(value) else f"{said} that is sparse or has no memory"
+
+
+def is_foreign(value: Any) -> bool:
+    """Whether this has shape and dtype, and is no tensor of torch."""
+    return hasattr(value, "shape") and not hasattr(value, "untyped_storage")
+
+
+def not_a_tensor(value: Any) -> str:
+    """What to add to a message about something that looks like a tensor and is another library's."""
+    return f" (it is a {type(value).__module__}.{type(value).__qualname__})" if is_foreign(value) else ""

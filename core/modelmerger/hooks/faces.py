@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.hooks.answers import is_list_of, plain_json
+from modelmerger.hooks.answers import is_list_of, plain_json, versions
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.compositions import check_composition
 from modelmerger.hooks.files import gather_files
@@ -55,7 +55,7 @@ class ModelHooks:
     def view_models(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
         """The models as plugins see them, one after the other; as the strategy alone does, within another merge."""
         for plugin in self.calls.in_turn("view_models", settings.where):
-            views = self.calls.ask_one("view_models", plugin, checkpoints=checkpoints, settings=settings)
+            views = self.calls.ask_one("view_models", plugin, checkpoints=list(checkpoints), settings=settings)
             if views is not None:
                 self._check_views(plugin, checkpoints, views)
                 checkpoints = list(views)
@@ -209,7 +209,12 @@ class OutputHooks:
     ) -> Mapping[str, float]:
         """The statistics of the observers for a slice, each by its plugin's key and its own name."""
         arguments = {"tensors": tensors, "merged": merged, "tensor_name": tensor_name, "inputs": inputs}
+        before = versions([*tensors, merged])
         answers = self.calls.ask_each("observe_slice", tensor_name, observers, settings=settings, **arguments)
+        if versions([*tensors, merged]) != before:
+            who = " or ".join(str(self.calls.providers[name]) for name, _ in answers)
+            message = f"{who}: observe_slice changed what it was shown; make new tensors."
+            raise PluginError(Problem(message, tensor=tensor_name))
         for name, found in answers:
             numbers = list(found.values()) if isinstance(found, Mapping) else [found or 0]
             if not is_list_of((int, float), numbers):

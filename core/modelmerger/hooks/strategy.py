@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.hooks.answers import is_list_of, kind_of, shares_memory
+from modelmerger.hooks.answers import is_dense, is_list_of, kind_of, not_a_tensor, shares_memory, versions
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import PluginError, Problem
@@ -17,6 +17,8 @@ from modelmerger.values.traits import Traits, View
 
 if TYPE_CHECKING:
     import torch
+
+_CHANGED = "changed its inputs; make new tensors"
 
 
 @frozen(eq=False)
@@ -151,11 +153,15 @@ class Strategy:
         """
         tensors, tensor_name = given.tensors, given.tensor_name
         asked = {"round": len(measurements), "measurements": measurements, **given.arguments()}
+        before = versions(tensors)
         found: torch.Tensor | None = self.calls.ask_first("measure_tensor", tensor_name, **asked)
+        if versions(tensors) != before:
+            raise self._broken("measure_tensor", _CHANGED, tensor_name)
         if found is None:
             return None
-        if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64"):
-            raise self._broken("measure_tensor", f"gave {kind_of(found)} where float64 or int64 is due", tensor_name)
+        if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64") or not is_dense(found):
+            what = f"gave {kind_of(found)} where float64 or int64 is due{not_a_tensor(found)}"
+            raise self._broken("measure_tensor", what, tensor_name)
         if shares_memory(found, tensors):
             raise self._broken("measure_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
         return found.detach()
@@ -167,13 +173,23 @@ class Strategy:
     def merge_tensor(self, given: "SliceInputs", measurements: Sequence["torch.Tensor"]) -> "torch.Tensor":
         """The merged slice: a tensor of the inputs' shape and dtype that shares no memory with them."""
         tensors, tensor_name = given.tensors, given.tensor_name
+        before = versions(tensors)
         merged = self.calls.ask_first("merge_tensor", tensor_name, measurements=measurements, **given.arguments())
         first = tensors[0]
-        if not isinstance(merged, type(first)) or merged.shape != first.shape or merged.dtype != first.dtype:
+        if (
+            not isinstance(merged, type(first))
+            or merged.shape != first.shape
+            or merged.dtype != first.dtype
+            or not is_dense(merged)
+        ):
             expected = f"a tensor, {kind_of(first)}, is due"
-            raise self._broken("merge_tensor", f"gave {kind_of(merged)} where {expected}", tensor_name)
+            raise self._broken(
+                "merge_tensor", f"gave {kind_of(merged)} where {expected}{not_a_tensor(merged)}", tensor_name
+            )
         if shares_memory(merged, tensors):
             raise self._broken("merge_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
+        if versions(tensors) != before:
+            raise self._broken("merge_tensor", _CHANGED, tensor_name)
         return merged.detach()
 
     def compile_merge(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:

@@ -106,15 +106,15 @@ def list_directory(directory: Path) -> list[str]:
 
 
 def resolve_inside(path: Path, inside: Path) -> Path:
-    """Where a path leads. A link is followed if it stays in the model's directory or leads to its Hub cache's blobs."""
-    if not os.path.islink(path):
-        return path.absolute()
-    real, directory = Path(os.path.realpath(path)), Path(os.path.realpath(inside))
-    if not real.is_relative_to(directory) and not _in_blobs(real, directory):
-        raise InputError(
-            Problem(f"is a link that leads out of the model's directory, to {real}. Copy the file instead.", str(path))
-        )
-    return real
+    """Where a path leads. A link is followed if it stays in the model's directory or leads to its Hub cache's blobs.
+
+    Raises `InputError` for a path that leads out, by a link, by `..`, or as an absolute one.
+    """
+    real, directory, is_link = Path(os.path.realpath(path)), Path(os.path.realpath(inside)), os.path.islink(path)
+    if real.is_relative_to(directory) or _in_blobs(real, directory):
+        return real if is_link else path.absolute()
+    leads = "is a link that leads" if is_link else "leads"
+    raise InputError(Problem(f"{leads} out of the model's directory, to {real}. Copy the file instead.", str(path)))
 
 
 def _in_blobs(real: Path, directory: Path) -> bool:

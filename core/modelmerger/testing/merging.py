@@ -67,7 +67,9 @@ class Planned:
     def random(self, tensor: str, model: int) -> torch.Tensor:
         """What `random(model)` returns for all of a tensor: float32, in its shape. model: its index in the config."""
         (plan,) = [plan_in_memory for plan_in_memory in self.plan.tensors if plan_in_memory.name == tensor]
-        return ElementNumbers(self.settings.options.seed, tensor, 0, plan.elements, plan.shape, CPU)(model)
+        return ElementNumbers(
+            self.settings.options.seed, tensor, 0, plan.elements, plan.shape, CPU, range(len(self.settings.models))
+        )(model)
 
     def merge(self, **how: Any) -> dict[str, torch.Tensor]:
         """The merged tensors by name, in the shapes and dtypes that they are written in. how: as for `stage`."""

@@ -51,7 +51,7 @@ def execute(schedule: Schedule, hooks: Hooks, work: SliceWork) -> None:
         schedule.end()
     if (error := schedule.error) is None:
         return
-    if isinstance(error, Exception) and not isinstance(error, MergeError | MemoryError):
+    if not isinstance(error, MergeError | MemoryError | KeyboardInterrupt):
         raise hooks.output.executor_error(error) from error
     raise error
 

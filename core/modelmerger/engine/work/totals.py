@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from modelmerger.engine.statistics import OrderedSum, UnsteadyError, as_statistic, as_tensor
+from modelmerger.engine.statistics import OrderedSum, as_statistic, as_tensor
 from modelmerger.values.work.units import Statistic, Unit
 
 
@@ -15,7 +15,6 @@ class _Measurement:
         self.parts = parts
         self.totals: list[Statistic] = []
         self._sum = OrderedSum(parts)
-        self._empty: set[int] = set()
 
     @property
     def over(self) -> bool:
@@ -23,17 +22,14 @@ class _Measurement:
 
     def add(self, part: int, statistic: Statistic | None) -> None:
         """Adds a part of the round that is on."""
-        if statistic is None:
-            self._empty.add(part)
-        else:
-            self._sum.add(part, as_tensor(statistic))
-        if self._empty and (statistic is not None or self._sum.begun):
-            raise UnsteadyError
-        if len(self._empty) == self.parts:
+        self._sum.add(part, None if statistic is None else as_tensor(statistic))
+        if not self._sum.complete:
+            return
+        if (total := self._sum.total) is None:
             self.rounds = len(self.totals)
-        elif (total := self._sum.total) is not None:
+        else:
             self.totals.append(as_statistic(total))
-            self._sum = OrderedSum(self.parts)
+        self._sum = OrderedSum(self.parts)
 
 
 class Totals:

@@ -53,7 +53,7 @@ class MergeWorker:
                 return self._do(task)
         except (MergeError, MemoryError, CancelledError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"a bug in modelmerger: {type(error).__name__}: {error}. Run it with --debug and report it."
             raise MergeError(reason) from error
 
