@@ -87,7 +87,6 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import Finding as Finding
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
-    from modelmerger.values.labels import LabelScores as LabelScores
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
@@ -115,6 +114,7 @@ if TYPE_CHECKING:
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
     from modelmerger.values.subject import Answer as Answer
+    from modelmerger.values.subject import LabelScores as LabelScores
     from modelmerger.values.subject import LanguageModel as LanguageModel
     from modelmerger.values.subject import OpenedModel as OpenedModel
     from modelmerger.values.subject import Subject as Subject
@@ -184,7 +184,6 @@ _HOMES = {
     ),
     "values.file_identity": ("FileIdentity",),
     "values.findings": ("Better", "Finding", "MOST_EXAMPLES", "Sample", "ValidationReport"),
-    "values.labels": ("LabelScores",),
     "values.layout": (
         "Layout",
         "OutputFile",
@@ -210,7 +209,7 @@ _HOMES = {
     "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
-    "values.subject": ("Answer", "LanguageModel", "OpenedModel", "Subject"),
+    "values.subject": ("Answer", "LabelScores", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
     "values.work.block_record": ("BlockRecord",),

@@ -22,7 +22,7 @@ from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.validation.texts import check_dataset
-from modelmerger.values.errors import ConfigError, MergeError, Problem
+from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
@@ -172,10 +172,12 @@ def _order(ready: Prepared, staging: Staging) -> WorkOrder:
     from modelmerger.engine.arithmetic_digest import arithmetic_digest
 
     if ready.settings.has_live:
-        raise MergeError("models in memory are merged, which no worker elsewhere can open. Give paths instead.")
+        message = "models in memory are merged, which no worker elsewhere can open. Give paths, or leave it out."
+        raise ConfigError(Problem(message, "options.executor"))
     for provider in ready.hooks.all_providers:
         if provider.digest:
-            raise MergeError(f"{provider} is not installed, so no worker elsewhere can import it. Package it.")
+            message = f"{provider} is not installed, so no worker elsewhere can import it. Package it, or leave it out."
+            raise ConfigError(Problem(message, "options.executor"))
     return WorkOrder(
         config=ready.settings.given,
         located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],

@@ -1,7 +1,9 @@
 """A merge within a merge gives what the same merge gives once it is published in float32 and read again, bit for bit."""
 
+import importlib
 import json
 import random
+import re
 import shutil
 import signal
 from collections.abc import Callable, Mapping
@@ -574,43 +576,154 @@ def test_workers_in_other_processes_make_the_same(
     assert directory_state(tuned.output) == expected
 
 
-VIEWING = """
-from modelmerger import CheckpointView, LayerView, hookimpl
+CUTTING = """
+from attrs import frozen
+from modelmerger import LayerView, hookimpl
+
+adjusted = []
+
+@frozen(kw_only=True)
+class Options:
+    keep_layers: tuple[int, ...] = ()
 
 @hookimpl
-def view_models(checkpoints, settings):
-    if settings.where:
-        return [LayerView(checkpoint, [1, 0, 1]) for checkpoint in checkpoints]
-    return [CheckpointView(checkpoint) for checkpoint in checkpoints]
+def view_models(checkpoints, options):
+    return [LayerView(checkpoint, options.keep_layers) for checkpoint in checkpoints] if options.keep_layers else None
 
 @hookimpl
 def adjust_config(name, config, settings):
+    adjusted.append((name, settings.where))
     return {**config, "merged_in": [*config.get("merged_in", ()), settings.where]}
 """
+DOUBLED = """
+import torch
+from modelmerger import CheckpointView, Traits, hookimpl
+
+traits = Traits(models=(1, None))
+
+class Doubled(CheckpointView):
+    @property
+    def content(self):
+        return f"{super().content} doubled"
+
+    def read(self, tensor, start, stop, buffer):
+        super().read(tensor, start, stop, buffer)
+        torch.frombuffer(buffer, dtype=getattr(torch, self.dtype_of(tensor)))[: stop - start].mul_(2)
+
+    def dtype_of(self, tensor):
+        return {"F32": "float32", "BF16": "bfloat16"}[self.tensors[tensor].dtype]
+
+@hookimpl
+def view_models(checkpoints):
+    return [Doubled(checkpoint) for checkpoint in checkpoints]
+
+@hookimpl
+def find_coefficients(weights):
+    return weights
+
+@hookimpl
+def adjust_config(name, config):
+    return {**config, "doubled": config.get("doubled", 0) + 1}
+"""
+KEPT = [1, 2, 3, 0]
+"""Not its own inverse, and no power of two of it is the order that models have."""
 
 
-def test_views_within_and_around(tuned: SimpleNamespace, distribution: Callable[..., Path]) -> None:
-    """Plugins view the models of every merge, and adjust its config, which is the outer merge's where that takes it."""
-    install(distribution, [("plugin", "viewing", VIEWING)])
-    for name in "abc":
+@pytest.fixture
+def four_layers(tuned: SimpleNamespace) -> SimpleNamespace:
+    """The models of `tuned` with four layers of one shape, and a config that lists them."""
+    shapes = {"model.norm.weight": (3,), **{f"model.layers.{i}.w": (5, 4) for i in range(4)}}
+    config = {**CONFIG, "num_hidden_layers": 4, "layer_types": ["zero", "one", "two", "three"]}
+    for number, name in enumerate("abc"):
         shutil.rmtree(tuned.folder / name)
-        layers = {f"model.layers.{i}.w": (5, 3 + (name != "c" and i)) for i in range(2)}
-        shapes = {"model.norm.weight": (3,), **(layers if name != "c" else {})}
-        shapes |= {f"model.layers.{i}.w": (5, width) for i, width in enumerate((4, 3, 4))} if name == "c" else {}
-        write_model(tuned.folder / name, random_tensors(ord(name), shapes=shapes))
-    given = tuned.config(**weighted(tuned.inner(slerp(tuned.path("a"), tuned.path("b"))), tuned.path("c")))
+        write_model(tuned.folder / name, random_tensors(number, shapes=shapes), config)
+    return tuned
+
+
+def assert_viewed_as_published(given: Config, tuned: SimpleNamespace) -> Config:
+    """A merge of `given` with layers in another order is that of the published inner merges; the config written."""
+    flat = published_first(given, tuned.folder)  # where nothing is viewed: the option is of the run
+    cut = {"keep_layers": KEPT, "torch_dtype": "bfloat16"}
+    merge(MergeConfig(**tuned.config(**{**given, "options": cut})))
+    verify(tuned.output)
+    merge(MergeConfig(**{**flat, "options": cut, "output_path": str(tuned.folder / "flat")}))
+    assert_same_bits(weights_of(tuned.output), weights_of(tuned.folder / "flat"))
+    written: Config = json.loads((tuned.output / "config.json").read_text())
+    assert (written["num_hidden_layers"], written["layer_types"]) == (4, ["one", "two", "three", "zero"])
+    return written
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_layer_cut_acts_on_a_merge_as_a_whole(
+    four_layers: SimpleNamespace, distribution: Callable[..., Path], alone: bool, named: bool
+) -> None:
+    """And not on the models within it as well."""
+    install(distribution, [("plugin", "cutting", CUTTING)])
+    within = weighted(four_layers.path("a"), four_layers.path("b", weight=3.0))
+    model = {"path": "soup"} if named else four_layers.inner(within)
+    given = weighted(model, *([] if alone else [four_layers.path("c")]))
+    assert_viewed_as_published({**given, **({"merges": {"soup": within}} if named else {})}, four_layers)
+    a, b, c = (weights_of(four_layers.folder / name) for name in "abc")
+    for name, value in weights_of(four_layers.output).items():
+        seen = re.sub(r"\d", lambda number: str(KEPT[int(number[0])]), name)
+        soup = a[seen].double() / 4 + b[seen].double() * 3 / 4
+        expected = soup if alone else (soup + c[seen].double()) / 2
+        torch.testing.assert_close(value.double(), expected, rtol=2**-8 * 1.01, atol=1e-9)
+
+
+def test_layers_of_a_base_and_of_merges_within_merges_come_in_one_order(
+    four_layers: SimpleNamespace, distribution: Callable[..., Path]
+) -> None:
+    install(distribution, [("plugin", "cutting", CUTTING)])
+    deepest = weighted(four_layers.path("a"), four_layers.path("b"))
+    middle = weighted(four_layers.inner(deepest), four_layers.path("c"))
+    given = {
+        "strategy": "task_arithmetic",
+        "models": [four_layers.inner(middle), four_layers.path("b")],
+        "base_model": str(four_layers.folder / "c"),
+    }
+    assert_viewed_as_published(given, four_layers)
+
+
+def test_configs_are_adjusted_once(four_layers: SimpleNamespace, distribution: Callable[..., Path]) -> None:
+    (module,) = install(distribution, [("plugin", "cutting", CUTTING)])
+    middle = weighted(four_layers.inner(weighted(four_layers.path("a"))), four_layers.path("b"))
+    given = weighted(four_layers.inner(middle), four_layers.path("c"), keep_layers=[3, 1])
+    merge(MergeConfig(**four_layers.config(**given)))
+    assert importlib.import_module(module).adjusted == [("config.json", "")]
+    written = json.loads((four_layers.output / "config.json").read_text())
+    assert (written["num_hidden_layers"], written["layer_types"]) == (2, ["three", "one"])
+    assert written["merged_in"] == [""]
+
+
+def test_a_strategy_views_the_models_of_its_own_merge(
+    four_layers: SimpleNamespace, distribution: Callable[..., Path]
+) -> None:
+    """That is part of what it makes of them, wherever its merge stands."""
+    install(distribution, [("strategy", "doubled", DOUBLED)])
+    within = {"strategy": "doubled", "models": [four_layers.path("a", weight=0.5), four_layers.path("b", weight=1.0)]}
+    given = weighted(four_layers.inner(within), four_layers.path("c"))
+    assert_as_published(four_layers.config(**given), four_layers.folder)
+    assert json.loads((four_layers.output / "config.json").read_text())["doubled"] == 1
+
+
+def test_a_nan_behind_a_view_names_the_innermost_model(
+    four_layers: SimpleNamespace, distribution: Callable[..., Path]
+) -> None:
+    install(distribution, [("plugin", "cutting", CUTTING)])
+    within = slerp(four_layers.path("a"), four_layers.path("b"))
+    given = four_layers.config(**weighted(four_layers.inner(within), four_layers.path("c"), keep_layers=KEPT))
     progress: list[tuple[int, int]] = []
     report = merge(MergeConfig(**given), Watch(progress=lambda done, total: progress.append((done, total))))
     assert progress[-1] == (report.bytes_read + report.bytes_written,) * 2
-    written = json.loads((tuned.output / "config.json").read_text())
-    assert (written["num_hidden_layers"], written["merged_in"]) == (3, ["models[0].merge", ""])
-    manifest = json.loads((tuned.output / "modelmerger.json").read_text())
+    manifest = json.loads((four_layers.output / "modelmerger.json").read_text())
     assert [source["name"] for source in manifest["sources"][0]["merge"]["sources"]] == ["a", "b"]
-    tensors = weights_of(tuned.folder / "a")
+    tensors = weights_of(four_layers.folder / "a")
     tensors["model.layers.1.w"][0] = torch.inf
-    save_file(tensors, tuned.folder / "a" / "model.safetensors")
-    given["output_path"] = str(tuned.folder / "other")
+    save_file(tensors, four_layers.folder / "a" / "model.safetensors")
+    given["output_path"] = str(four_layers.folder / "other")
     for options in ({}, {"allow_nonfinite": True}):
-        given["models"][0]["merge"]["options"] |= options
-        with pytest.raises(NumericError, match=r"model\.layers\.[02]\.w: 'a' holds 4 infinities"):
+        within["options"] |= options
+        with pytest.raises(NumericError, match=r"model\.layers\.1\.w: 'a' holds 4 infinities"):
             merge(MergeConfig(**given))

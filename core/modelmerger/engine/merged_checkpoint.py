@@ -68,8 +68,9 @@ class MergedCheckpoint(Checkpoint):
     ) -> "MergedCheckpoint":
         """A merge of opened models, which must stay open while it is read.
 
-        models: each with another name. weights, model_options: one a model. options, strategy: as in a config. Raises
-        what planning a merge of that config raises.
+        models: each with another name, merged as they are: no plugin but the strategy views them. weights,
+        model_options: one a model. options, strategy: as in a config. Raises what planning a merge of that config
+        raises.
 
         ```python
         from modelmerger import MergedCheckpoint

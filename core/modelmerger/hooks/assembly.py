@@ -1,5 +1,6 @@
 """The plugins of one run: imported, and registered with a manager of their own."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ from attrs import frozen
 from modelmerger.hooks.binding import bind, hand_defaults
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
+from modelmerger.hooks.loaded_state import state_digest
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import BUILT_IN, Provider
@@ -143,6 +145,8 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
         fault = " has no 'traits'" if traits is None else f": 'traits' must be a Traits, got {shown(repr(traits))}"
         raise PluginError(f"{plugin.provider}{fault}. Give its module `traits = Traits(…)`.")
     fingerprint = plugin.provider.digest or source_digest(plugin.module)
+    if plugin.provider.digest and inspect.ismodule(plugin.module):  # its file may have changed since it was imported
+        fingerprint += state_digest(plugin.module)
     if "compose_model" in plugin.hooks:
         if others := sorted(STRATEGY_HOOKS & plugin.hooks):
             raise PluginError(f"{plugin.provider} has compose_model, so {others[0]} would never be called.")

@@ -46,9 +46,14 @@ class Calls:
         """The keys of the plugins that have a hook, in the order in which they are asked."""
         return list(self._callers[hook])
 
-    def in_turn(self, hook: str) -> list[str]:
-        """The keys of the plugins that get each other's answers. A validator is not one: it changes no merge."""
-        return [name for name in self.plugins_with(hook) if self.providers[name].kind != "validator"]
+    def in_turn(self, hook: str, within: str = "") -> list[str]:
+        """The keys of the plugins that get each other's answers. A validator is not one: it changes no merge.
+
+        within: where the config gives the merge, if that is a merge within another one. Then its strategy alone is
+        asked: the other plugins act once, on the outermost merge.
+        """
+        kinds = [(name, self.providers[name].kind) for name in self.plugins_with(hook)]
+        return [name for name, kind in kinds if kind == "strategy" or (kind != "validator" and not within)]
 
     def ask_first(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
         """The first answer that is not None. tensor: the one in question, for messages."""

@@ -53,8 +53,8 @@ class ModelHooks:
         return found
 
     def view_models(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
-        """The models as plugins see them, one after the other."""
-        for plugin in self.calls.in_turn("view_models"):
+        """The models as plugins see them, one after the other; as the strategy alone does, within another merge."""
+        for plugin in self.calls.in_turn("view_models", settings.where):
             views = self.calls.ask_one("view_models", plugin, checkpoints=checkpoints, settings=settings)
             if views is not None:
                 self._check_views(plugin, checkpoints, views)
@@ -151,9 +151,12 @@ class OutputHooks:
         checkpoints: Sequence[Checkpoint],
         settings: Settings,
     ) -> Mapping[str, Any]:
-        """A config of the merged model as plugins want it, one after the other. name: of its file."""
+        """A config of the merged model as plugins want it, one after the other. name: of its file.
+
+        Within another merge, the strategy alone is asked.
+        """
         arguments: dict[str, Any] = {"name": name, "plan": plan, "checkpoints": checkpoints, "settings": settings}
-        for plugin in self.calls.in_turn("adjust_config"):
+        for plugin in self.calls.in_turn("adjust_config", settings.where):
             answer = self.calls.ask_one("adjust_config", plugin, config=deepcopy(config), **arguments)
             if answer is not None:
                 if (adjusted := plain_json(answer)) is None:
@@ -171,6 +174,12 @@ class OutputHooks:
                 raise PluginError(f"{self.calls.providers[self.executor]} declined to execute the slices.")
         elif not self.calls.ask_first("run_slices", work=work):
             raise PluginError("no plugin executes the slices (hook 'run_slices'). Is the built-in one switched off?")
+
+    def executor_error(self, error: BaseException) -> PluginError:
+        """The error for what an executor or its workers failed of, and no merge."""
+        who = self.calls.providers[self.executor] if self.executor else self.calls.suspects("run_slices")
+        reason = str(error).rstrip(". ") or "no reason given"
+        return PluginError(f"{who}: {type(error).__name__}: {reason}. Mend that, and run the same command again.")
 
     def unfinished_error(self) -> PluginError:
         """The error for a `run_slices` that returned before every block was written."""

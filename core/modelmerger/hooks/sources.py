@@ -1,8 +1,9 @@
 """The source of plugins: found without importing anything, read, and digested."""
 
+import ast
 import inspect
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType
@@ -48,15 +49,36 @@ def content_digest(plugin: Any) -> str:
 
 
 def has_changed(plugin: Any) -> bool:
-    """Whether the file of a module, or of an object's class, holds other functions than those that were imported."""
+    """Whether the file of a module, or of an object's class, holds other functions or constants than were imported.
+
+    Values that its code computes are not seen here. They are part of what `state_digest` digests.
+    """
     home = plugin if inspect.ismodule(plugin) else type(plugin)
     try:
         file = inspect.getsourcefile(home) or ""
-        now = set(_codes(compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)))
+        source = Path(file).read_bytes()
+        now = set(_codes(compile(source, file, "exec", dont_inherit=True)))
+        declared = ast.parse(source).body if inspect.ismodule(plugin) else []
     except (OSError, TypeError, SyntaxError, ValueError):
         return False
     imported = (value.__code__ for value in vars(home).values() if inspect.isfunction(value))
-    return any(code.co_filename == file and code not in now for code in imported)
+    return any(code.co_filename == file and code not in now for code in imported) or any(
+        _differs(node, vars(home)) for node in declared
+    )
+
+
+def _differs(node: ast.stmt, imported: Mapping[str, Any]) -> bool:
+    """Whether a function or class is missing from what was imported, or a constant has another value there."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return node.name not in imported
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    if len(targets) != 1 or not isinstance(targets[0], ast.Name) or not isinstance(node, ast.Assign | ast.AnnAssign):
+        return False
+    try:
+        value = ast.literal_eval(node.value) if node.value is not None else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return node.value is not None and repr(imported.get(targets[0].id)) != repr(value)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

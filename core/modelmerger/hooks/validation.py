@@ -14,10 +14,9 @@ from modelmerger.hooks.files import gather_files
 from modelmerger.hooks.validators import Validator
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
-from modelmerger.values.labels import LabelScores
 from modelmerger.values.plain_names import is_plain_name
 from modelmerger.values.settings import Settings, ValidationSettings
-from modelmerger.values.subject import Purpose, Subject, Texts
+from modelmerger.values.subject import LabelScores, Purpose, Subject, Texts
 
 
 @frozen(eq=False)

@@ -49,6 +49,20 @@ def is_published(target: Path) -> bool:
         os.close(descriptor)
 
 
+_held: set[int] = set()
+"""Descriptors of locked directories."""
+
+
+def _let_go() -> None:
+    """A fork has them too, and would hold the lock for as long as it lives, even when its parent is gone."""
+    for descriptor in _held:
+        close_quietly(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 class StagingDirectory:
     """The staging directory of a target, made if need be and locked for as long as the context lasts.
 
@@ -68,9 +82,11 @@ class StagingDirectory:
     def __enter__(self) -> Self:
         with output_errors(self.root):
             self.descriptor = self._locked()
+        _held.add(self.descriptor)
         return self
 
     def __exit__(self, *_: object) -> None:
+        _held.discard(self.descriptor)
         close_quietly(self.descriptor)
         self.descriptor = -1
 

@@ -24,7 +24,7 @@ def adjusted_configs(
 ) -> Configs:
     """Those that the composition has, else those of the donor; none where what is written is not a whole model.
 
-    Raises `PluginError`.
+    Within another merge, only the strategy adjusts them. Raises `PluginError`.
     """
     donor, own = checkpoints[plan.donor].donor, composition.checkpoint.donor if composition else Donor()
     config = donor.config if own.config is None else own.config

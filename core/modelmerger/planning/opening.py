@@ -35,7 +35,8 @@ class Opened:
     settings: Settings
     """Those of the merge, with the base model that the models brought if the config names none."""
     checkpoints: Sequence[Checkpoint]
-    """The models in the order of the config, then the base model if there is one, as plugins view them."""
+    """The models in the order of the config, then the base model if there is one, as plugins view them; within another
+    merge, as the strategy alone does."""
     locations: Sequence[Location]
     """Where each of them was found."""
     located: Mapping[str, Location] = field(factory=dict)

@@ -9,9 +9,8 @@ from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.registry import Registry
 from modelmerger.validation.models import Models
 from modelmerger.validation.subject import MeasuredModel
-from modelmerger.values.labels import LabelScores
 from modelmerger.values.settings import Settings, ValidationSettings
-from modelmerger.values.subject import Subject, Texts
+from modelmerger.values.subject import LabelScores, Subject, Texts
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 

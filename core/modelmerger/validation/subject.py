@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 from modelmerger.validation.language_model import CausalLanguageModel
 from modelmerger.validation.models import LoadedModel, Models
 from modelmerger.values.errors import UnmeasurableError
-from modelmerger.values.labels import LabelScores
 from modelmerger.values.settings import ValidationSettings
-from modelmerger.values.subject import Answer, Texts
+from modelmerger.values.subject import Answer, LabelScores, Texts
 
 if TYPE_CHECKING:
     import torch

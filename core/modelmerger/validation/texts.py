@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from modelmerger.inputs.regular_files import read_small
 from modelmerger.inputs.strict_json import read_json
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
-from modelmerger.values.labels import LabelScores
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.settings import ValidationSettings
-from modelmerger.values.subject import Purpose, Texts
+from modelmerger.values.subject import LabelScores, Purpose, Texts
 
 LIMIT = 256 << 20
 LINES = (".jsonl", ".ndjson")

@@ -17,7 +17,7 @@ from modelmerger import (
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.options import Options, contradictions
 from modelmerger_plugins.peft_adapters.reading.replication import layers_of
-from modelmerger_plugins.peft_adapters.section import ADVICE, NAME, of_adapters
+from modelmerger_plugins.peft_adapters.section import ADVICE, BASE_KEY, NAME, of_adapters, whole_key
 
 
 def in_config(settings: Settings) -> Iterator[Problem]:
@@ -25,7 +25,7 @@ def in_config(settings: Settings) -> Iterator[Problem]:
     base, ours = settings.paths.get("base_model"), of_adapters(settings).base_model_path
     if base is not None and ours is not None and not _is_one_path(base, ours):
         message = f"is {ours!r}, and base_model is {base!r}. Give the same path, or one of them"
-        yield Problem(message, "peft_config.base_model_path")
+        yield Problem(message, BASE_KEY)
 
 
 def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterator[Problem]:
@@ -49,6 +49,12 @@ def check_updates(models: Sequence[Checkpoint], settings: Settings, able: bool) 
 
     `able`: whether the strategy can.
     """
+    if settings.where:
+        message = (
+            "only the outermost merge can merge the updates of adapters. "
+            "Set peft_config.merge_adapters: false in this merge, which folds each adapter into its base"
+        )
+        raise ConfigError(Problem(message, "peft_config.merge_adapters"))
     folded = [model for model in models if isinstance(model, Folded)]
     message = f"is a full model, and merge_adapters: true merges adapters alone. {ADVICE}."
     problems = [Problem(message, model.place) for model in models if model.base is None]
@@ -86,7 +92,7 @@ def _of_other_layers(
         if ours and theirs is None:
             message = (
                 "repeats layers of its base (layer_replication), and base_model does not. "
-                "Give peft_config.base_model_path instead."
+                f"Give {whole_key(settings, BASE_KEY)} instead."
             )
             yield Problem(message, checkpoint.place)
         elif ours != theirs and of_adapters(settings).merge_adapters:

@@ -6,6 +6,8 @@ from attrs import Attribute, field, frozen
 from modelmerger import LoadContext, Section, Settings
 
 NAME = "peft_config"
+BASE_KEY = f"{NAME}.base_model_path"
+"""Where a config gives the base of adapters."""
 DEFAULT = "default"
 """The adapter of `adapter_names` that is the directory itself."""
 ADVICE = "Set peft_config.merge_adapters: false, which folds each adapter into its base"
@@ -41,6 +43,11 @@ def of_adapters(settings: Settings | LoadContext | None) -> PeftConfig:
         settings = settings.settings
     found = settings.sections.get(NAME) if settings is not None else None
     return found if isinstance(found, PeftConfig) else PeftConfig()
+
+
+def whole_key(settings: Settings | None, key: str) -> str:
+    """A key of a merge as the whole config has it: `models[0].merge.base_model` in a merge within the merge."""
+    return f"{settings.where}.{key}" if settings is not None and settings.where else key
 
 
 def given_base(settings: Settings | None) -> str | None:

@@ -210,6 +210,26 @@ def test_anyone_can_make_one() -> None:
     assert made.place == made.name == "soup"
 
 
+def test_no_plugin_views_its_models(distribution: Callable[..., Path]) -> None:
+    """Who makes one has viewed them, or has it viewed as a whole by the merge that it is for."""
+    source = """
+from modelmerger import CheckpointView, hookimpl
+
+@hookimpl
+def view_models(checkpoints):
+    return [CheckpointView(model, {"w": "w"}) for model in checkpoints]
+
+@hookimpl
+def adjust_config():
+    raise ValueError("adjusted")
+"""
+    install(distribution, [("plugin", "narrow", source)])
+    sources = models(1, 2)
+    soup = MergedCheckpoint.of("soup", "weighted", sources)
+    assert list(soup.tensors) == list(sources[0].tensors) != ["w"]
+    assert list(soup.sources) == list(sources)
+
+
 def test_what_is_wrong_is_said_of_it() -> None:
     (a,) = models(1)
     with pytest.raises(InputError, match="'m1' has this tensor and 'm4' lacks it"):

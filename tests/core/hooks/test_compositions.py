@@ -105,10 +105,19 @@ def test_what_observes_slices_sees_none_of_a_composition(distribution: Distribut
     assert plan_in_memory("weighted", models).stage().observed != {}
 
 
-def test_a_composition_cannot_be_a_model_of_another_merge(distribution: Distribution, tmp_path: Path) -> None:
-    install(distribution, [("strategy", "composing", SOURCE.replace("{answer}", "Composition(model)"))])
+@pytest.mark.parametrize(
+    ("kind", "strategy", "said"),
+    [
+        ("strategy", "composing", "composes its output"),
+        ("plugin", "weighted", "merges what its models change of their base"),
+    ],
+)
+def test_a_composition_cannot_be_a_model_of_another_merge(
+    distribution: Distribution, tmp_path: Path, kind: str, strategy: str, said: str
+) -> None:
+    install(distribution, [(kind, "composing", SOURCE.replace("{answer}", "Composition(model)"))])
     path = str(write_model(tmp_path / "a", {"w": torch.ones(3)}, None))
-    inner = {"strategy": "composing", "models": [{"path": path}]}
+    inner = {"strategy": strategy, "models": [{"path": path}]}
     config = MergeConfig(strategy="weighted", models=[{"merge": inner}, {"path": path}])
-    with pytest.raises(ConfigError, match=r"^models\[0\]\.merge: composes its output, which only the outermost merge"):
+    with pytest.raises(ConfigError, match=rf"^models\[0\]\.merge: {said}, which only the outermost merge"):
         ModelMerger(config).plan()

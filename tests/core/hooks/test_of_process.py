@@ -374,6 +374,32 @@ def test_a_module_whose_file_has_changed_since_is_refused(config: dict[str, Any]
     MergeConfig(**config | {"strategy": imported(squares)})
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "refused"),
+    [
+        ("POWER = 2", "POWER = 9", True),
+        ("POWER = 2", "POWER = 2\ndef helper():\n    return 1\n", True),
+        ("models=(1, None)", "models=(1, 8)", False),
+        ("POWER = 2", "POWER = 2  # the square", False),
+    ],
+)
+def test_what_runs_is_never_taken_for_what_the_file_says_by_now(
+    config: dict[str, Any], squares: Path, old: str, new: str, refused: bool
+) -> None:
+    """Where the change is not seen, another plan comes of what runs, so that no fresh process goes on with it."""
+    source = WEIGHTS_SQUARED.replace("weight**2", "weight**POWER").replace("traits =", "POWER = 2\ntraits =")
+    squares.write_text(source)
+    stale = imported(squares)
+    squares.write_text(source.replace(old, new))
+    fresh = ModelMerger(MergeConfig(**config | {"strategy": imported(squares)})).plan().digest
+    if refused:
+        with pytest.raises(PluginError, match="changed since"):
+            MergeConfig(**config | {"strategy": stale})
+    else:
+        same = "#" in new
+        assert (ModelMerger(MergeConfig(**config | {"strategy": stale})).plan().digest == fresh) == same
+
+
 def test_what_cannot_be_digested_is_refused(config: dict[str, Any]) -> None:
     made = ModuleType("made")
     exec(WEIGHTS_SQUARED, vars(made))

@@ -8,6 +8,7 @@ from modelmerger.engine.merge import Merge
 from modelmerger.engine.work.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.sink import Sink
+from modelmerger.values.errors import MergeError
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.work.block_record import BlockRecord
@@ -48,8 +49,11 @@ def execute(schedule: Schedule, hooks: Hooks, work: SliceWork) -> None:
             hooks.output.run_slices(work)
     finally:
         schedule.end()
-    if schedule.error is not None:
-        raise schedule.error
+    if (error := schedule.error) is None:
+        return
+    if isinstance(error, Exception) and not isinstance(error, MergeError | MemoryError):
+        raise hooks.output.executor_error(error) from error
+    raise error
 
 
 def bytes_of_blocks(records: Mapping[tuple[int, int], BlockRecord], plan: MergePlan) -> int:

@@ -16,7 +16,7 @@ from modelmerger.engine.work.totals import Totals
 from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
 from modelmerger.output.sink import Sink
 from modelmerger.planning.cost import bytes_in
-from modelmerger.values.errors import MergeError
+from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.work.units import Done, Statistic, Task, Unit, WorkOrder
@@ -119,7 +119,8 @@ class Schedule:
     def order(self) -> WorkOrder:
         """For workers elsewhere."""
         if self._order is None:
-            raise MergeError("this merge is of models in memory, which no worker elsewhere can open.")
+            message = "models in memory are merged, which no worker elsewhere can open. Give paths, or leave it out."
+            raise ConfigError(Problem(message, "options.executor"))
         return self._order()
 
     def _measured(self, unit: Unit, statistic: Statistic | None, moved: int) -> int:

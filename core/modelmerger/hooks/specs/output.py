@@ -53,7 +53,7 @@ def adjust_config(
     "config.json" or "generation_config.json"; `config` is the donor's at first, as plain data of JSON. The answer is a
     dict of the same, without new keys that can make a loader run code. Called once the merge is planned, if a whole
     model is written and the donor has such a config. `checkpoints`: as in `check_compatibility`. Whatever dtype it
-    names is replaced by the written one.
+    names is replaced by the written one. For a merge within another one, only the strategy of that merge is asked.
 
     ```python
     from modelmerger import hookimpl

@@ -6,9 +6,8 @@ from typing import Any
 
 from modelmerger.hooks.markers import hookspec
 from modelmerger.values.findings import Finding, ValidationReport
-from modelmerger.values.labels import LabelScores
 from modelmerger.values.settings import Settings, ValidationSettings
-from modelmerger.values.subject import Purpose, Subject
+from modelmerger.values.subject import LabelScores, Purpose, Subject
 
 
 @hookspec

@@ -8,7 +8,7 @@ from modelmerger import Base, InputError, LoadContext, Location, ModelReference,
 
 from modelmerger_plugins.peft_adapters.reading import config
 from modelmerger_plugins.peft_adapters.reading.replication import replicated
-from modelmerger_plugins.peft_adapters.section import given_base
+from modelmerger_plugins.peft_adapters.section import BASE_KEY, given_base, whole_key
 
 
 def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
@@ -17,16 +17,16 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     Raises `InputError` where there is none, or where it is an adapter itself.
     """
     settings = context.settings
-    given = given_base(settings)
+    given, key = given_base(settings), whole_key(settings, BASE_KEY)
     path = given or local_path(adapter.base, adapter.revision)
     if path is None:
         message = (
             f"names the base model {shown(adapter.base)!r}, which is neither a directory nor in the local cache. "
-            "Give peft_config.base_model_path, or base_model."
+            f"Give {key}, or {whole_key(settings, 'base_model')}."
         )
         raise InputError(Problem(message, str(adapter.path)))
     name = base_name(evolve(settings, base_model=path)) if settings else Path(path).name
-    where = "peft_config.base_model_path" if given else str(adapter.path)
+    where = BASE_KEY if given else str(adapter.path)
     source = settings.live.get("base_model") if settings and given == settings.base_model else None
     reference = ModelReference(path, name, where, source)
     location = context.locate(reference) if given and source is None else Location(user_path(path))
@@ -34,7 +34,7 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
         message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
         raise InputError(Problem(message, path))
     checkpoint = context.open_model(evolve(reference, path=str(location.directory), given=path))
-    return Base(reference, location, replicated(checkpoint, adapter), "peft_config.base_model_path")
+    return Base(reference, location, replicated(checkpoint, adapter), key)
 
 
 def local_path(name: str, revision: str = "") -> str | None:

@@ -1,7 +1,6 @@
 """An executor of another distribution: other processes, any order, tasks done twice, workers that outlive their run."""
 
-import fcntl
-import importlib
+import importlib.util
 import itertools
 import json
 import os
@@ -16,12 +15,12 @@ import torch
 from attrs import evolve
 from blocks import set_block
 from conftest import random_tensors
-from faults.stopping import die, ended, fork, wait_until
+from faults.stopping import die, ended, fork
 from modelmerger import ConfigError, MergeConfig, MergeError, PluginError, Watch, WorkOrder, merge, open_worker, verify
 from modelmerger.engine import measuring
 from safetensors.torch import save_file
 
-from tests.core.plugging import install
+from tests.core.plugging import WEIGHTS_SQUARED, install
 
 EXECUTOR = '''
 """Does tasks in processes of its own, in a random order, and every third one twice."""
@@ -151,17 +150,6 @@ def killed_at_the_third_line() -> Callable[[str, Path], None]:
     return lambda step, _: die() if step == "journal" and next(lines) == 3 else None
 
 
-def is_free(directory: Path) -> bool:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -214,7 +202,6 @@ def test_what_one_executor_began_another_goes_on_with(
     expected = content(models.folder / "merged")
     begun = config_of("slerp", first, "merged", overwrite=True)
     assert ended(fork(lambda: merge(MergeConfig(**begun), Watch(step=killed_at_the_third_line())) and None)) != 0
-    wait_until(lambda: is_free(models.folder / ".merged.modelmerger"))  # of forks, which die after their parent
 
     report = merge(MergeConfig(**config_of("slerp", second, "merged", overwrite=True)))
 
@@ -347,6 +334,43 @@ def test_an_executor_that_is_not_installed_is_said_before_anything_is_read(
     install(distribution, [("executor", "idle", "from modelmerger import hookimpl\n")], "acme-idle")
     with pytest.raises(PluginError, match=r"executor 'idle' from acme-idle 1\.0 has no hook run_slices"):
         merge(MergeConfig(**config_of("weighted", "idle", "merged")))
+
+
+FAILS = """
+from modelmerger import hookimpl
+
+@hookimpl
+def run_slices(work):
+    work.take()
+    work.failed(RuntimeError("node 3 is gone."))
+    return True
+"""
+
+
+def test_what_fails_in_an_executor_is_put_down_to_it(
+    config_of: Callable[..., dict[str, Any]], distribution: Callable[..., Path]
+) -> None:
+    install(distribution, [("executor", "far", FAILS)], "acme-far")
+    with pytest.raises(PluginError) as failed:
+        merge(MergeConfig(**config_of("weighted", "far", "merged")))
+    assert str(failed.value) == (
+        "executor 'far' from acme-far 1.0: RuntimeError: node 3 is gone. Mend that, and run the same command again."
+    )
+
+
+def test_what_cannot_be_sent_is_said_with_the_option(
+    models: SimpleNamespace, config_of: Callable[..., dict[str, Any]]
+) -> None:
+    told = config_of("weighted", "processes", "merged")
+    told["models"] = [{"path": models.tensors["a"]}, {"path": models.tensors["b"]}]
+    with pytest.raises(ConfigError, match=r"^options.executor: models in memory are merged, which no worker elsewhere"):
+        merge(MergeConfig(**told))
+    source = models.folder / "halves.py"
+    source.write_text(WEIGHTS_SQUARED)
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("halves", source))
+    spec.loader.exec_module(module)
+    with pytest.raises(ConfigError, match=r"^options.executor: strategy 'halves' .* is not installed, so no worker"):
+        merge(MergeConfig(**{**config_of("slerp", "processes", "merged"), "strategy": module}))
 
 
 def test_the_built_in_executor_has_a_name_too(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from attrs import evolve
 from blocks import contents
-from modelmerger import MemorySink, MergeError, Task
+from modelmerger import ConfigError, MemorySink, Task
 from modelmerger.engine import measuring
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.work.schedule import Schedule
@@ -148,7 +148,7 @@ def test_blocks_that_are_there_need_no_unit_and_no_measurement() -> None:
 
 
 def test_models_in_memory_have_no_work_order() -> None:
-    with pytest.raises(MergeError, match="models in memory"):
+    with pytest.raises(ConfigError, match="models in memory"):
         Run().work.order()
 
 
