@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -359,3 +360,16 @@ def test_a_key_that_two_validators_declare_is_refused(
 
     with pytest.raises(PluginError, match="option 'long_from' is declared twice"):
         MergeConfig(strategy="weighted", models=[{"path": "a"}], validation={"metrics": ["long_answers", "other"]})
+
+
+def test_the_command_shows_models_that_are_merges_too(
+    install_plugins: Callable[[Path], None], command: Callable[..., SimpleNamespace], place: Path
+) -> None:
+    install_plugins(ROOT / "docs/how-to/add-a-command.md")
+    models = [{"path": "models/chat"}, {"path": "models/formal", "weight": 0.5}]
+    config = {"strategy": "weighted", "models": [models[1], {"merge": {"strategy": "weighted", "models": models}}]}
+    (place / "nested.json").write_text(json.dumps(config))
+
+    result = command("weights", place / "nested.json")
+
+    assert (result.status, result.out) == (0, "0.5  models/formal\n1  a merge\n"), result.err

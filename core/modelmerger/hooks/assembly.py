@@ -8,7 +8,7 @@ from typing import Any
 import pluggy
 from attrs import frozen
 
-from modelmerger.hooks.binding import bind
+from modelmerger.hooks.binding import bind, hand_defaults
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
 from modelmerger.hooks.loaded_state import state_digest
@@ -133,6 +133,7 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
                     f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, "
                     "with wrapper=True."
                 )
+    hand_defaults(manager, plugin.module)
 
 
 def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:

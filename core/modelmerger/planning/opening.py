@@ -15,9 +15,9 @@ from modelmerger.config.sections import missing_base
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
+from modelmerger.inputs.unopened_models import unopened
 from modelmerger.planning.composition import check_same_base
 from modelmerger.planning.inner_merges import MakeMerged, placed, plan_inner
-from modelmerger.planning.unopened_models import unopened
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.file_identity import FileIdentity, identify

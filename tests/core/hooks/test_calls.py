@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import directory_state, write_model
-from modelmerger import ConfigError, MergeConfig, PluginError, merge
+from modelmerger import ConfigError, MergeConfig, PluginError, merge, merge_tensors
 from modelmerger.testing import plan_in_memory
 from safetensors.torch import load_file
 
@@ -630,3 +630,43 @@ plugin = Plugin()
     )
     merge = plan_in_memory("weighted", [{"t": torch.ones(1)}] * 2, weights=[0.6, 0.4])
     assert merge.plan.tensors[0].coefficients == (1.2, 0.8)
+
+
+DEFAULTS = """
+from attrs import frozen
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(1, None))
+
+@frozen
+class Options:
+    factor: float = 5.0
+
+@hookimpl
+def find_coefficients(weights, mine=2, shape="none", options=None):
+    assert shape != "none"
+    return [weight * mine * options.factor for weight in weights]
+"""
+STAMP = """
+from attrs import frozen
+from modelmerger import hookimpl
+
+@frozen
+class Options:
+    stamp: str = "none"
+
+@hookimpl
+def write_sidecars(settings=None, options=None, mine=3):
+    return {"STAMP": f"{settings.strategy} {options.stamp} {mine}".encode()}
+"""
+
+
+def test_arguments_of_a_hook_are_handed_over_though_they_have_a_default(
+    distribution: Distribution, config: dict[str, Any], models: SimpleNamespace
+) -> None:
+    install(distribution, [("strategy", "foreign", DEFAULTS), ("plugin", "stamp", STAMP)])
+    ones = {"w": torch.ones(2)}
+    merged = merge_tensors("foreign", [ones, ones], weights=[1, 2], options={"factor": 10.0})
+    assert merged["w"].tolist() == [60.0, 60.0]
+    merge(MergeConfig(**config | {"strategy": "foreign", "options": {"stamp": "x", "factor": 0.5}}))
+    assert (models.output / "STAMP").read_text() == "foreign x 3"

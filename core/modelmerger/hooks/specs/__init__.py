@@ -1,8 +1,8 @@
 """The hooks, which are everything a plugin can do: a module for each subject, in the order in which a merge calls them.
 
 A plugin is a module (or an instance of a class with `eq=False`) whose functions carry `@hookimpl` and the name of a
-hook. A function may take any subset of the hook's arguments, in any order, and gives none of them a default. Attributes
-of the module declare the rest. They are optional, except for `traits` and `metrics`:
+hook. A function may take any subset of the hook's arguments, in any order; each of them is handed over, whether it has
+a default or not. Attributes of the module declare the rest. They are optional, except for `traits` and `metrics`:
 
 `Options`: an attrs class. Its fields are keys of the config's `options`, or of `validation` for a validator, and have
 defaults (a strategy's may lack them). Every hook hands a plugin an instance of its own class as `options`.
