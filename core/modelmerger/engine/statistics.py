@@ -1,6 +1,6 @@
 """Sums of statistics: blocks in order within a unit, and units in order, so that everyone has the same bits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -29,6 +29,22 @@ def as_tensor(statistic: Statistic) -> "Tensor":
     if not statistic.content:
         return torch.empty(statistic.shape, dtype=_DTYPES[statistic.dtype])
     return torch.frombuffer(bytearray(statistic.content), dtype=_DTYPES[statistic.dtype]).view(statistic.shape)
+
+
+class AsTensors(Mapping[int, "list[Tensor]"]):
+    """Statistics by tensor, which become tensors only when they are asked for, and are not kept."""
+
+    def __init__(self, totals: Mapping[int, Sequence[Statistic]]) -> None:
+        self._totals = totals
+
+    def __getitem__(self, tensor: int) -> "list[Tensor]":
+        return list(map(as_tensor, self._totals[tensor]))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._totals)
+
+    def __len__(self) -> int:
+        return len(self._totals)
 
 
 class OrderedSum:

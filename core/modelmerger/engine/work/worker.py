@@ -9,7 +9,7 @@ from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.blocks import BlockWriter
 from modelmerger.engine.cancelling import CancelledError
 from modelmerger.engine.merge import CPU
-from modelmerger.engine.statistics import as_statistic, as_tensor
+from modelmerger.engine.statistics import AsTensors, as_statistic
 from modelmerger.values.errors import MergeError
 from modelmerger.values.work.units import Done, Task
 
@@ -66,7 +66,7 @@ class MergeWorker:
         if workspace is None or workspace.device != self._device.current:
             workspace = self._workspace = Workspace(self._device.current)
         unit = task.unit
-        totals = {tensor: list(map(as_tensor, found)) for tensor, found in task.totals.items()}
+        totals = AsTensors(task.totals)
         if unit.kind == "measure":
             earlier = totals.get(unit.of, ())[: unit.round]
             found = self._blocks.merger.measurer.measure(unit, earlier, workspace, self._blocks.cancelled)

@@ -96,8 +96,8 @@ def measure_tensor(
     block.
 
     A strategy whose traits say `rounds=2` or more is asked again for the whole tensor, with the number of the `round`,
-    which begins at 0, and the sums of the rounds before it in `measurements`. None in answer to a block adds nothing; in
-    answer to all blocks of a round, it ends the measurement early.
+    which begins at 0, and the sums of the rounds before it in `measurements`. None in answer to a block adds nothing;
+    in answer to all blocks of a round, it ends the measurement early.
 
     ```python
     import math
