@@ -9,6 +9,7 @@ from attrs import frozen
 
 from modelmerger.config.models_in_memory import is_live
 from modelmerger.config.resolve import resolve
+from modelmerger.config.told_models import count_problems, told_entries
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.tensor_bytes import where
@@ -164,16 +165,9 @@ def _config(
     """The config of such a merge. Raises `ConfigError` for what is no model, and for a wrong number of weights."""
     named = {key_of_model(i): model for i, model in enumerate(models)} | ({BASE: base} if base is not None else {})
     problems = [Problem(_not_live(model), key) for key, model in named.items() if not is_live(model)]
-    for key, given in (("weights", weights), ("model_options", model_options)):
-        if given is not None and len(given) != len(models):
-            problems.append(Problem(f"must be one a model: {len(given)} given for {len(models)} models", key))
-    if problems:
+    if problems := [*problems, *count_problems(len(models), weights, model_options)]:
         raise ConfigError(*problems)
-    entries: list[dict[str, Any]] = [{"path": model, "name": f"model_{i}"} for i, model in enumerate(models)]
-    for entry, weight in zip(entries, weights or (), strict=False):
-        entry["weight"] = weight
-    for entry, told in zip(entries, model_options or (), strict=False):
-        entry.update(told)
+    entries = told_entries(((f"model_{i}", model) for i, model in enumerate(models)), weights, model_options)
     config = {"strategy": strategy, "models": entries, "options": dict(options or {})}
     return config if base is None else config | {BASE: base}
 
