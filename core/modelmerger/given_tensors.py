@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from modelmerger.config.models_in_memory import is_live
+from modelmerger.config.told_models import count_problems, told_entries
 from modelmerger.output.sink import Sink
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, Problem
@@ -25,16 +26,9 @@ def config_of(
     named = {key_of_model(i): model for i, model in enumerate(models)} | ({BASE: base} if base is not None else {})
     problems = [Problem(_not_live(model), key) for key, model in named.items() if not is_live(model)]
     weights = _numbers(weights)
-    for key, given in (("weights", weights), ("model_options", model_options)):
-        if given is not None and len(given) != len(models):
-            problems.append(Problem(f"must be one a model: {len(given)} given for {len(models)} models", key))
-    if problems:
+    if problems := [*problems, *count_problems(len(models), weights, model_options)]:
         raise ConfigError(*problems)
-    entries: list[dict[str, Any]] = [{"path": model, "name": f"model_{i}"} for i, model in enumerate(models)]
-    for entry, weight in zip(entries, weights or (), strict=False):
-        entry["weight"] = weight
-    for entry, told in zip(entries, model_options or (), strict=False):
-        entry.update(told)
+    entries = told_entries(((f"model_{i}", model) for i, model in enumerate(models)), weights, model_options)
     config = {"strategy": strategy, "models": entries, "options": dict(options or {})}
     return config if base is None else config | {BASE: base}
 

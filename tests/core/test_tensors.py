@@ -22,9 +22,13 @@ from modelmerger import (
     InputError,
     Layout,
     MergeConfig,
+    MergeError,
     ModelCompatibilityError,
     ModelMerger,
     NumericError,
+    OutputError,
+    PluginError,
+    Problem,
     Sink,
     merge,
     merge_tensors,
@@ -342,6 +346,56 @@ def test_a_sink_of_ones_own_gets_every_byte(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "merged.zip") as archive:
         found = {name: archive.read(name) for name in archive.namelist()}
     assert found == {name: tensor.view(-1).view(torch.uint8).numpy().tobytes() for name, tensor in expected.items()}
+
+
+@pytest.mark.parametrize("method", ["open_file", "write", "flush", "close_file", "record"])
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        (OutputError(Problem("cannot be written", "bucket")), OutputError, "^bucket: cannot be written$"),
+        (OSError("no room"), MergeError, "OSError: no room"),
+    ],
+    ids=["ours", "another"],
+)
+def test_a_sink_may_refuse_in_any_method(
+    tmp_path: Path, method: str, raised: Exception, kind: type[MergeError], message: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise raised
+
+    def sink(layout: Layout) -> Sink:
+        made = ZipSink(tmp_path / "merged.zip", layout)
+        setattr(made, method, fail)
+        return made
+
+    with pytest.raises(kind, match=message) as caught:
+        merge_tensors("weighted", three(), sink=sink)
+    assert (caught.value is raised) == (kind is OutputError)
+    assert isinstance(caught.value, PluginError) == (kind is MergeError and method == "record")
+
+
+def test_blocks_that_a_sink_has_are_not_made_again(tmp_path: Path) -> None:
+    records: dict[tuple[int, int], BlockRecord] = {}
+    opened: list[int] = []
+
+    class Watched(ZipSink):
+        def open_file(self, file: int) -> int:
+            opened.append(file)
+            return super().open_file(file)
+
+    def sink(layout: Layout) -> Sink:
+        made = Watched(tmp_path / "merged.zip", layout)
+        made.records = records
+        return made
+
+    merge_tensors("weighted", three(), sink=sink, options={"max_shard_size": 1000})
+    files = sorted(opened)
+    assert files == sorted({file for file, _ in records})
+    assert len(files) > 1
+    opened.clear()
+    del records[files[-1], 0]
+    merge_tensors("weighted", three(), sink=sink, options={"max_shard_size": 1000})
+    assert opened == [files[-1]]
 
 
 # in other programs

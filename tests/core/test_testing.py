@@ -104,6 +104,19 @@ def test_units_may_run_in_another_order_and_on_top_of_others() -> None:
     assert contents(begun) != contents(whole) == contents(merge.stage(staged=begun))
 
 
+@pytest.mark.parametrize("how", [{"workers": -1}, {"workers": 0}, {"slice_elements": 0}], ids=str)
+def test_numbers_below_one_are_refused(how: dict[str, int]) -> None:
+    ((name, number),) = how.items()
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1, got {number}$"):
+        plan_in_memory("weighted", [{"w": torch.ones(3)}]).merge(**how)
+
+
+def test_random_numbers_of_a_tensor_that_there_is_not_are_refused_with_a_near_name() -> None:
+    merge = plan_in_memory("weighted", [{"norm.weight": torch.ones(3)}])
+    with pytest.raises(KeyError, match=r"no merged tensor is named 'norm\.wieght', did you mean 'norm\.weight'\?"):
+        merge.random("norm.wieght", 0)
+
+
 def test_reads_are_remembered() -> None:
     models = [MemoryCheckpoint(name, {"t": torch.arange(6.0).half()}) for name in ("model_0", "model_1")]
     buffer = bytearray(4)

@@ -51,6 +51,27 @@ def test_the_strategy_weighs_as_it_says(merge_page: Callable[[str], MergeReport]
         torch.testing.assert_close(merged.double(), exact, rtol=2**-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_trimming_keeps_the_largest_elements(distribution: Callable[..., Path], dtype: torch.dtype) -> None:
+    (source,) = [s for s in blocks(ROOT / "docs/how-to/write-a-strategy.md", "python") if "BINS" in s]
+    install(distribution, [("strategy", "trim", source)])
+    generator = torch.Generator().manual_seed(0)
+    base, *models = ({"w": torch.randn(30, 40, generator=generator).to(dtype)} for _ in range(3))
+    densities, weights = (0.3, 0.05), (1.0, 0.5)
+
+    merge = plan_in_memory("trim", models, base, weights, [{"density": density} for density in densities])
+    merged = merge.merge()["w"]
+
+    expected = base["w"].double()
+    for model, density, weight in zip(models, densities, weights, strict=True):
+        task = model["w"].double() - base["w"].double()
+        order = task.abs().float().flatten().sort(descending=True).values
+        kept = task.abs().float() >= order[round(density * task.numel()) - 1]
+        expected = expected + weight * task * kept
+    torch.testing.assert_close(merged, expected.to(dtype), rtol=2**-7 if dtype == torch.bfloat16 else 2**-23, atol=1e-7)
+    assert torch.equal(merge.merge(workers=2, slice_elements=100)["w"], merged)
+
+
 def test_the_composition_has_every_layer_twice(distribution: Callable[..., Path], place: Path) -> None:
     page = ROOT / "docs/how-to/write-a-strategy.md"
     (source,) = [snippet for snippet in blocks(page, "python") if "compose_model" in snippet]

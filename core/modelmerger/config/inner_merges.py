@@ -1,6 +1,6 @@
 """Merges within a merge: found in its config, and each resolved once, as strictly as the outermost one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import evolve, frozen
@@ -133,13 +133,10 @@ class InnerMerges:
 
     def _options(self, merge: Merge, given: Any, problems: list[Problem]) -> tuple[CoreOptions, Any]:
         """The options of the core, most of them the outermost merge's; and the strategy's."""
-        owned = [plugin.options for plugin in self._run.always_on if plugin.options is not None]
-        whole = {name for cls in (CoreOptions, *owned) for name in option_names(cls)} - set(OF_A_MERGE)
         told = dict(given) if isinstance(given, Mapping) else {}
-        for key in [key for key in told if key in whole]:
-            del told[key]
-            message = f"'{shown(key)}' is of the whole run. Give it in the options of the outermost merge"
-            problems.append(Problem(message, "options"))
+        refused = of_whole_run(told, self._run)
+        problems += refused.values()
+        told = {key: value for key, value in told.items() if key not in refused}
         read = read_options(merge, told, self._run, (), problems)
         core, outer = read[""] or CoreOptions(), self._shared.get("") or CoreOptions()
         own = {name: getattr(core, name) for name in OF_A_MERGE if name in told or name not in INHERITED}
@@ -154,6 +151,14 @@ class InnerMerges:
             self._circles.add(frozenset(names))
             message = f"is made of itself: {' → '.join(names)}. Give one of them another model"
             self._problems.append(Problem(message, where))
+
+
+def of_whole_run(options: Iterable[Any], run: Run) -> dict[Any, Problem]:
+    """Of the options that a merge within another one is given, those that it cannot have: what is wrong, by option."""
+    owned = [plugin.options for plugin in run.always_on if plugin.options is not None]
+    whole = {name for cls in (CoreOptions, *owned) for name in option_names(cls)} - set(OF_A_MERGE)
+    message = "'{}' is of the whole run. Give it in the options of the outermost merge"
+    return {key: Problem(message.format(shown(key)), "options") for key in options if key in whole}
 
 
 def _too_deep(where: str) -> Problem:

@@ -104,7 +104,9 @@ def _owner_by_key(owners: Sequence[Owner]) -> dict[str, Owner]:
         for name in option_names(owner.options):
             if name in owned:
                 both = f"{owned[name].source} and by {owner.source}"
-                raise PluginError(f"option '{name}' is declared twice: by {both}; switch one of them off.")
+                # nobody can switch the core off, and it comes first
+                cure = "switch one of them off" if owned[name].key else f"rename it in {owner.source}"
+                raise PluginError(f"option '{name}' is declared twice: by {both}; {cure}.")
             owned[name] = owner
     return owned
 

@@ -26,7 +26,8 @@ def sections_of(plugins: Iterable[Plugin]) -> list[Section]:
         for section in plugin.sections:
             if section.name in owners:
                 both = f"{owners[section.name]} and by {plugin.provider}"
-                raise PluginError(f"section '{section.name}' is declared twice: by {both}; switch one of them off.")
+                cure = f"rename it in {plugin.provider}" if section.name in CORE_KEYS else "switch one of them off"
+                raise PluginError(f"section '{section.name}' is declared twice: by {both}; {cure}.")
             owners[section.name] = str(plugin.provider)
             found.append(section)
     return found

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from modelmerger.config.opened_models import config_of_opened
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.assembly import Hooks
@@ -69,8 +70,8 @@ class MergedCheckpoint(Checkpoint):
         """A merge of opened models, which must stay open while it is read.
 
         models: each with another name, merged as they are: no plugin but the strategy views them. weights,
-        model_options: one a model. options, strategy: as in a config. Raises what planning a merge of that config
-        raises.
+        model_options: one a model. options, strategy: as in the config of a merge within a merge, so without options
+        of the whole run. Raises what planning a merge of that config raises.
 
         ```python
         from modelmerger import MergedCheckpoint
@@ -79,14 +80,7 @@ class MergedCheckpoint(Checkpoint):
             return MergedCheckpoint.of("soup", "weighted", checkpoints, weights=[1.0] * len(checkpoints))
         ```
         """
-        entries: list[dict[str, Any]] = [{"path": model.name, "name": model.name} for model in models]
-        for entry, weight in zip(entries, weights or (), strict=bool(weights)):
-            entry["weight"] = weight
-        for entry, told in zip(entries, model_options or (), strict=bool(model_options)):
-            entry.update(told)
-        config = {"strategy": strategy, "models": entries, "options": options or {}}
-        config |= {"base_model": base.name} if base is not None else {}
-        settings, hooks = resolve(config)
+        settings, hooks = resolve(config_of_opened(strategy, models, base, weights, model_options, options))
         settings = evolve(settings, where=name)
         checkpoints = hooks.models.view_models([*models, *([base] if base is not None else [])], settings)
         plan, _ = plan_inner(settings, hooks, checkpoints, ())

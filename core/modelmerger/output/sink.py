@@ -7,7 +7,11 @@ from modelmerger.values.work.block_record import BlockRecord
 
 
 class Writer(Protocol):
-    """Takes the bytes of the layout's files, at their offsets and in any order. Safe from several threads."""
+    """Takes the bytes of the layout's files, at their offsets and in any order. Safe from several threads.
+
+    What cannot be written is an `OutputError`, with which the merge ends; any exception but a `MergeError` or a
+    `MemoryError` is reported as a fault of the program.
+    """
 
     def open_file(self, file: int) -> int:
         """A handle of a file of the layout, for the other methods."""
@@ -27,7 +31,10 @@ class Sink(Writer, Protocol):
 
     @property
     def records(self) -> Mapping[tuple[int, int], BlockRecord]:
-        """The blocks that are done, by file and block, and are not made again."""
+        """The blocks that are done, by file and block, and are not made again.
+
+        Read before the work begins, and at its end, when it must hold every block.
+        """
 
     def record(self, file: int, block: int, record: BlockRecord) -> None:
-        """Notes that a block is done."""
+        """Notes that a block is done. Called by one thread at a time."""

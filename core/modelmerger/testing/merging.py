@@ -21,6 +21,7 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.text import suggestion
 
 
 @frozen(eq=False)
@@ -49,12 +50,12 @@ class Planned:
 
         order: puts units of work that can be done at the same time in another order; what it leaves out is not made.
         staged: what an earlier call made, which is not made again. workers, slice_elements: None for those of the plan.
-        Bytes that are never written stay 0xAA.
+        Bytes that are never written stay 0xAA. Raises `ValueError` for a number below 1.
         """
         plan = evolve(
             self.plan,
-            workers=workers or self.plan.workers,
-            slice_elements=slice_elements or self.plan.slice_elements,
+            workers=_at_least_one("workers", workers, self.plan.workers),
+            slice_elements=_at_least_one("slice_elements", slice_elements, self.plan.slice_elements),
         )
         read = self.checkpoints if self.composition is None else [self.composition.checkpoint]
         check_exact_tensors(plan, read)
@@ -65,15 +66,26 @@ class Planned:
         return staging
 
     def random(self, tensor: str, model: int) -> torch.Tensor:
-        """What `random(model)` returns for all of a tensor: float32, in its shape. model: its index in the config."""
-        (plan,) = [plan_in_memory for plan_in_memory in self.plan.tensors if plan_in_memory.name == tensor]
-        return ElementNumbers(
-            self.settings.options.seed, tensor, 0, plan.elements, plan.shape, CPU, range(len(self.settings.models))
-        )(model)
+        """What `random(model)` returns for all of a tensor: float32, in its shape. model: its index in the config.
+
+        Raises `KeyError` for a name that no merged tensor has.
+        """
+        named = {plan.name: plan for plan in self.plan.tensors}
+        if tensor not in named:
+            raise KeyError(f"no merged tensor is named {tensor!r}{suggestion(tensor, named)}")
+        plan = named[tensor]
+        models = range(len(self.settings.models))
+        return ElementNumbers(self.settings.options.seed, tensor, 0, plan.elements, plan.shape, CPU, models)(model)
 
     def merge(self, **how: Any) -> dict[str, torch.Tensor]:
         """The merged tensors by name, in the shapes and dtypes that they are written in. how: as for `stage`."""
         return self.stage(**how).tensors
+
+
+def _at_least_one(name: str, given: int | None, planned: int) -> int:
+    if given is not None and given < 1:
+        raise ValueError(f"{name} must be at least 1, got {given}")
+    return planned if given is None else given
 
 
 def _unwritten(plan: MergePlan) -> MemorySink:

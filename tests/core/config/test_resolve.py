@@ -336,15 +336,15 @@ def test_options_of_an_always_on_plugin_join_those_of_every_merge(distribution: 
 
 
 @pytest.mark.parametrize(
-    ("body", "owner"),
+    ("body", "owner", "cure"),
     [
-        ("seed: int = 0", "modelmerger"),
-        ("weight_decay: float = 0.0", "strategy 'weighted' from modelmerger"),
-        ("preserve_tokenizer: bool = True", "plugin 'tokenizer' from modelmerger"),
+        ("seed: int = 0", "modelmerger", "rename it in plugin 'greedy' from acme-merge 1.0."),
+        ("weight_decay: float = 0.0", "strategy 'weighted' from modelmerger", "switch one of them off."),
+        ("preserve_tokenizer: bool = True", "plugin 'tokenizer' from modelmerger", "switch one of them off."),
     ],
 )
-def test_an_option_with_two_owners_is_an_error_that_names_both(
-    distribution: Callable[..., Path], body: str, owner: str
+def test_an_option_with_two_owners_is_an_error_that_names_both_and_what_can_be_done(
+    distribution: Callable[..., Path], body: str, owner: str, cure: str
 ) -> None:
     install(distribution, [("plugin", "greedy", PLUGIN.format(body=body))])
     with pytest.raises(PluginError) as caught:
@@ -353,6 +353,7 @@ def test_an_option_with_two_owners_is_an_error_that_names_both(
     assert f"option '{body.split(':', maxsplit=1)[0]}' is declared twice" in message
     assert owner in message
     assert "plugin 'greedy' from acme-merge 1.0" in message
+    assert message.endswith(f"; {cure}")
 
 
 @pytest.mark.parametrize(

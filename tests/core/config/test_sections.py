@@ -104,7 +104,8 @@ def test_a_section_named_like_a_key_of_the_core_is_refused(distribution: Distrib
     with pytest.raises(PluginError) as refused:
         MergeConfig(**CONFIG)
     assert str(refused.value) == (
-        f"section '{key}' is declared twice: by the core and by plugin 'cook' from acme-merge 1.0; switch one of them off."
+        f"section '{key}' is declared twice: by the core and by plugin 'cook' from acme-merge 1.0; "
+        "rename it in plugin 'cook' from acme-merge 1.0."
     )
 
 

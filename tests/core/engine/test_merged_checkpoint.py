@@ -12,6 +12,7 @@ import torch
 from conftest import random_tensors, write_model
 from modelmerger import (
     Checkpoint,
+    ConfigError,
     InputError,
     MergeConfig,
     MergedCheckpoint,
@@ -116,6 +117,36 @@ def test_what_is_kept_of_statistics_is_bounded_and_measured_anew(monkeypatch: py
     assert all(torch.equal(elements(soup, name, 0, len(value)), value) for name, value in first.items())
     kept = soup._making._engine._measuring._kept  # type: ignore[union-attr]  # what is bounded
     assert sum(total.nbytes for totals in kept.values() for total in totals) <= 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        ({"weights": [1.0]}, ["weights: must be one a model: 1 given for 2 models"]),
+        ({"weights": []}, ["weights: must be one a model: 0 given for 2 models"]),
+        ({"model_options": [{}, {}, {}]}, ["model_options: must be one a model: 3 given for 2 models"]),
+        (
+            {"models": ["m/A"], "base": "m/B"},
+            [
+                f"{key}: must be a checkpoint, as `ModelMerger.load_models` opens it, got str"
+                for key in ("models[0].path", "base_model")
+            ],
+        ),
+        (
+            {"options": {"executor": "threads", "overwrite": True, "preserve_tokenizer": True, "seed": 3}},
+            [
+                f"options: '{key}' is of the whole run. Give it in the options of the outermost merge"
+                for key in ("executor", "overwrite", "preserve_tokenizer")
+            ],
+        ),
+        ({"models": models(1, 1)}, ["models: two models are named 'm1'. Give each a name of its own"]),
+    ],
+    ids=str,
+)
+def test_what_no_merge_within_another_can_have_is_refused(arguments: dict[str, Any], lines: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MergedCheckpoint.of("soup", "weighted", **{"models": models(1, 2), **arguments})
+    assert caught.value.lines() == lines
 
 
 def test_bytes_to_read_add_up_over_any_parts() -> None:

@@ -17,7 +17,8 @@ def check_config(settings: Settings, options: Any) -> Iterable[Problem]:
     """Yields problems with a config, from the config alone. Every plugin and the strategy are asked.
 
     Called whenever a config is checked, once the core's own checks have passed. Errors become a `ConfigError` (exit
-    status 2). Warnings and notes are not reported here, but from `check_compatibility`.
+    status 2). Warnings and notes are among those of the merge: in `check`, in the report, in the log and in the
+    manifest.
 
     ```python
     from modelmerger import Problem, hookimpl
@@ -55,8 +56,9 @@ def load_model(reference: ModelReference, context: LoadContext, options: Any) ->
     """Opens a model as a checkpoint: names, shapes and dtypes, but no weights. None: ask the next plugin.
 
     `reference.path` is where the model is by now. Open files through `context.open_file`, which checks that they are
-    regular, inside the model's directory, and unchanged until the merge is published. Raise `InputError` to refuse a
-    model.
+    regular and unchanged until the merge is published. For a path that is joined with a name from the model's own
+    files, give it `inside`, the model's directory: it then refuses what leads out of that, by a link or by `..`.
+    Raise `InputError` to refuse a model.
 
     ```python
     from modelmerger import FileCheckpoint, StoredTensor, TensorInfo, hookimpl
