@@ -65,7 +65,9 @@ class LoadContext:
     def open_file(self, path: Path | str, inside: Path | None = None) -> FileIdentity:
         """Checks a file and remembers its identity.
 
-        A link may lead inside `inside`, or into the blobs of the same Hub cache. Raises `InputError`.
+        inside: the model's directory, to be given wherever a part of the path comes from the model's own files; without
+        it, the folder of the path. Neither a link nor `..` may lead out of it, except into the blobs of the same Hub
+        cache. Raises `InputError`.
         """
         real = resolve_inside(Path(path), inside or Path(path).parent)
         descriptor = open_regular(real)

@@ -166,3 +166,17 @@ def test_a_file_is_looked_for_inside_its_own_directory_unless_told_otherwise(fol
     assert context.open_file(folder / "sub" / "link", folder).path == str(folder / "file")
     with pytest.raises(InputError, match="leads out of the model's directory"):
         context.open_file(folder / "sub" / "link")
+
+
+@pytest.mark.parametrize("path", ["../outside/file", "/etc/hostname", "deep/out", "deep/../../outside/file"])
+def test_a_name_from_a_models_own_files_leads_nowhere_else(folder: Path, path: str) -> None:
+    """By `..`, as an absolute path, or through a linked folder."""
+    (folder / "deep").mkdir()
+    (folder.parent / "elsewhere").mkdir()
+    (folder.parent / "elsewhere/out").write_text("x")
+    if path == "deep/out":
+        (folder / "deep").rmdir()
+        (folder / "deep").symlink_to(folder.parent / "elsewhere")
+    with pytest.raises(InputError, match="leads out of the model's directory, to /"):
+        LoadContext().open_file(folder / path, inside=folder)
+    assert LoadContext().open_file(folder / "../model/file", inside=folder).size == 5
