@@ -6,6 +6,7 @@ from typing import Any
 from modelmerger.config.models_in_memory import is_live
 from modelmerger.config.told_models import count_problems, told_entries
 from modelmerger.output.sink import Sink
+from modelmerger.output.sinks.given_sink import GivenSink
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import Layout
@@ -84,4 +85,4 @@ def made_sink(sink: Callable[[Layout], Sink], layout: Layout) -> Sink:
     if missing := [name for name in _OF_A_SINK if not hasattr(made, name)]:
         message = f"gave {type(made).__name__}, which has no {', '.join(missing)}. It must make a Sink of a Layout"
         raise ConfigError(Problem(message, "sink"))
-    return made
+    return GivenSink(made)

@@ -9,8 +9,8 @@ from modelmerger.values.work.block_record import BlockRecord
 class Writer(Protocol):
     """Takes the bytes of the layout's files, at their offsets and in any order. Safe from several threads.
 
-    What cannot be written is an `OutputError`, with which the merge ends; any exception but a `MergeError` or a
-    `MemoryError` is reported as a fault of the program.
+    What cannot be written is an `OutputError`, with which the merge ends; any other exception of a sink that is given
+    to `merge_tensors`, but a `MergeError` or a `MemoryError`, becomes one that names it.
     """
 
     def open_file(self, file: int) -> int:
