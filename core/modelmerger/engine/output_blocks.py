@@ -1,10 +1,9 @@
 """Which tensors lie in which blocks of the output's files, and which blocks must be made together."""
 
-from bisect import bisect_right
 from collections.abc import Iterator
 
 from modelmerger.output.digests import block_count
-from modelmerger.values.layout import BLOCK, OutputFile, Placement
+from modelmerger.values.layout import BLOCK, OutputFile, PlacedTensors, Placement
 from modelmerger.values.plan import MergePlan
 
 
@@ -15,8 +14,7 @@ class OutputBlocks:
         self._plan = plan
         self.index = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
         """Of each tensor in the plan, by name."""
-        self._ordered = [sorted(f.placements, key=lambda p: (p.offset, p.tensor.bytes)) for f in plan.layout.files]
-        self._offsets = [[placement.offset for placement in placements] for placements in self._ordered]
+        self._placed = PlacedTensors(plan.layout)
 
     def runs(self, file: OutputFile) -> Iterator[tuple[int, int]]:
         """Ranges of blocks that must be made together: single ones, unless a tensor merged whole crosses a border."""
@@ -30,13 +28,7 @@ class OutputBlocks:
 
     def placements(self, file: int, begin: int, end: int) -> Iterator[Placement]:
         """The tensors of a file that have bytes between two offsets."""
-        placements = self._ordered[file]
-        for number in range(max(0, bisect_right(self._offsets[file], begin) - 1), len(placements)):
-            placement = placements[number]
-            if placement.offset >= end:
-                break
-            if placement.offset + placement.tensor.bytes > begin:
-                yield placement
+        return self._placed.between(file, begin, end)
 
     def sources(self, file: int, begin: int, end: int) -> list[tuple[int, bytes | Placement]]:
         """The fixed bytes and tensors between two offsets of a file, each with its own offset, in order."""

@@ -1,7 +1,8 @@
 """Where every byte of the merged weights will lie: pure data, known before the first tensor is read."""
 
 import json
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -87,3 +88,21 @@ def weight_index(name: str, files: Sequence[OutputFile]) -> dict[str, bytes]:
     total = sum(placement.tensor.bytes for file in files for placement in file.placements)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
     return {name: (json.dumps(index, ensure_ascii=False, indent=2) + "\n").encode()}
+
+
+class PlacedTensors:
+    """Finds the tensors of a layout by where they lie. Files are given by their number in the layout."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._ordered = [sorted(file.placements, key=lambda p: (p.offset, p.tensor.bytes)) for file in layout.files]
+        self._offsets = [[placement.offset for placement in placements] for placements in self._ordered]
+
+    def between(self, file: int, begin: int, end: int) -> Iterator[Placement]:
+        """The tensors of a file that have bytes between two offsets, in their order."""
+        placements = self._ordered[file]
+        for number in range(max(0, bisect_right(self._offsets[file], begin) - 1), len(placements)):
+            placement = placements[number]
+            if placement.offset >= end:
+                break
+            if placement.offset + placement.tensor.bytes > begin:
+                yield placement

@@ -1,11 +1,10 @@
 """What sinks have in common that keep tensors and no files: bytes of a file become bytes of the tensors in it."""
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 
 from modelmerger.output.manifest import total_counts, total_observed
-from modelmerger.values.layout import Layout, OutputTensor, Placement
+from modelmerger.values.layout import Layout, OutputTensor, PlacedTensors, Placement
 from modelmerger.values.work.block_record import BlockRecord
 
 
@@ -17,11 +16,7 @@ class TensorSink(ABC):
         """Of the merge that is written."""
         self.records: dict[tuple[int, int], BlockRecord] = {}
         """The blocks that are done, by file and block."""
-        self._placements = [
-            sorted((placement for placement in file.placements if placement.tensor.bytes), key=lambda p: p.offset)
-            for file in layout.files
-        ]
-        self._offsets = [[placement.offset for placement in placements] for placements in self._placements]
+        self._placed = PlacedTensors(layout)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -57,13 +52,7 @@ class TensorSink(ABC):
 
     def placements(self, file: int, begin: int, end: int) -> Iterator[Placement]:
         """The tensors of a file that have bytes between two offsets."""
-        placements = self._placements[file]
-        for number in range(max(0, bisect_right(self._offsets[file], begin) - 1), len(placements)):
-            placement = placements[number]
-            if placement.offset >= end:
-                break
-            if placement.offset + placement.tensor.bytes > begin:
-                yield placement
+        return self._placed.between(file, begin, end)
 
     @abstractmethod
     def memory(self, tensor: OutputTensor) -> memoryview:
