@@ -52,7 +52,7 @@ class TensorSink(ABC):
 
     def placements(self, file: int, begin: int, end: int) -> Iterator[Placement]:
         """The tensors of a file that have bytes between two offsets."""
-        return self._placed.between(file, begin, end)
+        return (placement for placement in self._placed.between(file, begin, end) if placement.tensor.bytes)
 
     @abstractmethod
     def memory(self, tensor: OutputTensor) -> memoryview:
