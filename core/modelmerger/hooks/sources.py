@@ -3,7 +3,7 @@
 import ast
 import inspect
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType
@@ -58,27 +58,29 @@ def has_changed(plugin: Any) -> bool:
         file = inspect.getsourcefile(home) or ""
         source = Path(file).read_bytes()
         now = set(_codes(compile(source, file, "exec", dont_inherit=True)))
-        declared = ast.parse(source).body if inspect.ismodule(plugin) else []
+        tree = ast.parse(source if inspect.ismodule(plugin) else b"")
     except (OSError, TypeError, SyntaxError, ValueError):
         return False
     imported = (value.__code__ for value in vars(home).values() if inspect.isfunction(value))
     return any(code.co_filename == file and code not in now for code in imported) or any(
-        _differs(node, vars(home)) for node in declared
+        _differs(node, vars(home), _assigned_later(tree)) for node in tree.body
     )
 
 
-def _differs(node: ast.stmt, imported: Mapping[str, Any]) -> bool:
-    """Whether a function or class is missing from what was imported, or a constant has another value there."""
+def _assigned_later(tree: ast.Module) -> set[str]:
+    """Names of a module that its functions give another value as they run."""
+    return {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+
+
+def _differs(node: ast.stmt, imported: Mapping[str, Any], assigned_later: Container[str]) -> bool:
+    """Whether a function or class is missing from what was imported, or a number or text has another value there."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return node.name not in imported
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    if len(targets) != 1 or not isinstance(targets[0], ast.Name) or not isinstance(node, ast.Assign | ast.AnnAssign):
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Constant):
         return False
-    try:
-        value = ast.literal_eval(node.value) if node.value is not None else None
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return False
-    return node.value is not None and repr(imported.get(targets[0].id)) != repr(value)
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    names = [target.id for target in targets if isinstance(target, ast.Name) and target.id not in assigned_later]
+    return any(repr(imported.get(name)) != repr(node.value.value) for name in names)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -374,6 +374,16 @@ def test_a_module_whose_file_has_changed_since_is_refused(config: dict[str, Any]
     MergeConfig(**config | {"strategy": imported(squares)})
 
 
+def test_what_a_module_keeps_as_it_runs_is_no_change_of_its_file(config: dict[str, Any], squares: Path) -> None:
+    source = WEIGHTS_SQUARED.replace("traits =", "CALLS = 0\nSEEN = []\nNAMES = {'b', 'a'}\ntraits =")
+    source = source.replace("    return", "    global CALLS\n    CALLS += 1\n    SEEN.append(1)\n    return")
+    squares.write_text(source)
+    module = imported(squares)
+    for _ in range(2):
+        ModelMerger(MergeConfig(**config | {"strategy": module})).plan()
+    assert module.CALLS == len(module.SEEN) > 1
+
+
 @pytest.mark.parametrize(
     ("old", "new", "refused"),
     [
