@@ -15,11 +15,12 @@ from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import Registry
+from modelmerger.output.apart import Inputs
 from modelmerger.output.scratch import Scratch
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
 from modelmerger.planning.prepared import Prepared, prepare
-from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge
+from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge, say
 from modelmerger.run_in_memory import fits_in_memory, merge_to_memory
 from modelmerger.validation.candidate import merged_candidate
 from modelmerger.validation.running import save_report, validate, validate_published
@@ -67,6 +68,7 @@ class ModelMerger:
         self.validation_report: ValidationReport | None = None
         """What the last validation found."""
         self._published: Path | None = None
+        self._inputs: Inputs = {}
         self._open = ExitStack()
         self._cache = self._open.enter_context(ModelCache())
         weakref.finalize(self, self._open.close)
@@ -116,6 +118,7 @@ class ModelMerger:
             output = scratch.path / "merged" if settings.output_path is None else None
             with prepare(settings, hooks, self._cache, merged=MergedCheckpoint) as ready:
                 begin(ready, check_loadable)
+                self._inputs = ready.inputs
                 if output is not None and _stays_in_memory(ready):
                     report, tensors = merge_to_memory(ready, output, started)
                 else:
@@ -176,12 +179,15 @@ class ModelMerger:
     def save_merged_model(self, model: Any, output_path: str | os.PathLike[str]) -> None:
         """Saves a model that `merge()` returned to another directory, which appears whole or not at all.
 
-        Raises `OutputError`.
+        Raises `ConfigError` before the first merge, and `OutputError`.
         """
-        from modelmerger.validation.transformers_model import save
+        if self._published is None:
+            raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
+        from modelmerger.validation.saving import save
 
         settings, _ = self.config.resolved()
-        save(model, self._published, Path(os.path.abspath(user_path(output_path))), settings)
+        target = Path(os.path.abspath(user_path(output_path)))
+        say(save(model, self._published, target, settings.options, self._inputs))
 
 
 def _check_config(config: Any) -> None:

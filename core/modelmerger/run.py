@@ -15,7 +15,14 @@ from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.manifest import total_counts, total_observed
-from modelmerger.output.publishing import check_output, check_room, finish_earlier, publish
+from modelmerger.output.publishing import (
+    check_output,
+    check_room,
+    clear_published,
+    extra_entries,
+    finish_earlier,
+    publish,
+)
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staged_size
 from modelmerger.output.steps import Step, no_step
@@ -108,14 +115,15 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     if target is None:
         raise ConfigError("no output path. Give the config an output_path; on the command line, --output does as well.")
     target = Path(os.path.abspath(target))
-    overwrite = ready.settings.options.overwrite
-    finished = finish_earlier(target, lambda: _with_digest(ready).plan.digest, overwrite, watch.step)
+    options = ready.settings.options
+    finished = finish_earlier(target, lambda: _with_digest(ready).plan.digest, options.overwrite, watch.step)
     if finished is not None:
         ready = _with_digest(ready)
         say(finished.notes)
         notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
         return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
-    check_output(target, overwrite, ready.checkpoints)
+    notes = [*ready.notes, *clear_published(target, watch.step)]
+    check_output(target, options, ready.inputs)
     # torch is imported here, after every check that can do without it
     from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
     from modelmerger.engine.sidecars import write_documents
@@ -126,7 +134,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     check_room(target, max(0, ready.plan.disk - staged_size(target)))
     ready = _with_digest(ready)
     with Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
-        notes = list(ready.notes)
+        notes += staging.notes
         if staging.removed_other_plan:
             message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
             notes.append(Problem(message, str(staging.root), severity="warning"))
@@ -134,11 +142,13 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
         reused = bytes_of_blocks(staging.records, ready.plan)
         _merge(ready, staging, watch, reused, compared, device)
-        write_documents(ready, staging.records, staging.write_document)
+        extra = extra_entries(target, options)
+        write_documents(ready, staging.records, staging.write_document, extra)
+        staging.keep(extra)
         staging.sync()
         for file in ready.plan.inputs:
             recheck(file)
-        left = publish(staging, overwrite, watch.step)
+        left = publish(staging, options, watch.step)
         log.info("published %s", target)
         say(left)
         return report_of(ready, target, staging.records, [*notes, *left], time.monotonic() - started, reused=reused)

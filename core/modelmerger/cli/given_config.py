@@ -36,7 +36,9 @@ class Asked:
         from modelmerger.config.resolve import resolve
 
         with self.given.blaming():
-            return resolve(self.given.data, self.registry, notes=self.given.notes, strict=self.strict)
+            return resolve(
+                self.given.data, self.registry, notes=self.given.notes, strict=self.strict, file=self.given.file
+            )
 
     def resolve_validation(self) -> tuple["Settings | None", "ValidationSettings", "Hooks", Sequence[Problem]]:
         """The settings of a merge if there is one, those of the validation, its plugins, and what is to be said.

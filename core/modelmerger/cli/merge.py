@@ -14,10 +14,13 @@ from modelmerger.values.text import shown
 @CONFIG
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path.")
 @click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
+@click.option("--keep-extra", is_flag=True, help="With --overwrite: keep what no merge wrote in the new output.")
 @with_changes
 @JSON
 @DEBUG
-def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, as_json: bool) -> None:
+def merge(
+    config: Path, output: Path | None, overwrite: bool, keep_extra: bool, changes: Changes, as_json: bool
+) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.cli.progress import show_progress, show_tasks
     from modelmerger.run import Watch, run_merge
@@ -25,8 +28,8 @@ def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, 
 
     asked = read_changed(config, changes)
     data = asked.given.data
-    if overwrite:
-        data["options"] = {**(data.get("options") or {}), "overwrite": True}
+    if asked_for := {key: True for key, given in {"overwrite": overwrite, "keep_extra": keep_extra}.items() if given}:
+        data["options"] = {**(data.get("options") or {}), **asked_for}
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
     with show_progress("merging") as progress:

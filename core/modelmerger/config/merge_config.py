@@ -134,7 +134,9 @@ class MergeConfig:
         validating: whether there is a validation even if the config does not ask for one.
         """
         with self._origin.blaming():
-            return resolve(self.as_dict(), validating=validating, notes=self.notes, strict=self.strict)
+            return resolve(
+                self.as_dict(), validating=validating, notes=self.notes, strict=self.strict, file=self._origin.file
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """The config as plain data, without keys that are left at their default."""

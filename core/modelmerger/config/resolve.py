@@ -29,12 +29,13 @@ def resolve(
     validating: bool = False,
     notes: Sequence[Problem] = (),
     strict: bool = False,
+    file: str = "",
 ) -> tuple[Settings, Hooks]:
     """The settings of a config, and the plugins of its run. Raises `ConfigError` with every problem.
 
     registry: the plugins that may be named; those that are installed, unless given. validating: whether there is a
     validation even if the config does not ask for one. notes: what is to be said of how the config was read. strict:
-    whether warnings are errors.
+    whether warnings are errors. file: that the config was read from.
     """
     given, handed_over = name_plugins(given)
     registry = (registry or Registry.installed()).with_given(handed_over)
@@ -62,6 +63,7 @@ def resolve(
         validation=validation.settings,
         merges={key: one.settings for key, one in inner.items()},
         strict=strict,
+        file=file,
     )
     executors = [plugin for plugin in running if plugin not in run.always_on]
     settings = evolve(settings, given=_decisive(settings.given, executors))
@@ -81,6 +83,7 @@ def resolve_validation(
     *,
     notes: Sequence[Problem] = (),
     strict: bool = False,
+    file: str = "",
 ) -> tuple[Settings | None, ValidationSettings, Hooks, Sequence[Problem]]:
     """How a model is validated: settings of the merge, settings of the validation, plugins, and
     what is to be said.
@@ -89,7 +92,7 @@ def resolve_validation(
     are as in `resolve`. Raises `ConfigError` with every problem.
     """
     if given.keys() - {VALIDATION}:
-        settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict)
+        settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict, file=file)
         return settings, settings.validation or ValidationSettings(), hooks, settings.notes
     registry = registry or Registry.installed()
     problems: list[Problem] = []

@@ -1,6 +1,6 @@
 """The documents of a merged model: those of the layout, the sidecars of plugins, and the manifest, which is last."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from modelmerger.output.manifest import FILE, REPORT, make_manifest
 from modelmerger.planning.prepared import Prepared
@@ -11,11 +11,15 @@ WEIGHTS = "the weights"
 
 
 def write_documents(
-    ready: Prepared, records: Mapping[tuple[int, int], BlockRecord], write: Callable[[str, bytes], None]
+    ready: Prepared,
+    records: Mapping[tuple[int, int], BlockRecord],
+    write: Callable[[str, bytes], None],
+    extra: Sequence[str] = (),
 ) -> None:
     """Writes the documents of the layout, the sidecars of every plugin, then the manifest. Raises `PluginError`.
 
-    records: of every block of the layout. write: makes a whole file of a name and its content.
+    records: of every block of the layout. write: makes a whole file of a name and its content. extra: names of what no
+    merge wrote, which the manifest lists as such.
     """
     companions = sorted({REPORT, *ready.hooks.validation.companions()})
     documents = dict(ready.plan.layout.documents)
@@ -32,6 +36,7 @@ def write_documents(
         documents,
         ready.notes,
         companions,
+        extra,
     )
     for name, content in {**documents, FILE: manifest}.items():
         write(name, content)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.output.apart import Inputs, inputs_of
 from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.configs import Configs, adjusted_configs
 from modelmerger.planning.inner_merges import MakeMerged
@@ -44,6 +45,11 @@ class Prepared:
     def sources(self) -> Sequence[Checkpoint]:
         """What the plan's tensors are read from."""
         return self.checkpoints if self.composition is None else [self.composition.checkpoint]
+
+    @property
+    def inputs(self) -> Inputs:
+        """Everything that is read."""
+        return inputs_of(self.settings, self.checkpoints, self.located)
 
     def named(self, kernels: Mapping[str, str]) -> "Prepared":
         """The same with the digest of the plan. kernels: what this machine's arithmetic comes to, a part of it."""

@@ -106,7 +106,9 @@ class CoreOptions:
     """The installed executor that does the work, in threads, processes or on other machines; not part of the plan:
     what one began, another goes on with."""
     overwrite: bool = False
-    """Replace an output directory that an earlier merge wrote, in one step."""
+    """Replace an output directory that an earlier merge wrote, in one step; refused where something else is in it."""
+    keep_extra: bool = False
+    """With overwrite, what no merge wrote of the old output is in the new one too, and is not refused."""
 
     @property
     def level(self) -> str:
@@ -225,6 +227,8 @@ class Settings:
     """How the merged model is validated; None where the config says nothing of it."""
     given: Mapping[str, Any]
     """The config as the user gave it, for the manifest and the model card."""
+    file: str = ""
+    """The file that the config was read from; empty for one that was not."""
     live: Mapping[str, Any] = field(factory=dict, repr=False)
     """Models given as objects, by their keys in the config, which has texts in their place."""
     merges: "Mapping[str, Settings]" = field(factory=dict, repr=False)
