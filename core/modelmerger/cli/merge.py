@@ -15,11 +15,18 @@ from modelmerger.values.text import shown
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path.")
 @click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
 @click.option("--keep-extra", is_flag=True, help="With --overwrite: keep what no merge wrote in the new output.")
+@click.option("--record-paths", is_flag=True, help="Keep local paths in model card, manifest and reports.")
 @with_changes
 @JSON
 @DEBUG
 def merge(
-    config: Path, output: Path | None, overwrite: bool, keep_extra: bool, changes: Changes, as_json: bool
+    config: Path,
+    output: Path | None,
+    overwrite: bool,
+    keep_extra: bool,
+    record_paths: bool,
+    changes: Changes,
+    as_json: bool,
 ) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.cli.progress import show_progress, show_tasks
@@ -28,7 +35,11 @@ def merge(
 
     asked = read_changed(config, changes)
     data = asked.given.data
-    if asked_for := {key: True for key, given in {"overwrite": overwrite, "keep_extra": keep_extra}.items() if given}:
+    if asked_for := {
+        key: True
+        for key, given in {"overwrite": overwrite, "keep_extra": keep_extra, "record_paths": record_paths}.items()
+        if given
+    }:
         data["options"] = {**(data.get("options") or {}), **asked_for}
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target

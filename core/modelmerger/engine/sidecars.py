@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from attrs import evolve
+
 from modelmerger.output.manifest import FILE, REPORT, make_manifest
+from modelmerger.output.recorded import Recording
 from modelmerger.planning.prepared import Prepared
 from modelmerger.values.work.block_record import BlockRecord
 
@@ -25,16 +28,19 @@ def write_documents(
     documents = dict(ready.plan.layout.documents)
     reserved = dict.fromkeys([*(file.name for file in ready.plan.layout.files), *documents], WEIGHTS)
     reserved[FILE] = "the manifest"
-    sidecars = ready.hooks.output.write_sidecars
-    documents |= sidecars(ready.plan, ready.checkpoints, ready.configs, ready.settings, reserved)
+    recording = Recording.of(
+        [path for paths in ready.inputs.values() for path in paths], as_given=ready.settings.options.record_paths
+    )
+    plan, settings = recording.plan(ready.plan), evolve(ready.settings, given=recording.value(ready.settings.given))
+    documents |= ready.hooks.output.write_sidecars(plan, ready.checkpoints, ready.configs, settings, reserved)
     manifest = make_manifest(
-        ready.plan,
+        plan,
         [p.as_dict() for p in ready.hooks.all_providers],
-        ready.settings,
+        settings,
         ready.checkpoints,
         records,
         documents,
-        ready.notes,
+        [recording.note(note) for note in ready.notes],
         companions,
         extra,
     )

@@ -41,7 +41,8 @@ def make_manifest(
     """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal
     manifests.
 
-    plugins: a row for each that took part, of plain data. settings: as they were resolved. records: of every block of
+    plan, settings, notes: as they are recorded.
+    plugins: a row for each that took part, of plain data. records: of every block of
     the plan's layout, by file and block. documents: the other files, by name. companions: names of files that may be
     written again after the merge, and so are not digested. extra: names of what no merge wrote and the output holds.
     """
@@ -183,6 +184,13 @@ def is_ours(directory: Path) -> bool:
     except MergeError:
         return False
     return True
+
+
+def records_paths(manifest: Mapping[str, Any]) -> bool:
+    """Whether the merge was told to record local paths."""
+    config = manifest.get("config")
+    options = config.get("options") if isinstance(config, dict) else None
+    return isinstance(options, dict) and options.get("record_paths") is True
 
 
 def _is_sound(manifest: Mapping[str, Any]) -> bool:

@@ -109,6 +109,8 @@ class CoreOptions:
     """Replace an output directory that an earlier merge wrote, in one step; refused where something else is in it."""
     keep_extra: bool = False
     """With overwrite, what no merge wrote of the old output is in the new one too, and is not refused."""
+    record_paths: bool = False
+    """Model card, manifest and reports hold local paths as they were given; else their last parts alone."""
 
     @property
     def level(self) -> str:
