@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from modelmerger import MergeConfig, ModelCompatibilityError, merge
 from safetensors.torch import load_file
 
-from modelmerger import MergeConfig, ModelCompatibilityError, merge
 from tests.conftest import random_tensors, write_model
 
 TIED: dict[str, Any] = {"tie_word_embeddings": True}
@@ -109,7 +109,7 @@ def drifted() -> SimpleNamespace:
 
 
 def test_a_drifted_head_is_refused_with_the_way_out(drifted: SimpleNamespace, merged: Merge) -> None:
-    with pytest.raises(ModelCompatibilityError, match="drifted apart from .* Set options.untie: true") as error:
+    with pytest.raises(ModelCompatibilityError, match=r"drifted apart from .* Set options\.untie: true") as error:
         merged(drifted.tied, drifted.apart)
     assert len(error.value.problems) == 1
 
