@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from modelmerger.config.merge_config import MergeConfig
+from modelmerger.config.merge_config import ConfigLike, MergeConfig
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
@@ -38,19 +38,21 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
 
 
-def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
+def merge(config: ConfigLike, watch: Watch | None = None) -> MergeReport:
     """Merges and publishes to the config's output_path, and validates the result if the config says so.
 
-    Loads no model, except to validate it. watch: what is called while the merge runs. Raises `MergeError`. If a
-    threshold is crossed, nothing is raised: see `validation` in the report.
+    config: also a mapping with its keys, or the path of its file. Loads no model, except to validate it. watch: what is
+    called while the merge runs. Raises `MergeError`. If a threshold is crossed, nothing is raised: see `validation` in
+    the report.
     """
-    _check_config(config)
-    settings, hooks = config.resolved()
+    settings, hooks = MergeConfig.of(config).resolved()
     return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
 
 
 class ModelMerger:
     """Merges the models of a config, and returns the merged model.
+
+    config: also a mapping with its keys, or the path of its file. Raises `ConfigError`.
 
     ```python
     merger = ModelMerger(config)
@@ -59,9 +61,8 @@ class ModelMerger:
     ```
     """
 
-    def __init__(self, config: MergeConfig) -> None:
-        _check_config(config)
-        self.config = config
+    def __init__(self, config: ConfigLike) -> None:
+        self.config = MergeConfig.of(config)
         """What is merged; it may be changed between two merges."""
         self.merge_report: MergeReport | None = None
         """What happened in the last `merge()`."""
@@ -188,17 +189,6 @@ class ModelMerger:
         settings, _ = self.config.resolved()
         target = Path(os.path.abspath(user_path(output_path)))
         say(save(model, self._published, target, settings.options, self._inputs))
-
-
-def _check_config(config: Any) -> None:
-    """Raises `ConfigError` for what is no `MergeConfig`."""
-    if isinstance(config, MergeConfig):
-        return
-    if isinstance(config, str | os.PathLike):
-        remedy = f"MergeConfig.from_file({os.fsdecode(config)!r})"
-    else:
-        remedy = "MergeConfig.from_dict(…)" if isinstance(config, Mapping) else "MergeConfig(…)"
-    raise ConfigError(f"the config must be a MergeConfig, got {type(config).__name__}. Give {remedy}.")
 
 
 def _stays_in_memory(ready: Prepared) -> bool:

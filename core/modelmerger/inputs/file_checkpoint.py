@@ -21,7 +21,7 @@ class StoredTensor:
     """Its dtype and shape, which say how many bytes it has."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class FileCheckpoint(Checkpoint):
     """Tensors laid out in files, read by position."""
 

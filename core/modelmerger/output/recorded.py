@@ -63,7 +63,8 @@ class Recording:
             return text
         for path in self.paths:
             if path in text:
-                text = re.sub(rf"(?<![\w./~-]){re.escape(path)}(?![\w-])", lambda _, p=path: recorded_path(p), text)
+                name = recorded_path(path).replace("\\", r"\\")
+                text = re.sub(rf"(?<![\w./~-]){re.escape(path)}(?![\w-])", name, text)
         text = _QUOTED.sub(lambda found: found[1] + recorded_path(found[2]) + found[1], text)
         return _WORD.sub(lambda found: _shortened(found[0]), text)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
 
 from modelmerger.values.errors import Problem
 from modelmerger.values.findings import ValidationReport
@@ -37,7 +37,7 @@ class MergeReport:
     """Warnings and notes, as they came up."""
     counts: Mapping[str, int]
     """What the strategy counted ("clamped values")."""
-    observed: Mapping[str, Mapping[str, float]]
+    observed: Mapping[str, Mapping[str, float]] = field(repr=False)
     """Tensor → statistic → number, where a plugin asked for them, and what a composition says of its tensors."""
     relative_error: float | None = None
     """‖written − exact‖/‖exact‖ over all tensors, where a composition approximates what it should be; else None."""
