@@ -12,7 +12,6 @@ from attrs import evolve
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.file_names import VOCABULARY_FILES
 from modelmerger.inputs.files import InputFiles
-from modelmerger.inputs.handing_out import HandingOut
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.prepared import Prepared
@@ -46,9 +45,8 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hoo
         checkpoint = hooks.models.load_model(reference, LoadContext(files, trusted=True))
         if checkpoint is None:
             raise InputError(Problem("cannot be opened again: no plugin knows what was written.", str(directory)))
-        handed_out = HandingOut(checkpoint)
-        weakref.finalize(handed_out, files.close)
-        return handed_out
+        weakref.finalize(checkpoint, files.close)
+        return checkpoint
     model_class = class_of(json.loads(config.read_bytes()), str(config))
     safe = any(directory.glob("*.safetensors"))
     lazily = options.low_memory_mode and safe

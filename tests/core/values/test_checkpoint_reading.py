@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from modelmerger import Checkpoint, ConfigError, MergeConfig, ModelMerger
+from modelmerger import Checkpoint, CheckpointView, ConfigError, InputError, MergeConfig, ModelMerger, TensorInfo
 from safetensors.torch import save_file
 
 VALUES = torch.arange(1.0, 7.0).view(2, 3)
 BYTES = VALUES.numpy().tobytes()
 
 
-@pytest.fixture(params=["file", "live", "view", "merge"])
+@pytest.fixture(params=["file", "live", "merged", "merge"])
 def checkpoint(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     save_file({"w": VALUES, "none": torch.empty(0, 3)}, tmp_path / "a.safetensors")
     state = {"w": VALUES, "none": torch.empty(0, 3)}
@@ -24,7 +24,7 @@ def checkpoint(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     if request.param == "merge":
         model = {"merge": {"strategy": "weighted", "models": [model]}, "name": "a"}
     merger = ModelMerger({"strategy": "weighted", "models": [model]})
-    yield merger.load_models()["a"] if request.param != "view" else merger.merge()
+    yield merger.load_models()["a"] if request.param != "merged" else merger.merge()
 
 
 BUFFERS = {
@@ -97,6 +97,33 @@ def test_elements_that_are_not_there_are_a_sentence(checkpoint: Checkpoint, star
 def test_a_tensor_that_is_not_there_is_a_sentence(checkpoint: Checkpoint) -> None:
     with pytest.raises(ConfigError, match="is no tensor of this model"):
         checkpoint.read("x", 0, 1, bytearray(4))
+
+
+class LastRow(CheckpointView):
+    """Of each matrix the last row alone, in another dtype than it is stored in."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.tensors = {"w": TensorInfo("F64", (3,))}
+
+    @property
+    def content(self) -> str:
+        return "the last row"
+
+    def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        stored = memoryview(bytearray(4 * (stop - start)))
+        super().read(tensor, 3 + start, 3 + stop, stored)
+        buffer[:] = np.frombuffer(stored, "f4").astype("f8").tobytes()
+
+
+def test_a_view_asks_for_what_its_checkpoint_has(checkpoint: Checkpoint) -> None:
+    found = np.zeros(3)
+
+    LastRow(checkpoint).read("w", 0, 3, found)
+
+    assert found.tolist() == [4, 5, 6]
+    with pytest.raises(InputError, match="a view asks for elements 0 to 7 of 6"):
+        LastRow(checkpoint).read("w", 0, 7, found)
 
 
 def test_nothing_is_read_into_nothing(checkpoint: Checkpoint) -> None:
