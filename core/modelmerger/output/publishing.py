@@ -35,6 +35,7 @@ def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
         raise OutputError(Problem("has a NUL character in it. Give another output path.", str(target)))
     with output_errors(target):
         _check_parent(target)
+        _check_kind(target)
         check_apart(target, inputs)
         _check_free(target, options)
 
@@ -47,7 +48,7 @@ def _check_parent(target: Path) -> None:
         raise OutputError(Problem(f"the folder {parent} cannot be written to. Change its permissions.", str(target)))
 
 
-def _check_free(target: Path, options: CoreOptions) -> None:
+def _check_kind(target: Path) -> None:
     try:
         found = target.lstat()
     except FileNotFoundError:
@@ -55,6 +56,11 @@ def _check_free(target: Path, options: CoreOptions) -> None:
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a file"
         raise OutputError(Problem(f"exists and is {kind}, not a directory. Give another output path.", str(target)))
+
+
+def _check_free(target: Path, options: CoreOptions) -> None:
+    if not os.path.lexists(target):
+        return
     if not options.overwrite:
         raise OutputError(Problem(f"exists already. {_OURS}.", str(target)))
     try:
