@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from modelmerger.inputs.executable import is_executable as is_executable
     from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
     from modelmerger.inputs.file_checkpoint import StoredTensor as StoredTensor
+    from modelmerger.inputs.file_names import EMBEDDER_FILES as EMBEDDER_FILES
     from modelmerger.inputs.file_names import PICKLED_SUFFIXES as PICKLED_SUFFIXES
+    from modelmerger.inputs.file_names import PROCESSOR_FILES as PROCESSOR_FILES
     from modelmerger.inputs.file_names import TEMPLATES_FOLDER as TEMPLATES_FOLDER
     from modelmerger.inputs.file_names import TOKENIZER_FILES as TOKENIZER_FILES
     from modelmerger.inputs.loading import LoadContext as LoadContext
@@ -145,7 +147,13 @@ _HOMES = {
     "inputs.elements": ("read_elements",),
     "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
-    "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
+    "inputs.file_names": (
+        "EMBEDDER_FILES",
+        "PICKLED_SUFFIXES",
+        "PROCESSOR_FILES",
+        "TEMPLATES_FOLDER",
+        "TOKENIZER_FILES",
+    ),
     "inputs.loading": (
         "LoadContext",
         "check_beside",

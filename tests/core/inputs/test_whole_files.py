@@ -62,7 +62,7 @@ def test_a_file_that_was_changed_is_never_taken_for_what_it_was(tmp_path: Path, 
             opened.write(b"b")
         os.utime(path, ns=(file.mtime_ns, file.mtime_ns + 1))
 
-    with pytest.raises(InputChangedError, match="when the merge was planned|cannot be|since the merge was planned"):
+    with pytest.raises(InputChangedError, match=r"was planned|cannot be"):
         list(blocks)
 
 
