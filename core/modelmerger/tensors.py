@@ -16,7 +16,7 @@ from modelmerger.output.sink import Sink
 from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import open_models
-from modelmerger.planning.tied_tensors import tied_names
+from modelmerger.planning.ties.tied_names import tied_names
 from modelmerger.planning.views import CheckpointView
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
