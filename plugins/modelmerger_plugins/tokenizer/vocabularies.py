@@ -9,7 +9,8 @@ from typing import Any
 from attrs import frozen
 from modelmerger import list_directory, read_beside, read_json
 
-LIMIT = 256 << 20
+LIMIT, MOST_VALUES = 256 << 20, 4_000_000
+"""Bytes of a file, and values in one; the largest vocabularies have 1.6 million, their merges included."""
 FAST, ADDED = "tokenizer.json", "added_tokens.json"
 SENTENCEPIECE = (".model", ".spm")
 
@@ -53,12 +54,12 @@ def _readers(present: list[str]) -> Iterator[tuple[str, Callable[[bytes, str], d
 def _added(directory: Path) -> dict[str, int]:
     """Tokens that were added to those of the vocabulary's own file."""
     content = read_beside(directory, ADDED, LIMIT)
-    value = {} if content is None else read_json(content, ADDED, unique=False)
+    value = {} if content is None else read_json(content, ADDED, unique=False, nodes=MOST_VALUES)
     return {token: row for token, row in value.items() if isinstance(row, int)}
 
 
 def _fast(content: bytes, file: str) -> dict[str, int]:
-    value = read_json(content, file, unique=False)
+    value = read_json(content, file, unique=False, nodes=MOST_VALUES)
     vocabulary: Any = value["model"]["vocab"]
     if isinstance(vocabulary, list):
         vocabulary = {entry[0]: row for row, entry in enumerate(vocabulary)}
@@ -66,7 +67,7 @@ def _fast(content: bytes, file: str) -> dict[str, int]:
 
 
 def _json(content: bytes, file: str) -> dict[str, int]:
-    return dict(read_json(content, file, unique=False).items())
+    return dict(read_json(content, file, unique=False, nodes=MOST_VALUES).items())
 
 
 def _lines(content: bytes, _: str) -> dict[str, int]:
