@@ -136,7 +136,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         _merge(ready, staging, watch, reused, compared, device)
         write_documents(ready, staging.records, staging.write_document)
         staging.sync()
-        for file in ready.inputs:
+        for file in ready.input_files:
             recheck(file)
         left = publish(staging, overwrite, watch.step)
         log.info("published %s", target)

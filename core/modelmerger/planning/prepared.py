@@ -45,7 +45,7 @@ class Prepared:
     """The files beside the weights."""
 
     @property
-    def inputs(self) -> list[FileIdentity]:
+    def input_files(self) -> list[FileIdentity]:
         """Every file that the output is made of."""
         return list(dict.fromkeys([*self.plan.inputs, *self.sidecars.copied]))
 
