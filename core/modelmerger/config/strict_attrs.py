@@ -10,6 +10,7 @@ import cattrs
 from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import mapping_structure_factory
 
+from modelmerger.config.documents.written_numbers import written_plainly
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.text import suggestion
 from modelmerger.values.weights import Weight, may_vary
@@ -102,7 +103,8 @@ def show_value(value: Any) -> str:
 
 
 def _wrong(expected: str, value: Any) -> ValueError:
-    return ValueError(f"must be {expected}, got {show_value(value)}")
+    hint = written_plainly(value) if isinstance(value, str) and "number" in expected else ""
+    return ValueError(f"must be {expected}, got {show_value(value)}{f'. {hint}' if hint else ''}")
 
 
 def _exactly(value: Any, kind: type) -> Any:
