@@ -77,7 +77,7 @@ def _reason(error: Exception) -> str:
     return str(error.args[0] if error.args else error)
 
 
-def unknown_keys(data: Mapping[Any, Any], known: Iterable[str], where: str) -> list[Problem]:
+def unknown_keys(data: Iterable[Any], known: Iterable[str], where: str) -> list[Problem]:
     """One problem for each key that is not known, with the nearest known one."""
     known = list(known)
     return [Problem(f"unknown key {key!r}{suggestion(str(key), known)}", where) for key in data if key not in known]
