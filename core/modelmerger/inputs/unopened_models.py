@@ -35,10 +35,15 @@ def _sentence(path: str, exists: bool, names: Iterable[str], key: str) -> str:
 
 
 def _beside(path: str) -> str:
-    """A near miss among what lies where the path should lead, as a suggestion; empty where there is none."""
+    """A near miss among what lies where the path should lead, as a suggestion; empty where there is none.
+
+    Names that end otherwise are of other things.
+    """
     folder, name = os.path.split(path.rstrip("/"))
+    stem, ending = os.path.splitext(name)
     try:
-        there = os.listdir(os.path.expanduser(folder) or ".")
+        there = map(os.path.splitext, os.listdir(os.path.expanduser(folder) or "."))
     except (OSError, ValueError):
         return ""
-    return suggestion(name, there).replace("mean '", f"mean '{os.path.join(folder, '')}", 1)
+    near = suggestion(stem, (other for other, end in there if end == ending))
+    return near.replace("mean '", f"mean '{os.path.join(folder, '')}", 1).replace("'?", f"{ending}'?")

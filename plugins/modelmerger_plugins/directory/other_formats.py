@@ -37,7 +37,7 @@ ARCHIVE = Kind(
 )
 KINDS = (
     Kind(
-        "a GGUF file, which is made for llama.cpp",
+        "a GGUF file, made for llama.cpp",
         ("*.gguf", "*.ggml", "ggml-*.bin", "*.llamafile"),
         "Give the directory of the safetensors model that it was made from.",
         (b"GGUF", b"lmgg", b"tjgg", b"fmgg"),

@@ -84,7 +84,7 @@ def test_a_path_that_is_none_is_told(refusal: Callable[[str], str], path: str) -
 
 
 FILES = {
-    "m.gguf": (b"GGUF" + bytes(100), "is a GGUF file, which is made for llama.cpp. Give the directory of the"),
+    "m.gguf": (b"GGUF" + bytes(100), "is a GGUF file, made for llama.cpp. Give the directory of the"),
     "weights": (b"GGUF" + bytes(100), "is a GGUF file"),
     "ggml-model-q4_0.bin": (b"lmgg", "is a GGUF file"),
     "m.nemo": (b"x", "is an archive of NeMo. Convert it"),
@@ -101,7 +101,7 @@ FILES = {
     "model.safetensors.index.json": (b"{}", "is the index of a model in several files. Give the directory"),
     "other.yaml": (b"strategy: weighted", "is a config. Give a model's directory"),
     "modeling.py": (b"x", "is a file of code or text"),
-    "m.safetensors": (b"GGUF" + bytes(100), "is a GGUF file, which is made for llama.cpp, under another name."),
+    "m.safetensors": (b"GGUF" + bytes(100), "is a GGUF file, made for llama.cpp, under another name."),
     "n.safetensors": (b"PK\x03\x04" + bytes(100), "is a zip archive, as torch.save writes, and no safetensors file."),
     "p.safetensors": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 988097824\n",
