@@ -21,7 +21,9 @@ def made(kind: str) -> Any:
 
     turned = {"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 0]}}
     if kind == "llava":
-        config = t.LlavaConfig(vision_config=t.CLIPVisionConfig(**EYE), text_config=t.LlamaConfig(**TEXT), image_token_index=5)
+        config = t.LlavaConfig(
+            vision_config=t.CLIPVisionConfig(**EYE), text_config=t.LlamaConfig(**TEXT), image_token_index=5
+        )
         return t.LlavaForConditionalGeneration(config)
     if kind == "qwen2_vl":
         config = t.Qwen2VLConfig(text_config=TEXT | turned, vision_config=SEEING)
@@ -68,9 +70,16 @@ def test_each_name_in_memory_is_that_of_the_same_numbers_on_the_disk(kind: str, 
 
     found = match(shapes({n: t for n, t in in_memory.items() if n not in tied}), shapes(on_disk), whole=True)
     assert found.names == once
-    assert match(shapes(on_disk), shapes(in_memory), whole=True).names.items() >= {b: a for a, b in once.items()}.items()
+    assert (
+        match(shapes(on_disk), shapes(in_memory), whole=True).names.items() >= {b: a for a, b in once.items()}.items()
+    )
 
-    for ends in (("q_proj.weight", "v_proj.weight"), ("query.weight",), ("fc1.weight", "up_proj.weight"), ("qkv.weight",)):
+    for ends in (
+        ("q_proj.weight", "v_proj.weight"),
+        ("query.weight",),
+        ("fc1.weight", "up_proj.weight"),
+        ("qkv.weight",),
+    ):
         part = [name for name in once if name.endswith(ends)]
         assert file_names(part, shapes(on_disk)) == {name: once[name] for name in part}
     inner = stored(model.base_model, tmp_path / "inner")
