@@ -84,6 +84,10 @@ def test_nothing_is_renamed_where_two_ways_are_equally_good() -> None:
     assert {str(rule) for rule in found.doubts[0]} == {"with 'query.' in front", "with 'answer.' in front"}
     assert file_names(list(text("")), two) == {}
     assert match(two, text(""), whole=True).names == {}
+    assert file_names(list(text("")), text("model.") | text("model.draft.")) == {}
+    assert len(file_names(list(text("a.b.")), text("c.a.b.") | text("b.a."))) == len(
+        text("")
+    )  # the latter has all words
 
 
 @pytest.mark.parametrize(
