@@ -35,7 +35,7 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
     adapters, files, problems = [], [], []
     for directory, of_adapter in zip(directories, configs, strict=True):
         stored = context.open_model(ModelReference(str(_weights(directory)), reference.name, reference.where))
-        reading = read_keys(of_adapter, stored, base.checkpoint)
+        reading = read_keys(of_adapter, stored, base)
         problems += reading.problems
         allow_nonfinite = bool(settings and settings.options.allow_nonfinite)
         adapters.append(Adapter(stored, reading.changes, allow_nonfinite, of_adapter))
@@ -49,7 +49,9 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         files=(*files, *base.checkpoint.files),
         donor=Donor(path.absolute(), base.checkpoint.donor.config),
         wide=bool(settings and settings.options.torch_dtype in WIDE),
-        notes=[note for of_adapter in configs for note in _other_base(of_adapter, base.reference)],
+        notes=[
+            note for of_adapter in configs for note in (*of_adapter.notes, *_other_base(of_adapter, base.reference))
+        ],
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from attrs import frozen
 from modelmerger import Checkpoint, shown
 
-from modelmerger_plugins.peft_adapters.reading.modules import MisfitError
+from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
 
 SPLIT = {
     "gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")),

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.changes.products import Hadamard, Kronecker, Vera
 from modelmerger_plugins.peft_adapters.changes.vectors import Scaled
-from modelmerger_plugins.peft_adapters.reading.modules import PROJECTIONS, Keys, MisfitError
+from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
+from modelmerger_plugins.peft_adapters.reading.modules import PROJECTIONS, Keys
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing, Shape
 
 

@@ -13,7 +13,8 @@ from modelmerger import shown
 
 from modelmerger_plugins.peft_adapters.changes.of_experts import OfExperts, Parameter
 from modelmerger_plugins.peft_adapters.reading.experts import Holder, holders
-from modelmerger_plugins.peft_adapters.reading.modules import Keys, MisfitError, leaf
+from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
+from modelmerger_plugins.peft_adapters.reading.modules import Keys, leaf
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
 
 
