@@ -10,6 +10,7 @@ from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.reading import bases, config
 from modelmerger_plugins.peft_adapters.reading.keys import read_keys
+from modelmerger_plugins.peft_adapters.reading.saved_keys import as_peft_writes
 from modelmerger_plugins.peft_adapters.section import DEFAULT, of_adapters
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -32,11 +33,14 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         raise InputError(_absent(path, names[present.index(False)]))
     configs = [config.read_config(directory) for directory in directories]
     base = bases.find_base(configs[0], context)
-    adapters, files, problems = [], [], []
+    adapters, files, problems, notes = [], [], [], []
     for directory, of_adapter in zip(directories, configs, strict=True):
-        stored = context.open_model(ModelReference(str(_weights(directory)), reference.name, reference.where))
+        file = context.open_model(ModelReference(str(_weights(directory)), reference.name, reference.where))
+        stored, of_keys = as_peft_writes(file)
+        notes += of_keys
         reading = read_keys(of_adapter, stored, base)
         problems += reading.problems
+        notes += [*of_adapter.notes, *_other_base(of_adapter, base.reference)]
         allow_nonfinite = bool(settings and settings.options.allow_nonfinite)
         adapters.append(Adapter(stored, reading.changes, allow_nonfinite, of_adapter))
         files += [context.open_file(directory / config.FILE), *stored.files]
@@ -49,9 +53,7 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         files=(*files, *base.checkpoint.files),
         donor=Donor(path.absolute(), base.checkpoint.donor.config),
         wide=bool(settings and settings.options.torch_dtype in WIDE),
-        notes=[
-            note for of_adapter in configs for note in (*of_adapter.notes, *_other_base(of_adapter, base.reference))
-        ],
+        notes=notes,
     )
 
 

@@ -13,6 +13,7 @@ from modelmerger_plugins.peft_adapters.reading import lora, other_kinds, trained
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError, Misfits
 from modelmerger_plugins.peft_adapters.reading.modules import BELOW, TRAINED_ROWS, TRAINED_WHOLE, Keys, gathered
+from modelmerger_plugins.peft_adapters.reading.naming import names_in_base
 from modelmerger_plugins.peft_adapters.reading.orientation import Orientation
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
 from modelmerger_plugins.peft_adapters.reading.parameters import TargetParameters
@@ -33,9 +34,10 @@ def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Base) -> Reading
 
     Raises `InputError` for a config that gives a module no scale, or has patterns that would take very long.
     """
-    pair = Pairing(config, adapter, base.checkpoint, base.key)
     reading, misfits = Reading(), Misfits()
     modules = gathered(adapter, config.kind, misfits)
+    names = names_in_base(adapter, base.checkpoint, modules, config.flag("fan_in_fan_out"))
+    pair = Pairing(config, adapter, base.checkpoint, base.key, names)
     config.check_patterns(len(modules))
     if not misfits.ungathered:
         _read_parameters(TargetParameters(pair), modules, reading, misfits)

@@ -18,7 +18,7 @@ OF_LAYERS = {"lora_A", "lora_B", "lora_B.bias", "lora_magnitude_vector"}
 
 def of_embedding(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
     """Base tensor and change of an embedding, which stores its matrix transposed. Raises `MisfitError`."""
-    tensor = f"{module}.weight"
+    tensor = pair.in_base(f"{module}.weight")
     a, b = pair.shape(keys["lora_embedding_A"]), pair.shape(keys["lora_embedding_B"])
     shape = pair.shape_in_base(tensor)
     if len(a) != 2 or len(b) != 2:
@@ -35,7 +35,7 @@ def of_layer(pair: Pairing, orientation: Orientation, module: str, keys: Keys) -
 
     Raises `MisfitError`.
     """
-    tensor = f"{module}.weight"
+    tensor = pair.in_base(f"{module}.weight")
     a, b = pair.shape(keys["lora_A"]), pair.shape(keys["lora_B"])
     shape = pair.shape_in_base(tensor)
     if len(a) != len(b) or len(a) < 2 or len(a) != len(shape):
@@ -48,7 +48,7 @@ def of_layer(pair: Pairing, orientation: Orientation, module: str, keys: Keys) -
     scale = pair.scale(module, a[0], b[1])
     yield tensor, _with_magnitudes(pair, LowRank(keys["lora_A"], keys["lora_B"], scale, swapped), keys, shape)
     if key := keys.get("lora_B.bias"):
-        bias = f"{module}.bias"
+        bias = pair.in_base(f"{module}.bias")
         if (there := pair.shape_in_base(bias)) != pair.shape(key) or there != shape[swapped:][:1]:
             raise MisfitError(f"has shape {list(pair.shape(key))}, and the bias of the base {list(there)}")
         yield bias, Shifted(key, scale)

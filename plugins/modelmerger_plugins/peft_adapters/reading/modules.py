@@ -50,6 +50,16 @@ def gathered(adapter: Checkpoint, kind: str, misfits: Misfits) -> dict[str, dict
     return modules
 
 
+def name_in_memory(key: str, tensor: str) -> str:
+    """What the model in memory calls the tensor of the base that a tensor of an adapter changes.
+
+    `tensor`: what the base's file calls it.
+    """
+    name = key.removeprefix(PREFIX)
+    found = _ROLE.fullmatch(name)
+    return f"{found[1]}.{leaf(tensor)}" if found else _WRAPPED.sub("", name)
+
+
 def endings(name: str) -> list[str]:
     """The dotted name, and what is left of it without its first part, its first two and so on."""
     return [name[start:] for start in (0, *(dot.end() for dot in re.finditer(r"\.", name)))]

@@ -58,7 +58,7 @@ class Orientation:
     def _votes(self) -> Iterator[tuple[str, bool]]:
         """The names of layers whose matrices are not square, and how these are stored."""
         for module, keys in self.modules.items():
-            info = self.pair.base.tensors.get(f"{module}.weight")
+            info = self.pair.base.tensors.get(self.pair.in_base(f"{module}.weight"))
             if info is None or not {"lora_A", "lora_B"} <= keys.keys() or len(info.shape) != 2:
                 continue
             a, b = self.pair.shape(keys["lora_A"]), self.pair.shape(keys["lora_B"])

@@ -1,6 +1,7 @@
 """An adapter and the base that it is read against: the shapes of both, and the scale of a module."""
 
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
@@ -25,6 +26,16 @@ class Pairing:
     """The tensors that it changes."""
     base_key: str
     """The key of the merge's config by which a base is given, for messages."""
+    names: Mapping[str, str]
+    """Tensor, or layer with experts, in memory → the same in the base's file, for those that are found there."""
+
+    def in_base(self, tensor: str) -> str:
+        """What the base's file calls a tensor of the model in memory; the same name where it is not found there."""
+        if (found := self.names.get(tensor)) is not None:
+            return found
+        module, _, name = tensor.rpartition(".")
+        weight = self.names.get(f"{module}.weight", "")
+        return f"{weight.removesuffix('.weight')}.{name}" if weight.endswith(".weight") else tensor
 
     def shape(self, key: str) -> Shape:
         """Of a tensor of the adapter."""

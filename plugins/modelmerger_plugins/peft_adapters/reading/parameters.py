@@ -12,9 +12,9 @@ from attrs import frozen
 from modelmerger import shown
 
 from modelmerger_plugins.peft_adapters.changes.of_experts import OfExperts, Parameter
-from modelmerger_plugins.peft_adapters.reading.experts import Holder, holders
+from modelmerger_plugins.peft_adapters.reading.experts import Holder, has_parameter, holders
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
-from modelmerger_plugins.peft_adapters.reading.modules import Keys, leaf
+from modelmerger_plugins.peft_adapters.reading.modules import Keys
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
 
 
@@ -42,14 +42,33 @@ class TargetParameters:
     """The adapter and its base."""
 
     def targets_in(self, module: str) -> list[str]:
-        """The parameters of a module that `target_parameters` asks for."""
-        parents = ((name.rpartition(".")[0], name) for name in self.pair.config.targets)
-        return sorted({leaf(name) for parent, name in parents if f".{module}".endswith(f".{parent}")})
+        """The parameters of a module that `target_parameters` asks for, by PEFT's rule: by the ends of their names.
+
+        A name without a dot is one of any module that has such a parameter.
+        """
+        found = set()
+        for target in self.pair.config.targets:
+            parent, _, name = target.rpartition(".")
+            if f".{module}.{name}".endswith(f".{target}") and (parent or self._has(module, name)):
+                found.add(name)
+        return sorted(found)
 
     def without(self, modules: Iterable[str]) -> list[str]:
-        """What `target_parameters` asks for and none of these modules has."""
+        """What `target_parameters` asks for, the base has, and none of these modules is changed in.
+
+        Where no module is changed by any, all that it asks for.
+        """
         there = {f".{module}.{name}" for module in modules for name in self.targets_in(module)}
-        return [name for name in self.pair.config.targets if not any(found.endswith(f".{name}") for found in there)]
+        left = [name for name in self.pair.config.targets if not any(found.endswith(f".{name}") for found in there)]
+        return [name for name in left if not there or has_parameter(self.pair.base, name)]
+
+    def _has(self, module: str, name: str) -> bool:
+        """Whether a module has a parameter of this name, as far as the base and the adapter show."""
+        try:
+            holders(self.pair, module, name)
+        except MisfitError:
+            return False
+        return True
 
     def changes(self, module: str, levels: Sequence[Keys]) -> Iterator[tuple[str, OfExperts]]:
         """Base tensors and changes of a module. Raises `MisfitError`.
@@ -63,7 +82,7 @@ class TargetParameters:
                 "in target_parameters"
             )
         factors = [self._factors(keys) for keys in levels]
-        held_by = {name: holders(self.pair.base, module, name) for name in names}
+        held_by = {name: holders(self.pair, module, name) for name in names}
         order = tuple(_owner(of_level, held_by, module) for of_level in factors)
         if len(set(order)) < len(order):
             raise MisfitError(f"does not show by its shape which of {', '.join(names)} it is for")

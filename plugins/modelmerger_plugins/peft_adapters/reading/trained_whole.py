@@ -11,6 +11,7 @@ from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
 
 def of_tensor(pair: Pairing, tensor: str, key: str) -> tuple[str, Change]:
     """Base tensor and change: it is replaced. Raises `MisfitError`."""
+    tensor = pair.in_base(tensor)
     if pair.shape_in_base(tensor) != (shape := pair.shape(key)):
         raise pair.other_shape(tensor, shape, f"has shape {list(shape)}")
     return tensor, Replaced(key)
@@ -18,7 +19,7 @@ def of_tensor(pair: Pairing, tensor: str, key: str) -> tuple[str, Change]:
 
 def of_rows(pair: Pairing, module: str, key: str) -> tuple[str, Change]:
     """Base tensor and change: the rows that `trainable_token_indices` lists are replaced. Raises `MisfitError`."""
-    tensor = f"{module}.weight"
+    tensor = pair.in_base(f"{module}.weight")
     found, shape = pair.shape_in_base(tensor), pair.shape(key)
     if len(found) != 2 or len(shape) != 2 or found[1] != shape[1]:
         raise MisfitError(f"has shape {list(shape)}, where rows of {list(found)}, as '{pair.base.name}' has, are due")
