@@ -15,6 +15,7 @@ from modelmerger import (
 )
 
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
+from modelmerger_plugins.peft_adapters.folding.untrained import is_untrained
 from modelmerger_plugins.peft_adapters.options import Options, contradictions
 from modelmerger_plugins.peft_adapters.reading.replication import layers_of
 from modelmerger_plugins.peft_adapters.section import ADVICE, BASE_KEY, NAME, of_adapters, whole_key
@@ -40,6 +41,7 @@ def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Op
     yield from _of_other_layers(folded, checkpoints, settings)
     for checkpoint in adapters:
         yield from checkpoint.notes
+        yield from _untrained(checkpoint)
         if not (merge_adapters and options.to_adapter):
             yield from _changes_of_tied(checkpoint)
 
@@ -100,10 +102,23 @@ def _of_other_layers(
             yield Problem(message, checkpoint.place)
 
 
+def _untrained(checkpoint: Folded) -> Iterator[Problem]:
+    """A warning for each adapter that leaves its base as it is."""
+    for adapter in checkpoint.adapters:
+        if is_untrained(adapter, checkpoint.base.checkpoint):
+            message = (
+                "changes nothing: its updates are zero, as before any training, so the result is as without it. "
+                "Was the trained adapter saved?"
+            )
+            yield Problem(message, adapter.stored.place, severity="warning")
+
+
 def _changes_of_tied(checkpoint: Folded) -> Iterator[Problem]:
     """A warning for each tensor that an adapter changes and that is another one as well."""
     tied = set(checkpoint.aliases.values())
     for adapter in checkpoint.adapters:
+        if adapter.config is not None and adapter.config.flag("ensure_weight_tying"):
+            continue  # that is what it was trained for
         for tensor in sorted(tied & adapter.changes.keys()):
             message = "is tied to the LM head, so the adapter's change of the embedding changes the LM head as well."
             yield Problem(message, checkpoint.place, tensor, severity="warning")

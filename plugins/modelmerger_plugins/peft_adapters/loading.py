@@ -11,9 +11,11 @@ from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.reading import bases, config
 from modelmerger_plugins.peft_adapters.reading.keys import read_keys
 from modelmerger_plugins.peft_adapters.reading.saved_keys import as_peft_writes
-from modelmerger_plugins.peft_adapters.section import DEFAULT, of_adapters
+from modelmerger_plugins.peft_adapters.section import DEFAULT, NAME, of_adapters, whole_key
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+OF_MODELS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
+"""How names of weights end that a directory may hold itself."""
 WIDE = ("float32", "float64")
 """Values of torch_dtype for which changed tensors are made in float64, so that what is written is rounded once."""
 
@@ -28,6 +30,8 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
     directories = [path if name == DEFAULT else path / name for name in names]
     present = [os.path.lexists(directory / config.FILE) for directory in directories]
     if not any(present) and not os.path.lexists(path / config.FILE):
+        if below := _adapters_below(path):
+            raise InputError(_below(path, below, whole_key(settings, f"{NAME}.adapter_names")))
         return None
     if not all(present):
         raise InputError(_absent(path, names[present.index(False)]))
@@ -62,6 +66,24 @@ def _weights(directory: Path) -> Path:
         if os.path.lexists(directory / name):
             return directory / name
     raise InputError(Problem(f"has no {WEIGHTS[0]}. Is the adapter complete?", str(directory)))
+
+
+def _adapters_below(path: Path) -> list[str]:
+    """The adapters in sub-folders of a directory that holds no weights itself."""
+    names = list_directory(path) if os.path.isdir(path) else []
+    if any(name.endswith(OF_MODELS) for name in names):
+        return []
+    return [name for name in names if os.path.lexists(path / name / config.FILE)]
+
+
+def _below(path: Path, names: list[str], key: str) -> Problem:
+    several = len(names) > 1
+    found = ", ".join(f"'{shown(name, 40)}'" for name in names[:5]) + (", …" if len(names) > 5 else "")
+    message = (
+        f"holds no model, but the adapter{'s' if several else ''} {found} in {'' if several else 'a '}"
+        f"sub-folder{'s' if several else ''}. Set {key}: [{shown(names[0], 40)}]."
+    )
+    return Problem(message, str(path))
 
 
 def _absent(path: Path, name: str) -> Problem:

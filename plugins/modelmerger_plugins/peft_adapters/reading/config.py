@@ -84,12 +84,16 @@ class AdapterConfig:
         """The rank that the config gives a module: what stands there, of whatever type."""
         return self._of_module(self._ranks, module, self.values.get("r"))
 
+    def alpha(self, module: str) -> Any:
+        """The alpha that the config gives a module: what stands there, of whatever type."""
+        return self._of_module(self._alphas, module, self.values.get("lora_alpha", self.values.get("alpha")))
+
     def scale(self, module: str, rank: int) -> float:
         """What a module's update is multiplied by: α/r, or α/√r for a rank-stabilised adapter. `rank`: r.
 
         Raises `InputError` where α is no finite number.
         """
-        alpha = self._of_module(self._alphas, module, self.values.get("lora_alpha", self.values.get("alpha")))
+        alpha = self.alpha(module)
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= sys.float_info.max:
             raise InputError(
                 Problem(

@@ -9,7 +9,7 @@ from attrs import field, frozen
 from modelmerger import Base, Checkpoint, Problem, shown
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
-from modelmerger_plugins.peft_adapters.reading import lora, other_kinds, trained_whole
+from modelmerger_plugins.peft_adapters.reading import lora, other_kinds, tied, trained_whole
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError, Misfits
 from modelmerger_plugins.peft_adapters.reading.modules import BELOW, TRAINED_ROWS, TRAINED_WHOLE, Keys, gathered
@@ -40,6 +40,8 @@ def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Base) -> Reading
     pair = Pairing(config, adapter, base.checkpoint, base.key, names)
     config.check_patterns(len(modules))
     if not misfits.ungathered:
+        for module in tied.repeated(pair, modules):
+            del modules[module]
         _read_parameters(TargetParameters(pair), modules, reading, misfits)
         _read_modules(pair, modules, reading, misfits)
     reading.problems.extend(misfits.problems(adapter))

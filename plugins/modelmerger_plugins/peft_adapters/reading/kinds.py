@@ -16,7 +16,7 @@ DEPENDENT = ("XLORA", "POLY", "SHADOW", "LILY")
 """What changes a model by what it is given to read, so that no weights are the same model."""
 FOLD = "Fold it into its base with PEFT (merge_and_unload), then merge the full model"
 """What to do with what PEFT can fold and we cannot."""
-_LOAD = "Merge the models without it, and load it on the result with PeftModel.from_pretrained"
+_LOAD = "Leave it out, and load it on the merged model with PEFT"
 
 
 def kind_of(values: Mapping[str, Any]) -> str | None:
@@ -34,9 +34,9 @@ def against_kind(values: Mapping[str, Any]) -> str | None:
         return _of_others(values)
     said = f"is an adapter of the kind {shown(repr(values['peft_type']))}, which cannot be merged"
     if kind in PROMPTS:
-        return f"{said}: it learns a prompt and changes no weight, so there is nothing to fold. {_LOAD}."
+        return f"{said}: it learns a prompt and changes no weight, so nothing can be folded. {_LOAD}."
     if kind in DEPENDENT:
-        return f"{said}: what it changes depends on the input, so it cannot be folded into weights. {_LOAD}."
+        return f"{said}: what it changes depends on the input, so it cannot be folded. {_LOAD}."
     return f"{said}; {', '.join(KINDS)} can. {FOLD}."
 
 

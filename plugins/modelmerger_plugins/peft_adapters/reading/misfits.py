@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from attrs import field, frozen
-from modelmerger import Checkpoint, Problem, amount
+from modelmerger import Checkpoint, Problem
 
 UNGATHERED = "ungathered"
 """The cause of tensors that lie on several devices and were not gathered when they were saved."""
@@ -49,7 +49,7 @@ class Misfits:
         found = []
         for cause, (misfit, key) in self._first.items():
             others = 0 if misfit.of_adapter else self._counts[cause] - 1
-            more = f" (so with {amount(others, 'other tensor')})" if others else ""
+            more = f" ({others:,} more like it)" if others else ""
             advice = f" {misfit.advice}" if misfit.advice else ""
             found.append(Problem(f"{misfit}{more}.{advice}", adapter.place, "" if misfit.of_adapter else key))
         return found

@@ -43,6 +43,8 @@ def as_peft_writes(stored: Checkpoint) -> tuple[Checkpoint, list[Problem]]:
     notes = [f"hold {', '.join(shown(part, 40) for part in said)}, which PEFT does not write"] if said else []
     if keys and not begun and not plain.counts.get(PREFIX.rstrip(".")):
         notes.append(f"do not begin with {PREFIX}")
+    if plain.counts.get(PREFIX.rstrip("."), 0) > len(plain.names):
+        notes.append(f"repeat {PREFIX}")
     if len(kept) < len(stored.tensors):
         notes.append("list what PEFT keeps beside the adapter")
     if all(name == key for name, key in views.items()) and len(views) == len(stored.tensors):

@@ -12,7 +12,7 @@ PACKED = ("qweight", "weight_packed", "weight_blocks", "W_q", "codes", "weight.a
 """What layers of quantised models have in place of their matrix, or beside it."""
 SCALES = ("_scale_inv", "_scale", ".scales", "_blocks", "_scales")
 """What stands behind the name of a tensor that means nothing without scales, or in its place."""
-RIGHT = "Is it the right base model?"
+RIGHT = "Is it the right base?"
 """What to ask where nothing better is known."""
 CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
