@@ -19,7 +19,10 @@ from safetensors.torch import load_file
     ("fields", "sentence"),
     [
         ({"peft_type": "PROMPT_TUNING"}, "of the kind 'PROMPT_TUNING', which cannot be merged"),
-        ({"peft_type": "prefix_tuning"}, "learns a prompt and changes no weight, so nothing can be folded. Leave it out"),
+        (
+            {"peft_type": "prefix_tuning"},
+            "learns a prompt and changes no weight, so nothing can be folded. Leave it out",
+        ),
         ({"peft_type": "XLORA"}, "what it changes depends on the input, so it cannot be folded"),
         ({"peft_type": "BOFT"}, "LORA, IA3, LOHA, LOKR, VERA can. Fold it into its base with PEFT (merge_and_unload)"),
         ({"peft_type": None}, "of the kind None: peft_type is missing"),

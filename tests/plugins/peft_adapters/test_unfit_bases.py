@@ -169,7 +169,7 @@ def test_a_base_that_zero_3_left_ungathered(base: Path) -> None:
 
 
 def test_a_base_of_another_size_is_one_problem(tmp_path: Path) -> None:
-    base = write_base(tmp_path / "base", {module: (12, 16) for module in LAYERS})
+    base = write_base(tmp_path / "base", dict.fromkeys(LAYERS, (12, 16)))
     problem = only_problem(adapter_of(base, LAYERS))
     said = "is for a matrix of shape [6, 8], and 'base' has [12, 16] (7 more like it). Is it the right base?"
     assert problem.message == said
