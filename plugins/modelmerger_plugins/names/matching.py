@@ -19,6 +19,8 @@ class Matching:
 
     names: Mapping[str, str] = field(factory=dict)
     """Name → name in the file, for all that have a counterpart."""
+    others: Mapping[str, str] = field(factory=dict)
+    """Names that the file has no tensor for, though it has such tensors of other numbers → what they would be there."""
     rules: tuple[Rule, ...] = ()
     """How names that were not the same were turned into those of the file; empty where spelling was all."""
     doubts: tuple[tuple[Rule, ...], ...] = ()
@@ -54,18 +56,18 @@ def match(names: Mapping[str, Shape], stored: Mapping[str, Shape], *, whole: boo
     free = {name: stored[given] for name, given in theirs.items() if name not in found}
     if not left or not free:
         return Matching(matched)
-    found_rules, here, there = _compared(left, free, whole)
-    back = {spelled: name for name, spelled in here.items()}
+    told, here, there = _compared(left, free, whole)
     targets = {spelled: name for name, spelled in there.items()}
-    for spelled, name in back.items():
+    others: dict[str, str] = {}
+    for name, spelled in here.items():
         parts, numbers = template_of(spelled)
-        aim = spelled if spelled in targets else None
-        if parts in found_rules.templates:
-            aim = name_of(found_rules.templates[parts], numbers)
+        moved = told.templates.get(parts)
+        aim = spelled if moved is None else name_of(moved, numbers)
         if aim in targets:
             matched[ours[name]] = theirs[targets[aim]]
-    doubts = tuple(tuple(rules) for rules in found_rules.doubts)
-    return Matching(matched, tuple(found_rules.rules), doubts)
+        elif moved is not None:
+            others[ours[name]] = aim
+    return Matching(matched, others, tuple(told.rules), tuple(map(tuple, told.doubts)))
 
 
 def _plain(shapes: Mapping[str, Shape]) -> dict[str, str] | None:
@@ -95,4 +97,6 @@ def _compared(
         missed = sum(len(value) for template, value in rest.items() if template not in found.templates)
         if missed < fewest:
             best, fewest = (found, here, there), missed
+        if not missed:
+            break
     return best or (Found(), {}, {})

@@ -8,11 +8,18 @@ from attrs import field, frozen
 from modelmerger_plugins.names.templates import Parts, Templates, common_end, common_start
 
 MOST = 2000
-"""Templates on either side; with more, nothing is looked for, as no architecture has so many."""
+"""Templates on either side, and rules that could be; with more, nothing is found, as no architecture has so many."""
+MOST_PARTS = 50
+"""Parts of a name; longer ones are left alone."""
+MOST_TURNS = 50
+"""Rules that are taken."""
 FEWEST_WHEN_INSIDE = 2
 """Templates that a rule must move where it changes names behind the number of a layer."""
 FEWEST_WHEN_OTHER = 3
 """Templates that a rule must move where it puts other words for words."""
+
+CONTAINERS = {"model", "language_model", "text_model", "transformer"}
+"""Words for the text tower as a whole, which say nothing of what is in it."""
 
 
 @frozen
@@ -25,8 +32,10 @@ class Rule:
     """How they begin there."""
 
     def __str__(self) -> str:
-        ours, theirs = (f"'{'.'.join(parts)}.'" if parts else "nothing" for parts in (self.ours, self.theirs))
-        return f"{ours} for {theirs}"
+        ours, theirs = (".".join(parts) for parts in (self.ours, self.theirs))
+        if not self.ours:
+            return f"with '{theirs}.' in front"
+        return f"with '{theirs}.' for '{ours}.'" if self.theirs else f"without '{ours}.'"
 
     @property
     def distance(self) -> int:
@@ -36,9 +45,12 @@ class Rule:
 
     @property
     def only_moves(self) -> bool:
-        """Whether words are only added, only taken away, or put around a word that stays."""
-        ours, theirs = self._changed
-        return not ours or not theirs or bool(set(ours) & set(theirs))
+        """Whether words are only added, only taken away, or put around a word that stays.
+
+        Words for the text tower may also stand for each other.
+        """
+        ours, theirs = (set(parts) for parts in self._changed)
+        return not ours or not theirs or bool(ours & theirs) or (ours | theirs) <= CONTAINERS
 
     @property
     def inside(self) -> bool:
@@ -76,21 +88,26 @@ def find_rules(ours: Templates, theirs: Templates, whole: bool) -> Found:
     for the same templates; then the one that keeps more words.
     """
     found = Found()
+    ours, theirs = (
+        {parts: held for parts, held in side.items() if len(parts) <= MOST_PARTS} for side in (ours, theirs)
+    )
     if not ours or not theirs or max(len(ours), len(theirs)) > MOST:
         return found
-    left, free, rules = set(ours), set(theirs), _candidates(ours, theirs, whole)
-    while True:
-        moves = [(rule, _moved(rule, ours, theirs, left, free)) for rule in rules]
-        moves = [(rule, moved) for rule, moved in moves if _is_enough(rule, moved, left, free)]
+    left, free = set(ours), set(theirs)
+    moves = _candidates(ours, theirs, whole)
+    for _ in range(MOST_TURNS):
+        moves = {rule: _still(moved, left, free) for rule, moved in moves.items()}
+        moves = {rule: moved for rule, moved in moves.items() if _is_enough(rule, moved, left, free)}
         if not moves:
             break
-        most = max(len(moved) for _, moved in moves)
-        best = [(rule, moved) for rule, moved in moves if len(moved) == most]
-        rule, moved = min(best, key=lambda one: one[0].distance)
+        most = max(map(len, moves.values()))
+        best = [rule for rule, moved in moves.items() if len(moved) == most]
+        rule = min(best, key=lambda one: one.distance)
+        moved = moves[rule]
         rivals = [
             other
-            for other, others in best
-            if other is not rule and other.distance == rule.distance and _clash(moved, others)
+            for other in best
+            if other is not rule and other.distance == rule.distance and _clash(moved, moves[other])
         ]
         left -= moved.keys()
         if rivals:
@@ -108,31 +125,43 @@ def find_rules(ours: Templates, theirs: Templates, whole: bool) -> Found:
     return found
 
 
-def _candidates(ours: Iterable[Parts], theirs: Iterable[Parts], whole: bool) -> list[Rule]:
-    by_end: dict[tuple[int, str], list[Parts]] = {}
+def _candidates(ours: Templates, theirs: Templates, whole: bool) -> dict[Rule, dict[Parts, Parts]]:
+    """Rules that could be, and what each turns into what: those that leave as much as possible of a name's end."""
+    by_end: dict[tuple[int, Parts], list[Parts]] = {}
     for there in theirs:
-        by_end.setdefault((there.count("*"), there[-1]), []).append(there)
-    rules: dict[Rule, None] = {}
+        for count in range(1, len(there) + 1):
+            by_end.setdefault((there.count("*"), there[-count:]), []).append(there)
+    by_start: dict[Parts, list[Parts]] = {}
     for here in ours:
-        for there in by_end.get((here.count("*"), here[-1]), ()):
+        for count in range(len(here)):
+            by_start.setdefault(here[:count], []).append(here)
+    moves: dict[Rule, dict[Parts, Parts]] = {}
+    for here in ours:
+        ends = (by_end.get((here.count("*"), here[-count:]), ()) for count in range(len(here), 0, -1))
+        for there in next(filter(None, ends), ()):
             same = common_end(here, there)
             rule = Rule(here[: len(here) - same], there[: len(there) - same])
             at_the_front = not rule.ours or not rule.theirs
-            if (same > 1 or at_the_front) and (rule.only_moves or whole):
-                rules[rule] = None
-    return list(rules)
+            if rule in moves or not ((same > 1 or at_the_front) and (rule.only_moves or whole)):
+                continue
+            if len(moves) == MOST:
+                return {}
+            moves[rule] = _moved(rule, ours, theirs, by_start[rule.ours])
+    return moves
 
 
-def _moved(
-    rule: Rule, ours: Templates, theirs: Templates, left: Collection[Parts], free: Collection[Parts]
-) -> dict[Parts, Parts]:
-    """What the rule turns into what, where all known shapes agree."""
+def _moved(rule: Rule, ours: Templates, theirs: Templates, begun: Iterable[Parts]) -> dict[Parts, Parts]:
+    """What the rule turns into what, where all known shapes agree. begun: templates that begin as it says."""
     moved = {}
-    for here in left:
+    for here in begun:
         there = rule.apply(here)
-        if there in free and there is not None and _agree(ours, here, theirs, there):
+        if there in theirs and there is not None and _agree(ours, here, theirs, there):
             moved[here] = there
     return moved
+
+
+def _still(moved: dict[Parts, Parts], left: Collection[Parts], free: Collection[Parts]) -> dict[Parts, Parts]:
+    return {here: there for here, there in moved.items() if here in left and there in free}
 
 
 def _agree(ours: Templates, here: Parts, theirs: Templates, there: Parts) -> bool:
@@ -144,11 +173,13 @@ def _agree(ours: Templates, here: Parts, theirs: Templates, there: Parts) -> boo
 def _is_enough(rule: Rule, moved: dict[Parts, Parts], left: Collection[Parts], free: Collection[Parts]) -> bool:
     if rule.only_moves:
         return len(moved) >= (FEWEST_WHEN_INSIDE if rule.inside else 1)
+    if len(moved) < FEWEST_WHEN_OTHER:
+        return False
     beginning, beginning_there = len(rule.ours), len(rule.theirs)
     here = [template for template in left if template[:beginning] == rule.ours]
     there = [template for template in free if template[:beginning_there] == rule.theirs]
     modules = {template[-2] for template in moved if len(template) > 1}
-    return len(moved) >= FEWEST_WHEN_OTHER and len(modules) > 1 and len(here) == len(there) == len(moved)
+    return len(modules) > 1 and len(here) == len(there) == len(moved)
 
 
 def _clash(one: dict[Parts, Parts], other: dict[Parts, Parts]) -> bool:

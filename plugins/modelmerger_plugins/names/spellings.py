@@ -9,12 +9,13 @@ _SPELLINGS = (
     (r"parametrizations\.weight\.original1$", "weight_v"),
     (r"block_sparse_moe\.", "mlp."),
     (r"encoder\.layer\.(?=\d)", "layers."),  # ViT and its kin; all of these, also of BERT, on both sides
-    (r"attention\.(attention\.)?query\.", "attention.q_proj."),
-    (r"attention\.(attention\.)?key\.", "attention.k_proj."),
-    (r"attention\.(attention\.)?value\.", "attention.v_proj."),
+    (r"attention\.(attention\.|self\.)?query\.", "attention.q_proj."),
+    (r"attention\.(attention\.|self\.)?key\.", "attention.k_proj."),
+    (r"attention\.(attention\.|self\.)?value\.", "attention.v_proj."),
     (r"attention\.output\.dense\.", "attention.o_proj."),
-    (r"(?<!\w)intermediate\.dense\.", "mlp.fc1."),
-    (r"(?<!\w)output\.dense\.", "mlp.fc2."),
+    (r"out_proj\.", "o_proj."),
+    (r"intermediate\.dense\.", "mlp.fc1."),
+    (r"output\.dense\.", "mlp.fc2."),
 )
 _OLD = [(re.compile(r"(?<![^.])" + old), new) for old, new in _SPELLINGS]
 """Old spelling → today's; each only where a part of the name begins."""
