@@ -4,7 +4,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelmerger import Checkpoint, Donor, InputError, LoadContext, ModelReference, Problem, list_directory, shown
+from attrs import evolve
+from modelmerger import (
+    Checkpoint,
+    CheckpointView,
+    Donor,
+    InputError,
+    LoadContext,
+    ModelReference,
+    Problem,
+    is_head,
+    list_directory,
+    shown,
+)
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
@@ -14,6 +26,8 @@ from modelmerger_plugins.peft_adapters.reading.saved_keys import as_peft_writes
 from modelmerger_plugins.peft_adapters.section import DEFAULT, NAME, of_adapters, whole_key
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+UNTIE = "options.untie"
+"""The key of the option that writes tied matrices both."""
 OF_MODELS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
 """How names of weights end that a directory may hold itself."""
 WIDE = ("float32", "float64")
@@ -37,12 +51,15 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         raise InputError(_absent(path, names[present.index(False)]))
     configs = [config.read_config(directory) for directory in directories]
     base = bases.find_base(configs[0], context)
+    separate = not of_adapters(settings).merge_adapters
+    if separate and settings and settings.options.untie:
+        base = evolve(base, checkpoint=_untied(base.checkpoint))
     adapters, files, problems, notes = [], [], [], []
     for directory, of_adapter in zip(directories, configs, strict=True):
         file = context.open_model(ModelReference(str(_weights(directory)), reference.name, reference.where))
         stored, of_keys = as_peft_writes(file)
         notes += of_keys
-        reading = read_keys(of_adapter, stored, base)
+        reading = read_keys(of_adapter, stored, base, whole_key(settings, UNTIE) if separate else "")
         problems += reading.problems
         notes += [*of_adapter.notes, *_other_base(of_adapter, base.reference)]
         allow_nonfinite = bool(settings and settings.options.allow_nonfinite)
@@ -59,6 +76,12 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         wide=bool(settings and settings.options.torch_dtype in WIDE),
         notes=notes,
     )
+
+
+def _untied(base: Checkpoint) -> Checkpoint:
+    """The base with each tied matrix as one of its own, for `untie`, which writes both."""
+    aliases = {alias: tensor for alias, tensor in base.aliases.items() if is_head(alias)}
+    return CheckpointView(base, {name: name for name in base.tensors} | aliases) if aliases else base
 
 
 def _weights(directory: Path) -> Path:

@@ -1,5 +1,6 @@
 """Adapters of an LM head and the embedding that it is tied to: one change where both are one, a way out where not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,27 @@ def test_what_differs_says_how_to_untie(base: Path, name: str) -> None:
     (problem,) = refusal.value.problems
     assert problem.message == (
         "changes lm_head.weight, which 'base' ties to model.embed_tokens.weight: untie the base first. "
-        "Save it with an LM head of its own (a copy) and tie_word_embeddings: false, and give that as "
+        "Set options.untie: true to write both, or give a base with an LM head of its own as "
         "peft_config.base_model_path."
     )
+
+
+def test_untied_both_are_written(base: Path, tmp_path: Path) -> None:
+    """What the sentence says; the LM head is the embedding's numbers with its own update."""
+    a, b, head_a, head_b = random(1, 2, 10), random(2, 8, 2), random(5, 2, 8), random(6, 10, 2)
+    adapter = adapter_of(base, factors(a, b, head_a, head_b))
+    found = merged(tmp_path / "merged", adapter, options={"untie": True})
+    before = load_file(base / "model.safetensors")["model.embed_tokens.weight"].astype(np.float64)
+    wanted = {"model.embed_tokens.weight": before + 1.5 * a.T @ b.T, "lm_head.weight": before + 1.5 * head_b @ head_a}
+    for name, tensor in wanted.items():
+        np.testing.assert_allclose(found[name].numpy(), tensor, rtol=1e-5, atol=1e-6)
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_merged_updates_have_no_such_way(base: Path) -> None:
+    adapter = adapter_of(base, {f"{HEAD}.weight": random(3, 10, 8)})
+    with pytest.raises(InputError, match=r"untie the base first. To do so, give a base with an LM head of its own"):
+        merger(adapter, peft_config={"merge_adapters": True}).check_compatibility()
 
 
 def test_an_untied_base_takes_both(base: Path, tmp_path: Path) -> None:

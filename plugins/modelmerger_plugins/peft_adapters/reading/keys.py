@@ -29,15 +29,16 @@ class Reading:
     """All that does not fit; nothing may be merged with one."""
 
 
-def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Base) -> Reading:
+def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Base, untie_key: str) -> Reading:
     """The changes that an adapter makes of a base.
 
+    `untie_key`: of the config, by which matrices that the base ties become two; empty where there is no such way.
     Raises `InputError` for a config that gives a module no scale, or has patterns that would take very long.
     """
     reading, misfits = Reading(), Misfits()
     modules = gathered(adapter, config.kind, misfits)
     names = names_in_base(adapter, base.checkpoint, modules, config.flag("fan_in_fan_out"))
-    pair = Pairing(config, adapter, base.checkpoint, base.key, names)
+    pair = Pairing(config, adapter, base.checkpoint, base.key, untie_key, names)
     config.check_patterns(len(modules))
     if not misfits.ungathered:
         for module in tied.repeated(pair, modules):

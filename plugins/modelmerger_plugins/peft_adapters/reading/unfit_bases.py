@@ -48,15 +48,19 @@ def quantised(base: Checkpoint, key: str) -> MisfitError:
     )
 
 
+def tied(base: Checkpoint, tensor: str, target: str, key: str, untie_key: str) -> MisfitError:
+    """The misfit of a tensor that the base ties to another one. `key`, `untie_key`: of the config, for what to do."""
+    option = f"Set {untie_key}: true to write both, or" if untie_key else "To do so,"
+    return MisfitError(
+        f"changes {shown(tensor, 60)}, which '{base.name}' ties to {shown(target, 60)}: untie the base first",
+        "tied",
+        f"{option} give a base with an LM head of its own as {key}.",
+        of_adapter=True,
+    )
+
+
 def missing(config: AdapterConfig, base: Checkpoint, tensor: str, key: str) -> MisfitError:
     """The misfit of a tensor that the base does not have. `key`: of the config, by which a base is given."""
-    if tied := base.aliases.get(tensor):
-        return MisfitError(
-            f"changes {tensor}, which '{base.name}' ties to {tied}: untie the base first",
-            "tied",
-            f"Save it with an LM head of its own (a copy) and tie_word_embeddings: false, and give that as {key}.",
-            of_adapter=True,
-        )
     task, head = config.values.get("task_type"), _HEAD.fullmatch(tensor)
     if head is not None:
         task = task if task in CLASSES else _TASKS.get(head[1])
