@@ -15,7 +15,7 @@ from modelmerger import (
 )
 
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
-from modelmerger_plugins.peft_adapters.folding.untrained import is_untrained
+from modelmerger_plugins.peft_adapters.folding.untrained import untrained
 from modelmerger_plugins.peft_adapters.options import Options, contradictions
 from modelmerger_plugins.peft_adapters.reading.replication import layers_of
 from modelmerger_plugins.peft_adapters.section import ADVICE, BASE_KEY, NAME, of_adapters, whole_key
@@ -30,7 +30,10 @@ def in_config(settings: Settings) -> Iterator[Problem]:
 
 
 def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterator[Problem]:
-    """From headers and JSON: errors, warnings and notes. `checkpoints`: as the hook `check_compatibility` gets them."""
+    """Errors, warnings and notes, from headers, JSON and the first numbers of adapters that are folded.
+
+    `checkpoints`: as the hook `check_compatibility` gets them.
+    """
     folded = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, Folded)]
     adapters = [checkpoint for checkpoint in map(_opened, checkpoints) if isinstance(checkpoint, Folded)]
     merge_adapters = of_adapters(settings).merge_adapters
@@ -41,7 +44,8 @@ def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Op
     yield from _of_other_layers(folded, checkpoints, settings)
     for checkpoint in adapters:
         yield from checkpoint.notes
-        yield from _untrained(checkpoint)
+        if not merge_adapters:
+            yield from untrained(checkpoint)
         if not (merge_adapters and options.to_adapter):
             yield from _changes_of_tied(checkpoint)
 
@@ -100,17 +104,6 @@ def _of_other_layers(
         elif ours != theirs and of_adapters(settings).merge_adapters:
             message = "and another adapter do not repeat the same layers of their base. Set merge_adapters: false."
             yield Problem(message, checkpoint.place)
-
-
-def _untrained(checkpoint: Folded) -> Iterator[Problem]:
-    """A warning for each adapter that leaves its base as it is."""
-    for adapter in checkpoint.adapters:
-        if is_untrained(adapter, checkpoint.base.checkpoint):
-            message = (
-                "changes nothing: its updates are zero, as before any training, so the result is as without it. "
-                "Was the trained adapter saved?"
-            )
-            yield Problem(message, adapter.stored.place, severity="warning")
 
 
 def _changes_of_tied(checkpoint: Folded) -> Iterator[Problem]:

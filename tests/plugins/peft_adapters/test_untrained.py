@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from modelmerger import FileCheckpoint
-from plugins.peft_adapters.spoiling import change_tensors, merger
+from plugins.peft_adapters.spoiling import change_tensors, merger, together
 from plugins.peft_adapters.tiny_adapters import make_adapter, merged
 from safetensors.torch import load_file
 
@@ -71,6 +71,15 @@ def test_what_was_saved_whole_and_is_the_base_s_own_is_no_change(
     assert [note for note in merger(adapter).check_compatibility() if "changes nothing" in note.message]
     change_tensors(adapter, lambda tensors: tensors.update({key: stored + 1}))
     assert not [note for note in merger(adapter).check_compatibility() if "changes nothing" in note.message]
+
+
+def test_of_merged_updates_the_merge_says_so(trained: SimpleNamespace, adapter: Path, tmp_path: Path) -> None:
+    """A check of those reads no factors."""
+    change_tensors(adapter, reset("lora_B"))
+    both = together(trained.adapter, adapter, output_path=str(tmp_path / "merged"))
+    assert not [note for note in both.check_compatibility() if "changes nothing" in note.message]
+    (found,) = [note for note in both.plan().notes if "changes nothing" in note.message]
+    assert (found.severity, found.where) == ("warning", str(adapter / "adapter_model.safetensors"))
 
 
 def test_little_of_a_trained_adapter_is_read(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:

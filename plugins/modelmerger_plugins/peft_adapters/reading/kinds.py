@@ -53,6 +53,6 @@ def _of_others(values: Mapping[str, Any]) -> str:
             "fold it with that library (merge_adapter), then give the full model."
         )
     return (
-        f"is an adapter of the kind {shown(repr(values.get('peft_type')))}: peft_type is missing, and should be one of "
-        f"{', '.join(KINDS)}. If it is a LoRA that PEFT wrote, add it."
+        f"is an adapter of the kind {shown(repr(values.get('peft_type')))}, which cannot be merged: peft_type is "
+        f"one of {', '.join(KINDS)} in those that can. If PEFT wrote this one, add it."
     )

@@ -50,8 +50,8 @@ class Orientation:
         if len(everyone) > 1:
             others = "layers" if alike is None else f"layers named {shown(leaf(module), 40)}"
             raise MisfitError(
-                f"is for a square matrix, and other {others} are stored both ways, transposed and not. "
-                "Fold it into its base with PEFT (merge_and_unload)"
+                f"is for a square matrix, and other {others} are stored both ways, transposed and not",
+                advice="Fold it into its base with PEFT (merge_and_unload).",
             )
         return next(iter(everyone), self.pair.config.flag("fan_in_fan_out"))
 

@@ -12,7 +12,7 @@ from attrs import frozen
 from modelmerger import shown
 
 from modelmerger_plugins.peft_adapters.changes.of_experts import OfExperts, Parameter
-from modelmerger_plugins.peft_adapters.reading.experts import Holder, has_parameter, holders
+from modelmerger_plugins.peft_adapters.reading.experts import SPLIT, Holder, has_parameter, holders
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
 from modelmerger_plugins.peft_adapters.reading.modules import Keys
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
@@ -88,12 +88,32 @@ class TargetParameters:
             raise MisfitError(f"does not show by its shape which of {', '.join(names)} it is for")
         transposed = {name: _transposed(of_level, held_by[name]) for name, of_level in zip(order, factors, strict=True)}
         for name, of_level in zip(order, factors, strict=True):
-            swapped = _decided(name, transposed)
+            swapped = self._decided(module, name, transposed)
             parameter = Parameter(module, name, held_by[name][-1].experts.stop, order)
             scale = self._scale(f"{module}.{name}", of_level, parameter.experts)
             for holder in held_by[name]:
                 there = parameter, holder.experts, holder.first, holder.last
                 yield holder.tensor, OfExperts(of_level.a, of_level.b, scale, swapped, *there)
+
+    def _decided(self, module: str, name: str, transposed: Mapping[str, bool | None]) -> bool:
+        """Whether the base stores a parameter's matrices transposed: square ones as the others of their module are."""
+        if (own := transposed[name]) is not None:
+            return own
+        others = {way for way in transposed.values() if way is not None} or self._beside(module, name)
+        if len(others) != 1:
+            raise MisfitError(
+                "is for square matrices, and the adapter does not show whether they are stored transposed"
+            )
+        return others.pop()
+
+    def _beside(self, module: str, name: str) -> set[bool]:
+        """What the parameter that experts have besides a square one shows, of the two that transformers joins.
+
+        Where one of the two is square, the other has twice as many outputs as inputs.
+        """
+        others = [other for other in SPLIT if other != name] if name in SPLIT else []
+        shapes = [holders(self.pair, module, other)[0].shape for other in others if self._has(module, other)]
+        return {shape[1] < shape[2] for shape in shapes if len(shape) == 3 and shape[1] != shape[2]}
 
     def _factors(self, keys: Keys) -> Factors:
         if set(keys) != {"lora_A", "lora_B"}:
@@ -142,13 +162,3 @@ def _transposed(factors: Factors, of_one: Sequence[Holder]) -> bool | None:
     if len(of_one[0].shape) == 2:
         return False
     return None if factors.out == factors.into else of_one[0].shape[1:] == (factors.into, factors.out)
-
-
-def _decided(name: str, transposed: Mapping[str, bool | None]) -> bool:
-    """The same, decided: square matrices are stored as the others of their module are."""
-    others = {way for way in transposed.values() if way is not None}
-    if (own := transposed[name]) is not None:
-        return own
-    if len(others) != 1:
-        raise MisfitError("is for square matrices, and the adapter does not show whether they are stored transposed")
-    return others.pop()
