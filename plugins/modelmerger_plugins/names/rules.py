@@ -109,11 +109,15 @@ def find_rules(ours: Templates, theirs: Templates, whole: bool) -> Found:
             for other in best
             if other is not rule and other.distance == rule.distance and _clash(moved, moves[other])
         ]
-        left -= moved.keys()
         if rivals:
             found.doubts.append([rule, *rivals])
-            continue
+        for doubtful in rivals:
+            left -= moves[doubtful].keys()
+            free -= set(moves[doubtful].values())
+        left -= moved.keys()
         free -= set(moved.values())
+        if rivals:
+            continue
         found.rules.append(rule)
         found.templates.update(moved)
     for template in sorted(left):  # what has another shape, say a larger vocabulary, still has the same name
@@ -155,7 +159,7 @@ def _moved(rule: Rule, ours: Templates, theirs: Templates, begun: Iterable[Parts
     moved = {}
     for here in begun:
         there = rule.apply(here)
-        if there in theirs and there is not None and _agree(ours, here, theirs, there):
+        if there in theirs and _agree(ours, here, theirs, there):
             moved[here] = there
     return moved
 

@@ -36,12 +36,11 @@ def without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
 def check_unwrapped(checkpoint: Checkpoint, found: Unwrapped) -> None:
     """Raises `InputError` where names cannot go without what wrappers write into them."""
     if found.collision is not None:
-        first, second = (shown(name) for name in found.collision)
+        first, second = (shown(name, 50) for name in sorted(found.collision, key=len))
         message = (
-            f"would have the same name as {first} without {_parts(found)}, so it is unclear which of them counts. "
-            "Save the model without its wrapper."
+            f"holds {first} and {second}, which are one without {_parts(found)}. Save the model without its wrapper."
         )
-        raise InputError(Problem(message, checkpoint.place, second))
+        raise InputError(Problem(message, checkpoint.place))
     if "base_model.model" in found.counts and any(".base_layer." in name for name in found.names):
         message = (
             "holds adapters beside the weights that they change: it is the state dict of a PEFT model. "
@@ -59,4 +58,4 @@ def note_of_wrappers(checkpoint: Checkpoint, found: Unwrapped) -> Problem:
 
 
 def _parts(found: Unwrapped) -> str:
-    return " and ".join(f"'{part}.', which {writer(part)} writes" for part in found.counts)
+    return ", and ".join(f"'{part}.', which {writer(part)} writes" for part in found.counts)
