@@ -8,6 +8,7 @@ import click
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
 from modelmerger.cli.options import CONFIG, DEBUG, JSON, Changes, with_changes
+from modelmerger.cli.streams import say
 
 if TYPE_CHECKING:
     from modelmerger.planning.prepared import Prepared
@@ -34,7 +35,7 @@ def plan(config: Path, changes: Changes, as_json: bool) -> None:
     else:
         for note in ready.notes:
             if note.severity == "warning" and note not in ready.plan.notes:  # which the plan itself shows
-                click.echo(f"{note.severity}: {note}", err=True)
+                say(f"{note.severity}: {note}")
         click.echo(f"{ready.plan}\n{outlook}".rstrip())
 
 

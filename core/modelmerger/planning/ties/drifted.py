@@ -49,7 +49,7 @@ def check_drift(checkpoints: Sequence[Checkpoint], donor: int) -> list[Problem]:
     reference = checkpoints[donor]
     problems = [
         Problem(
-            f"'{model.name}' has an LM head of its own here, which drifted apart from {shown(tensor)}, and "
+            f"'{model.name}' has an LM head of its own here, other than its {shown(tensor)}, and "
             f"'{reference.name}' ties the two. Set options.untie: true to write both, or merge an untied base model.",
             model.place,
             head,
