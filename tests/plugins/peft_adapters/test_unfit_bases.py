@@ -132,6 +132,25 @@ def test_floats_of_8_bits_that_have_scales_are_quantised(base: Path, scale: str,
         merger(adapter).check_compatibility()
 
 
+EXPERTS = "model.layers.0.mlp.experts"
+OF_EXPERTS: dict[str, Tensors] = {
+    "in one": {
+        f"{EXPERTS}.down_proj_blocks": np.zeros((2, 6, 1, 16), np.uint8),
+        f"{EXPERTS}.down_proj_scales": zeros(2),
+    },
+    "each": {f"{EXPERTS}.{i}.down_proj.weight": np.zeros((24, 1), np.uint8) for i in range(2)},
+}
+
+
+@pytest.mark.parametrize("name", OF_EXPERTS)
+def test_quantised_experts_likewise(base: Path, name: str) -> None:
+    """Of GPT-OSS in MXFP4, and of bitsandbytes."""
+    rewrite(base / "model.safetensors", lambda tensors: tensors.update(OF_EXPERTS[name]))
+    factors = {f"{PREFIX}{EXPERTS}.lora_A.weight": zeros(4, 8), f"{PREFIX}{EXPERTS}.lora_B.weight": zeros(6, 4)}
+    problem = only_problem(adapter_of(base, LAYERS, factors, target_parameters=["down_proj"]))
+    assert "changes weights that 'base' stores quantised. Give the 16-bit model" in problem.message
+
+
 HEADS = [
     ("SEQ_CLS", "score.weight", "has a head for a task (score), which 'base' has not", "ForSequenceClassification"),
     (None, "score.weight", "(score)", "AutoModelForSequenceClassification"),

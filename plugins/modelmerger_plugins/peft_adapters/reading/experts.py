@@ -9,7 +9,7 @@ from modelmerger import Checkpoint, shown
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
 from modelmerger_plugins.peft_adapters.reading.naming import LAYER
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
-from modelmerger_plugins.peft_adapters.reading.unfit_bases import RIGHT
+from modelmerger_plugins.peft_adapters.reading.unfit_bases import QUANTISED, RIGHT, is_quantised, quantised
 
 SPLIT = {
     "gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")),
@@ -42,18 +42,36 @@ def holders(pair: Pairing, module: str, parameter: str) -> list[Holder]:
     """What holds a parameter of a module, expert by expert. Raises `MisfitError` where nothing does."""
     base = pair.base
     for parent in _parents(pair, module):
-        whole = base.tensors.get(f"{parent}.{parameter}")
-        if whole is not None and len(whole.shape) in (2, 3):
-            experts = whole.shape[0] if len(whole.shape) == 3 else 1
-            if experts == 0:
-                name = shown(f"{parent}.{parameter}")
-                raise MisfitError(f"matches nothing: {name} of '{base.name}' has shape {list(whole.shape)}, no expert")
-            return [Holder(f"{parent}.{parameter}", whole.shape, range(experts), 0, 0)]
-        for leaves in SPLIT.get(parameter, ()):
-            if found := _by_expert(base, parent, leaves):
-                return found
+        found = _holders_in(base, parent, parameter)
+        names = [holder.tensor for holder in found] or [f"{parent}.{parameter}"]
+        if any(is_quantised(base, name) for name in names):
+            raise quantised(base, pair.base_key)
+        if found:
+            return found
     sentence = f"matches nothing: '{base.name}' has no {shown(f'{module}.{parameter}')}, whole or by expert"
     raise MisfitError(sentence, "no parameter", RIGHT)
+
+
+def has_holders(pair: Pairing, module: str, parameter: str) -> bool:
+    """Whether anything holds a parameter of a module, in whatever form."""
+    try:
+        return bool(holders(pair, module, parameter))
+    except MisfitError as misfit:
+        return misfit.cause == QUANTISED
+
+
+def _holders_in(base: Checkpoint, parent: str, parameter: str) -> list[Holder]:
+    """What holds a parameter of a module that the file calls `parent`; empty where nothing does."""
+    name = f"{parent}.{parameter}"
+    whole = base.tensors.get(name)
+    if whole is not None and len(whole.shape) in (2, 3):
+        experts = whole.shape[0] if len(whole.shape) == 3 else 1
+        if experts == 0:
+            raise MisfitError(
+                f"matches nothing: {shown(name)} of '{base.name}' has shape {list(whole.shape)}, no expert"
+            )
+        return [Holder(name, whole.shape, range(experts), 0, 0)]
+    return next(filter(None, (_by_expert(base, parent, leaves) for leaves in SPLIT.get(parameter, ()))), [])
 
 
 def has_parameter(base: Checkpoint, end: str) -> bool:

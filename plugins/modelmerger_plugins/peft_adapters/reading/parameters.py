@@ -12,7 +12,7 @@ from attrs import frozen
 from modelmerger import shown
 
 from modelmerger_plugins.peft_adapters.changes.of_experts import OfExperts, Parameter
-from modelmerger_plugins.peft_adapters.reading.experts import SPLIT, Holder, has_parameter, holders
+from modelmerger_plugins.peft_adapters.reading.experts import SPLIT, Holder, has_holders, has_parameter, holders
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
 from modelmerger_plugins.peft_adapters.reading.modules import Keys
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
@@ -49,7 +49,7 @@ class TargetParameters:
         found = set()
         for target in self.pair.config.targets:
             parent, _, name = target.rpartition(".")
-            if f".{module}.{name}".endswith(f".{target}") and (parent or self._has(module, name)):
+            if f".{module}.{name}".endswith(f".{target}") and (parent or has_holders(self.pair, module, name)):
                 found.add(name)
         return sorted(found)
 
@@ -61,14 +61,6 @@ class TargetParameters:
         there = {f".{module}.{name}" for module in modules for name in self.targets_in(module)}
         left = [name for name in self.pair.config.targets if not any(found.endswith(f".{name}") for found in there)]
         return [name for name in left if not there or has_parameter(self.pair.base, name)]
-
-    def _has(self, module: str, name: str) -> bool:
-        """Whether a module has a parameter of this name, as far as the base and the adapter show."""
-        try:
-            holders(self.pair, module, name)
-        except MisfitError:
-            return False
-        return True
 
     def changes(self, module: str, levels: Sequence[Keys]) -> Iterator[tuple[str, OfExperts]]:
         """Base tensors and changes of a module. Raises `MisfitError`.
@@ -112,7 +104,9 @@ class TargetParameters:
         Where one of the two is square, the other has twice as many outputs as inputs.
         """
         others = [other for other in SPLIT if other != name] if name in SPLIT else []
-        shapes = [holders(self.pair, module, other)[0].shape for other in others if self._has(module, other)]
+        shapes = [
+            holders(self.pair, module, other)[0].shape for other in others if has_holders(self.pair, module, other)
+        ]
         return {shape[1] < shape[2] for shape in shapes if len(shape) == 3 and shape[1] != shape[2]}
 
     def _factors(self, keys: Keys) -> Factors:

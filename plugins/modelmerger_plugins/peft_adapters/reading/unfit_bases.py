@@ -14,6 +14,8 @@ SCALES = ("_scale_inv", "_scale", ".scales", "_blocks", "_scales")
 """What stands behind the name of a tensor that means nothing without scales, or in its place."""
 RIGHT = "Is it the right base?"
 """What to ask where nothing better is known."""
+QUANTISED = "quantised"
+"""The cause of bases that are quantised."""
 CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
     "TOKEN_CLS": "AutoModelForTokenClassification",
@@ -42,7 +44,7 @@ def quantised(base: Checkpoint, key: str) -> MisfitError:
     how = f" ({shown(method, 40)})" if method else ""
     return MisfitError(
         f"changes weights that '{base.name}' stores quantised{how}",
-        "quantised",
+        QUANTISED,
         f"Give the 16-bit model that it was made from as {key}; an adapter trained in 4 bits fits it.",
         of_adapter=True,
     )
