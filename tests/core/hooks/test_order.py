@@ -42,7 +42,11 @@ ORDER = [
     "find_coefficients",
     "save_model",
     "wants_slices",  # for the memory
+    "adjust_config",  # of config.json, and of generation_config.json
     "adjust_config",
+    # what will lie beside the weights
+    "write_sidecars",
+    "check_files",
     # the weights
     "wants_slices",  # for the digest
     "wants_slices",
@@ -56,7 +60,6 @@ ORDER = [
     "finish_tensor",
     # what is published with them
     "name_companions",
-    "write_sidecars",
     # the validation, whose validator scores a text and then asks for the model
     "provide_texts",
     "provide_texts",
