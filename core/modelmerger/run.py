@@ -146,7 +146,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         write_documents(ready, staging.records, staging.write_document, extra)
         staging.keep(extra)
         staging.sync()
-        for file in ready.plan.inputs:
+        for file in ready.input_files:
             recheck(file)
         left = publish(staging, options, watch.step)
         log.info("published %s", target)
@@ -233,6 +233,7 @@ def report_of(
         relative_error=ready.composition.relative_error if ready.composition else None,
         base=_base_of(ready),
         in_memory=in_memory,
+        beside=ready.plan.beside,
     )
 
 

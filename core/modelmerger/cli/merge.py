@@ -35,12 +35,10 @@ def merge(
 
     asked = read_changed(config, changes)
     data = asked.given.data
-    if asked_for := {
-        key: True
-        for key, given in {"overwrite": overwrite, "keep_extra": keep_extra, "record_paths": record_paths}.items()
-        if given
-    }:
-        data["options"] = {**(data.get("options") or {}), **asked_for}
+    asked_for = {"overwrite": overwrite, "keep_extra": keep_extra, "record_paths": record_paths}
+    told = {key: True for key, given in asked_for.items() if given}
+    if told and isinstance(data.get("options"), dict | None):  # what else it may be is refused below
+        data["options"] = {**(data.get("options") or {}), **told}
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
     with show_progress("merging") as progress:

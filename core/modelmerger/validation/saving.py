@@ -35,7 +35,7 @@ def save(
     published: where the merge wrote those files. inputs: what it read. Returns what the user should know of it. Raises
     `ConfigError` for what is no model, and `OutputError`.
     """
-    if not isinstance(model, Checkpoint) and not hasattr(model, "save_pretrained"):
+    if not isinstance(model, Checkpoint) and not any(hasattr(model, name) for name in ("save_pretrained", "module")):
         raise ConfigError(f"cannot save {type(model).__name__}: it is no model that merge() returned.")
     notes = clear_published(target, step)
     check_output(target, options, inputs)
@@ -67,6 +67,8 @@ def _least_size(model: Any, published: Path) -> int:
 def _write(model: Any, published: Path, tree: Path, options: CoreOptions, step: Step) -> None:
     step("write", tree)
     if not isinstance(model, Checkpoint):
+        while not hasattr(model, "save_pretrained"):  # of data parallelism
+            model = model.module
         with _system_errors():
             model.save_pretrained(tree, max_shard_size=options.max_shard_size)
     for name in _documents(published, weights=isinstance(model, Checkpoint)):

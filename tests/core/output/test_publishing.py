@@ -47,7 +47,7 @@ def output(path: Path, plan: str) -> Path:
 def published(target: Path, plan: str, options: CoreOptions = NEW, step: Step = no_step) -> list[Any]:
     with Staging(target, plan, EMPTY, step) as staging:
         extra = extra_entries(target, options)
-        staging.write_document(FILE, manifest(plan, extra=extra) if extra else manifest(plan))
+        staging.write_document(FILE, [manifest(plan, extra=extra) if extra else manifest(plan)])
         staging.keep(extra)
         return publish(staging, options, step)
 
@@ -77,7 +77,7 @@ def test_a_name_that_is_not_on_the_disk_is_taken_back(target: Path) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with Staging(target, "new", EMPTY) as staging:
-        staging.write_document(FILE, manifest("new"))
+        staging.write_document(FILE, [manifest("new")])
         with pytest.raises(OSError, match="Input/output"):
             give_name(staging, False, step)
         assert directory_state(target) is None
