@@ -44,10 +44,11 @@ def resolve(
     given, live = set_apart(given)
     run = Run.of(registry)
     try:
-        return _resolve(given, live, handed_over, run, validating=validating, notes=notes, strict=strict)
+        settings, hooks = _resolve(given, live, handed_over, run, validating=validating, notes=notes, strict=strict)
     except ConfigError as error:
         explaining = [plugin for plugin in run.always_on if "explain_config" in plugin.hooks]
         raise ConfigError(*assemble(explaining).models.explain_config(given, error.problems)) from error
+    return evolve(settings, file=file), hooks
 
 
 def _resolve(
@@ -84,7 +85,6 @@ def _resolve(
         validation=validation.settings,
         merges={key: one.settings for key, one in inner.items()},
         strict=strict,
-        file=file,
     )
     executors = [plugin for plugin in running if plugin not in run.always_on]
     settings = evolve(settings, given=_decisive(settings.given, executors))

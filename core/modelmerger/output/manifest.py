@@ -41,10 +41,10 @@ def make_manifest(
     """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal
     manifests.
 
-    plan, settings, notes: as they are recorded. plugins: a row for each that took part, of plain data. records: of every
-    block of the plan's layout, by file and block. documents: the pieces of the other files, by name. companions: names
-    of files that may be written again after the merge, and so are not digested. extra: names of what no merge wrote and
-    the output holds.
+    plan, settings, notes: as they are recorded. plugins: a row for each that took part, of plain data. records: of
+    every block of the plan's layout, by file and block. documents: the pieces of the other files, by name. companions:
+    names of files that may be written again after the merge, and so are not digested. extra: names of what no merge
+    wrote and the output holds.
     """
     files = {}
     for number, file in enumerate(plan.layout.files):
