@@ -364,5 +364,5 @@ def test_a_file_of_another_kind_says_so(models: SimpleNamespace, refused: Refuse
 
     refusal = refused(weighted(models.a, path))
 
-    assert "is not a model: neither a directory with safetensors weights nor a .safetensors file" in refusal.text
+    assert "is a GGUF file" in refusal.text
     assert refusal.seen.opened_in(path) == []

@@ -35,6 +35,16 @@ class ModelHooks:
     calls: Calls
     """The plugins of the run."""
 
+    def explain_config(self, config: Mapping[str, Any], problems: Sequence[Problem]) -> Sequence[Problem]:
+        """What is wrong with a config, as plugins say it, one after the other."""
+        for plugin in self.calls.plugins_with("explain_config"):
+            said = self.calls.ask_one("explain_config", plugin, config=config, problems=list(problems))
+            if said is not None:
+                if not is_list_of(Problem, said) or not said:
+                    raise self.calls.wrong_answer("explain_config", said, "one Problem or more", plugin)
+                problems = said
+        return problems
+
     def check_config(self, settings: Settings, without: Container[str] = ()) -> list[Problem]:
         """Problems that plugins find in a config. without: the keys of plugins that are not asked."""
         asked = [plugin for plugin in self.calls.plugins_with("check_config") if plugin not in without]

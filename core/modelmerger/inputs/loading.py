@@ -71,14 +71,18 @@ class LoadContext:
 
         inside: the model's directory, to be given wherever a part of the path comes from the model's own files; without
         it, the folder of the path. Neither a link nor `..` may lead out of it, except into the blobs of the same Hub
-        cache. Raises `InputError`.
+        cache. Raises `InputError`, also for what git, macOS or a server left in the place of a file.
         """
         real = resolve_inside(Path(path), inside or Path(path).parent)
         descriptor = open_regular(real)
         try:
-            return identify(real, os.fstat(descriptor))
+            status, first_bytes = os.fstat(descriptor), os.pread(descriptor, FIRST, 0)
+        except OSError as error:
+            raise InputError(Problem(f"cannot be read: {error.strerror}.", str(path))) from error
         finally:
             os.close(descriptor)
+        _check_first_bytes(Path(path), first_bytes)
+        return identify(real, status)
 
 
 def read_beside(directory: Path, name: str, limit: int = 64 << 20) -> bytes | None:

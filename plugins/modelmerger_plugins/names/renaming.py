@@ -37,19 +37,20 @@ def _without_wrappers(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 
 
 def _like(donor: Checkpoint, model: Checkpoint, settings: Settings) -> Checkpoint:
-    if model.tensors.keys() <= donor.tensors.keys():
-        return model
-    found = match(_shapes(model), _shapes(donor) | _tied(donor), whole=True)
+    found = Matching({name: name for name in model.tensors})
+    if not model.tensors.keys() <= donor.tensors.keys():
+        found = match(_shapes(model), _shapes(donor) | _tied(donor), whole=True)
     if found.doubts and settings.options.missing_tensors == "error":
         raise ModelCompatibilityError(_unclear(donor, model, found))
     new = {name: found.names.get(name) or found.others.get(name, name) for name in model.tensors}
     if settings.options.missing_tensors == "error" and (problem := fused_in_one(donor, model, new.values())):
         raise ModelCompatibilityError(problem)
-    if all(name == other for name, other in new.items()) or len(set(new.values())) < len(new):
-        return model
     taken = set(new.values())
     left = {name: shape for name, shape in _shapes(donor).items() if name not in taken}
     aliases = match(_tied(model), left, whole=False).names if left else {}
+    moved = any(name != other for names in (new, aliases) for name, other in names.items())
+    if not moved or len(taken) < len(new):
+        return model
     notes = model.notes if isinstance(model, RenamedView) else ()
     names = {other: name for name, other in new.items()}
     return RenamedView(model, names, aliases, (*notes, *_note(donor, model, found)))

@@ -1,6 +1,5 @@
 """Finds how names are to be rewritten to be those of another model, from names and shapes alone."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from attrs import field, frozen
@@ -38,10 +37,10 @@ class Rule:
         return f"with '{theirs}.' for '{ours}.'" if self.theirs else f"without '{ours}.'"
 
     @property
-    def distance(self) -> int:
-        """How many words it adds and takes away; the order does not count."""
-        ours, theirs = Counter(self.ours), Counter(self.theirs)
-        return (ours - theirs).total() + (theirs - ours).total()
+    def reach(self) -> int:
+        """How much it changes: 0 for the order of words, 1 for words in one place that come or go, 2 for more."""
+        ours, theirs = self._changed
+        return 0 if sorted(ours) == sorted(theirs) else 2 if ours and theirs else 1
 
     @property
     def only_moves(self) -> bool:
@@ -85,7 +84,7 @@ def find_rules(ours: Templates, theirs: Templates, whole: bool) -> Found:
 
     ours, theirs: what has no counterpart of the same name. whole: whether these are all tensors of a model, and not
     those that an adapter changes. A rule is taken if all shapes agree that are known, and if no other rule does as well
-    for the same templates; then the one that keeps more words.
+    for the same templates; of two, the one that changes less is taken (`reach`).
     """
     found = Found()
     ours, theirs = (
@@ -102,12 +101,10 @@ def find_rules(ours: Templates, theirs: Templates, whole: bool) -> Found:
             break
         most = max(map(len, moves.values()))
         best = [rule for rule, moved in moves.items() if len(moved) == most]
-        rule = min(best, key=lambda one: one.distance)
+        rule = min(best, key=lambda one: one.reach)
         moved = moves[rule]
         rivals = [
-            other
-            for other in best
-            if other is not rule and other.distance == rule.distance and _clash(moved, moves[other])
+            other for other in best if other is not rule and other.reach == rule.reach and _clash(moved, moves[other])
         ]
         if rivals:
             found.doubts.append([rule, *rivals])

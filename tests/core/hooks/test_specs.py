@@ -145,6 +145,12 @@ def test_the_example_reader_reads_lists_alone() -> None:
     assert module.read_config("strategy: weighted", "merge.yaml", module.ReadOptions()) is None
 
 
+def test_the_example_explanation_says_what_a_key_is_called_by_now() -> None:
+    told = hook("explain_config")({"origin": "x"}, [Problem("unknown key 'origin'", "config")])
+    assert told == [Problem("unknown key 'origin' (base_model by now)", "config")]
+    assert hook("explain_config")({}, [Problem("unknown key 'x'")]) is None
+
+
 def test_the_example_check_of_a_config_counts_the_models() -> None:
     settings = [SimpleNamespace(models=[None] * count) for count in (8, 9)]
     assert [len(list(hook("check_config")(given))) for given in settings] == [0, 1]

@@ -283,3 +283,15 @@ def test_mappings_in_memory_are_published_without_wrappers(models: SimpleNamespa
     state = {f"module.{name}": tensor for name, tensor in models.tensors["a"].items()}
     live = {**config, "models": [{"path": state, "weight": 0.6}, config["models"][1]]}
     assert_same(merged(live, models.output)[0], plain)
+
+
+@pytest.mark.parametrize("new", [front("_orig_mod"), lambda name: name.removeprefix("model.")])
+def test_a_tied_head_is_known_behind_other_names(models: SimpleNamespace, config: dict[str, Any], new: Rename) -> None:
+    """`b` leaves its head out, so its embedding stands in; in `a` the head has a prefix too."""
+    head = torch.ones(24, 16, dtype=torch.bfloat16)
+    rewrite(models.a, lambda tensors: tensors | {"tower.lm_head.weight": head})
+    rename(models.b, new)
+    result, _ = merged(config, models.output)
+    embedding = models.tensors["b"]["model.embed_tokens.weight"]
+    expected = (0.6 * head.double() + 0.4 * embedding.double()).bfloat16()
+    assert torch.equal(result["tower.lm_head.weight"], expected)
