@@ -28,6 +28,7 @@ PUBLIC = [
     "HeaderError",
     "InputChangedError",
     "InputError",
+    "Inquiry",
     "LabelScores",
     "LanguageModel",
     "LayerView",

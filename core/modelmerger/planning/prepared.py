@@ -1,7 +1,7 @@
 """Everything that happens before the first write: models are opened, checked against each other, and planned for."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -17,6 +17,7 @@ from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_er
 from modelmerger.values.model_reference import Location
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.work.inquiry import Inquiry
 
 
 @frozen(eq=False)
@@ -39,6 +40,8 @@ class Prepared:
     """The configs of the merged model."""
     located: Mapping[str, Location] = field(factory=dict)
     """Where everything that the user named was found, by its path."""
+    inquiries: Sequence[Inquiry] = ()
+    """What must be answered before anything is published."""
 
     @property
     def sources(self) -> Sequence[Checkpoint]:
@@ -54,10 +57,12 @@ def prepare(
     locate: Locate | None = None,
     *,
     merged: MakeMerged,
+    thorough: Callable[[MergePlan], bool] = lambda _: False,
 ) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
-    cache, locate, merged: see `open_models`.
+    cache, locate, merged: see `open_models`. thorough: whether what is costly is to be found out about a merge too; it
+    is asked of its inquiries.
     """
     with open_models(settings, hooks, cache, locate, merged=merged) as models:
         notes = _compatible(hooks, models)
@@ -66,14 +71,18 @@ def prepare(
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
         configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
         raise_errors(plan.notes, ModelCompatibilityError, strict=settings.strict)
-        notes += plan.notes
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, composition, configs, models.located)
+        of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=thorough(plan))
+        notes += [*plan.notes, *of_output]
+        located = models.located
+        yield Prepared(
+            models.settings, hooks, models.checkpoints, plan, notes, composition, configs, located, inquiries
+        )
 
 
 def check_models(
     settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, merged: MakeMerged
-) -> list[Problem]:
-    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors.
+) -> tuple[list[Problem], list[Inquiry]]:
+    """Warnings and notes about the merge, from headers and JSON alone, and its inquiries. Raises the errors.
 
     cache, merged: see `open_models`.
     """
@@ -81,13 +90,25 @@ def check_models(
         notes = _compatible(hooks, models)
         found = compose(hooks, models.checkpoints, models.settings)
         if isinstance(found, DeferredComposition):  # the plan depends on the weights
-            said = found.notes
-        else:
-            plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
-            adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)  # finds what is wrong with them
-            said = plan.notes
-        raise_errors(said, ModelCompatibilityError, strict=settings.strict)
-        return [*notes, *said]
+            raise_errors(found.notes, ModelCompatibilityError, strict=settings.strict)
+            return [*notes, *found.notes], []
+        plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
+        configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)
+        raise_errors(plan.notes, ModelCompatibilityError, strict=settings.strict)
+        of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=True)
+        return [*notes, *plan.notes, *of_output], inquiries
+
+
+def _check_output(
+    hooks: Hooks, models: Opened, plan: MergePlan, configs: Configs, *, thorough: bool
+) -> tuple[list[Problem], list[Inquiry]]:
+    """Warnings and notes about what will be written, and the inquiries about it. Raises the errors."""
+    settings = models.settings
+    if settings.options.check_loading is False:
+        return [], []
+    found, inquiries = hooks.output.check_output(plan, models.checkpoints, configs, settings, thorough=thorough)
+    raise_errors(found, ModelCompatibilityError, strict=settings.strict)
+    return found, inquiries
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:

@@ -44,6 +44,7 @@ ORDER = [
     "wants_slices",  # for the memory, and for the digest
     "wants_slices",
     "adjust_config",
+    "check_output",
     # the weights
     "wants_slices",
     "wants_finish",
