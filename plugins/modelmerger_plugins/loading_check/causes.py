@@ -112,13 +112,15 @@ def _prefixes(found: Loading) -> tuple[list[str], Loading]:
             continue
         ((prefix, count),) = prefixes.most_common(1)
         alike = {name: tail for name, tail in pairs.items() if name.removesuffix(tail) == prefix}
-        longer = next(name for name in sorted(alike))
+        explained = {*alike, *alike.values()}
+        if not explained & found.vital:
+            continue
+        longer = min(alike)
         written, wanted = (longer, alike[longer]) if many is unexpected else (alike[longer], longer)
         sentence = (
             f"{amount(count, 'tensor')} would be loaded {'without' if many is unexpected else 'with'} the prefix "
             f"'{prefix}': '{written}' is written, and '{wanted}' is loaded. Rename the tensors of the models"
         )
-        explained = {*alike, *alike.values()}
         rest = evolve(
             found,
             missing=[name for name in found.missing if name not in explained],
@@ -143,14 +145,15 @@ def _layers(found: Loading) -> tuple[list[str], Loading]:
     missing = _by_layer(found.missing)
     sentences: list[str] = []
     explained: set[str] = set()
-    for stack, layers in wanted.items():
+    for stack in sorted(found.stacks & wanted.keys()):
+        layers = wanted[stack]
         lacking = {number: names for number, names in missing.get(stack, {}).items() if names == layers[number]}
         further = {number: names for number, names in unexpected.get(stack, {}).items() if number not in layers}
-        for numbers, what in ((lacking, "are not among the weights"), (further, "are in the weights all the same")):
+        for numbers, what in ((lacking, "lack {}"), (further, "have {} as well")):
             if numbers:
-                there = _spans(sorted(numbers))
                 sentences.append(
-                    f"config.json makes {amount(len(layers), 'layer')} of '{stack}', and {there} {what}. "
+                    f"config.json makes {amount(len(layers), 'layer')} of '{stack}', "
+                    f"and the weights {what.format(_span(sorted(numbers)))}. "
                     f"Correct the config, or merge models that are whole"
                 )
                 explained |= {name for names in numbers.values() for name in names}
@@ -172,8 +175,8 @@ def _by_layer(names: Iterable[str]) -> dict[str, dict[int, set[str]]]:
     return stacks
 
 
-def _spans(numbers: Sequence[int]) -> str:
-    return f"layer {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} of them ({numbers[0]} to {numbers[-1]})"
+def _span(numbers: Sequence[int]) -> str:
+    return f"layer {numbers[0]}" if len(numbers) == 1 else f"layers {numbers[0]} to {numbers[-1]}"
 
 
 def _named(names: Sequence[str]) -> str:

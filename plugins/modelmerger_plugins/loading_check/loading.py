@@ -31,6 +31,8 @@ class Loading:
     """Those of `missing` without which there is no model: of layers, and of the embeddings of input and output."""
     places: frozenset[str]
     """The names of all tensors of the class."""
+    stacks: frozenset[str]
+    """The names of its lists of layers."""
 
     @property
     def fits(self) -> bool:
@@ -76,14 +78,16 @@ def match(model: Any, shapes: Mapping[str, Shape]) -> Loading:
                 loaded[made] = shape
             else:
                 unexpected[made] = sources[0][1]
+    stacks = frozenset(name for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList))
     known = SimpleNamespace(missing_keys=_unfilled(model, state, loaded), unexpected_keys=set(unexpected))
     model._adjust_missing_and_unexpected_keys(known)  # noqa: SLF001 (what its class does not mind)
     return Loading(
         missing=[name for name in state if name in known.missing_keys],
         unexpected={place: name for place, name in unexpected.items() if place in known.unexpected_keys},
         misshaped={name: (shape, state[name]) for name, shape in loaded.items() if shape != state[name]},
-        vital=_vital(model) & known.missing_keys,
+        vital=_vital(model, stacks) & known.missing_keys,
         places=frozenset(state),
+        stacks=stacks,
     )
 
 
@@ -96,14 +100,14 @@ def _unfilled(model: Any, state: Iterable[str], loaded: Container[str]) -> set[s
     return {name for name in state if name not in loaded and name not in tied}
 
 
-def _vital(model: Any) -> set[str]:
+def _vital(model: Any, stacks: Iterable[str]) -> set[str]:
     """The names of the parameters without which there is no model."""
-    lists = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList))
+    inside = tuple(f"{stack}." for stack in stacks)
     embeddings = {id(parameter) for module in _embeddings(model) for parameter in module.parameters()}
     return {
         name
         for name, parameter in model.named_parameters(remove_duplicate=False)
-        if name.startswith(lists) or id(parameter) in embeddings
+        if name.startswith(inside) or id(parameter) in embeddings
     }
 
 
