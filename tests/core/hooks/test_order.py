@@ -41,11 +41,11 @@ ORDER = [
     "choose_view",
     "find_coefficients",
     "save_model",
-    "wants_slices",  # for the memory, and for the digest
-    "wants_slices",
+    "wants_slices",  # for the memory
     "adjust_config",
     "check_output",
     # the weights
+    "wants_slices",  # for the digest
     "wants_slices",
     "wants_finish",
     "run_slices",
