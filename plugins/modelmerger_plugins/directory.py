@@ -254,7 +254,7 @@ def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
     content = read_beside(path, name, limit)
     if content is None:
         return None
-    value = read_json(content, str(path / name))
+    value = read_json(content, str(path / name), finite=True)
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value

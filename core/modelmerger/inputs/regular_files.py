@@ -24,19 +24,15 @@ def open_regular(path: Path | str) -> int:
 
 def read_small(path: Path, limit: int) -> bytes:
     """The whole of a regular file of at most `limit` bytes."""
-    with os.fdopen(_open_small(path, limit), "rb") as file:
+    with os.fdopen(open_small(path, limit), "rb") as file:
         try:
             return file.read(limit)
         except OSError as error:
             raise InputError(Problem(f"cannot be read: {error.strerror}.", str(path))) from error
 
 
-def check_small(path: Path, limit: int) -> None:
-    """Raises what `read_small` would raise, and reads nothing."""
-    os.close(_open_small(path, limit))
-
-
-def _open_small(path: Path, limit: int) -> int:
+def open_small(path: Path, limit: int) -> int:
+    """`open_regular` for a file of at most `limit` bytes."""
     descriptor = open_regular(path)
     length = os.fstat(descriptor).st_size
     if length > limit:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.beside.sidecars import Sidecars, plan_sidecars
 from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.configs import Configs, adjusted_configs
 from modelmerger.planning.inner_merges import MakeMerged
@@ -14,6 +15,7 @@ from modelmerger.planning.opening import Locate, ModelCache, Opened, open_models
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition, DeferredComposition
 from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_errors
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import Location
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
@@ -42,6 +44,13 @@ class Prepared:
     """Where everything that the user named was found, by its path."""
     inquiries: Sequence[Inquiry] = ()
     """What must be answered before anything is published."""
+    sidecars: Sidecars = field(factory=Sidecars)
+    """The files beside the weights."""
+
+    @property
+    def input_files(self) -> list[FileIdentity]:
+        """Every file that the output is made of."""
+        return list(dict.fromkeys([*self.plan.inputs, *self.sidecars.copied]))
 
     @property
     def sources(self) -> Sequence[Checkpoint]:
@@ -75,12 +84,22 @@ def prepare(
         composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
         configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
-        raise_errors(plan.notes, ModelCompatibilityError, strict=settings.strict)
         of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=thorough(plan))
-        notes += [*plan.notes, *of_output]
-        located = models.located
+        sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings)
+        said = [*plan.notes, *of_output, *sidecars.problems]
+        raise_errors(said, ModelCompatibilityError, strict=settings.strict)
+        plan, notes = evolve(plan, beside=sidecars.beside), [*notes, *said]
         yield Prepared(
-            models.settings, hooks, models.checkpoints, plan, notes, composition, configs, located, inquiries
+            settings=models.settings,
+            hooks=hooks,
+            checkpoints=models.checkpoints,
+            plan=plan,
+            notes=notes,
+            composition=composition,
+            configs=configs,
+            located=models.located,
+            inquiries=inquiries,
+            sidecars=sidecars,
         )
 
 
@@ -95,25 +114,24 @@ def check_models(
         notes = _compatible(hooks, models)
         found = compose(hooks, models.checkpoints, models.settings)
         if isinstance(found, DeferredComposition):  # the plan depends on the weights
-            raise_errors(found.notes, ModelCompatibilityError, strict=settings.strict)
-            return [*notes, *found.notes], []
-        plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
-        configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)
-        raise_errors(plan.notes, ModelCompatibilityError, strict=settings.strict)
-        of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=True)
-        return [*notes, *plan.notes, *of_output], inquiries
+            said, inquiries = found.notes, list[Inquiry]()
+        else:
+            plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
+            configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)
+            of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=True)
+            sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings)
+            said = [*plan.notes, *of_output, *sidecars.problems]
+        raise_errors(said, ModelCompatibilityError, strict=settings.strict)
+        return [*notes, *said], inquiries
 
 
 def _check_output(
     hooks: Hooks, models: Opened, plan: MergePlan, configs: Configs, *, thorough: bool
 ) -> tuple[list[Problem], list[Inquiry]]:
-    """Warnings and notes about what will be written, and the inquiries about it. Raises the errors."""
-    settings = models.settings
-    if settings.options.check_loading is False:
+    """What plugins say about what will be written, and their inquiries."""
+    if models.settings.options.check_loading is False:
         return [], []
-    found, inquiries = hooks.output.check_output(plan, models.checkpoints, configs, settings, thorough=thorough)
-    raise_errors(found, ModelCompatibilityError, strict=settings.strict)
-    return found, inquiries
+    return hooks.output.check_output(plan, models.checkpoints, configs, models.settings, thorough=thorough)
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:

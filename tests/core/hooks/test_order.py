@@ -42,8 +42,12 @@ ORDER = [
     "find_coefficients",
     "save_model",
     "wants_slices",  # for the memory
+    "adjust_config",  # of config.json, and of generation_config.json
     "adjust_config",
     "check_output",
+    # what will lie beside the weights
+    "write_sidecars",
+    "check_files",
     # the weights
     "wants_slices",  # for the digest
     "wants_slices",
@@ -57,7 +61,6 @@ ORDER = [
     "finish_tensor",
     # what is published with them
     "name_companions",
-    "write_sidecars",
     # the validation, whose validator scores a text and then asks for the model
     "provide_texts",
     "provide_texts",

@@ -13,6 +13,7 @@ import pytest
 import torch
 from modelmerger import (
     FileCheckpoint,
+    FilesBeside,
     Layout,
     LoadContext,
     MergeConfig,
@@ -258,6 +259,12 @@ def test_the_example_executor_runs_every_unit_in_order() -> None:
 def test_the_example_sidecar_lists_the_tensors() -> None:
     plan = SimpleNamespace(tensors=[SimpleNamespace(name="a"), SimpleNamespace(name="b")])
     assert hook("write_sidecars")(plan) == {"TENSORS": b"a\nb"}
+
+
+def test_the_example_of_files_finds_what_is_left_behind() -> None:
+    (problem,) = hook("check_files")(FilesBeside(left={"a": ["ETHICS.md", "x"], "b": ["x"]}))
+    assert (problem.where, problem.severity) == ("a/ETHICS.md", "error")
+    assert list(hook("check_files")(FilesBeside(copied={"ETHICS.md": "a"}))) == []
 
 
 def test_the_example_texts_and_scorer_answer() -> None:
