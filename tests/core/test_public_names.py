@@ -30,6 +30,7 @@ PUBLIC = [
     "HeaderError",
     "InputChangedError",
     "InputError",
+    "Inquiry",
     "LabelScores",
     "LanguageModel",
     "LayerView",
