@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from modelmerger.engine.devices import slice_device
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -123,6 +123,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
 
     device = slice_device(ready.settings.options.device_map)
     compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
+    ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     check_room(target, max(0, ready.plan.disk - staged_size(target)))
     arithmetic = arithmetic_digest()
     with Staging(target, ready.plan.digest, ready.plan.layout, watch.step, arithmetic) as staging:
@@ -133,7 +134,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         say(notes)
         log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
         reused = bytes_of_blocks(staging.records, ready.plan)
-        _merge(ready, staging, watch, reused, compared, device)
+        _merge(ready, staging, watch, reused, compared.bytes, device)
         write_documents(ready, staging.records, staging.write_document)
         staging.sync()
         for file in ready.plan.inputs:

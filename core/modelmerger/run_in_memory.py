@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from modelmerger.engine.devices import slice_device
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.available_memory import available_memory
@@ -44,8 +46,8 @@ def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[
     from modelmerger.output.sinks.memory_sink import MemorySink
 
     device = slice_device(ready.settings.options.device_map)
-    check_exact_tensors(ready.plan, ready.sources)
-    check_exact_tensors_within(ready.checkpoints)
+    compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
+    ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     say(ready.notes)
     log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
     sink = MemorySink(ready.plan.layout)
