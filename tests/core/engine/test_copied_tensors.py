@@ -101,9 +101,7 @@ def test_integer_weights_that_differ_are_refused_as_quantised_in_one_problem(nam
         check_exact_tensors(merge.plan, merge.checkpoints)
 
     (problem,) = caught.value.problems
-    assert str(problem).startswith(
-        f"model_1: layers.0.{name}: 3 tensors look quantised (U8, for example layers.0.{name})"
-    )
+    assert str(problem).startswith(f"model_1: layers.0.{name}: 3 tensors look quantised (U8)")
     assert "'model_1' differs from 'model_0' here and in 3 more tensors. Dequantise the models first." in str(problem)
 
 
@@ -114,7 +112,7 @@ def test_float8_beside_scales_is_quantised_without_a_config_too(scale: str) -> N
 
     merge = of(model(1.0), model(2.0))
 
-    with pytest.raises(ModelCompatibilityError, match=r"1 tensor looks quantised \(F8_E4M3, .*Dequantise"):
+    with pytest.raises(ModelCompatibilityError, match=r"1 tensor looks quantised \(F8_E4M3\).*Dequantise"):
         check_exact_tensors(merge.plan, merge.checkpoints)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import Problem
-from modelmerger.values.text import amount, shown
+from modelmerger.values.text import amount
 
 UNNAMED = "no quantization_config"
 """What stands for the scheme of weights that look quantised where no config names one."""
@@ -47,11 +47,8 @@ def quantised_weights(checkpoint: Checkpoint) -> str:
         return f"holds quantised weights ({scheme}), which can only be taken over"
     names = quantised_tensors(checkpoint.tensors)
     dtypes = sorted({checkpoint.tensors[name].dtype for name in names})
-    verb = "looks" if len(names) == 1 else "look"
-    return (
-        f"{amount(len(names), 'tensor')} {verb} quantised ({', '.join(dtypes)}, for example {shown(names[0], 60)}), "
-        "and no quantization_config says how: such weights can only be taken over"
-    )
+    looks = f"{amount(len(names), 'tensor')} {'looks' if len(names) == 1 else 'look'} quantised ({', '.join(dtypes)})"
+    return f"{looks} without a quantization_config: such weights can only be taken over"
 
 
 def quantised_problem(checkpoint: Checkpoint) -> Problem:
