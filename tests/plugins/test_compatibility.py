@@ -313,6 +313,15 @@ def test_tokens_without_a_row_are_one_warning(
         assert found[0].message.startswith(f"{expected} If they are used, call resize_token_embeddings(")
 
 
+def test_tokens_whose_ids_are_their_places_count(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for tokens, expected in ((24, []), (26, ["warning"])):
+        content = {"model": {"type": "Unigram", "vocab": [[f"w{row}", -1.5] for row in range(tokens)]}}
+        for directory in (models.a, models.b):
+            (directory / "tokenizer.json").write_text(json.dumps(content, indent=1))
+
+        assert [problem.severity for problem in said(config)] == expected
+
+
 def test_tokens_added_in_a_file_of_their_own_count(models: SimpleNamespace, config: dict[str, Any]) -> None:
     (models.a / "added_tokens.json").write_text(json.dumps({"<x>": 24, "<y>": 25}))
 

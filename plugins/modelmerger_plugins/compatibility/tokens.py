@@ -1,5 +1,6 @@
 """Tokens of the tokenizer that have no row in the embedding."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ from modelmerger import Checkpoint, InputError, Problem, is_embedding, read_besi
 
 MOST_NAMED = 3
 """Tokens that a warning names."""
+_LISTED = re.compile(rb'"vocab":\s*\[')
+_NUMBER = re.compile(rb'":\s*([0-9]{1,18})\s*[,}]')
 
 
 def tokens_without_row(donor: Checkpoint) -> Iterator[Problem]:
@@ -15,7 +18,7 @@ def tokens_without_row(donor: Checkpoint) -> Iterator[Problem]:
     if not rows or donor.donor.directory is None:
         return
     beyond: dict[int, str] = {}
-    for tokens in _vocabularies(donor):
+    for tokens in _vocabularies(donor, max(rows)):
         beyond |= {row: token for token, row in tokens.items() if isinstance(row, int) and row >= max(rows)}
     if beyond:
         ids = sorted(beyond)
@@ -35,12 +38,12 @@ def _listed(ids: list[int]) -> str:
     return f"ids {ids[0]} {'and' if len(ids) == 2 else 'to'} {ids[-1]} lie"
 
 
-def _vocabularies(checkpoint: Checkpoint) -> Iterator[Mapping[str, Any]]:
-    """Token → id, of each file that has any. What cannot be read is for others to say."""
+def _vocabularies(checkpoint: Checkpoint, rows: int) -> Iterator[Mapping[str, Any]]:
+    """Token → id, of each file that may have an id beyond the rows. What cannot be read is for others to say."""
     if checkpoint.donor.vocabulary is not None:
         yield checkpoint.donor.vocabulary
         return
-    content = _read(checkpoint, "tokenizer.json")
+    content = _read(checkpoint, "tokenizer.json", rows)
     model = content.get("model")
     vocabulary = model.get("vocab") if isinstance(model, Mapping) else None
     if isinstance(vocabulary, list):
@@ -53,14 +56,23 @@ def _vocabularies(checkpoint: Checkpoint) -> Iterator[Mapping[str, Any]]:
         for token in (added if isinstance(added, list) else ())
         if isinstance(token, Mapping)
     }
-    yield _read(checkpoint, "added_tokens.json")
+    yield _read(checkpoint, "added_tokens.json", rows)
 
 
-def _read(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
+def _read(checkpoint: Checkpoint, name: str, rows: int) -> Mapping[str, Any]:
+    """What the file says; nothing where no number in it can be an id beyond the rows, which is seen without parsing."""
     assert checkpoint.donor.directory is not None
     try:
         content = read_beside(checkpoint.donor.directory, name)
-        found = {} if content is None else read_json(content, name, unique=False)
+        if content is None or not _may_go_beyond(content, rows):
+            return {}
+        found = read_json(content, name, unique=False)
     except InputError:
         return {}
     return found if isinstance(found, Mapping) else {}
+
+
+def _may_go_beyond(content: bytes, rows: int) -> bool:
+    if _LISTED.search(content):  # ids are places in a list
+        return content.count(b"[") > rows
+    return any(int(number) >= rows for number in _NUMBER.findall(content))

@@ -379,11 +379,22 @@ def test_the_same_tensor_missing_in_every_layer_is_one_problem() -> None:
     assert line.startswith("m1: layers.0.q.weight: 'm0' has this tensor and 8 more that 'm1' lacks. Merge models")
 
 
-def test_models_without_a_common_name_are_one_problem() -> None:
-    (line,) = messages(layered(2), {f"model.{name}": tensor for name, tensor in layered(2).items()})
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ("", "model.", "model. here where that has no prefix (model.embed_tokens.weight)"),
+        ("model.", "", "no prefix here where that has model. (embed_tokens.weight)"),
+        ("model.", "transformer.", "transformer. here where that has model. (transformer.embed_tokens.weight)"),
+        ("a.model.", "b.model.", "b.model. here where that has a.model. (b.model.embed_tokens.weight)"),
+    ],
+)
+def test_another_prefix_is_one_problem(ours: str, theirs: str, said: str) -> None:
+    models = [{f"{prefix}{name}": tensor for name, tensor in layered(2).items()} for prefix in (ours, theirs)]
 
-    assert line.startswith(
-        "m1: has no name of a tensor in common with 'm0': model.embed_tokens.weight here, embed_tokens"
+    (line,) = messages(*({**model, HEAD: torch.ones(8, 4)} for model in models))
+
+    assert line == (
+        f"m1: has other names for 5 tensors than 'm0': {said}. Save both models alike, or rename the tensors."
     )
 
 

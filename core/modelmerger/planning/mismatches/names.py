@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from modelmerger.planning.tensor_names import layer_of
 from modelmerger.values.checkpoint import Checkpoint
@@ -14,19 +15,36 @@ ADVICE = "Merge models of one architecture, or set missing_tensors."
 def name_problems(
     missing: Sequence[str], surplus: Sequence[str], first: Checkpoint, other: Checkpoint
 ) -> Iterator[Problem]:
-    """Layers that are missing, and other tensors, each as one problem for each of the two models.
+    """Layers that are missing, and other tensors, each as one problem for each of the two models; or another prefix.
 
     missing: what the other model lacks, by its name in the first one. surplus: what the first one lacks.
     """
-    if len(missing) > 1 and len(surplus) > 1 and not first.tensors.keys() & other.tensors.keys():
+    if prefixes := _other_prefix(missing, surplus):
+        ours, theirs = (shown(prefix or "no prefix", 40) for prefix in prefixes)
         message = (
-            f"has no name of a tensor in common with '{first.name}': {shown(surplus[0], 50)} here, "
-            f"{shown(missing[0], 50)} there. Merge models of one architecture."
+            f"has other names for {len(missing):,} tensors than '{first.name}': {theirs} here where that has {ours} "
+            f"({shown(surplus[0], 60)}). Save both models alike, or rename the tensors."
         )
         yield Problem(message, other.place)
         return
     yield from _lacking(missing, first, other, other.place)
     yield from _lacking(surplus, other, first, other.place)
+
+
+def _other_prefix(missing: Sequence[str], surplus: Sequence[str]) -> tuple[str, str] | None:
+    """What the names begin with in each of the two models, if that is all in which they differ."""
+    if len(missing) != len(surplus) or len(missing) < 2:
+        return None
+    ours, theirs = _beginning(missing), _beginning(surplus)
+    if {name.removeprefix(ours) for name in missing} != {name.removeprefix(theirs) for name in surplus}:
+        return None
+    return ours, theirs
+
+
+def _beginning(names: Sequence[str]) -> str:
+    """The parts that all names begin with, each with its dot."""
+    parts = zip(*(name.split(".") for name in names), strict=False)
+    return "".join(f"{part[0]}." for part in takewhile(lambda part: len(set(part)) == 1, parts))
 
 
 def _lacking(names: Sequence[str], has: Checkpoint, lacks: Checkpoint, place: str) -> Iterator[Problem]:
