@@ -4,7 +4,8 @@ Names are imported when they are first used, so that `import modelmerger` import
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # which type checkers know by its name: a program that is starting is soon past this module
 
 if TYPE_CHECKING:
     from modelmerger.config.documents.document import DocumentError as DocumentError
@@ -223,7 +224,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 (the list is the table above)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'modelmerger' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"modelmerger.{_HOME[name]}"), name)

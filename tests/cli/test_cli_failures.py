@@ -188,11 +188,11 @@ def test_the_end_of_the_process_flushes_and_clears_up() -> None:
     code = (
         "import atexit, sys\n"
         "from modelmerger.cli import process\n"
-        "main = process.main\n"
-        "def with_handler():\n"
+        "with_handler = process.cli.make_context\n"
+        "def make_context(*arguments, **keywords):\n"
         "    atexit.register(lambda: print('cleared up', end=''))\n"
-        "    return main()\n"
-        "process.main = with_handler\n"
+        "    return with_handler(*arguments, **keywords)\n"
+        "process.cli.make_context = make_context\n"
         "sys.argv[1:] = ['merge', 'missing.yaml']\n"
         "process.run()\n"
     )
