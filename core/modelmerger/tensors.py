@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -147,6 +147,7 @@ def plan_tensors(
     `torch_dtype` says. Raises what planning a merge of that config raises.
     """
     settings, hooks = resolve(config_of(strategy, models, base, weights, model_options, options))
+    settings = evolve(settings, given_names=True)
     with open_models(settings, hooks, merged=MergedCheckpoint) as opened:
         models, settings = opened.checkpoints, opened.settings
         composition = finish_composition(hooks, compose(hooks, models, settings))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -73,8 +74,8 @@ def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> N
 
 def test_at_most_twenty_lines_of_at_most_300_characters(command: Command, path: Path, models: SimpleNamespace) -> None:
     names = [f"model.{'very_' * 60}long.{n}\u202e" for n in range(33)]
-    write_model(models.a, {name: torch.zeros(2) for name in names})
-    write_model(models.b, {name: torch.zeros(3) for name in names})
+    write_model(models.a, {name: torch.zeros(100 + n) for n, name in enumerate(names)})
+    write_model(models.b, {name: torch.zeros(200 + n) for n, name in enumerate(names)})
     result = command("merge", path)
     lines = result.err.splitlines()
     assert result.status == 3
@@ -200,3 +201,16 @@ def test_the_end_of_the_process_flushes_and_clears_up() -> None:
 
     assert (done.returncode, done.stdout) == (2, "cleared up")
     assert "missing.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("options", [5, "fast", [1], True])
+def test_options_that_are_no_mapping_are_refused_with_overwrite_too(
+    command: Callable[..., SimpleNamespace], models: SimpleNamespace, config: dict[str, Any], options: object
+) -> None:
+    path = models.folder / "merge.json"
+    path.write_text(json.dumps({**config, "options": options}))
+
+    result = command("merge", path, "--overwrite")
+
+    assert (result.status, result.out) == (2, "")
+    assert result.err == f"error: options: must be a mapping, got {options!r}\n"

@@ -162,7 +162,6 @@ def test_rotary_positions_are_compared_however_they_are_spelled(
         ({"torch_dtype": "bfloat16"}, {"torch_dtype": "float32", "dtype": "float16"}),
         ({"use_cache": True, "transformers_version": "4.30"}, {"use_cache": False, "transformers_version": "5.23.0"}),
         ({"_name_or_path": "x", "attention_dropout": 0.0}, {"_name_or_path": "y", "attention_dropout": 0.1}),
-        ({"eos_token_id": 2}, {"eos_token_id": [2]}),
         ({"temperature": 1.0, "router_aux_loss_coef": 0.1}, {"temperature": 0.6, "router_aux_loss_coef": 0.2}),
         ({"use_sliding_window": False, "sliding_window": 8}, {"use_sliding_window": False, "sliding_window": None}),
         ({"head_dim": None, "num_key_value_heads": None, "num_attention_heads": 4}, {"head_dim": 4, "num_key_value_heads": 4}),
@@ -220,7 +219,7 @@ def test_all_that_differs_otherwise_is_one_warning(models: SimpleNamespace, conf
         "final_logit_softcapping": 30.0,
         "embedding_multiplier": 12.0,
         "num_experts_per_tok": 2,
-        "eos_token_id": 2,
+        "image_token_id": 2,
         "layer_types": ["full_attention", "full_attention"],
         "text_config": {"attention_multiplier": 0.5},
     }
@@ -230,7 +229,7 @@ def test_all_that_differs_otherwise_is_one_warning(models: SimpleNamespace, conf
         "final_logit_softcapping": None,
         "embedding_multiplier": 6.0,
         "num_experts_per_tok": 4,
-        "eos_token_id": [2, 3],
+        "image_token_id": 3,
         "layer_types": ["full_attention", "sliding_attention"],
         "text_config": {"attention_multiplier": 0.25},
     }

@@ -100,7 +100,10 @@ def _value(text: str, where: str) -> Any:
     from modelmerger.config.documents.document import DocumentError, parse_document
 
     try:
-        return parse_document(f"value: {text}", source=where, format="yaml")["value"]
+        document = parse_document(f"value: {text}", source=where, format="yaml")
+        if document.keys() != {"value"}:
+            raise ConfigError(Problem("more than one value is given. Give each in an option of its own", where))
+        return document["value"]
     except DocumentError as error:
         reason = re.sub(r"^line \d+, column \d+: ", "", error.problems[0].message)
         raise ConfigError(Problem(f"the value cannot be read: {reason}", where)) from error

@@ -25,7 +25,7 @@ def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, 
 
     asked = read_changed(config, changes)
     data = asked.given.data
-    if overwrite:
+    if overwrite and isinstance(data.get("options"), dict | None):  # what else it may be is refused below
         data["options"] = {**(data.get("options") or {}), "overwrite": True}
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target

@@ -239,6 +239,8 @@ class Settings:
     """Warnings and notes about the config itself."""
     strict: bool = False
     """Whether warnings are errors."""
+    given_names: bool = False
+    """Whether the result goes back to a program that has the donor's tensors, by the names that it has them by."""
     of_process: Mapping[str, str] = field(factory=dict)
     """Plugins that are not installed, and were handed over by this process (`strategy 'mine'`), each with the BLAKE3
     digest of its source."""

@@ -7,8 +7,6 @@ from modelmerger import Checkpoint, Problem, Settings, hookimpl
 from modelmerger_plugins.compatibility.claims import unbelievable_claims
 from modelmerger_plugins.compatibility.configs import compare_configs
 from modelmerger_plugins.compatibility.heads import missing_head, other_head
-from modelmerger_plugins.compatibility.tokenizers import compare_tokenizers
-from modelmerger_plugins.compatibility.tokens import tokens_without_row
 from modelmerger_plugins.compatibility.weights import empty_weights, quantised_in_silence
 
 
@@ -16,7 +14,7 @@ from modelmerger_plugins.compatibility.weights import empty_weights, quantised_i
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
     """Errors where models differ in what weights depend on, warnings where the meaning of weights may differ.
 
-    Weights are held against configs and tokenizers, and what the weights say counts.
+    Weights are held against configs, and what the weights say counts.
     """
     donor = checkpoints[settings.donor]
     for checkpoint in checkpoints:
@@ -26,9 +24,7 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
         return
     yield from quantised_in_silence(checkpoints)
     yield from missing_head(checkpoints, settings)
-    yield from tokens_without_row(donor)
     for other in checkpoints:
         if other is not donor:
             yield from other_head(donor, other, settings)
             yield from compare_configs(donor, other, settings)
-            yield from compare_tokenizers(donor, other)

@@ -13,7 +13,7 @@ WITHOUT_EFFECT = frozenset(
         "label2id", "num_labels", "model_max_length", "name", "quantization_config", "compression_config",
         "gradient_checkpointing", "pretraining_tp", "chunk_size_feed_forward", "pruned_heads", "use_bfloat16",
         "tf_legacy_loss", "attn_implementation", "generation_config", "vocab_size", "use_mambapy",
-        "use_associative_scan",
+        "use_associative_scan", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id",
     }
 )  # fmt: skip
 """Keys that change nothing about what the weights compute, or that others compare."""
@@ -91,8 +91,6 @@ def _walk(level: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(key: str, value: Any, level: Mapping[str, Any]) -> Any:
-    if key.endswith("_token_id") and isinstance(value, list) and len(value) == 1:
-        return value[0]
     if key == "model_type" and isinstance(value, str):  # `lfm2-vl`, `Glm4vMoe_text` once
         return value.lower().replace("-", "_").removesuffix("model")
     if key == "num_key_value_heads" and value is None:
