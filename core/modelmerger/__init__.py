@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.composition import check_same_base as check_same_base
     from modelmerger.planning.layer_view import LayerView as LayerView
+    from modelmerger.planning.mismatches.quantised import quantised_tensors as quantised_tensors
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
     from modelmerger.planning.tensor_names import is_embedding as is_embedding
@@ -180,6 +181,7 @@ _HOMES = {
     "output.verification": ("verify",),
     "planning.composition": ("check_same_base",),
     "planning.layer_view": ("LayerView",),
+    "planning.mismatches.quantised": ("quantised_tensors",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.views": ("CheckpointView",),

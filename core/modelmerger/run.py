@@ -129,6 +129,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
 
     device = slice_device(ready.settings.options.device_map)
     compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
+    ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     check_room(target, max(0, ready.plan.disk - staged_size(target)))
     ready = _with_digest(ready)
     inquiries = asking(ready.settings, ready.inquiries)
@@ -141,7 +142,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
         reused = bytes_of_blocks(staging.records, ready.plan)
         with removed_if_refused(staging):
-            _merge(ready, staging, watch, reused, compared, device, asked)
+            _merge(ready, staging, watch, reused, compared.bytes, device, asked)
             answers = asked.answers()
         say(answers)
         write_documents(evolve(ready, notes=[*ready.notes, *answers]), staging.records, staging.write_document)

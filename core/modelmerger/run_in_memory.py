@@ -49,8 +49,8 @@ def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[
 
     ready = with_digest(ready)
     device = slice_device(ready.settings.options.device_map)
-    check_exact_tensors(ready.plan, ready.sources)
-    check_exact_tensors_within(ready.checkpoints)
+    compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
+    ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     say(ready.notes)
     log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
     sink = MemorySink(ready.plan.layout)

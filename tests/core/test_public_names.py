@@ -119,6 +119,7 @@ PUBLIC = [
     "open_worker",
     "parse_document",
     "precedes_layers",
+    "quantised_tensors",
     "read_beside",
     "read_elements",
     "read_header",
