@@ -422,7 +422,10 @@ def test_models_that_fit_are_compatible(models: SimpleNamespace) -> None:
     [
         (lambda m: (m.b / "config.json").unlink(), "Config not found"),
         (lambda m: shutil.rmtree(m.b), "does not exist"),
-        (lambda m: (m.b / "config.json").write_text('{"vocab_size": 25}'), "vocab_size is 25 here and 24 in"),
+        (
+            lambda m: write_model(m.b, {**m.tensors["b"], "model.embed_tokens.weight": torch.zeros(25, 16)}),
+            "the vocabulary was resized: 25 rows here, 24 in",
+        ),
         (lambda m: (m.b / "config.json").write_text('{"hidden_size": 17}'), "hidden_size is 17 here and 16 in"),
         (lambda m: write_model(m.b, {"t": torch.zeros(2)}), "has this tensor and"),
         (lambda m: (m.b / "model.safetensors").write_bytes(b""), "the file is 0 bytes long"),

@@ -330,7 +330,7 @@ def test_tensors_that_one_side_lacks(tmp_path: Path, tuned: SimpleNamespace, mis
 
 def with_positions(tmp_path: Path, name: str, seed: int, positions: Any) -> None:
     tensors = random_tensors(seed)
-    write_model(tmp_path / name, {**tensors, "positions": torch.tensor(positions)})
+    write_model(tmp_path / name, {**tensors, "positions.weight": torch.tensor(positions)})
 
 
 def test_copied_tensors(tmp_path: Path, tuned: SimpleNamespace) -> None:
@@ -340,7 +340,7 @@ def test_copied_tensors(tmp_path: Path, tuned: SimpleNamespace) -> None:
     progress: list[tuple[int, int]] = []
     report = merge(MergeConfig(**given), Watch(progress=lambda done, total: progress.append((done, total))))
     assert progress[-1] == (report.bytes_read + report.bytes_written,) * 2
-    assert weights_of(tuned.output)["positions"].tolist() == [1, 2, 3]
+    assert weights_of(tuned.output)["positions.weight"].tolist() == [1, 2, 3]
 
 
 def test_a_merge_that_no_path_names_is_a_warning(tuned: SimpleNamespace) -> None:
@@ -353,7 +353,7 @@ def test_copied_tensors_that_differ_are_refused_before_the_first_write(tmp_path:
     for number, name in enumerate("xyz"):
         with_positions(tmp_path, name, number, [1, 2, 3 + (name == "y")])
     given = tuned.config(**weighted(tuned.inner(weighted(tuned.path("x"), tuned.path("y"))), tuned.path("z")))
-    with pytest.raises(ModelCompatibilityError, match=r"positions: holds I64 numbers.*'y' differs from 'x'"):
+    with pytest.raises(ModelCompatibilityError, match=r"positions.weight: holds I64 numbers.*'y' differs from 'x'"):
         merge(MergeConfig(**given))
     assert not tuned.output.exists()
     assert not staging_path(tuned.output).exists()
