@@ -99,7 +99,7 @@ def test_models_that_are_missing_are_all_named(command: Command, path: Path) -> 
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("nowhere/merged", "the folder {folder}/nowhere does not exist. Make it first."),
+        ("nowhere/there/merged", "the folder {folder}/nowhere does not exist. Make it first."),
         ("a", "is, contains or lies in the input 'a'"),
         ("merge.yaml", "exists and is a file"),
         ("base", "exists already"),

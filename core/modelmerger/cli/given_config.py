@@ -31,6 +31,15 @@ class Asked:
     strict: bool
     """Whether warnings are errors."""
 
+    def overwriting(self, overwrite: bool) -> "Asked":
+        """The same, with the option `overwrite` if that is asked for."""
+        if not overwrite:
+            return self
+        data = self.given.data
+        return evolve(
+            self, given=evolve(self.given, data={**data, "options": {**(data.get("options") or {}), "overwrite": True}})
+        )
+
     def resolve(self) -> tuple["Settings", "Hooks"]:
         """The settings of a merge, and its plugins. Raises `ConfigError`."""
         from modelmerger.config.resolve import resolve

@@ -70,24 +70,39 @@ def prepare(
         yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, composition, configs, models.located)
 
 
+@frozen(eq=False)
+class Checked:
+    """Models that can be merged, as far as headers and JSON say."""
+
+    settings: Settings
+    """As in `Prepared`."""
+    checkpoints: Sequence[Checkpoint]
+    """As in `Prepared`."""
+    plan: MergePlan | None
+    """None where it depends on the weights."""
+    notes: list[Problem]
+    """What the user should know of the merge."""
+
+
+@contextlib.contextmanager
 def check_models(
     settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, merged: MakeMerged
-) -> list[Problem]:
-    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors.
+) -> Iterator[Checked]:
+    """Checks a merge from headers and JSON alone. The models are open while the context lasts. Raises the errors.
 
     cache, merged: see `open_models`.
     """
     with open_models(settings, hooks, cache, merged=merged) as models:
         notes = _compatible(hooks, models)
         found = compose(hooks, models.checkpoints, models.settings)
-        if isinstance(found, DeferredComposition):  # the plan depends on the weights
-            said = found.notes
+        if isinstance(found, DeferredComposition):
+            plan, said = None, found.notes
         else:
             plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
             adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)  # finds what is wrong with them
             said = plan.notes
         raise_errors(said, ModelCompatibilityError, strict=settings.strict)
-        return [*notes, *said]
+        yield Checked(models.settings, models.checkpoints, plan, [*notes, *said])
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:

@@ -10,6 +10,7 @@ from attrs import asdict, frozen
 
 from modelmerger.inputs.regular_files import open_regular
 from modelmerger.output.digests import digest_of_bytes
+from modelmerger.output.parent_folder import standing_folder
 from modelmerger.values.errors import InputError
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import user_path
@@ -35,7 +36,7 @@ class Outlook:
     """What a merge will meet on this machine. Everything is None without an output path whose folder exists."""
 
     folder: str | None
-    """Where the output directory will be."""
+    """Where the output directory will be, or the folder around that one if it is still to be made."""
     free: int | None
     """Free bytes on the disk of that folder."""
     enough: bool | None
@@ -64,7 +65,7 @@ class Outlook:
 
 def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
     """Measures how fast inputs are read and a nameless file on the output's disk is written, in half a second."""
-    folder = Path(os.path.abspath(user_path(output))).parent if output is not None else None
+    folder = standing_folder(Path(os.path.abspath(user_path(output)))) if output is not None else None
     if folder is None or not folder.is_dir():
         return Outlook(None, None, None, None, None, None)
     disk = os.statvfs(folder)
