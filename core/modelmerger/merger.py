@@ -89,8 +89,10 @@ class ModelMerger:
 
     def plan(self) -> "MergePlan":
         """What a merge would do and cost. Raises `MergeError`."""
+        from modelmerger.engine.arithmetic_digest import with_digest
+
         with prepare(*self.config.resolved(), self._cache, merged=MergedCheckpoint) as ready:
-            return ready.plan
+            return with_digest(ready).plan
 
     def merge(self) -> Any:
         """Merges, publishes to output_path, and returns the merged model in evaluation mode.

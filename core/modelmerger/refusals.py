@@ -6,8 +6,8 @@ from pathlib import Path
 
 from modelmerger.engine.devices import check_device
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.output.publishing import check_output, check_room, is_finished
-from modelmerger.output.staging_directory import staged_size
+from modelmerger.output.publishing import check_output, check_room
+from modelmerger.output.staging_directory import is_published, staged_size
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, MergeError, Problem
@@ -57,7 +57,7 @@ def refuse(
     if not hooks.output.executes_here:
         checks.append(lambda: check_executor(settings, hooks))
     target = output_of(settings, output)
-    if target is not None and not (plan is not None and is_finished(target, plan.digest)):
+    if target is not None and not is_published(target):  # of that one, only clearing up is left
         checks.append(lambda: check_target(target, settings, checkpoints, plan))
     refused: list[MergeError] = []
     for check in checks:

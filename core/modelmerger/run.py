@@ -111,22 +111,22 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     if target is None:
         raise ConfigError("no output path. Give the config an output_path; on the command line, --output does as well.")
     overwrite = ready.settings.options.overwrite
-    finished = finish_earlier(target, ready.plan.digest, overwrite, watch.step)
+    finished = finish_earlier(target, lambda: _with_digest(ready).plan.digest, overwrite, watch.step)
     if finished is not None:
+        ready = _with_digest(ready)
         say(finished.notes)
         notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
         return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
     check_target(target, ready.settings, ready.checkpoints, ready.plan)
     # torch is imported here, after every check that can do without it
-    from modelmerger.engine.arithmetic_digest import arithmetic_digest
     from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
     from modelmerger.engine.sidecars import write_documents
     from modelmerger.engine.work.executing import bytes_of_blocks
 
     device = slice_device(ready.settings.options.device_map)
     compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
-    arithmetic = arithmetic_digest()
-    with Staging(target, ready.plan.digest, ready.plan.layout, watch.step, arithmetic) as staging:
+    ready = _with_digest(ready)
+    with Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
         notes = list(ready.notes)
         if staging.removed_other_plan:
             message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
@@ -143,6 +143,13 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         log.info("published %s", target)
         say(left)
         return report_of(ready, target, staging.records, [*notes, *left], time.monotonic() - started, reused=reused)
+
+
+def _with_digest(ready: Prepared) -> Prepared:
+    """Imports torch, whose arithmetic is a part of it."""
+    from modelmerger.engine.arithmetic_digest import with_digest
+
+    return with_digest(ready)
 
 
 def say(notes: Sequence[Problem]) -> None:
@@ -170,15 +177,12 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
 
 
 def _order(ready: Prepared, staging: Staging) -> WorkOrder:
-    from modelmerger.engine.arithmetic_digest import arithmetic_digest
-
     check_executor(ready.settings, ready.hooks)
     return WorkOrder(
         config=ready.settings.given,
         located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],
         plan=ready.plan.digest,
         decides=ready.plan.decides,
-        arithmetic=arithmetic_digest(),
         tree=str(staging.tree),
         token=staging.token,
     )

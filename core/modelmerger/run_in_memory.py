@@ -37,12 +37,14 @@ def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[
     directory: is made, for config, tokenizer, manifest and whatever else lies beside weights. started: when the merge
     was begun, by `time.monotonic`. Raises `MergeError`.
     """
+    from modelmerger.engine.arithmetic_digest import with_digest
     from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
     from modelmerger.engine.merge import Merge
     from modelmerger.engine.sidecars import write_documents
     from modelmerger.engine.work.executing import carry_out
     from modelmerger.output.sinks.memory_sink import MemorySink
 
+    ready = with_digest(ready)
     device = slice_device(ready.settings.options.device_map)
     check_exact_tensors(ready.plan, ready.sources)
     check_exact_tensors_within(ready.checkpoints)

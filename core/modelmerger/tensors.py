@@ -14,7 +14,7 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.tensor_bytes import where
 from modelmerger.output.sink import Sink
 from modelmerger.planning.composition import compose, finish_composition
-from modelmerger.planning.make_plan import make_unnamed_plan
+from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import open_models
 from modelmerger.planning.tied_tensors import tied_names
 from modelmerger.planning.views import CheckpointView
@@ -149,7 +149,7 @@ def plan_tensors(
     with open_models(settings, hooks, merged=MergedCheckpoint) as opened:
         models, settings = opened.checkpoints, opened.settings
         composition = finish_composition(hooks, compose(hooks, models, settings))
-        plan = make_unnamed_plan(hooks, models, settings, composition=composition, dtypes=dtypes)
+        plan = make_plan(hooks, models, settings, composition=composition, dtypes=dtypes)
         return PlannedTensors(plan, models, hooks, settings, composition)
 
 

@@ -20,7 +20,7 @@ def open_worker(order: WorkOrder) -> Worker:
     Nothing is looked for: models are where the order says. Raises `MergeError` where the config, the inputs, the
     plugins or the machine's arithmetic come to other bytes than those of the run.
     """
-    from modelmerger.engine.arithmetic_digest import arithmetic_digest
+    from modelmerger.engine.arithmetic_digest import with_digest
     from modelmerger.engine.blocks import BlockWriter
     from modelmerger.engine.cancelling import never
     from modelmerger.engine.devices import slice_device
@@ -35,9 +35,8 @@ def open_worker(order: WorkOrder) -> Worker:
     settings, hooks = resolve(order.config)
     with ExitStack() as closing:
         ready = closing.enter_context(prepare(settings, hooks, locate=_as_ordered(order), merged=MergedCheckpoint))
+        ready = with_digest(ready)
         _check_plan(order, ready)
-        if arithmetic_digest() != order.arithmetic:
-            raise MergeError("this machine's arithmetic differs from that of the run: its floats come out otherwise.")
         files = closing.enter_context(SharedFiles(Path(order.tree), ready.plan.layout, order.token))
         device = slice_device(ready.settings.options.device_map)
         merge = compiled(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device))

@@ -37,9 +37,17 @@ def plan(config: Path, output: Path | None, overwrite: bool, changes: Changes, a
 def _show(ready: "Prepared", outlook: "Outlook", as_json: bool) -> None:
     if as_json:
         notes = printed.notes_as_data(ready.notes)
-        click.echo(printed.to_json(ready.plan.as_dict() | {"notes": notes, "outlook": outlook.as_dict()}))
+        as_data = _with_digest(ready).plan.as_dict()
+        click.echo(printed.to_json(as_data | {"notes": notes, "outlook": outlook.as_dict()}))
         return
     for note in ready.notes:
         if note.severity == "warning" and note not in ready.plan.notes:  # which the plan itself shows
             click.echo(f"{note.severity}: {note}", err=True)
     click.echo(f"{ready.plan}\n{outlook}".rstrip())
+
+
+def _with_digest(ready: "Prepared") -> "Prepared":
+    """Imports torch, as the text of a plan, which shows no digest, does not."""
+    from modelmerger.engine.arithmetic_digest import with_digest
+
+    return with_digest(ready)

@@ -7,8 +7,19 @@ from blake3 import blake3
 
 from modelmerger.engine.arithmetic import one_thread_each
 from modelmerger.inputs.tensor_bytes import bytes_of
+from modelmerger.planning.prepared import Prepared
 
 _SIDE = 96
+
+
+def with_digest(ready: Prepared) -> Prepared:
+    """A merge whose plan has its digest, of which what this machine's arithmetic comes to is a part."""
+    return ready.named(kernels())
+
+
+def kernels() -> dict[str, str]:
+    """The part of a plan's digest that is this machine's own."""
+    return {"floating-point kernels": arithmetic_digest()}
 
 
 @functools.cache

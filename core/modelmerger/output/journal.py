@@ -29,17 +29,15 @@ class Journal:
 
     plan: str = ""
     """The digest of the plan; empty where not even the header is whole."""
-    arithmetic: str = ""
-    """What the arithmetic of the machine comes to; empty where nothing was computed with it."""
     records: Mapping[tuple[int, int], BlockRecord] = field(factory=dict)
     """Of the blocks that were finished, by file and block."""
     tree: int | None = None
     """The inode of the tree that was about to be published; None before that moment."""
 
 
-def header(plan: str, arithmetic: str) -> dict[str, Any]:
+def header(plan: str) -> dict[str, Any]:
     """The line that a journal begins with."""
-    return {"modelmerger": 1, "plan": plan, "arithmetic": arithmetic}
+    return {"modelmerger": 1, "plan": plan}
 
 
 def block_line(file: int, block: int, record: BlockRecord) -> dict[str, Any]:
@@ -89,7 +87,7 @@ def read_journal(directory: int) -> Journal | None:
                 records[line["file"], line["block"]] = record
         elif isinstance(line.get("tree"), int):
             tree = line["tree"]
-    return Journal(start["plan"], str(start.get("arithmetic", "")), records, tree)
+    return Journal(start["plan"], records, tree)
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

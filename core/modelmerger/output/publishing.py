@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -11,7 +11,7 @@ from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import is_ours, read_manifest
 from modelmerger.output.parent_folder import check_parent, standing_folder
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import StagingDirectory, check_staging, is_published, staging_path
+from modelmerger.output.staging_directory import StagingDirectory, check_staging, staging_path
 from modelmerger.output.steps import Step
 from modelmerger.output.system import ExchangeUnsupportedError, exchange, rename_new
 from modelmerger.output.system_errors import output_errors
@@ -91,23 +91,19 @@ class Finished:
     """What its journal says of its blocks, by file and block."""
 
 
-def is_finished(target: Path, plan: str) -> bool:
-    """Whether a merge of this plan was published, and only its staging directory is still to be removed."""
-    return is_published(target) and _plan_of(target) == plan
-
-
-def finish_earlier(target: Path, plan: str, overwrite: bool, step: Step) -> Finished | None:
+def finish_earlier(target: Path, plan: Callable[[], str], overwrite: bool, step: Step) -> Finished | None:
     """Where a merge of this plan was published, and stopped before its staging directory was gone: removes that.
 
-    None where there is nothing of the kind. The last step of such a removal leaves an empty directory, as the first
-    step of a merge does: then the merge is done again if it may be.
+    plan: its digest, asked for where it matters. None where there is nothing of the kind. The last step of such a
+    removal leaves an empty directory, as the first step of a merge does: then the merge is done again if it may be.
     """
     directory = StagingDirectory(target, step)
-    if os.path.islink(target) or not os.path.isdir(directory.root) or _plan_of(target) != plan:
+    published = None if os.path.islink(target) or not os.path.isdir(directory.root) else _plan_of(target)
+    if published is None or published != plan():
         return None
     with directory, output_errors(target):
         journal = directory.journal()
-        if journal is None or (overwrite if not journal.plan else journal.plan != plan):
+        if journal is None or (overwrite if not journal.plan else journal.plan != published):
             return None
         if journal.plan and journal.tree != target.stat().st_ino:
             return None

@@ -38,8 +38,8 @@ class Ready:
     """Whether another plan's unfinished merge was thrown away."""
 
 
-def made_ready(directory: StagingDirectory, plan: str, arithmetic: str, layout: Layout, closing: ExitStack) -> Ready:
-    """Resumes what the directory holds if it is of this plan and arithmetic, else begins anew.
+def made_ready(directory: StagingDirectory, plan: str, layout: Layout, closing: ExitStack) -> Ready:
+    """Resumes what the directory holds if it is of this plan, else begins anew.
 
     `closing` closes what is opened. Raises `OutputError` for a directory that is none of ours, `OSError` for what the
     system says.
@@ -47,9 +47,9 @@ def made_ready(directory: StagingDirectory, plan: str, arithmetic: str, layout: 
     found = directory.journal()
     if found is None:
         raise OutputError(Problem(NOT_OURS, str(directory.root)))
-    if (found.plan, found.arithmetic) == (plan, arithmetic):
+    if found.plan == plan:
         return _resumed(directory, layout, found, closing)
-    return _begun(directory, layout, journal.header(plan, arithmetic), bool(found.plan), closing)
+    return _begun(directory, layout, journal.header(plan), bool(found.plan), closing)
 
 
 def _begun(

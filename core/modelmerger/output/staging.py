@@ -21,9 +21,7 @@ from modelmerger.values.work.block_record import BlockRecord
 class Staging(StagedFiles):
     """What is staged for a target, locked and ready to be written to for as long as the context lasts."""
 
-    def __init__(
-        self, target: Path, plan_digest: str, layout: Layout, step: Step = no_step, arithmetic: str = ""
-    ) -> None:
+    def __init__(self, target: Path, plan_digest: str, layout: Layout, step: Step = no_step) -> None:
         self.directory = StagingDirectory(target, step)
         super().__init__(self.directory.tree, layout, step)
         self.token = secrets.token_hex(16)
@@ -33,7 +31,6 @@ class Staging(StagedFiles):
         self.removed_other_plan = False
         """Whether an unfinished merge of another plan was in the way and is gone."""
         self._plan_digest = plan_digest
-        self._arithmetic = arithmetic
         self._layout = layout
         self._lock = threading.Lock()
         self._closing = ExitStack()
@@ -58,7 +55,7 @@ class Staging(StagedFiles):
         with ExitStack() as closing:
             closing.enter_context(self.directory)
             with output_errors(self.root):
-                ready = made_ready(self.directory, self._plan_digest, self._arithmetic, self._layout, closing)
+                ready = made_ready(self.directory, self._plan_digest, self._layout, closing)
                 self._step("create", self.root / run_token.NAME)
                 run_token.write_token(self.directory.descriptor, self.token)
             self._tree_fd, self._journal_fd = ready.tree, ready.journal

@@ -26,7 +26,7 @@ def deciding_parts(
     layout: Layout,
     composition: Composition | None = None,
 ) -> dict[str, str]:
-    """Digests of config, inputs as they are, plugins, torch and layout, by name."""
+    """Digests of config, inputs as they are, plugins, torch and layout, by name. Imports no torch."""
     options = settings.options
     models = zip(settings.models, settings.model_options, strict=True)
     decisive = {

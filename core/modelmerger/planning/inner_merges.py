@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from modelmerger.config.places import inside_merge, is_key
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.composition import compose
-from modelmerger.planning.make_plan import make_plan
+from modelmerger.planning.make_plan import make_plan, named
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.plan import MergePlan
@@ -31,7 +31,7 @@ def plan_inner(
             if hooks.strategy.composes:
                 what, advice = "composes its output", "Choose another strategy"
             raise ConfigError(f"{what}, which only the outermost merge can. {advice}.")
-        plan = make_plan(hooks, checkpoints, settings, revisions)
+        plan = named(make_plan(hooks, checkpoints, settings, revisions), hooks, checkpoints, settings)
         return plan, [_inside(settings, note) for note in (*notes, *plan.notes)]
 
 

@@ -23,6 +23,7 @@ NOT_WRITTEN = Layout("", ())
 """The layout of a merge within another one."""
 
 _AS_THE_DONOR: Mapping[str, str] = MappingProxyType({})
+_NO_KERNELS: Mapping[str, str] = MappingProxyType({})
 
 
 def make_plan(
@@ -31,40 +32,14 @@ def make_plan(
     settings: Settings,
     revisions: Sequence[str] = (),
     composition: Composition | None = None,
+    dtypes: Mapping[str, str] = _AS_THE_DONOR,
 ) -> MergePlan:
     """The plan of merging these checkpoints, which are the models in the order of the config, then the base if any.
 
     revisions: the commit of each checkpoint, empty where it has none; left out if no checkpoint has one.
-    composition: what the models are composed to, if they are. Raises `ModelCompatibilityError` with every tensor that
-    does not fit, `ConfigError` for weights that make no sense.
-    """
-    plan = make_unnamed_plan(hooks, checkpoints, settings, revisions, composition)
-    return named(plan, hooks, checkpoints, settings, composition)
-
-
-def named(
-    plan: MergePlan,
-    hooks: Hooks,
-    checkpoints: Sequence[Checkpoint],
-    settings: Settings,
-    composition: Composition | None = None,
-) -> MergePlan:
-    """The plan with its digest."""
-    decides = deciding_parts(hooks, settings, checkpoints, plan.layout, composition)
-    return evolve(plan, digest=plan_digest(decides), decides=decides)
-
-
-def make_unnamed_plan(
-    hooks: Hooks,
-    checkpoints: Sequence[Checkpoint],
-    settings: Settings,
-    revisions: Sequence[str] = (),
-    composition: Composition | None = None,
-    dtypes: Mapping[str, str] = _AS_THE_DONOR,
-) -> MergePlan:
-    """`make_plan` without the digest, for which every number of a model in memory would have to be read.
-
-    dtypes: in which floating tensors are written, by name ("BF16"); those without one as the settings say.
+    composition: what the models are composed to, if they are. dtypes: in which floating tensors are written, by name
+    ("BF16"); those without one as the settings say. The plan has no digest yet: see `named`. Raises
+    `ModelCompatibilityError` with every tensor that does not fit, `ConfigError` for weights that make no sense.
     """
     if composition is None:
         tensors, notes = plan_merged_tensors(hooks, checkpoints, settings, dtypes)
@@ -99,6 +74,23 @@ def make_unnamed_plan(
         worker_memory=held,
         bytes_compared=bytes_compared(read, tensors),
     )
+
+
+def named(
+    plan: MergePlan,
+    hooks: Hooks,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    composition: Composition | None = None,
+    kernels: Mapping[str, str] = _NO_KERNELS,
+) -> MergePlan:
+    """The plan with its digest, for which every number of a model in memory is read.
+
+    kernels: what the machine's arithmetic comes to, as a part of the digest. A merge within another one has none of its
+    own: that of the outermost stands for all.
+    """
+    decides = {**deciding_parts(hooks, settings, checkpoints, plan.layout, composition), **kernels}
+    return evolve(plan, digest=plan_digest(decides), decides=decides)
 
 
 def _inputs(checkpoints: Sequence[Checkpoint], composition: Composition | None) -> list[FileIdentity]:

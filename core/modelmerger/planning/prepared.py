@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.configs import Configs, adjusted_configs
 from modelmerger.planning.inner_merges import MakeMerged
-from modelmerger.planning.make_plan import make_plan
+from modelmerger.planning.make_plan import make_plan, named
 from modelmerger.planning.opening import Locate, ModelCache, Opened, open_models
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition, DeferredComposition
@@ -30,7 +30,7 @@ class Prepared:
     checkpoints: Sequence[Checkpoint]
     """The models in the order of the config, then the base model if there is one."""
     plan: MergePlan
-    """What the merge will make."""
+    """What the merge will make; without a digest until it is `named`."""
     notes: Sequence[Problem] = field(factory=list)
     """What the user should know of it."""
     composition: Composition | None = None
@@ -44,6 +44,11 @@ class Prepared:
     def sources(self) -> Sequence[Checkpoint]:
         """What the plan's tensors are read from."""
         return self.checkpoints if self.composition is None else [self.composition.checkpoint]
+
+    def named(self, kernels: Mapping[str, str]) -> "Prepared":
+        """The same with the digest of the plan. kernels: what this machine's arithmetic comes to, a part of it."""
+        plan = named(self.plan, self.hooks, self.checkpoints, self.settings, self.composition, kernels)
+        return evolve(self, plan=plan)
 
 
 @contextlib.contextmanager

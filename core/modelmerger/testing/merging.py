@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from attrs import evolve, frozen
 
+from modelmerger.engine.arithmetic_digest import kernels
 from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.engine.randomness import ElementNumbers
@@ -115,7 +116,7 @@ def plan_in_memory(
     found = [_checkpoint(f"model_{i}", model) for i, model in enumerate(models)]
     donor = None if base is None else _checkpoint("base", base)
     merge = plan_tensors(strategy, found, donor, weights, model_options, options)
-    plan = named(merge.plan, merge.hooks, merge.models, merge.settings, merge.composition)
+    plan = named(merge.plan, merge.hooks, merge.models, merge.settings, merge.composition, kernels())
     return Planned(plan, merge.settings, merge.hooks, merge.models, merge.composition)
 
 

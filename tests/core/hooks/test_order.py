@@ -41,10 +41,10 @@ ORDER = [
     "choose_view",
     "find_coefficients",
     "save_model",
-    "wants_slices",  # for the memory, and for the digest
-    "wants_slices",
+    "wants_slices",  # for the memory
     "adjust_config",
     # the weights
+    "wants_slices",  # for the digest
     "wants_slices",
     "wants_finish",
     "run_slices",

@@ -34,15 +34,15 @@ def lines_of(records: dict[tuple[int, int], BlockRecord]) -> list[dict[str, obje
 
 
 def test_what_was_written_is_read_again(tmp_path: Path, directory: int) -> None:
-    write(tmp_path, header("plan", "sum"), *lines_of(RECORDS), tree_line(12), tree_line(13))
+    write(tmp_path, header("plan"), *lines_of(RECORDS), tree_line(12), tree_line(13))
 
-    assert read_journal(directory) == Journal("plan", "sum", RECORDS, 13)
+    assert read_journal(directory) == Journal("plan", RECORDS, 13)
 
 
 def test_the_last_line_of_a_block_counts(tmp_path: Path, directory: int) -> None:
-    write(tmp_path, header("plan", "sum"), block_line(0, 0, BlockRecord(ONE)), block_line(0, 0, BlockRecord(TWO)))
+    write(tmp_path, header("plan"), block_line(0, 0, BlockRecord(ONE)), block_line(0, 0, BlockRecord(TWO)))
 
-    assert read_journal(directory) == Journal("plan", "sum", {(0, 0): BlockRecord(TWO)})
+    assert read_journal(directory) == Journal("plan", {(0, 0): BlockRecord(TWO)})
 
 
 @pytest.mark.parametrize(
@@ -65,17 +65,17 @@ def test_the_last_line_of_a_block_counts(tmp_path: Path, directory: int) -> None
     ],
 )
 def test_a_damaged_line_costs_no_other_line(tmp_path: Path, directory: int, damage: bytes) -> None:
-    write(tmp_path, header("plan", "sum"))
+    write(tmp_path, header("plan"))
     with (tmp_path / "journal").open("ab") as journal:
         journal.write(damage)
     write(tmp_path, *lines_of({(1, 1): BlockRecord(ONE)}))
 
-    assert read_journal(directory) == Journal("plan", "sum", {(1, 1): BlockRecord(ONE)})
+    assert read_journal(directory) == Journal("plan", {(1, 1): BlockRecord(ONE)})
 
 
-@pytest.mark.parametrize("length", range(len(json.dumps(header("plan", "sum")))))
+@pytest.mark.parametrize("length", range(len(json.dumps(header("plan")))))
 def test_a_header_that_a_kill_tore_is_ours(tmp_path: Path, directory: int, length: int) -> None:
-    (tmp_path / "journal").write_text(json.dumps(header("plan", "sum"))[:length])
+    (tmp_path / "journal").write_text(json.dumps(header("plan"))[:length])
 
     assert read_journal(directory) == Journal()
 
@@ -98,7 +98,7 @@ def test_nothing_but_a_regular_file_is_a_journal(tmp_path: Path, directory: int)
     place.mkdir()
     assert read_journal(directory) is None
     place.rmdir()
-    write(tmp_path, header("plan", "sum"))
+    write(tmp_path, header("plan"))
     place.rename(tmp_path / "real")
     place.symlink_to("real")
     assert read_journal(directory) is None
@@ -110,6 +110,6 @@ def test_a_line_is_written_whole_though_the_system_takes_it_in_pieces(
     write_some = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda descriptor, content: write_some(descriptor, content[:3]))
-        write(tmp_path, header("plan", "sum"), *lines_of(RECORDS))
+        write(tmp_path, header("plan"), *lines_of(RECORDS))
 
-    assert read_journal(directory) == Journal("plan", "sum", RECORDS)
+    assert read_journal(directory) == Journal("plan", RECORDS)

@@ -126,7 +126,7 @@ def test_what_was_published_before_a_kill_is_told_from_what_was_not(
     output(target, "this")
     root = leave(target, plan, target.stat().st_ino if is_the_tree else 1, journal=journal)
 
-    found = finish_earlier(target, "this", overwrite, no_step)
+    found = finish_earlier(target, lambda: "this", overwrite, no_step)
 
     assert (found is not None) == finished
     assert root.exists() != finished
@@ -148,7 +148,7 @@ def test_nothing_is_removed_where_nothing_was_finished(target: Path, case: str) 
         (root / "journal").write_text("Dear diary\n")
     before = directory_state(target.parent)
 
-    assert finish_earlier(target, "this", False, no_step) is None
+    assert finish_earlier(target, lambda: "this", False, no_step) is None
     assert directory_state(target.parent) == before
 
 
@@ -156,7 +156,7 @@ def test_a_merge_at_work_is_not_finished_by_another(target: Path) -> None:
     output(target, "this")
     root = leave(target, "this", target.stat().st_ino)
     with Staging(target, "this", EMPTY), pytest.raises(OutputError, match="by another merge"):
-        finish_earlier(target, "this", False, no_step)
+        finish_earlier(target, lambda: "this", False, no_step)
     assert root.exists()
 
 

@@ -83,9 +83,10 @@ class WorkOrder:
     plan: str
     """The digest of the plan that the worker must come to."""
     decides: Mapping[str, str]
-    """Digests of the parts that the plan's digest is made of, so that a worker can say what differs."""
-    arithmetic: str
-    """A digest of a few products and sums: floats may come out otherwise on another machine."""
+    """Digests of the parts that the plan's digest is made of, so that a worker can say what differs.
+
+    One is of a few products and sums: floats may come out otherwise on another machine.
+    """
     tree: str
     """The directory in which the files of weights lie while the merge runs."""
     token: str

@@ -302,7 +302,6 @@ def order(
 def test_a_worker_says_what_would_come_out_otherwise(order: WorkOrder, models: SimpleNamespace) -> None:
     open_worker(order).close()
     for told, sentence in (
-        ({"arithmetic": "0" * 64}, "this machine's arithmetic differs from that of the run"),
         ({"token": "0" * 32}, "is not of this run any more"),
         ({"tree": str(models.folder / "nowhere")}, "No such file or directory"),
         ({"located": []}, f"the work order does not say where '{models.a}' is"),
@@ -312,6 +311,12 @@ def test_a_worker_says_what_would_come_out_otherwise(order: WorkOrder, models: S
             open_worker(evolve(order, **told))
     os.utime(models.b / "model.safetensors")
     with pytest.raises(MergeError, match="another plan than the run: inputs differ here"):
+        open_worker(order)
+
+
+def test_a_worker_whose_floats_come_out_otherwise_is_refused(order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelmerger.engine.arithmetic_digest.arithmetic_digest", lambda: "0" * 64)
+    with pytest.raises(MergeError, match="another plan than the run: floating-point kernels differ here"):
         open_worker(order)
 
 
