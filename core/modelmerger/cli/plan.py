@@ -4,34 +4,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from attrs import evolve
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
 from modelmerger.cli.options import CONFIG, DEBUG, JSON, OUTPUT, OVERWRITE, Changes, with_changes
+from modelmerger.values.errors import MergeError, Problem
 
 if TYPE_CHECKING:
+    from modelmerger.planning.outlook.rates import Outlook
     from modelmerger.planning.prepared import Prepared
-    from modelmerger.planning.rates import Outlook
 
 
 @click.command()
 @CONFIG
 @OUTPUT
 @OVERWRITE
+@click.option("--no-trial", is_flag=True, help="Do not try the strategy out on a few slices.")
 @with_changes
 @JSON
 @DEBUG
-def plan(config: Path, output: Path | None, overwrite: bool, changes: Changes, as_json: bool) -> None:
+def plan(config: Path, output: Path | None, overwrite: bool, no_trial: bool, changes: Changes, as_json: bool) -> None:
     """Print what merging CONFIG would read and write, the memory and disk that it needs, and how long it would take."""
     from modelmerger.engine.merged_checkpoint import MergedCheckpoint
+    from modelmerger.planning.outlook.rates import look_ahead
+    from modelmerger.planning.outlook.trial import Trial, with_trial
     from modelmerger.planning.prepared import prepare
-    from modelmerger.planning.rates import look_ahead
-    from modelmerger.refusals import output_of, refuse
+    from modelmerger.refusals import output_of
+    from modelmerger.trial import try_out
 
     with prepare(*read_changed(config, changes).overwriting(overwrite).resolve(), merged=MergedCheckpoint) as ready:
-        outlook = look_ahead(ready.plan, output_of(ready.settings, output))
-        _show(ready, outlook, as_json)
+        refused = _refusal(ready, output)
+        trial = None if no_trial or refused else try_out(ready)
+        tried = trial if isinstance(trial, Trial) else None
+        shown = _with_note(ready, trial) if isinstance(trial, Problem) else ready
+        shown = evolve(ready, plan=with_trial(ready.plan, tried)) if tried is not None else shown
+        _show(shown, look_ahead(ready.plan, output_of(ready.settings, output), tried), as_json)
+        if refused:
+            raise refused
+
+
+def _refusal(ready: "Prepared", output: Path | None) -> MergeError | None:
+    from modelmerger.refusals import refuse
+
+    try:
         refuse(ready.settings, ready.hooks, output, ready.checkpoints, ready.plan)
+    except MergeError as error:
+        return error
+    return None
+
+
+def _with_note(ready: "Prepared", note: Problem) -> "Prepared":
+    plan = evolve(ready.plan, notes=[*ready.plan.notes, note])
+    return evolve(ready, notes=[*ready.notes, note], plan=plan)
 
 
 def _show(ready: "Prepared", outlook: "Outlook", as_json: bool) -> None:

@@ -11,6 +11,7 @@ from attrs import asdict, frozen
 from modelmerger.inputs.regular_files import open_regular
 from modelmerger.output.digests import digest_of_bytes
 from modelmerger.output.parent_folder import standing_folder
+from modelmerger.planning.outlook.trial import Trial
 from modelmerger.values.errors import InputError
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import user_path
@@ -63,8 +64,11 @@ class Outlook:
         return "\n".join(lines)
 
 
-def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
-    """Measures how fast inputs are read and a nameless file on the output's disk is written, in half a second."""
+def look_ahead(plan: MergePlan, output: Path | None, trial: Trial | None = None) -> Outlook:
+    """Measures how fast inputs are read and a nameless file on the output's disk is written, in half a second.
+
+    trial: of the merge, if there was one; without, the arithmetic counts as that of the built-in strategies does.
+    """
     folder = standing_folder(Path(os.path.abspath(user_path(output)))) if output is not None else None
     if folder is None or not folder.is_dir():
         return Outlook(None, None, None, None, None, None)
@@ -73,14 +77,19 @@ def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
     read_rate, write_rate = _read_rate(plan.inputs), _write_rate(folder)
     seconds = None
     if read_rate and write_rate:
-        content = bytes(CHUNK)
-        started = time.perf_counter()
-        digest_of_bytes(content)
-        digesting = (time.perf_counter() - started) / CHUNK * plan.bytes_written
-        computing = (ARITHMETIC * (plan.bytes_read + plan.bytes_written) + digesting) / plan.workers
+        computing = (_arithmetic(plan) if trial is None else trial.computing) / plan.workers
         least = START + A_TENSOR * len(plan.tensors)
         seconds = least + max(plan.bytes_read / read_rate, plan.bytes_written / write_rate, computing)
     return Outlook(str(folder), free, free >= plan.disk, read_rate, write_rate, seconds)
+
+
+def _arithmetic(plan: MergePlan) -> float:
+    """Seconds that one core takes."""
+    content = bytes(CHUNK)
+    started = time.perf_counter()
+    digest_of_bytes(content)
+    digesting = (time.perf_counter() - started) / CHUNK * plan.bytes_written
+    return ARITHMETIC * (plan.bytes_read + plan.bytes_written) + digesting
 
 
 def _read_rate(files: Sequence[FileIdentity]) -> float | None:
