@@ -232,7 +232,7 @@ class MergePlan:
             *([f"varies   {varies} by tensor"] if varies else []),
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
             f"reads    {size(self.bytes_read)}",
-            f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}",
+            f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}" + ", tried out" * self.tried,
             f"disk     {size(self.disk)} while merging",
             *(f"{note.severity:<8} {note}" for note in self.notes),
         ]
