@@ -4,7 +4,8 @@ Names are imported when they are first used, so that `import modelmerger` import
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # which type checkers know by its name: a program that is starting is soon past this module
 
 if TYPE_CHECKING:
     from modelmerger.config.documents.document import DocumentError as DocumentError
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from modelmerger.inputs.executable import is_executable as is_executable
     from modelmerger.inputs.file_checkpoint import FileCheckpoint as FileCheckpoint
     from modelmerger.inputs.file_checkpoint import StoredTensor as StoredTensor
+    from modelmerger.inputs.file_names import EMBEDDER_FILES as EMBEDDER_FILES
     from modelmerger.inputs.file_names import PICKLED_SUFFIXES as PICKLED_SUFFIXES
+    from modelmerger.inputs.file_names import PROCESSOR_FILES as PROCESSOR_FILES
     from modelmerger.inputs.file_names import TEMPLATES_FOLDER as TEMPLATES_FOLDER
     from modelmerger.inputs.file_names import TOKENIZER_FILES as TOKENIZER_FILES
     from modelmerger.inputs.loading import LoadContext as LoadContext
     from modelmerger.inputs.loading import check_beside as check_beside
+    from modelmerger.inputs.loading import identify_beside as identify_beside
     from modelmerger.inputs.loading import list_directory as list_directory
     from modelmerger.inputs.loading import read_beside as read_beside
     from modelmerger.inputs.loading import resolve_inside as resolve_inside
@@ -87,6 +91,7 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import Finding as Finding
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
+    from modelmerger.values.layout import FilesBeside as FilesBeside
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
@@ -143,8 +148,21 @@ _HOMES = {
     "inputs.elements": ("read_elements",),
     "inputs.executable": ("executable_keys", "is_executable"),
     "inputs.file_checkpoint": ("FileCheckpoint", "StoredTensor"),
-    "inputs.file_names": ("PICKLED_SUFFIXES", "TEMPLATES_FOLDER", "TOKENIZER_FILES"),
-    "inputs.loading": ("LoadContext", "check_beside", "list_directory", "read_beside", "resolve_inside"),
+    "inputs.file_names": (
+        "EMBEDDER_FILES",
+        "PICKLED_SUFFIXES",
+        "PROCESSOR_FILES",
+        "TEMPLATES_FOLDER",
+        "TOKENIZER_FILES",
+    ),
+    "inputs.loading": (
+        "LoadContext",
+        "check_beside",
+        "identify_beside",
+        "list_directory",
+        "read_beside",
+        "resolve_inside",
+    ),
     "inputs.pickled": ("read_pickled",),
     "inputs.regular_files": ("open_regular",),
     "inputs.safetensors_header.building": ("build_header",),
@@ -185,6 +203,7 @@ _HOMES = {
     "values.file_identity": ("FileIdentity",),
     "values.findings": ("Better", "Finding", "MOST_EXAMPLES", "Sample", "ValidationReport"),
     "values.layout": (
+        "FilesBeside",
         "Layout",
         "OutputFile",
         "OutputTensor",
@@ -221,7 +240,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605 (the list is the table above)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'modelmerger' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"modelmerger.{_HOME[name]}"), name)

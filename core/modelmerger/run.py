@@ -137,7 +137,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         _merge(ready, staging, watch, reused, compared, device)
         write_documents(ready, staging.records, staging.write_document)
         staging.sync()
-        for file in ready.plan.inputs:
+        for file in ready.input_files:
             recheck(file)
         left = publish(staging, overwrite, watch.step)
         log.info("published %s", target)
@@ -218,6 +218,7 @@ def report_of(
         relative_error=ready.composition.relative_error if ready.composition else None,
         base=_base_of(ready),
         in_memory=in_memory,
+        beside=ready.plan.beside,
     )
 
 

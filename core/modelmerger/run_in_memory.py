@@ -61,7 +61,7 @@ def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[
         )
     finally:
         os.close(tree)
-    for file in ready.plan.inputs:
+    for file in ready.input_files:
         recheck(file)
     seconds = time.monotonic() - started
     return report_of(ready, directory, sink.records, ready.notes, seconds, in_memory=True), sink.tensors

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -16,7 +16,7 @@ from modelmerger.output.sink import Sink
 from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.make_plan import make_plan
 from modelmerger.planning.opening import open_models
-from modelmerger.planning.tied_tensors import tied_names
+from modelmerger.planning.ties.tied_names import tied_names
 from modelmerger.planning.views import CheckpointView
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
@@ -146,6 +146,7 @@ def plan_tensors(
     `torch_dtype` says. Raises what planning a merge of that config raises.
     """
     settings, hooks = resolve(config_of(strategy, models, base, weights, model_options, options))
+    settings = evolve(settings, given_names=True)
     with open_models(settings, hooks, merged=MergedCheckpoint) as opened:
         models, settings = opened.checkpoints, opened.settings
         composition = finish_composition(hooks, compose(hooks, models, settings))

@@ -1,9 +1,9 @@
-"""Compares the models' configs and tokenizers before any tensor, to say in one line why two models do not fit."""
+"""Compares the models' configs before any tensor, to say in one line why two models do not fit."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Checkpoint, InputError, Problem, Settings, amount, hookimpl, read_beside, read_json
+from modelmerger import Checkpoint, Problem, Settings, amount, hookimpl
 
 CRITICAL = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "n_embd", "n_layer", "d_model")
 """Keys of a config that must be equal."""
@@ -32,7 +32,6 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
     for other in checkpoints:
         if other is not donor:
             yield from _configs(donor, other, settings)
-            yield from _tokenizers(donor, other)
 
 
 def _configs(donor: Checkpoint, other: Checkpoint, settings: Settings) -> Iterable[Problem]:
@@ -77,49 +76,3 @@ def _levels(value: Any) -> Iterable[Mapping[str, Any]]:
     if isinstance(value, Mapping | list):
         for member in value.values() if isinstance(value, Mapping) else value:
             yield from _levels(member)
-
-
-def _tokenizers(donor: Checkpoint, other: Checkpoint) -> Iterable[Problem]:
-    """Warns about tokens that are other rows of the embedding in another model, which a merge would silently mix up."""
-    ours, theirs = _tokenizer(donor), _tokenizer(other)
-    if ours is None or theirs is None or ours == theirs:
-        return
-    try:
-        left, right = _vocabulary(ours), _vocabulary(theirs)
-    except (InputError, AttributeError, TypeError, LookupError):
-        yield Problem(
-            "cannot be compared with the donor's: it has another form.",
-            f"{other.place}/tokenizer.json",
-            severity="warning",
-        )
-        return
-    moved = sum(1 for token, row in right.items() if left.get(token, row) != row) + len(left.keys() ^ right.keys())
-    if moved:
-        message = (
-            f"{moved:,} tokens stand for other rows of the embedding than in '{donor.name}', whose tokenizer is taken."
-        )
-        yield Problem(message, f"{other.place}/tokenizer.json", severity="warning")
-
-
-def _tokenizer(checkpoint: Checkpoint) -> bytes | Mapping[str, int] | None:
-    """A view's vocabulary, or the tokenizer's file."""
-    directory = checkpoint.donor.directory
-    if checkpoint.donor.vocabulary is not None:
-        return checkpoint.donor.vocabulary
-    if directory is None:
-        return None
-    try:
-        return read_beside(directory, "tokenizer.json")
-    except InputError:
-        return None
-
-
-def _vocabulary(tokenizer: bytes | Mapping[str, int]) -> Mapping[str, Any]:
-    """Token → row, with added tokens."""
-    if isinstance(tokenizer, Mapping):
-        return tokenizer
-    content = read_json(tokenizer, "tokenizer.json", unique=False)
-    vocabulary = content["model"]["vocab"]
-    if isinstance(vocabulary, list):
-        vocabulary = {entry[0]: row for row, entry in enumerate(vocabulary)}
-    return {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens", ())}}

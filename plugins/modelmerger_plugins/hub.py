@@ -6,12 +6,15 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 from modelmerger import (
+    EMBEDDER_FILES,
     PICKLED_SUFFIXES,
+    PROCESSOR_FILES,
     TEMPLATES_FOLDER,
     TOKENIZER_FILES,
     InputError,
@@ -33,12 +36,22 @@ DATA = (
     "adapter_config.json",
     "model.safetensors.index.json",
     *TOKENIZER_FILES,
+    *PROCESSOR_FILES,
+    *EMBEDDER_FILES,
     "README.md",
     "[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*",
     "[Nn][Oo][Tt][Ii][Cc][Ee]*",
     "[Uu][Ss][Ee]_[Pp][Oo][Ll][Ii][Cc][Yy]*",
     "[Cc][Oo][Pp][Yy][Ii][Nn][Gg]*",
 )
+IN_FOLDERS = (
+    f"{TEMPLATES_FOLDER}/*.jinja",
+    "[0-9]_*/*.json",
+    "[0-9]_*/*.txt",
+    "[0-9]_*/model.safetensors",
+    "licenses/*/*",
+)
+"""What is taken of folders: further chat templates, modules of embedding models, and licences of a merge's sources."""
 CODE = ("*.py", "*.pyc", "*.so", "*.sh", *(f"*{ending}" for ending in PICKLED_SUFFIXES))
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
@@ -78,7 +91,7 @@ def _located(model: HubId) -> Location:
     weights = _weights(model, names)
     try:
         _fetch(model, commit, [name for name in names if "/" not in name and fnmatchcase(name, weights)])
-        snapshot = _snapshot(model, weights)
+        snapshot = _snapshot(model, names, weights)
     except UnreachableError as error:
         message = (
             f"the download from the Hub broke off ({error}). "
@@ -106,22 +119,30 @@ def _fetch(model: HubId, commit: str, names: Sequence[str]) -> None:
             hf_hub_download(model.repository, name, revision=commit, library_name="modelmerger")
 
 
-def _snapshot(model: HubId, weights: str, *, cached: bool = False) -> Path:
-    """The folder in the cache that is named after the commit. Downloads what it lacks, unless `cached` is true."""
+def _snapshot(model: HubId, names: Sequence[str] = (), weights: str = MODEL, *, cached: bool = False) -> Path:
+    """The folder in the cache that is named after the commit. Downloads what it lacks, unless `cached` is true.
+
+    names: of the files on the Hub.
+    """
     from huggingface_hub import snapshot_download
 
     with _answers(model):
-        patterns = [*DATA, weights]
+        wanted = None if cached else [escape(name) for name in names if _is_wanted(name, weights)]
         found = snapshot_download(
             model.repository,
             revision=model.revision,
-            allow_patterns=[*patterns, f"{TEMPLATES_FOLDER}/*.jinja"],
-            ignore_patterns=[*(f"*/{pattern}" for pattern in patterns), *CODE],
+            allow_patterns=wanted,
             local_files_only=cached,
             library_name="modelmerger",
             tqdm_class=_no_bars(),
         )
         return Path(found)
+
+
+def _is_wanted(name: str, weights: str) -> bool:
+    patterns = IN_FOLDERS if "/" in name else [*DATA, weights]
+    fits = any(fnmatchcase(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns)
+    return fits and not any(fnmatchcase(name, pattern) for pattern in CODE)
 
 
 def _no_bars() -> Any:
@@ -153,7 +174,7 @@ def _weights(model: HubId, names: Sequence[str]) -> str:
 def _cached(model: HubId, reason: str) -> Location:
     """The snapshot that an earlier download left."""
     try:
-        snapshot = _snapshot(model, MODEL, cached=True)
+        snapshot = _snapshot(model, cached=True)
         if not any(name.endswith(".safetensors") for name in list_directory(snapshot)):
             raise UnreachableError(reason)
     except UnreachableError as error:

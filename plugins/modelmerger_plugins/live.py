@@ -20,6 +20,8 @@ from modelmerger import (
     tied_heads,
 )
 
+from modelmerger_plugins.names import unwrapped
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
@@ -115,7 +117,8 @@ def _contents(module: "Module", place: str) -> tuple[Mapping[str, "Tensor"], Map
     state = dict(module.state_dict())
     transformers = sys.modules.get("transformers")  # imported already if the module is one of its models
     if transformers is None or not isinstance(module, transformers.PreTrainedModel):
-        return *_without_tied_heads(state), Donor()
+        inner = None if transformers is None else _wrapped(module, transformers.PreTrainedModel)
+        return *_without_tied_heads(state), Donor() if inner is None else _donor(inner)
     from transformers.core_model_loading import revert_weight_conversion
     from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
@@ -144,6 +147,14 @@ def _unwrapped(module: "Module") -> "Module":
         if not isinstance(inner, torch.nn.Module):
             return module
         module = inner
+
+
+def _wrapped(module: "Module", kind: "type[Module]") -> "Module | None":
+    """The model in a wrapper, such as FSDP, whose own state dict has to be asked for the tensors; None in others."""
+    for name, inner in module.named_modules():
+        if isinstance(inner, kind):
+            return inner if unwrapped([f"{name}.weight"]).names[f"{name}.weight"] == "weight" else None
+    return None
 
 
 def _donor(module: Any) -> Donor:

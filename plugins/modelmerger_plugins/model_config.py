@@ -11,10 +11,10 @@ from modelmerger import (
     DTYPES,
     WHOLE_MODEL,
     Checkpoint,
+    InputError,
     MergePlan,
     Problem,
     Settings,
-    check_beside,
     executable_keys,
     hookimpl,
     is_executable,
@@ -24,6 +24,10 @@ from modelmerger import (
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 CONFIG = "config.json"
+CODE_OF_THE_MODEL = "auto_map"
+ADVICE = (
+    "Copy configuration_*.py and modeling_*.py of the donor into the output and put auto_map back, if you trust them."
+)
 GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20
 
 
@@ -35,11 +39,12 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
     """
     donor = checkpoints[settings.donor]
     if donor.donor.directory is not None and not settings.where and os.path.lexists(donor.donor.directory / GENERATION):
-        yield from check_beside(donor.donor.directory, [GENERATION], GENERATION_LIMIT)
-    for checkpoint in checkpoints:
-        if found := sorted(executable_keys(checkpoint.donor.config or {})):
-            message = f"{', '.join(found)} can make a loader run code, and is left out of the merged model's config."
-            yield Problem(message, f"{checkpoint.place}/config.json", severity="warning")
+        yield from _in_generation(donor.donor.directory)
+    if not settings.where and (found := sorted(executable_keys(donor.donor.config or {}))):
+        message = f"{', '.join(found)} can make a loader run code, and is left out of the merged model's config."
+        if CODE_OF_THE_MODEL in found:
+            message += f" {ADVICE}"
+        yield Problem(message, f"{donor.place}/config.json", severity="warning")
 
 
 @hookimpl
@@ -58,6 +63,18 @@ def write_sidecars(
     elif GENERATION in configs:
         files[GENERATION] = _encoded(configs[GENERATION])
     return files
+
+
+def _in_generation(directory: Path) -> Iterable[Problem]:
+    """What stands against copying the generation config of a directory."""
+    try:
+        content = read_beside(directory, GENERATION, GENERATION_LIMIT) or b""
+        value = read_json(content, str(directory / GENERATION), finite=True)
+    except InputError as error:
+        yield from error.problems
+        return
+    if not isinstance(value, dict):
+        yield Problem("is not a JSON object. Mend it, or remove it.", str(directory / GENERATION))
 
 
 def _stored_generation(directory: Path | None) -> bytes | None:

@@ -5,11 +5,11 @@
 Ilharco et al. 2023, "Editing models with task arithmetic", https://arxiv.org/abs/2212.04089, section 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from attrs import field, frozen
-from modelmerger import ModelCompatibilityError, Problem, Traits, hookimpl, varying
+from modelmerger import ModelCompatibilityError, Problem, Settings, Traits, hookimpl, varying
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -41,6 +41,13 @@ class ModelOptions:
 
     operation: Literal["add", "subtract"] = "add"
     """Whether what the model learned is added or subtracted."""
+
+
+@hookimpl
+def check_config(settings: Settings, options: Options) -> Iterable[Problem]:
+    """A note where a range is given and nothing is clamped to it."""
+    if "clamp_range" in (settings.given.get("options") or {}) and not options.clamp_weights:
+        yield Problem("has no effect, since clamp_weights is false.", "options.clamp_range", severity="note")
 
 
 @hookimpl

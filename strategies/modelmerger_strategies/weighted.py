@@ -6,10 +6,10 @@ For averages of models that were tuned from one base, see Wortsman et al. 2022, 
 https://arxiv.org/abs/2203.05482, eq. 1; for weighted ones, Matena and Raffel 2022, https://arxiv.org/abs/2111.09832.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
-from modelmerger import ConfigError, Traits, hookimpl, must_be_between, varying
+from modelmerger import ConfigError, Problem, Settings, Traits, hookimpl, must_be_between, shown_weight, varying
 
 traits = Traits(models=(1, None))
 
@@ -22,6 +22,18 @@ class Options:
     """Whether to divide by the sum of the weights."""
     weight_decay: float = varying(default=0.0, check=must_be_between(0, 1, open_above=True))
     """Tensors of two or more dimensions are multiplied by 1 − weight_decay."""
+
+
+@hookimpl
+def check_config(settings: Settings, options: Options) -> Iterable[Problem]:
+    """A note where the weight of a single model is divided by itself."""
+    weights = [model.weight for model in settings.models]
+    if options.normalize_weights and len(weights) == 1 and weights != [1.0]:
+        message = (
+            f"has no effect: the weight {shown_weight(weights[0])} of a single model is divided by itself, since "
+            "normalize_weights is true. For a part of what the model learned, use task_arithmetic with base_model."
+        )
+        yield Problem(message, "models[0].weight", severity="note")
 
 
 @hookimpl

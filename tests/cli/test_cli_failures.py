@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -188,11 +189,11 @@ def test_the_end_of_the_process_flushes_and_clears_up() -> None:
     code = (
         "import atexit, sys\n"
         "from modelmerger.cli import process\n"
-        "main = process.main\n"
-        "def with_handler():\n"
+        "with_handler = process.cli.make_context\n"
+        "def make_context(*arguments, **keywords):\n"
         "    atexit.register(lambda: print('cleared up', end=''))\n"
-        "    return main()\n"
-        "process.main = with_handler\n"
+        "    return with_handler(*arguments, **keywords)\n"
+        "process.cli.make_context = make_context\n"
         "sys.argv[1:] = ['merge', 'missing.yaml']\n"
         "process.run()\n"
     )
@@ -200,3 +201,16 @@ def test_the_end_of_the_process_flushes_and_clears_up() -> None:
 
     assert (done.returncode, done.stdout) == (2, "cleared up")
     assert "missing.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("options", [5, "fast", [1], True])
+def test_options_that_are_no_mapping_are_refused_with_overwrite_too(
+    command: Callable[..., SimpleNamespace], models: SimpleNamespace, config: dict[str, Any], options: object
+) -> None:
+    path = models.folder / "merge.json"
+    path.write_text(json.dumps({**config, "options": options}))
+
+    result = command("merge", path, "--overwrite")
+
+    assert (result.status, result.out) == (2, "")
+    assert result.err == f"error: options: must be a mapping, got {options!r}\n"

@@ -121,3 +121,19 @@ def test_a_value_that_is_no_yaml_is_one_sentence_that_shows_it(command: Command,
 def test_a_place_in_an_empty_list(command: Command, path: Path) -> None:
     result = command("check", path, "--set", "models=[]", "--set", "models[0].weight=1")
     assert result.err == "error: --set models[0].weight=1: the list is empty, so there is no '0' in it\n"
+
+
+@pytest.mark.parametrize("value", ["1\nstrategy: slerp", "1\n--- {}", "1\r\nstrategy: slerp"])
+def test_a_line_end_does_not_hide_what_is_behind_it(
+    command: Command, path: Path, models: SimpleNamespace, value: str
+) -> None:
+    result = command("merge", path, "--set", f"options.seed={value}")
+
+    assert result.status == 2
+    (line,) = result.err.splitlines()
+    assert "--set options.seed=1" in line
+    assert not models.output.exists()
+
+
+def test_a_value_may_have_lines(planned: Callable[..., dict[str, Any]]) -> None:
+    planned("options.seed=\n  7")

@@ -97,7 +97,7 @@ def test_a_model_of_the_config_may_have_the_name_of_the_merged_one(command: Comm
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (("{missing}",), 3, "{missing}: does not exist. Give the directory of a merged model."),
+        (("{missing}",), 3, "{missing}: does not exist. Give the directory of a model."),
         (("{file}",), 3, "{file}: is not a directory, and transformers loads models from directories alone."),
         (("{empty}",), 3, "{empty}: has no config.json, so transformers cannot load it."),
         (

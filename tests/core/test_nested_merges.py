@@ -691,7 +691,7 @@ def test_configs_are_adjusted_once(four_layers: SimpleNamespace, distribution: C
     middle = weighted(four_layers.inner(weighted(four_layers.path("a"))), four_layers.path("b"))
     given = weighted(four_layers.inner(middle), four_layers.path("c"), keep_layers=[3, 1])
     merge(MergeConfig(**four_layers.config(**given)))
-    assert importlib.import_module(module).adjusted == [("config.json", "")]
+    assert importlib.import_module(module).adjusted == [("config.json", ""), ("generation_config.json", "")]
     written = json.loads((four_layers.output / "config.json").read_text())
     assert (written["num_hidden_layers"], written["layer_types"]) == (2, ["three", "one"])
     assert written["merged_in"] == [""]

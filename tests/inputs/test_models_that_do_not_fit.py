@@ -83,7 +83,7 @@ def test_an_untied_head_has_no_place_in_a_tied_donor(models: SimpleNamespace, re
     text = refused(weighted(models.a, models.b)).text
 
     assert text.startswith(
-        f"{shown(str(models.b))}: {HEAD}: 'b' has a matrix of its own here, where 'a' ties it to {EMBEDDING}"
+        f"{shown(str(models.b))}: {HEAD}: 'b' has an LM head of its own here, other than its {EMBEDDING}, and 'a' ties"
     )
 
 

@@ -22,6 +22,8 @@ __all__ = ["hub"]
 
 Command = Callable[..., SimpleNamespace]
 NEVER_FETCHED = (
+    "1_Pooling/config.json",
+    "2_Dense/model.safetensors",
     "pytorch_model.bin",
     "training_args.bin",
     "modeling.py",
@@ -30,15 +32,24 @@ NEVER_FETCHED = (
     "original/tokenizer.model",
     "LICENSE.py",
     "flax_model.msgpack",
+    "vocab.js",
+    "1_Pooling/code.py",
+    "2_Dense/pytorch_model.bin",
+    "licenses/x/y/LICENSE",
 )
 FETCHED = (
+    "1_Pooling/config.json",
+    "2_Dense/model.safetensors",
     "LICENSE",
     "README.md",
     "additional_chat_templates/rag.jinja",
     "chat_template.jinja",
     "config.json",
     "generation_config.json",
+    "licenses/x/LICENSE",
     "model.safetensors",
+    "modules.json",
+    "source.spm",
     "tokenizer.json",
     "tokenizer_config.json",
 )

@@ -3,8 +3,10 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from conftest import write_model
-from modelmerger import MergeConfig, merge
+from modelmerger import InputError, MergeConfig, merge
+from modelmerger_plugins.licenses import _Names
 
 TAKEN = [
     "LICENSE",
@@ -69,3 +71,33 @@ def test_a_long_licence_file_is_copied_whole(models: SimpleNamespace, config: di
     merge(MergeConfig(**config))
 
     assert licences(models) == {"b/NOTICE": text}
+
+
+def test_the_licences_of_a_source_that_was_merged_itself_keep_their_folders(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    (models.a / "LICENSE").write_text("a")
+    (models.b / "LICENSE").write_text("b")
+    merge(MergeConfig(**config))
+    once = models.output.rename(models.folder / "once")
+    (models.base / "LICENSE").write_text("base")
+    config["models"] = [{"path": str(once)}, {"path": str(models.base)}, {"path": str(models.a)}]
+
+    merge(MergeConfig(**config))
+
+    assert licences(models) == {"a/LICENSE": "a", "b/LICENSE": "b", "base/LICENSE": "base", "a-2/LICENSE": "a"}
+
+
+def test_names_that_are_alike_are_numbered_in_linear_time() -> None:
+    names = _Names()
+
+    assert [names.unused("x") for _ in range(50_000)][-1] == "x-50000"
+    assert names.unused("X-2") == "X-2-2"
+
+
+def test_licences_are_limited_together(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for number in range(1_001):
+        (models.b / f"LICENSE.{number}").touch()
+
+    with pytest.raises(InputError, match="has 1,001 licence files, 0 bytes together"):
+        merge(MergeConfig(**config))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
-from modelmerger import MergeConfig, merge
+from modelmerger import InputError, MergeConfig, merge
 
 
 def merged_config(models: SimpleNamespace, config: dict[str, Any], donors: dict[str, Any] | str) -> Any:
@@ -68,8 +68,8 @@ def test_the_base_model_is_the_donor_when_it_is_given(models: SimpleNamespace, c
         assert json.loads((models.output / file).read_text()) == {"from": "base"}
 
 
-@pytest.mark.parametrize("content", [b'{"eos_token_id": 2}', b"{ malformed", b"\xff\xfe\0", b""])
-def test_generation_config_is_copied_byte_for_byte_and_never_read(
+@pytest.mark.parametrize("content", [b'{"eos_token_id": 2}', b'{ "a" :1}\r\n', b"\xef\xbb\xbf{}"])
+def test_a_generation_config_is_copied_byte_for_byte(
     models: SimpleNamespace, config: dict[str, Any], content: bytes
 ) -> None:
     (models.a / "generation_config.json").write_bytes(content)
@@ -77,6 +77,42 @@ def test_generation_config_is_copied_byte_for_byte_and_never_read(
     merge(MergeConfig(**config))
 
     assert (models.output / "generation_config.json").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{ malformed", "is not sound JSON"),
+        (b"\xff\xfe\0", "is not sound JSON"),
+        (b"", "is not sound JSON"),
+        (b"[]", "is not a JSON object"),
+        (b'{"temperature": NaN}', "NaN is no number in JSON"),
+        (b'{"temperature": 1e999}', "the number 1e999 is beyond what a float64 can hold"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+    ],
+)
+def test_a_generation_config_that_is_none_is_refused(
+    models: SimpleNamespace, config: dict[str, Any], content: bytes, words: str
+) -> None:
+    (models.a / "generation_config.json").write_bytes(content)
+
+    with pytest.raises(InputError) as refusal:
+        merge(MergeConfig(**config))
+
+    (problem,) = refusal.value.problems
+    assert words in problem.message
+    assert problem.where == str(models.a / "generation_config.json")
+    assert not models.output.exists()
+
+
+@pytest.mark.parametrize("content", ["NaN", "-Infinity", "Infinity", "1e999", "[{}, -1e400]"])
+def test_a_config_with_what_json_has_no_number_for_is_refused(
+    models: SimpleNamespace, config: dict[str, Any], content: str
+) -> None:
+    (models.b / "config.json").write_text(f'{{"model_type": "llama", "a": {content}}}')
+
+    with pytest.raises(InputError, match=r"b/config\.json: is not sound JSON: .*(no number in JSON|beyond)"):
+        merge(MergeConfig(**config))
 
 
 def test_a_donor_without_config_gives_none(models: SimpleNamespace, config: dict[str, Any]) -> None:
@@ -114,3 +150,17 @@ def test_the_dtype_of_random_tensors_in_float32_is_written(models: SimpleNamespa
         write_model(getattr(models, name), random_tensors(seed, torch.float32))
 
     assert merged_config(models, config, CONFIG)["torch_dtype"] == "float32"
+
+
+def test_what_to_do_about_code_of_the_model_is_said_once(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for name in ("a", "b"):
+        code = {**CONFIG, "auto_map": {"AutoConfig": "configuration_x.X"}}
+        (getattr(models, name) / "config.json").write_text(json.dumps(code))
+
+    (warning,) = [note for note in merge(MergeConfig(**config)).notes if note.severity == "warning"]
+
+    assert warning.where == str(models.a / "config.json")
+    assert warning.message.endswith(
+        "Copy configuration_*.py and modeling_*.py of the donor into the output and put auto_map back, if you trust them."
+    )
+    assert len(str(warning)) <= 300

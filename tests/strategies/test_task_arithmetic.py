@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from modelmerger import ConfigError
+from modelmerger import ConfigError, MergeConfig
 from modelmerger.testing import Planned, merge_in_memory, plan_in_memory
 
 
@@ -114,3 +114,12 @@ def test_the_base_gives_names_dtype_and_order() -> None:
     assert list(result) == ["b", "a"]
     assert {tensor.dtype for tensor in result.values()} == {torch.float16}
     assert result["a"].tolist() == [2, 2, 2]
+
+
+def test_a_range_without_clamping_is_noted() -> None:
+    def notes(**options: Any) -> list[str]:
+        config = MergeConfig(strategy="task_arithmetic", models=[{"path": "./a"}], base_model="./b", options=options)
+        return [str(note) for note in config.resolved()[0].notes]
+
+    assert notes(clamp_range=[-1.0, 1.0]) == ["options.clamp_range: has no effect, since clamp_weights is false."]
+    assert notes(clamp_range=[-1.0, 1.0], clamp_weights=True) == notes() == []

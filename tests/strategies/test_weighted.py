@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 import torch
-from modelmerger import ConfigError
+from modelmerger import ConfigError, MergeConfig
 from modelmerger.testing import merge_in_memory, plan_in_memory
 
 
@@ -76,3 +78,18 @@ def test_a_model_of_weight_zero_is_not_read() -> None:
 def test_subtracting_belongs_to_task_arithmetic() -> None:
     with pytest.raises(ConfigError, match="'operation' belongs to task_arithmetic"):
         plan_in_memory("weighted", [model(1, 2)] * 2, model_options=[{}, {"operation": "subtract"}])
+
+
+def test_the_weight_of_a_single_model_is_noted_where_it_is_divided_by_itself() -> None:
+    def notes(strategy: str = "weighted", weights: tuple[Any, ...] = (0.5,), **options: Any) -> list[str]:
+        models = [{"path": f"./{i}", "weight": weight} for i, weight in enumerate(weights)]
+        settings, _ = MergeConfig(strategy=strategy, models=models, base_model="./base", options=options).resolved()
+        assert all(note.severity == "note" for note in settings.notes)
+        return [str(note) for note in settings.notes]
+
+    (note,) = notes()
+    assert note.startswith("models[0].weight: has no effect: the weight 0.5 of a single model is divided by itself")
+    assert "task_arithmetic" in note
+    assert len(notes(weights=([0.2, 0.8],))) == 1
+    assert notes(weights=(1.0,)) == notes(weights=(0.5, 0.5)) == notes(normalize_weights=False) == []
+    assert notes("task_arithmetic") == []

@@ -7,6 +7,7 @@ import click
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
 from modelmerger.cli.options import CONFIG, DEBUG, JSON, OUTPUT, OVERWRITE, Changes, with_changes
+from modelmerger.cli.streams import say
 
 
 @click.command()
@@ -25,5 +26,5 @@ def check(config: Path, output: Path | None, overwrite: bool, changes: Changes, 
         click.echo(printed.to_json({"compatible": True, "notes": printed.notes_as_data(notes)}))
         return
     for note in notes:
-        click.echo(f"{note.severity}: {note}", err=True)
+        say(f"{note.severity}: {note}")
     click.echo("the models can be merged")

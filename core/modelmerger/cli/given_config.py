@@ -33,12 +33,11 @@ class Asked:
 
     def overwriting(self, overwrite: bool) -> "Asked":
         """The same, with the option `overwrite` if that is asked for."""
-        if not overwrite:
-            return self
         data = self.given.data
-        return evolve(
-            self, given=evolve(self.given, data={**data, "options": {**(data.get("options") or {}), "overwrite": True}})
-        )
+        options = data.get("options")
+        if not overwrite or not isinstance(options, dict | None):  # what else it may be is refused as it is resolved
+            return self
+        return evolve(self, given=evolve(self.given, data={**data, "options": {**(options or {}), "overwrite": True}}))
 
     def resolve(self) -> tuple["Settings", "Hooks"]:
         """The settings of a merge, and its plugins. Raises `ConfigError`."""
@@ -109,7 +108,10 @@ def _value(text: str, where: str) -> Any:
     from modelmerger.config.documents.document import DocumentError, parse_document
 
     try:
-        return parse_document(f"value: {text}", source=where, format="yaml")["value"]
+        document = parse_document(f"value: {text}", source=where, format="yaml")
+        if document.keys() != {"value"}:
+            raise ConfigError(Problem("more than one value is given. Give each in an option of its own", where))
+        return document["value"]
     except DocumentError as error:
         reason = re.sub(r"^line \d+, column \d+: ", "", error.problems[0].message)
         raise ConfigError(Problem(f"the value cannot be read: {reason}", where)) from error

@@ -9,6 +9,7 @@ from attrs import evolve
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
 from modelmerger.cli.options import CONFIG, DEBUG, JSON, OUTPUT, OVERWRITE, Changes, with_changes
+from modelmerger.cli.streams import say
 from modelmerger.values.errors import MergeError, Problem
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _show(ready: "Prepared", outlook: "Outlook", as_json: bool) -> None:
         return
     for note in ready.notes:
         if note.severity == "warning" and note not in ready.plan.notes:  # which the plan itself shows
-            click.echo(f"{note.severity}: {note}", err=True)
+            say(f"{note.severity}: {note}")
     click.echo(f"{ready.plan}\n{outlook}".rstrip())
 
 

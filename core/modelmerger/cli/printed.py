@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def to_json(value: Any) -> str:
-    """Indented JSON."""
-    return json.dumps(value, ensure_ascii=False, indent=1)
+    """Indented JSON, with escapes where standard output cannot take every letter."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"), indent=1)
 
 
 def notes_as_data(notes: Sequence[Problem]) -> list[dict[str, str]]:

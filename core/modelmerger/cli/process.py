@@ -8,26 +8,29 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from modelmerger.cli.commands import cli
+from modelmerger.cli.interrupts import Interrupts, Terminated, interrupts
+from modelmerger.cli.streams import discard_output, make_usable, say
 from modelmerger.values.errors import MergeError, OutputError, Problem
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.text import LINE_LIMIT, shown
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception in the main thread."""
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line. Returns the exit status."""
+    with interrupts() as signals:
+        return _run(arguments, signals)
+
+
+def _run(arguments: list[str] | None, signals: Interrupts) -> int:
     state: dict[str, Any] = {"debug": False, "target": None}
-    with _terminable(), _logging():
+    with _logging():
         try:
             # click's own main would turn a signal and a broken pipe into something else
             given = sys.argv[1:] if arguments is None else list(arguments)
@@ -43,20 +46,20 @@ def main(arguments: list[str] | None = None) -> int:
             status = error.exit_status if isinstance(error, MergeError) else 2
             _trace(state)
         except KeyboardInterrupt as error:
-            click.echo(f"error: {str(error) or 'interrupted.' + _resumable(state['target'])}", err=True)
+            say(f"error: {str(error) or 'interrupted.' + _resumable(state['target'])}")
+            signals.said = True
             status = 143 if isinstance(error, Terminated) else 130
         except BrokenPipeError:
-            status = _without_output()
+            discard_output()
+            status = 4
         except OSError as error:
             _say(OutputError(Problem(f"{error.strerror or error}.", str(error.filename or "standard output"))))
-            status = _without_output()
+            discard_output()
+            status = 4
             _trace(state)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            click.echo(
-                f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.",
-                err=True,
-            )
+            say(f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.")
             status = 1
             _trace(state)
         return status
@@ -71,6 +74,8 @@ def run() -> None:
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.disable()
+    make_usable()
+    logging.raiseExceptions = False  # a stream that takes nothing is no reason for a traceback
     status = 1
 
     def leave() -> None:
@@ -81,13 +86,15 @@ def run() -> None:
         os._exit(status)
 
     atexit.register(leave)  # registered first, so called last, after threads have ended and others have cleaned up
-    sys.exit(status := main())
-
-
-def _without_output() -> int:
-    """Discards what is still to be printed, so that the interpreter does not fail again when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 4
+    signals = Interrupts()
+    signals.install()
+    try:
+        status = _run(None, signals)
+    except KeyboardInterrupt as error:  # it came while another end was being told
+        status = 143 if isinstance(error, Terminated) else 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def _trace(state: Mapping[str, Any]) -> None:
@@ -98,7 +105,7 @@ def _trace(state: Mapping[str, Any]) -> None:
 def _say(error: click.ClickException | MergeError) -> None:
     lines = error.lines() if isinstance(error, MergeError) else [str(Problem(_usage(error)))]
     for line in lines:
-        click.echo(line if line.startswith("… and") else f"error: {line}", err=True)
+        say(line if line.startswith("… and") else f"error: {line}")
 
 
 def _usage(error: click.ClickException) -> str:
@@ -118,20 +125,6 @@ def _resumable(target: Path | None) -> str:
     if is_published(output):
         return f" The merged model is at {shown(output)}; run the same command again to clear up."
     return " The output is as it was; run the same command again to go on where this one stopped."
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C, with its own exit status."""
-
-    def terminate(_: int, __: Any) -> None:
-        raise Terminated
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Lowercase(logging.Formatter):

@@ -7,6 +7,7 @@ import click
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
 from modelmerger.cli.options import DEBUG, JSON, Changes, with_changes
+from modelmerger.cli.streams import say
 
 
 @click.command()
@@ -29,7 +30,7 @@ def validate(model: str, against: tuple[str, ...], config: Path | None, changes:
 
     of_merge, asked, hooks, notes = read_changed(config, changes).resolve_validation()
     for note in notes:
-        click.echo(f"{note.severity}: {note}", err=True)
+        say(f"{note.severity}: {note}")
     candidate, wanted = named_candidate(model, against, of_merge, asked, hooks)
     with show_tasks("validating") as watch:
         report = run_validation(candidate, wanted, hooks, watch)

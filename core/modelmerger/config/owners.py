@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import frozen
 
+from modelmerger.config.sections import CORE_KEYS
 from modelmerger.config.strict_attrs import structure
 from modelmerger.hooks.plugins import Plugin, option_names
 from modelmerger.hooks.providers import BUILT_IN, Kind
@@ -48,6 +49,8 @@ class UnchosenPlugins:
             return Problem(message, where)
         if off := self._switched_off(key):
             return Problem(f"'{key}' belongs to {off}. Leave it out", where)
+        if key in CORE_KEYS:
+            return Problem(f"unknown key {key!r} in here. It stands by itself, outside of {where}", where)
         return Problem(f"unknown key {key!r}{near}", where) if self.chosen or (near and not owner) else None
 
     def _owner(self, key: Any) -> str | None:

@@ -1,6 +1,6 @@
 """Resolves a config: assembles the plugins that it names, hands options to their owners, and reports every problem."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -9,6 +9,7 @@ from modelmerger.config.found_merges import nameless, take_out
 from modelmerger.config.inner_merges import InnerMerges
 from modelmerger.config.models_in_memory import MERGES, set_apart
 from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
+from modelmerger.config.owners import declared_fields
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS
 from modelmerger.config.strict_attrs import unknown_keys
@@ -17,9 +18,10 @@ from modelmerger.config.validation_settings import KEY as VALIDATION
 from modelmerger.config.validation_settings import read_validation
 from modelmerger.hooks.assembly import Hooks, assemble, with_executor
 from modelmerger.hooks.plugins import Plugin, load, option_names
+from modelmerger.hooks.providers import Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
-from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.settings import CoreOptions, Settings, ValidationSettings
 
 
 def resolve(
@@ -39,10 +41,29 @@ def resolve(
     given, handed_over = name_plugins(given)
     registry = (registry or Registry.installed()).with_given(handed_over)
     given, live = set_apart(given)
-    problems: list[Problem] = []
     run = Run.of(registry)
+    try:
+        return _resolve(given, live, handed_over, run, validating=validating, notes=notes, strict=strict)
+    except ConfigError as error:
+        explaining = [plugin for plugin in run.always_on if "explain_config" in plugin.hooks]
+        raise ConfigError(*assemble(explaining).models.explain_config(given, error.problems)) from error
+
+
+def _resolve(
+    given: Mapping[str, Any],
+    live: Mapping[str, Any],
+    handed_over: Iterable[Provider],
+    run: Run,
+    *,
+    validating: bool,
+    notes: Sequence[Problem],
+    strict: bool,
+) -> tuple[Settings, Hooks]:
+    """given: the config, with texts for what `live` and `handed_over` hold."""
+    problems: list[Problem] = []
+    registry = run.registry
     running, executor = _with_executor(given.get("options"), registry, run.always_on, problems)
-    problems += unknown_keys(given, (*CORE_KEYS, *(section.name for section in run.sections)), "config")
+    problems += _unknown_keys(given, run, running)
     nested = InnerMerges(run, given.get(MERGES), live, problems, strict=strict)
     plain, found = take_out(given, nested.names, "", problems)
     merge = read_merge(plain, run, problems)
@@ -73,6 +94,19 @@ def resolve(
     raise_errors([*problems, *said], ConfigError, strict=strict)
     of_process = {f"{p.kind} '{p.name}'": p.digest for p in took_part if p.digest}
     return evolve(settings, notes=tuple(said), of_process=of_process), hooks
+
+
+def _unknown_keys(given: Mapping[str, Any], run: Run, running: Iterable[Plugin]) -> Iterator[Problem]:
+    """One problem for each top-level key that is none; of an option, that it is one."""
+    known = (*CORE_KEYS, *(section.name for section in run.sections))
+    strategies = [provider for provider in run.registry.providers if provider.kind == "strategy"]
+    for key in (key for key in given if key not in known):
+        declared = [option_names(options) for options in (CoreOptions, *(p.options for p in running)) if options]
+        declared += [list(declared_fields(strategy.module, "Options")) for strategy in strategies]
+        if any(key in names for names in declared):
+            yield Problem(f"{key!r} is an option. Write it under options", "config")
+        else:
+            yield from unknown_keys([key], known, "config")
 
 
 def resolve_validation(

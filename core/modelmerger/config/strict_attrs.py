@@ -10,6 +10,7 @@ import cattrs
 from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import mapping_structure_factory
 
+from modelmerger.config.documents.written_numbers import written_plainly
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.text import suggestion
 from modelmerger.values.weights import Weight, may_vary
@@ -76,7 +77,7 @@ def _reason(error: Exception) -> str:
     return str(error.args[0] if error.args else error)
 
 
-def unknown_keys(data: Mapping[Any, Any], known: Iterable[str], where: str) -> list[Problem]:
+def unknown_keys(data: Iterable[Any], known: Iterable[str], where: str) -> list[Problem]:
     """One problem for each key that is not known, with the nearest known one."""
     known = list(known)
     return [Problem(f"unknown key {key!r}{suggestion(str(key), known)}", where) for key in data if key not in known]
@@ -102,7 +103,8 @@ def show_value(value: Any) -> str:
 
 
 def _wrong(expected: str, value: Any) -> ValueError:
-    return ValueError(f"must be {expected}, got {show_value(value)}")
+    hint = written_plainly(value) if isinstance(value, str) and "number" in expected else ""
+    return ValueError(f"must be {expected}, got {show_value(value)}{f'. {hint}' if hint else ''}")
 
 
 def _exactly(value: Any, kind: type) -> Any:

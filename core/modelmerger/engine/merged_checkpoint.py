@@ -14,6 +14,7 @@ from modelmerger.planning.configs import CONFIG, GENERATION, adjusted_configs
 from modelmerger.planning.cost import bytes_read
 from modelmerger.planning.inner_merges import plan_inner
 from modelmerger.planning.slices import slices
+from modelmerger.planning.viewed_models import view_models
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.errors import NumericError
 from modelmerger.values.plan import MergePlan, TensorPlan
@@ -82,7 +83,7 @@ class MergedCheckpoint(Checkpoint):
         """
         settings, hooks = resolve(config_of_opened(strategy, models, base, weights, model_options, options))
         settings = evolve(settings, where=name)
-        checkpoints = hooks.models.view_models([*models, *([base] if base is not None else [])], settings)
+        checkpoints, _ = view_models(hooks, [*models, *([base] if base is not None else [])], settings)
         plan, _ = plan_inner(settings, hooks, checkpoints, ())
         return cls(name, plan, checkpoints, hooks, settings)
 

@@ -1,37 +1,46 @@
 """The documents of a merged model: those of the layout, the sidecars of plugins, and the manifest, which is last."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from modelmerger.inputs.whole_files import content_in_blocks
+from modelmerger.output.digests import pieces_of_bytes
 from modelmerger.output.manifest import FILE, REPORT, make_manifest
 from modelmerger.planning.prepared import Prepared
-from modelmerger.values.work.block_record import BlockRecord
-
-WEIGHTS = "the weights"
-"""What an error names as the owner of the layout's files."""
+from modelmerger.values.work.block_record import BlockRecord, Piece
 
 
 def write_documents(
-    ready: Prepared, records: Mapping[tuple[int, int], BlockRecord], write: Callable[[str, bytes], None]
+    ready: Prepared,
+    records: Mapping[tuple[int, int], BlockRecord],
+    write: Callable[[str, Iterable[bytes]], None],
 ) -> None:
-    """Writes the documents of the layout, the sidecars of every plugin, then the manifest. Raises `PluginError`.
+    """Writes the documents of the layout, the sidecars of every plugin, then the manifest.
 
-    records: of every block of the layout. write: makes a whole file of a name and its content.
+    records: of every block of the layout. write: makes a whole file of a name and its content, piece by piece. Raises
+    `PluginError`, and `InputChangedError` for a copied file that is not what it was when the merge was planned.
     """
     companions = sorted({REPORT, *ready.hooks.validation.companions()})
-    documents = dict(ready.plan.layout.documents)
-    reserved = dict.fromkeys([*(file.name for file in ready.plan.layout.files), *documents], WEIGHTS)
-    reserved[FILE] = "the manifest"
-    sidecars = ready.hooks.output.write_sidecars
-    documents |= sidecars(ready.plan, ready.checkpoints, ready.configs, ready.settings, reserved)
+    documents = {**ready.plan.layout.documents, **ready.sidecars.files}
+    pieces: dict[str, list[Piece]] = {}
+    for name, content in documents.items():
+        blocks = [content] if isinstance(content, bytes) else content_in_blocks(content)
+        pieces[name] = []
+        write(name, _digested(blocks, pieces[name]))
     manifest = make_manifest(
         ready.plan,
         [p.as_dict() for p in ready.hooks.all_providers],
         ready.settings,
         ready.checkpoints,
         records,
-        documents,
+        {name: found for name, found in pieces.items() if name not in companions},
         ready.notes,
         companions,
     )
-    for name, content in {**documents, FILE: manifest}.items():
-        write(name, content)
+    write(FILE, [manifest])
+
+
+def _digested(blocks: Iterable[bytes], pieces: list[Piece]) -> Iterator[bytes]:
+    """The blocks, each as it is written. Appends their pieces."""
+    for block in blocks:
+        pieces += pieces_of_bytes(block)
+        yield block

@@ -89,9 +89,9 @@ class Calls:
             return call()
         except NumericError as error:
             raise NumericError(*(p if p.tensor else evolve(p, tensor=tensor) for p in error.problems)) from error
-        except (MergeError, MemoryError):
+        except (MergeError, MemoryError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit, and what cancels a coroutine, are raised by plugins too
             if is_out_of_memory(error):  # which the engine handles
                 raise
             message = f"{self._culprit(hook, error)} raised {type(error).__name__} in {hook}: {error}"

@@ -10,12 +10,14 @@ from modelmerger.hooks.answers import is_list_of, plain_json, versions
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.compositions import check_composition
 from modelmerger.hooks.files import gather_files
+from modelmerger.hooks.problems import gather_problems
 from modelmerger.inputs.executable import executable_keys
 from modelmerger.inputs.loading import LoadContext, as_given
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Coefficients, Composition, DeferredComposition
 from modelmerger.values.errors import PluginError, Problem
-from modelmerger.values.layout import Layout, OutputTensor
+from modelmerger.values.file_identity import FileIdentity
+from modelmerger.values.layout import FilesBeside, Layout, OutputTensor
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
@@ -33,10 +35,20 @@ class ModelHooks:
     calls: Calls
     """The plugins of the run."""
 
+    def explain_config(self, config: Mapping[str, Any], problems: Sequence[Problem]) -> Sequence[Problem]:
+        """What is wrong with a config, as plugins say it, one after the other."""
+        for plugin in self.calls.plugins_with("explain_config"):
+            said = self.calls.ask_one("explain_config", plugin, config=config, problems=list(problems))
+            if said is not None:
+                if not is_list_of(Problem, said) or not said:
+                    raise self.calls.wrong_answer("explain_config", said, "one Problem or more", plugin)
+                problems = said
+        return problems
+
     def check_config(self, settings: Settings, without: Container[str] = ()) -> list[Problem]:
         """Problems that plugins find in a config. without: the keys of plugins that are not asked."""
         asked = [plugin for plugin in self.calls.plugins_with("check_config") if plugin not in without]
-        return self._problems("check_config", asked, settings=settings)
+        return gather_problems(self.calls, "check_config", asked, settings=settings)
 
     def locate_model(self, reference: ModelReference) -> Location:
         """Where the model is: at its path, unless a plugin knows better."""
@@ -63,7 +75,7 @@ class ModelHooks:
 
     def check_compatibility(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Problem]:
         """Problems that plugins find in merging these models."""
-        return self._problems("check_compatibility", checkpoints=checkpoints, settings=settings)
+        return gather_problems(self.calls, "check_compatibility", checkpoints=checkpoints, settings=settings)
 
     def compose_model(
         self, checkpoints: Sequence[Checkpoint], settings: Settings, coefficients: Callable[[], Coefficients] | None
@@ -105,13 +117,6 @@ class ModelHooks:
                 raise PluginError(
                     f"{self.calls.providers[plugin]}: view_models did not keep the {what} of '{seen.name}'."
                 )
-
-    def _problems(self, hook: str, among: Container[str] | None = None, **arguments: Any) -> list[Problem]:
-        answers = self.calls.ask_each(hook, among=among, **arguments)
-        for name, problems in answers:
-            if not is_list_of(Problem, problems or ()):
-                raise self.calls.wrong_answer(hook, problems, "Problems", name)
-        return [problem for _, problems in answers for problem in problems or ()]
 
 
 @frozen(eq=False)
@@ -228,7 +233,16 @@ class OutputHooks:
         configs: Mapping[str, Mapping[str, Any]],
         settings: Settings,
         reserved: Mapping[str, str],
-    ) -> dict[str, bytes]:
-        """The files beside the weights: content by path. reserved: names that are taken, and who has them."""
+    ) -> dict[str, bytes | FileIdentity]:
+        """The files beside the weights: path → content, or the file to copy. reserved: names that are taken, and who
+        has them.
+        """
         arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "configs": configs, "settings": settings}
-        return gather_files(self.calls, "write_sidecars", reserved, **arguments)
+        return gather_files(self.calls, "write_sidecars", reserved, kinds=(bytes, FileIdentity), **arguments)
+
+    def check_files(
+        self, beside: FilesBeside, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
+    ) -> list[Problem]:
+        """Problems that plugins find in what becomes of the files beside the weights."""
+        arguments: dict[str, Any] = {"beside": beside, "plan": plan, "checkpoints": checkpoints, "settings": settings}
+        return gather_problems(self.calls, "check_files", **arguments)

@@ -14,19 +14,21 @@ def gather_files(
     hook: str,
     reserved: Mapping[str, str],
     allowed: Callable[[str], bool] = is_plain_path,
+    kinds: tuple[type, ...] = (bytes,),
     **arguments: Any,
-) -> dict[str, bytes]:
+) -> dict[str, Any]:
     """The answers of all plugins to a hook that asks for files: content by name.
 
-    reserved: names that are taken, and who has them. allowed: whether a name may be used. Raises `PluginError`.
+    reserved: names that are taken, and who has them. allowed: whether a name may be used. kinds: what a content may be.
+    Raises `PluginError`.
     """
-    owners, files = dict(reserved), dict[str, bytes]()
+    owners, files = dict(reserved), dict[str, Any]()
     for plugin, found in calls.ask_each(hook, **arguments):
         if not are_contents(found):
             raise calls.wrong_answer(hook, found, "contents by file name", plugin)
         provider = str(calls.providers[plugin])
         for name, content in (found or {}).items():
-            if not allowed(name) or not isinstance(content, bytes):
+            if not allowed(name) or not isinstance(content, kinds):
                 raise PluginError(f"{provider} wants to write {name!r}, which is not a plain file name with bytes.")
             if name in owners:
                 raise PluginError(f"{name} is written twice: by {owners[name]} and by {provider}.")

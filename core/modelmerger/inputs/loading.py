@@ -7,12 +7,16 @@ from pathlib import Path
 from attrs import field, frozen
 
 from modelmerger.inputs.files import InputFiles
-from modelmerger.inputs.regular_files import check_small, open_regular, read_small
+from modelmerger.inputs.first_bytes import FIRST, what_it_is
+from modelmerger.inputs.regular_files import open_regular, open_small, read_small
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, Problem
 from modelmerger.values.file_identity import FileIdentity, identify
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
+
+_MARKUP = (".html", ".htm", ".md")
+"""How files end that may be a page, and no error of a server."""
 
 
 def as_given(reference: ModelReference) -> Location:
@@ -67,36 +71,64 @@ class LoadContext:
 
         inside: the model's directory, to be given wherever a part of the path comes from the model's own files; without
         it, the folder of the path. Neither a link nor `..` may lead out of it, except into the blobs of the same Hub
-        cache. Raises `InputError`.
+        cache. Raises `InputError`, also for what git, macOS or a server left in the place of a file.
         """
         real = resolve_inside(Path(path), inside or Path(path).parent)
         descriptor = open_regular(real)
         try:
-            return identify(real, os.fstat(descriptor))
+            status, first_bytes = os.fstat(descriptor), os.pread(descriptor, FIRST, 0)
+        except OSError as error:
+            raise InputError(Problem(f"cannot be read: {error.strerror}.", str(path))) from error
         finally:
             os.close(descriptor)
+        _check_first_bytes(Path(path), first_bytes)
+        return identify(real, status)
 
 
 def read_beside(directory: Path, name: str, limit: int = 64 << 20) -> bytes | None:
     """A small file of a model's directory; None where there is none.
 
-    Raises `InputError` for what is no regular file, or leads out by a link.
+    Raises `InputError` for what is no regular file, leads out by a link, or only stands in the place of a file.
     """
     path = directory / name
     if not os.path.lexists(path):
         return None
-    return read_small(resolve_inside(path, directory), limit)
+    content = read_small(resolve_inside(path, directory), limit)
+    _check_first_bytes(path, content[:FIRST])
+    return content
+
+
+def identify_beside(directory: Path, name: str, limit: int) -> FileIdentity:
+    """Which file of a model's directory this is now, for `write_sidecars` to have it copied.
+
+    limit: bytes that it may have. Raises what `read_beside` raises, and `InputError` where there is none.
+    """
+    path = directory / name
+    real = resolve_inside(path, directory)
+    descriptor = open_small(real, limit)
+    try:
+        _check_first_bytes(path, os.pread(descriptor, FIRST, 0))
+        return identify(real, os.fstat(descriptor))
+    except OSError as error:
+        raise InputError(Problem(f"cannot be read: {error.strerror}.", str(path))) from error
+    finally:
+        os.close(descriptor)
 
 
 def check_beside(directory: Path, names: Iterable[str], limit: int) -> list[Problem]:
-    """What `read_beside` would raise for these files, found without reading them: for checks before a merge begins."""
+    """What `read_beside` would raise for these files, found by their first bytes: for checks before a merge begins."""
     problems: list[Problem] = []
     for name in names:
         try:
-            check_small(resolve_inside(directory / name, directory), limit)
+            identify_beside(directory, name, limit)
         except InputError as error:
             problems += error.problems
     return problems
+
+
+def _check_first_bytes(path: Path, first: bytes) -> None:
+    if not path.name.lower().endswith(_MARKUP) and (what := what_it_is(first)):
+        raise InputError(Problem(f"is {what}.", str(path)))
 
 
 def list_directory(directory: Path) -> list[str]:

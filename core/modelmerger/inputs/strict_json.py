@@ -1,6 +1,7 @@
 """JSON from files that may come from anyone: one reader, so that the same things are refused in the same words."""
 
 import json
+import math
 import re
 from collections import Counter
 from contextlib import suppress
@@ -17,20 +18,28 @@ _TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 def read_json(
-    content: bytes | str, source: str, *, depth: int = MOST_LEVELS, nodes: int = MOST_VALUES, unique: bool = True
+    content: bytes | str,
+    source: str,
+    *,
+    depth: int = MOST_LEVELS,
+    nodes: int = MOST_VALUES,
+    unique: bool = True,
+    finite: bool = False,
 ) -> Any:
     """The value in a JSON document, as plain data. `source` names it in errors.
 
     content: UTF-8, with or without a byte order mark. depth: how many lists and objects may lie in each other. nodes:
     how many values there may be; keys do not count, and an empty list or object counts like one that holds a value.
-    unique: whether a key that an object has twice is refused; otherwise the last one counts.
+    unique: whether a key that an object has twice is refused; otherwise the last one counts. finite: whether NaN,
+    infinities and numbers beyond float64 are refused.
 
-    NaN, infinities and halves of surrogate pairs, which Python writes though JSON has none, are read as what they are.
+    Otherwise these, which Python writes though JSON has none, are read as what they are, and so are halves of surrogate
+    pairs.
     Raises `InputError` for all else that is no JSON, and for what is too deep or too much.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        return decode_json(text, source, depth=depth, nodes=nodes, unique=unique)
+        return decode_json(text, source, depth=depth, nodes=nodes, unique=unique, finite=finite)
     except ValueError as error:
         reason = f"is not sound JSON: {error}"
     # Out here, so that the error does not keep the text alive.
@@ -38,12 +47,20 @@ def read_json(
 
 
 def decode_json(
-    text: str, source: str, *, depth: int = MOST_LEVELS, nodes: int = MOST_VALUES, unique: bool = True
+    text: str,
+    source: str,
+    *,
+    depth: int = MOST_LEVELS,
+    nodes: int = MOST_VALUES,
+    unique: bool = True,
+    finite: bool = False,
 ) -> Any:
     """As `read_json`, but what is no JSON raises `ValueError`: a `JSONDecodeError`, where one place is to blame."""
     if _holds_more(text, nodes):
         raise InputError(Problem(f"holds more than {nodes:,} values.", source))
     with suppress(RecursionError):
+        if finite:
+            _FINITE.decode(text)
         value = (_unique_keys if unique else _LAST.decode)(text)
         if not _is_deeper(value, depth, text):
             return value
@@ -86,6 +103,17 @@ class _Placing(json.JSONDecoder):
             raise json.JSONDecodeError(str(error), text, after - 1) from None
 
 
+def _no_constant(text: str) -> float:
+    raise ValueError(f'{text} is no number in JSON. Newer versions of transformers write {{"__float__": "{text}"}}')
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"the number {text[:40]} is beyond what a float64 can hold")
+    return value
+
+
+_FINITE = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 _UNIQUE = json.JSONDecoder(object_pairs_hook=_no_key_twice)
 _LAST = json.JSONDecoder()
 

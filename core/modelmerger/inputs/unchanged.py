@@ -2,7 +2,7 @@
 
 import os
 
-from modelmerger.inputs.regular_files import open_regular
+from modelmerger.inputs.regular_files import open_regular, status_of
 from modelmerger.values.errors import InputChangedError, InputError, Problem
 from modelmerger.values.file_identity import FileIdentity, identify
 
@@ -21,9 +21,9 @@ def reopened(file: FileIdentity) -> int:
     """A descriptor of the file, if it still is what it was. Raises `InputChangedError`."""
     try:
         descriptor = open_regular(file.path)
+        now = identify(file.path, status_of(descriptor, file.path))
     except InputError as error:
         raise InputChangedError(changed(file, "cannot be opened any more")) from error
-    now = identify(file.path, os.fstat(descriptor))
     if now != file:
         os.close(descriptor)
         raise InputChangedError(changed(file, _difference(file, now)))

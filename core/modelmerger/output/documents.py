@@ -1,7 +1,8 @@
-"""Whole small files of the output, each on the disk when it is written."""
+"""Whole files of the output, each on the disk when it is written."""
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from modelmerger.output.entries import create_file, open_directory
@@ -9,11 +10,11 @@ from modelmerger.output.steps import Step
 from modelmerger.output.system_errors import output_errors
 
 
-def write_document(tree: int, root: Path, name: str, content: bytes, step: Step) -> None:
+def write_document(tree: int, root: Path, name: str, content: Iterable[bytes], step: Step) -> None:
     """Writes a file into the open directory `tree`, which lies at `root`; into sub-folders, made if need be, if its
     name says so.
 
-    Raises `OutputError`, also where something has that name.
+    content: piece by piece. Raises `OutputError`, also where something has that name.
     """
     *folders, last = name.split("/")
     path = root
@@ -26,7 +27,7 @@ def write_document(tree: int, root: Path, name: str, content: bytes, step: Step)
             step("create", root / name)
             with os.fdopen(create_file(last, directory), "wb") as file:
                 step("write", root / name)
-                file.write(content)
+                file.writelines(content)
                 file.flush()
                 step("fsync", root / name)
                 os.fsync(file.fileno())

@@ -9,7 +9,7 @@ import importlib_metadata
 
 from modelmerger.inputs.regular_files import read_small
 from modelmerger.inputs.strict_json import read_json
-from modelmerger.output.digests import NAME, block_count, digest_of_pieces, pieces_of_bytes
+from modelmerger.output.digests import NAME, block_count, digest_of_pieces
 from modelmerger.output.journal import is_sums
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, MergeError, Problem
@@ -33,7 +33,7 @@ def make_manifest(
     settings: Settings,
     checkpoints: Sequence[Checkpoint],
     records: Mapping[tuple[int, int], BlockRecord],
-    documents: Mapping[str, bytes],
+    documents: Mapping[str, Sequence[Piece]],
     notes: Sequence[Problem],
     companions: Sequence[str],
 ) -> bytes:
@@ -41,16 +41,14 @@ def make_manifest(
     manifests.
 
     plugins: a row for each that took part, of plain data. settings: as they were resolved. records: of every block of
-    the plan's layout, by file and block. documents: the other files, by name. companions: names of files that may be
-    written again after the merge, and so are not digested.
+    the plan's layout, by file and block. documents: the pieces of the other files, by name. companions: names of files
+    that may be written again after the merge, and so are not digested.
     """
     files = {}
     for number, file in enumerate(plan.layout.files):
         blocks = range(block_count(file.size))
         files[file.name] = file_entry([piece for block in blocks for piece in records[number, block].pieces])
-    for name, content in documents.items():
-        if name not in companions:
-            files[name] = file_entry(pieces_of_bytes(content))
+    files |= {name: file_entry(pieces) for name, pieces in documents.items()}
     manifest = {
         "schema": SCHEMA,
         "modelmerger": importlib_metadata.version("modelmerger"),
@@ -64,6 +62,7 @@ def make_manifest(
         "notes": [{"severity": note.severity, "message": str(note)} for note in notes],
         "counts": total_counts(records),
         "observed": total_observed(records),
+        "beside": plan.beside.as_dict(),
         "digest": NAME,
         "files": dict(sorted(files.items())),
         "companions": list(companions),

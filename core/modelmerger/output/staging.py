@@ -3,6 +3,7 @@
 import os
 import secrets
 import threading
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -74,8 +75,8 @@ class Staging(StagedFiles):
             journal.append(self._journal_fd, journal.block_line(file, block, record))
             self.records[file, block] = record
 
-    def write_document(self, name: str, content: bytes) -> None:
-        """A whole small file of the output, in a sub-folder if its name says so. Raises `OutputError`."""
+    def write_document(self, name: str, content: Iterable[bytes]) -> None:
+        """A whole file of the output, piece by piece, in a sub-folder if its name says so. Raises `OutputError`."""
         write_document(self._tree_fd, self.tree, name, content, self._step)
 
     def sync(self) -> None:

@@ -29,9 +29,13 @@ def adjusted_configs(
     donor, own = checkpoints[plan.donor].donor, composition.checkpoint.donor if composition else Donor()
     config = donor.config if own.config is None else own.config
     generation = donor.generation if own.generation is None else own.generation
-    found = {CONFIG: config, GENERATION: generation} if plan.writes == WHOLE_MODEL else {}
-    return {
-        name: hooks.output.adjust_config(name, config, plan, checkpoints, settings)
-        for name, config in found.items()
-        if config is not None
-    }
+    if plan.writes != WHOLE_MODEL:
+        return {}
+    found: dict[str, Mapping[str, Any]] = {}
+    if config is not None:
+        found[CONFIG] = hooks.output.adjust_config(CONFIG, config, plan, checkpoints, settings)
+    if adjusted := hooks.output.adjust_config(GENERATION, generation or {}, plan, checkpoints, settings):
+        found[GENERATION] = adjusted
+    elif generation is not None:
+        found[GENERATION] = {}
+    return found

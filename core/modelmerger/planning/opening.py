@@ -18,6 +18,7 @@ from modelmerger.inputs.loading import LoadContext
 from modelmerger.inputs.unopened_models import unopened
 from modelmerger.planning.composition import check_same_base
 from modelmerger.planning.inner_merges import MakeMerged, placed, plan_inner
+from modelmerger.planning.viewed_models import view_models
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.file_identity import FileIdentity, identify
@@ -42,10 +43,13 @@ class Opened:
     located: Mapping[str, Location] = field(factory=dict)
     """Where everything that the user named was found, by its path."""
 
+    said: Sequence[Problem] = ()
+    """What is to be said of how they are seen."""
+
     @property
     def notes(self) -> list[Problem]:
-        """What the user should know of where the models were found, and of merges among them."""
-        return list(dict.fromkeys(note for location in self.locations for note in location.notes))
+        """What the user should know of where the models were found, how they are seen, and of merges among them."""
+        return list(dict.fromkeys([*(note for place in self.locations for note in place.notes), *self.said]))
 
 
 @frozen(eq=False)
@@ -229,7 +233,8 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
 
 
 def _viewed(hooks: Hooks, models: Opened) -> Opened:
-    return evolve(models, checkpoints=hooks.models.view_models(models.checkpoints, models.settings))
+    checkpoints, said = view_models(hooks, models.checkpoints, models.settings)
+    return evolve(models, checkpoints=checkpoints, said=said)
 
 
 def _load(hooks: Hooks, reference: ModelReference, context: LoadContext, names: Iterable[str]) -> Checkpoint:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.beside.sidecars import Sidecars, plan_sidecars
 from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.configs import Configs, adjusted_configs
 from modelmerger.planning.inner_merges import MakeMerged
@@ -14,6 +15,7 @@ from modelmerger.planning.opening import Locate, ModelCache, Opened, open_models
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition, DeferredComposition
 from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_errors
+from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import Location
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
@@ -39,6 +41,13 @@ class Prepared:
     """The configs of the merged model."""
     located: Mapping[str, Location] = field(factory=dict)
     """Where everything that the user named was found, by its path."""
+    sidecars: Sidecars = field(factory=Sidecars)
+    """The files beside the weights."""
+
+    @property
+    def input_files(self) -> list[FileIdentity]:
+        """Every file that the output is made of."""
+        return list(dict.fromkeys([*self.plan.inputs, *self.sidecars.copied]))
 
     @property
     def sources(self) -> Sequence[Checkpoint]:
@@ -70,9 +79,13 @@ def prepare(
         composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
         configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
-        raise_errors(plan.notes, ModelCompatibilityError, strict=settings.strict)
-        notes += plan.notes
-        yield Prepared(models.settings, hooks, models.checkpoints, plan, notes, composition, configs, models.located)
+        sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings)
+        said = [*plan.notes, *sidecars.problems]
+        raise_errors(said, ModelCompatibilityError, strict=settings.strict)
+        plan, notes = evolve(plan, beside=sidecars.beside), [*notes, *said]
+        yield Prepared(
+            models.settings, hooks, models.checkpoints, plan, notes, composition, configs, models.located, sidecars
+        )
 
 
 @frozen(eq=False)
@@ -104,8 +117,9 @@ def check_models(
             plan, said = None, found.notes
         else:
             plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
-            adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)  # finds what is wrong with them
-            said = plan.notes
+            configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)
+            sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings)
+            said = [*plan.notes, *sidecars.problems]
         raise_errors(said, ModelCompatibilityError, strict=settings.strict)
         yield Checked(models.settings, models.checkpoints, plan, [*notes, *said])
 

@@ -76,9 +76,11 @@ def named_candidate(
     Its sources are `against`, and then they are compared; else the models that `settings` of a merge name. Raises
     `InputError` for what cannot be loaded.
     """
-    directory = _located(model, settings, hooks)
+    directory = _located(model, settings, hooks, merged=True)
     if against:
         given = with_names([ModelSettings(path=path) for path in against])
+        for path in against:
+            _located(path, settings, hooks, merged=False)
         sources = [ModelReference(source.path, source.name, "--against") for source in given]
         found = Candidate(directory=directory, settings=settings, sources=sources)
         return found, evolve(validation, compare_with_sources=True)
@@ -87,12 +89,12 @@ def named_candidate(
     return merged_candidate(directory, settings), validation
 
 
-def _located(model: str, settings: Settings | None, hooks: Hooks) -> Path:
+def _located(model: str, settings: Settings | None, hooks: Hooks, *, merged: bool) -> Path:
     directory = hooks.models.locate_model(ModelReference(model, "MODEL", "MODEL")).directory
     if not os.path.lexists(directory):
-        raise InputError(Problem("does not exist. Give the directory of a merged model.", model))
+        raise InputError(Problem("does not exist. Give the directory of a model.", model))
     try:
-        check_loadable(directory, hooks.validation, settings, merged=True)
+        check_loadable(directory, hooks, settings, merged=merged)
     except UnmeasurableError as error:
         raise InputError(*error.problems) from error
     return directory

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmerger.validation.generation import continued
 from modelmerger.validation.likelihoods import Ids, Pair, log_likelihoods, windows
+from modelmerger.validation.rendering import render
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.subject import Answer
 
@@ -76,7 +77,8 @@ class CausalLanguageModel:
         """Sampled continuations, a batch at a time. Raises `UnmeasurableError` where the chat template fails."""
         if new_tokens >= self.window:
             new_tokens = self.window // 2
-        encoded = [self._prompt_ids(prompt, chat_template)[-(self.window - new_tokens) :] for prompt in prompts]
+        asked = self._chats(prompts) if chat_template else [[*self.start, *self.encode(prompt)] for prompt in prompts]
+        encoded = [ids[-(self.window - new_tokens) :] for ids in asked]
         device, end = input_device(self.model), self.tokenizer.eos_token_id
         made: list[list[int]] = []
         for i in range(0, len(encoded), self.batch_size):
@@ -92,18 +94,8 @@ class CausalLanguageModel:
             for prompt, asked, ids in zip(prompts, encoded, made, strict=True)
         ]
 
-    def _prompt_ids(self, prompt: str, chat_template: bool) -> list[int]:
-        if not chat_template:
-            return [*self.start, *self.encode(prompt)]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:
-            raise UnmeasurableError(
-                f"the chat template of {self.name} fails: {type(error).__name__}: {error}"
-            ) from error
-        return self.encode(text) or self.start
+    def _chats(self, prompts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) or self.start for text in render(self.name, self.tokenizer, prompts)]
 
 
 def input_device(model: Any) -> "torch.device":

@@ -90,7 +90,7 @@ class Models:
             located, hooks, is_merged = self._hooks.models.locate_model(reference), self._hooks, name == self._merged
             with Scratch(None) as scratch, _no_bars():
                 target = scratch.path / "materialised"
-                directory = loadable(located.directory, hooks.validation, self._settings, target, merged=is_merged)
+                directory = loadable(located.directory, hooks, self._settings, target, merged=is_merged)
                 options = CoreOptions(device_map=self._device_map)
                 model = load_merged(directory, options, scratch.path / "offload", hooks)
                 tokenizer = load_tokenizer(directory)

@@ -153,6 +153,8 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
             shutil.copytree(published, tree)
         else:
             tree.mkdir()
+            while not hasattr(model, "save_pretrained") and hasattr(model, "module"):  # of data parallelism
+                model = model.module
             model.save_pretrained(tree, max_shard_size=settings.options.max_shard_size)
             _copy_documents(published, tree)
             _write_manifest(published, tree)

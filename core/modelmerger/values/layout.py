@@ -3,6 +3,7 @@
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from attrs import field, frozen
 
@@ -58,6 +59,24 @@ class Layout:
     """The files of weights."""
     documents: Mapping[str, bytes] = field(factory=dict)
     """Small whole files that belong to them (an index): content by name."""
+
+
+@frozen
+class FilesBeside:
+    """What becomes of the files that lie beside the weights of the models."""
+
+    copied: Mapping[str, str] = field(factory=dict)
+    """Path in the output → the name of the model whose file it is, byte for byte."""
+    made: Sequence[str] = ()
+    """Paths in the output of what is made anew."""
+    left: Mapping[str, Sequence[str]] = field(factory=dict)
+    """Name of a model → paths in its directory of what is neither read, nor copied, nor made anew under that path; a
+    folder of which all is left is one (`runs/`)."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The inventory as plain data."""
+        left = {model: list(names) for model, names in self.left.items()}
+        return {"copied": dict(self.copied), "made": list(self.made), "left": left}
 
 
 def split_into_shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:

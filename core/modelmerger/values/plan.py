@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from modelmerger.values.errors import Problem
 from modelmerger.values.file_identity import FileIdentity
-from modelmerger.values.layout import Layout
+from modelmerger.values.layout import FilesBeside, Layout
 from modelmerger.values.text import amount, shown, size, with_article
 from modelmerger.values.traits import Granularity
 from modelmerger.values.varied import shown_ranges
@@ -149,6 +149,8 @@ class MergePlan:
     """Bytes that a worker holds for this merge, those of merges within it left out."""
     bytes_compared: int = 0
     """Those of `bytes_read` that are read before the first write, those of merges within it left out."""
+    beside: FilesBeside = field(factory=FilesBeside)
+    """What becomes of the files beside the weights; empty for a merge within another one."""
 
     @property
     def disk(self) -> int:
@@ -188,6 +190,7 @@ class MergePlan:
                 }
                 for file in self.layout.files
             ],
+            "beside": self.beside.as_dict(),
             "tensors": self._tensors_as_dicts(),
         }
 
@@ -231,12 +234,18 @@ class MergePlan:
             f"tensors  {self._counted()}",
             *([f"varies   {varies} by tensor"] if varies else []),
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
+            f"beside   {self._files_beside()}",
             f"reads    {size(self.bytes_read)}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}" + ", tried out" * self.tried,
             f"disk     {size(self.disk)} while merging",
             *(f"{note.severity:<8} {note}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+    def _files_beside(self) -> str:
+        copied, made = len(self.beside.copied), len(self.beside.made)
+        left = sum(map(len, self.beside.left.values()))
+        return f"{amount(copied, 'file')} copied, {made:,} made, {left:,} left behind"
 
     def _counted(self) -> str:
         if self.writes != WHOLE_MODEL:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
 
 from modelmerger.values.errors import Problem
 from modelmerger.values.findings import ValidationReport
+from modelmerger.values.layout import FilesBeside
 from modelmerger.values.text import amount, shown, size
 
 
@@ -45,6 +46,8 @@ class MergeReport:
     """Where the model lies that the output belongs to; None for a whole model, and where no base model was given."""
     in_memory: bool = False
     """Whether the weights are in memory alone."""
+    beside: FilesBeside = field(factory=FilesBeside)
+    """What became of the files beside the weights."""
     validation: ValidationReport | None = None
     """What was found about the merged model, where the config asks for it."""
 
@@ -52,6 +55,7 @@ class MergeReport:
         """The report as plain data, for `--json`."""
         data = asdict(self, recurse=False)
         data["models"] = list(self.models)
+        data["beside"] = self.beside.as_dict()
         data["validation"] = self.validation.as_dict() if self.validation is not None else None
         data["notes"] = [{"severity": note.severity, "message": str(note)} for note in self.notes]
         return data

@@ -102,6 +102,9 @@ class CoreOptions:
     """False: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it."""
     merge_lm_head: bool | None = None
     """False: the LM head is the donor's, bit for bit. True unless it is tied to the embedding."""
+    untie: bool = False
+    """An LM head that drifted apart from the embedding which it is tied to is written beside it, and config.json says
+    that they are two."""
     executor: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """The installed executor that does the work, in threads, processes or on other machines; not part of the plan:
     what one began, another goes on with."""
@@ -130,7 +133,7 @@ class CoreOptions:
         return dtype_from_config(self.torch_dtype)
 
 
-OF_A_MERGE = ("torch_dtype", "seed", "allow_nonfinite", "missing_tensors", "merge_embeddings", "merge_lm_head")
+OF_A_MERGE = ("torch_dtype", "seed", "allow_nonfinite", "missing_tensors", "merge_embeddings", "merge_lm_head", "untie")
 """The options that a merge within a merge has of its own; the others are of the whole run."""
 INHERITED = ("seed", "allow_nonfinite")
 """Those of them that are the outer merge's unless they are given."""
@@ -236,6 +239,8 @@ class Settings:
     """Warnings and notes about the config itself."""
     strict: bool = False
     """Whether warnings are errors."""
+    given_names: bool = False
+    """Whether the result goes back to a program that has the donor's tensors, by the names that it has them by."""
     of_process: Mapping[str, str] = field(factory=dict)
     """Plugins that are not installed, and were handed over by this process (`strategy 'mine'`), each with the BLAKE3
     digest of its source."""

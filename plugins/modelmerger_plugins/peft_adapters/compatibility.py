@@ -15,6 +15,7 @@ from modelmerger import (
 )
 
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
+from modelmerger_plugins.peft_adapters.folding.untrained import untrained
 from modelmerger_plugins.peft_adapters.options import Options, contradictions
 from modelmerger_plugins.peft_adapters.reading.replication import layers_of
 from modelmerger_plugins.peft_adapters.section import ADVICE, BASE_KEY, NAME, of_adapters, whole_key
@@ -29,7 +30,10 @@ def in_config(settings: Settings) -> Iterator[Problem]:
 
 
 def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterator[Problem]:
-    """From headers and JSON: errors, warnings and notes. `checkpoints`: as the hook `check_compatibility` gets them."""
+    """Errors, warnings and notes, from headers, JSON and the first numbers of adapters that are folded.
+
+    `checkpoints`: as the hook `check_compatibility` gets them.
+    """
     folded = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, Folded)]
     adapters = [checkpoint for checkpoint in map(_opened, checkpoints) if isinstance(checkpoint, Folded)]
     merge_adapters = of_adapters(settings).merge_adapters
@@ -40,6 +44,8 @@ def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Op
     yield from _of_other_layers(folded, checkpoints, settings)
     for checkpoint in adapters:
         yield from checkpoint.notes
+        if not merge_adapters:
+            yield from untrained(checkpoint)
         if not (merge_adapters and options.to_adapter):
             yield from _changes_of_tied(checkpoint)
 
@@ -104,6 +110,8 @@ def _changes_of_tied(checkpoint: Folded) -> Iterator[Problem]:
     """A warning for each tensor that an adapter changes and that is another one as well."""
     tied = set(checkpoint.aliases.values())
     for adapter in checkpoint.adapters:
+        if adapter.config is not None and adapter.config.flag("ensure_weight_tying"):
+            continue  # that is what it was trained for
         for tensor in sorted(tied & adapter.changes.keys()):
             message = "is tied to the LM head, so the adapter's change of the embedding changes the LM head as well."
             yield Problem(message, checkpoint.place, tensor, severity="warning")

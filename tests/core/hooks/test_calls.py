@@ -150,14 +150,15 @@ def test_the_order_of_the_hooks_of_a_merge(diary: list[str], two_tensors: dict[s
         # the plan
         "save_model empty w",
         "adjust_config config.json",
+        "adjust_config generation_config.json",
+        # everything beside the weights, before the first write
+        "write_sidecars",
         # the weights
         "run_slices",
         "measure_tensor",
         "merge_tensor w of 2 models",
         "observe_slice w",
         "finish_tensor",
-        # everything beside the weights
-        "write_sidecars",
     ]
 
 
@@ -181,10 +182,11 @@ def test_the_order_of_the_hooks_of_a_linear_merge(diary: list[str], two_tensors:
         "find_coefficients",
         "save_model empty w",
         "adjust_config config.json",
+        "adjust_config generation_config.json",
+        "write_sidecars",
         "run_slices",
         "find_coefficients from the Gram matrix",
         "observe_slice w",
-        "write_sidecars",
     ]
 
 

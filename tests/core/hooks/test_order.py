@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import write_model
-from modelmerger import MergeConfig, ModelMerger
+from modelmerger import ConfigError, MergeConfig, ModelMerger
 from modelmerger.hooks.specs import HOOKS, STRATEGY_HOOKS
 
 from tests.core.plugging import install
@@ -42,7 +42,11 @@ ORDER = [
     "find_coefficients",
     "save_model",
     "wants_slices",  # for the memory
+    "adjust_config",  # of config.json, and of generation_config.json
     "adjust_config",
+    # what will lie beside the weights
+    "write_sidecars",
+    "check_files",
     # the weights
     "wants_slices",  # for the digest
     "wants_slices",
@@ -56,7 +60,6 @@ ORDER = [
     "finish_tensor",
     # what is published with them
     "name_companions",
-    "write_sidecars",
     # the validation, whose validator scores a text and then asks for the model
     "provide_texts",
     "provide_texts",
@@ -68,7 +71,10 @@ ORDER = [
     # the model that comes back
     "return_model",
 ]
-ELSEWHERE = {"add_commands": "called when one of these commands is asked for, before there is a config"}
+ELSEWHERE = {
+    "add_commands": "called when one of these commands is asked for, before there is a config",
+    "explain_config": "called where a config is refused",
+}
 """The hooks that no such merge calls, and why."""
 VALIDATOR_HOOKS = {"wants_validation", "validate_model"}
 PLUGIN_HOOKS = [hook for hook in HOOKS if hook not in STRATEGY_HOOKS | VALIDATOR_HOOKS | ELSEWHERE.keys()]
@@ -159,12 +165,23 @@ def test_the_hook_of_commands_is_called_when_one_is_asked_for(
     distribution: Callable[..., Path], command: Callable[..., SimpleNamespace]
 ) -> None:
     (diary,) = install(distribution, [("plugin", "diary", "calls = []")], "diary")
-    install(distribution, [("command", "witness", noting(diary, ELSEWHERE))])
+    install(distribution, [("command", "witness", noting(diary, ["add_commands"]))])
 
     command("--help")
     assert importlib.import_module(diary).calls == []
     command("witness", "--help")
-    assert set(importlib.import_module(diary).calls) == set(ELSEWHERE)
+    assert importlib.import_module(diary).calls == ["add_commands"]
+
+
+def test_the_hook_of_refusals_is_called_where_a_config_is_refused(distribution: Callable[..., Path]) -> None:
+    (diary,) = install(distribution, [("plugin", "diary", "calls = []")], "diary")
+    install(distribution, [("plugin", "witness", noting(diary, ["explain_config"]))])
+
+    MergeConfig(strategy="weighted", models=[{"path": "./a"}])
+    assert importlib.import_module(diary).calls == []
+    with pytest.raises(ConfigError, match="no strategy is named 'weightd'"):
+        MergeConfig(strategy="weightd", models=[{"path": "./a"}])
+    assert importlib.import_module(diary).calls == ["explain_config"]
 
 
 def test_the_documentation_has_that_order() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from modelmerger import (
     FileCheckpoint,
+    FilesBeside,
     Layout,
     LoadContext,
     MergeConfig,
@@ -144,6 +145,12 @@ def test_the_example_reader_reads_lists_alone() -> None:
     assert module.read_config("strategy: weighted", "merge.yaml", module.ReadOptions()) is None
 
 
+def test_the_example_explanation_says_what_a_key_is_called_by_now() -> None:
+    told = hook("explain_config")({"origin": "x"}, [Problem("unknown key 'origin'", "config")])
+    assert told == [Problem("unknown key 'origin' (base_model by now)", "config")]
+    assert hook("explain_config")({}, [Problem("unknown key 'x'")]) is None
+
+
 def test_the_example_check_of_a_config_counts_the_models() -> None:
     settings = [SimpleNamespace(models=[None] * count) for count in (8, 9)]
     assert [len(list(hook("check_config")(given))) for given in settings] == [0, 1]
@@ -251,6 +258,12 @@ def test_the_example_executor_runs_every_unit_in_order() -> None:
 def test_the_example_sidecar_lists_the_tensors() -> None:
     plan = SimpleNamespace(tensors=[SimpleNamespace(name="a"), SimpleNamespace(name="b")])
     assert hook("write_sidecars")(plan) == {"TENSORS": b"a\nb"}
+
+
+def test_the_example_of_files_finds_what_is_left_behind() -> None:
+    (problem,) = hook("check_files")(FilesBeside(left={"a": ["ETHICS.md", "x"], "b": ["x"]}))
+    assert (problem.where, problem.severity) == ("a/ETHICS.md", "error")
+    assert list(hook("check_files")(FilesBeside(copied={"ETHICS.md": "a"}))) == []
 
 
 def test_the_example_texts_and_scorer_answer() -> None:

@@ -180,3 +180,33 @@ def test_a_name_from_a_models_own_files_leads_nowhere_else(folder: Path, path: s
     with pytest.raises(InputError, match="leads out of the model's directory, to /"):
         LoadContext().open_file(folder / path, inside=folder)
     assert LoadContext().open_file(folder / "../model/file", inside=folder).size == 5
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_a_file_of_which_the_system_cannot_say_anything_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """As on a network file system whose server forgot the file; no descriptor is left open."""
+    known, asked = os.fstat, []
+
+    def stale(descriptor: int) -> os.stat_result:
+        asked.append(descriptor)
+        if len(asked) > times:
+            raise OSError(116, "Stale file handle")
+        return known(descriptor)
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "fstat", stale)
+    for read in (lambda: LoadContext().open_file(folder / "file"), lambda: read_beside(folder, "file")):
+        asked.clear()
+        with pytest.raises(InputError, match=r"model/file: cannot be read: Stale file handle"):
+            read()
+    monkeypatch.undo()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_what_was_left_in_the_place_of_a_file_is_refused(folder: Path) -> None:
+    (folder / "pointer").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n")
+
+    with pytest.raises(InputError, match=r"is a Git LFS pointer .* Run `git lfs pull` where it was cloned\."):
+        LoadContext().open_file(folder / "pointer")

@@ -154,3 +154,15 @@ def test_hostile_megabytes_are_answered_within_limits() -> None:
     done = subprocess.run([sys.executable, "-c", _CHILD], capture_output=True, text=True, check=False, env=environment)
     # All but 91 lists and the fraction are refused.
     assert (len(done.stdout.splitlines()), done.stderr, done.returncode) == (14, "", 0)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[-1e999]"])
+def test_what_is_no_finite_number_is_refused_where_that_is_asked(text: str) -> None:
+    read_json(text, "file")
+    with pytest.raises(InputError, match=r"no number in JSON|beyond what"):
+        read_json(text, "file", finite=True)
+
+
+def test_finite_numbers_and_texts_are_read_where_that_is_asked() -> None:
+    text = '{"a": [1.5e300, -0.0, 12345678901234567890], "b": "NaN, 1e999"}'
+    assert read_json(text, "file", finite=True) == {"a": [1.5e300, -0.0, 12345678901234567890], "b": "NaN, 1e999"}

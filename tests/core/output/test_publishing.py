@@ -30,7 +30,7 @@ def output(path: Path, plan: str) -> Path:
 
 def published(target: Path, plan: str, *, overwrite: bool = False) -> list[Any]:
     with Staging(target, plan, EMPTY) as staging:
-        staging.write_document(FILE, manifest(plan))
+        staging.write_document(FILE, [manifest(plan)])
         return publish(staging, overwrite, no_step)
 
 

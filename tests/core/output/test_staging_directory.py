@@ -81,7 +81,7 @@ def test_an_empty_directory_has_an_empty_journal_and_a_foreign_one_has_none(targ
 def test_removing_takes_all_of_it(target: Path) -> None:
     stage(target, [0])
     with Staging(target, "plan", LAYOUT) as staging:
-        staging.write_document("licenses/a/LICENSE", b"free")
+        staging.write_document("licenses/a/LICENSE", [b"free"])
         staging.directory.remove()
 
     assert list(target.parent.iterdir()) == []

@@ -263,7 +263,7 @@ def test_a_plan_is_printed_for_people(tmp_path: Path) -> None:
         f"  b: weight 1, operation subtract ({tmp_path / 'b'})",
         f"  base: base, gives config and tokenizer ({tmp_path / 'base'})",
     ]
-    assert [line.split()[0] for line in lines[4:]] == ["tensors", "output", "reads", "memory", "disk"]
+    assert [line.split()[0] for line in lines[4:]] == ["tensors", "output", "beside", "reads", "memory", "disk"]
     assert "7 merged tensors, 0 copied tensors" in lines[4]
     assert "1 file (safetensors)" in lines[5]
 

@@ -229,3 +229,18 @@ def test_a_missing_model_is_said_with_its_key_in_a_merge_within_the_merge_and_wi
         f"absent: does not exist (models[2].merge.base_model). {advice}",
         f"gone: does not exist. {advice}",
     ]
+
+
+@pytest.mark.parametrize("written", ["./chta", "chta", "./chta/", "{folder}/chta"])
+def test_a_path_that_is_near_to_one_is_said_with_it(
+    models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    (models.folder / "chat").mkdir()
+    monkeypatch.chdir(models.folder)
+    path = written.format(folder=models.folder)
+
+    with pytest.raises(InputError) as caught:
+        ModelMerger(MergeConfig(strategy="weighted", models=[{"path": path}])).check_compatibility()
+
+    near = path.rstrip("/").replace("chta", "chat")
+    assert caught.value.problems[0].message == f"does not exist, did you mean '{near}'?"

@@ -58,6 +58,15 @@ LORAS: dict[str, tuple[str, dict[str, Any]]] = {
         {"target_modules": ["v_proj"], "target_parameters": [*EXPERTS, "mlp.gate.weight"]},
     ),
     "experts of a stack": ("gpt_oss", {"target_modules": ["v_proj"], "target_parameters": EXPERTS}),
+    "experts by what they were called": (
+        "qwen3_moe",
+        {"target_modules": ["v_proj", "gate", "gate_proj", "up_proj", "down_proj"], "use_rslora": True},
+    ),
+    "experts by the end of their name": ("gpt_oss", {"target_modules": [], "target_parameters": ["down_proj"]}),
+    "experts among names of other models": (
+        "mixtral",
+        {"target_modules": [], "target_parameters": ["gate_up_proj", "mlp.gate.weight", "9.mlp.experts.down_proj"]},
+    ),
     "tied embedding": ("llama", {"target_modules": ["embed_tokens", "q_proj"]}),
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Adapters that cannot be read, hostile ones among them: one clear sentence each, and nothing is opened unduly."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,17 @@ from safetensors.torch import load_file
     ("fields", "sentence"),
     [
         ({"peft_type": "PROMPT_TUNING"}, "of the kind 'PROMPT_TUNING', which cannot be merged"),
-        ({"peft_type": None}, "of the kind None"),
-        ({"never_heard_of": 3}, "sets never_heard_of to 3"),
+        (
+            {"peft_type": "prefix_tuning"},
+            "learns a prompt and changes no weight, so nothing can be folded. Leave it out",
+        ),
+        ({"peft_type": "XLORA"}, "what it changes depends on the input, so it cannot be folded"),
+        ({"peft_type": "BOFT"}, "LORA, IA3, LOHA, LOKR, VERA can. Fold it into its base with PEFT (merge_and_unload)"),
+        ({"peft_type": None}, "of the kind None, which cannot be merged: peft_type is one of LORA"),
+        ({"peft_type": None, "fine_tune_type": "lora"}, "is an adapter of MLX, which names no peft_type. Fuse it"),
+        ({"peft_type": None, "model_class": "BertModel"}, "is an adapter of AdapterHub"),
+        ({"never_heard_of": 3, "peft_version": "0.99.1"}, "sets never_heard_of to 3, and what that does"),
+        ({"kasa_config": {"a": 1}, "use_bdlora": True}, "(and 1 more such field), and what that does to the weights"),
         ({"target_parameters": ["experts.w"]}, "holds no factors of experts.w, which target_parameters names"),
         ({"target_parameters": ["q_proj.weight", "q_proj.w"]}, "is one of 1 pairs of factors for 2 parameters"),
         ({"target_parameters": ["q_proj.w"]}, "'base' has no model.layers.0.self_attn.q_proj.w, whole or by expert"),
@@ -39,6 +49,7 @@ from safetensors.torch import load_file
         ({"alpha_pattern": {"q_proj": float("-inf")}}, "no finite number as the alpha"),
         ({"use_dora": True}, "contradicts use_dora"),
         ({"base_model_name_or_path": "no/such-model"}, "neither a directory nor in the local cache"),
+        ({"base_model_name_or_path": "no/such-bnb-4bit"}, "or base_model: the 16-bit model that it was made from."),
         ({"base_model_name_or_path": "../../../etc\0"}, "neither a directory nor in the local cache"),
         ({"base_model_name_or_path": "\ud800"}, "neither a directory nor in the local cache"),
         ({"base_model_name_or_path": "https://example.org/x"}, "neither a directory nor in the local cache"),
@@ -57,6 +68,38 @@ def test_a_config_that_means_what_we_do_not_do_is_refused(adapter: Path, fields:
     assert (seen.network, seen.processes, seen.unpickled) == ([], [], [])
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"lora_dtype": None, "lorap_lr_ratio": 2.0, "lorap_emb_lr": 1e-6, "model_key_mapping": {"a": "b"}},
+        {"unsloth_fixed": True, "kasa_config": None, "use_bdlora": False},
+    ],
+)
+def test_what_trainers_write_for_themselves_is_no_matter(adapter: Path, fields: dict[str, Any]) -> None:
+    change(adapter, **fields)
+    assert not [note for note in merger(adapter).check_compatibility() if "sets" in note.message]
+
+
+def test_what_peft_drops_is_dropped_with_a_note(adapter: Path) -> None:
+    change(adapter, **{f"never_heard_of_{i}": 3 for i in range(7)})
+    (note,) = [note for note in merger(adapter).check_compatibility() if "sets" in note.message]
+    names = ", ".join(f"never_heard_of_{i}" for i in range(5))
+    assert (note.severity, note.where) == ("note", str(adapter / "adapter_config.json"))
+    assert note.message == f"sets {names}, …, which PEFT does not know and ignores, and so does the merge."
+
+
+@pytest.mark.parametrize("kind", ["LoraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "VeraConfig"])
+def test_no_field_that_peft_knows_is_taken_for_one_that_it_drops(kind: str) -> None:
+    """Otherwise a field that means something would be ignored."""
+    import dataclasses
+
+    import peft
+    from modelmerger_plugins.peft_adapters.reading.fields import MEANINGLESS, MEANT, NOT_UNDERSTOOD
+
+    fields = {field.name for field in dataclasses.fields(getattr(peft, kind))}
+    assert fields <= MEANINGLESS | MEANT | NOT_UNDERSTOOD
+
+
 SAY_NOTHING_OF_THE_WEIGHTS = {
     *("task_type", "auto_mapping", "peft_version", "revision", "inference_mode", "target_modules", "exclude_modules"),
     *("layers_to_transform", "layers_pattern", "modules_to_save", "bias", "lora_dropout", "megatron_config"),
@@ -66,7 +109,7 @@ SAY_NOTHING_OF_THE_WEIGHTS = {
 
 
 def test_every_field_of_peft_has_no_meaning_for_weights_or_is_read(adapter: Path) -> None:
-    """Fields that later versions of PEFT add are refused; what it stores of those that are not, is not looked at."""
+    """What PEFT stores of fields that are not refused is not looked at."""
     import dataclasses
 
     from peft import LoraConfig
@@ -135,11 +178,13 @@ def test_keys_that_match_nothing_or_partly_are_listed(adapter: Path) -> None:
     assert len(refusal.value.problems) == 3
 
 
-def test_a_base_of_another_shape_or_architecture_lists_every_key(trained: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_base_of_another_architecture_is_one_problem(trained: SimpleNamespace, tmp_path: Path) -> None:
     other = make_base(tmp_path / "gpt2", gpt2)
     with pytest.raises(InputError) as refusal:
         merger(trained.adapter, peft_config={"base_model_path": str(other)}).check_compatibility()
-    assert len(refusal.value.problems) == len(load_file(trained.adapter / "adapter_model.safetensors"))
+    (problem,) = refusal.value.problems
+    others = len(load_file(trained.adapter / "adapter_model.safetensors")) - 1
+    assert f"({others} more like it). Is it the right base?" in problem.message
 
 
 def test_another_base_than_the_adapter_names_is_a_warning(trained: SimpleNamespace, tmp_path: Path) -> None:
@@ -205,6 +250,21 @@ def test_a_name_that_is_not_there_says_which_are(adapter: Path) -> None:
         merger(adapter, peft_config={"adapter_names": ["default", "other"]}).check_compatibility()
     with pytest.raises(ConfigError, match="names of sub-folders"):
         merger(adapter, peft_config={"adapter_names": ["../spoilt"]})
+
+
+def test_an_adapter_in_a_sub_folder_is_pointed_out(trained: SimpleNamespace, tmp_path: Path) -> None:
+    """PEFT saves an adapter that has a name into a folder of that name."""
+    for name in ("arabic", "english"):
+        shutil.copytree(trained.adapter, tmp_path / "saved" / name)
+    with pytest.raises(InputError) as refusal:
+        merger(tmp_path / "saved").check_compatibility()
+    (problem,) = refusal.value.problems
+    assert "holds no model, but the adapters 'arabic', 'english' in sub-folders" in problem.message
+    assert "Set peft_config.adapter_names: [arabic]." in problem.message
+    merger(tmp_path / "saved", peft_config={"adapter_names": ["arabic"]}).check_compatibility()
+
+    shutil.copy(trained.base / "model.safetensors", tmp_path / "saved")
+    merger(tmp_path / "saved").check_compatibility()
 
 
 def test_options_that_contradict(trained: SimpleNamespace, tmp_path: Path) -> None:

@@ -11,17 +11,22 @@ are texts too, since YAML 1.1 and 1.2 disagree about them.
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from modelmerger.config.documents.contents import FORBIDDEN, Contents
+from modelmerger.config.documents.written_numbers import written_plainly
 from modelmerger.inputs.regular_files import read_small
 from modelmerger.inputs.strict_json import decode_json
 from modelmerger.values.errors import MOST_SHOWN, ConfigError, MergeError, Problem
 
 MAX_BYTES = 1024 * 1024
+MAX_DIGITS = 40
+"""Characters around a mistake in JSON among which a number is looked for."""
+_ENDS = re.compile(r"[\s\[\]{}:\"]")
 
 
 class DocumentError(ConfigError):
@@ -87,9 +92,17 @@ def _read_json(text: str, source: str) -> Any:
         return decode_json(text, source)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"{place}: this is not JSON ({error.msg}). Correct it there or just before.") from None
+        remedy = written_plainly(_around(text, error.pos)) or "Correct it there or just before"
+        raise ConfigError(f"{place}: this is not JSON ({error.msg}). {remedy}.") from None
     except ValueError:
         raise ConfigError("a number does not fit into 64 bits. Give another one.") from None
+
+
+def _around(text: str, position: int) -> str:
+    """What stands around a place, up to blanks, brackets, colons and quotes; empty where nothing stands behind it."""
+    before = _ENDS.split(text[max(0, position - MAX_DIGITS) : position])[-1]
+    behind = _ENDS.split(text[position : position + MAX_DIGITS])[0].rstrip(",")
+    return before + behind if behind else ""
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from modelmerger.config.documents.contents import Contents
+from modelmerger.config.documents.written_numbers import written_plainly
 from modelmerger.values.errors import ConfigError
 from modelmerger.values.text import shown
 
@@ -79,16 +80,20 @@ def _value(node: Any, contents: Contents, depth: int) -> Any:
 def _mapping(node: Any, contents: Contents, depth: int) -> dict[str, Any]:
     """The keys that are merged, then those of the mapping; where both have one, with the value of the mapping."""
     own: dict[str, Any] = {}
-    merging = ""
+    merging = before = ""
     for key_node, value_node in node.value:
         key, place = _value(key_node, contents, depth), _place(key_node.start_mark)
         unquoted = isinstance(key_node, yaml.ScalarNode) and not key_node.style
-        if not isinstance(key, str) or (unquoted and key.lower() in ("yes", "no", "on", "off")):
+        digits = key_node.value if unquoted and node.flow_style and _is_left_empty(value_node) else ""
+        if before and digits and (hint := written_plainly(f"{before},{digits}")):
+            contents.report(place, f"a comma begins a new key here. {hint}, if one number is meant.")
+        elif not isinstance(key, str) or (unquoted and key.lower() in ("yes", "no", "on", "off")):
             written = shown(key_node.value if unquoted else key, 60)
             contents.report(place, f"key '{written}' is not a text to every reader of YAML. Put it in quotes.")
         elif key in own:
             contents.report(place, f"key '{shown(key, 60)}' is given twice. Remove one.")
         own[str(key)] = _value(value_node, contents, depth)
+        before = value_node.value if isinstance(value_node, yaml.ScalarNode) and not value_node.style else ""
         merging = place if unquoted and key == "<<" else merging
     if merging:
         value = own.pop("<<")
@@ -97,6 +102,11 @@ def _mapping(node: Any, contents: Contents, depth: int) -> dict[str, Any]:
             return {key: item for source in [*reversed(sources), own] for key, item in source.items()}
         contents.report(merging, "'<<' merges mappings. Give a mapping, an alias of one, or a list of them.")
     return own
+
+
+def _is_left_empty(node: Any) -> bool:
+    """Whether nothing is written for a value."""
+    return isinstance(node, yaml.ScalarNode) and not node.style and node.value == ""
 
 
 def _place(mark: yaml.Mark) -> str:

@@ -1,6 +1,6 @@
 """Hooks about models: where they are, how they are opened, and whether they can be merged."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from modelmerger.hooks.markers import hookspec
@@ -10,6 +10,29 @@ from modelmerger.values.composition import Coefficients, Composition, DeferredCo
 from modelmerger.values.errors import Problem
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
+
+
+@hookspec
+def explain_config(config: Mapping[str, Any], problems: Sequence[Problem]) -> Sequence[Problem] | None:
+    """Says in better words what is wrong with a config. None: it is said as it is.
+
+    Called only where a config is refused, with everything that is wrong with it. The plugins that are always on are
+    asked in turn, and each gets what the one before it returned. `config` is what the user gave, whatever that holds;
+    it may not be changed. The answer holds one problem at least, since no config becomes right by it. There are no
+    options: they may be what is wrong.
+
+    ```python
+    from attrs import evolve
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def explain_config(config, problems):              # the team used to call its base model `origin`
+        if "origin" not in config:
+            return None
+        return [evolve(problem, message=problem.message.replace("'origin'", "'origin' (base_model by now)"))
+                for problem in problems]
+    ```
+    """
 
 
 @hookspec

@@ -1,11 +1,13 @@
 """Hooks about what is written: the layout of the weights, how slices are executed and observed, files beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmerger.hooks.markers import hookspec
 from modelmerger.values.checkpoint import Checkpoint
-from modelmerger.values.layout import Layout, OutputTensor
+from modelmerger.values.errors import Problem
+from modelmerger.values.file_identity import FileIdentity
+from modelmerger.values.layout import FilesBeside, Layout, OutputTensor
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.work.units import SliceWork
@@ -52,7 +54,8 @@ def adjust_config(
     Every plugin and the strategy are asked in turn, and each gets what the one before it returned. `name` is
     "config.json" or "generation_config.json"; `config` is the donor's at first, as plain data of JSON. The answer is a
     dict of the same, without new keys that can make a loader run code. Called once the merge is planned, if a whole
-    model is written and the donor has such a config. `checkpoints`: as in `check_compatibility`. Whatever dtype it
+    model is written and the donor has such a config; `config` is empty where it has no generation_config.json, and then
+    none is written unless a plugin answers with one. `checkpoints`: as in `check_compatibility`. Whatever dtype it
     names is replaced by the written one. For a merge within another one, only the strategy of that merge is asked.
 
     ```python
@@ -147,13 +150,15 @@ def write_sidecars(
     configs: Mapping[str, Mapping[str, Any]],
     settings: Settings,
     options: Any,
-) -> Mapping[str, bytes]:
+) -> Mapping[str, bytes | FileIdentity]:
     r"""Returns the files beside the weights: path inside the output directory → content. Every plugin is asked.
 
-    The core writes them. `checkpoints`: as in `check_compatibility`. `plan.donor` is the index of the one whose config
-    and tokenizer the merged model gets. `configs`: name → config, as `adjust_config` left it. Nothing in an input
-    directory may be executed or rendered. If two plugins have a file of the same path, that is an error that names
-    both.
+    Called once the merge is planned, before the first write; the core writes the files at the end. Instead of its
+    content, the `FileIdentity` of a source's file may be given (`identify_beside` has it): that file is then copied, in
+    pieces, and a merge ends with exit status 6 if it is another one by then. `checkpoints`: as in
+    `check_compatibility`. `plan.donor` is the index of the one whose config and tokenizer the merged model gets.
+    `configs`: name → config, as `adjust_config` left it. Nothing in an input directory may be executed or rendered. If
+    two plugins have a file of the same path, that is an error that names both.
 
     ```python
     from modelmerger import hookimpl
@@ -161,5 +166,27 @@ def write_sidecars(
     @hookimpl
     def write_sidecars(plan):
         return {"TENSORS": "\n".join(tensor.name for tensor in plan.tensors).encode()}
+    ```
+    """
+
+
+@hookspec
+def check_files(
+    beside: FilesBeside, plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, options: Any
+) -> Iterable[Problem]:
+    """Yields problems with what becomes of the files beside the weights of the models. Every plugin is asked.
+
+    Called once these files are planned, before the first write. `beside` says which are copied, which are made anew,
+    and which are left behind, of the models of merges within this one too. `checkpoints`: as in `check_compatibility`.
+    Errors end the merge; warnings and notes are among those of the merge.
+
+    ```python
+    from modelmerger import Problem, hookimpl
+
+    @hookimpl
+    def check_files(beside):
+        for model, names in beside.left.items():
+            if "ETHICS.md" in names:
+                yield Problem("is left behind, and this team publishes it with every model", f"{model}/ETHICS.md")
     ```
     """

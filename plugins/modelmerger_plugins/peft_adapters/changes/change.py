@@ -37,6 +37,16 @@ class Sources(Protocol):
 class Change(ABC):
     """A change of one tensor."""
 
+    @property
+    def nothing_if_zero(self) -> tuple[str, ...]:
+        """Those of the adapter's tensors any one of which makes the change nothing where all its numbers are zero."""
+        return ()
+
+    @property
+    def nothing_if_one(self) -> tuple[str, ...]:
+        """The same, where all its numbers are one."""
+        return ()
+
     @abstractmethod
     def apply(self, block: "Tensor", first: int, sources: Sources) -> "Tensor":
         """The block (up to 64 rows, columns) after the change; it may be changed itself. `first`: its first row."""

@@ -24,6 +24,11 @@ class LowRank(Update):
     swapped: bool
     """Whether the base stores the transposed matrix (Conv1D, embeddings), so that s·Aᵀ·Bᵀ is added."""
 
+    @property
+    def nothing_if_zero(self) -> tuple[str, ...]:
+        """B, which is zero before training, and A."""
+        return self.b, self.a
+
     def factors(self, tensor: "Callable[[str], Tensor]") -> "tuple[Tensor, Tensor]":
         """(rows, r) and (r, columns): their product, times the scale, is added.
 

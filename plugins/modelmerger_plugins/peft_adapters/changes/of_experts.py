@@ -49,6 +49,11 @@ class OfExperts(Update):
     last: int = 0
     """The output behind the last one; 0: all are there."""
 
+    @property
+    def nothing_if_zero(self) -> tuple[str, ...]:
+        """B, which is zero before training, and A."""
+        return self.b, self.a
+
     def factors(self, tensor: "Callable[[str], Tensor]", expert: int) -> "tuple[Tensor, Tensor]":
         """(rows, r) and (r, columns) of one expert: their product, times the scale, is added.
 

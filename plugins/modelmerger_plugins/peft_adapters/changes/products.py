@@ -19,6 +19,11 @@ class Hadamard(Update):
     scale: float
     """s."""
 
+    @property
+    def nothing_if_zero(self) -> tuple[str, ...]:
+        """Any factor."""
+        return tuple(key for pair in self.pairs for key in pair)
+
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
         """Rows of s·(B₁A₁ ⊙ B₂A₂)."""
         one, two = (sources.tensor(b)[first : first + count] @ sources.tensor(a) for b, a in self.pairs)
@@ -35,6 +40,11 @@ class Kronecker(Update):
     """D, likewise."""
     scale: float
     """s."""
+
+    @property
+    def nothing_if_zero(self) -> tuple[str, ...]:
+        """Any factor."""
+        return *self.left, *self.right
 
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
         """Rows of s·(C ⊗ D)."""
@@ -64,6 +74,11 @@ class Vera(Update):
     """Inputs of the layer."""
     swapped: bool
     """Whether the base stores the transposed matrix."""
+
+    @property
+    def nothing_if_zero(self) -> tuple[str, ...]:
+        """b, which is zero before training, and d."""
+        return self.out_scales, self.rank_scales
 
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
         """Rows of (b ⊙ B)(d ⊙ A), or of its transpose."""

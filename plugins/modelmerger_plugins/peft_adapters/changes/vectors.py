@@ -19,6 +19,11 @@ class Shifted(Update):
     scale: float
     """s."""
 
+    @property
+    def nothing_if_zero(self) -> tuple[str, ...]:
+        """What is added."""
+        return (self.key,)
+
     def update(self, first: int, count: int, sources: Sources) -> "Tensor":
         """s·b as the one row of a matrix."""
         return sources.tensor(self.key)[None][first : first + count] * self.scale
@@ -32,6 +37,11 @@ class Scaled(Change):
     """The adapter's tensor: one number a row, or one a column."""
     by_row: bool
     """Whether each row is multiplied by one number; else each column is, or each element of a bias."""
+
+    @property
+    def nothing_if_one(self) -> tuple[str, ...]:
+        """What is multiplied by."""
+        return (self.key,)
 
     def apply(self, block: "Tensor", first: int, sources: Sources) -> "Tensor":
         """The block multiplied, in place."""

@@ -45,7 +45,7 @@ def adapter_config(
         "use_dora": False,
         "fan_in_fan_out": any(transposed),
         "init_lora_weights": True,
-        "target_modules": _targets(layers, base),
+        "target_modules": _targets(parts, base),
         "target_parameters": sorted(parameters) or None,
         "modules_to_save": _saved(parts, _wanted(configs)) or None,
         "bias": _bias(parts, _wanted(configs)),
@@ -86,11 +86,20 @@ def _by_leaf(ranks: Mapping[str, int]) -> dict[str, int]:
     return {leaf(module) if len(by_leaf[leaf(module)]) == 1 else module: rank for module, rank in ranks.items()}
 
 
-def _targets(layers: Mapping[str, int], base: Checkpoint) -> list[str]:
-    """The last part of the modules' names where every module of that name has factors; else their full names."""
-    names = [name.removesuffix(".weight") for name in (*base.tensors, *base.aliases) if name.endswith(".weight")]
-    without = {leaf(module) for module in names if module not in layers}
-    return sorted({module if leaf(module) in without else leaf(module) for module in layers})
+def _targets(parts: Sequence[Part], base: Checkpoint) -> list[str]:
+    """The last part of the modules' names where every module of that name, or around others, has factors; else their
+    full names.
+    """
+    layers = {part.in_memory: part.tensor for part in parts if isinstance(part, FactoredPart)}
+    changed = set(layers.values())
+    others = [name for name in (*base.tensors, *base.aliases) if name.endswith(".weight") and name not in changed]
+    without = {leaf(name.removesuffix(".weight")) for name in others}
+    without |= {part for name in base.tensors for part in name.split(".")[:-2]}
+    targets = set()
+    for name, tensor in layers.items():
+        module, in_file = (each.removesuffix(".weight") for each in (name, tensor))
+        targets.add(module if leaf(in_file) in without or leaf(module) in without else leaf(module))
+    return sorted(targets)
 
 
 def _wanted(configs: Sequence[AdapterConfig]) -> set[str]:
@@ -101,7 +110,7 @@ def _wanted(configs: Sequence[AdapterConfig]) -> set[str]:
 
 def _whole(parts: Sequence[Part]) -> list[str]:
     """The tensors that the merged adapter replaces whole."""
-    return [part.tensor for part in parts if isinstance(part, ReplacingPart) and part.indices is None]
+    return [part.in_memory for part in parts if isinstance(part, ReplacingPart) and part.indices is None]
 
 
 def _saved(parts: Sequence[Part], wanted: set[str]) -> list[str]:
@@ -132,7 +141,7 @@ def _bias(parts: Sequence[Part], wanted: set[str]) -> str:
 def _tokens(parts: Sequence[Part], configs: Sequence[AdapterConfig]) -> Any:
     """In the form that the adapters have it: a list of rows of the one embedding, or lists by module."""
     rows = {
-        part.tensor.rpartition(".")[0]: list(part.indices)
+        part.in_memory.rpartition(".")[0]: list(part.indices)
         for part in parts
         if isinstance(part, ReplacingPart) and part.indices is not None
     }

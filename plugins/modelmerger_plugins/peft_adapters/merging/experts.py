@@ -84,6 +84,11 @@ class ExpertsPart(Part):
         return self.like.parameter.experts
 
     @property
+    def in_memory(self) -> str:
+        """The parameter, which no file calls so."""
+        return self.tensor
+
+    @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Those of A and B, by their keys."""
         stored = self.sums[0].terms[0].adapter.stored.tensors

@@ -13,6 +13,7 @@ from modelmerger_plugins.peft_adapters.merging.factors import Pair, Product, as_
 from modelmerger_plugins.peft_adapters.merging.part import Measured, Part
 from modelmerger_plugins.peft_adapters.merging.products import Products
 from modelmerger_plugins.peft_adapters.merging.term import Term
+from modelmerger_plugins.peft_adapters.reading.modules import name_in_memory
 
 
 @frozen(eq=False)
@@ -47,6 +48,11 @@ class FactoredPart(Part):
     def of_embedding(self) -> bool:
         """Whether the tensor is an embedding, whose factors have other names in PEFT."""
         return not self.like.a.endswith(".weight")
+
+    @property
+    def in_memory(self) -> str:
+        """What PEFT calls the tensor."""
+        return name_in_memory(self.like.a, self.tensor)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

@@ -23,6 +23,7 @@ from modelmerger import (
 
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
+from modelmerger_plugins.peft_adapters.folding.untrained import untrained
 from modelmerger_plugins.peft_adapters.merging.adapter_config import adapter_config
 from modelmerger_plugins.peft_adapters.merging.merged_adapter import MergedAdapter
 from modelmerger_plugins.peft_adapters.merging.names import with_peft_names
@@ -64,7 +65,7 @@ def merge(
         observed={item.part.tensor: {"relative error": item.relative_error} for item in found if item.square},
         relative_error=error,
         memory=COPIES * 8 * max((part.numbers for part in known), default=0),
-        notes=[_note_on_error(error)],
+        notes=[_note_on_error(error), *(note for model in models for note in untrained(model))],
     )
     if not options.to_adapter:
         return _folded(result, adapter, models[0], settings)

@@ -21,7 +21,7 @@ def with_peft_names(parts: Sequence[Part]) -> list[Part]:
 
 
 def _with_peft_names(part: Part, layers: Mapping[str, int], parameters: Mapping[str, int]) -> Part:
-    module, _, name = part.tensor.rpartition(".")
+    module, _, name = part.in_memory.rpartition(".")
     if isinstance(part, ReplacingPart) and part.indices is None and module in layers:
         return evolve(part, key=f"{PREFIX}{module}{BELOW}.{name}")
     if isinstance(part, ExpertsPart):
@@ -35,7 +35,7 @@ def _with_peft_names(part: Part, layers: Mapping[str, int], parameters: Mapping[
 
 def layer_ranks(parts: Sequence[Part]) -> dict[str, int]:
     """The modules that have factors, and their ranks."""
-    return {part.tensor.rpartition(".")[0]: part.rank for part in parts if isinstance(part, FactoredPart)}
+    return {part.in_memory.rpartition(".")[0]: part.rank for part in parts if isinstance(part, FactoredPart)}
 
 
 def parameter_ranks(parts: Sequence[Part]) -> dict[str, int]:

@@ -20,6 +20,11 @@ class Part(ABC):
 
     @property
     @abstractmethod
+    def in_memory(self) -> str:
+        """What the model in memory, and so PEFT, calls the tensor or the parameter."""
+
+    @property
+    @abstractmethod
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The merged adapter's tensors of this part: key → shape."""
 

@@ -26,6 +26,8 @@ class ReplacingPart(Part):
     """The base."""
     models: Mapping[int, Checkpoint]
     """The models that change the tensor, folded, by number."""
+    in_memory: str
+    """What PEFT calls the tensor."""
     key: str
     """The name of the merged adapter's tensor."""
     indices: Sequence[int] | None = None

@@ -5,8 +5,11 @@ from collections.abc import Iterator, Sequence
 from attrs import frozen
 from modelmerger import Checkpoint, ModelCompatibilityError, Problem
 
+from modelmerger_plugins.peft_adapters.changes.change import Change
+from modelmerger_plugins.peft_adapters.changes.low_rank import LowRank
 from modelmerger_plugins.peft_adapters.changes.of_experts import OfExperts
-from modelmerger_plugins.peft_adapters.changes.replaced import ReplacedRows
+from modelmerger_plugins.peft_adapters.changes.replaced import Replaced, ReplacedRows
+from modelmerger_plugins.peft_adapters.changes.vectors import Shifted
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.merging.experts import ExpertsPart, TensorSum
 from modelmerger_plugins.peft_adapters.merging.factored import FactoredPart
@@ -16,7 +19,7 @@ from modelmerger_plugins.peft_adapters.merging.products import Products
 from modelmerger_plugins.peft_adapters.merging.replacing import ReplacingPart
 from modelmerger_plugins.peft_adapters.merging.term import Term
 from modelmerger_plugins.peft_adapters.options import Options
-from modelmerger_plugins.peft_adapters.reading.modules import PREFIX
+from modelmerger_plugins.peft_adapters.reading.modules import PREFIX, name_in_memory
 
 
 @frozen(eq=False)
@@ -65,8 +68,9 @@ class Sorter:
         models = {number: self.models[number] for number, _ in steps}
         rows = [step.change for _, step in steps if isinstance(step.change, ReplacedRows)]
         indices = sorted({index for change in rows for index in change.indices}) if rows else None
-        key = rows[0].key if rows else f"{PREFIX}{tensor}"
-        return ReplacingPart(tensor, self.base, models, key, indices, len(self.models))
+        name = name_in_memory(_key(steps[0][1].change), tensor)
+        key = rows[0].key if rows else f"{PREFIX}{name}"
+        return ReplacingPart(tensor, self.base, models, name, key, indices, len(self.models))
 
     def _joined(self, sums: Sequence[TensorSum], products: Products) -> Iterator[ExpertsPart]:
         """Tensors by the parameter that they belong to."""
@@ -83,3 +87,9 @@ class Sorter:
         if self.options.merge_method != "svd":
             return None
         return self.options.rank or max(term.rank for term in terms)
+
+
+def _key(change: Change) -> str:
+    """A tensor of the adapter that makes a change."""
+    assert isinstance(change, LowRank | Replaced | ReplacedRows | Shifted)
+    return change.a if isinstance(change, LowRank) else change.key

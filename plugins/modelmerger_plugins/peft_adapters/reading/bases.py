@@ -1,6 +1,7 @@
 """Which model an adapter belongs to. What the adapter says of it comes from a stranger: it opens no socket."""
 
 import os
+import re
 from pathlib import Path
 
 from attrs import evolve
@@ -9,6 +10,9 @@ from modelmerger import Base, InputError, LoadContext, Location, ModelReference,
 from modelmerger_plugins.peft_adapters.reading import config
 from modelmerger_plugins.peft_adapters.reading.replication import replicated
 from modelmerger_plugins.peft_adapters.section import BASE_KEY, given_base, whole_key
+
+_QUANTISED = re.compile(r"(?i)\b[248][-_]?bits?\b|\b(bnb|gptq|awq|int[48]|fp8|nf4|gguf|mlx)\b")
+"""What names of quantised models have in them."""
 
 
 def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
@@ -20,9 +24,10 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     given, key = given_base(settings), whole_key(settings, BASE_KEY)
     path = given or local_path(adapter.base, adapter.revision)
     if path is None:
+        which = ": the 16-bit model that it was made from" if _QUANTISED.search(adapter.base) else ""
         message = (
             f"names the base model {shown(adapter.base)!r}, which is neither a directory nor in the local cache. "
-            f"Give {key}, or {whole_key(settings, 'base_model')}."
+            f"Give {key}, or {whole_key(settings, 'base_model')}{which}."
         )
         raise InputError(Problem(message, str(adapter.path)))
     name = base_name(evolve(settings, base_model=path)) if settings else Path(path).name

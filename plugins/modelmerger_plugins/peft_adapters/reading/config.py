@@ -1,4 +1,7 @@
-"""adapter_config.json: what kind of adapter, and how its factors are scaled. What we do not know is refused by name."""
+"""adapter_config.json: what kind of adapter, and how its factors are scaled.
+
+What PEFT reads and we do not is refused by name.
+"""
 
 import math
 import re
@@ -13,53 +16,12 @@ from attrs import frozen
 from modelmerger import InputError, Problem, read_beside, read_json, shown
 
 from modelmerger_plugins.peft_adapters.reading import patterns
+from modelmerger_plugins.peft_adapters.reading.fields import of_fields
+from modelmerger_plugins.peft_adapters.reading.kinds import against_kind, kind_of
 
 FILE = "adapter_config.json"
 LIMIT = 16 << 20
 """The largest file that is read, in bytes."""
-KINDS = ("LORA", "IA3", "LOHA", "LOKR", "VERA")
-"""What can be merged, as `peft_type` says it."""
-MEANINGLESS = {
-    # of every adapter: where it comes from, and how it was trained
-    *(
-        "peft_type",
-        "peft_version",
-        "task_type",
-        "inference_mode",
-        "auto_mapping",
-        "revision",
-        "base_model_name_or_path",
-    ),
-    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"),
-    # of LoRA's training
-    *(
-        "lora_dropout",
-        "megatron_config",
-        "megatron_core",
-        "loftq_config",
-        "eva_config",
-        "corda_config",
-        "lora_ga_config",
-    ),
-    *("qalora_group_size", "runtime_config", "ensure_weight_tying"),
-    # of the others' training
-    *(
-        "rank_dropout",
-        "module_dropout",
-        "rank_dropout_scale",
-        "init_weights",
-        "feedforward_modules",
-        "init_ia3_weights",
-    ),
-    *("decompose_both", "decompose_factor", "projection_prng_key", "vera_dropout", "d_initial"),
-}
-"""Fields that say nothing about what the stored tensors mean, whatever their value."""
-MEANT = {
-    *("r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "fan_in_fan_out"),
-    *("lora_bias", "init_lora_weights", "trainable_token_indices", "use_effective_conv2d"),
-    *("target_parameters", "save_projection", "layer_replication"),
-}
-"""Fields that are understood."""
 FLAGS = ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "use_effective_conv2d", "save_projection")
 """Fields that must be true or false."""
 HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
@@ -71,12 +33,14 @@ _PART_OF_REVISION = re.compile(r"(?!\.)[^\s\\:\x00-\x1f\x7f]{1,200}")
 
 @frozen(eq=False)
 class AdapterConfig:
-    """A config that was looked through: its kind can be merged, and all that it sets is understood."""
+    """A config that was looked through: its kind can be merged, and all that PEFT reads of it is understood."""
 
     path: Path
     """Of the file, for messages."""
     values: Mapping[str, Any]
     """The fields as the file has them."""
+    notes: Sequence[Problem] = ()
+    """What is worth knowing of them."""
     _ranks: patterns.Patterns = attrs.field(init=False, repr=False)
     """Those of `rank_pattern`."""
     _alphas: patterns.Patterns = attrs.field(init=False, repr=False)
@@ -120,12 +84,16 @@ class AdapterConfig:
         """The rank that the config gives a module: what stands there, of whatever type."""
         return self._of_module(self._ranks, module, self.values.get("r"))
 
+    def alpha(self, module: str) -> Any:
+        """The alpha that the config gives a module: what stands there, of whatever type."""
+        return self._of_module(self._alphas, module, self.values.get("lora_alpha", self.values.get("alpha")))
+
     def scale(self, module: str, rank: int) -> float:
         """What a module's update is multiplied by: α/r, or α/√r for a rank-stabilised adapter. `rank`: r.
 
         Raises `InputError` where α is no finite number.
         """
-        alpha = self._of_module(self._alphas, module, self.values.get("lora_alpha", self.values.get("alpha")))
+        alpha = self.alpha(module)
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= sys.float_info.max:
             raise InputError(
                 Problem(
@@ -156,31 +124,21 @@ def read_config(directory: Path) -> AdapterConfig:
     values = read_json(read_beside(directory, FILE, LIMIT) or b"", str(path))
     if not isinstance(values, dict):
         raise InputError(Problem("is not a JSON object.", str(path)))
-    if problems := list(_problems(values, str(path))):
+    said = list(_problems(values, str(path)))
+    if problems := [problem for problem in said if problem.severity == "error"]:
         raise InputError(*problems)
-    return AdapterConfig(path, values)
+    return AdapterConfig(path, values, said)
 
 
 def _problems(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    kind = values.get("peft_type")
-    if not isinstance(kind, str) or kind.upper() not in KINDS:
-        yield Problem(
-            f"is an adapter of the kind {shown(repr(kind))}, which cannot be merged; {', '.join(KINDS)} can. "
-            "Fold it into its base with PEFT (merge_and_unload), then merge the full model.",
-            path,
-        )
+    if reason := against_kind(values):
+        yield Problem(reason, path)
         return
     for field in FLAGS:
         if not isinstance(values.get(field), bool | None):
             yield Problem(f"sets {field} to {shown(values[field])}, where true or false is due.", path)
-    for field, value in values.items():
-        if field not in MEANINGLESS | MEANT and value not in (None, False, "", [], {}):
-            yield Problem(
-                f"sets {shown(field)} to {shown(value)}, and what that does to the weights is not known here. "
-                "Fold it into its base with PEFT (merge_and_unload), then merge the full model.",
-                path,
-            )
-    if kind.upper() == "VERA" and not values.get("save_projection", True):
+    yield from of_fields(values, path)
+    if kind_of(values) == "VERA" and not values.get("save_projection", True):
         yield Problem(
             "was saved without the projections that its layers share, and their seed alone gives others on another "
             "machine. Save it again with save_projection=True.",

@@ -6,20 +6,14 @@ Every tensor of the adapter changes one of the base, or there is a problem that 
 from collections.abc import Iterator
 
 from attrs import field, frozen
-from modelmerger import Checkpoint, Problem, shown
+from modelmerger import Base, Checkpoint, Problem, shown
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
-from modelmerger_plugins.peft_adapters.reading import lora, other_kinds, trained_whole
+from modelmerger_plugins.peft_adapters.reading import lora, other_kinds, tied, trained_whole
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
-from modelmerger_plugins.peft_adapters.reading.modules import (
-    BELOW,
-    TRAINED_ROWS,
-    TRAINED_WHOLE,
-    Keys,
-    MisfitError,
-    gathered,
-    unmatched,
-)
+from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError, Misfits
+from modelmerger_plugins.peft_adapters.reading.modules import BELOW, TRAINED_ROWS, TRAINED_WHOLE, Keys, gathered
+from modelmerger_plugins.peft_adapters.reading.naming import names_in_base
 from modelmerger_plugins.peft_adapters.reading.orientation import Orientation
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
 from modelmerger_plugins.peft_adapters.reading.parameters import TargetParameters
@@ -35,31 +29,32 @@ class Reading:
     """All that does not fit; nothing may be merged with one."""
 
 
-def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Checkpoint) -> Reading:
+def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Base, untie_key: str) -> Reading:
     """The changes that an adapter makes of a base.
 
+    `untie_key`: of the config, by which matrices that the base ties become two; empty where there is no such way.
     Raises `InputError` for a config that gives a module no scale, or has patterns that would take very long.
     """
-    pair = Pairing(config, adapter, base)
-    found = gathered(adapter, config.kind)
-    modules = found.modules
+    reading, misfits = Reading(), Misfits()
+    modules = gathered(adapter, config.kind, misfits)
+    names = names_in_base(adapter, base.checkpoint, modules, config.flag("fan_in_fan_out"))
+    pair = Pairing(config, adapter, base.checkpoint, base.key, untie_key, names)
     config.check_patterns(len(modules))
-    reading = Reading(problems=found.problems)
-    _read_parameters(TargetParameters(pair), modules, reading)
+    if not misfits.ungathered:
+        for module in tied.repeated(pair, modules):
+            del modules[module]
+        _read_parameters(TargetParameters(pair), modules, reading, misfits)
+        _read_modules(pair, modules, reading, misfits)
+    reading.problems.extend(misfits.problems(adapter))
     if config.values.get("trainable_token_indices") and not any("token_adapter" in key for key in adapter.tensors):
         message = "holds no rows for trainable_token_indices. Is the adapter complete?"
         reading.problems.append(Problem(message, adapter.place))
-    orientation = Orientation(pair, modules)
-    for module, keys in sorted(modules.items(), key=lambda item: TRAINED_WHOLE not in item[1]):
-        try:
-            for tensor, change in _changes(pair, orientation, module, keys):
-                reading.changes.setdefault(tensor, []).append(change)
-        except MisfitError as misfit:
-            reading.problems.extend(unmatched(adapter, key, str(misfit)) for key in keys.values())
     return reading
 
 
-def _read_parameters(parameters: TargetParameters, modules: dict[str, dict[str, str]], reading: Reading) -> None:
+def _read_parameters(
+    parameters: TargetParameters, modules: dict[str, dict[str, str]], reading: Reading, misfits: Misfits
+) -> None:
     """Takes the modules of `target_parameters` out of all of them, and reads them."""
     adapter = parameters.pair.adapter
     nested: dict[str, list[str]] = {}
@@ -77,8 +72,18 @@ def _read_parameters(parameters: TargetParameters, modules: dict[str, dict[str, 
             for tensor, change in parameters.changes(module, levels):
                 reading.changes.setdefault(tensor, []).append(change)
         except MisfitError as misfit:
-            keys = (key for of_level in levels for key in of_level.values())
-            reading.problems.extend(unmatched(adapter, key, str(misfit)) for key in keys)
+            misfits.add(misfit, (key for of_level in levels for key in of_level.values()))
+
+
+def _read_modules(pair: Pairing, modules: dict[str, dict[str, str]], reading: Reading, misfits: Misfits) -> None:
+    """Reads all other modules; what was trained whole comes before what is added to it."""
+    orientation = Orientation(pair, modules)
+    for module, keys in sorted(modules.items(), key=lambda item: TRAINED_WHOLE not in item[1]):
+        try:
+            for tensor, change in _changes(pair, orientation, module, keys):
+                reading.changes.setdefault(tensor, []).append(change)
+        except MisfitError as misfit:
+            misfits.add(misfit, keys.values())
 
 
 def _changes(pair: Pairing, orientation: Orientation, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.changes.low_rank import Decomposed, LowRank
 from modelmerger_plugins.peft_adapters.changes.vectors import Shifted
-from modelmerger_plugins.peft_adapters.reading.modules import Keys, MisfitError
+from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
+from modelmerger_plugins.peft_adapters.reading.modules import Keys
 from modelmerger_plugins.peft_adapters.reading.orientation import Orientation
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing, Shape
 
@@ -17,13 +18,13 @@ OF_LAYERS = {"lora_A", "lora_B", "lora_B.bias", "lora_magnitude_vector"}
 
 def of_embedding(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
     """Base tensor and change of an embedding, which stores its matrix transposed. Raises `MisfitError`."""
-    tensor = f"{module}.weight"
+    tensor = pair.in_base(f"{module}.weight")
     a, b = pair.shape(keys["lora_embedding_A"]), pair.shape(keys["lora_embedding_B"])
     shape = pair.shape_in_base(tensor)
     if len(a) != 2 or len(b) != 2:
         raise MisfitError(f"has factors of the shapes {list(b)} and {list(a)}, where two matrices are due")
     if shape != (a[1], b[0]):
-        raise MisfitError(f"is for an embedding of shape {[a[-1], b[0]]}, and '{pair.base.name}' has {list(shape)}")
+        raise pair.other_shape(tensor, (a[1], b[0]), f"is for an embedding of shape {[a[1], b[0]]}")
     scale = pair.scale(module, a[0], b[1])
     change = LowRank(keys["lora_embedding_A"], keys["lora_embedding_B"], scale, swapped=True)
     yield tensor, _with_magnitudes(pair, change, keys, shape)
@@ -34,20 +35,20 @@ def of_layer(pair: Pairing, orientation: Orientation, module: str, keys: Keys) -
 
     Raises `MisfitError`.
     """
-    tensor = f"{module}.weight"
+    tensor = pair.in_base(f"{module}.weight")
     a, b = pair.shape(keys["lora_A"]), pair.shape(keys["lora_B"])
     shape = pair.shape_in_base(tensor)
     if len(a) != len(b) or len(a) < 2 or len(a) != len(shape):
         raise MisfitError(f"has {len(a)} dimensions, and '{pair.base.name}' has shape {list(shape)}")
     swapped = False
     if len(a) == 2:
-        swapped = orientation.swapped(module, shape, b[0], a[1])
+        swapped = orientation.swapped(module, tensor, b[0], a[1])
     elif (b[0], *a[1:]) != shape or set(b[2:]) != {1}:
-        raise MisfitError(f"is for a tensor of shape {[b[0], *a[1:]]}, and '{pair.base.name}' has {list(shape)}")
+        raise pair.other_shape(tensor, (b[0], *a[1:]), f"is for a tensor of shape {[b[0], *a[1:]]}")
     scale = pair.scale(module, a[0], b[1])
     yield tensor, _with_magnitudes(pair, LowRank(keys["lora_A"], keys["lora_B"], scale, swapped), keys, shape)
     if key := keys.get("lora_B.bias"):
-        bias = f"{module}.bias"
+        bias = pair.in_base(f"{module}.bias")
         if (there := pair.shape_in_base(bias)) != pair.shape(key) or there != shape[swapped:][:1]:
             raise MisfitError(f"has shape {list(pair.shape(key))}, and the bias of the base {list(there)}")
         yield bias, Shifted(key, scale)

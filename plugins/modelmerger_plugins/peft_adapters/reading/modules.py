@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 
-from attrs import frozen
-from modelmerger import DTYPES, Checkpoint, Problem
+from modelmerger import DTYPES, Checkpoint
+
+from modelmerger_plugins.peft_adapters.reading.misfits import UNGATHERED, MisfitError, Misfits
 
 PREFIX = "base_model.model."
 """What every key begins with, in front of the name of the base's module."""
@@ -16,51 +17,47 @@ TRAINED_WHOLE = "whole"
 """The role of a tensor that replaces the base's."""
 TRAINED_ROWS = "token_adapter.trainable_tokens_delta"
 """The role of a tensor that replaces some rows of the base's."""
-_ROLE = re.compile(
-    r"(.+)\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|ia3_l|hada_\w+|lokr_\w+|vera_lambda_[bd]"
-    r"|token_adapter\.\w+)(\.weight|\.bias)?"
+ROLES = (
+    r"lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|ia3_l|hada_\w+|lokr_\w+|vera_lambda_[bd]|token_adapter\.\w+"
 )
+"""What a tensor of an adapter layer is called, as a regular expression."""
+_ROLE = re.compile(rf"(.+)\.({ROLES})(\.weight|\.bias)?")
 _WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")
 
 Keys = Mapping[str, str]
 """The tensors of one module: role (`lora_A`, `ia3_l`, `TRAINED_WHOLE`) → key, the tensor's name in the adapter."""
 
 
-class MisfitError(Exception):
-    """Why the tensors of one module make no change of the base; a sentence without its full stop."""
+def gathered(adapter: Checkpoint, kind: str, misfits: Misfits) -> dict[str, dict[str, str]]:
+    """The tensors by module: its name → its `Keys`; for what was trained whole, the name of the tensor.
 
-
-@frozen(eq=False)
-class Gathered:
-    """All tensors of an adapter."""
-
-    modules: dict[str, dict[str, str]]
-    """Name of a module → its `Keys`; for what was trained whole, name of the tensor."""
-    problems: list[Problem]
-    """Tensors that belong to no module."""
-
-
-def gathered(adapter: Checkpoint, kind: str) -> Gathered:
-    """The tensors by module. `kind`: of the adapter, as `AdapterConfig.kind`."""
+    `kind`: of the adapter, as `AdapterConfig.kind`. Those that belong to no module are added to `misfits`.
+    """
     modules: dict[str, dict[str, str]] = {}
-    problems = []
     for key, info in adapter.tensors.items():
-        if DTYPES[info.dtype].family != "float":
-            problems.append(Problem(f"is {info.dtype}, and only floating point is merged.", adapter.place, key))
+        if info.shape == (0,):
+            misfits.add(_ungathered(), [key])
+        elif DTYPES[info.dtype].family != "float":
+            misfits.add(MisfitError(f"is {info.dtype}, and only floating point is merged"), [key])
         elif kind == "VERA" and key in PROJECTIONS:
             continue
         elif not key.startswith(PREFIX):
-            problems.append(unmatched(adapter, key, f"does not begin with {PREFIX!r}"))
+            misfits.add(MisfitError(f"does not begin with {PREFIX!r}"), [key])
         elif found := _ROLE.fullmatch(key.removeprefix(PREFIX)):
             modules.setdefault(found[1], {})[found[2] + (found[3] if found[3] == ".bias" else "")] = key
         else:
             modules.setdefault(_WRAPPED.sub("", key.removeprefix(PREFIX)), {})[TRAINED_WHOLE] = key
-    return Gathered(modules, problems)
+    return modules
 
 
-def unmatched(adapter: Checkpoint, key: str, reason: str) -> Problem:
-    """The problem of a tensor that makes no change of the base."""
-    return Problem(f"{reason}.", adapter.place, key)
+def name_in_memory(key: str, tensor: str) -> str:
+    """What the model in memory calls the tensor of the base that a tensor of an adapter changes.
+
+    `tensor`: what the base's file calls it.
+    """
+    name = key.removeprefix(PREFIX)
+    found = _ROLE.fullmatch(name)
+    return f"{found[1]}.{leaf(tensor)}" if found else _WRAPPED.sub("", name)
 
 
 def endings(name: str) -> list[str]:
@@ -71,3 +68,12 @@ def endings(name: str) -> list[str]:
 def leaf(name: str) -> str:
     """The last part of a dotted name."""
     return name.rpartition(".")[2]
+
+
+def _ungathered() -> MisfitError:
+    return MisfitError(
+        "has factors without elements, as DeepSpeed ZeRO-3 saves what it does not gather",
+        UNGATHERED,
+        "Run zero_to_fp32.py in the checkpoint's directory and save the adapter from what it makes.",
+        of_adapter=True,
+    )

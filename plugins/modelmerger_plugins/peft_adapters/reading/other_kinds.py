@@ -6,22 +6,24 @@ from collections.abc import Iterator
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.changes.products import Hadamard, Kronecker, Vera
 from modelmerger_plugins.peft_adapters.changes.vectors import Scaled
-from modelmerger_plugins.peft_adapters.reading.modules import PROJECTIONS, Keys, MisfitError
+from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
+from modelmerger_plugins.peft_adapters.reading.modules import PROJECTIONS, Keys
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing, Shape
 
 
 def ia3(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
     """Base tensors and changes: of the weight, and of the bias where outputs are scaled. Raises `MisfitError`."""
     key = keys["ia3_l"]
-    shape, vector = pair.shape_in_base(f"{module}.weight"), pair.shape(key)
+    tensor = pair.in_base(f"{module}.weight")
+    shape, vector = pair.shape_in_base(tensor), pair.shape(key)
     if len(shape) != 2 or len(vector) != 2 or 1 not in vector:
         raise MisfitError(f"has shape {list(vector)}, and '{pair.base.name}' has {list(shape)}")
     scales_outputs = vector[1] == 1
     by_row = scales_outputs != pair.config.flag("fan_in_fan_out")
     if vector[0] * vector[1] != (shape[0] if by_row else shape[1]):
         raise MisfitError(f"has shape {list(vector)}, and '{pair.base.name}' has {list(shape)}")
-    yield f"{module}.weight", Scaled(key, by_row)
-    if scales_outputs and (bias := f"{module}.bias") in pair.base.tensors:
+    yield tensor, Scaled(key, by_row)
+    if scales_outputs and (bias := pair.in_base(f"{module}.bias")) in pair.base.tensors:
         if (there := pair.shape_in_base(bias)) != vector[:1]:
             raise MisfitError(f"has shape {list(vector)}, and the bias of the base {list(there)}")
         yield bias, Scaled(key, by_row=False)
@@ -29,7 +31,8 @@ def ia3(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
 
 def loha(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
     """Base tensor and change. Raises `MisfitError`."""
-    shape = pair.shape_in_base(f"{module}.weight")
+    tensor = pair.in_base(f"{module}.weight")
+    shape = pair.shape_in_base(tensor)
     roles = (("hada_w1_a", "hada_w1_b"), ("hada_w2_a", "hada_w2_b"))
     for one, two in roles:
         left, right = pair.shape(keys[one]), pair.shape(keys[two])
@@ -38,12 +41,13 @@ def loha(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]
             raise MisfitError(f"is a factor of another shape than '{pair.base.name}' has, {list(shape)}")
     rank = pair.shape(keys["hada_w1_a"])[1]
     first, second = ((keys[one], keys[two]) for one, two in roles)
-    yield f"{module}.weight", Hadamard((first, second), pair.scale(module, rank, rank))
+    yield tensor, Hadamard((first, second), pair.scale(module, rank, rank))
 
 
 def lokr(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
     """Base tensor and change. Raises `MisfitError`."""
-    shape = pair.shape_in_base(f"{module}.weight")
+    tensor = pair.in_base(f"{module}.weight")
+    shape = pair.shape_in_base(tensor)
     left, left_shape = _kronecker_factor(pair, keys, "lokr_w1")
     right, right_shape = _kronecker_factor(pair, keys, "lokr_w2")
     product = tuple(one * two for one, two in zip(left_shape, right_shape, strict=True))
@@ -52,7 +56,7 @@ def lokr(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]
     rank = pair.config.rank(module)
     if type(rank) is not int or not 0 < rank < 1 << 63:
         raise MisfitError(f"has the rank {reprlib.repr(rank)} in the adapter's config")
-    yield f"{module}.weight", Kronecker(left, right, pair.config.scale(module, rank))
+    yield tensor, Kronecker(left, right, pair.config.scale(module, rank))
 
 
 def _kronecker_factor(pair: Pairing, keys: Keys, role: str) -> tuple[tuple[str, ...], Shape]:
@@ -70,7 +74,8 @@ def _kronecker_factor(pair: Pairing, keys: Keys, role: str) -> tuple[tuple[str, 
 def vera(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]:
     """Base tensor and change. Raises `MisfitError`."""
     out_scales, rank_scales = keys["vera_lambda_b"], keys["vera_lambda_d"]
-    shape = pair.shape_in_base(f"{module}.weight")
+    tensor = pair.in_base(f"{module}.weight")
+    shape = pair.shape_in_base(tensor)
     if any(key not in pair.adapter.tensors or len(pair.shape(key)) != 2 for key in PROJECTIONS):
         raise MisfitError(f"goes with {' and '.join(PROJECTIONS)}, which are not both there as matrices")
     (ranks, inputs), (outputs, columns) = (pair.shape(key) for key in PROJECTIONS)
@@ -81,4 +86,4 @@ def vera(pair: Pairing, module: str, keys: Keys) -> Iterator[tuple[str, Change]]
         said = f"scales {out} outputs and {rank} ranks of projections {[outputs, columns]} and {[ranks, inputs]}"
         raise MisfitError(f"{said}, and '{pair.base.name}' has {list(shape)}")
     swapped = pair.config.flag("fan_in_fan_out") if len(fitting) > 1 else fitting[0]
-    yield f"{module}.weight", Vera(*PROJECTIONS, out_scales, rank_scales, out, shape[not swapped], swapped)
+    yield tensor, Vera(*PROJECTIONS, out_scales, rank_scales, out, shape[not swapped], swapped)

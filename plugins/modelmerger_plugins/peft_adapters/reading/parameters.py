@@ -12,8 +12,9 @@ from attrs import frozen
 from modelmerger import shown
 
 from modelmerger_plugins.peft_adapters.changes.of_experts import OfExperts, Parameter
-from modelmerger_plugins.peft_adapters.reading.experts import Holder, holders
-from modelmerger_plugins.peft_adapters.reading.modules import Keys, MisfitError, leaf
+from modelmerger_plugins.peft_adapters.reading.experts import SPLIT, Holder, has_holders, has_parameter, holders
+from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
+from modelmerger_plugins.peft_adapters.reading.modules import Keys
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
 
 
@@ -41,14 +42,25 @@ class TargetParameters:
     """The adapter and its base."""
 
     def targets_in(self, module: str) -> list[str]:
-        """The parameters of a module that `target_parameters` asks for."""
-        parents = ((name.rpartition(".")[0], name) for name in self.pair.config.targets)
-        return sorted({leaf(name) for parent, name in parents if f".{module}".endswith(f".{parent}")})
+        """The parameters of a module that `target_parameters` asks for, by PEFT's rule: by the ends of their names.
+
+        A name without a dot is one of any module that has such a parameter.
+        """
+        found = set()
+        for target in self.pair.config.targets:
+            parent, _, name = target.rpartition(".")
+            if f".{module}.{name}".endswith(f".{target}") and (parent or has_holders(self.pair, module, name)):
+                found.add(name)
+        return sorted(found)
 
     def without(self, modules: Iterable[str]) -> list[str]:
-        """What `target_parameters` asks for and none of these modules has."""
+        """What `target_parameters` asks for, the base has, and none of these modules is changed in.
+
+        Where no module is changed by any, all that it asks for.
+        """
         there = {f".{module}.{name}" for module in modules for name in self.targets_in(module)}
-        return [name for name in self.pair.config.targets if not any(found.endswith(f".{name}") for found in there)]
+        left = [name for name in self.pair.config.targets if not any(found.endswith(f".{name}") for found in there)]
+        return [name for name in left if not there or has_parameter(self.pair.base, name)]
 
     def changes(self, module: str, levels: Sequence[Keys]) -> Iterator[tuple[str, OfExperts]]:
         """Base tensors and changes of a module. Raises `MisfitError`.
@@ -62,18 +74,40 @@ class TargetParameters:
                 "in target_parameters"
             )
         factors = [self._factors(keys) for keys in levels]
-        held_by = {name: holders(self.pair.base, module, name) for name in names}
+        held_by = {name: holders(self.pair, module, name) for name in names}
         order = tuple(_owner(of_level, held_by, module) for of_level in factors)
         if len(set(order)) < len(order):
             raise MisfitError(f"does not show by its shape which of {', '.join(names)} it is for")
         transposed = {name: _transposed(of_level, held_by[name]) for name, of_level in zip(order, factors, strict=True)}
         for name, of_level in zip(order, factors, strict=True):
-            swapped = _decided(name, transposed)
+            swapped = self._decided(module, name, transposed)
             parameter = Parameter(module, name, held_by[name][-1].experts.stop, order)
             scale = self._scale(f"{module}.{name}", of_level, parameter.experts)
             for holder in held_by[name]:
                 there = parameter, holder.experts, holder.first, holder.last
                 yield holder.tensor, OfExperts(of_level.a, of_level.b, scale, swapped, *there)
+
+    def _decided(self, module: str, name: str, transposed: Mapping[str, bool | None]) -> bool:
+        """Whether the base stores a parameter's matrices transposed: square ones as the others of their module are."""
+        if (own := transposed[name]) is not None:
+            return own
+        others = {way for way in transposed.values() if way is not None} or self._beside(module, name)
+        if len(others) != 1:
+            raise MisfitError(
+                "is for square matrices, and the adapter does not show whether they are stored transposed"
+            )
+        return others.pop()
+
+    def _beside(self, module: str, name: str) -> set[bool]:
+        """What the parameter that experts have besides a square one shows, of the two that transformers joins.
+
+        Where one of the two is square, the other has twice as many outputs as inputs.
+        """
+        others = [other for other in SPLIT if other != name] if name in SPLIT else []
+        shapes = [
+            holders(self.pair, module, other)[0].shape for other in others if has_holders(self.pair, module, other)
+        ]
+        return {shape[1] < shape[2] for shape in shapes if len(shape) == 3 and shape[1] != shape[2]}
 
     def _factors(self, keys: Keys) -> Factors:
         if set(keys) != {"lora_A", "lora_B"}:
@@ -122,13 +156,3 @@ def _transposed(factors: Factors, of_one: Sequence[Holder]) -> bool | None:
     if len(of_one[0].shape) == 2:
         return False
     return None if factors.out == factors.into else of_one[0].shape[1:] == (factors.into, factors.out)
-
-
-def _decided(name: str, transposed: Mapping[str, bool | None]) -> bool:
-    """The same, decided: square matrices are stored as the others of their module are."""
-    others = {way for way in transposed.values() if way is not None}
-    if (own := transposed[name]) is not None:
-        return own
-    if len(others) != 1:
-        raise MisfitError("is for square matrices, and the adapter does not show whether they are stored transposed")
-    return others.pop()

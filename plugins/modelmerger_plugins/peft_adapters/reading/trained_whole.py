@@ -4,20 +4,22 @@ from typing import Any
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.changes.replaced import Replaced, ReplacedRows
-from modelmerger_plugins.peft_adapters.reading.modules import MisfitError, endings
+from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
+from modelmerger_plugins.peft_adapters.reading.modules import endings
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
 
 
 def of_tensor(pair: Pairing, tensor: str, key: str) -> tuple[str, Change]:
     """Base tensor and change: it is replaced. Raises `MisfitError`."""
-    if (found := pair.shape_in_base(tensor)) != pair.shape(key):
-        raise MisfitError(f"has shape {list(pair.shape(key))}, and '{pair.base.name}' has {list(found)}")
+    tensor = pair.in_base(tensor)
+    if pair.shape_in_base(tensor) != (shape := pair.shape(key)):
+        raise pair.other_shape(tensor, shape, f"has shape {list(shape)}")
     return tensor, Replaced(key)
 
 
 def of_rows(pair: Pairing, module: str, key: str) -> tuple[str, Change]:
     """Base tensor and change: the rows that `trainable_token_indices` lists are replaced. Raises `MisfitError`."""
-    tensor = f"{module}.weight"
+    tensor = pair.in_base(f"{module}.weight")
     found, shape = pair.shape_in_base(tensor), pair.shape(key)
     if len(found) != 2 or len(shape) != 2 or found[1] != shape[1]:
         raise MisfitError(f"has shape {list(shape)}, where rows of {list(found)}, as '{pair.base.name}' has, are due")
@@ -25,11 +27,13 @@ def of_rows(pair: Pairing, module: str, key: str) -> tuple[str, Change]:
     if isinstance(indices, dict):
         matching = [indices[name] for name in endings(module) if name in indices]
         indices = matching[0] if len(matching) == 1 else None
-    if not isinstance(indices, list) or len(indices) != shape[0] or not _are_rows(indices, found[0]):
+    if not isinstance(indices, list) or len(indices) != shape[0] or not _are_rows(indices):
         raise MisfitError(f"has shape {list(shape)}, and does not go with trainable_token_indices")
+    if max(indices, default=0) >= found[0]:
+        raise pair.other_shape(tensor, (max(indices) + 1, found[1]), f"changes row {max(indices)}")
     return tensor, ReplacedRows(key, tuple(indices))
 
 
-def _are_rows(indices: list[Any], rows: int) -> bool:
+def _are_rows(indices: list[Any]) -> bool:
     """Whether these are numbers of rows, each once."""
-    return all(type(i) is int and 0 <= i < rows for i in indices) and len(set(indices)) == len(indices)
+    return all(type(i) is int and i >= 0 for i in indices) and len(set(indices)) == len(indices)

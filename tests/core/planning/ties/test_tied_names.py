@@ -1,7 +1,7 @@
 """Names of one tensor."""
 
 import torch
-from modelmerger.planning.tied_tensors import tied_names
+from modelmerger.planning.ties.tied_names import tied_names
 
 
 def model(*groups: str) -> dict[str, torch.Tensor]:

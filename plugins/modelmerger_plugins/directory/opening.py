@@ -1,15 +1,14 @@
-"""Opens local models: a directory with weights, whole or in shards, or a single file; pickled ones only if allowed."""
+"""Directories with weights, whole or in shards, and single files, opened as checkpoints."""
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 from modelmerger import (
     HEADS,
-    PICKLED_SUFFIXES,
     Checkpoint,
     Donor,
     FileCheckpoint,
@@ -22,84 +21,67 @@ from modelmerger import (
     StoredTensor,
     TensorEntry,
     TensorInfo,
-    hookimpl,
     is_embedding,
     is_head,
     list_directory,
     open_regular,
     read_beside,
-    read_header,
     read_json,
-    read_pickled,
     tied_heads,
 )
 
-TRAINING = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
-"""How the names of pickles begin that trainers leave beside the weights."""
-Parse = Callable[[int, int], Mapping[str, TensorEntry]]
-"""Reads the tensors of an open file: descriptor, size in bytes → tensors by name."""
+from modelmerger_plugins.directory.absent import absent
+from modelmerger_plugins.directory.folders import without_weights
+from modelmerger_plugins.directory.formats import FORMATS, PICKLED, SAFETENSORS, Format
+from modelmerger_plugins.directory.mlx import quantised
+from modelmerger_plugins.directory.other_formats import FIRST, by_first_bytes, by_name, under_another_name
+from modelmerger_plugins.directory.parts import adapter_alone, one_shard
 
-
-@frozen
-class Format:
-    """How weights are stored."""
-
-    name: str
-    """What messages call it."""
-    single: str
-    """The name of a single file of weights."""
-    index: str
-    """The name of the index of several files."""
-    suffixes: tuple[str, ...]
-    """How names of files may end."""
-    read: Parse
-    """Reads what a file holds."""
-
-    def has(self, name: str) -> bool:
-        """Whether a file of this name holds weights in this format."""
-        return name.endswith(self.suffixes) and not name.startswith(TRAINING)
-
-
-SAFETENSORS = Format(
-    "safetensors",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    (".safetensors",),
-    lambda descriptor, size: read_header(descriptor, size).entries,
-)
-PICKLED = Format(
-    "pickled",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    PICKLED_SUFFIXES,
-    read_pickled,
-)
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
 
 
-@frozen(kw_only=True)
-class Options:
-    """Options about local models."""
+def open_path(reference: ModelReference, reader: "Reader") -> Checkpoint | None:
+    """The checkpoint of a directory or file; None where nothing is known of the path.
 
-    allow_pickle: bool = False
-    """Read pickled weights too, through torch's unpickler for weights alone."""
-
-
-@hookimpl(trylast=True)
-def load_model(reference: ModelReference, context: LoadContext, options: Options) -> Checkpoint | None:
-    """The checkpoint of a directory or file. None where the path is neither, because another plugin may know it."""
+    Raises `InputError` for all that is known and is no model.
+    """
     path = reference.local
-    reader = Reader(context, options.allow_pickle or context.trusted)
     if os.path.isdir(path):
         return _directory(reference, path, reader)
-    for form in (SAFETENSORS, PICKLED):
-        if path.suffix in form.suffixes and os.path.lexists(path):
-            tensors, file = reader.read(path, path.parent, form)
-            stored = {name: _stored(file, entry) for name, entry in tensors.items()}
-            return _checkpoint(reference.name, stored, context, (file,), Donor())
-    if path.suffix == ".safetensors" or not os.path.lexists(path) or os.path.isfile(path):
+    if not os.path.lexists(path):
+        if (problem := absent(reference.given or reference.path)) is not None:
+            raise InputError(problem)
         return None
-    raise InputError(Problem("is neither a directory nor a regular file. Give a model's directory.", str(path)))
+    for form in FORMATS:
+        if path.suffix in form.suffixes and by_name(path.name) is None:
+            return _file(reference, path, reader, form)
+    if not os.path.isfile(path):
+        raise InputError(Problem("is neither a directory nor a regular file. Give a model's directory.", str(path)))
+    kind = by_name(path.name) or by_first_bytes(_beginning(path))
+    if kind is not None:
+        raise InputError(Problem(f"is {kind.what}. {kind.remedy}", str(path)))
+    return None
+
+
+def _file(reference: ModelReference, path: Path, reader: "Reader", form: Format) -> Checkpoint:
+    if (problem := one_shard(path)) is not None:
+        raise InputError(problem)
+    tensors, file = reader.read(path, path.parent, form)
+    # what opens an adapter reads its weights through here, and names no path that a user gave
+    if reference.given and (problem := adapter_alone(path, tensors)) is not None:
+        raise InputError(problem)
+    stored = {name: _stored(file, entry) for name, entry in tensors.items()}
+    return _checkpoint(reference.name, stored, reader.context, (file,), Donor())
+
+
+def _beginning(path: Path) -> bytes:
+    descriptor = open_regular(os.path.realpath(path))
+    try:
+        return os.pread(descriptor, FIRST, 0)
+    except OSError as error:
+        raise InputError(Problem(f"cannot be read: {error.strerror}.", str(path))) from error
+    finally:
+        os.close(descriptor)
 
 
 def _directory(reference: ModelReference, path: Path, reader: "Reader") -> Checkpoint:
@@ -116,6 +98,10 @@ def _directory(reference: ModelReference, path: Path, reader: "Reader") -> Check
         stored |= {tensor: _stored(file, entry) for tensor, entry in entries.items()}
     if not stored:
         raise InputError(Problem("holds no tensor. Is this the right directory?", str(path)))
+    if (problem := adapter_alone(path, stored)) is not None:
+        raise InputError(problem)
+    if (message := quantised(config, stored)) is not None:
+        raise InputError(Problem(message, str(path)))
     donor = Donor(path.absolute(), config, _generation(path))
     return _checkpoint(reference.name, stored, reader.context, tuple(files), donor)
 
@@ -130,11 +116,16 @@ def _checkpoint(
 
 
 def _format(path: Path) -> Format:
-    """Safetensors if the directory has any, else pickled files."""
+    """Safetensors if the directory has any, else pickled files that are not parts of something else."""
     present = list_directory(path)
-    for form in (SAFETENSORS, PICKLED):
-        if form.index in present or any(map(form.has, present)):
-            return form
+    if SAFETENSORS.index in present or any(map(SAFETENSORS.has, present)):
+        return SAFETENSORS
+    if {PICKLED.index, PICKLED.single} & set(present):
+        return PICKLED
+    if (problem := without_weights(path, present)) is not None:
+        raise InputError(problem)
+    if any(map(PICKLED.has, present)):
+        return PICKLED
     raise InputError(
         Problem("has no safetensors weights. Give the directory that holds model.safetensors or its shards.", str(path))
     )
@@ -226,6 +217,8 @@ def _read(path: Path, inside: Path, form: Format, context: LoadContext, allow_pi
     try:
         return form.read(descriptor, file.size), file
     except HeaderError as error:
+        if (other := under_another_name(os.pread(descriptor, FIRST, 0), form is PICKLED)) is not None:
+            raise InputError(Problem(other, str(path))) from error
         raise InputError(Problem(f"{error.reason}.", str(path), error.tensor or "")) from error
     except OSError as error:
         raise InputError(Problem(f"cannot be read: {error.strerror}.", str(path))) from error
@@ -254,7 +247,7 @@ def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
     content = read_beside(path, name, limit)
     if content is None:
         return None
-    value = read_json(content, str(path / name))
+    value = read_json(content, str(path / name), finite=True)
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value

@@ -1,0 +1,20 @@
+"""The models of a merge as they are merged: as plugins view them, with the matrices that they tie seen alike."""
+
+from collections.abc import Sequence
+
+from modelmerger.hooks.assembly import Hooks
+from modelmerger.planning.ties.drifted import check_drift, untie
+from modelmerger.planning.ties.seen_ties import see_ties
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.errors import Problem
+from modelmerger.values.settings import Settings
+
+
+def view_models(
+    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
+) -> tuple[Sequence[Checkpoint], list[Problem]]:
+    """The views, in the order of the checkpoints, and what is to be said of them. Raises what forbids the merge."""
+    seen = see_ties(hooks.models.view_models(checkpoints, settings), settings.donor)
+    if settings.options.untie:
+        return untie(seen, settings.donor)
+    return seen, check_drift(seen, settings.donor)

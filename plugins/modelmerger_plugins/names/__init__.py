@@ -1,0 +1,28 @@
+"""What a tensor is called: a name in memory, in a wrapper or in another model's file, as the donor's file has it."""
+
+from collections.abc import Iterable, Sequence
+
+from modelmerger import Checkpoint, CheckpointView, Problem, Settings, hookimpl
+
+from modelmerger_plugins.names.matching import file_names as file_names
+from modelmerger_plugins.names.renaming import renamed
+from modelmerger_plugins.names.view import RenamedView
+from modelmerger_plugins.names.view import without_wrappers as without_wrappers
+from modelmerger_plugins.names.wrappers import unwrapped as unwrapped
+
+
+@hookimpl(tryfirst=True)
+def view_models(checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
+    """The models with the donor's names; before other plugins, which then see these names alone."""
+    return renamed(checkpoints, settings)
+
+
+@hookimpl
+def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
+    """What was renamed: one note a model."""
+    for checkpoint in checkpoints:
+        while isinstance(checkpoint, CheckpointView):
+            if isinstance(checkpoint, RenamedView):
+                yield from checkpoint.notes
+                break
+            checkpoint = checkpoint.checkpoint  # noqa: PLW2901 (what is viewed)

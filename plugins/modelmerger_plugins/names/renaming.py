@@ -1,0 +1,88 @@
+"""The models of a merge, with the names of the donor."""
+
+from collections.abc import Sequence
+
+from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, Settings, amount, shown
+
+from modelmerger_plugins.names.experts import fused_in_one
+from modelmerger_plugins.names.matching import Matching, match
+from modelmerger_plugins.names.templates import Shape
+from modelmerger_plugins.names.view import RenamedView, without_wrappers
+
+MOST_RULES = 2
+"""Rules that a note says."""
+
+
+def renamed(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Checkpoint]:
+    """The models with the donor's names, and the donor without what wrappers write unless its names are to stay.
+
+    Raises `ModelCompatibilityError` for names that cannot go together.
+    """
+    plain = checkpoints if settings.given_names else _without_wrappers(checkpoints)
+    donor = plain[settings.donor]
+    return [donor if i == settings.donor else _like(donor, model, settings) for i, model in enumerate(plain)]
+
+
+def _without_wrappers(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    found: list[Checkpoint] = []
+    problems: list[Problem] = []
+    for checkpoint in checkpoints:
+        try:
+            found.append(without_wrappers(checkpoint))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise ModelCompatibilityError(*problems)
+    return found
+
+
+def _like(donor: Checkpoint, model: Checkpoint, settings: Settings) -> Checkpoint:
+    found = Matching({name: name for name in model.tensors})
+    if not model.tensors.keys() <= donor.tensors.keys():
+        found = match(_shapes(model), _shapes(donor) | _tied(donor), whole=True)
+    if found.doubts and settings.options.missing_tensors == "error":
+        raise ModelCompatibilityError(_unclear(donor, model, found))
+    new = {name: found.names.get(name) or found.others.get(name, name) for name in model.tensors}
+    if settings.options.missing_tensors == "error" and (problem := fused_in_one(donor, model, new.values())):
+        raise ModelCompatibilityError(problem)
+    taken = set(new.values())
+    left = {name: shape for name, shape in _shapes(donor).items() if name not in taken}
+    aliases = match(_tied(model), left, whole=False).names if left else {}
+    moved = any(name != other for names in (new, aliases) for name, other in names.items())
+    if not moved or len(taken) < len(new):
+        return model
+    notes = model.notes if isinstance(model, RenamedView) else ()
+    names = {other: name for name, other in new.items()}
+    return RenamedView(model, names, aliases, (*notes, *_note(donor, model, found)))
+
+
+def _shapes(checkpoint: Checkpoint) -> dict[str, Shape]:
+    return {name: info.shape for name, info in checkpoint.tensors.items()}
+
+
+def _tied(checkpoint: Checkpoint) -> dict[str, Shape]:
+    """Names that stand for a tensor of another name, with its shape."""
+    return {alias: checkpoint.tensors[name].shape for alias, name in checkpoint.aliases.items()}
+
+
+def _note(donor: Checkpoint, model: Checkpoint, found: Matching) -> tuple[Problem, ...]:
+    changed = {name: other for name, other in found.names.items() if name != other}
+    if not changed:
+        return ()
+    if found.rules:
+        said = [shown(rule, 70) for rule in found.rules[:MOST_RULES]]
+        how = ", ".join(said) + (", …" if len(found.rules) > MOST_RULES else "")
+    else:
+        name = min(changed, key=len)
+        how = f"with {shown(changed[name], 60)} for {shown(name, 60)}"
+    message = f"{amount(len(changed), 'tensor')} under the names of '{donor.name}': {how}."
+    return (Problem(message, model.place, severity="note"),)
+
+
+def _unclear(donor: Checkpoint, model: Checkpoint, found: Matching) -> Problem:
+    one, other, *_ = found.doubts[0]
+    message = (
+        f"has other names of tensors than '{donor.name}', and it is unclear which of its tensors are meant: "
+        f"{shown(one, 60)} or {shown(other, 60)} they would fit as well. Rename them."
+    )
+    return Problem(message, model.place)

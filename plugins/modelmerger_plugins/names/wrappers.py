@@ -1,0 +1,82 @@
+"""What wrappers write into names: torch.compile, data parallelism, FSDP, checkpointing of activations, PEFT."""
+
+from collections.abc import Iterable, Mapping
+
+from attrs import frozen
+
+ANYWHERE = {
+    "_orig_mod": "torch.compile",
+    "_fsdp_wrapped_module": "FSDP",
+    "_fpw_module": "FSDP",
+    "_checkpoint_wrapped_module": "checkpointing of activations",
+    "_forward_module": "Lightning",
+}
+"""Parts of a name that only a wrapper writes, wherever they are → the wrapper."""
+IN_FRONT = {
+    "module": "DistributedDataParallel or DeepSpeed",
+    "_module": "Opacus",
+    "base_model.model": "PEFT",
+}
+"""Parts that a wrapper writes in front of all names of what it wraps → the wrapper."""
+
+
+@frozen
+class Unwrapped:
+    """Names without what wrappers write into them."""
+
+    names: Mapping[str, str]
+    """Each name → the same without wrappers' parts; several may come to one."""
+    counts: Mapping[str, int]
+    """Wrapper's part ("_orig_mod") → how many names had it."""
+
+    @property
+    def collision(self) -> tuple[str, str] | None:
+        """Two names that come to one; None if there are none."""
+        seen: dict[str, str] = {}
+        for name, plain in self.names.items():
+            if (first := seen.setdefault(plain, name)) is not name:
+                return first, name
+        return None
+
+
+def unwrapped(names: Iterable[str]) -> Unwrapped:
+    """Takes wrappers' parts off, however they are nested.
+
+    A part of `IN_FRONT` could be a module's own. It goes where all names begin with it, or where one and the same
+    module is named with it and without it.
+    """
+    plain = {name: name for name in names}
+    counts: dict[str, int] = {}
+    while True:
+        before = dict(plain)
+        for name, now in before.items():
+            if (kept := _without_anywhere(now, counts)) != now:
+                plain[name] = kept
+        for part in IN_FRONT:
+            if _is_wrapper(part, plain.values()):
+                begun = [name for name, now in plain.items() if now.startswith(f"{part}.")]
+                counts[part] = counts.get(part, 0) + len(begun)
+                plain |= {name: plain[name].removeprefix(f"{part}.") for name in begun}
+        if plain == before:
+            return Unwrapped(plain, counts)
+
+
+def writer(part: str) -> str:
+    """Who writes a part into names."""
+    return ANYWHERE.get(part) or IN_FRONT[part]
+
+
+def _without_anywhere(name: str, counts: dict[str, int]) -> str:
+    if "_m" not in name and "_f" not in name:  # most names
+        return name
+    parts = name.split(".")
+    for part in set(parts[:-1]) & ANYWHERE.keys():
+        counts[part] = counts.get(part, 0) + 1
+    return ".".join([part for part in parts[:-1] if part not in ANYWHERE] + parts[-1:])
+
+
+def _is_wrapper(part: str, names: Iterable[str]) -> bool:
+    front = f"{part}."
+    inside = {name.removeprefix(front).partition(".")[0] for name in names if name.startswith(front)}
+    outside = {name.partition(".")[0] for name in names if not name.startswith(front)}
+    return bool(inside) and (not outside or bool(inside & outside))

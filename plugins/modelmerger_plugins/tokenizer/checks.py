@@ -1,0 +1,57 @@
+"""What stands against the files that the options choose."""
+
+from collections.abc import Iterator, Sequence
+
+from modelmerger import Checkpoint, InputError, Problem
+
+from modelmerger_plugins.tokenizer.comparing import difference_of_vocabularies
+from modelmerger_plugins.tokenizer.kinds import tokenizer_files
+from modelmerger_plugins.tokenizer.options import Options, Sources
+from modelmerger_plugins.tokenizer.planned import problems_with_files
+from modelmerger_plugins.tokenizer.speaking import problems_with_speaking
+from modelmerger_plugins.tokenizer.templates import templates_in
+
+
+def problems_with(checkpoints: Sequence[Checkpoint], sources: Sources, options: Options) -> Iterator[Problem]:
+    """Errors for files that cannot be taken, and a warning about what other models say otherwise."""
+    yield from _with_tokenizer(sources, options)
+    yield from problems_with_files(sources, options)
+    yield from _with_template(sources, options)
+    if "generation_config_from" in sources.decided and sources.generation.donor.generation is None:
+        message = "has no generation_config.json to take. Name another model in generation_config_from."
+        yield Problem(message, sources.generation.place)
+    if options.preserve_tokenizer:
+        yield from problems_with_speaking(checkpoints, sources)
+
+
+def _with_tokenizer(sources: Sources, options: Options) -> Iterator[Problem]:
+    source = sources.tokenizer
+    if not options.preserve_tokenizer:
+        return
+    if not tokenizer_files(source.donor.directory):
+        named = "tokenizer_source" in sources.decided and source is not sources.donor
+        message = "has no tokenizer files, so the merged model gets none."
+        yield Problem(message, source.place, severity="error" if named else "note")
+    elif source is not sources.donor and (difference := difference_of_vocabularies(sources.donor, source)):
+        message = (
+            f"{difference}, whose rows the merged model has, so its tokenizer cannot be taken. "
+            "Leave tokenizer_source out, or name a model with the same vocabulary."
+        )
+        yield Problem(message, source.place)
+
+
+def _with_template(sources: Sources, options: Options) -> Iterator[Problem]:
+    if "chat_template_from" not in sources.decided:
+        return
+    place = "options.chat_template_from"
+    if not options.preserve_tokenizer:
+        yield Problem("has no effect without a tokenizer: preserve_tokenizer is false.", place, severity="warning")
+        return
+    try:
+        found = templates_in(sources.template.donor.directory)
+    except InputError as error:
+        yield from error.problems
+        return
+    if not found:
+        message = "has no chat template to take. Name another model in chat_template_from."
+        yield Problem(message, sources.template.place)

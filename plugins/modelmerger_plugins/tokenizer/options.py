@@ -1,0 +1,80 @@
+"""The options about files beside the weights, and the models that they name."""
+
+from collections.abc import Sequence
+
+from attrs import field, frozen, validators
+from modelmerger import (
+    Check,
+    Checkpoint,
+    ConfigError,
+    Problem,
+    Settings,
+    must_be_available,
+    must_not_be_empty,
+    shown,
+)
+
+
+def _source_problem(value: str) -> str | None:
+    if value == "union":
+        return "'union' is not available yet; give 'base', 'first' or the name of a model"
+    return None if value else "must not be empty"
+
+
+@frozen(kw_only=True)
+class Options:
+    """Options about the files beside the weights."""
+
+    preserve_tokenizer: bool = True
+    """Whether tokenizer, chat template and processor files are copied."""
+    tokenizer_source: str = field(default="base", validator=Check({"minLength": 1}, _source_problem))
+    """Whose tokenizer files the merged model has: base (the base model, or the first without one), first, or the name
+    of a model; its vocabulary must be the donor's."""
+    chat_template_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
+    """The name of the model whose chat template the merged model has; without it, that of tokenizer_source."""
+    generation_config_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
+    """The name of the model whose generation_config.json, and whose ids of special tokens in config.json, the merged
+    model has; without it, the donor."""
+    missing_tokens: str = field(default="mean_subtokens", validator=must_be_available("mean_subtokens"))
+    """The embedding of tokens that a model lacks."""
+
+
+@frozen
+class Sources:
+    """The models that files beside the weights are taken from."""
+
+    donor: Checkpoint
+    """Whose config is taken, and whatever no option is about."""
+    tokenizer: Checkpoint
+    """Whose tokenizer files are taken."""
+    template: Checkpoint
+    """Whose chat template is taken."""
+    generation: Checkpoint
+    """Whose generation settings are taken."""
+    decided: frozenset[str]
+    """The options that the config gives."""
+
+
+def sources_of(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Sources:
+    """The models that the options name. Raises `ConfigError` for a name that no model has."""
+    donor = checkpoints[settings.donor]
+    given = settings.given.get("options") or {}
+    names = {
+        key: str(value)
+        for key in ("tokenizer_source", "chat_template_from", "generation_config_from")
+        if key in given and (value := getattr(options, key)) is not None
+    }
+    chosen = {key: _named(name, key, checkpoints, donor) for key, name in names.items()}
+    tokenizer = chosen.get("tokenizer_source", donor)
+    template = chosen.get("chat_template_from", tokenizer)
+    return Sources(donor, tokenizer, template, chosen.get("generation_config_from", donor), frozenset(chosen))
+
+
+def _named(name: str, key: str, checkpoints: Sequence[Checkpoint], donor: Checkpoint) -> Checkpoint:
+    for checkpoint in checkpoints:
+        if checkpoint.name == name:
+            return checkpoint
+    if name in ("base", "first"):
+        return donor if name == "base" else checkpoints[0]
+    models = ", ".join(shown(checkpoint.name) for checkpoint in checkpoints)
+    raise ConfigError(Problem(f"no model is called {shown(name)!r}. Name one of: {models}.", f"options.{key}"))

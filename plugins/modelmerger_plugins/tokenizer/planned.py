@@ -1,0 +1,152 @@
+"""The files that go along: each held to what it is now, or made anew where it may not stay as it is."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelmerger import (
+    FileIdentity,
+    InputError,
+    Problem,
+    executable_keys,
+    identify_beside,
+    is_executable,
+    read_beside,
+    read_json,
+)
+
+from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
+from modelmerger_plugins.tokenizer.options import Options, Sources
+from modelmerger_plugins.tokenizer.templates import (
+    CONFIG,
+    encoded,
+    files_with,
+    is_template,
+    templates_in,
+    templates_of,
+)
+
+LIMIT = 256 << 20
+"""Bytes of one file."""
+LIMIT_IN_ALL, MOST_FILES = 1 << 30, 1_000
+"""Bytes of all files that are copied, and how many there may be."""
+READ_IN_FULL = 4 << 20
+"""Bytes up to which a JSON document is read when it is checked; of a longer one, its beginning."""
+ADVICE = "Copy the .py files of the donor that it names into the output and put it back, if you trust them"
+"""What to do about keys that name code."""
+
+
+def names_to_copy(sources: Sources, options: Options, *, whole_model: bool) -> list[tuple[Path, str]]:
+    """The files that go along, each with the directory that it is in."""
+    found: list[tuple[Path, str]] = []
+    for directory, names in (
+        (sources.tokenizer.donor.directory, tokenizer_files if options.preserve_tokenizer else None),
+        (sources.donor.donor.directory, processor_files if options.preserve_tokenizer else None),
+        (sources.donor.donor.directory, embedder_files if whole_model else None),
+    ):
+        if directory is not None and names is not None:
+            found += [(directory, name) for name in names(directory)]
+    return found
+
+
+def files_to_write(sources: Sources, options: Options, *, whole_model: bool) -> dict[str, bytes | FileIdentity]:
+    """Path in the output → the file that is copied, or what is made of it. Raises `InputError`."""
+    files: dict[str, bytes | FileIdentity] = {}
+    for directory, name in names_to_copy(sources, options, whole_model=whole_model):
+        files[name] = _without_code(directory, name) or identify_beside(directory, name, LIMIT)
+    if options.preserve_tokenizer and sources.template is not sources.tokenizer:
+        kept = {name: file for name, file in files.items() if not is_template(name)}
+        files = {**kept, **_templates(sources, kept.get(CONFIG))}
+    return files
+
+
+def problems_with_files(sources: Sources, options: Options) -> Iterator[Problem]:
+    """An error for each file that cannot go along, a warning for each that goes without what names code."""
+    found = names_to_copy(sources, options, whole_model=True)
+    total = 0
+    for directory, name in found[:MOST_FILES]:
+        try:
+            total += identify_beside(directory, name, LIMIT).size
+            yield from _in_document(directory, name)
+        except InputError as error:
+            yield from error.problems
+    if len(found) > MOST_FILES or total > LIMIT_IN_ALL:
+        message = (
+            f"has {len(found):,} files beside the weights to copy, {total:,} bytes together; at most {MOST_FILES:,} "
+            f"and {LIMIT_IN_ALL:,} are allowed. Remove what is not the model's."
+        )
+        yield Problem(message, str(found[0][0]))
+
+
+def _in_document(directory: Path, name: str) -> Iterator[Problem]:
+    """What is to be said of a JSON document: one that is none goes along as it is, for a loader may not need it."""
+    if not name.endswith(".json"):
+        return
+    path = directory / name
+    try:
+        value = _read(directory, name)
+    except InputError as error:
+        yield Problem(f"{error.problems[0].message} It is copied as it is.", str(path), severity="warning")
+        return
+    if name == MODULES:
+        yield from _in_modules(value, path)
+    elif _may_name_code(name) and (keys := sorted(executable_keys(value))):
+        message = f"{', '.join(keys)} can make a loader run code, and is left out. {ADVICE}."
+        yield Problem(message, str(path), severity="warning")
+
+
+def _read(directory: Path, name: str) -> Any:
+    """The content of a JSON document; nothing of a long one, whose beginning is looked at. Raises `InputError`."""
+    path = directory / name
+    if path.stat().st_size <= READ_IN_FULL:
+        return read_json(read_beside(directory, name, READ_IN_FULL) or b"", str(path), unique=False, finite=True)
+    with path.open("rb") as opened:
+        if not opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
+            raise InputError(Problem("is not sound JSON: it begins with neither { nor [.", str(path)))
+    return None
+
+
+def _in_modules(modules: Any, path: Path) -> Iterator[Problem]:
+    listed = modules if isinstance(modules, list) else []
+    kinds = [str(module.get("type", "")) for module in listed if isinstance(module, Mapping)]
+    own = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    if own:
+        message = (
+            f"names modules that are code of the model ({', '.join(own)}), and no code is copied. "
+            "Copy the donor's .py files into the output, if you trust them."
+        )
+        yield Problem(message, str(path), severity="warning")
+
+
+def _without_code(directory: Path, name: str) -> bytes | None:
+    """A document without the keys that name code; None where it has none of them, and so stays as it is."""
+    if not _may_name_code(name):
+        return None
+    try:
+        value = read_json(read_beside(directory, name, LIMIT) or b"{}", str(directory / name), unique=False)
+    except InputError:
+        return None
+    return encoded(_cleaned(value)) if executable_keys(value) else None
+
+
+def _may_name_code(name: str) -> bool:
+    return name == CONFIG or name.endswith("processor_config.json")
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _cleaned(item) for key, item in value.items() if not is_executable(key)}
+
+
+def _templates(sources: Sources, config: bytes | FileIdentity | None) -> dict[str, bytes]:
+    """The chat template of another model, where the tokenizer's own model keeps it."""
+    theirs = templates_in(sources.template.donor.directory)
+    places = templates_in(sources.tokenizer.donor.directory) or theirs
+    directory = sources.tokenizer.donor.directory
+    if isinstance(config, FileIdentity) and directory is not None:
+        config = read_beside(directory, CONFIG, LIMIT)
+    value = None if not isinstance(config, bytes) else read_json(config, CONFIG, unique=False)
+    return files_with(templates_of(theirs), set(places), value)

@@ -1,0 +1,151 @@
+"""The page says what is printed: each of its sections is made to happen, and what it then says to do is done."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/when-it-does-not-work.md"
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+(CONFIG,) = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+LORA = {f"base_model.model.q.lora_{part}.weight": torch.ones(2, 2) for part in "AB"}
+
+
+def file(path: str, content: bytes = b"{}") -> str:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(content)
+    return path
+
+
+def folder(*files: str) -> str:
+    for name in files:
+        file(f"broken/{name}")
+    Path("broken").mkdir(exist_ok=True)
+    return "./broken"
+
+
+def shard() -> str:
+    shutil.copytree("models/chat", "sharded")
+    Path("sharded/model.safetensors").rename("sharded/model-00001-of-00002.safetensors")
+    return "./sharded/model-00001-of-00002.safetensors"
+
+
+def adapter_file() -> str:
+    path = file("ad/adapter_config.json").replace("config.json", "model.safetensors")
+    save_file(LORA, path)
+    return path
+
+
+def untrained() -> str:
+    shutil.copytree("models/base", "tuned")
+    return "./tuned"
+
+
+def cached() -> str:
+    shutil.copytree("models/chat", "hub/models--org--m/snapshots/abc")
+    return "./hub/models--org--m"
+
+
+def as_pickle() -> str:
+    torch.save(load_file("models/chat/model.safetensors"), file("broken/pytorch_model.bin"))
+    return "./broken"
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n"
+MERGEKIT = "merge_method: linear\nmodels:\n  - model: ./a\n    parameters: {weight: 1}\nparameters: {normalize: true}\ndtype: bfloat16\n"
+COMMA = CONFIG.replace("chat, weight: 0.5", "chat, weight: 0,5")
+Changes = dict[str, str] | str
+"""What is set in the config, or a config of its own."""
+BROKEN: dict[str, list[Callable[[], Changes]]] = {
+    "A path leads nowhere": [
+        lambda: {"models[0].path": "./absent/absent"},
+        lambda: {"models[0].path": "./models/chta"},
+        lambda: {"models[0].path": "https://huggingface.co/Qwen/Qwen2.5-0.5B"},
+        lambda: {"models[0].path": "$HOME/a"},
+        lambda: {"models[0].path": r"C:\models\a"},
+    ],
+    "The model is one folder further down": [
+        lambda: {"models[0].path": "./models"},
+        lambda: {"models[0].path": cached()},
+    ],
+    "The adapter is in a folder of its name": [lambda: {"models[0].path": folder("arabic/adapter_config.json")}],
+    "The file is a part of a model": [
+        lambda: {"models[0].path": shard()},
+        lambda: {"models[0].path": adapter_file()},
+    ],
+    "Git LFS left a pointer": [lambda: {"models[0].path": file("broken/model.safetensors", POINTER)}],
+    "An HTML page or a file of macOS lies in the place of a file": [
+        lambda: {"models[0].path": file("broken/model.safetensors", b"<!DOCTYPE html><html>")},
+        lambda: {"models[0].path": file("broken/._model.safetensors", b"\x00\x05\x16\x07")},
+    ],
+    "A trainer left the weights in parts": [
+        lambda: {"models[0].path": folder("global_step5/mp_rank_00_model_states.pt", "zero_to_fp32.py")},
+        lambda: {"models[0].path": folder("pytorch_model_fsdp_0/__0_0.distcp")},
+    ],
+    "The weights are in another format": [
+        lambda: {"models[0].path": file("m.gguf", b"GGUF")},
+        lambda: {"models[0].path": folder("tf_model.h5", "config.json")},
+        lambda: {"models[0].path": as_pickle()},
+    ],
+    "A directory is empty, or a download broke off": [
+        lambda: {"models[0].path": folder()},
+        lambda: {"models[0].path": folder("model.safetensors.incomplete")},
+    ],
+    "A number is written with a comma or with Arabic digits": [
+        lambda: {"models[0].weight": "٠٫٥"},
+        lambda: COMMA,
+    ],
+    "The config is mergekit's": [
+        lambda: MERGEKIT,
+        lambda: {"strategy": "linear"},
+        lambda: {"strategy": "slerp", "options.t": "0.5"},
+    ],
+    "A weight changes nothing": [lambda: {"models": "[{path: ./models/chat, weight: 0.5}]"}],
+    "A fine-tune is its base": [lambda: {"models[0].path": untrained(), "base_model": "./models/base"}],
+    "The output is there already": [lambda: {"output_path": "./models/merged"}],
+}
+
+
+def test_every_section_is_made_to_happen() -> None:
+    assert list(SECTIONS) == list(BROKEN)
+
+
+def sentences(section: str) -> list[str]:
+    """What the section says is printed, as patterns."""
+    (text,) = re.findall(r"^```text\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    return [".*?".join(map(re.escape, line.split("…"))) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(("title", "number"), [(title, i) for title, ways in BROKEN.items() for i in range(len(ways))])
+def test_what_a_section_quotes_is_printed(
+    place: Path, command: Callable[..., SimpleNamespace], title: str, number: int
+) -> None:
+    changes = BROKEN[title][number]()
+    Path("merge.yaml").write_text(changes if isinstance(changes, str) else CONFIG)
+    settings = [] if isinstance(changes, str) else [part for k, v in changes.items() for part in ("--set", f"{k}={v}")]
+    if title == "The output is there already":
+        assert command("merge", "merge.yaml").status == 0
+        said = command("merge", "merge.yaml")
+    else:
+        said = command("check", "merge.yaml", *settings)
+
+    quoted = sentences(SECTIONS[title])
+    lines = [line.removeprefix("error: ") for line in (said.err + said.out).splitlines()]
+    found = [i for i, pattern in enumerate(quoted) if any(re.fullmatch(pattern, line.strip()) for line in lines)]
+    assert len(quoted) == len(BROKEN[title])
+    assert found == [number], (lines, quoted)
+    assert (said.status == 0) == quoted[number].startswith("note")
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_what_a_section_says_to_do_is_right(place: Path, command: Callable[..., SimpleNamespace], title: str) -> None:
+    Path("merge.yaml").write_text(CONFIG)
+    for block in re.findall(r"^```console\n(.*?)^```", SECTIONS[title], re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("modelmerger "):
+                assert command(*line.split()[1:]).status == 0, line
