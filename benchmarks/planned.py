@@ -96,11 +96,8 @@ def main(arguments: Sequence[str]) -> int:
                 print(row(f"{shape.name} {name}", found), found["parts"], flush=True)
     shutil.rmtree(cache / "scratch", ignore_errors=True)
     described = machine.describe(cache, None)
-    lines = (
-        ["# Planned and measured", "", *machine.lines(described), ""]
-        if hasattr(machine, "lines")
-        else ["# Planned and measured", ""]
-    )
+    lines = ["# Planned and measured", ""]
+    lines += [f"`modelmerger plan`, and then the merge, whole processes, once; {described['cpu']}.", ""]
     lines += [
         "| merge | planned MiB | measured MiB | ratio | planned s | measured s |",
         "|---|---:|---:|---:|---:|---:|",
