@@ -4,14 +4,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from modelmerger.before_publishing import asking, is_thorough, removed_if_refused
 from modelmerger.engine.devices import slice_device
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.hooks.inquiries.asking import Asked
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.manifest import total_counts, total_observed
 from modelmerger.output.publishing import finish_earlier, publish
@@ -72,7 +75,8 @@ def check(
     """
     with check_models(settings, hooks, cache, merged=MergedCheckpoint) as checked:
         refuse(checked.settings, hooks, output, checked.checkpoints, checked.plan)
-        return checked.notes
+    with asking(settings, checked.inquiries) as asked:
+        return [*checked.notes, *asked.answers()]
 
 
 def accept_all(_: Prepared) -> None:
@@ -93,7 +97,9 @@ def run_merge(
     accept the merge. cache: see `open_models`.
     """
     started = time.monotonic()
-    with prepare(settings, hooks, cache, merged=MergedCheckpoint) as ready:
+    loads = settings.validation is not None and settings.validation.run_tests
+    thorough = partial(is_thorough, settings, loads=loads)
+    with prepare(settings, hooks, cache, merged=MergedCheckpoint, thorough=thorough) as ready:
         begin(ready, accept)
         return merge_to_directory(ready, output, watch or Watch(), started)
 
@@ -125,8 +131,10 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
 
     device = slice_device(ready.settings.options.device_map)
     compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
+    ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     ready = _with_digest(ready)
-    with Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
+    inquiries = asking(ready.settings, ready.inquiries)
+    with inquiries as asked, Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
         notes = list(ready.notes)
         if staging.removed_other_plan:
             message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
@@ -134,15 +142,19 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         say(notes)
         log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
         reused = bytes_of_blocks(staging.records, ready.plan)
-        _merge(ready, staging, watch, reused, compared, device)
-        write_documents(ready, staging.records, staging.write_document)
+        with removed_if_refused(staging):
+            _merge(ready, staging, watch, reused, compared.bytes, device, asked)
+            answers = asked.answers()
+        say(answers)
+        write_documents(evolve(ready, notes=[*ready.notes, *answers]), staging.records, staging.write_document)
         staging.sync()
         for file in ready.input_files:
             recheck(file)
         left = publish(staging, overwrite, watch.step)
         log.info("published %s", target)
         say(left)
-        return report_of(ready, target, staging.records, [*notes, *left], time.monotonic() - started, reused=reused)
+        seconds = time.monotonic() - started
+        return report_of(ready, target, staging.records, [*notes, *answers, *left], seconds, reused=reused)
 
 
 def _with_digest(ready: Prepared) -> Prepared:
@@ -158,7 +170,15 @@ def say(notes: Sequence[Problem]) -> None:
         log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
 
 
-def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
+def _merge(
+    ready: Prepared,
+    staging: Staging,
+    watch: Watch,
+    reused: int,
+    compared: int,
+    device: "torch.device",
+    asked: Asked,
+) -> None:
     from modelmerger.engine.merge import Merge
     from modelmerger.engine.work.executing import carry_out
 
@@ -171,6 +191,7 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
         with lock:
             done += count
             watch.progress(done, total)
+        asked.look()
 
     merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
     carry_out(merge, staging, advance, lambda: _order(ready, staging), staging.token)

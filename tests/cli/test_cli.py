@@ -103,12 +103,14 @@ def test_check_says_yes_with_its_notes_and_writes_nothing(
     assert sorted(models.folder.rglob("*")) == before
 
 
-def test_check_says_no_for_each_tensor_that_does_not_fit(command: Command, path: Path, models: SimpleNamespace) -> None:
-    odd = {name: torch.zeros(3, 3) for name in models.tensors["b"]}
+def test_check_says_no_for_each_cause_of_what_does_not_fit(
+    command: Command, path: Path, models: SimpleNamespace
+) -> None:
+    odd = {name: torch.zeros(3, 3) for name in models.tensors["b"]}  # matrices, vectors, a scalar, a tensor of rank 4
     write_model(models.b, odd)
     result = command("check", path)
     assert (result.status, result.out) == (3, "")
-    assert len(result.err.splitlines()) == 7
+    assert len(result.err.splitlines()) == 4
     assert all(line.startswith("error: ") and "model." in line for line in result.err.splitlines())
     as_json = command("check", path, "--json")
     assert (as_json.status, as_json.out, as_json.err) == (3, "", result.err)

@@ -74,8 +74,8 @@ def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> N
 
 def test_at_most_twenty_lines_of_at_most_300_characters(command: Command, path: Path, models: SimpleNamespace) -> None:
     names = [f"model.{'very_' * 60}long.{n}\u202e" for n in range(33)]
-    write_model(models.a, {name: torch.zeros(2) for name in names})
-    write_model(models.b, {name: torch.zeros(3) for name in names})
+    write_model(models.a, {name: torch.zeros(100 + n) for n, name in enumerate(names)})
+    write_model(models.b, {name: torch.zeros(200 + n) for n, name in enumerate(names)})
     result = command("merge", path)
     lines = result.err.splitlines()
     assert result.status == 3

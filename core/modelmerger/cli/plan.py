@@ -1,5 +1,6 @@
 """`modelmerger plan`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from modelmerger.values.errors import MergeError, Problem
 if TYPE_CHECKING:
     from modelmerger.planning.outlook.rates import Outlook
     from modelmerger.planning.prepared import Prepared
+    from modelmerger.values.plan import MergePlan
+    from modelmerger.values.settings import Settings
 
 
 @click.command()
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 @DEBUG
 def plan(config: Path, output: Path | None, overwrite: bool, no_trial: bool, changes: Changes, as_json: bool) -> None:
     """Print what merging CONFIG would read and write, the memory and disk that it needs, and how long it would take."""
+    from modelmerger.before_publishing import asking
     from modelmerger.engine.merged_checkpoint import MergedCheckpoint
     from modelmerger.planning.outlook.rates import look_ahead
     from modelmerger.planning.outlook.trial import Trial, with_trial
@@ -34,15 +38,29 @@ def plan(config: Path, output: Path | None, overwrite: bool, no_trial: bool, cha
     from modelmerger.refusals import output_of
     from modelmerger.trial import try_out
 
-    with prepare(*read_changed(config, changes).overwriting(overwrite).resolve(), merged=MergedCheckpoint) as ready:
+    settings, hooks = read_changed(config, changes).overwriting(overwrite).resolve()
+    with (
+        prepare(settings, hooks, merged=MergedCheckpoint, thorough=_as_a_merge(settings)) as ready,
+        asking(ready.settings, ready.inquiries) as asked,
+    ):
         refused = _refusal(ready, output)
         trial = None if no_trial or refused else try_out(ready)
         tried = trial if isinstance(trial, Trial) else None
         shown = _with_note(ready, trial) if isinstance(trial, Problem) else ready
         shown = evolve(ready, plan=with_trial(ready.plan, tried)) if tried is not None else shown
+        try:
+            shown = evolve(shown, notes=[*shown.notes, *asked.answers()])
+        except MergeError as error:
+            refused = refused or error
         _show(shown, look_ahead(ready.plan, output_of(ready.settings, output), tried), as_json)
         if refused:
             raise refused
+
+
+def _as_a_merge(settings: "Settings") -> "Callable[[MergePlan], bool]":
+    from modelmerger.before_publishing import is_thorough
+
+    return lambda plan: is_thorough(settings, plan, loads=False)
 
 
 def _refusal(ready: "Prepared", output: Path | None) -> MergeError | None:
