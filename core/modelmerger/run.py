@@ -1,7 +1,6 @@
 """A merge from settings to a published directory: the order of its stages, and nothing else."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,15 +17,14 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.inquiries.asking import Asked
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.manifest import total_counts, total_observed
-from modelmerger.output.publishing import check_output, check_room, finish_earlier, publish
+from modelmerger.output.publishing import finish_earlier, publish
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import staged_size
 from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
+from modelmerger.refusals import check_executor, check_target, output_of, refuse
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.model_reference import user_path
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
@@ -68,12 +66,17 @@ class Watch:
     """Called before each step that changes the disk."""
 
 
-def check(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
-    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
-    notes, inquiries = check_models(settings, hooks, cache, merged=MergedCheckpoint)
-    check_dataset(settings.validation)
-    with asking(settings, inquiries) as asked:
-        return [*notes, *asked.answers()]
+def check(
+    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, output: Path | None = None
+) -> list[Problem]:
+    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors, those of the output too.
+
+    cache: see `open_models`. output: wins over the config's output_path.
+    """
+    with check_models(settings, hooks, cache, merged=MergedCheckpoint) as checked:
+        refuse(checked.settings, hooks, output, checked.checkpoints, checked.plan)
+    with asking(settings, checked.inquiries) as asked:
+        return [*checked.notes, *asked.answers()]
 
 
 def accept_all(_: Prepared) -> None:
@@ -110,10 +113,9 @@ def begin(ready: Prepared, accept: Callable[[Prepared], None]) -> None:
 
 def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, started: float) -> MergeReport:
     """Publishes a merge that was begun. started: when that was, by `time.monotonic`."""
-    target = output or (user_path(ready.settings.output_path) if ready.settings.output_path else None)
+    target = output_of(ready.settings, output)
     if target is None:
         raise ConfigError("no output path. Give the config an output_path; on the command line, --output does as well.")
-    target = Path(os.path.abspath(target))
     overwrite = ready.settings.options.overwrite
     finished = finish_earlier(target, lambda: _with_digest(ready).plan.digest, overwrite, watch.step)
     if finished is not None:
@@ -121,7 +123,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         say(finished.notes)
         notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
         return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
-    check_output(target, overwrite, ready.checkpoints)
+    check_target(target, ready.settings, ready.checkpoints, ready.plan)
     # torch is imported here, after every check that can do without it
     from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
     from modelmerger.engine.sidecars import write_documents
@@ -130,7 +132,6 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     device = slice_device(ready.settings.options.device_map)
     compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
     ready = evolve(ready, notes=[*ready.notes, *compared.notes])
-    check_room(target, max(0, ready.plan.disk - staged_size(target)))
     ready = _with_digest(ready)
     inquiries = asking(ready.settings, ready.inquiries)
     with inquiries as asked, Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
@@ -197,13 +198,7 @@ def _merge(
 
 
 def _order(ready: Prepared, staging: Staging) -> WorkOrder:
-    if ready.settings.has_live:
-        message = "models in memory are merged, which no worker elsewhere can open. Give paths, or leave it out."
-        raise ConfigError(Problem(message, "options.executor"))
-    for provider in ready.hooks.all_providers:
-        if provider.digest:
-            message = f"{provider} is not installed, so no worker elsewhere can import it. Package it, or leave it out."
-            raise ConfigError(Problem(message, "options.executor"))
+    check_executor(ready.settings, ready.hooks)
     return WorkOrder(
         config=ready.settings.given,
         located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],

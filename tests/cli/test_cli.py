@@ -117,19 +117,19 @@ def test_check_says_no_for_each_cause_of_what_does_not_fit(
 
 
 def test_plan_says_what_would_be_read_and_written(command: Command, path: Path, models: SimpleNamespace) -> None:
-    result = command("plan", path)
+    result = command("plan", path, "--no-trial")
     assert (result.status, result.err) == (0, "")
     assert result.out.startswith(f"weighted of 2 models\n  a: weight 0.6, gives config and tokenizer ({models.a})\n")
     for part in ("tensors  7 merged", "output   1 file", "reads ", "memory ", "disk ", "free ", "enough"):
         assert part in result.out
-    plan = json.loads(command("plan", path, "--json").out)
+    plan = json.loads(command("plan", path, "--no-trial", "--json").out)
     assert [tensor["coefficients"] for tensor in plan["tensors"]] == [[0.6, 0.4]] * 7
     assert command("merge", path).status == 0
     assert plan["files"][0]["size"] == (models.output / "model.safetensors").stat().st_size
 
 
 def test_plan_of_a_merge_without_output_leaves_out_the_free_disk(command: Command, path: Path) -> None:
-    result = command("plan", path, "--set", "output_path=")
+    result = command("plan", path, "--no-trial", "--set", "output_path=")
     assert result.status == 0
     assert "free " not in result.out
 
@@ -195,7 +195,11 @@ def test_a_plan_warns_of_what_a_check_warns_of(models: SimpleNamespace, command:
     path = models.folder / "merge.yaml"
     path.write_text(f"strategy: weighted\nmodels: [{{path: {models.a}}}, {{path: {models.b}}}]\n")
 
-    checked, planned, as_json = command("check", path), command("plan", path), command("plan", path, "--json")
+    checked, planned, as_json = (
+        command("check", path),
+        command("plan", path, "--no-trial"),
+        command("plan", path, "--no-trial", "--json"),
+    )
 
     warnings = [line for line in checked.err.splitlines() if line.startswith("warning: ")]
     assert warnings

@@ -219,7 +219,7 @@ def test_saving_refuses_what_publishing_refuses(tiny: dict[str, Any], tied: Simp
         tmp_path / "taken": "exists already",
         tmp_path / "file": "exists and is a file",
         tmp_path / "merged": "exists already",
-        tmp_path / "absent" / "saved": "does not exist. Make it first.",
+        tmp_path / "absent" / "such" / "saved": "does not exist. Make it first.",
         tied.a / "saved": "is, contains or lies in the input",
         tied.a / "x" / ".." / "saved": "is, contains or lies in the input",
     }
@@ -231,6 +231,14 @@ def test_saving_refuses_what_publishing_refuses(tiny: dict[str, Any], tied: Simp
     assert os.listdir(tmp_path / "taken") == ["precious"]
     assert directory_state(tied.a) == before
     assert sorted(os.listdir(tmp_path)) == ["file", "merged", "taken"]
+
+
+def test_saving_makes_the_folder_around(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """A16."""
+    merger = ModelMerger(MergeConfig(**tiny))
+    merger.save_merged_model(merger.merge(), tmp_path / "new" / "saved")
+    assert os.listdir(tmp_path / "new") == ["saved"]
+    verify(tmp_path / "new" / "saved")
 
 
 def test_saving_overwrites_our_own_output_when_told_to(tiny: dict[str, Any], tmp_path: Path) -> None:

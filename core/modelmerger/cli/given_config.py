@@ -31,6 +31,14 @@ class Asked:
     strict: bool
     """Whether warnings are errors."""
 
+    def overwriting(self, overwrite: bool) -> "Asked":
+        """The same, with the option `overwrite` if that is asked for."""
+        data = self.given.data
+        options = data.get("options")
+        if not overwrite or not isinstance(options, dict | None):  # what else it may be is refused as it is resolved
+            return self
+        return evolve(self, given=evolve(self.given, data={**data, "options": {**(options or {}), "overwrite": True}}))
+
     def resolve(self) -> tuple["Settings", "Hooks"]:
         """The settings of a merge, and its plugins. Raises `ConfigError`."""
         from modelmerger.config.resolve import resolve

@@ -6,14 +6,14 @@ import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, Changes, with_changes
+from modelmerger.cli.options import CONFIG, DEBUG, JSON, OUTPUT, OVERWRITE, Changes, with_changes
 from modelmerger.values.text import shown
 
 
 @click.command()
 @CONFIG
-@click.option("--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path.")
-@click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
+@OUTPUT
+@OVERWRITE
 @with_changes
 @JSON
 @DEBUG
@@ -23,10 +23,8 @@ def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, 
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
-    asked = read_changed(config, changes)
+    asked = read_changed(config, changes).overwriting(overwrite)
     data = asked.given.data
-    if overwrite and isinstance(data.get("options"), dict | None):  # what else it may be is refused below
-        data["options"] = {**(data.get("options") or {}), "overwrite": True}
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
     with show_progress("merging") as progress:

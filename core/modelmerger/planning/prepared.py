@@ -103,18 +103,35 @@ def prepare(
         )
 
 
+@frozen(eq=False)
+class Checked:
+    """Models that can be merged, as far as headers and JSON say."""
+
+    settings: Settings
+    """As in `Prepared`."""
+    checkpoints: Sequence[Checkpoint]
+    """As in `Prepared`."""
+    plan: MergePlan | None
+    """None where it depends on the weights."""
+    notes: list[Problem]
+    """What the user should know of the merge."""
+    inquiries: list[Inquiry]
+    """What is to be asked in another process."""
+
+
+@contextlib.contextmanager
 def check_models(
     settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, merged: MakeMerged
-) -> tuple[list[Problem], list[Inquiry]]:
-    """Warnings and notes about the merge, from headers and JSON alone, and its inquiries. Raises the errors.
+) -> Iterator[Checked]:
+    """Checks a merge from headers and JSON alone. The models are open while the context lasts. Raises the errors.
 
     cache, merged: see `open_models`.
     """
     with open_models(settings, hooks, cache, merged=merged) as models:
         notes = _compatible(hooks, models)
         found = compose(hooks, models.checkpoints, models.settings)
-        if isinstance(found, DeferredComposition):  # the plan depends on the weights
-            said, inquiries = found.notes, list[Inquiry]()
+        if isinstance(found, DeferredComposition):
+            plan, said, inquiries = None, found.notes, list[Inquiry]()
         else:
             plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
             configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)
@@ -122,7 +139,7 @@ def check_models(
             sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings)
             said = [*plan.notes, *of_output, *sidecars.problems]
         raise_errors(said, ModelCompatibilityError, strict=settings.strict)
-        return [*notes, *said], inquiries
+        yield Checked(models.settings, models.checkpoints, plan, [*notes, *said], inquiries)
 
 
 def _check_output(

@@ -20,6 +20,7 @@ from modelmerger.inputs.safetensors_header.reading import read_header
 from modelmerger.output.digests import pieces_of_file
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import FILE, encoded, file_entry, pieces_of, read_manifest
+from modelmerger.output.parent_folder import make_parent
 from modelmerger.output.publishing import check_apart, check_output, give_name
 from modelmerger.output.steps import no_step
 from modelmerger.output.system_errors import output_errors
@@ -144,6 +145,8 @@ def save(model: Any, published: Path | None, target: Path, settings: Settings) -
     for name, source in settings.all_paths.items():
         if os.path.exists(path := user_path(source)):  # a Hub id is no path
             check_apart(target, name, [str(path)])
+    with output_errors(target):
+        make_parent(target, no_step)
     with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         tree = Path(folder) / "model"
         if isinstance(model, Checkpoint):
