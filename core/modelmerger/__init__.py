@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.composition import check_same_base as check_same_base
     from modelmerger.planning.layer_view import LayerView as LayerView
+    from modelmerger.planning.mismatches.quantised import quantised_tensors as quantised_tensors
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
     from modelmerger.planning.tensor_names import is_embedding as is_embedding
@@ -129,6 +130,7 @@ if TYPE_CHECKING:
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
     from modelmerger.values.work.block_record import BlockRecord as BlockRecord
+    from modelmerger.values.work.inquiry import Inquiry as Inquiry
     from modelmerger.values.work.units import Done as Done
     from modelmerger.values.work.units import SliceWork as SliceWork
     from modelmerger.values.work.units import Statistic as Statistic
@@ -179,6 +181,7 @@ _HOMES = {
     "output.verification": ("verify",),
     "planning.composition": ("check_same_base",),
     "planning.layer_view": ("LayerView",),
+    "planning.mismatches.quantised": ("quantised_tensors",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.views": ("CheckpointView",),
@@ -232,6 +235,7 @@ _HOMES = {
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
     "values.work.block_record": ("BlockRecord",),
+    "values.work.inquiry": ("Inquiry",),
     "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),
     "values.weights": ("shown_weight", "varying"),

@@ -5,11 +5,13 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from modelmerger.before_publishing import is_thorough
 from modelmerger.config.merge_config import ConfigLike, MergeConfig
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -117,7 +119,8 @@ class ModelMerger:
         started = time.monotonic()
         with Scratch(settings.options.offload_folder) as scratch:
             output = scratch.path / "merged" if settings.output_path is None else None
-            with prepare(settings, hooks, self._cache, merged=MergedCheckpoint) as ready:
+            thorough = partial(is_thorough, settings, loads=True)
+            with prepare(settings, hooks, self._cache, merged=MergedCheckpoint, thorough=thorough) as ready:
                 begin(ready, check_loadable)
                 self._inputs = ready.inputs
                 if output is not None and _stays_in_memory(ready):

@@ -1,36 +1,30 @@
 """A merge from settings to a published directory: the order of its stages, and nothing else."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from modelmerger.before_publishing import asking, is_thorough, removed_if_refused
 from modelmerger.engine.devices import slice_device
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.hooks.inquiries.asking import Asked
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.manifest import total_counts, total_observed
-from modelmerger.output.publishing import (
-    check_output,
-    check_room,
-    clear_published,
-    extra_entries,
-    finish_earlier,
-    publish,
-)
+from modelmerger.output.publishing import clear_published, extra_entries, finish_earlier, publish
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import staged_size
 from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
+from modelmerger.refusals import check_executor, check_target, output_of, refuse
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.model_reference import user_path
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
@@ -72,11 +66,17 @@ class Watch:
     """Called before each step that changes the disk."""
 
 
-def check(settings: Settings, hooks: Hooks, cache: ModelCache | None = None) -> list[Problem]:
-    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors. cache: see `open_models`."""
-    notes = check_models(settings, hooks, cache, merged=MergedCheckpoint)
-    check_dataset(settings.validation)
-    return notes
+def check(
+    settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, output: Path | None = None
+) -> list[Problem]:
+    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors, those of the output too.
+
+    cache: see `open_models`. output: wins over the config's output_path.
+    """
+    with check_models(settings, hooks, cache, merged=MergedCheckpoint) as checked:
+        refuse(checked.settings, hooks, output, checked.inputs, checked.plan)
+    with asking(settings, checked.inquiries) as asked:
+        return [*checked.notes, *asked.answers()]
 
 
 def accept_all(_: Prepared) -> None:
@@ -97,7 +97,9 @@ def run_merge(
     accept the merge. cache: see `open_models`.
     """
     started = time.monotonic()
-    with prepare(settings, hooks, cache, merged=MergedCheckpoint) as ready:
+    loads = settings.validation is not None and settings.validation.run_tests
+    thorough = partial(is_thorough, settings, loads=loads)
+    with prepare(settings, hooks, cache, merged=MergedCheckpoint, thorough=thorough) as ready:
         begin(ready, accept)
         return merge_to_directory(ready, output, watch or Watch(), started)
 
@@ -111,10 +113,9 @@ def begin(ready: Prepared, accept: Callable[[Prepared], None]) -> None:
 
 def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, started: float) -> MergeReport:
     """Publishes a merge that was begun. started: when that was, by `time.monotonic`."""
-    target = output or (user_path(ready.settings.output_path) if ready.settings.output_path else None)
+    target = output_of(ready.settings, output)
     if target is None:
         raise ConfigError("no output path. Give the config an output_path; on the command line, --output does as well.")
-    target = Path(os.path.abspath(target))
     options = ready.settings.options
     finished = finish_earlier(target, lambda: _with_digest(ready).plan.digest, options.overwrite, watch.step)
     if finished is not None:
@@ -122,8 +123,8 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         say(finished.notes)
         notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
         return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
-    notes = [*ready.notes, *clear_published(target, watch.step)]
-    check_output(target, options, ready.inputs)
+    left_before = clear_published(target, watch.step)
+    check_target(target, ready.settings, ready.inputs, ready.plan)
     # torch is imported here, after every check that can do without it
     from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
     from modelmerger.engine.sidecars import write_documents
@@ -131,19 +132,24 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
 
     device = slice_device(ready.settings.options.device_map)
     compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
-    check_room(target, max(0, ready.plan.disk - staged_size(target)))
+    ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     ready = _with_digest(ready)
-    with Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
-        notes += staging.notes
+    inquiries = asking(ready.settings, ready.inquiries)
+    with inquiries as asked, Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
+        notes = [*ready.notes, *left_before, *staging.notes]
         if staging.removed_other_plan:
             message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
             notes.append(Problem(message, str(staging.root), severity="warning"))
         say(notes)
         log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
         reused = bytes_of_blocks(staging.records, ready.plan)
-        _merge(ready, staging, watch, reused, compared, device)
+        with removed_if_refused(staging):
+            _merge(ready, staging, watch, reused, compared.bytes, device, asked)
+            answers = asked.answers()
+        say(answers)
         extra = extra_entries(target, options)
-        write_documents(ready, staging.records, staging.write_document, extra)
+        noted = evolve(ready, notes=[*ready.notes, *answers])
+        write_documents(noted, staging.records, staging.write_document, extra)
         staging.keep(extra)
         staging.sync()
         for file in ready.input_files:
@@ -151,7 +157,8 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         left = publish(staging, options, watch.step)
         log.info("published %s", target)
         say(left)
-        return report_of(ready, target, staging.records, [*notes, *left], time.monotonic() - started, reused=reused)
+        seconds = time.monotonic() - started
+        return report_of(ready, target, staging.records, [*notes, *answers, *left], seconds, reused=reused)
 
 
 def _with_digest(ready: Prepared) -> Prepared:
@@ -167,7 +174,15 @@ def say(notes: Sequence[Problem]) -> None:
         log.log(logging.WARNING if note.severity == "warning" else logging.INFO, "%s", note)
 
 
-def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compared: int, device: "torch.device") -> None:
+def _merge(
+    ready: Prepared,
+    staging: Staging,
+    watch: Watch,
+    reused: int,
+    compared: int,
+    device: "torch.device",
+    asked: Asked,
+) -> None:
     from modelmerger.engine.merge import Merge
     from modelmerger.engine.work.executing import carry_out
 
@@ -180,19 +195,14 @@ def _merge(ready: Prepared, staging: Staging, watch: Watch, reused: int, compare
         with lock:
             done += count
             watch.progress(done, total)
+        asked.look()
 
     merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
     carry_out(merge, staging, advance, lambda: _order(ready, staging), staging.token)
 
 
 def _order(ready: Prepared, staging: Staging) -> WorkOrder:
-    if ready.settings.has_live:
-        message = "models in memory are merged, which no worker elsewhere can open. Give paths, or leave it out."
-        raise ConfigError(Problem(message, "options.executor"))
-    for provider in ready.hooks.all_providers:
-        if provider.digest:
-            message = f"{provider} is not installed, so no worker elsewhere can import it. Package it, or leave it out."
-            raise ConfigError(Problem(message, "options.executor"))
+    check_executor(ready.settings, ready.hooks)
     return WorkOrder(
         config=ready.settings.given,
         located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],

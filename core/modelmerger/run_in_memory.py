@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
+from modelmerger.before_publishing import asking
 from modelmerger.engine.devices import slice_device
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.available_memory import available_memory
@@ -46,12 +49,16 @@ def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[
 
     ready = with_digest(ready)
     device = slice_device(ready.settings.options.device_map)
-    check_exact_tensors(ready.plan, ready.sources)
-    check_exact_tensors_within(ready.checkpoints)
+    compared = check_exact_tensors(ready.plan, ready.sources) + check_exact_tensors_within(ready.checkpoints)
+    ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     say(ready.notes)
     log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
     sink = MemorySink(ready.plan.layout)
-    carry_out(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device), sink, _no_progress)
+    with asking(ready.settings, ready.inquiries) as asked:
+        carry_out(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device), sink, lambda _: asked.look())
+        answers = asked.answers()
+    say(answers)
+    ready = evolve(ready, notes=[*ready.notes, *answers])
     with output_errors(directory):
         directory.mkdir()
         tree = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -65,7 +72,3 @@ def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[
         recheck(file)
     seconds = time.monotonic() - started
     return report_of(ready, directory, sink.records, ready.notes, seconds, in_memory=True), sink.tensors
-
-
-def _no_progress(_: int) -> None:
-    """Nobody watches."""

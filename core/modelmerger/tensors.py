@@ -126,8 +126,9 @@ class PlannedTensors:
         from modelmerger.engine.merge import Merge
 
         read = self.models if self.composition is None else [self.composition.checkpoint]
-        check_exact_tensors(self.plan, read)
-        check_exact_tensors_within(self.models)
+        compared = check_exact_tensors(self.plan, read) + check_exact_tensors_within(self.models)
+        for note in compared.notes:
+            log.info("%s", note)
         return Merge(self.plan, read, self.hooks, self.settings, slice_device(self.settings.options.device_map))
 
 

@@ -1,6 +1,6 @@
 """A worker of a merge that another process runs: rebuilt from its work order, with the same plan or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,7 +34,9 @@ def open_worker(order: WorkOrder) -> Worker:
 
     settings, hooks = resolve(order.config)
     with ExitStack() as closing:
-        ready = closing.enter_context(prepare(settings, hooks, locate=_as_ordered(order), merged=MergedCheckpoint))
+        ready = closing.enter_context(
+            prepare(settings, hooks, locate=where_located(order.located), merged=MergedCheckpoint)
+        )
         ready = with_digest(ready)
         _check_plan(order, ready)
         files = closing.enter_context(SharedFiles(Path(order.tree), ready.plan.layout, order.token))
@@ -61,8 +63,9 @@ class _OpenWorker:
         self._closing.close()
 
 
-def _as_ordered(order: WorkOrder) -> Callable[[ModelReference], Location]:
-    places = {path: Location(Path(directory), revision) for path, directory, revision in order.located}
+def where_located(located: Sequence[tuple[str, str, str]]) -> Callable[[ModelReference], Location]:
+    """Finds models where an order says that they are, and nowhere else. located: as in `WorkOrder`."""
+    places = {path: Location(Path(directory), revision) for path, directory, revision in located}
 
     def locate(reference: ModelReference) -> Location:
         if reference.path not in places:

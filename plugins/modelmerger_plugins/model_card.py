@@ -147,7 +147,7 @@ def _section(report: ValidationReport) -> str:
     if asked:
         asked = ["", _row(["prompt", "answer", "answered in"]), _row(["---"] * 3, escape=str), *asked]
     verdict = "All thresholds hold." if report.passed else f"**Thresholds crossed: {_cell(report.verdict)}.**"
-    said = [verdict, ""] if report.settings.get("thresholds") else []
+    said = [verdict, ""] if report.has_thresholds else []
     return "\n".join([BEGIN, "", "## Validation", "", *said, *table, "", *notes, *asked, "", END, ""])
 
 

@@ -54,7 +54,7 @@ def test_commands_that_merge_nothing_import_nothing_heavy(path: str, models: Sim
         ["merge", path, "--set", "options.epsilon=1"],
         ["merge", str(models.folder / "nowhere.yaml")],
         ["merge", path, "--set", "models[0].path=./nowhere"],
-        ["merge", path, "--output", str(models.folder / "nowhere/merged")],
+        ["merge", path, "--output", str(models.folder / "nowhere/there/merged")],
         ["check", path],
         ["plan", path],
     )

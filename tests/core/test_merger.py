@@ -220,7 +220,7 @@ def test_saving_refuses_what_publishing_refuses(tiny: dict[str, Any], tied: Simp
         tmp_path / "taken": "exists already",
         tmp_path / "file": "exists and is a file",
         tmp_path / "merged": "exists already",
-        tmp_path / "absent" / "saved": "does not exist. Make it first.",
+        tmp_path / "absent" / "such" / "saved": "does not exist. Make it first.",
         tied.a / "saved": "is, contains or lies in the input",
         tied.a / "x" / ".." / "saved": "is, contains or lies in the input",
     }
@@ -232,6 +232,14 @@ def test_saving_refuses_what_publishing_refuses(tiny: dict[str, Any], tied: Simp
     assert os.listdir(tmp_path / "taken") == ["precious"]
     assert directory_state(tied.a) == before
     assert sorted(os.listdir(tmp_path)) == ["file", "merged", "taken"]
+
+
+def test_saving_makes_the_folder_around(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """A16."""
+    merger = ModelMerger(MergeConfig(**tiny))
+    merger.save_merged_model(merger.merge(), tmp_path / "new" / "saved")
+    assert os.listdir(tmp_path / "new") == ["saved"]
+    verify(tmp_path / "new" / "saved")
 
 
 def test_saving_overwrites_our_own_output_when_told_to(tiny: dict[str, Any], tmp_path: Path) -> None:
@@ -431,7 +439,10 @@ def test_models_that_fit_are_compatible(models: SimpleNamespace) -> None:
     [
         (lambda m: (m.b / "config.json").unlink(), "Config not found"),
         (lambda m: shutil.rmtree(m.b), "does not exist"),
-        (lambda m: (m.b / "config.json").write_text('{"vocab_size": 25}'), "vocab_size is 25 here and 24 in"),
+        (
+            lambda m: write_model(m.b, {**m.tensors["b"], "model.embed_tokens.weight": torch.zeros(25, 16)}),
+            "the vocabulary was resized: 25 rows here, 24 in",
+        ),
         (lambda m: (m.b / "config.json").write_text('{"hidden_size": 17}'), "hidden_size is 17 here and 16 in"),
         (lambda m: write_model(m.b, {"t": torch.zeros(2)}), "has this tensor and"),
         (lambda m: (m.b / "model.safetensors").write_bytes(b""), "the file is 0 bytes long"),

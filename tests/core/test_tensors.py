@@ -165,7 +165,7 @@ def test_tensors_that_are_tied_are_merged_once_and_tied_again() -> None:
         ([{"w": torch.ones(2)}, {"v": torch.ones(2)}], "w: 'model_0' has this tensor and 'model_1' lacks it.", ModelCompatibilityError),
         ([{"w": torch.ones(2)}, {"w": torch.ones(3)}], "w: has shape [3] here and [2] in 'model_0'.", ModelCompatibilityError),
         ([{"w": torch.ones(2)}, {"w": torch.ones(2) / 0}], "w: 'model_1' holds 2 infinities.", NumericError),
-        ([{"w": torch.arange(2)}, {"w": torch.arange(2) + 1}], "w: holds I64 numbers, which can only be taken over", ModelCompatibilityError),
+        ([{"t.weight": torch.arange(2)}, {"t.weight": torch.arange(2) + 1}], "t.weight: holds I64 numbers, which can only be taken over", ModelCompatibilityError),
     ],
 )  # fmt: skip
 def test_what_cannot_be_merged_is_said(models: list[Any], words: str, error: type[Exception]) -> None:

@@ -14,7 +14,7 @@ from docs.test_docs import ROOT, blocks
 from inputs.tiny_models import make_tiny
 from modelmerger import ModelCompatibilityError as OurCompatibilityError
 from modelmerger import verify
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 DOCUMENT = Path(__file__).parent / "data/api_document.md"
 PAGE = ROOT / "docs/how-to/keep-old-imports.md"
@@ -202,13 +202,19 @@ def test_compatibility_checking(project: Path) -> None:
     (project / "wider").mkdir()
     config = json.loads((project / "model1/config.json").read_text())
     (project / "wider/config.json").write_text(json.dumps(config | {"vocab_size": 7}))
-    (project / "wider/model.safetensors").write_bytes((project / "model1/model.safetensors").read_bytes())
+    tensors = load_file(project / "model1/model.safetensors")
+    resized = {name: tensor[:7].clone() if len(tensor) == 90 else tensor for name, tensor in tensors.items()}
+    save_file(resized, project / "wider/model.safetensors", metadata={"format": "pt"})
     (project / "bare").mkdir()
     (project / "bare/model.safetensors").write_bytes((project / "model1/model.safetensors").read_bytes())
     fitting = [{"path": "./model1", "weight": 0.7}, {"path": "./model2", "weight": 0.3}]
     for check, error, words in (
         (names["check_model_compatibility"], names["ModelCompatibilityError"], "Vocabulary size mismatch"),
-        (ours.check_model_compatibility, ours.ModelCompatibilityError, "vocab_size is 7 here and 90 in"),
+        (
+            ours.check_model_compatibility,
+            ours.ModelCompatibilityError,
+            "the vocabulary was resized: 7 rows here, 90 in",
+        ),
     ):
         check(fitting)
         with pytest.raises(error, match=words):

@@ -348,11 +348,54 @@ def test_a_missing_parent_is_refused_before_anything_is_read(
     sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused, unread: Callable[[], bool]
 ) -> None:
     """A16"""
-    err = refused(4, "merge", config_file(), "--output", sharded.folder / "no" / "merged")
+    err = refused(4, "merge", config_file(), "--output", sharded.folder / "no" / "such" / "merged")
 
-    assert f"the folder {sharded.folder}/no does not exist" in err
+    assert f"the folder {sharded.folder}/no does not exist. Make it first." in err
     assert not (sharded.folder / "no").exists()
     assert unread()
+
+
+def test_a_missing_parent_whose_own_parent_is_there_is_made(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], command: Callable[..., SimpleNamespace]
+) -> None:
+    """A16: by the merge, and before that by nobody."""
+    output = sharded.folder / "new" / "merged"
+
+    for asked in ("check", "plan"):
+        assert command(asked, config_file(), "--output", output).status == 0
+    assert not output.parent.exists()
+    made = command("merge", config_file(), "--output", output)
+
+    assert (made.status, made.err) == (0, "")
+    assert os.listdir(output.parent) == ["merged"]
+    verify(output)
+
+
+def test_a_merge_killed_after_it_made_the_parent_goes_on(sharded: SimpleNamespace) -> None:
+    output = sharded.folder / "new" / "merged"
+    told = sharded.config() | {"output_path": str(output)}
+    steps: list[tuple[str, Path]] = []
+    interrupt_at(told, "journal")
+    assert os.listdir(output.parent) == [".merged.modelmerger"]
+
+    merge(MergeConfig(**told), Watch(step=lambda name, path: steps.append((name, path))))
+
+    assert ("create", output.parent) not in steps
+    verify(output)
+
+
+@pytest.mark.parametrize("parent", ["link", "file"])
+def test_a_parent_that_is_no_folder_is_not_replaced(
+    sharded: SimpleNamespace, config_file: Callable[..., Path], refused: Refused, parent: str
+) -> None:
+    """A16, a dangling link among them."""
+    (sharded.folder / "link").symlink_to(sharded.folder / "nowhere")
+    (sharded.folder / "file").write_text("precious")
+
+    err = refused(4, "merge", config_file(), "--output", sharded.folder / parent / "merged")
+
+    assert f"the folder {sharded.folder / parent} does not exist. Make it first." in err
+    assert not (sharded.folder / "nowhere").exists()
 
 
 def test_a_parent_that_cannot_be_written_to_is_refused_before_anything_is_read(

@@ -333,7 +333,7 @@ def test_an_adapter_is_refused_and_not_opened(models: SimpleNamespace, refused: 
     assert [Path(opened).name for opened in refusal.seen.opened_in(folder)] == ["adapter_config.json"]
 
 
-@pytest.mark.parametrize("output", ["~nobody-of-this-name/out", "absent/out"])
+@pytest.mark.parametrize("output", ["~nobody-of-this-name/out", "absent/such/out"])
 def test_an_output_below_a_folder_that_is_not_there_is_refused(
     models: SimpleNamespace, command: Command, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
@@ -342,11 +342,11 @@ def test_an_output_below_a_folder_that_is_not_there_is_refused(
     path = models.folder / "merge.json"
     path.write_text(json.dumps(weighted(models.a, models.b, output_path=output)))
 
-    result = command("merge", path)
+    for asked in ("merge", "check", "plan"):
+        result = command(asked, path)
 
-    assert result.status == 4
-    assert "does not exist. Make it first." in result.err
-    assert command("plan", path).status == 0
+        assert result.status == 4
+        assert "does not exist. Make it first." in result.err
 
 
 def test_a_directory_without_weights_says_so(models: SimpleNamespace, refused: Refused) -> None:

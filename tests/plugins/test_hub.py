@@ -136,8 +136,8 @@ def test_the_commit_is_recorded_in_manifest_card_and_plan(
     assert f"| a (org/a, commit {first}) | not stated |" in card
     path = models.folder / "merge.json"
     path.write_text(json.dumps(by_id))
-    assert f"(org/b@refs/pr/1, commit {second})" in command("plan", path).out
-    planned = json.loads(command("plan", path, "--json").out)
+    assert f"(org/b@refs/pr/1, commit {second})" in command("plan", path, "--no-trial").out
+    planned = json.loads(command("plan", path, "--no-trial", "--json").out)
     assert [model["revision"] for model in planned["models"]] == [first, second]
 
 

@@ -47,6 +47,114 @@ def test_without_the_option_the_dtype_is_that_of_most_weights(models: SimpleName
     assert merged_config(models, config, {"dtype": "float32"}) == {"dtype": "bfloat16"}
 
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+@pytest.mark.parametrize(
+    ("donors", "expected"),
+    [
+        ({"vocab_size": 20}, {"vocab_size": 24}),
+        ({"vocab_size": 24}, {"vocab_size": 24}),
+        (
+            {
+                "vocab_size": 20,
+                "text_config": {"vocab_size": 20, "hidden_size": 16},
+                "vision_config": {"vocab_size": 9},
+            },
+            {
+                "vocab_size": 24,
+                "text_config": {"vocab_size": 24, "hidden_size": 16},
+                "vision_config": {"vocab_size": 9},
+            },
+        ),
+        ({"text_config": {"vocab_size": 20}}, {"text_config": {"vocab_size": 24}}),
+        ({"decoder": {"vocab_size": 20}}, {"decoder": {"vocab_size": 20}}),
+        ({"vocab_size": None}, {"vocab_size": None}),
+    ],
+    ids=str,
+)
+def test_the_vocabulary_size_is_made_true_at_every_level_of_the_language_model(
+    models: SimpleNamespace, config: dict[str, Any], donors: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert merged_config(models, config, donors) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "donors", "expected"),
+    [
+        ({EMBEDDING: 32, HEAD: 24}, {"vocab_size": 24}, {"vocab_size": 24}),  # a class with rows of its own
+        ({EMBEDDING: 32, HEAD: 24}, {"vocab_size": 20}, {"vocab_size": 20}),  # nobody knows
+        ({HEAD: 32}, {"vocab_size": 20}, {"vocab_size": 32}),
+        (
+            {"encoder.embeddings.word_embeddings.weight": 20, "decoder.bert.embeddings.word_embeddings.weight": 30},
+            {"encoder": {"vocab_size": 21}, "decoder": {"vocab_size": 31}},
+            {"encoder": {"vocab_size": 20}, "decoder": {"vocab_size": 30}},
+        ),
+        (
+            {"model.language_model.embed_tokens.weight": 24, "model.qformer.embeddings.word_embeddings.weight": 30},
+            {"text_config": {"vocab_size": 20}, "qformer_config": {"vocab_size": 30}},
+            {"text_config": {"vocab_size": 24}, "qformer_config": {"vocab_size": 30}},
+        ),
+        (
+            {"model.embed_tokens.weight": 24, "model.qformer.embeddings.word_embeddings.weight": 30},
+            {"text_config": {"vocab_size": 20}, "qformer_config": {"vocab_size": 30}},
+            {"text_config": {"vocab_size": 24}, "qformer_config": {"vocab_size": 30}},
+        ),
+        (
+            {"text_encoder.shared.weight": 30, "decoder.lm_heads.0.weight": 24},
+            {"text_encoder": {"vocab_size": 30}, "decoder": {"vocab_size": 23}},
+            {"text_encoder": {"vocab_size": 30}, "decoder": {"vocab_size": 23}},
+        ),
+        ({"norm.weight": 7}, {"vocab_size": 20}, {"vocab_size": 20}),
+    ],
+    ids=str,
+)
+def test_only_matrices_of_the_level_say_how_large_its_vocabulary_is(
+    models: SimpleNamespace,
+    config: dict[str, Any],
+    rows: dict[str, int],
+    donors: dict[str, Any],
+    expected: dict[str, Any],
+) -> None:
+    for name in ("a", "b"):
+        write_model(getattr(models, name), {tensor: torch.ones(count, 4) for tensor, count in rows.items()}, None)
+
+    assert merged_config(models, config, donors) == expected
+
+
+QLORA = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+
+
+def test_a_quantisation_that_no_weight_has_is_left_out_and_noted(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    donors = {**CONFIG, "quantization_config": QLORA, "text_config": {"quantization_config": QLORA, "a": 1}}
+
+    assert merged_config(models, config, donors) == {**CONFIG, "text_config": {"a": 1}}
+    notes = json.loads((models.output / "modelmerger.json").read_text())["notes"]
+    assert [note["severity"] for note in notes if "quantization_config is left out" in note["message"]] == ["note"]
+
+
+@pytest.mark.parametrize(
+    ("method", "tensors"),
+    [
+        ("bitnet", {}),  # plain floats that are quantised as they are loaded
+        ("bitsandbytes", {"q.weight": torch.ones(8, 1, dtype=torch.uint8)}),
+        ("gptq", {"q.qweight": torch.ones(2, 3, dtype=torch.int32)}),
+        ("fp8", {"q.weight": torch.ones(2, 3).to(torch.float8_e4m3fn)}),
+        ("compressed-tensors", {"q.weight_scale": torch.ones(1)}),
+    ],
+)
+def test_a_quantisation_that_weights_have_stays(
+    models: SimpleNamespace, config: dict[str, Any], method: str, tensors: dict[str, torch.Tensor]
+) -> None:
+    donors = {**CONFIG, "quantization_config": {"quant_method": method}}
+    for name in ("a", "b"):
+        write_model(getattr(models, name), models.tensors[name] | tensors)
+
+    assert merged_config(models, config, donors) == donors
+
+
 def test_everything_else_is_the_donors_in_its_order(models: SimpleNamespace, config: dict[str, Any]) -> None:
     donors = {"z": [1, 2.5, None, True, "نص"], "a": {"y": {}, "b": []}, "architectures": ["Unknown"]}
 

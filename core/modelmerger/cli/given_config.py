@@ -31,6 +31,14 @@ class Asked:
     strict: bool
     """Whether warnings are errors."""
 
+    def asking_for(self, **flags: bool) -> "Asked":
+        """The same, with the options of these names that are asked for."""
+        data = self.given.data
+        options, told = data.get("options"), {name: True for name, asked in flags.items() if asked}
+        if not told or not isinstance(options, dict | None):  # what else it may be is refused as it is resolved
+            return self
+        return evolve(self, given=evolve(self.given, data={**data, "options": {**(options or {}), **told}}))
+
     def resolve(self) -> tuple["Settings", "Hooks"]:
         """The settings of a merge, and its plugins. Raises `ConfigError`."""
         from modelmerger.config.resolve import resolve

@@ -6,16 +6,26 @@ import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, Changes, with_changes
+from modelmerger.cli.options import (
+    CONFIG,
+    DEBUG,
+    JSON,
+    KEEP_EXTRA,
+    OUTPUT,
+    OVERWRITE,
+    RECORD_PATHS,
+    Changes,
+    with_changes,
+)
 from modelmerger.values.text import shown
 
 
 @click.command()
 @CONFIG
-@click.option("--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path.")
-@click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
-@click.option("--keep-extra", is_flag=True, help="With --overwrite: keep what no merge wrote in the new output.")
-@click.option("--record-paths", is_flag=True, help="Keep local paths in model card, manifest and reports.")
+@OUTPUT
+@OVERWRITE
+@KEEP_EXTRA
+@RECORD_PATHS
 @with_changes
 @JSON
 @DEBUG
@@ -33,12 +43,10 @@ def merge(
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
-    asked = read_changed(config, changes)
+    asked = read_changed(config, changes).asking_for(
+        overwrite=overwrite, keep_extra=keep_extra, record_paths=record_paths
+    )
     data = asked.given.data
-    asked_for = {"overwrite": overwrite, "keep_extra": keep_extra, "record_paths": record_paths}
-    told = {key: True for key, given in asked_for.items() if given}
-    if told and isinstance(data.get("options"), dict | None):  # what else it may be is refused below
-        data["options"] = {**(data.get("options") or {}), **told}
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
     with show_progress("merging") as progress:

@@ -10,6 +10,16 @@ from attrs import frozen
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+OUTPUT = click.option(
+    "--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path."
+)
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
+KEEP_EXTRA = click.option(
+    "--keep-extra", is_flag=True, help="With --overwrite: keep what no merge wrote in the new output."
+)
+RECORD_PATHS = click.option(
+    "--record-paths", is_flag=True, help="Keep local paths in model card, manifest and reports."
+)
 _SET = click.option(
     "--set",
     "settings",

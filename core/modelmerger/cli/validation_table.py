@@ -26,10 +26,14 @@ def print_report(report: ValidationReport) -> None:
             console.print(f"  and {amount(more, 'more answer')} in the report", style="dim")
     for note in report.notes():
         console.print(f"  {note}", style="dim")
-    console.print(
-        f"validation of {shown(report.directory)}: {report.verdict}",
-        style="bold green" if report.passed else "bold red",
-    )
+    console.print(f"validation of {shown(report.directory)}: {report.verdict}", style=_style(report))
+
+
+def _style(report: ValidationReport) -> str:
+    """Of the verdict."""
+    if not report.passed:
+        return "bold red"
+    return "bold green" if report.has_thresholds else "bold"
 
 
 def _numbers(report: ValidationReport) -> object:

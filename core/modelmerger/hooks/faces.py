@@ -22,6 +22,7 @@ from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
 from modelmerger.values.text import amount
+from modelmerger.values.work.inquiry import Inquiry
 from modelmerger.values.work.units import SliceWork
 
 if TYPE_CHECKING:
@@ -171,6 +172,24 @@ class OutputHooks:
                     raise PluginError(f"{self.calls.providers[plugin]}: adjust_config {what}.")
                 config = adjusted
         return config
+
+    def check_output(
+        self,
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        configs: Mapping[str, Mapping[str, Any]],
+        settings: Settings,
+        *,
+        thorough: bool,
+    ) -> tuple[list[Problem], list[Inquiry]]:
+        """Problems that plugins find in what will be written, and what they want to have found out beside the merge."""
+        arguments: dict[str, Any] = {"plan": plan, "checkpoints": checkpoints, "configs": configs, "settings": settings}
+        answers = self.calls.ask_each("check_output", thorough=thorough, **arguments)
+        for name, found in answers:
+            if not is_list_of((Problem, Inquiry), found or ()):
+                raise self.calls.wrong_answer("check_output", found, "Problems and Inquiries", name)
+        said = [one for _, found in answers for one in found or ()]
+        return [one for one in said if isinstance(one, Problem)], [one for one in said if isinstance(one, Inquiry)]
 
     def run_slices(self, work: SliceWork) -> None:
         """Executes all units of the work."""

@@ -9,6 +9,8 @@ from typing import Any
 import attrs
 from blake3 import blake3
 
+_RESOLVED = "__attrs_types_resolved__"
+"""What attrs notes in a class once its types were asked for: the class itself."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 
 
@@ -36,7 +38,8 @@ def _described(value: Any, home: str) -> Any:
     if inspect.isclass(value) and value.__module__ == home:
         fields = attrs.fields(value) if attrs.has(value) else ()
         defaults = [[field.name, _described(field.default, home), str(field.type)] for field in fields]
-        return ["class", [base.__qualname__ for base in value.__bases__], defaults, _mapping(vars(value), home)]
+        own = {name: each for name, each in vars(value).items() if name != _RESOLVED}
+        return ["class", [base.__qualname__ for base in value.__bases__], defaults, _mapping(own, home)]
     if attrs.has(type(value)):
         held = {field.name: getattr(value, field.name, None) for field in attrs.fields(type(value))}
         return [type(value).__qualname__, _mapping(held, home)]

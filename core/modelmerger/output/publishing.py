@@ -12,8 +12,9 @@ from modelmerger.output.apart import Inputs, check_apart
 from modelmerger.output.earlier.foreign import check_all_ours, unlisted
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import read_manifest, read_manifest_of_weights
+from modelmerger.output.parent_folder import check_parent, standing_folder
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import StagingDirectory, is_empty, is_published
+from modelmerger.output.staging_directory import StagingDirectory, check_staging, is_empty, is_published
 from modelmerger.output.steps import Step
 from modelmerger.output.system import ExchangeUnsupportedError, exchange, rename_new
 from modelmerger.output.system_errors import output_errors
@@ -26,7 +27,7 @@ _OURS = "Give another output path, or set overwrite: true for a directory that a
 
 
 def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
-    """Raises `OutputError` for a target that exists, whose parent does not, or that touches an input.
+    """Raises `OutputError` for a target that exists, whose folder cannot be made, or that touches an input.
 
     With `overwrite`, one that exists must be an earlier output, as it was published; with `keep_extra`, others may
     have put something there.
@@ -34,18 +35,11 @@ def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
     if "\0" in str(target):
         raise OutputError(Problem("has a NUL character in it. Give another output path.", str(target)))
     with output_errors(target):
-        _check_parent(target)
+        check_parent(target)
         _check_kind(target)
         check_apart(target, inputs)
         _check_free(target, options)
-
-
-def _check_parent(target: Path) -> None:
-    parent = target.parent
-    if not parent.is_dir():
-        raise OutputError(Problem(f"the folder {parent} does not exist. Make it first.", str(target)))
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(Problem(f"the folder {parent} cannot be written to. Change its permissions.", str(target)))
+        check_staging(target)
 
 
 def _check_kind(target: Path) -> None:
@@ -82,8 +76,9 @@ def extra_entries(target: Path, options: CoreOptions) -> list[str]:
 
 def check_room(target: Path, needed: int) -> None:
     """Raises `OutputError` when the disk of the output has less than `needed` bytes free."""
-    with output_errors(target.parent):
-        disk = os.statvfs(target.parent)
+    folder = standing_folder(target)
+    with output_errors(folder):
+        disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     if free < needed:
         raise OutputError(

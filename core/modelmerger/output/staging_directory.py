@@ -14,6 +14,7 @@ from modelmerger.output import journal, run_token
 from modelmerger.output.earlier.old_output import remove_old_output
 from modelmerger.output.entries import close_quietly, discard, is_directory, open_directory
 from modelmerger.output.journal import Journal, read_journal
+from modelmerger.output.parent_folder import make_parent
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import OutputError, Problem
@@ -62,6 +63,31 @@ def is_empty(target: Path) -> bool:
         os.close(descriptor)
 
 
+def check_staging(target: Path) -> None:
+    """Raises `OutputError` where something else has the name of the staging directory; and `OSError`."""
+    root = staging_path(target)
+    try:
+        descriptor = open_directory(root)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise OutputError(Problem(NOT_OURS, str(root))) from None
+    try:
+        if _journal_in(descriptor) is None:
+            raise OutputError(Problem(NOT_OURS, str(root)))
+    finally:
+        os.close(descriptor)
+
+
+def _journal_in(directory: int) -> Journal | None:
+    """See `StagingDirectory.journal`. directory: a descriptor."""
+    entries = os.listdir(directory)
+    if not entries:
+        return Journal()
+    found = read_journal(directory)
+    return None if found is None or (not found.plan and entries != [JOURNAL]) else found
+
+
 _held: set[int] = set()
 """Descriptors of locked directories."""
 
@@ -77,7 +103,8 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 class StagingDirectory:
-    """The staging directory of a target, made if need be and locked for as long as the context lasts.
+    """The staging directory of a target, made if need be, with the folder around both, and locked for as long as the
+    context lasts.
 
     The lock goes with this process, however that ends. Raises `OutputError` where another merge has it, or where
     something else has the directory's name.
@@ -94,6 +121,7 @@ class StagingDirectory:
 
     def __enter__(self) -> Self:
         with output_errors(self.root):
+            make_parent(self.target, self.step)
             self.descriptor = self._locked()
         _held.add(self.descriptor)
         return self
@@ -106,11 +134,7 @@ class StagingDirectory:
     def journal(self) -> Journal | None:
         """What the journal says; an empty one for an empty directory. None: the directory is none of ours."""
         with output_errors(self.root):
-            entries = os.listdir(self.descriptor)
-            if not entries:
-                return Journal()
-            found = read_journal(self.descriptor)
-        return None if found is None or (not found.plan and entries != [JOURNAL]) else found
+            return _journal_in(self.descriptor)
 
     def remove(self) -> list[Problem]:
         """Removes the directory and what is in it, the journal last, so that a killed removal is recognised as ours.

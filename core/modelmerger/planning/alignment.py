@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import frozen
 
+from modelmerger.planning.mismatches.finding import Match, mismatches
+from modelmerger.planning.mismatches.quantised import quantisation_scheme
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import Problem
@@ -56,20 +58,25 @@ def align(
         for name, index in surplus:
             if name not in reference.aliases:
                 sources.setdefault(name, index)
-    quantised = any(quantisation_scheme(checkpoint) for checkpoint in checkpoints)
+    schemes = [quantisation_scheme(checkpoint) for checkpoint in checkpoints]
     aligned: list[Aligned] = []
+    matches: list[Match] = []
     problems: list[Problem] = []
     for name, source in sources.items():
         info = checkpoints[source].tensors[name]
         names = [_name_in(checkpoint, name) for checkpoint in checkpoints]
         renames = {i: other for i, other in enumerate(names) if other not in (name, None)} or NO_RENAMES
-        exact = DTYPES[info.dtype].family != "float" or (quantised and info.dtype.startswith("F8"))
+        exact = DTYPES[info.dtype].family != "float" or (any(schemes) and info.dtype.startswith("F8"))
         aligned.append(Aligned(name, info, renames, exact, source, None in names))
-        problems += _tensor_problems(name, checkpoints, source, names, missing)
+        matches.append(Match(name, source, names))
+        if DTYPES[info.dtype].bits == 6:
+            problems.append(_across_bytes(name, checkpoints[source], info))
+    tied = [(name, index) for name, index in surplus if name in reference.aliases]
     if missing == "error":
-        problems += [_surplus(name, reference, checkpoints[index]) for name, index in surplus]
-    if problems:
-        problems = [_quantised(checkpoint) for checkpoint in checkpoints if quantisation_scheme(checkpoint)] + problems
+        problems += [_has_its_own(name, reference, checkpoints[index]) for name, index in tied]
+    problems += mismatches(
+        checkpoints, donor, matches, [entry for entry in surplus if entry not in tied], complete=missing == "error"
+    )
     if missing != "error":
         left = [(name, index) for name, index in surplus if name not in sources]
         problems += _notes(checkpoints, donor, aligned, left)
@@ -81,20 +88,9 @@ def _name_in(checkpoint: Checkpoint, name: str) -> str | None:
     return name if name in checkpoint.tensors else checkpoint.aliases.get(name)
 
 
-def _tensor_problems(
-    name: str, checkpoints: Sequence[Checkpoint], source: int, names: Sequence[str | None], missing: MissingTensors
-) -> Iterator[Problem]:
-    """What is wrong with a tensor, whose name in each checkpoint is given."""
-    first = checkpoints[source]
-    info = first.tensors[name]
-    for other, other_name in zip(checkpoints, names, strict=True):
-        if other_name is not None:
-            yield from _mismatch(name, first, other, info, other.tensors[other_name])
-        elif missing == "error":
-            yield _missing(name, first, other)
-    if DTYPES[info.dtype].bits == 6:
-        message = f"is {info.dtype}, whose numbers lie across bytes, which cannot be taken over. Convert it first."
-        yield Problem(message, first.place, name)
+def _across_bytes(name: str, checkpoint: Checkpoint, info: TensorInfo) -> Problem:
+    message = f"is {info.dtype}, whose numbers lie across bytes, which cannot be taken over. Convert it first."
+    return Problem(message, checkpoint.place, name)
 
 
 def _notes(
@@ -116,54 +112,10 @@ def _notes(
             yield Problem(message, "options.missing_tensors", severity="note")
 
 
-def quantisation_scheme(checkpoint: Checkpoint) -> str:
-    """The quantisation scheme that the model's config names; empty where the model is not quantised."""
-    config = (checkpoint.donor.config or {}).get("quantization_config")
-    if not isinstance(config, Mapping):
-        return ""
-    return str(config.get("quant_method") or "an unnamed scheme")
-
-
-def _quantised(checkpoint: Checkpoint) -> Problem:
+def _has_its_own(name: str, donor: Checkpoint, other: Checkpoint) -> Problem:
     return Problem(
-        f"holds quantised weights ({quantisation_scheme(checkpoint)}), which can only be taken over, "
-        "from models with equal bits. Dequantise it first.",
-        checkpoint.place,
-    )
-
-
-def _missing(name: str, donor: Checkpoint, other: Checkpoint) -> Problem:
-    return Problem(
-        f"'{donor.name}' has this tensor and '{other.name}' lacks it. "
-        "Merge models of one architecture, or set missing_tensors.",
+        f"'{other.name}' has a matrix of its own here, where '{donor.name}' ties it to {donor.aliases[name]}. "
+        "Merge it with an untied base model, or tie it first.",
         other.place,
         name,
     )
-
-
-def _surplus(name: str, donor: Checkpoint, other: Checkpoint) -> Problem:
-    if alias := donor.aliases.get(name):
-        return Problem(
-            f"'{other.name}' has a matrix of its own here, where '{donor.name}' ties it to {alias}. "
-            "Merge it with an untied base model, or tie it first.",
-            other.place,
-            name,
-        )
-    return Problem(
-        f"'{other.name}' has this tensor and '{donor.name}' lacks it. "
-        "Merge models of one architecture, or set missing_tensors.",
-        other.place,
-        name,
-    )
-
-
-def _mismatch(name: str, donor: Checkpoint, other: Checkpoint, info: TensorInfo, found: TensorInfo) -> list[Problem]:
-    problems = []
-    if found.shape != info.shape:
-        message = f"has shape {list(found.shape)} here and {list(info.shape)} in '{donor.name}'."
-        problems.append(Problem(f"{message} Only equal shapes can be merged.", other.place, name))
-    families = DTYPES[found.dtype].family, DTYPES[info.dtype].family
-    if families[0] != families[1] or (families[0] != "float" and found.dtype != info.dtype):
-        message = f"is {found.dtype} here and {info.dtype} in '{donor.name}'."
-        problems.append(Problem(f"{message} Convert one of the models first.", other.place, name))
-    return problems

@@ -65,10 +65,10 @@ def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan
     return slices + gram
 
 
-def peak_memory(workers: int, held: int) -> int:
-    """The expected peak in bytes: the process, and what each worker holds.
+def memory_parts(workers: int, held: int) -> dict[str, int]:
+    """What the expected peak is made of, in bytes, as long as nothing was tried: the process, and all workers.
 
     One block for each worker covers its window of output (a whole block where strategies see rows) and what the
     allocator keeps. held: by a worker, besides that.
     """
-    return PROCESS_MEMORY + workers * (BLOCK + held)
+    return {"process": PROCESS_MEMORY, "workers": workers * (BLOCK + held)}

@@ -8,7 +8,7 @@ from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.manifest import FILE, REPORT
-from modelmerger.planning.cost import bytes_compared, bytes_read, peak_memory, slice_elements, worker_memory
+from modelmerger.planning.cost import bytes_compared, bytes_read, memory_parts, slice_elements, worker_memory
 from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_composed_tensors, plan_merged_tensors
@@ -51,6 +51,7 @@ def make_plan(
     inner = [one.merge for one in merges_among(checkpoints) if one.merge is not None]
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     held = worker_memory(hooks, settings, tensors, elements)
+    parts = memory_parts(workers, held + memory + sum(one.worker_memory for one in inner))
     return MergePlan(
         strategy=settings.strategy,
         donor=settings.donor,
@@ -64,7 +65,8 @@ def make_plan(
         + bytes_compared(read, tensors)
         + sum(one.bytes_compared for one in inner),
         bytes_written=sum(file.size for file in layout.files),
-        memory=peak_memory(workers, held + memory + sum(one.worker_memory for one in inner)),
+        memory=sum(parts.values()),
+        memory_parts=parts,
         digest="",
         notes=notes,
         composed=composition is not None,

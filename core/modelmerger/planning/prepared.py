@@ -1,7 +1,7 @@
 """Everything that happens before the first write: models are opened, checked against each other, and planned for."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from attrs import evolve, field, frozen
@@ -22,6 +22,7 @@ from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import Location
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.work.inquiry import Inquiry
 
 
 @frozen(eq=False)
@@ -44,6 +45,8 @@ class Prepared:
     """The configs of the merged model."""
     located: Mapping[str, Location] = field(factory=dict)
     """Where everything that the user named was found, by its path."""
+    inquiries: Sequence[Inquiry] = ()
+    """What must be answered before anything is published."""
     sidecars: Sidecars = field(factory=Sidecars)
     """The files beside the weights."""
 
@@ -81,10 +84,12 @@ def prepare(
     locate: Locate | None = None,
     *,
     merged: MakeMerged,
+    thorough: Callable[[MergePlan], bool] = lambda _: False,
 ) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
-    cache, locate, merged: see `open_models`.
+    cache, locate, merged: see `open_models`. thorough: whether what is costly is to be found out about a merge too; it
+    is asked of its inquiries.
     """
     with open_models(settings, hooks, cache, locate, merged=merged) as models:
         notes = _compatible(hooks, models)
@@ -92,34 +97,72 @@ def prepare(
         composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
         configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
+        of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=thorough(plan))
         sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings, models.located)
-        said = [*plan.notes, *sidecars.problems]
+        said = [*plan.notes, *of_output, *sidecars.problems]
         raise_errors(said, ModelCompatibilityError, strict=settings.strict)
         plan, notes = evolve(plan, beside=sidecars.beside), [*notes, *said]
         yield Prepared(
-            models.settings, hooks, models.checkpoints, plan, notes, composition, configs, models.located, sidecars
+            settings=models.settings,
+            hooks=hooks,
+            checkpoints=models.checkpoints,
+            plan=plan,
+            notes=notes,
+            composition=composition,
+            configs=configs,
+            located=models.located,
+            inquiries=inquiries,
+            sidecars=sidecars,
         )
 
 
+@frozen(eq=False)
+class Checked:
+    """Models that can be merged, as far as headers and JSON say."""
+
+    settings: Settings
+    """As in `Prepared`."""
+    inputs: Inputs
+    """As in `Prepared`."""
+    plan: MergePlan | None
+    """None where it depends on the weights."""
+    notes: list[Problem]
+    """What the user should know of the merge."""
+    inquiries: list[Inquiry]
+    """What is to be asked in another process."""
+
+
+@contextlib.contextmanager
 def check_models(
     settings: Settings, hooks: Hooks, cache: ModelCache | None = None, *, merged: MakeMerged
-) -> list[Problem]:
-    """Warnings and notes about the merge, from headers and JSON alone. Raises the errors.
+) -> Iterator[Checked]:
+    """Checks a merge from headers and JSON alone. The models are open while the context lasts. Raises the errors.
 
     cache, merged: see `open_models`.
     """
     with open_models(settings, hooks, cache, merged=merged) as models:
         notes = _compatible(hooks, models)
         found = compose(hooks, models.checkpoints, models.settings)
-        if isinstance(found, DeferredComposition):  # the plan depends on the weights
-            said = found.notes
+        if isinstance(found, DeferredComposition):
+            plan, said, inquiries = None, found.notes, list[Inquiry]()
         else:
             plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
             configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)
+            of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=True)
             sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings, models.located)
-            said = [*plan.notes, *sidecars.problems]
+            said = [*plan.notes, *of_output, *sidecars.problems]
         raise_errors(said, ModelCompatibilityError, strict=settings.strict)
-        return [*notes, *said]
+        inputs = inputs_of(models.settings, models.checkpoints, models.located)
+        yield Checked(models.settings, inputs, plan, [*notes, *said], inquiries)
+
+
+def _check_output(
+    hooks: Hooks, models: Opened, plan: MergePlan, configs: Configs, *, thorough: bool
+) -> tuple[list[Problem], list[Inquiry]]:
+    """What plugins say about what will be written, and their inquiries."""
+    if models.settings.options.check_loading is False:
+        return [], []
+    return hooks.output.check_output(plan, models.checkpoints, configs, models.settings, thorough=thorough)
 
 
 def _compatible(hooks: Hooks, models: Opened) -> list[Problem]:

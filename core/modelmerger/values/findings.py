@@ -86,16 +86,24 @@ class ValidationReport:
         return [finding for finding in self.findings if finding.crossed]
 
     @property
+    def has_thresholds(self) -> bool:
+        """Whether any threshold was set, so that there is something to pass."""
+        return any(finding.threshold is not None for finding in self.findings)
+
+    @property
     def passed(self) -> bool:
-        """Whether no threshold is crossed."""
+        """Whether no threshold is crossed, which says nothing where none was set."""
         return not self.crossings
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain data: what `validation.json` holds and `--json` prints."""
+        """The report as plain data: what `validation.json` holds and `--json` prints.
+
+        `passed` is None where no threshold was set.
+        """
         return {
             "schema": 1,
             "directory": self.directory,
-            "passed": self.passed,
+            "passed": self.passed if self.has_thresholds else None,
             "validators": dict(self.validators),
             "settings": dict(self.settings),
             "metrics": self.metrics,
@@ -105,9 +113,9 @@ class ValidationReport:
 
     @property
     def verdict(self) -> str:
-        """`passed`, or which thresholds are crossed."""
+        """`passed`, `no threshold set`, or which thresholds are crossed."""
         if self.passed:
-            return "passed"
+            return "passed" if self.has_thresholds else "no threshold set"
         return f"{len(self.crossings)} crossed: " + ", ".join(map(crossing, self.crossings))
 
     def rows(self) -> list[list[str]]:

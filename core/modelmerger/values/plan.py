@@ -127,6 +127,10 @@ class MergePlan:
     """All files of weights."""
     memory: int
     """Bytes at the expected peak."""
+    memory_parts: Mapping[str, int] = field(factory=dict)
+    """What `memory` is made of, in bytes: the process itself, its workers, and so on."""
+    tried: bool = False
+    """Whether `memory` follows from a trial of a few slices, and not from the shapes of tensors alone."""
     digest: str
     """The plan's name: equal digests, equal outputs. Empty where nothing asks for it."""
     decides: Mapping[str, str] = field(factory=dict, repr=False)
@@ -165,6 +169,8 @@ class MergePlan:
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             "memory": self.memory,
+            "memory_parts": dict(self.memory_parts),
+            "tried": self.tried,
             "disk": self.disk,
             "workers": self.workers,
             "notes": [{"severity": note.severity, "message": str(note)} for note in self.notes],
@@ -230,7 +236,7 @@ class MergePlan:
             f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
             f"beside   {self._files_beside()}",
             f"reads    {size(self.bytes_read)}",
-            f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}",
+            f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}" + ", tried out" * self.tried,
             f"disk     {size(self.disk)} while merging",
             *(f"{note.severity:<8} {note}" for note in self.notes),
         ]

@@ -108,6 +108,9 @@ class CoreOptions:
     executor: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """The installed executor that does the work, in threads, processes or on other machines; not part of the plan:
     what one began, another goes on with."""
+    check_loading: bool | Literal["auto"] = "auto"
+    """Whether it is found out, before anything is published, that the merged model will load; auto: in `check`, where
+    more than 4 GB are written, and where the run loads the model anyway."""
     overwrite: bool = False
     """Replace an output directory that an earlier merge wrote, in one step; refused where something else is in it."""
     keep_extra: bool = False

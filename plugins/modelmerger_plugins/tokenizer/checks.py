@@ -10,6 +10,7 @@ from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.planned import problems_with_files
 from modelmerger_plugins.tokenizer.speaking import problems_with_speaking
 from modelmerger_plugins.tokenizer.templates import templates_in
+from modelmerger_plugins.tokenizer.without_row import problems_with_rows
 
 
 def problems_with(checkpoints: Sequence[Checkpoint], sources: Sources, options: Options) -> Iterator[Problem]:
@@ -21,6 +22,7 @@ def problems_with(checkpoints: Sequence[Checkpoint], sources: Sources, options: 
         message = "has no generation_config.json to take. Name another model in generation_config_from."
         yield Problem(message, sources.generation.place)
     if options.preserve_tokenizer:
+        yield from problems_with_rows(sources)
         yield from problems_with_speaking(checkpoints, sources)
 
 

@@ -36,7 +36,7 @@ def vocabulary_of(directory: Path, names: list[str] | None = None) -> Vocabulary
     for file, read, exact in _readers(present):
         rows = read(read_beside(directory, file, LIMIT) or b"", file)
         if rows is not None:
-            return Vocabulary(file, rows if file == FAST else {**rows, **_added(directory)}, exact)
+            return Vocabulary(file, rows if file == FAST else {**rows, **added_tokens(directory)}, exact)
     return None
 
 
@@ -51,7 +51,7 @@ def _readers(present: list[str]) -> Iterator[tuple[str, Callable[[bytes, str], d
     yield from ((name, _pieces, False) for name in present if name.endswith(SENTENCEPIECE) and name != "target.spm")
 
 
-def _added(directory: Path) -> dict[str, int]:
+def added_tokens(directory: Path) -> dict[str, int]:
     """Tokens that were added to those of the vocabulary's own file."""
     content = read_beside(directory, ADDED, LIMIT)
     value = {} if content is None else read_json(content, ADDED, unique=False, nodes=MOST_VALUES)

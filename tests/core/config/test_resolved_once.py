@@ -73,7 +73,7 @@ def test_on_the_command_line(
     output = given["output_path"]
     for arguments, times in {
         ("check", path): 1,
-        ("plan", path): 1,
+        ("plan", path, "--no-trial"): 1,
         ("merge", path): 1,
         ("validate", output, "--config", path): 1,
         ("verify", output): 0,

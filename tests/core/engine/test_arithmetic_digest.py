@@ -18,7 +18,7 @@ def test_plan_manifest_and_report_have_one_digest(
 ) -> None:
     file = models.folder / "merge.json"
     file.write_text(json.dumps(config))
-    assert command_line("plan", file, "--json") == 0
+    assert command_line("plan", file, "--no-trial", "--json") == 0
     printed = json.loads(capsys.readouterr().out)["digest"]
     asked = ModelMerger(MergeConfig(**config)).plan().digest
     report = merge(MergeConfig(**config))

@@ -27,7 +27,7 @@ def of(*models: dict[str, torch.Tensor], config: dict[str, Any] | None = None, *
 def test_equal_bits_pass_and_are_read_once_for_each_model() -> None:
     merge = of({"ids": IDS}, {"ids": IDS.clone()}, {"ids": IDS.clone()})
 
-    assert check_exact_tensors(merge.plan, merge.checkpoints) == 3 * IDS.nbytes
+    assert check_exact_tensors(merge.plan, merge.checkpoints).bytes == 3 * IDS.nbytes
     assert [checkpoint.bytes_read for checkpoint in merge.checkpoints] == [IDS.nbytes] * 3
 
 
@@ -41,7 +41,7 @@ def test_the_plan_counts_what_is_compared_and_then_copied() -> None:
 def test_a_single_model_is_compared_with_nothing() -> None:
     merge = of({"ids": IDS})
 
-    assert check_exact_tensors(merge.plan, merge.checkpoints) == 0
+    assert check_exact_tensors(merge.plan, merge.checkpoints).bytes == 0
     assert merge.plan.bytes_read == IDS.nbytes
 
 
@@ -50,17 +50,70 @@ def test_every_model_with_other_bits_is_named(place: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(exact, "COMPARED", 128)
     changed = IDS.clone()
     changed[place] += 1
-    merge = of({"ids": IDS}, {"ids": changed}, {"ids": IDS}, {"ids": changed})
+    merge = of({"t.weight": IDS}, {"t.weight": changed}, {"t.weight": IDS}, {"t.weight": changed})
 
     with pytest.raises(ModelCompatibilityError) as caught:
         check_exact_tensors(merge.plan, merge.checkpoints)
 
     assert [str(problem) for problem in caught.value.problems] == [
-        f"model_{i}: ids: holds I64 numbers, which can only be taken over, and 'model_{i}' differs from 'model_0'. "
-        "Give every model the donor's tensor."
+        f"model_{i}: t.weight: holds I64 numbers, which can only be taken over, and 'model_{i}' differs from "
+        "'model_0'. Give every model the donor's tensor."
         for i in (1, 3)
     ]
     assert caught.value.exit_status == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("bn.num_batches_tracked", torch.tensor(1), torch.tensor(9)),
+        ("embeddings.position_ids", torch.arange(6).view(1, 6), torch.arange(6).view(1, 6) + 2),
+        ("attn.relative_position_index", torch.arange(9).view(3, 3), torch.arange(9).view(3, 3) + 1),
+        ("attn.bias", torch.ones(1, 1, 3, 3, dtype=torch.bool), torch.zeros(1, 1, 3, 3, dtype=torch.bool)),
+    ],
+)
+def test_counters_and_positions_that_differ_are_the_donors_and_that_is_noted_once(
+    name: str, ours: torch.Tensor, theirs: torch.Tensor
+) -> None:
+    weight = torch.ones(2)
+    merge = of({"w": weight, name: ours, "z.steps": ours}, {"w": weight, name: theirs, "z.steps": theirs})
+
+    compared = check_exact_tensors(merge.plan, merge.checkpoints)
+
+    (note,) = compared.notes
+    assert note.severity == "note"
+    assert str(note).startswith(f"model_0: {name}: 2 tensors of integers or booleans differ between the models")
+    assert torch.equal(merge.merge()[name], ours)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("a.qweight", (8, 4)), ("a.weight", (16, 1)), ("mlp.gate_up_proj_blocks", (2, 4, 4)), ("a.weight_packed", (6,))],
+)
+def test_integer_weights_that_differ_are_refused_as_quantised_in_one_problem(name: str, shape: tuple[int, ...]) -> None:
+    def model(step: int) -> dict[str, torch.Tensor]:
+        packed = torch.full(shape, step, dtype=torch.uint8)
+        return {f"layers.{i}.{name}": packed for i in range(3)} | {"layers.0.g_idx": torch.arange(4) + step}
+
+    merge = of(model(0), model(1))
+
+    with pytest.raises(ModelCompatibilityError) as caught:
+        check_exact_tensors(merge.plan, merge.checkpoints)
+
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(f"model_1: layers.0.{name}: 3 tensors look quantised (U8)")
+    assert "'model_1' differs from 'model_0' here and in 3 more tensors. Dequantise the models first." in str(problem)
+
+
+@pytest.mark.parametrize("scale", ["p.weight_scale", "p.weight_scale_inv", "p.scale_weight", "p.scales"])
+def test_float8_beside_scales_is_quantised_without_a_config_too(scale: str) -> None:
+    def model(step: float) -> dict[str, torch.Tensor]:
+        return {"p.weight": torch.full((2, 2), step).to(torch.float8_e4m3fn), scale: torch.ones(1)}
+
+    merge = of(model(1.0), model(2.0))
+
+    with pytest.raises(ModelCompatibilityError, match=r"1 tensor looks quantised \(F8_E4M3\).*Dequantise"):
+        check_exact_tensors(merge.plan, merge.checkpoints)
 
 
 def test_zeros_of_other_sign_in_a_quantised_scale_are_other_bits() -> None:
@@ -76,14 +129,14 @@ def test_float8_of_a_model_that_is_not_quantised_is_merged_like_any_float() -> N
         {"w": torch.tensor([1.0, 2.0]).to(torch.float8_e5m2)}, {"w": torch.tensor([3.0, 2.0]).to(torch.float8_e5m2)}
     )
 
-    assert check_exact_tensors(merge.plan, merge.checkpoints) == 0
+    assert check_exact_tensors(merge.plan, merge.checkpoints).bytes == 0
     assert merge.merge()["w"].float().tolist() == [2, 2]
 
 
 def test_a_model_of_weight_zero_may_differ() -> None:
     merge = of({"ids": IDS}, {"ids": IDS + 1}, weights=[1, 0])
 
-    assert check_exact_tensors(merge.plan, merge.checkpoints) == 0
+    assert check_exact_tensors(merge.plan, merge.checkpoints).bytes == 0
 
 
 def quantised(directory: Path, seed: int, packed: int = 0) -> Path:

@@ -491,7 +491,7 @@ BROKEN_PLUGINS = {
     "view_models(checkpoints, options)": (UNFAITHFUL.format(change="view.files = ()"), "view_models did not keep the files of 'b'"),
     "view_models(options, checkpoints)": (UNFAITHFUL.format(change="view.donor = attrs.evolve(view.donor, directory=None)"), "view_models did not keep the directory of 'b'"),
     "view_models(checkpoints, settings, options)": (f"{CARELESS_VIEW}; return None", "raised TypeError in view_models: View overrides read and not content"),
-    "adjust_config(config)": ("return list(config)", "adjust_config gave ['architectures'"),
+    "adjust_config(config)": ("return list(config)", "adjust_config gave ['model_type'"),
     "adjust_config(name, config)": ("return {**config, 'auto_map': {}}", "adjust_config gave config.json auto_map, which can make a loader run code"),
     "adjust_config(plan)": ("raise ValueError(plan.donor)", "raised ValueError in adjust_config: 0"),
     "check_compatibility(checkpoints)": ("return ['too short']", "check_compatibility gave ['too short'] instead of Problems"),

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import attrs
 import pytest
 from modelmerger.hooks.loaded_state import state_digest
 
 SOURCE = """
 import re
+import attrs
 from attrs import field, frozen, validators
 from modelmerger import Traits, hookimpl
 
@@ -95,3 +97,13 @@ def test_running_it_and_another_process_change_nothing(tmp_path: Path) -> None:
     ]
     assert len({digest for digests in found for digest in digests}) == 1
     assert len(found[0]) == 2
+
+
+def test_a_class_whose_types_attrs_was_asked_for_is_the_same() -> None:
+    made = module()
+    before = state_digest(made)
+    classes = [value for value in vars(made).values() if isinstance(value, type) and attrs.has(value)]
+    assert classes
+    for each in classes:
+        attrs.resolve_types(each)
+    assert state_digest(made) == before

@@ -127,7 +127,9 @@ def test_both_doors_lead_to_the_same_plan_wherever_the_file_is(
     other = moved / "squares.py"
     other.write_bytes(squares.read_bytes())
     digests = [
-        json.loads(command("plan", path, "--plugin", file, "--set", "strategy=squares", "--json").out)["digest"]
+        json.loads(command("plan", path, "--no-trial", "--plugin", file, "--set", "strategy=squares", "--json").out)[
+            "digest"
+        ]
         for file in (squares, other)
     ]
     digests.append(ModelMerger(MergeConfig(**config | {"strategy": imported(squares)})).plan().digest)
@@ -196,7 +198,7 @@ def test_any_file_may_change_the_plan_of_the_command_line(
     digests = set()
     for source in (STAMPING, STAMPING + "\n", STAMPING):
         stamp.write_text(source)
-        digests.add(json.loads(command("plan", path, "--plugin", stamp, "--json").out)["digest"])
+        digests.add(json.loads(command("plan", path, "--no-trial", "--plugin", stamp, "--json").out)["digest"])
     digests.add(ModelMerger(MergeConfig(**config)).plan().digest)
     assert len(digests) == 3
 
@@ -465,7 +467,7 @@ def test_merges_within_a_merge_take_it_too(
 
     of_python = ModelMerger(MergeConfig(**nested(imported(squares)))).plan().digest
     path.write_text(json.dumps(nested("squares")))
-    of_command = json.loads(command("plan", path, "--plugin", squares, "--json").out)["digest"]
+    of_command = json.loads(command("plan", path, "--no-trial", "--plugin", squares, "--json").out)["digest"]
     squares.write_text(WEIGHTS_SQUARED + "\n")
     assert ModelMerger(MergeConfig(**nested(imported(squares)))).plan().digest != of_python == of_command
     merge(MergeConfig(**nested(imported(squares))))

@@ -44,6 +44,7 @@ ORDER = [
     "wants_slices",  # for the memory
     "adjust_config",  # of config.json, and of generation_config.json
     "adjust_config",
+    "check_output",
     # what will lie beside the weights
     "write_sidecars",
     "check_files",

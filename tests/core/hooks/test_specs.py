@@ -188,6 +188,13 @@ def test_the_example_voice_says_in_the_config_what_was_merged() -> None:
     assert hook("adjust_config")("generation_config.json", {}, settings) is None
 
 
+def test_the_example_check_of_the_output_misses_an_lm_head() -> None:
+    named = [SimpleNamespace(name=name) for name in ("lm_head.weight", "model.norm.weight")]
+    assert list(hook("check_output")(SimpleNamespace(tensors=named))) == []
+    (problem,) = hook("check_output")(SimpleNamespace(tensors=named[1:]))
+    assert problem.severity == "warning"
+
+
 def test_the_example_check_warns_about_a_single_tensor() -> None:
     one = SimpleNamespace(tensors={"a": None}, name="lonely")
     many = SimpleNamespace(tensors={"a": None, "b": None}, name="whole")

@@ -13,7 +13,7 @@ def test_nothing_stays_open(target: Path) -> None:
     stage(target, [0])
     with Staging(target, "plan", LAYOUT) as staging, pytest.raises(OutputError):
         staging.write_document("weights/LICENSE", [b"in a folder that is a file"])
-    with pytest.raises(OutputError), Staging(target.parent / "no" / "merged", "plan", LAYOUT):
+    with pytest.raises(OutputError), Staging(target.parent / "no" / "such" / "merged", "plan", LAYOUT):
         pass
 
     assert os.listdir("/proc/self/fd") == before

@@ -90,8 +90,24 @@ def test_quantised_models_that_do_not_fit_are_said_to_be_quantised() -> None:
         configs={1: {"quantization_config": {"quant_method": "bitsandbytes"}}},
     )
 
-    assert found[0].startswith("m1: holds quantised weights (bitsandbytes)")
-    assert len(found) == 4
+    (line,) = found
+    assert line.startswith("m1: holds quantised weights (bitsandbytes), which can only be taken over")
+
+
+def test_a_quantised_model_without_config_is_told_by_its_tensors() -> None:
+    plain = {"a.weight": torch.ones(4, 4), "b.weight": torch.ones(4, 4), "norm.weight": torch.ones(4)}
+    packed = {name: torch.ones(8, 1, dtype=torch.uint8) if name != "norm.weight" else plain[name] for name in plain}
+
+    (line,) = messages(plain, packed)
+
+    assert line.startswith("m1: 2 tensors look quantised (U8) without a quantization_config")
+    assert line.endswith("Dequantise it first.")
+
+
+def test_a_config_that_says_quantised_is_not_believed_where_all_weights_are_floats() -> None:
+    found = messages({"w": torch.ones(4)}, {"w": torch.ones(5)}, configs={1: {"quantization_config": {"bits": 4}}})
+
+    assert [line.split(" here")[0] for line in found] == ["m1: w: has shape [5]"]
 
 
 def test_a_tensor_that_only_one_model_has_fails_before_anything_is_written(
@@ -153,7 +169,8 @@ def test_an_untied_model_has_no_place_for_its_head_in_a_tied_donor(tmp_path: Pat
         merged_of(tmp_path, pair.tied, pair.untied)
 
     assert any(
-        p.tensor == HEAD and f"'untied' has a matrix of its own here, where 'tied' ties it to {EMBEDDING}" in p.message
+        p.tensor == HEAD
+        and f"'untied' has an LM head of its own here, other than its {EMBEDDING}, and 'tied' ties the two" in p.message
         for p in caught.value.problems
     )
     assert not (tmp_path / "merged").exists()
@@ -299,3 +316,92 @@ def test_a_tied_head_stands_in_with_the_embedding_and_is_not_missing(tmp_path: P
 
     assert plan.notes == []
     assert all(tensor.action == "combine" for tensor in plan.tensors)
+
+
+def layered(layers: int, rows: int = 8, width: int = 4, **more: torch.Tensor) -> dict[str, torch.Tensor]:
+    tensors = {"embed_tokens.weight": torch.ones(rows, width), **more}
+    for layer in range(layers):
+        tensors |= {
+            f"layers.{layer}.q.weight": torch.ones(width, width),
+            f"layers.{layer}.norm.weight": torch.ones(width),
+        }
+    return tensors
+
+
+def test_a_resized_vocabulary_is_one_problem_with_both_sizes_and_the_way_out() -> None:
+    ours = layered(1) | {HEAD: torch.ones(8, 4), "final_logits_bias": torch.ones(1, 8)}
+    theirs = layered(1, rows=12) | {HEAD: torch.ones(12, 4), "final_logits_bias": torch.ones(1, 12)}
+
+    for first, second, said in ((ours, theirs, "12 rows here, 8 in 'm0'"), (theirs, ours, "8 rows here, 12 in 'm0'")):
+        (line,) = messages(first, second)
+        smaller = "m0" if first is ours else "m1"
+        assert line == (
+            f"m1: embed_tokens.weight: the vocabulary was resized: {said}. In transformers, call "
+            f"resize_token_embeddings(12) on '{smaller}', save that, and give its path."
+        )
+
+
+def test_all_models_are_resized_to_the_largest_vocabulary() -> None:
+    found = messages(layered(1), layered(1, rows=12), layered(1, rows=16))
+
+    assert [line.split("call ")[1].split(",")[0] for line in found] == [
+        "resize_token_embeddings(16) on 'm0' and 'm1'",
+        "resize_token_embeddings(16) on 'm0'",
+    ]
+
+
+def test_models_of_another_size_are_one_problem_and_another_cause_is_another() -> None:
+    found = messages(layered(3, probe=torch.ones(7)), layered(3, width=6, probe=torch.ones(9)))
+
+    assert found == [
+        (
+            "m1: embed_tokens.weight: has shape [8, 6] here and [8, 4] in 'm0', and 6 more tensors differ likewise. "
+            "Only models of one size can be merged."
+        ),
+        "m1: probe: has shape [9] here and [7] in 'm0'. Only equal shapes can be merged.",
+    ]
+
+
+def test_a_missing_range_of_layers_is_one_problem() -> None:
+    found = messages(
+        layered(6), {k: v for k, v in layered(8).items() if ".2." not in k and ".4." not in k and ".5." not in k}
+    )
+
+    advice = "Merge models of one architecture, or set missing_tensors."
+    assert found == [
+        f"m1: 'm0' has layers 2 and 4 to 5 of layers (6 tensors) and 'm1' lacks them. {advice}",
+        f"m1: 'm1' has layers 6 to 7 of layers (4 tensors) and 'm0' lacks them. {advice}",
+    ]
+
+
+def test_the_same_tensor_missing_in_every_layer_is_one_problem() -> None:
+    (line,) = messages(layered(9), {name: t for name, t in layered(9).items() if not name.endswith("q.weight")})
+
+    assert line.startswith("m1: layers.0.q.weight: 'm0' has this tensor and 8 more that 'm1' lacks. Merge models")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ("", "model.", "model. here where that has no prefix (model.embed_tokens.weight)"),
+        ("model.", "", "no prefix here where that has model. (embed_tokens.weight)"),
+        ("model.", "transformer.", "transformer. here where that has model. (transformer.embed_tokens.weight)"),
+        ("a.model.", "b.model.", "b.model. here where that has a.model. (b.model.embed_tokens.weight)"),
+    ],
+)
+def test_another_prefix_is_one_problem(ours: str, theirs: str, said: str) -> None:
+    models = [{f"{prefix}{name}": tensor for name, tensor in layered(2).items()} for prefix in (ours, theirs)]
+
+    (line,) = messages(*({**model, HEAD: torch.ones(8, 4)} for model in models))
+
+    assert line == (
+        f"m1: has other names for 5 tensors than 'm0': {said}. Save both models alike, or rename the tensors."
+    )
+
+
+def test_another_dtype_family_in_many_tensors_is_one_problem() -> None:
+    counters = {f"c{i}": torch.arange(3) for i in range(4)}
+
+    (line,) = messages(counters, {name: tensor.int() for name, tensor in counters.items()})
+
+    assert line == "m1: c0: is I32 here and I64 in 'm0', and so are 3 more tensors. Convert one of the models first."

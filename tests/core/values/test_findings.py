@@ -75,3 +75,16 @@ def test_the_rows_of_a_metric_stand_together() -> None:
         ["bits", "all", "2"],
         ["bits", "gulf", "4"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "passed", "verdict"),
+    [(None, None, "no threshold set"), (40, True, "passed"), (20, False, "1 crossed: ")],
+)
+def test_nothing_passes_where_no_threshold_was_set(threshold: float | None, passed: bool | None, verdict: str) -> None:
+    found = [judged(finding(31.2), threshold, "lower")]
+    report = ValidationReport(directory="merged", validators={}, settings={}, findings=found, samples=[])
+    assert report.passed is (passed is not False)
+    assert report.has_thresholds is (passed is not None)
+    assert report.as_dict()["passed"] is passed
+    assert str(report).startswith(f"validation of merged: {verdict}")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from plugins.peft_adapters.handmade import Shapes, write_adapter, write_base
 from plugins.peft_adapters.tiny_adapters import merged, shake
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 
 def named(name: str, layers: int = 2) -> list[str]:
@@ -103,6 +103,39 @@ def test_the_merged_adapter_has_the_names_in_memory(tmp_path: Path, name: str) -
     config = json.loads((tmp_path / "merged" / "adapter_config.json").read_text())
     partly = {module for module in some if sum(module.endswith(other.rpartition(".")[2]) for other in some) == 1}
     assert partly <= set(config["target_modules"])
+
+
+def test_what_is_merged_whole_has_the_name_in_memory(tmp_path: Path) -> None:
+    names, others = CASES["llava"]
+    shapes = shapes_of([*names.values(), *others])
+    base = write_base(tmp_path / "base", shapes)
+    ours = {module: shapes[theirs] for module, theirs in names.items()}
+    made = [write_adapter(tmp_path / f"adapter {i}", base, ours, i).path for i in range(2)]
+    key = "base_model.model.model.language_model.embed_tokens.weight"
+    matrix = np.ones(shapes["language_model.model.embed_tokens"], np.float32)
+    for number, path in enumerate(made):
+        file = path / "adapter_model.safetensors"
+        save_file(load_file(file) | {key: matrix * number}, file, metadata={"format": "pt"})
+    found = merged(tmp_path / "merged", *made, peft_config={"merge_adapters": True})
+    np.testing.assert_allclose(found[key].numpy(), matrix / 2, rtol=1e-6)
+
+
+def test_experts_land_where_the_file_has_their_layer(tmp_path: Path) -> None:
+    """No other name tells where the file has `experts.down_proj`: here each expert by itself, under another prefix."""
+    layer, experts = "language_model.model.layers.0", "model.language_model.layers.0.mlp.experts"
+    shapes = {f"{layer}.mlp.experts.{i}.down_proj": (6, 8) for i in range(2)} | {f"{layer}.self_attn.q_proj": (5, 6)}
+    base = write_base(tmp_path / "base", shapes)
+    adapter = write_adapter(tmp_path / "adapter", base, {experts: (6, 8)}, 1, rank=2, alpha=2.0)
+    config = adapter.path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"r": 1, "target_parameters": ["down_proj"]}))
+    found = merged(tmp_path / "merged", adapter.path)
+    before, factors = (load_file(next(path.glob("*.safetensors"))) for path in (base, adapter.path))
+    a, b = (factors[f"base_model.model.{experts}.lora_{one}.weight"] for one in "AB")
+    for i in range(2):
+        name = f"{layer}.mlp.experts.{i}.down_proj.weight"
+        np.testing.assert_allclose(
+            found[name].numpy(), before[name] + 2 * np.outer(b[:, i], a[i]), rtol=1e-5, atol=1e-6
+        )
 
 
 def llava() -> Any:

@@ -10,6 +10,7 @@ from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import FilesBeside, Layout, OutputTensor
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.work.inquiry import Inquiry
 from modelmerger.values.work.units import SliceWork
 
 if TYPE_CHECKING:
@@ -66,6 +67,34 @@ def adjust_config(
         if name != "config.json":
             return None
         return {**config, "merged_from": [model.name for model in settings.models]}
+    ```
+    """
+
+
+@hookspec
+def check_output(
+    plan: MergePlan,
+    checkpoints: Sequence[Checkpoint],
+    configs: Mapping[str, Mapping[str, Any]],
+    settings: Settings,
+    thorough: bool,
+    options: Any,
+) -> Iterable[Problem | Inquiry]:
+    """Yields problems with what will be written, from its names, shapes, dtypes and configs alone.
+
+    Every plugin and the strategy are asked, once the merge is planned: in `check` and `plan` too, and never if
+    `check_loading` is false. `plan.tensors` is what will be written; `configs` has the merged model's config.json and
+    generation_config.json. An error ends the merge before anything is written (exit status 3). What takes long, or
+    imports much, is an `Inquiry`, and is yielded only if `thorough` is true: a process of its own answers it beside the
+    merge, and nothing is published before.
+
+    ```python
+    from modelmerger import Problem, hookimpl
+
+    @hookimpl
+    def check_output(plan):
+        if not any(tensor.name.startswith("lm_head.") for tensor in plan.tensors):
+            yield Problem("our server wants an LM head of its own, and none is written", severity="warning")
     ```
     """
 

@@ -10,6 +10,8 @@ from attrs import asdict, frozen
 
 from modelmerger.inputs.regular_files import open_regular
 from modelmerger.output.digests import digest_of_bytes
+from modelmerger.output.parent_folder import standing_folder
+from modelmerger.planning.outlook.trial import Trial
 from modelmerger.values.errors import InputError
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import user_path
@@ -35,7 +37,7 @@ class Outlook:
     """What a merge will meet on this machine. Everything is None without an output path whose folder exists."""
 
     folder: str | None
-    """Where the output directory will be."""
+    """Where the output directory will be, or the folder around that one if it is still to be made."""
     free: int | None
     """Free bytes on the disk of that folder."""
     enough: bool | None
@@ -62,9 +64,12 @@ class Outlook:
         return "\n".join(lines)
 
 
-def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
-    """Measures how fast inputs are read and a nameless file on the output's disk is written, in half a second."""
-    folder = Path(os.path.abspath(user_path(output))).parent if output is not None else None
+def look_ahead(plan: MergePlan, output: Path | None, trial: Trial | None = None) -> Outlook:
+    """Measures how fast inputs are read and a nameless file on the output's disk is written, in half a second.
+
+    trial: of the merge, if there was one; without, the arithmetic counts as that of the built-in strategies does.
+    """
+    folder = standing_folder(Path(os.path.abspath(user_path(output)))) if output is not None else None
     if folder is None or not folder.is_dir():
         return Outlook(None, None, None, None, None, None)
     disk = os.statvfs(folder)
@@ -72,14 +77,19 @@ def look_ahead(plan: MergePlan, output: Path | None) -> Outlook:
     read_rate, write_rate = _read_rate(plan.inputs), _write_rate(folder)
     seconds = None
     if read_rate and write_rate:
-        content = bytes(CHUNK)
-        started = time.perf_counter()
-        digest_of_bytes(content)
-        digesting = (time.perf_counter() - started) / CHUNK * plan.bytes_written
-        computing = (ARITHMETIC * (plan.bytes_read + plan.bytes_written) + digesting) / plan.workers
+        computing = (_arithmetic(plan) if trial is None else trial.computing) / plan.workers
         least = START + A_TENSOR * len(plan.tensors)
         seconds = least + max(plan.bytes_read / read_rate, plan.bytes_written / write_rate, computing)
     return Outlook(str(folder), free, free >= plan.disk, read_rate, write_rate, seconds)
+
+
+def _arithmetic(plan: MergePlan) -> float:
+    """Seconds that one core takes."""
+    content = bytes(CHUNK)
+    started = time.perf_counter()
+    digest_of_bytes(content)
+    digesting = (time.perf_counter() - started) / CHUNK * plan.bytes_written
+    return ARITHMETIC * (plan.bytes_read + plan.bytes_written) + digesting
 
 
 def _read_rate(files: Sequence[FileIdentity]) -> float | None:

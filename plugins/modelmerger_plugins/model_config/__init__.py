@@ -1,10 +1,10 @@
-"""config.json and generation_config.json of the merged model, with the right dtype and without code."""
+"""config.json and generation_config.json of the merged model: true about dtype and sizes, and without code."""
 
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ from modelmerger import (
     MergePlan,
     Problem,
     Settings,
+    TensorInfo,
     executable_keys,
     hookimpl,
     is_executable,
     read_beside,
     read_json,
 )
+
+from modelmerger_plugins.model_config.quantisation import is_left_over, without_quantisation
+from modelmerger_plugins.model_config.true_sizes import KEY, false_sizes, with_sizes
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 PLACE, HUB_ID = "_name_or_path", re.compile(r"(\w[\w.-]*/)?\w[\w.-]*|")
@@ -38,7 +42,7 @@ GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
     """Warns about keys that are left out of the config because they could make a loader run code.
 
-    Errors are for files that cannot be copied.
+    Notes where a config says something else than the weights. Errors are for files that cannot be copied.
     """
     donor = checkpoints[settings.donor]
     if donor.donor.directory is not None and not settings.where and os.path.lexists(donor.donor.directory / GENERATION):
@@ -48,6 +52,30 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
         if CODE_OF_THE_MODEL in found:
             message += f" {ADVICE}"
         yield Problem(message, f"{donor.place}/config.json", severity="warning")
+    for checkpoint in checkpoints:
+        yield from _corrections(checkpoint, checkpoint is donor)
+
+
+def _corrections(checkpoint: Checkpoint, is_donor: bool) -> Iterator[Problem]:
+    """Notes on what the weights know better than the config."""
+    config, place = checkpoint.donor.config or {}, f"{checkpoint.place}/config.json"
+    for path, (claimed, rows) in false_sizes(config, checkpoint.tensors).items():
+        end = f", and the merged model's config says {rows:,}" if is_donor else ""
+        message = f"{'.'.join((*path, KEY))} is {claimed:,}, where the embedding has {rows:,} rows. These count{end}."
+        yield Problem(message, place, severity="note")
+    if is_donor and is_left_over(config, checkpoint.tensors):
+        message = "quantization_config is left out of the merged model's config: no weight is quantised."
+        yield Problem(message, place, severity="note")
+
+
+@hookimpl
+def adjust_config(name: str, config: Mapping[str, Any], plan: MergePlan) -> Mapping[str, Any] | None:
+    """The size of the vocabulary as it is, at every level, and no quantisation where there is none."""
+    if name != CONFIG:
+        return None
+    tensors = {tensor.name: TensorInfo(tensor.dtype, tensor.shape) for tensor in plan.tensors}
+    told = without_quantisation(config) if is_left_over(config, tensors) else config
+    return with_sizes(told, false_sizes(told, tensors))
 
 
 @hookimpl

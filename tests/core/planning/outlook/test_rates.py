@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from modelmerger import MergeConfig, MergePlan, ModelMerger
-from modelmerger.planning import rates as outlook
-from modelmerger.planning.rates import Outlook, look_ahead
+from modelmerger.planning.outlook import rates as outlook
+from modelmerger.planning.outlook.rates import Outlook, look_ahead
 
 
 @pytest.fixture

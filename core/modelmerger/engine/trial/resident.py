@@ -1,0 +1,33 @@
+"""How much memory this process has, as the system counts it."""
+
+import contextlib
+import ctypes
+import re
+import resource
+import sys
+from pathlib import Path
+
+_PROCESS = Path("/proc/self")
+
+
+def resident() -> tuple[int, int]:
+    """Resident bytes now, and at their peak so far. Where the system tells the peak alone, that is both."""
+    with contextlib.suppress(OSError):
+        status = (_PROCESS / "status").read_text()
+        found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE))
+        if len(found) == 2:
+            return int(found["VmRSS"]) << 10, int(found["VmHWM"]) << 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << (0 if sys.platform == "darwin" else 10)
+    return peak, peak
+
+
+def forget_peak() -> None:
+    """From now on the peak is that of what comes, where the system can do that."""
+    with contextlib.suppress(OSError):
+        (_PROCESS / "clear_refs").write_text("5")
+
+
+def give_back() -> None:
+    """Gives memory that was freed back to the system, where the C library can do that."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)

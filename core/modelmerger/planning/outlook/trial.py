@@ -1,0 +1,39 @@
+"""What trying a merge out on a few slices has shown, and what the whole merge will take by that."""
+
+from typing import Any
+
+from attrs import asdict, evolve, frozen
+
+from modelmerger.values.plan import MergePlan
+
+MARGIN = 1.07
+"""What is planned, as a multiple of what a trial makes expect: no two runs take the very same memory."""
+
+
+@frozen(kw_only=True)
+class Trial:
+    """Memory in resident bytes, time in seconds."""
+
+    highest: int
+    """The peak of the process until its models were open, the merge was planned and torch was there."""
+    process: int
+    """What it held then."""
+    worker: int
+    """What each worker adds at its peak."""
+    statistics: int
+    """What is measured of tensors and held until they are merged, at most."""
+    computing: float
+    """Reading and merging everything, for one worker."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The trial as plain data."""
+        return asdict(self)
+
+
+def with_trial(plan: MergePlan, trial: Trial) -> MergePlan:
+    """The plan with the memory that the trial makes expect. Its digest is the same."""
+    workers = plan.workers * trial.worker
+    expected = max(trial.highest, trial.process + workers + trial.statistics)
+    memory = int(MARGIN * expected)
+    parts = {"process": trial.process, "workers": workers, "statistics": trial.statistics}
+    return evolve(plan, memory=memory, memory_parts=parts | {"reserve": memory - sum(parts.values())}, tried=True)

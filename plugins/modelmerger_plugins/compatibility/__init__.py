@@ -1,0 +1,30 @@
+"""Holds models against their configs and against each other, to say in one line why they do not fit."""
+
+from collections.abc import Iterable, Sequence
+
+from modelmerger import Checkpoint, Problem, Settings, hookimpl
+
+from modelmerger_plugins.compatibility.claims import unbelievable_claims
+from modelmerger_plugins.compatibility.configs import compare_configs
+from modelmerger_plugins.compatibility.heads import missing_head, other_head
+from modelmerger_plugins.compatibility.weights import empty_weights, quantised_in_silence
+
+
+@hookimpl
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+    """Errors where models differ in what weights depend on, warnings where the meaning of weights may differ.
+
+    Weights are held against configs, and what the weights say counts.
+    """
+    donor = checkpoints[settings.donor]
+    for checkpoint in checkpoints:
+        yield from unbelievable_claims(checkpoint)
+    if empty := list(empty_weights(checkpoints)):  # shapes and heads say no more
+        yield from empty
+        return
+    yield from quantised_in_silence(checkpoints)
+    yield from missing_head(checkpoints, settings)
+    for other in checkpoints:
+        if other is not donor:
+            yield from other_head(donor, other, settings)
+            yield from compare_configs(donor, other, settings)
