@@ -46,6 +46,7 @@ def test_the_built_ins_are_found_as_everything_else_is() -> None:
 
 
 def test_discovery_imports_nothing(distribution: Distribution) -> None:
+    """D2"""
     modules = install(
         distribution, [("strategy", "ties", BROKEN), ("validator", "bleu", BROKEN), ("plugin", "loud", BROKEN)]
     )
@@ -59,6 +60,7 @@ def test_discovery_imports_nothing(distribution: Distribution) -> None:
 
 
 def test_a_strategy_is_imported_when_it_is_named_and_no_other(distribution: Distribution) -> None:
+    """D2"""
     named, other, validator = install(
         distribution,
         [("strategy", "ties", WEIGHTS_SQUARED), ("strategy", "dare", BROKEN), ("validator", "bleu", BROKEN)],
@@ -96,6 +98,7 @@ def test_a_name_like_none_gets_the_list_alone() -> None:
 
 
 def test_a_name_of_two_distributions_is_an_error_that_names_both(distribution: Distribution) -> None:
+    """D2"""
     modules = install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)])
     modules += install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)], "other-merge", "2.1")
     with pytest.raises(ConfigError) as caught:
@@ -112,6 +115,7 @@ def test_a_name_of_two_distributions_is_an_error_that_names_both(distribution: D
 def test_the_name_of_a_built_in_cannot_be_taken(
     distribution: Distribution, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    """D2"""
     modules = install(distribution, [("strategy", name, BROKEN)])
     with pytest.raises(ConfigError) as caught:
         Registry.installed({}).find("strategy", name)
@@ -125,6 +129,7 @@ def test_the_name_of_a_built_in_cannot_be_taken(
 
 
 def test_the_name_of_a_built_in_plugin_cannot_be_taken_either(distribution: Distribution) -> None:
+    """D2"""
     (module,) = install(distribution, [("plugin", "tokenizer", LISTENING)])
     with pytest.raises(
         ConfigError, match=r"plugin 'tokenizer' is provided twice: by acme-merge 1.0 and by modelmerger"
@@ -145,6 +150,7 @@ def test_the_name_of_a_built_in_plugin_cannot_be_taken_either(distribution: Dist
 def test_a_plugin_that_cannot_be_imported_is_named_with_the_reason(
     distribution: Distribution, source: str, reason: str
 ) -> None:
+    """D1"""
     install(distribution, [("strategy", "ties", source)])
     with pytest.raises(PluginError) as caught:
         MergeConfig(**merge_by("ties"))
@@ -202,6 +208,7 @@ def test_what_is_switched_off_says_by_what(distribution: Distribution) -> None:
 def test_a_broken_plugin_that_is_switched_off_is_not_imported(
     distribution: Distribution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """D2"""
     (module,) = install(distribution, [("plugin", "loud", BROKEN)])
     with pytest.raises(PluginError, match=r"plugin 'loud' from acme-merge 1.0 could not be imported"):
         MergeConfig(**merge_by("weighted"))
