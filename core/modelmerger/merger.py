@@ -17,7 +17,7 @@ from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import Registry
-from modelmerger.output.apart import Inputs
+from modelmerger.output.earlier.apart import Inputs
 from modelmerger.output.scratch import Scratch
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
