@@ -20,6 +20,7 @@ from modelmerger.values.text import shown
 def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, as_json: bool) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.cli.progress import show_progress, show_tasks
+    from modelmerger.engine.resident import MAPPED, map_from
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
@@ -27,6 +28,7 @@ def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, 
     data = asked.given.data
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
+    map_from(MAPPED)
     with show_progress("merging") as progress:
         settings_and_hooks = asked.resolve()
         report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
