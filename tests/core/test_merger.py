@@ -30,6 +30,7 @@ from modelmerger import (
     check_model_compatibility,
     verify,
 )
+from modelmerger.output.manifest import read_manifest
 from safetensors.torch import load_file
 
 __all__ = ["tied"]
@@ -249,10 +250,18 @@ def test_saving_overwrites_our_own_output_when_told_to(tiny: dict[str, Any], tmp
     shutil.copytree(tmp_path / "merged", tmp_path / "ours")
     (tmp_path / "ours" / "stray").touch()
     (tmp_path / "others").mkdir()
+    with pytest.raises(OutputError, match="stray: was put there by no merge"):
+        merger.save_merged_model(model, tmp_path / "ours")
 
+    merger.config.options["keep_extra"] = True
     merger.save_merged_model(model, tmp_path / "ours")
 
-    assert not (tmp_path / "ours" / "stray").exists()
+    assert (tmp_path / "ours" / "stray").exists()
+    (tmp_path / "ours" / "stray").unlink()
+    merger.config.options["keep_extra"] = False
+    merger.save_merged_model(model, tmp_path / "ours")
+
+    assert "extra" not in read_manifest(tmp_path / "ours")
     verify(tmp_path / "ours")
     with pytest.raises(OutputError, match="no merge wrote it"):
         merger.save_merged_model(model, tmp_path / "others")
@@ -430,7 +439,10 @@ def test_models_that_fit_are_compatible(models: SimpleNamespace) -> None:
     [
         (lambda m: (m.b / "config.json").unlink(), "Config not found"),
         (lambda m: shutil.rmtree(m.b), "does not exist"),
-        (lambda m: (m.b / "config.json").write_text('{"vocab_size": 25}'), "vocab_size is 25 here and 24 in"),
+        (
+            lambda m: write_model(m.b, {**m.tensors["b"], "model.embed_tokens.weight": torch.zeros(25, 16)}),
+            "the vocabulary was resized: 25 rows here, 24 in",
+        ),
         (lambda m: (m.b / "config.json").write_text('{"hidden_size": 17}'), "hidden_size is 17 here and 16 in"),
         (lambda m: write_model(m.b, {"t": torch.zeros(2)}), "has this tensor and"),
         (lambda m: (m.b / "model.safetensors").write_bytes(b""), "the file is 0 bytes long"),

@@ -81,8 +81,10 @@ def test_what_a_merge_refuses_is_refused() -> None:
     good, bad = {"t": torch.ones(2)}, {"t": torch.tensor([1.0, float("nan")])}
     with pytest.raises(NumericError, match="'model_1' holds 1 NaN"):
         merge_in_memory("weighted", [good, bad])
-    with pytest.raises(ModelCompatibilityError, match=r"ids: holds I64 numbers, .* 'model_1' differs from 'model_0'"):
-        merge_in_memory("weighted", [{"ids": torch.arange(3)}, {"ids": torch.arange(3) + 1}])
+    with pytest.raises(
+        ModelCompatibilityError, match=r"ids.weight: holds I64 numbers, .* 'model_1' differs from 'model_0'"
+    ):
+        merge_in_memory("weighted", [{"ids.weight": torch.arange(3)}, {"ids.weight": torch.arange(3) + 1}])
     with pytest.raises(ConfigError, match="weights: must be one a model: 1 given for 2 models"):
         plan_in_memory("weighted", [good, good], weights=[1])
 

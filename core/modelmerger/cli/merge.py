@@ -6,7 +6,17 @@ import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, OUTPUT, OVERWRITE, Changes, with_changes
+from modelmerger.cli.options import (
+    CONFIG,
+    DEBUG,
+    JSON,
+    KEEP_EXTRA,
+    OUTPUT,
+    OVERWRITE,
+    RECORD_PATHS,
+    Changes,
+    with_changes,
+)
 from modelmerger.values.text import shown
 
 
@@ -14,17 +24,29 @@ from modelmerger.values.text import shown
 @CONFIG
 @OUTPUT
 @OVERWRITE
+@KEEP_EXTRA
+@RECORD_PATHS
 @with_changes
 @JSON
 @DEBUG
-def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, as_json: bool) -> None:
+def merge(
+    config: Path,
+    output: Path | None,
+    overwrite: bool,
+    keep_extra: bool,
+    record_paths: bool,
+    changes: Changes,
+    as_json: bool,
+) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.cli.progress import show_progress, show_tasks
     from modelmerger.engine.resident import MAPPED, map_from
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
-    asked = read_changed(config, changes).overwriting(overwrite)
+    asked = read_changed(config, changes).asking_for(
+        overwrite=overwrite, keep_extra=keep_extra, record_paths=record_paths
+    )
     data = asked.given.data
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target

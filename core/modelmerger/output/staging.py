@@ -3,18 +3,20 @@
 import os
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from modelmerger.output import journal, run_token
 from modelmerger.output.documents import write_document
+from modelmerger.output.earlier.kept_entries import keep_entries
 from modelmerger.output.resuming import Records, made_ready
 from modelmerger.output.staged_files import StagedFiles
 from modelmerger.output.staging_directory import JOURNAL, StagingDirectory
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system_errors import output_errors
+from modelmerger.values.errors import Problem
 from modelmerger.values.layout import Layout
 from modelmerger.values.work.block_record import BlockRecord
 
@@ -31,6 +33,10 @@ class Staging(StagedFiles):
         """The blocks that are done: those of an earlier run of the same plan too."""
         self.removed_other_plan = False
         """Whether an unfinished merge of another plan was in the way and is gone."""
+        self.notes: Sequence[Problem] = ()
+        """What is to be said of what was removed."""
+        self.extra: Sequence[str] = ()
+        """Names of what no merge wrote and was taken from the old output."""
         self._plan_digest = plan_digest
         self._layout = layout
         self._lock = threading.Lock()
@@ -60,7 +66,7 @@ class Staging(StagedFiles):
                 self._step("create", self.root / run_token.NAME)
                 run_token.write_token(self.directory.descriptor, self.token)
             self._tree_fd, self._journal_fd = ready.tree, ready.journal
-            self.records, self.removed_other_plan = ready.records, ready.removed_other_plan
+            self.records, self.removed_other_plan, self.notes = ready.records, ready.removed_other_plan, ready.notes
             self._closing = closing.pop_all()
         return self
 
@@ -78,6 +84,11 @@ class Staging(StagedFiles):
     def write_document(self, name: str, content: Iterable[bytes]) -> None:
         """A whole file of the output, piece by piece, in a sub-folder if its name says so. Raises `OutputError`."""
         write_document(self._tree_fd, self.tree, name, content, self._step)
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Takes entries of the old output into the new one, by their names. Raises `OutputError`."""
+        keep_entries(names, self.target, self._tree_fd, self._step)
+        self.extra = names
 
     def sync(self) -> None:
         """Everything staged is on the disk when this returns: files first, then their directory."""

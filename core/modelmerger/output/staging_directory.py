@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from modelmerger.output import journal, run_token
-from modelmerger.output.entries import close_quietly, discard, open_directory
+from modelmerger.output.earlier.old_output import remove_old_output
+from modelmerger.output.entries import close_quietly, discard, is_directory, open_directory
 from modelmerger.output.journal import Journal, read_journal
 from modelmerger.output.parent_folder import make_parent
 from modelmerger.output.steps import Step, no_step
@@ -46,6 +47,18 @@ def is_published(target: Path) -> bool:
         return found is not None and found.tree == os.stat(target, follow_symlinks=False).st_ino
     except OSError:
         return False
+    finally:
+        os.close(descriptor)
+
+
+def is_empty(target: Path) -> bool:
+    """Whether the staging directory of a target is there and empty, as the last step but one of a removal leaves it."""
+    try:
+        descriptor = open_directory(staging_path(target))
+    except OSError:
+        return False
+    try:
+        return os.listdir(descriptor) == []
     finally:
         os.close(descriptor)
 
@@ -123,19 +136,36 @@ class StagingDirectory:
         with output_errors(self.root):
             return _journal_in(self.descriptor)
 
-    def remove(self) -> None:
+    def remove(self) -> list[Problem]:
         """Removes the directory and what is in it, the journal last, so that a killed removal is recognised as ours.
 
-        Raises `OSError` where that fails.
+        Returns what is to be said of the tree. Raises `OSError` where that fails.
         """
-        self.step("remove", self.tree)
-        discard(TREE, self.descriptor)
+        said = self.remove_tree()
         self.step("remove", self.root / run_token.NAME)
         discard(run_token.NAME, self.descriptor)
         self.step("remove", self.root / JOURNAL)
         discard(JOURNAL, self.descriptor)
         self.step("remove", self.root)
         self.root.rmdir()
+        return said
+
+    def remove_tree(self) -> list[Problem]:
+        """Removes the tree: what was staged, or the output that it was exchanged for, of which nothing is lost that no
+        merge wrote. Returns what is to be said of that. Raises `OSError`.
+        """
+        self.step("remove", self.tree)
+        if self.holds_old_output():
+            return remove_old_output(self.tree, self.target)
+        discard(TREE, self.descriptor)
+        return []
+
+    def holds_old_output(self) -> bool:
+        """Whether the tree is what the output was before it was exchanged for what was staged."""
+        found = read_journal(self.descriptor)
+        if found is None or found.tree is None or not is_directory(TREE, self.descriptor):
+            return False
+        return os.stat(TREE, dir_fd=self.descriptor, follow_symlinks=False).st_ino != found.tree
 
     def _locked(self) -> int:
         while True:

@@ -17,4 +17,4 @@ def view_models(
     seen = see_ties(hooks.models.view_models(checkpoints, settings), settings.donor)
     if settings.options.untie:
         return untie(seen, settings.donor)
-    return seen, check_drift(seen, settings.donor)
+    return seen, check_drift(seen, settings.donor, settings.options.missing_tensors)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import WHOLE_MODEL, Checkpoint, Inquiry, MergePlan, Problem, hookimpl, is_executable
+from modelmerger import WHOLE_MODEL, Checkpoint, Inquiry, MergePlan, Problem, hookimpl, is_executable, quantised_tensors
 
 from modelmerger_plugins.loading_check.known_classes import is_known
 from modelmerger_plugins.loading_check.signs import signs
@@ -30,7 +30,7 @@ def check_output(
             message = f"transformers has no class {name}, so it is not known whether the merged model loads."
             yield Problem(message, f"{donor.place}/{CONFIG}", severity="note")
         return
-    if config.get("quantization_config"):
+    if config.get("quantization_config") or any(quantised_tensors(one.tensors) for one in checkpoints):
         if thorough:
             message = "the weights are quantised, so it is not known whether the merged model loads."
             yield Problem(message, f"{donor.place}/{CONFIG}", severity="note")

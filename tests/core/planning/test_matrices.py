@@ -238,7 +238,7 @@ def test_real_models_keep_their_matrices_on_the_disk_and_load(
 
 def test_the_note_reaches_report_and_manifest(models: SimpleNamespace, config: dict[str, Any]) -> None:
     for name in ("a", "b"):
-        write_model(getattr(models, name), models.tensors[name], CONFIG | UNTIED)
+        write_model(getattr(models, name), models.tensors[name], CONFIG | UNTIED | {"architectures": ["LlamaModel"]})
     config["options"] = {"merge_lm_head": False}
 
     assert "note     options.merge_lm_head: has no effect" in str(ModelMerger(MergeConfig(**config)).plan())

@@ -108,8 +108,8 @@ def test_a_file_that_came_into_the_directory_is_seen(
 ) -> None:
     """A config.json that was not there says something else about the model."""
     merger.merge()
-    (models.a / "config.json").write_text('{"vocab_size": 99}')
-    (models.b / "config.json").write_text('{"vocab_size": 24}')
+    (models.a / "config.json").write_text('{"hidden_size": 99}')
+    (models.b / "config.json").write_text('{"hidden_size": 24}')
 
     with pytest.raises(ModelCompatibilityError, match="99"):
         merger.check_compatibility()

@@ -68,7 +68,8 @@ def test_that_a_class_is_unknown_is_a_note(merging: Merging) -> None:
 
 
 def test_quantised_weights_are_a_note(merging: Merging) -> None:
-    found = check(merging(None, CONFIG | {"quantization_config": {"quant_method": "fp8"}}))
+    packed = {"model.layers.0.mlp.up_proj.weight": torch.zeros(8, 2, dtype=torch.uint8)}
+    found = check(merging(packed, CONFIG | {"quantization_config": {"quant_method": "bitsandbytes"}}))
     assert ("the weights are quantised, so it is not known whether the merged model loads.", "note") in [
         (problem.message, problem.severity) for problem in found
     ]

@@ -8,6 +8,7 @@ from modelmerger.planning.ties.seen_ties import TieView, may_tie
 from modelmerger.planning.ties.tied_configs import says_tied, untied
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem
+from modelmerger.values.settings import MissingTensors
 from modelmerger.values.text import shown
 
 _OPTION = "options.untie"
@@ -41,10 +42,11 @@ def _untied(model: Checkpoint, heads: Mapping[str, str]) -> Checkpoint:
     return TieView(model, names, aliases, None if config is None else untied(config))
 
 
-def check_drift(checkpoints: Sequence[Checkpoint], donor: int) -> list[Problem]:
+def check_drift(checkpoints: Sequence[Checkpoint], donor: int, missing: MissingTensors) -> list[Problem]:
     """A warning where the donor stores an LM head that is not the embedding any more, though its config ties them.
 
-    Raises `ModelCompatibilityError` where another model does, and the donor has one matrix for both.
+    Raises `ModelCompatibilityError` where another model does, and the donor has one matrix for both. missing: what
+    becomes of tensors that the donor lacks; where that is no error, such a head is left out as they are.
     """
     reference = checkpoints[donor]
     problems = [
@@ -59,7 +61,7 @@ def check_drift(checkpoints: Sequence[Checkpoint], donor: int) -> list[Problem]:
         for head, tensor in _own_heads(model, reference).items()
         if head not in reference.tensors
     ]
-    if problems:
+    if problems and missing == "error":
         raise ModelCompatibilityError(*problems)
     if says_tied(reference.donor.config) is not True:
         return []
