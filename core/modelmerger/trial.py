@@ -11,7 +11,7 @@ from typing import Any
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
-from modelmerger.engine.resident import MAPPED, map_from
+from modelmerger.engine.memory.resident import MAPPED, map_from
 from modelmerger.hooks.of_process import providers_of_file
 from modelmerger.hooks.registry import Registry
 from modelmerger.planning.outlook.trial import Trial
