@@ -32,6 +32,13 @@ def check_target(target: Path, settings: Settings, inputs: Inputs, plan: MergePl
         check_room(target, max(0, plan.disk - staged_size(target)))
 
 
+def check_output_of(output: Path | None, settings: Settings, inputs: Inputs) -> None:
+    """Raises `OutputError` for an output that may not be written, if there is one. output: see `output_of`."""
+    target = output_of(settings, output)
+    if target is not None and not is_published(target):  # of that one, only clearing up is left
+        check_output(target, settings.options, inputs)
+
+
 def check_executor(settings: Settings, hooks: Hooks) -> None:
     """Raises `ConfigError` where workers elsewhere could not open the models, or import a plugin."""
     if settings.has_live:
