@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from modelmerger.config.resolve import resolve
-from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.engine.memory.resident import MAPPED, map_from
+from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.of_process import providers_of_file
 from modelmerger.hooks.registry import Registry
 from modelmerger.planning.outlook.trial import Trial

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from attrs import evolve, frozen
 
 from modelmerger.engine.arithmetic import one_thread_each
-from modelmerger.engine.merge import Merge
 from modelmerger.engine.memory.resident import forget_peak, give_back, resident
+from modelmerger.engine.merge import Merge
 from modelmerger.engine.trial.samples import trial_plan
 from modelmerger.engine.work.schedule import Schedule
 from modelmerger.values.plan import TensorPlan

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from attrs import frozen
 
 from modelmerger.engine.devices import slice_device
+from modelmerger.engine.memory.resident import MAPPED, give_back, map_from, resident
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.output_blocks import OutputBlocks
-from modelmerger.engine.memory.resident import MAPPED, give_back, map_from, resident
 from modelmerger.engine.trial.runs import Took, run
 from modelmerger.engine.trial.samples import Sample, cut, enough, samples, spread
 from modelmerger.engine.trial.together import Needs, together
