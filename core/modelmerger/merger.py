@@ -82,7 +82,8 @@ class ModelMerger:
 
         Raises `ModelCompatibilityError` if they cannot be merged.
         """
-        return check(*self.config.resolved(), self._cache)
+        settings, hooks = self.config.resolved()
+        return check(evolve(settings, output_path=None), hooks, self._cache)
 
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a checkpoint, by name. Weights are read on demand; files stay open with the merger.

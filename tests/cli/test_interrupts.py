@@ -41,7 +41,7 @@ def test_before_the_command_line_is_there(sent: signal.Signals, status: int) -> 
 @SIGNALS
 def test_while_a_command_imports_what_it_needs(sent: signal.Signals, status: int, path: Path) -> None:
     """A20"""
-    found = ended("modelmerger.planning.rates", sent, "plan", str(path))
+    found = ended("modelmerger.planning.outlook.rates", sent, "plan", str(path))
     assert found == (status, "error: interrupted. Nothing was written.\n")
 
 

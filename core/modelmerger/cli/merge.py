@@ -42,6 +42,7 @@ def merge(
 ) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.cli.progress import show_progress, show_tasks
+    from modelmerger.engine.memory.resident import MAPPED, map_from
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
@@ -51,6 +52,7 @@ def merge(
     data = asked.given.data
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
+    map_from(MAPPED)
     with show_progress("merging") as progress:
         settings_and_hooks = asked.resolve()
         report = run_merge(*settings_and_hooks, output, Watch(progress=progress))

@@ -11,7 +11,7 @@ from modelmerger.values.settings import CoreOptions, Settings
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 """Elements in a slice: the default, those in low_memory_mode, and the fewest."""
-PROCESS_MEMORY = 240 << 20
+PROCESS_MEMORY = 250 << 20
 """Resident bytes of Python with torch and modelmerger imported."""
 
 
