@@ -21,6 +21,9 @@ from modelmerger.values.errors import MergeError, OutputError, Problem
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.text import LINE_LIMIT, shown
 
+LONGEST_RECORD = 2_000
+"""Characters of what is logged."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line. Returns the exit status."""
@@ -129,7 +132,7 @@ def _resumable(target: Path | None) -> str:
 
 class _Lowercase(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return f"{record.levelname.lower()}: {shown(record.getMessage(), LONGEST_RECORD)}"
 
 
 @contextlib.contextmanager

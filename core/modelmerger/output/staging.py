@@ -11,6 +11,7 @@ from typing import Self
 from modelmerger.output import journal, run_token
 from modelmerger.output.documents import write_document
 from modelmerger.output.earlier.kept_entries import keep_entries
+from modelmerger.output.entries import sync_directory
 from modelmerger.output.resuming import Records, made_ready
 from modelmerger.output.staged_files import StagedFiles
 from modelmerger.output.staging_directory import JOURNAL, StagingDirectory
@@ -102,7 +103,7 @@ class Staging(StagedFiles):
                 self.close_file(descriptor, index)
         with output_errors(self.tree):
             self._step("fsync", self.tree)
-            os.fsync(self._tree_fd)
+            sync_directory(self._tree_fd)
 
     def mark(self) -> None:
         """Notes in the journal which tree is about to be published."""

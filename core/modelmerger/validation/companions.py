@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from modelmerger.hooks.validation import ValidationHooks
-from modelmerger.output.entries import create_file, sync_file
+from modelmerger.output.entries import create_file, sync_file, write_all
 from modelmerger.output.manifest import FILE, REPORT, encoded, read_manifest, records_paths, unfinished
 from modelmerger.output.recorded import Recording
 from modelmerger.output.system_errors import output_errors
@@ -56,10 +56,11 @@ def _write_over(directory: Path, name: str, content: bytes) -> None:
     beside.unlink(missing_ok=True)
     descriptor = create_file(beside)
     try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         beside.replace(directory / name)
     except BaseException:
         beside.unlink(missing_ok=True)
