@@ -19,7 +19,7 @@ from modelmerger.cli.interrupts import Interrupts, Terminated, interrupts
 from modelmerger.cli.streams import discard_output, make_usable, say
 from modelmerger.values.errors import MergeError, OutputError, Problem
 from modelmerger.values.model_reference import user_path
-from modelmerger.values.text import LINE_LIMIT, shown
+from modelmerger.values.text import LINE_LIMIT, said_by, shown
 
 LONGEST_RECORD = 2_000
 """Characters of what is logged."""
@@ -60,8 +60,12 @@ def _run(arguments: list[str] | None, signals: Interrupts) -> int:
             discard_output()
             status = 4
             _trace(state)
+        except MemoryError:
+            say("error: the machine's memory does not suffice. Free some, or set low_memory_mode: true.")
+            status = 1
+            _trace(state)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {said_by(error)}"
             say(f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.")
             status = 1
             _trace(state)
