@@ -17,7 +17,7 @@ from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import Registry
-from modelmerger.output.earlier.apart import Inputs
+from modelmerger.output.earlier.apart import Inputs, check_scratch
 from modelmerger.output.scratch import Scratch
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
@@ -119,6 +119,8 @@ class ModelMerger:
 
         settings, hooks = self.config.resolved()
         started = time.monotonic()
+        named = {name: [str(user_path(path))] for name, path in settings.all_paths.items()}
+        check_scratch(settings.options.offload_folder, named)
         with Scratch(settings.options.offload_folder) as scratch:
             output = scratch.path / "merged" if settings.output_path is None else None
             thorough = partial(is_thorough, settings, loads=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelmerger.engine.devices import check_device
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.output.earlier.apart import Inputs
+from modelmerger.output.earlier.apart import Inputs, check_scratch
 from modelmerger.output.publishing import check_output, check_room
 from modelmerger.output.staging_directory import is_empty, is_published, staged_size
 from modelmerger.validation.texts import check_dataset
@@ -28,6 +28,7 @@ def output_of(settings: Settings, output: Path | None = None) -> Path | None:
 def check_target(target: Path, settings: Settings, inputs: Inputs, plan: MergePlan | None) -> None:
     """Raises `OutputError` for an output that may not be written, or whose disk is too full. plan: None: not known."""
     check_output(target, settings.options, inputs)
+    check_scratch(settings.options.offload_folder, inputs)
     if plan is not None:
         check_room(target, max(0, plan.disk - staged_size(target)))
 

@@ -11,7 +11,7 @@ from modelmerger.cli.options import add_debug
 from modelmerger.hooks.providers import BUILT_IN, GROUPS, Kind, Provider
 from modelmerger.hooks.registry import DISABLE, Registry
 from modelmerger.values.errors import ConfigError, MergeError, PluginError
-from modelmerger.values.text import shown
+from modelmerger.values.text import said_by, shown
 
 KIND: Kind = "command"
 
@@ -47,14 +47,14 @@ def blaming(provider: Provider) -> Iterator[None]:
     """Whatever a command raises in here, except `MergeError` and what click knows, becomes an error that names it."""
     try:
         yield
-    except (MergeError, click.ClickException, click.exceptions.Exit, BrokenPipeError, MemoryError):
+    except (MergeError, click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise
     except click.Abort:
         raise KeyboardInterrupt from None
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
             raise click.exceptions.Exit(error.code or 0) from None
-        raise PluginError(f"{provider} raised {type(error).__name__}: {error}") from error
+        raise PluginError(f"{provider} raised {type(error).__name__}: {said_by(error)}") from error
 
 
 def _load(provider: Provider, registry: Registry) -> click.Command:

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 
 def to_json(value: Any) -> str:
-    """Indented JSON, with escapes where standard output cannot take every letter."""
+    """Indented JSON, with escapes for what cannot be seen, and where standard output cannot take every letter."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"), indent=1)
+    text = json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"), indent=1)
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def notes_as_data(notes: Sequence[Problem]) -> list[dict[str, str]]:
@@ -42,6 +47,6 @@ def show_validation(report: "ValidationReport", printed: bool, what: str, saved:
         if saved:
             companions = read_manifest(Path(report.directory))["companions"]
             names = [name for name in companions if os.path.exists(os.path.join(report.directory, name))]
-            click.echo(f"saved in {shown(report.directory)}: {', '.join(names)}")
+            click.echo(f"saved in {shown(report.directory)}: {', '.join(map(shown, names))}")
     if not report.passed:
         raise ThresholdError(*(Problem(f"{what}: {crossing(finding)}.") for finding in report.crossings))

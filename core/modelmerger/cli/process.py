@@ -19,7 +19,10 @@ from modelmerger.cli.interrupts import Interrupts, Terminated, interrupts
 from modelmerger.cli.streams import discard_output, make_usable, say
 from modelmerger.values.errors import MergeError, OutputError, Problem
 from modelmerger.values.model_reference import user_path
-from modelmerger.values.text import LINE_LIMIT, shown
+from modelmerger.values.text import LINE_LIMIT, said_by, shown
+
+LONGEST_RECORD = 2_000
+"""Characters of what is logged."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,8 +60,12 @@ def _run(arguments: list[str] | None, signals: Interrupts) -> int:
             discard_output()
             status = 4
             _trace(state)
+        except MemoryError:
+            say("error: the machine's memory does not suffice. Free some, or set low_memory_mode: true.")
+            status = 1
+            _trace(state)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {said_by(error)}"
             say(f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.")
             status = 1
             _trace(state)
@@ -129,7 +136,7 @@ def _resumable(target: Path | None) -> str:
 
 class _Lowercase(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return f"{record.levelname.lower()}: {shown(record.getMessage(), LONGEST_RECORD)}"
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ def validate(model: str, against: tuple[str, ...], config: Path | None, changes:
     from modelmerger.cli.progress import show_tasks
     from modelmerger.output.manifest import is_ours
     from modelmerger.validation.candidate import named_candidate
+    from modelmerger.validation.companions import check_companions
     from modelmerger.validation.running import save_report
     from modelmerger.validation.running import validate as run_validation
     from modelmerger.values.model_reference import user_path
@@ -32,9 +33,11 @@ def validate(model: str, against: tuple[str, ...], config: Path | None, changes:
     for note in notes:
         say(f"{note.severity}: {note}")
     candidate, wanted = named_candidate(model, against, of_merge, asked, hooks)
+    saved = candidate.directory == user_path(model) and is_ours(candidate.directory)
+    if saved:
+        check_companions(candidate.directory, hooks.validation)
     with show_tasks("validating") as watch:
         report = run_validation(candidate, wanted, hooks, watch)
-    saved = candidate.directory == user_path(model) and is_ours(candidate.directory)
     if saved:
         save_report(candidate.directory, report, hooks)
     if as_json:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from modelmerger.engine.merge import CPU, Merge
+from modelmerger.hooks.faults import reading_fault
+from modelmerger.hooks.providers import is_ours
 from modelmerger.inputs.tensor_bytes import bytes_of
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES, max_finite
-from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem
+from modelmerger.values.errors import MergeError, NumericError, Problem
 from modelmerger.values.plan import TensorPlan
 from modelmerger.values.text import amount
 
@@ -77,10 +79,12 @@ class Workspace:
         length = info.span(start, stop)[1]
         try:
             checkpoint.read(name, start, stop, self.memory(purpose, length))
-        except (MergeError, MemoryError):
+        except MergeError:
             raise
         except (Exception, SystemExit) as error:
-            raise reading_error(checkpoint, name, error) from error
+            if isinstance(error, MemoryError) and is_ours(type(checkpoint)):
+                raise
+            raise reading_fault(checkpoint, error, name) from error
         self._bytes_read += checkpoint.bytes_to_read(name, start, stop)
         dtype: torch.dtype | None = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
         return self.host(purpose, length, torch.uint8) if dtype is None else self.host(purpose, stop - start, dtype)
@@ -89,13 +93,6 @@ class Workspace:
         """How many bytes were read since the last call."""
         count, self._bytes_read = self._bytes_read, 0
         return count
-
-
-def reading_error(checkpoint: Checkpoint, tensor: str, error: BaseException) -> MergeError:
-    """The error for a checkpoint of a plugin that fails as it is read."""
-    kind = type(checkpoint)
-    message = f"{kind.__module__}.{kind.__qualname__} raised {type(error).__name__} as '{checkpoint.name}' was read"
-    return PluginError(Problem(f"{message}: {error}", checkpoint.place, tensor))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,12 @@
 """Checks that the answers of plugins to several hooks need."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from modelmerger.values.checkpoint import TensorInfo
+from modelmerger.values.dtypes import DTYPES
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +25,36 @@ def are_contents(found: Any) -> bool:
 def plain_json(found: Any) -> dict[str, Any] | None:
     """A copy of a JSON object as its file would give it back; None for anything else, or what JSON cannot hold."""
     try:
-        copy = json.loads(json.dumps(found))
+        copy = json.loads(json.dumps(found, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         return None
     return copy if isinstance(copy, dict) else None
+
+
+def are_finite(numbers: Iterable[Any]) -> bool:
+    """Whether none of these is a NaN or an infinity."""
+    return all(math.isfinite(number) for number in numbers if isinstance(number, float))
+
+
+def fault_of_tensors(checkpoint: Any) -> tuple[str, str, str] | None:
+    """What is wrong with what a checkpoint says of its tensors: what it gave, what is due, and the tensor in question.
+
+    None where it is sound.
+    """
+    tensors = getattr(checkpoint, "tensors", None)
+    if not isinstance(tensors, Mapping):
+        return f"the tensors {tensors!r}", "TensorInfo by name", ""
+    for name, info in tensors.items():
+        if type(name) is not str:
+            return f"a tensor with the name {name!r}", "names that are texts", ""
+        if not isinstance(info, TensorInfo):
+            return f"{info!r}", "a TensorInfo", name
+        if unknown := {info.dtype, info.written} - DTYPES.keys():
+            return f"the dtype {min(map(str, unknown))!r}", "one that safetensors has", name
+        shape: Any = info.shape
+        if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
+            return f"the shape {shape!r}", "a tuple of whole numbers", name
+    return None
 
 
 def shares_memory(made: "torch.Tensor", inputs: Sequence["torch.Tensor"]) -> bool:

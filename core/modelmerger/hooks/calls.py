@@ -3,23 +3,26 @@
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pluggy
 from attrs import evolve, field, frozen
 
+from modelmerger.hooks.faults import are_built_in, culprits, fault, named
 from modelmerger.hooks.providers import Provider
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem
 from modelmerger.values.text import shown
 
 T = TypeVar("T")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _HANDED: dict[str, Any] = {"options": None}
 """Plugins are bound to their own options, so this is only for a strategy that has none."""
 
 
 @frozen(eq=False, slots=False)
 class Calls:
-    """Calls the plugins of one run. What a plugin raises becomes a `PluginError` that names it; `MergeError` passes."""
+    """Calls the plugins of one run. What a plugin raises becomes an error that says whose fault it is."""
 
     manager: pluggy.PluginManager = field(repr=False)
     """Where the plugins are registered, each by its key."""
@@ -58,7 +61,7 @@ class Calls:
     def ask_first(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
         """The first answer that is not None. tensor: the one in question, for messages."""
         arguments = _HANDED | arguments
-        return self.guard(hook, lambda: getattr(self.manager.hook, hook)(**arguments), tensor)
+        return self.guard(hook, lambda: getattr(self.manager.hook, hook)(**arguments), tensor, arguments)
 
     def ask_each(
         self, hook: str, tensor: str = "", among: Container[str] | None = None, **arguments: Any
@@ -76,26 +79,30 @@ class Calls:
                     answers.append((plugin, list(answer) if isinstance(answer, Iterator) else answer))
             return answers
 
-        return self.guard(hook, collect, tensor)
+        return self.guard(hook, collect, tensor, arguments)
 
     def ask_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
         """The answer of one plugin that has the hook."""
-        found: Any = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments))
+        found: Any = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments), given=arguments)
         return (found[0] if found else None) if isinstance(found, list) else found
 
-    def guard(self, hook: str, call: Callable[[], T], tensor: str = "") -> T:
-        """The result of a call. Whatever it raises, except `MergeError`, becomes a `PluginError` about the plugin."""
+    def guard(self, hook: str, call: Callable[[], T], tensor: str = "", given: Mapping[str, Any] = NOTHING) -> T:
+        """The result of a call. Whatever it raises, except `MergeError`, becomes a `PluginError` about the plugin.
+
+        For a built-in plugin it becomes an `InputError` about what it was handed. given: the arguments of the hook.
+        """
         try:
             return call()
         except NumericError as error:
             raise NumericError(*(p if p.tensor else evolve(p, tensor=tensor) for p in error.problems)) from error
-        except (MergeError, MemoryError, KeyboardInterrupt):
+        except (MergeError, KeyboardInterrupt):
             raise
         except BaseException as error:  # SystemExit, and what cancels a coroutine, are raised by plugins too
-            if is_out_of_memory(error):  # which the engine handles
+            found = culprits(error, self._all_with(hook), list(self.providers.values()))
+            # the engine handles that of a device, and that of the machine is nobody's fault but a foreign plugin's
+            if is_out_of_memory(error) or (isinstance(error, MemoryError) and are_built_in(found)):
                 raise
-            message = f"{self._culprit(hook, error)} raised {type(error).__name__} in {hook}: {error}"
-            raise PluginError(Problem(message, tensor=tensor)) from error
+            raise fault(found, hook, error, given, tensor) from error
 
     def wrong_answer(self, hook: str, answer: Any, due: str, plugin: str = "", tensor: str = "") -> PluginError:
         """The error for an answer that is not what the hook must give."""
@@ -104,17 +111,10 @@ class Calls:
 
     def suspects(self, hook: str) -> str:
         """The plugins that may have answered a hook: those of other distributions, or else the built-in ones."""
-        providers = [self.providers[name] for name in reversed(self.plugins_with(hook))]
-        return " or ".join(str(p) for p in [p for p in providers if not p.built_in] or providers)
+        return named(self._all_with(hook))
 
-    def _culprit(self, hook: str, error: BaseException) -> str:
-        """The plugin whose module is in the traceback."""
-        modules = {self.providers[name].module: name for name in self.plugins_with(hook)}
-        trace, culprit = error.__traceback__, None
-        while trace is not None:
-            culprit = modules.get(trace.tb_frame.f_globals.get("__name__", ""), culprit)
-            trace = trace.tb_next
-        return str(self.providers[culprit]) if culprit else self.suspects(hook)
+    def _all_with(self, hook: str) -> list[Provider]:
+        return [self.providers[name] for name in reversed(self.plugins_with(hook))]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
-from modelmerger.hooks.answers import is_list_of
+from modelmerger.hooks.answers import are_finite, fault_of_tensors, is_list_of
 from modelmerger.hooks.calls import Calls
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.composition import Composition
@@ -35,6 +35,9 @@ def _faults_of_tensors(found: Any) -> Iterator[Fault]:
     if not isinstance(tensors, Mapping) or not tensors or not is_list_of(TensorInfo, list(tensors.values())):
         yield f"the tensors {tensors!r}", "at least one TensorInfo by name", ""
         return
+    if (wrong := fault_of_tensors(checkpoint)) is not None:
+        yield wrong
+        return
     if not isinstance(found.dtypes, Mapping):
         yield f"the dtypes {found.dtypes!r}", "dtypes by tensor", ""
         return
@@ -60,7 +63,7 @@ def _faults_of_the_rest(found: Any) -> Iterator[Fault]:
             yield f"the document {name!r}", "a plain file name with bytes", ""
     if not isinstance(found.memory, int) or found.memory < 0:
         yield f"memory={found.memory!r}", "a number of bytes", ""
-    if not isinstance(found.relative_error, Real | None):
+    if not isinstance(found.relative_error, Real | None) or not are_finite([found.relative_error]):
         yield f"relative_error={found.relative_error!r}", "a number or None", ""
     if not _are_statistics(found.observed):
         yield f"observed={found.observed!r}", "numbers by tensor and statistic", ""
@@ -70,5 +73,6 @@ def _faults_of_the_rest(found: Any) -> Iterator[Fault]:
 
 def _are_statistics(observed: Any) -> bool:
     return isinstance(observed, Mapping) and all(
-        isinstance(found, Mapping) and is_list_of(Real, list(found.values())) for found in observed.values()
+        isinstance(found, Mapping) and is_list_of(Real, list(found.values())) and are_finite(found.values())
+        for found in observed.values()
     )

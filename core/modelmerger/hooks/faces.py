@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.hooks.answers import is_list_of, plain_json, versions
+from modelmerger.hooks.answers import are_finite, fault_of_tensors, is_list_of, plain_json, versions
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.compositions import check_composition
 from modelmerger.hooks.files import gather_files
@@ -15,13 +15,13 @@ from modelmerger.inputs.executable import executable_keys
 from modelmerger.inputs.loading import LoadContext, as_given
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Coefficients, Composition, DeferredComposition
-from modelmerger.values.errors import PluginError, Problem
+from modelmerger.values.errors import InputError, PluginError, Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import FilesBeside, Layout, OutputTensor
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.text import amount
+from modelmerger.values.text import amount, said_by
 from modelmerger.values.work.inquiry import Inquiry
 from modelmerger.values.work.units import SliceWork
 
@@ -63,6 +63,8 @@ class ModelHooks:
         found = self.calls.ask_first("load_model", reference=reference, context=context)
         if found is not None and not isinstance(found, Checkpoint):
             raise self.calls.wrong_answer("load_model", found, "a Checkpoint or None")
+        if found is not None:
+            self._check_tensors("load_model", found)
         return found
 
     def view_models(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
@@ -103,12 +105,20 @@ class ModelHooks:
         what = "compose_model made a NaN or an infinity of finite inputs"
         return PluginError(Problem(f"{self.calls.suspects('compose_model')}: {what}.", tensor=tensor_name))
 
+    def _check_tensors(self, hook: str, checkpoint: Checkpoint, plugin: str = "") -> None:
+        wrong = self.calls.guard(hook, lambda: fault_of_tensors(checkpoint), given={"checkpoints": [checkpoint]})
+        if wrong is not None:
+            given, due, tensor = wrong
+            raise self.calls.wrong_answer(hook, given, due, plugin, tensor)
+
     def _check_views(self, plugin: str, checkpoints: Sequence[Checkpoint], views: Any) -> None:
         if not is_list_of(Checkpoint, views) or len(views) != len(checkpoints):
             found = amount(len(views), "Checkpoint") if is_list_of(Checkpoint, views) else views
             due = f"{amount(len(checkpoints), 'Checkpoint')} or None"
             raise self.calls.wrong_answer("view_models", found, due, plugin)
         for seen, view in zip(checkpoints, views, strict=True):
+            if view is not seen:
+                self._check_tensors("view_models", view, plugin)
             kept = {
                 "name": view.name == seen.name,
                 "files": set(seen.files) <= set(view.files),
@@ -161,6 +171,9 @@ class OutputHooks:
 
         Within another merge, the strategy alone is asked.
         """
+        if plain_json(config) is None:
+            message = "is the config of a model and holds a NaN, an infinity, or what JSON has not. Mend it."
+            raise InputError(Problem(message, f"{checkpoints[plan.donor].place}/{name}"))
         arguments: dict[str, Any] = {"name": name, "plan": plan, "checkpoints": checkpoints, "settings": settings}
         for plugin in self.calls.in_turn("adjust_config", settings.where):
             answer = self.calls.ask_one("adjust_config", plugin, config=deepcopy(config), **arguments)
@@ -202,7 +215,7 @@ class OutputHooks:
     def executor_error(self, error: BaseException) -> PluginError:
         """The error for what an executor or its workers failed of, and no merge."""
         who = self.calls.providers[self.executor] if self.executor else self.calls.suspects("run_slices")
-        reason = str(error).rstrip(". ") or "no reason given"
+        reason = said_by(error).rstrip(". ") or "no reason given"
         return PluginError(f"{who}: {type(error).__name__}: {reason}. Mend that, and run the same command again.")
 
     def unfinished_error(self) -> PluginError:
@@ -241,8 +254,9 @@ class OutputHooks:
             raise PluginError(Problem(message, tensor=tensor_name))
         for name, found in answers:
             numbers = list(found.values()) if isinstance(found, Mapping) else [found or 0]
-            if not is_list_of((int, float), numbers):
-                raise self.calls.wrong_answer("observe_slice", found, "numbers by name", name, tensor_name)
+            if not is_list_of((int, float), numbers) or not are_finite(numbers):
+                due = "finite numbers by name" if is_list_of((int, float), numbers) else "numbers by name"
+                raise self.calls.wrong_answer("observe_slice", found, due, name, tensor_name)
         return {f"{plugin}: {key}": value for plugin, found in answers for key, value in (found or {}).items()}
 
     def write_sidecars(

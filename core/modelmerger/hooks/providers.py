@@ -9,6 +9,7 @@ import importlib_metadata
 from attrs import field, frozen
 
 from modelmerger.values.errors import PluginError
+from modelmerger.values.text import said_by
 
 Kind = Literal["strategy", "validator", "executor", "plugin", "reader", "command"]
 """What a plugin is. One that nobody chooses by its name, a "plugin", is always on; readers are asked about each config
@@ -28,6 +29,7 @@ DEFAULT_VALIDATORS = "modelmerger.default_validators"
 """The group of entry points of validators whose hook `wants_validation` is asked where the config names none."""
 BUILT_IN = "modelmerger"
 """The distribution of the built-in plugins."""
+_OUR_PACKAGES = (BUILT_IN, *(f"{BUILT_IN}_{part}" for part in ("plugins", "strategies", "validators")))
 OF_PROCESS = "this process"
 """In place of a distribution for plugins that are not installed, and were handed over as a file or an object."""
 PLURALS: Mapping[Kind, str] = MappingProxyType(
@@ -100,7 +102,12 @@ class Provider:
         try:
             return self._entry_point.load()
         except (Exception, SystemExit) as error:
-            raise PluginError(f"{self} could not be imported: {type(error).__name__}: {error}") from error
+            raise PluginError(f"{self} could not be imported: {type(error).__name__}: {said_by(error)}") from error
+
+
+def is_ours(kind: type) -> bool:
+    """Whether a class comes with this package."""
+    return kind.__module__.partition(".")[0] in _OUR_PACKAGES
 
 
 def discover() -> tuple[list[Provider], list[Provider]]:

@@ -101,7 +101,8 @@ class ValidationHooks:
         if not isinstance(answer, Iterable):
             raise self.calls.wrong_answer(hook, answer, "Findings", plugin)
         findings = iter(answer)
-        while (finding := self.calls.guard(hook, partial(next, findings, None))) is not None:
+        given = {"subject": subject}
+        while (finding := self.calls.guard(hook, partial(next, findings, None), given=given)) is not None:
             metrics = self.validators[validator].metrics
             if not isinstance(finding, Finding) or finding.metric not in metrics:
                 raise self.calls.wrong_answer(hook, finding, f"a Finding of {', '.join(metrics)}", plugin)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 
 from attrs import field, frozen
@@ -15,6 +16,8 @@ from modelmerger.values.file_identity import FileIdentity, identify
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.settings import Settings
 
+MOST_ENTRIES = 20_000
+"""Of a directory that is listed: ten times as many as the largest model has files."""
 _MARKUP = (".html", ".htm", ".md")
 """How files end that may be a page, and no error of a server."""
 
@@ -132,11 +135,16 @@ def _check_first_bytes(path: Path, first: bytes) -> None:
 
 
 def list_directory(directory: Path) -> list[str]:
-    """What a directory holds, sorted. Raises `InputError` where it cannot be listed."""
+    """What a directory holds, sorted. Raises `InputError` where it cannot be listed, or holds more than any model."""
     try:
-        return sorted(os.listdir(directory))
+        with os.scandir(directory) as entries:
+            found = [entry.name for entry in islice(entries, MOST_ENTRIES + 1)]
     except OSError as error:
         raise InputError(Problem(f"cannot be listed: {error.strerror}.", str(directory))) from error
+    if len(found) > MOST_ENTRIES:
+        message = f"holds more than {MOST_ENTRIES:,} files and folders, so it is no model's. Give a model's directory."
+        raise InputError(Problem(message, str(directory)))
+    return sorted(found)
 
 
 def resolve_inside(path: Path, inside: Path) -> Path:

@@ -10,11 +10,13 @@ from typing import Any
 from modelmerger.values.errors import InputError, Problem
 
 MOST_LEVELS = 100
-MOST_VALUES = 10_000_000
-"""About a gigabyte once they are read, and more than the tokenizer or the index of any model holds."""
+MOST_VALUES = 5_000_000
+"""Half a gigabyte once they are read, and twice as many as the tokenizer or the index of any model holds."""
 
 # Possessive, and an unfinished text runs to the end: nothing makes this try a character twice.
 _TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_PART = re.compile(rf"(?:[^\"]*+{_TEXT.pattern}){{1,10000}}+|[^\"]++", re.DOTALL)
+"""Some texts with what is between them, so that what is left when they are taken out never is all in memory."""
 
 
 def read_json(
@@ -122,8 +124,13 @@ def _holds_more(text: str, nodes: int) -> bool:
     """Whether a text holds more values, before it is read: one is the whole, others follow a bracket or a comma."""
     if len(text) <= nodes or text.count(",") + _openings(text) < nodes:
         return False
-    bare = _TEXT.sub("", text)
-    return bare.count(",") + _openings(bare) >= nodes
+    found = 0
+    for part in _PART.finditer(text):
+        bare = _TEXT.sub("", part[0])
+        found += bare.count(",") + _openings(bare)
+        if found >= nodes:
+            return True
+    return False
 
 
 def _is_deeper(value: Any, depth: int, text: str) -> bool:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from modelmerger.output.entries import create_file, open_directory
+from modelmerger.output.entries import create_file, open_directory, sync_directory, write_all
 from modelmerger.output.steps import Step
 from modelmerger.output.system_errors import output_errors
 
@@ -25,15 +25,18 @@ def write_document(tree: int, root: Path, name: str, content: Iterable[bytes], s
                 path /= folder
                 directory = _entered(directory, folder, path, step)
             step("create", root / name)
-            with os.fdopen(create_file(last, directory), "wb") as file:
+            descriptor = create_file(last, directory)
+            try:
                 step("write", root / name)
-                file.writelines(content)
-                file.flush()
+                for piece in content:
+                    write_all(descriptor, piece)
                 step("fsync", root / name)
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             if folders:
                 step("fsync", path)
-                os.fsync(directory)
+                sync_directory(directory)
     finally:
         os.close(directory)
 
@@ -44,7 +47,7 @@ def _entered(parent: int, folder: str, path: Path, step: Step) -> int:
         step("create", path)
         os.mkdir(folder, dir_fd=parent)
         step("fsync", path.parent)
-        os.fsync(parent)
+        sync_directory(parent)
     inner = open_directory(folder, parent)
     os.close(parent)
     return inner

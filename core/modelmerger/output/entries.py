@@ -1,11 +1,15 @@
 """Entries of open directories: made, looked at and removed by descriptor, so that no link is ever followed."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
 import tempfile
 from pathlib import Path
+
+_NO_SUCH_CALL = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY}
+"""What file systems say to a call that they do not have."""
 
 
 def open_directory(path: str | Path, inside: int | None = None) -> int:
@@ -61,10 +65,40 @@ def close_quietly(descriptor: int) -> None:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Writes all of it. Raises `OSError`, also where the system says that it wrote nothing."""
+    left = memoryview(content)
+    while left:
+        left = left[_moved(os.write(descriptor, left)) :]
+
+
+def write_all_at(descriptor: int, content: memoryview, offset: int) -> None:
+    """`write_all` from an offset in bytes."""
+    while content:
+        count = _moved(os.pwrite(descriptor, content, offset))
+        content, offset = content[count:], offset + count
+
+
+def _moved(count: int) -> int:
+    """The bytes that a call has written: with none, the next call would write none either."""
+    if count <= 0:
+        raise OSError(errno.EIO, "the file system took none of the bytes")
+    return count
+
+
 def sync_file(path: Path) -> None:
     """Fsync of a file or directory."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        sync_directory(descriptor) if stat.S_ISDIR(os.fstat(descriptor).st_mode) else os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_directory(descriptor: int) -> None:
+    """Fsync of a directory, where the file system has such a thing. Others keep names by themselves, or not at all."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise

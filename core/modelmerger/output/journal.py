@@ -15,6 +15,7 @@ from typing import Any
 from attrs import field, frozen
 
 from modelmerger.inputs.strict_json import read_json
+from modelmerger.output.entries import write_all
 from modelmerger.values.errors import InputError
 from modelmerger.values.work.block_record import BlockRecord, Piece
 
@@ -54,9 +55,7 @@ def tree_line(inode: int) -> dict[str, Any]:
 
 def append(descriptor: int, line: Mapping[str, Any]) -> None:
     """Writes a line to a journal that is open for appending."""
-    content = json.dumps(line).encode() + b"\n"
-    while content:
-        content = content[os.write(descriptor, content) :]
+    write_all(descriptor, json.dumps(line).encode() + b"\n")
 
 
 def read_journal(directory: int) -> Journal | None:

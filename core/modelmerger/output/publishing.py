@@ -16,7 +16,7 @@ from modelmerger.output.parent_folder import check_parent, standing_folder
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory, check_staging, is_empty, is_published
 from modelmerger.output.steps import Step
-from modelmerger.output.system import ExchangeUnsupportedError, exchange, rename_new
+from modelmerger.output.system import ExchangeUnsupportedError, exchange, free_bytes, rename_new
 from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import InputError, OutputError, Problem
 from modelmerger.values.settings import CoreOptions
@@ -75,12 +75,11 @@ def extra_entries(target: Path, options: CoreOptions) -> list[str]:
 
 
 def check_room(target: Path, needed: int) -> None:
-    """Raises `OutputError` when the disk of the output has less than `needed` bytes free."""
+    """Raises `OutputError` when the disk of the output says that less than `needed` bytes are free."""
     folder = standing_folder(target)
     with output_errors(folder):
-        disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
-    if free < needed:
+        free = free_bytes(folder)
+    if free is not None and free < needed:
         raise OutputError(
             Problem(
                 f"{size(needed)} are needed and {size(free)} are free on the disk. "

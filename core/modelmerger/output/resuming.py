@@ -12,7 +12,15 @@ from attrs import frozen
 
 from modelmerger.output import journal
 from modelmerger.output.digests import block_count, differing
-from modelmerger.output.entries import close_quietly, create_file, discard, is_directory, open_directory, open_entry
+from modelmerger.output.entries import (
+    close_quietly,
+    create_file,
+    discard,
+    is_directory,
+    open_directory,
+    open_entry,
+    write_all,
+)
 from modelmerger.output.journal import Journal
 from modelmerger.output.staging_directory import JOURNAL, NOT_OURS, TREE, StagingDirectory
 from modelmerger.output.steps import Step
@@ -81,7 +89,7 @@ def _resumed(directory: StagingDirectory, layout: Layout, found: Journal, closin
     descriptor = open_entry(JOURNAL, inside, os.O_WRONLY | os.O_APPEND)
     closing.callback(close_quietly, descriptor)
     step("journal", directory.root / JOURNAL)
-    os.write(descriptor, b"\n")  # ends a line that a kill may have torn
+    write_all(descriptor, b"\n")  # ends a line that a kill may have torn
     said = directory.remove_tree() if directory.holds_old_output() else []
     if not is_directory(TREE, inside):
         step("create", directory.tree)

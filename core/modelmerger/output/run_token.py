@@ -2,7 +2,7 @@
 
 import os
 
-from modelmerger.output.entries import create_file, discard, open_entry
+from modelmerger.output.entries import create_file, discard, open_entry, write_all
 from modelmerger.values.errors import OutputError, Problem
 
 NAME = "run"
@@ -15,7 +15,7 @@ def write_token(directory: int, token: str) -> None:
     discard(NAME, directory)
     descriptor = create_file(NAME, directory, os.O_WRONLY)
     try:
-        os.write(descriptor, token.encode())
+        write_all(descriptor, token.encode())
     finally:
         os.close(descriptor)
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from modelmerger.output.entries import close_quietly, open_directory, open_entry
+from modelmerger.output.entries import close_quietly, open_directory, open_entry, write_all_at
 from modelmerger.output.run_token import check_token
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system import start_writeback
@@ -34,9 +34,7 @@ class StagedFiles:
         path = self._paths[file]
         try:  # every window comes through here, so without the generator of `output_errors`
             self._step("write", path)
-            while content:
-                count = os.pwrite(handle, content, offset)
-                content, offset = content[count:], offset + count
+            write_all_at(handle, content, offset)
         except OSError as error:
             raise output_error(path, error) from error
 

@@ -11,7 +11,7 @@ from typing import Self
 from modelmerger.output import journal, run_token
 from modelmerger.output.documents import write_document
 from modelmerger.output.earlier.kept_entries import keep_entries
-from modelmerger.output.entries import same_entry
+from modelmerger.output.entries import same_entry, sync_directory
 from modelmerger.output.resuming import Records, made_ready
 from modelmerger.output.staged_files import StagedFiles
 from modelmerger.output.staging_directory import JOURNAL, StagingDirectory
@@ -107,7 +107,7 @@ class Staging(StagedFiles):
                 self.close_file(descriptor, index)
         with output_errors(self.tree):
             self._step("fsync", self.tree)
-            os.fsync(self._tree_fd)
+            sync_directory(self._tree_fd)
 
     def check_held(self) -> None:
         """Raises `OutputError` where a name leads to something else than what this merge has made under it."""

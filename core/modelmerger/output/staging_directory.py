@@ -5,6 +5,7 @@ survives kills.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -20,6 +21,11 @@ from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import OutputError, Problem
 
 JOURNAL, TREE = journal.NAME, "model"
+_ATTEMPTS = 1_000
+"""How often the directory may go or be another one at the moment in which it is locked."""
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+_UNLOCKED = "is on a file system without locks, which keep two merges apart"
+_ELSEWHERE = "Give an output path on another disk, or have this one mounted with locks (flock)"
 NOT_OURS = "exists and is not a staging directory of a merge. Move it away, or give another output path."
 
 
@@ -197,7 +203,7 @@ class StagingDirectory:
         raise OutputError(Problem(message, str(path)))
 
     def _locked(self) -> int:
-        while True:
+        for _ in range(_ATTEMPTS):
             self.step("create", self.root)
             with contextlib.suppress(FileExistsError):
                 self.root.mkdir(0o700)
@@ -214,8 +220,14 @@ class StagingDirectory:
                         return descriptor
             except BaseException as error:
                 os.close(descriptor)
+                if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+                    raise OutputError(
+                        Problem(f"{_UNLOCKED} ({error.strerror}). {_ELSEWHERE}.", str(self.root))
+                    ) from None
                 if not isinstance(error, BlockingIOError):
                     raise
                 message = "is being written by another merge at this moment. Wait for it, or give another output path."
                 raise OutputError(Problem(message, str(self.target))) from None
             os.close(descriptor)
+        message = "is another directory whenever it is looked at. Give an output path on another disk."
+        raise OutputError(Problem(message, str(self.root)))

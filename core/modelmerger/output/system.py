@@ -60,6 +60,20 @@ def exchange(first: Path, second: Path) -> None:
         raise
 
 
+def free_bytes(folder: Path) -> int | None:
+    """How many bytes the disk of a folder has left for this user; None where its file system does not say.
+
+    Raises `OSError` for a folder that cannot be looked at.
+    """
+    try:
+        disk = os.statvfs(folder)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return None
+        raise
+    return disk.f_bavail * (disk.f_frsize or disk.f_bsize) if disk.f_bavail or disk.f_blocks else None
+
+
 def start_writeback(descriptor: int, offset: int, length: int) -> None:
     """Asks the system to begin writing these bytes to the disk, so that fsync finds less to do. Waits for nothing."""
     if (libc := _libc()) is not None and hasattr(libc, "sync_file_range"):

@@ -11,7 +11,7 @@ from modelmerger.inputs.regular_files import open_regular
 from modelmerger.output.digests import differing
 from modelmerger.output.manifest import FILE, pieces_of, read_manifest, unfinished
 from modelmerger.values.errors import InputError, Problem
-from modelmerger.values.text import amount, size
+from modelmerger.values.text import amount, shown, size
 
 _DIFFERS = "differs from what was published. Merge again, or restore the file from a copy."
 
@@ -28,7 +28,7 @@ class Verified:
     """How many they have together."""
 
     def __str__(self) -> str:
-        return f"{self.directory}: {amount(self.files, 'file')}, {size(self.bytes)}: as published"
+        return f"{shown(self.directory)}: {amount(self.files, 'file')}, {size(self.bytes)}: as published"
 
 
 def verify(directory: str | Path) -> Verified:

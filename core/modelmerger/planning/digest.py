@@ -8,8 +8,10 @@ import importlib_metadata
 from blake3 import blake3
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.hooks.faults import reading_fault
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
+from modelmerger.values.errors import MergeError
 from modelmerger.values.layout import Layout
 from modelmerger.values.settings import Settings
 
@@ -61,10 +63,19 @@ def _input(checkpoint: Checkpoint) -> list[Any]:
         [[file.path, file.inode, file.size, file.mtime_ns, file.ctime_ns] for file in checkpoint.files],
         [[name, info.dtype, info.shape] for name, info in checkpoint.tensors.items()],
         sorted(checkpoint.aliases.items()),
-        checkpoint.content,
+        _content(checkpoint),
         checkpoint.donor.config,
         checkpoint.donor.generation,
     ]
+
+
+def _content(checkpoint: Checkpoint) -> str:
+    try:
+        return checkpoint.content
+    except (MergeError, MemoryError):
+        raise
+    except Exception as error:
+        raise reading_fault(checkpoint, error) from error
 
 
 def _layout_parts(layout: Layout) -> Iterable[bytes]:

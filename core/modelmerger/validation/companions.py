@@ -1,16 +1,18 @@
 """Files that are written beside a published model later: the report of a validation, and what plugins make of it."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from modelmerger.hooks.validation import ValidationHooks
-from modelmerger.output.entries import create_file, sync_file
+from modelmerger.output.entries import create_file, sync_file, write_all
 from modelmerger.output.manifest import FILE, REPORT, encoded, read_manifest, records_paths, unfinished
 from modelmerger.output.recorded import Recording
 from modelmerger.output.system_errors import output_errors
-from modelmerger.values.errors import OutputError, Problem
+from modelmerger.values.errors import OutputError, PluginError, Problem
 from modelmerger.values.findings import ValidationReport
 
 
@@ -24,17 +26,32 @@ def write_companions(directory: Path, report: ValidationReport, hooks: Validatio
     """
     manifest = read_manifest(directory)
     report = Recording.of([], as_given=records_paths(manifest)).report(report)
-    documents = {REPORT: (json.dumps(report.as_dict(), ensure_ascii=False, indent=1) + "\n").encode()}
-    taken = {REPORT: "the report", FILE: "the manifest"} | dict.fromkeys(manifest["files"], "the merge")
-    documents |= hooks.write_companions(directory, manifest, report, taken)
+    documents = _documents(directory, manifest, report, hooks)
     added = [name for name in documents if name not in manifest["companions"]]
-    _refuse_taken(directory, documents, added)
     with output_errors(directory):
         if added:
             _write_over(directory, FILE, encoded({**manifest, "companions": [*manifest["companions"], *added]}))
         for name, content in documents.items():
             _write_over(directory, name, content)
         sync_file(directory)
+
+
+def check_companions(directory: Path, hooks: ValidationHooks) -> None:
+    """Raises what `write_companions` would raise for any report, before anything is measured. Writes nothing."""
+    nothing = ValidationReport(directory=str(directory), validators={}, settings={}, findings=[], samples=[])
+    with contextlib.suppress(PluginError):  # of others, who may not expect a report without findings
+        _documents(directory, read_manifest(directory), nothing, hooks)
+
+
+def _documents(
+    directory: Path, manifest: Mapping[str, Any], report: ValidationReport, hooks: ValidationHooks
+) -> dict[str, bytes]:
+    documents = {REPORT: (json.dumps(report.as_dict(), ensure_ascii=False, indent=1) + "\n").encode()}
+    taken = {REPORT: "the report", FILE: "the manifest"} | dict.fromkeys(manifest["files"], "the merge")
+    documents |= hooks.write_companions(directory, manifest, report, taken)
+    added = [name for name in documents if name not in manifest["companions"]]
+    _refuse_taken(directory, documents, added)
+    return documents
 
 
 def _refuse_taken(directory: Path, names: Iterable[str], added: Iterable[str]) -> None:
@@ -56,10 +73,11 @@ def _write_over(directory: Path, name: str, content: bytes) -> None:
     beside.unlink(missing_ok=True)
     descriptor = create_file(beside)
     try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         beside.replace(directory / name)
     except BaseException:
         beside.unlink(missing_ok=True)

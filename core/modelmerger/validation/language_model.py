@@ -12,11 +12,14 @@ from modelmerger.validation.likelihoods import Ids, Pair, log_likelihoods, windo
 from modelmerger.validation.rendering import render
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.subject import Answer
+from modelmerger.values.text import shown
 
 if TYPE_CHECKING:
     import torch
 
 MOST_CONTEXT = 1024
+LEAST_CONTEXT = 2
+"""Tokens: one that is given, and one that is predicted."""
 
 
 class CausalLanguageModel:
@@ -42,10 +45,17 @@ class CausalLanguageModel:
 
     @property
     def window(self) -> int:
-        """What the model was made for, and at most 1,024 tokens."""
+        """What the model was made for, and at most 1,024 tokens. Raises `UnmeasurableError` for what is no length."""
         config = self.model.config.get_text_config()
-        made_for = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
-        return min([MOST_CONTEXT, *(int(length) for length in made_for if length)])
+        lengths = [MOST_CONTEXT]
+        for key in ("max_position_embeddings", "n_positions"):
+            if length := getattr(config, key, None):
+                if not isinstance(length, int) or length < LEAST_CONTEXT:
+                    raise UnmeasurableError(
+                        f"the config of {self.name} says {key}: {shown(length)}, which is no length"
+                    )
+                lengths.append(length)
+        return min(lengths)
 
     @property
     def stride(self) -> int:

@@ -14,6 +14,7 @@ from modelmerger.validation.loadable import loadable
 from modelmerger.values.errors import MergeError, UnmeasurableError
 from modelmerger.values.model_reference import ModelReference
 from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.text import said_by
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +67,11 @@ class Models:
         self._device_map, self._settings, self._merged = device_map, settings, merged
         self._current: LoadedModel | None = None
 
+    def place(self, name: str) -> str:
+        """The path by which the user names a model; of one that the caller holds, its name."""
+        place = self._places[name]
+        return name if isinstance(place, tuple) else place.path
+
     def open(self, name: str) -> LoadedModel:
         """The model of that name, in evaluation mode. Raises `UnmeasurableError` where it cannot be loaded or run."""
         if self._current is None or self._current.name != name:
@@ -99,7 +105,7 @@ class Models:
         except MergeError as error:
             raise UnmeasurableError(f"{name} cannot be loaded: {error.problems[0]}") from error
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(said_by(error).split())[:300]
             raise UnmeasurableError(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 

@@ -34,6 +34,11 @@ class MeasuredModel:
         self._answers: dict[str, list[Answer]] | None = None
 
     @property
+    def place(self) -> str:
+        """Where the user finds the model, for messages."""
+        return self._models.place(self.name)
+
+    @property
     def model(self) -> Any:
         """The transformers model, loaded when it is first asked for."""
         return self.open(self.name).model

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from attrs import asdict, evolve, field, frozen
 
-from modelmerger.values.text import amount, isolated, shown
+from modelmerger.values.text import LINE_LIMIT, amount, isolated, shown
 
 MOST_EXAMPLES = 10
 """Answers that a report shows as text."""
@@ -179,9 +179,9 @@ def judged(finding: Finding, limit: float | None, better: Better) -> Finding:
 def crossing(finding: Finding) -> str:
     """`perplexity is 31.2, worse than 20`."""
     if finding.value is None:
-        why = finding.evidence.rstrip(".")
-        return f"{finding.metric} could not be measured ({why}), and its threshold is {finding.threshold:g}"
-    return f"{finding.metric} is {finding.value:.4g}, worse than {finding.threshold:g}"
+        why = shown(finding.evidence.rstrip("."), LINE_LIMIT)
+        return f"{shown(finding.metric)} could not be measured ({why}), and its threshold is {finding.threshold:g}"
+    return f"{shown(finding.metric)} is {finding.value:.4g}, worse than {finding.threshold:g}"
 
 
 def _about(findings: Sequence[Finding], models: int = 1) -> str:

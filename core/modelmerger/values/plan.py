@@ -228,12 +228,13 @@ class MergePlan:
     def __str__(self) -> str:
         of_what = ", of what they change of their base" if self.updates else ""
         varies = shown_ranges((tensor.varying() for tensor in self.tensors), [model.name for model in self.models])
+        files = amount(len(self.layout.files), "file")
         lines = [
             f"{_what(self)}{of_what}",
             *_lines_of_models(self, "  ", gives=True, told=set()),
             f"tensors  {self._counted()}",
             *([f"varies   {varies} by tensor"] if varies else []),
-            f"output   {amount(len(self.layout.files), 'file')} ({self.layout.format}), {size(self.bytes_written)}",
+            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}",
             f"beside   {self._files_beside()}",
             f"reads    {size(self.bytes_read)}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}" + ", tried out" * self.tried,
@@ -249,7 +250,7 @@ class MergePlan:
 
     def _counted(self) -> str:
         if self.writes != WHOLE_MODEL:
-            return f"{amount(len(self.tensors), 'tensor')} of {with_article(self.writes)}"
+            return f"{amount(len(self.tensors), 'tensor')} of {shown(with_article(self.writes))}"
         if self.updates:
             return f"{amount(len(self.tensors), 'tensor')} of the base, with the merged updates added"
         if self.composed:
@@ -259,7 +260,7 @@ class MergePlan:
 
 
 def _what(plan: MergePlan) -> str:
-    return f"{plan.strategy} of {amount(sum(m.weight is not None for m in plan.models), 'model')}"
+    return f"{shown(plan.strategy)} of {amount(sum(m.weight is not None for m in plan.models), 'model')}"
 
 
 def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) -> Iterator[str]:
@@ -269,7 +270,7 @@ def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) 
     """
     for index, model in enumerate(plan.models):
         role = "base" if model.weight is None else f"weight {shown(shown_weight(model.weight))}"
-        own = "".join(f", {key} {shown(value)}" for key, value in model.own_options(given=True).items())
+        own = "".join(f", {shown(key)} {shown(value)}" for key, value in model.own_options(given=True).items())
         here = gives and index == plan.donor
         if model.merge is None:
             donor = ", gives config and tokenizer" if here else ""

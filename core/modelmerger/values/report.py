@@ -61,12 +61,12 @@ class MergeReport:
         return data
 
     def __str__(self) -> str:
-        counts = "".join(f", {count:,} {what}" for what, count in self.counts.items())
+        counts = "".join(f", {count:,} {shown(what)}" for what, count in self.counts.items())
         error = "" if self.relative_error is None else f", relative error {self.relative_error:.2g}"
         reused = f", {size(self.bytes_reused)} of it made by an earlier run" if self.bytes_reused else ""
         where = "memory" if self.in_memory else shown(self.output)
         return (
-            f"merged {amount(len(self.models), 'model')} ({self.strategy}) into {where}: "
+            f"merged {amount(len(self.models), 'model')} ({shown(self.strategy)}) into {where}: "
             f"{amount(self.tensors, 'tensor')}, {size(self.bytes_written)}{reused} "
             f"in {self.seconds:.1f} s{counts}{error}"
         )

@@ -20,6 +20,14 @@ def shown(name: object, limit: int = 120) -> str:
     return f"{text[:head]}…{text[-(limit - 1 - head) :]}"
 
 
+def said_by(error: BaseException) -> str:
+    """What an exception says of itself; a word for it where even asking for that fails."""
+    try:
+        return str(error)
+    except Exception:
+        return "(what it says cannot be had)"
+
+
 def _visible(character: str) -> bool:
     return character == " " or unicodedata.category(character)[0] not in "CZ"
 

@@ -15,8 +15,8 @@ def shown_ranges(by_tensor: Iterable[Mapping[str, Any]], models: Sequence[str]) 
     for found in by_tensor:
         numbers = dict(found.get("options", {}))
         for model, own in zip(models, found.get("model_options", ()), strict=False):  # a base has no options
-            numbers |= {f"{key} of {shown(model)}": number for key, number in own.items()}
+            numbers |= {f"{key} of {model}": number for key, number in own.items()}
         for what, number in numbers.items():
             least, most = ranges.get(what, (number, number))
             ranges[what] = min(least, number), max(most, number)
-    return ", ".join(f"{what} {least:g} to {most:g}" for what, (least, most) in ranges.items() if least != most)
+    return ", ".join(f"{shown(what)} {least:g} to {most:g}" for what, (least, most) in ranges.items() if least != most)

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from modelmerger import Checkpoint, Problem, Settings, hookimpl
 
-from modelmerger_plugins.compatibility.claims import unbelievable_claims
 from modelmerger_plugins.compatibility.configs import compare_configs
 from modelmerger_plugins.compatibility.heads import missing_head, other_head
 from modelmerger_plugins.compatibility.weights import empty_weights, quantised_in_silence
@@ -17,8 +16,6 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
     Weights are held against configs, and what the weights say counts.
     """
     donor = checkpoints[settings.donor]
-    for checkpoint in checkpoints:
-        yield from unbelievable_claims(checkpoint)
     if empty := list(empty_weights(checkpoints)):  # shapes and heads say no more
         yield from empty
         return

@@ -31,13 +31,17 @@ from modelmerger import (
 )
 
 from modelmerger_plugins.directory.absent import absent
+from modelmerger_plugins.directory.claims import unbelievable_claims
 from modelmerger_plugins.directory.folders import without_weights
 from modelmerger_plugins.directory.formats import FORMATS, PICKLED, SAFETENSORS, Format
 from modelmerger_plugins.directory.mlx import quantised
 from modelmerger_plugins.directory.other_formats import FIRST, by_first_bytes, by_name, under_another_name
 from modelmerger_plugins.directory.parts import adapter_alone, one_shard
 
-CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 512 << 20
+CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 128 << 20
+MOST_TENSORS = 1_000_000
+"""Of a model: several times as many as the largest mixtures of experts have, quantised."""
+MOST_CONFIG_VALUES = 500_000
 
 
 def open_path(reference: ModelReference, reader: "Reader") -> Checkpoint | None:
@@ -96,12 +100,17 @@ def _directory(reference: ModelReference, path: Path, reader: "Reader") -> Check
         if wanted is not None and wanted != set(entries):
             raise InputError(_disagreement(path, name, form, wanted, set(entries)))
         stored |= {tensor: _stored(file, entry) for tensor, entry in entries.items()}
+        if len(stored) > MOST_TENSORS:
+            raise InputError(Problem(f"holds more than {MOST_TENSORS:,} tensors, more than any model has.", str(path)))
     if not stored:
         raise InputError(Problem("holds no tensor. Is this the right directory?", str(path)))
     if (problem := adapter_alone(path, stored)) is not None:
         raise InputError(problem)
     if (message := quantised(config, stored)) is not None:
         raise InputError(Problem(message, str(path)))
+    infos = [tensor.info for tensor in stored.values()]
+    if claims := list(unbelievable_claims(config or {}, infos, f"{path.absolute()}/config.json")):
+        raise InputError(*claims)
     donor = Donor(path.absolute(), config, _generation(path))
     return _checkpoint(reference.name, stored, reader.context, tuple(files), donor)
 
@@ -184,7 +193,7 @@ def _only_file(path: Path, form: Format) -> str:
 
 def _weight_map(path: Path, form: Format) -> dict[str, str] | None:
     """Tensor → file name, from the index; None without one. Raises `InputError` for names that are not plain."""
-    index = _json_object(path, form.index, INDEX_LIMIT)
+    index = _json_object(path, form.index, INDEX_LIMIT, MOST_TENSORS)
     if index is None:
         return None
     weight_map = index.get("weight_map")
@@ -243,11 +252,11 @@ def _disagreement(path: Path, name: str, form: Format, wanted: set[str], found: 
     )
 
 
-def _json_object(path: Path, name: str, limit: int) -> dict[str, Any] | None:
+def _json_object(path: Path, name: str, limit: int, most: int = MOST_CONFIG_VALUES) -> dict[str, Any] | None:
     content = read_beside(path, name, limit)
     if content is None:
         return None
-    value = read_json(content, str(path / name), finite=True)
+    value = read_json(content, str(path / name), finite=True, nodes=most)
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from modelmerger import Settings, ValidationReport, hookimpl
+from modelmerger import InputError, Problem, Settings, ValidationReport, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+MANIFEST = "modelmerger.json"
 log = logging.getLogger("modelmerger")
 
 
@@ -49,10 +50,21 @@ def observe_slice(
 
 @hookimpl
 def write_companions(manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:
-    """The page; nothing where jinja2 is not installed, which a warning says."""
+    """The page; nothing where jinja2 is not installed, which a warning says. Raises `InputError` for a manifest that
+    does not say what merges write.
+    """
     try:
         from modelmerger_plugins.report_page.page import render
     except ModuleNotFoundError as error:
-        log.warning("report.html is not written: %s. Install modelmerger[report].", error)
+        if report.findings:  # an empty report is a rehearsal
+            log.warning("report.html is not written: %s. Install modelmerger[report].", error)
         return {}
-    return {"report.html": render(manifest, report)}
+    try:
+        return {"report.html": render(manifest, report)}
+    except Exception as error:  # the report is ours, and the manifest anybody's
+        message = (
+            f"does not say what a merge writes there, so report.html cannot be made: {type(error).__name__}: {error}"
+        )
+        raise InputError(
+            Problem(f"{message}. Restore the file from a copy.", f"{report.directory}/{MANIFEST}")
+        ) from error

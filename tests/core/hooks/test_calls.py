@@ -483,6 +483,19 @@ def test_a_statistic_that_changes_its_shape_is_refused(distribution: Distributio
 
 UNFAITHFUL = "import attrs, modelmerger; view = modelmerger.CheckpointView(checkpoints[1]); {change}; return [checkpoints[0], view]"
 CARELESS_VIEW = "import modelmerger; type('View', (modelmerger.CheckpointView,), {'read': lambda *_: None})"
+UNKNOWN = """
+    import modelmerger
+    if reference.name == 'b':
+        view = type('Own', (modelmerger.Checkpoint,), {{'read': lambda *_: None}})()
+        view.name, view.tensors = 'b', {{'odd': modelmerger.TensorInfo({dtype!r}, {shape!r})}}
+        return view
+"""
+SILENT = """
+    class Silent(Exception):
+        def __str__(self):
+            raise ValueError
+    raise Silent
+"""
 BROKEN_PLUGINS = {
     "locate_model(reference)": ("return '/a/path'", "locate_model gave /a/path instead of a Location or None"),
     "load_model(reference)": ("return 'a checkpoint'", "load_model gave a checkpoint instead of a Checkpoint or None"),
@@ -497,6 +510,12 @@ BROKEN_PLUGINS = {
     "adjust_config(config)": ("return list(config)", "adjust_config gave ['model_type'"),
     "adjust_config(name, config)": ("return {**config, 'auto_map': {}}", "adjust_config gave config.json auto_map, which can make a loader run code"),
     "adjust_config(plan)": ("raise ValueError(plan.donor)", "raised ValueError in adjust_config: 0"),
+    "load_model(reference, context)": (UNKNOWN.format(dtype="F31", shape=(2,)), "load_model gave the dtype 'F31' instead of one that safetensors has"),
+    "load_model(context, reference)": (UNKNOWN.format(dtype="F32", shape=(2, -1)), "load_model gave the shape (2, -1) instead of a tuple of whole numbers"),
+    "view_models(settings, checkpoints)": (UNFAITHFUL.format(change="view.tensors = {'odd': modelmerger.TensorInfo('F31', ())}"), "view_models gave the dtype 'F31' instead of one"),
+    "view_models(settings, options)": ("raise MemoryError", "raised MemoryError in view_models: "),
+    "adjust_config(config, plan)": ("return {**config, 'rope': float('nan')}", "instead of a dict of plain JSON or None"),
+    "adjust_config(plan, config)": (SILENT, "raised Silent in adjust_config: (what it says cannot be had)"),
     "check_compatibility(checkpoints)": ("return ['too short']", "check_compatibility gave ['too short'] instead of Problems"),
     "check_compatibility(settings)": ("yield from settings", "raised TypeError in check_compatibility"),
     "save_model(tensors)": ("return [t.name for t in tensors]", "save_model gave ['model.embed_tokens.weight'"),
@@ -505,6 +524,8 @@ BROKEN_PLUGINS = {
     "run_slices()": ("raise OSError('no cluster')", "raised OSError in run_slices: no cluster"),
     "wants_slices(settings)": ("return 'always'", "wants_slices gave always instead of True or False"),
     "observe_slice(merged)": ("return {'x': 'y'}", "observe_slice gave {'x': 'y'} instead of numbers by name"),
+    "observe_slice(merged, tensors)": ("return {'x': float('nan')}", "observe_slice gave {'x': nan} instead of finite numbers by name"),
+    "observe_slice(tensors, merged)": ("raise MemoryError", "raised MemoryError in observe_slice: "),
     "observe_slice(tensors)": ("raise ValueError('odd')", "raised ValueError in observe_slice: odd"),
     "write_sidecars(plan)": ("return ['README.md']", "write_sidecars gave ['README.md'] instead of contents by file name"),
     "write_sidecars(settings)": ("return {'../x': b''}", "wants to write '../x', which is not a plain file name"),

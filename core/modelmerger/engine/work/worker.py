@@ -11,6 +11,7 @@ from modelmerger.engine.cancelling import CancelledError
 from modelmerger.engine.merge import CPU
 from modelmerger.engine.statistics import AsTensors, as_statistic
 from modelmerger.values.errors import MergeError
+from modelmerger.values.text import said_by
 from modelmerger.values.work.units import Done, Task
 
 log = logging.getLogger("modelmerger")
@@ -54,7 +55,9 @@ class MergeWorker:
         except (MergeError, MemoryError, CancelledError):
             raise
         except (Exception, SystemExit) as error:
-            reason = f"a bug in modelmerger: {type(error).__name__}: {error}. Run it with --debug and report it."
+            reason = (
+                f"a bug in modelmerger: {type(error).__name__}: {said_by(error)}. Run it with --debug and report it."
+            )
             raise MergeError(reason) from error
 
     def close(self) -> None:

@@ -21,6 +21,8 @@ from modelmerger.values.dtypes import DTYPES
 
 MOST_HEADER_BYTES = 100_000_000
 """As many as the safetensors package reads."""
+MOST_TENSORS = 1_000_000
+"""Several times as many as the largest mixtures of experts have, quantised and in one file."""
 MOST_METADATA_KEYS = 10_000
 """More than anybody writes."""
 LONGEST_ENTRY = 4096
@@ -49,12 +51,16 @@ def parse_header(raw: bytes | bytearray, data_size: int) -> Header:
     """
     check_length(len(raw))
     text = _decoded(raw)
+    if text.count('"data_offsets"') > MOST_TENSORS:
+        raise _too_many()
     data_start = 8 + len(raw)
     entries: list[TensorEntry] = []
     metadata: dict[str, str] | None = None
     seen: dict[str, Content] = {}
     position, more = first_key(text, 0)
     while more:
+        if len(entries) > MOST_TENSORS:  # some spelled with escapes, or they were counted before
+            raise _too_many()
         if (usual := _usual_entry(text, position)) and (known := seen.get(usual[2])):
             entries.append(located(usual[1], known, int(usual[3]), int(usual[4]), data_start, data_size))
             position, more = usual.end(), usual[5] == ","
@@ -78,6 +84,10 @@ def parse_header(raw: bytes | bytearray, data_size: int) -> Header:
         raise named_twice(entries)
     check_tiling(entries, data_start, data_size)
     return Header(MappingProxyType(by_name), MappingProxyType(metadata or {}), data_start)
+
+
+def _too_many() -> HeaderError:
+    return HeaderError(f"the header has more than the {MOST_TENSORS:,} tensors that are allowed")
 
 
 def _decoded(raw: bytes | bytearray) -> str:

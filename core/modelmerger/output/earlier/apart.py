@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from modelmerger.inputs.one_place import is_or_lies_in, touch
 from modelmerger.output.staging_directory import staging_path
 from modelmerger.values.checkpoint import Checkpoint, models_behind
 from modelmerger.values.errors import OutputError, Problem
@@ -51,9 +52,18 @@ def _exists(path: str) -> bool:
 
 def check_apart(target: Path, inputs: Inputs) -> None:
     """Raises `OutputError` where the output equals, contains or lies in an input, whatever links are on the way."""
-    outputs = [Path(os.path.realpath(path)) for path in (target, staging_path(target))]
+    outputs = (target, staging_path(target))
     for name, given in inputs.items():
         for path in sorted({Path(os.path.realpath(path)) for path in given}):
-            if any(output == path or path in output.parents or output in path.parents for output in outputs):
+            if any(touch(output, path) for output in outputs):
                 message = f"is, contains or lies in the input '{name}' ({path}). Give another output path."
                 raise OutputError(Problem(message, str(target)))
+
+
+def check_scratch(folder: str | None, inputs: Inputs) -> None:
+    """Raises `OutputError` where `offload_folder`, in which files are put for a while, is or lies in an input."""
+    for name, given in inputs.items() if folder is not None else ():
+        for path in sorted({path for path in given if os.path.isdir(path)}):
+            if folder is not None and is_or_lies_in(user_path(folder), path):
+                message = f"offload_folder is or lies in the input '{name}' ({path}). Give another folder."
+                raise OutputError(Problem(message, folder))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from modelmerger.output.entries import close_quietly, create_file, open_directory, open_entry
+from modelmerger.output.entries import close_quietly, create_file, open_directory, open_entry, sync_directory
 from modelmerger.output.steps import Step
 from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import OutputError, Problem
@@ -40,7 +40,7 @@ def keep_entries(names: Iterable[str], old: Path, tree: int, step: Step) -> None
                 for folder in folders:
                     source, target = _inside(source, folder), _made(target, folder)
                 _Keeping(step, old).keep(last, source, target, Path(name))
-                os.fsync(target)
+                sync_directory(target)
             finally:
                 os.close(source)
                 os.close(target)
@@ -55,7 +55,7 @@ def _inside(directory: int, folder: str) -> int:
 def _made(directory: int, folder: str) -> int:
     try:
         os.mkdir(folder, dir_fd=directory)
-        os.fsync(directory)
+        sync_directory(directory)
     except FileExistsError:
         pass
     return _inside(directory, folder)
@@ -93,7 +93,7 @@ class _Keeping:
             for entry in sorted(os.listdir(inner)):
                 self.keep(entry, inner, made, name / entry)
             _alike(made, os.fstat(inner))
-            os.fsync(made)
+            sync_directory(made)
         finally:
             close_quietly(inner)
             close_quietly(made)

@@ -7,6 +7,7 @@ from attrs import frozen
 
 from modelmerger.output.sink import Sink
 from modelmerger.values.errors import MergeError, OutputError, Problem
+from modelmerger.values.text import said_by
 from modelmerger.values.work.block_record import BlockRecord
 
 
@@ -50,5 +51,5 @@ class GivenSink:
             raise
         except (Exception, SystemExit) as error:
             name = f"{type(self.sink).__name__}.{getattr(method, '__name__', 'a method')}"
-            reason = str(error).rstrip(". ") or "no reason given"
+            reason = said_by(error).rstrip(". ") or "no reason given"
             raise OutputError(Problem(f"{name} raised {type(error).__name__}: {reason}.", "sink")) from error

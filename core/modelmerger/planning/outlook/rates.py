@@ -11,6 +11,7 @@ from attrs import asdict, frozen
 from modelmerger.inputs.regular_files import open_regular
 from modelmerger.output.digests import digest_of_bytes
 from modelmerger.output.parent_folder import standing_folder
+from modelmerger.output.system import free_bytes
 from modelmerger.planning.outlook.trial import Trial
 from modelmerger.values.errors import InputError
 from modelmerger.values.file_identity import FileIdentity
@@ -39,9 +40,9 @@ class Outlook:
     folder: str | None
     """Where the output directory will be, or the folder around that one if it is still to be made."""
     free: int | None
-    """Free bytes on the disk of that folder."""
+    """Free bytes on the disk of that folder; None where its file system does not say."""
     enough: bool | None
-    """Whether these are enough for the merge."""
+    """Whether these are enough for the merge; None where they are not known."""
     read_rate: float | None
     """Bytes a second that are read from the inputs; None where they cannot be read."""
     write_rate: float | None
@@ -72,15 +73,14 @@ def look_ahead(plan: MergePlan, output: Path | None, trial: Trial | None = None)
     folder = standing_folder(Path(os.path.abspath(user_path(output)))) if output is not None else None
     if folder is None or not folder.is_dir():
         return Outlook(None, None, None, None, None, None)
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
+    free = free_bytes(folder)
     read_rate, write_rate = _read_rate(plan.inputs), _write_rate(folder)
     seconds = None
     if read_rate and write_rate:
         computing = (_arithmetic(plan) if trial is None else trial.computing) / plan.workers
         least = START + A_TENSOR * len(plan.tensors)
         seconds = least + max(plan.bytes_read / read_rate, plan.bytes_written / write_rate, computing)
-    return Outlook(str(folder), free, free >= plan.disk, read_rate, write_rate, seconds)
+    return Outlook(str(folder), free, None if free is None else free >= plan.disk, read_rate, write_rate, seconds)
 
 
 def _arithmetic(plan: MergePlan) -> float:
