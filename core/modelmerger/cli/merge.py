@@ -1,6 +1,5 @@
 """`modelmerger merge`."""
 
-import logging
 from pathlib import Path
 
 import click
@@ -56,7 +55,8 @@ def merge(
     with show_progress("merging") as progress:
         settings_and_hooks = asked.resolve()
         report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
-    if not logging.getLogger("modelmerger").isEnabledFor(logging.INFO):  # which has said them
+    options = settings_and_hooks[0].options
+    if options.log_level is None and not options.verbose:  # else the logger says what is asked for
         for note in (note for note in report.notes if note.severity == "note"):
             say(f"note: {note}")
     if not as_json:
