@@ -15,13 +15,15 @@ from typing import Any
 from record_mergekit import CONFIG, run_mergekit, version_of
 
 TUNES = ["tune_a", "tune_b", "tune_c"]
+UNRELATED = ["first", "second", "third"]
 CASES: list[dict[str, Any]] = [
-    {"name": "model_stock", "models": TUNES},
+    {"name": "model_stock", "models": UNRELATED},  # their differences from the base have it in common
+    {"name": "model_stock_pair", "models": UNRELATED[:2]},
     {"name": "nuslerp", "models": TUNES[:2], "weights": [3, 1]},
     {"name": "multislerp", "models": TUNES, "weights": [0.6, 0.3, 0.8]},
     {"name": "multislerp_raw", "models": TUNES, "weights": [0.6, 0.3, 0.8], "options": {"normalize_weights": False}},
-    {"name": "karcher", "models": ["first", "second", "third"], "base": None},
-    {"name": "karcher_near", "models": TUNES, "base": None},
+    {"name": "karcher", "models": UNRELATED, "base": None, "options": {"max_iter": 10, "tol": 1e-5}},
+    {"name": "karcher_near", "models": TUNES, "base": None, "options": {"max_iter": 100, "tol": 1e-6}},
     {"name": "nearswap", "models": TUNES[:1], "options": {"t": 0.02}},
     {"name": "arcee_fusion", "models": TUNES[:1]},
     {"name": "sce", "models": TUNES},
