@@ -113,7 +113,9 @@ def test_the_table_holds_every_option_there_is() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["weighted", "sequential", "slerp", "task_arithmetic"])
-@pytest.mark.parametrize(("option", "owners"), [(o, s) for o, s in OF_STRATEGIES.items() if o != "t"])  # mergekit's word
+@pytest.mark.parametrize(
+    ("option", "owners"), [(o, s) for o, s in OF_STRATEGIES.items() if o != "t"]
+)  # mergekit's word
 def test_an_option_of_another_strategy_is_refused_by_its_owners(option: str, owners: list[str], strategy: str) -> None:
     good = TABLE[option][1][0]
     if strategy in owners:
