@@ -14,7 +14,6 @@ by about as much: hardly any is an outlier then, and hardly anything of it is le
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from modelmerger import Traits, hookimpl
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ EPSILON = 1e-8
 @hookimpl
 def measure_tensor(tensors: Sequence["Tensor"], round: int, measurements: Sequence["Tensor"]) -> "Tensor":
     """Histograms of the bits of s as float32: of the upper half, then of the lower half for each quartile's upper."""
+    import torch
+
     bits = _bits(tensors).flatten()
     if round == 0:
         return torch.bincount(bits >> 16, minlength=BINS)
@@ -43,6 +44,8 @@ def measure_tensor(tensors: Sequence["Tensor"], round: int, measurements: Sequen
 @hookimpl
 def merge_tensor(tensors: Sequence["Tensor"], measurements: Sequence["Tensor"]) -> "Tensor":
     """The elements of the model at or above the threshold, those of the base elsewhere."""
+    import torch
+
     found = [
         upper << 16 | _bin_of(counts, rank)[0]
         for (upper, rank), counts in zip(_uppers(measurements[0]), measurements[1], strict=True)
@@ -54,6 +57,8 @@ def merge_tensor(tensors: Sequence["Tensor"], measurements: Sequence["Tensor"]) 
 
 def _bits(tensors: Sequence["Tensor"]) -> "Tensor":
     """The numbers s as the bits of float32 numbers, which have the same order: int32, of the shape of the slice."""
+    import torch
+
     model, base = (tensor.double() for tensor in tensors)
     p, q = (torch.softmax(rows, dim=-1) + EPSILON for rows in (model, base))
     divergence = (p * (p / q).log()).sum(dim=-1, keepdim=True).clamp(min=0)

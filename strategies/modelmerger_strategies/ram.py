@@ -12,7 +12,6 @@ is then the plain average of the task vectors.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from attrs import field, frozen
 from modelmerger import Check, Traits, hookimpl
 
@@ -35,6 +34,8 @@ class Options:
 @hookimpl
 def merge_tensor(tensors: Sequence["Tensor"], options: Options) -> "Tensor":
     """The mean over the models that change an element; 0 where none does."""
+    import torch
+
     total, count = torch.zeros_like(tensors[0]), torch.zeros_like(tensors[0])
     for tensor in tensors:
         changed = tensor.abs() > options.epsilon

@@ -13,7 +13,6 @@ For and against it: as for ram. What is averaged loses strength, and this gives 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from attrs import field, frozen
 from modelmerger import Check, Traits, hookimpl
 
@@ -40,6 +39,8 @@ class Options:
 @hookimpl
 def measure_tensor(tensors: Sequence["Tensor"], options: Options) -> "Tensor":
     """How many elements each model changes with others, and alone: int64 of shape (models, 2)."""
+    import torch
+
     changed = [tensor.abs() > options.epsilon for tensor in tensors]
     count = _count(changed)
     return torch.stack([torch.stack([(own & (count > 1)).sum(), (own & (count == 1)).sum()]) for own in changed])
@@ -48,6 +49,8 @@ def measure_tensor(tensors: Sequence["Tensor"], options: Options) -> "Tensor":
 @hookimpl
 def merge_tensor(tensors: Sequence["Tensor"], measurements: Sequence["Tensor"], options: Options) -> "Tensor":
     """The mean of what several change, and λ times what one alone changes."""
+    import torch
+
     changed = [tensor.abs() > options.epsilon for tensor in tensors]
     count = _count(changed)
     merged = torch.zeros_like(tensors[0])
@@ -59,4 +62,6 @@ def merge_tensor(tensors: Sequence["Tensor"], measurements: Sequence["Tensor"], 
 
 
 def _count(changed: Sequence["Tensor"]) -> "Tensor":
+    import torch
+
     return torch.stack(list(changed)).sum(dim=0)

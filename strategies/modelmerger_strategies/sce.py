@@ -13,7 +13,6 @@ most there. Not where a large change is a bad one, as after a training that went
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from attrs import frozen
 from modelmerger import Traits, hookimpl, must_be_between, varying
 
@@ -41,6 +40,8 @@ def measure_tensor(
 
     With density 1, the energies come at once.
     """
+    import torch
+
     if options.density == 1:
         return _energies(tensors) if round == 0 else None
     if round == 2:
@@ -55,6 +56,8 @@ def measure_tensor(
 @hookimpl
 def merge_tensor(tensors: Sequence["Tensor"], measurements: Sequence["Tensor"], options: Options) -> "Tensor":
     """The mean of the selected elements of the elected sign, weighted by energy; 0 where there is none."""
+    import torch
+
     tensors = _selected(tensors, measurements, options) if options.density < 1 else tensors
     energies = measurements[-1]
     shares = (energies / energies.sum().clamp(min=torch.finfo(torch.float64).tiny)).tolist()
@@ -68,11 +71,15 @@ def merge_tensor(tensors: Sequence["Tensor"], measurements: Sequence["Tensor"], 
 
 
 def _energies(tensors: Sequence["Tensor"]) -> "Tensor":
+    import torch
+
     return torch.stack([tensor.double().square().sum() for tensor in tensors])
 
 
 def _variance_bits(tensors: Sequence["Tensor"]) -> "Tensor":
     """The variance of each element as the bits of a float32, which are in the order of the variances."""
+    import torch
+
     count = len(tensors)
     mean = sum((tensor.double() for tensor in tensors[1:]), tensors[0].double()) / count
     squares = [(tensor.double() - mean).square() for tensor in tensors]
@@ -90,6 +97,8 @@ def _upper(counts: "Tensor", options: Options) -> tuple[int, int]:
 
 def _selected(tensors: Sequence["Tensor"], measurements: Sequence["Tensor"], options: Options) -> list["Tensor"]:
     """The tensors with 0 for all elements that are not selected. Of equal variances all are, or none."""
+    import torch
+
     upper, rank = _upper(measurements[0], options)
     if not rank:
         return [torch.zeros_like(tensor) for tensor in tensors]

@@ -1,6 +1,8 @@
 """model_stock, nuslerp, multislerp, karcher, geometric_median, nearswap, arcee_fusion, sce, ram, ramplus_tl and passthrough
 against float64 references on whole tensors, in slices, and where the formulas end."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -356,6 +358,13 @@ def test_a_base_is_needed(strategy: str) -> None:
     models = [{"path": f"./{i}"} for i in range(COUNTS.get(strategy, 2))]
     with pytest.raises(ConfigError, match=f"{strategy} needs base_model"):
         MergeConfig(strategy=strategy, models=models)
+
+
+def test_no_strategy_imports_torch_when_it_is_imported() -> None:
+    """`check` and `plan` import the strategy of a config, and stay light."""
+    imports = "; ".join(f"import modelmerger_strategies.{strategy}" for strategy in EVERY)
+    program = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
 
 
 def test_quartiles_are_exact_however_large_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
