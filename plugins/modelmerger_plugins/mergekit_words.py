@@ -7,18 +7,25 @@ from typing import Any
 from attrs import evolve
 from modelmerger import Problem, hookimpl, shown
 
-HERE = {"linear": "weighted", "slerp": "slerp", "task_arithmetic": "task_arithmetic"}
+_SAME = (
+    "arcee_fusion",
+    "karcher",
+    "model_stock",
+    "multislerp",
+    "nearswap",
+    "nuslerp",
+    "passthrough",
+    "ram",
+    "ramplus_tl",
+    "sce",
+    "slerp",
+    "task_arithmetic",
+)
+HERE = {"linear": "weighted"} | {method: method for method in _SAME}
 """Methods that are strategies here."""
 _PRUNING = ("ties", "dare_ties", "dare_linear", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties")
-_TURNING = ("nuslerp", "multislerp", "karcher", "nearswap")
-_AVERAGING = ("model_stock", "sce", "arcee_fusion", "ram")
-NEAREST = {
-    **dict.fromkeys(_PRUNING, "task_arithmetic"),
-    **dict.fromkeys(_TURNING, "slerp"),
-    **dict.fromkeys(_AVERAGING, "weighted"),
-}
+NEAREST = dict.fromkeys(_PRUNING, "task_arithmetic")
 """Methods that only a plugin can bring, and the built-in strategy that is nearest to each."""
-STACKING = ("passthrough",)
 OPTIONS = {
     "t": "interpolation_factor",
     "lambda": "scaling_factor",
@@ -32,7 +39,7 @@ OPTIONS = {
 }
 """What options are called here."""
 NEEDLESS = ("int8_mask", "rescale", "lazy_unpickle", "allow_crimes", "lora_merge_cache", "write_model_card", "cuda")
-DROPPING = ("density", "gamma")
+DROPPING = ("gamma",)
 DTYPES = {
     **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
     **dict.fromkeys(("fp16", "f16", "half"), "float16"),
@@ -113,10 +120,6 @@ def _strategy(word: str, installed: str) -> str | None:
     if word in NEAREST:
         bring = f"a method of mergekit that a plugin would have to bring. The nearest is {NEAREST[word]}"
         return f"no strategy is named '{word}', {bring}{installed}"
-    if word in STACKING:
-        return (
-            f"no strategy is named '{word}': it stacks layers, and here each layer is merged with its like{installed}"
-        )
     return None
 
 

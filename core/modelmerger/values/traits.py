@@ -48,6 +48,8 @@ class Traits:
 
     models: tuple[int, int | None] = field(default=(1, None), validator=_named(_BOUNDS))
     """The fewest and the most models it merges, the base not counted; None as the most is no limit."""
+    weights: bool = True
+    """Whether it weighs models. If not, a weight other than 1 is an error."""
     needs_base: bool = False
     """Whether `base_model` must be given. The base is then the last input."""
     inputs: Inputs = field(default="models", validator=_named(must_be_one_of("models", "updates")))
