@@ -27,7 +27,9 @@ def rounds_of(hooks: Hooks, tensor: TensorPlan) -> int:
     """How often a tensor is measured before it is merged, at most."""
     if tensor.action == "combine":
         return int(tensor.coefficients is None)
-    return hooks.strategy.rounds if tensor.action == "merge" else 0
+    if tensor.action != "merge" or (hooks.strategy.traits.inputs == "updates" and len(tensor.inputs) == 1):
+        return 0  # the base alone: no model has a weight, so there is no task vector
+    return hooks.strategy.rounds
 
 
 def bytes_in(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
