@@ -54,6 +54,12 @@ class ModelOptions:
 
 
 @hookimpl
+def count_rounds(model_options: Sequence[ModelOptions], options: Options, shape: Sequence[int]) -> int:
+    """None for thresholds where all is kept, nor for norms where λ is a number."""
+    return trimmed.rounds(options, _ranks(model_options, options, shape))
+
+
+@hookimpl
 def measure_tensor(
     round: int,
     measurements: Sequence["Tensor"],
@@ -62,8 +68,8 @@ def measure_tensor(
     model_options: Sequence[ModelOptions],
     options: Options,
     shape: Sequence[int],
-) -> "Tensor | None":
-    """Finds the thresholds, then the norms if λ follows from them."""
+) -> "Tensor":
+    """What the thresholds follow from, then λ."""
     ranks = _ranks(model_options, options, shape)
     return trimmed.measure(round, measurements, tensors, weights, options, ranks, elected_total)
 

@@ -50,15 +50,19 @@ class ModelOptions:
 
 
 @hookimpl
+def count_rounds(options: Options) -> int:
+    """None where λ is a number."""
+    return int(options.scaling_factor == "matched")
+
+
+@hookimpl
 def measure_tensor(
     tensors: Sequence["Tensor"],
     weights: Sequence[float],
     model_options: Sequence[ModelOptions],
     options: Options,
-) -> "Tensor | None":
-    """The norms if λ follows from them."""
-    if options.scaling_factor != "matched":
-        return None
+) -> "Tensor":
+    """The norms that λ follows from."""
     return scaling.measure(_merged(tensors, weights, model_options, options), tensors, weights)
 
 

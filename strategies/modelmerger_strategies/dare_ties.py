@@ -54,6 +54,12 @@ class ModelOptions:
 
 
 @hookimpl
+def count_rounds(options: Options) -> int:
+    """None for sums of magnitudes without `rescale: l1`, nor for norms where λ is a number."""
+    return dropped.rounds(options)
+
+
+@hookimpl
 def measure_tensor(
     round: int,
     measurements: Sequence["Tensor"],
@@ -63,8 +69,8 @@ def measure_tensor(
     model_options: Sequence[ModelOptions],
     options: Options,
     random: Callable[[int], "Tensor"],
-) -> "Tensor | None":
-    """Sums of magnitudes if `rescale` needs them, then the norms if λ follows from them."""
+) -> "Tensor":
+    """What the factors of `rescale: l1` follow from, then λ."""
     keep = partial(_keep, tensors, inputs, model_options, options, random)
     return dropped.measure(round, measurements, tensors, weights, options, keep, elected_total)
 

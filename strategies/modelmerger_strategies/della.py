@@ -21,7 +21,7 @@ from modelmerger import Problem, Settings, Traits, hookimpl, must_be_between, va
 from modelmerger_strategies.task_vectors import dropped
 from modelmerger_strategies.task_vectors.dropping import drop_by_rank
 from modelmerger_strategies.task_vectors.merging import elected_total
-from modelmerger_strategies.task_vectors.numbers import of_models, spread, spread_problems
+from modelmerger_strategies.task_vectors.numbers import check_spreads, of_models, spread_problems
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +65,13 @@ def check_config(settings: Settings, options: Options) -> Iterable[Problem]:
 
 
 @hookimpl
+def count_rounds(model_options: Sequence[ModelOptions], options: Options) -> int:
+    """None for sums of magnitudes without `rescale: l1`, nor for norms where λ is a number."""
+    check_spreads(options, model_options)
+    return dropped.rounds(options)
+
+
+@hookimpl
 def measure_tensor(
     round: int,
     measurements: Sequence["Tensor"],
@@ -74,8 +81,8 @@ def measure_tensor(
     model_options: Sequence[ModelOptions],
     options: Options,
     random: Callable[[int], "Tensor"],
-) -> "Tensor | None":
-    """Sums of magnitudes if `rescale` needs them, then the norms if λ follows from them."""
+) -> "Tensor":
+    """What the factors of `rescale: l1` follow from, then λ."""
     keep = partial(_keep, tensors, inputs, model_options, options, random)
     return dropped.measure(round, measurements, tensors, weights, options, keep, elected_total)
 
@@ -104,6 +111,6 @@ def _keep(
 ) -> list["Tensor"]:
     densities, epsilons = (of_models(name, options, model_options) for name in ("density", "epsilon"))
     return [
-        drop_by_rank(tensor, *spread(density, epsilon), partial(random, model), divide=options.rescale is True)
+        drop_by_rank(tensor, density, epsilon, partial(random, model), divide=options.rescale is True)
         for tensor, model, density, epsilon in zip(tensors, inputs, densities, epsilons, strict=True)
     ]

@@ -294,7 +294,7 @@ def test_probabilities_outside_of_0_to_1_are_refused(strategy: str) -> None:
         "models[0]: density 0.95 and epsilon 0.07 give probabilities from 0.88 to 1.02, and they must lie between 0 and 1. Change one of them; density: 1 keeps all.",
         "models[1]: density 0.7 and epsilon 0.4 give probabilities from 0.3 to 1.1, and they must lie between 0 and 1. Change one of them; density: 1 keeps all.",
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match=r"model\.layers\.1\.w: density 0\.98 and epsilon 0\.07 give"):
+    with pytest.raises(ConfigError, match=r"models: model\.layers\.1\.w: density 0\.98 and epsilon 0\.07 give"):
         merge_in_memory(strategy, MODELS[:1], BASE, options={"density": [0.5, 0.98]})
 
 
@@ -331,3 +331,21 @@ def test_what_is_dropped_at_random_is_right_in_the_mean(strategy: str) -> None:
     if "della" in strategy:
         assert sorted(chances) == pytest.approx(np.linspace(0.05, 0.55, 10))
         assert np.argsort(chances).tolist() == row.abs().argsort().tolist()
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_the_models_are_read_as_often_as_the_options_need(strategy: str) -> None:
+    """Once to merge them, twice for a threshold, once for sums of magnitudes, once for norms."""
+    thinned = {} if strategy == "consensus" else {"density": 0.5}
+    once = sum(tensor.nbytes for one in (BASE, *MODELS) for tensor in one.values())
+
+    def reads(**options: Any) -> float:
+        return plan_in_memory(strategy, MODELS, BASE, options={"scaling_factor": 1.0, **options}).plan.bytes_read / once
+
+    thresholds = 2 if strategy in TRIMMING else 0
+    assert reads(**WHOLE[strategy]) == 1
+    assert reads(**thinned) == 1 + thresholds
+    assert reads(**thinned, scaling_factor="matched") == 2 + thresholds
+    if strategy in DROPPING:
+        assert reads(**thinned, rescale="l1") == 2
+        assert reads(**thinned, rescale="l1", scaling_factor="matched") == 3

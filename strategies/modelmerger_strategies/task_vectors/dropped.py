@@ -32,6 +32,11 @@ Keep = Callable[[], Sequence["Tensor"]]
 """Makes the task vectors with zeros in place of what is dropped: the same ones at each call."""
 
 
+def rounds(options: Options) -> int:
+    """How many rounds are measured: one for `rescale: l1`, and one for the scale."""
+    return (options.rescale == "l1") + (options.scaling_factor == "matched")
+
+
 def measure(
     number: int,
     measurements: Sequence["Tensor"],
@@ -40,13 +45,10 @@ def measure(
     options: Options,
     keep: Keep,
     merge: Merge,
-) -> "Tensor | None":
+) -> "Tensor":
     """What round `number` measures of a block: sums of magnitudes for `rescale: l1`, then norms for the scale."""
-    sums = int(options.rescale == "l1")
-    if number < sums:
+    if number == 0 and options.rescale == "l1":
         return dropping.measure_sums(tensors, keep())
-    if number > sums or options.scaling_factor != "matched":
-        return None
     return scaling.measure(_merged(measurements, weights, options, keep, merge), tensors, weights)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from attrs import evolve
 from modelmerger import ConfigError, Problem
 
 
@@ -34,26 +35,20 @@ def middle_ranks(densities: Sequence[float], gammas: Sequence[float], elements: 
 def spread_problems(options: Any, model_options: Sequence[Any]) -> Iterator[Problem]:
     """An error for each model whose density − epsilon or density + epsilon is not in (0, 1).
 
-    Numbers that vary by tensor are left to `spread`.
+    Numbers that vary by tensor are left to `check_spreads`.
     """
     pairs = zip(*(of_models(name, options, model_options) for name in ("density", "epsilon")), strict=True)
     for model, (density, epsilon) in enumerate(pairs):
         plain = isinstance(density, float) and isinstance(epsilon, float)
-        if plain and (problem := _spread_problem(density, epsilon)):
-            yield Problem(problem, f"models[{model}]")
+        if plain and not (density == 1 or 0 < density - epsilon <= density + epsilon < 1):
+            message = (
+                f"density {density:g} and epsilon {epsilon:g} give probabilities from {density - epsilon:g} to "
+                f"{density + epsilon:g}, and they must lie between 0 and 1. Change one of them; density: 1 keeps all."
+            )
+            yield Problem(message, f"models[{model}]")
 
 
-def spread(density: float, epsilon: float) -> tuple[float, float]:
-    """Both, of one tensor. Raises `ConfigError` where density − epsilon or density + epsilon is not in (0, 1)."""
-    if problem := _spread_problem(density, epsilon):
-        raise ConfigError(problem)
-    return density, epsilon
-
-
-def _spread_problem(density: float, epsilon: float) -> str:
-    if density == 1 or 0 < density - epsilon <= density + epsilon < 1:
-        return ""
-    return (
-        f"density {density:g} and epsilon {epsilon:g} give probabilities from {density - epsilon:g} to "
-        f"{density + epsilon:g}, and they must lie between 0 and 1. Change one of them; density: 1 keeps all."
-    )
+def check_spreads(options: Any, model_options: Sequence[Any]) -> None:
+    """Raises `ConfigError` with the first of the `spread_problems` of one tensor."""
+    if problem := next(spread_problems(options, model_options), None):
+        raise ConfigError(evolve(problem, where="models"))  # those of weight 0 are left out, so it may be another one

@@ -24,6 +24,11 @@ class Options(Protocol):
         """Whether the merged task vectors are averaged."""
 
 
+def rounds(options: Options, ranks: magnitudes.Ranks) -> int:
+    """How many rounds are measured: those that find the thresholds, and one for the scale."""
+    return magnitudes.rounds(ranks) + (options.scaling_factor == "matched")
+
+
 def measure(
     number: int,
     measurements: Sequence["Tensor"],
@@ -32,16 +37,13 @@ def measure(
     options: Options,
     ranks: magnitudes.Ranks,
     merge: Merge,
-) -> "Tensor | None":
+) -> "Tensor":
     """What round `number` measures of a block: histograms for the thresholds, then norms for the scale.
 
     ranks: of each task vector, the smallest magnitude that is kept, then the largest; one or both may be left out.
     """
-    before = magnitudes.rounds(ranks)
-    if number < before:
+    if number < magnitudes.rounds(ranks):
         return magnitudes.count(tensors, ranks, number, measurements)
-    if number > before or options.scaling_factor != "matched":
-        return None
     return scaling.measure(_merged(measurements, tensors, weights, options, ranks, merge), tensors, weights)
 
 
