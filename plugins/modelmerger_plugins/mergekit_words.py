@@ -7,13 +7,12 @@ from typing import Any
 from attrs import evolve
 from modelmerger import Problem, hookimpl, shown
 
-HERE = {"linear": "weighted", "slerp": "slerp", "task_arithmetic": "task_arithmetic"}
-"""Methods that are strategies here."""
 _PRUNING = ("ties", "dare_ties", "dare_linear", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties")
+HERE = {"linear": "weighted", **{name: name for name in ("slerp", "task_arithmetic", *_PRUNING)}}
+"""Methods that are strategies here."""
 _TURNING = ("nuslerp", "multislerp", "karcher", "nearswap")
 _AVERAGING = ("model_stock", "sce", "arcee_fusion", "ram")
 NEAREST = {
-    **dict.fromkeys(_PRUNING, "task_arithmetic"),
     **dict.fromkeys(_TURNING, "slerp"),
     **dict.fromkeys(_AVERAGING, "weighted"),
 }
@@ -136,7 +135,7 @@ def _unknown(key: str, where: str) -> str | None:
     if key == "slices":
         return f"{said}. It stacks layers, and here each layer is merged with its like: list the models under models"
     if key in DROPPING:
-        return f"{said} for how much of an update is kept, and no strategy here drops any. Leave it out"
+        return f"{said} for how much of an update is kept, which ties and others know, and this strategy does not. Leave it out"
     if key in NEEDLESS:
         return f"{said} and has no counterpart. Leave it out"
     return None

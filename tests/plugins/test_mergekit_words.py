@@ -74,8 +74,6 @@ def test_what_has_no_counterpart_is_said() -> None:
 
 STRATEGIES = {
     "linear": "which is mergekit's word. Write strategy: weighted (installed: ",
-    "ties": "The nearest is task_arithmetic (installed: ",
-    "dare_ties": "The nearest is task_arithmetic",
     "nuslerp": "The nearest is slerp",
     "model_stock": "The nearest is weighted",
     "passthrough": "it stacks layers",

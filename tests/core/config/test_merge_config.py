@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import modelmerger
@@ -219,16 +219,30 @@ def test_a_path_may_be_an_object_wherever_a_path_may_stand(tmp_path: Path) -> No
     assert "path: later" in config.to_yaml()
 
 
-@pytest.mark.parametrize(
-    ("given", "remedy"),
-    [
-        ({"strategy": "weighted"}, "dict. Give MergeConfig.from_dict(…)."),
-        ("c.yaml", "str. Give MergeConfig.from_file('c.yaml')."),
-        (3, "int. Give MergeConfig(…)."),
-    ],
-)
-def test_what_is_no_config_is_refused_at_once(given: Any, remedy: str) -> None:
+@pytest.mark.parametrize("given", [3, None, ["weighted"]])
+def test_what_is_no_config_is_refused_at_once(given: Any) -> None:
     for made in (ModelMerger, modelmerger.merge):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(
+            ConfigError, match="the config must be a MergeConfig, a mapping or the path of a file, got "
+        ):
             made(given)
-        assert str(caught.value) == f"the config must be a MergeConfig, got {remedy}"
+    with pytest.raises(ConfigError, match="the config must be a mapping, got "):
+        MergeConfig.from_dict(given)
+
+
+def test_a_mapping_and_the_path_of_a_file_are_configs_too(
+    models: SimpleNamespace, config: dict[str, Any], tmp_path: Path
+) -> None:
+    expected = ModelMerger(MergeConfig(**config)).plan().digest
+    file = tmp_path / "merge.yaml"
+    file.write_text(MergeConfig(**config).to_yaml())
+    for given in (config, MappingProxyType(config), file, str(file)):
+        merger = ModelMerger(given)
+        assert isinstance(merger.config, MergeConfig)
+        assert merger.plan().digest == expected
+    assert modelmerger.merge(file).plan == expected
+    assert modelmerger.merge({**config, "options": {"overwrite": True}}).strategy == "weighted"
+    with pytest.raises(ConfigError, match="unknown key 'modles', did you mean 'models'"):
+        ModelMerger({"strategy": "weighted", "modles": []})
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        ModelMerger("nowhere.yaml")
