@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from modelmerger.config.models_in_memory import is_live
+from modelmerger.config.plain_values import plain
 from modelmerger.config.told_models import count_problems, told_entries
 from modelmerger.output.sink import Sink
 from modelmerger.output.sinks.given_sink import GivenSink
@@ -20,17 +21,20 @@ def config_of(
     models: Sequence[Any],
     base: Any,
     weights: Iterable[Any] | None,
-    model_options: Sequence[Mapping[str, Any]] | None,
+    model_options: Iterable[Mapping[str, Any]] | None,
     options: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The config of such a merge. Raises `ConfigError` for what is no model, and for a wrong number of weights."""
+    """The config of such a merge. Raises `ConfigError` for what is no model, for a wrong number of weights, and for
+    options that are none.
+    """
+    model_options, options = _told(model_options), _options(options, "options")
     named = {key_of_model(i): model for i, model in enumerate(models)} | ({BASE: base} if base is not None else {})
     problems = [Problem(_not_live(model), key) for key, model in named.items() if not is_live(model)]
     weights = _numbers(weights)
     if problems := [*problems, *count_problems(len(models), weights, model_options)]:
         raise ConfigError(*problems)
     entries = told_entries(((f"model_{i}", model) for i, model in enumerate(models)), weights, model_options)
-    config = {"strategy": strategy, "models": entries, "options": dict(options or {})}
+    config = {"strategy": strategy, "models": entries, "options": options}
     return config if base is None else config | {BASE: base}
 
 
@@ -45,16 +49,30 @@ def _numbers(weights: Any) -> list[Any] | None:
     """Weights as plain data: tensors, arrays and their numbers as lists and floats. Raises `ConfigError`."""
     if weights is None:
         return None
-    plain = _plain(weights)
-    if isinstance(plain, str | Mapping) or not isinstance(plain, Iterable):
-        got = "one number" if isinstance(plain, int | float) else type(weights).__name__
+    given = weights.tolist() if hasattr(weights, "tolist") else weights
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        got = "one number" if isinstance(given, int | float) else type(weights).__name__
         raise ConfigError(Problem(f"must be a list of weights, one a model, got {got}", "weights"))
-    return [_plain(weight) for weight in plain]
+    return [plain(weight) for weight in given]
 
 
-def _plain(value: Any) -> Any:
-    """What a tensor, an array or a number of numpy's holds, as lists and floats; anything else as it is."""
-    return value.tolist() if hasattr(value, "tolist") else value
+def _told(given: Any) -> list[dict[str, Any]] | None:
+    """Options of models as plain data. Raises `ConfigError`."""
+    if given is None:
+        return None
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        message = f"must be a list of mappings, one a model, got {type(given).__name__}"
+        raise ConfigError(Problem(message, "model_options"))
+    return [_options(told, f"model_options[{i}]") for i, told in enumerate(given)]
+
+
+def _options(given: Any, where: str) -> dict[str, Any]:
+    """Options as plain data. Raises `ConfigError`."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(Problem(f"must be a mapping, got {type(given).__name__}", where))
+    return dict(plain(given))
 
 
 def _not_live(model: Any) -> str:
@@ -63,18 +81,18 @@ def _not_live(model: Any) -> str:
     return f"must be a mapping from names to tensors, a module or a checkpoint, got {type(model).__name__}"
 
 
-def check_targets(out: Any, sink: Any, options: Mapping[str, Any]) -> None:
+def check_targets(out: Any, sink: Any, options: Any) -> None:
     """Raises `ConfigError` for arguments that cannot say where the result goes."""
     if out is not None and sink is not None:
         raise ConfigError(Problem("contradicts 'sink': both say where the result goes. Give one of them", "out"))
-    if out is not None and not isinstance(out, Mapping) and (isinstance(out, Checkpoint) or not is_live(out)):
+    if out is not None and (isinstance(out, Checkpoint) or not (isinstance(out, Mapping) or is_live(out))):
         message = f"must be a module, or a mapping from names to tensors, got {type(out).__name__}"
         raise ConfigError(Problem(message, "out"))
     if sink is not None and not callable(sink):
         raise ConfigError(
             Problem(f"must be a function that makes a Sink of a Layout, got {type(sink).__name__}", "sink")
         )
-    if out is not None and "torch_dtype" in options:
+    if out is not None and isinstance(options, Mapping) and "torch_dtype" in options:
         message = "contradicts 'out', whose tensors have dtypes already. Leave it out"
         raise ConfigError(Problem(message, "options.torch_dtype"))
 

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from modelmerger.before_publishing import is_thorough
-from modelmerger.config.merge_config import MergeConfig
+from modelmerger.config.merge_config import ConfigLike, MergeConfig
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import Registry
+from modelmerger.output.apart import Inputs
 from modelmerger.output.scratch import Scratch
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
 from modelmerger.planning.prepared import Prepared, prepare
-from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge
+from modelmerger.refusals import check_output_of
+from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge, say
 from modelmerger.run_in_memory import fits_in_memory, merge_to_memory
 from modelmerger.validation.candidate import merged_candidate
 from modelmerger.validation.running import save_report, validate, validate_published
@@ -39,19 +41,21 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
 
 
-def merge(config: MergeConfig, watch: Watch | None = None) -> MergeReport:
+def merge(config: ConfigLike, watch: Watch | None = None) -> MergeReport:
     """Merges and publishes to the config's output_path, and validates the result if the config says so.
 
-    Loads no model, except to validate it. watch: what is called while the merge runs. Raises `MergeError`. If a
-    threshold is crossed, nothing is raised: see `validation` in the report.
+    config: also a mapping with its keys, or the path of its file. Loads no model, except to validate it. watch: what is
+    called while the merge runs. Raises `MergeError`. If a threshold is crossed, nothing is raised: see `validation` in
+    the report.
     """
-    _check_config(config)
-    settings, hooks = config.resolved()
+    settings, hooks = MergeConfig.of(config).resolved()
     return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
 
 
 class ModelMerger:
     """Merges the models of a config, and returns the merged model.
+
+    config: also a mapping with its keys, or the path of its file. Raises `ConfigError`.
 
     ```python
     merger = ModelMerger(config)
@@ -60,15 +64,15 @@ class ModelMerger:
     ```
     """
 
-    def __init__(self, config: MergeConfig) -> None:
-        _check_config(config)
-        self.config = config
+    def __init__(self, config: ConfigLike) -> None:
+        self.config = MergeConfig.of(config)
         """What is merged; it may be changed between two merges."""
         self.merge_report: MergeReport | None = None
         """What happened in the last `merge()`."""
         self.validation_report: ValidationReport | None = None
         """What the last validation found."""
         self._published: Path | None = None
+        self._inputs: Inputs = {}
         self._open = ExitStack()
         self._cache = self._open.enter_context(ModelCache())
         weakref.finalize(self, self._open.close)
@@ -117,8 +121,12 @@ class ModelMerger:
         with Scratch(settings.options.offload_folder) as scratch:
             output = scratch.path / "merged" if settings.output_path is None else None
             thorough = partial(is_thorough, settings, loads=True)
-            with prepare(settings, hooks, self._cache, merged=MergedCheckpoint, thorough=thorough) as ready:
+            opened = partial(check_output_of, output)
+            with prepare(
+                settings, hooks, self._cache, merged=MergedCheckpoint, thorough=thorough, opened=opened
+            ) as ready:
                 begin(ready, check_loadable)
+                self._inputs = ready.inputs
                 if output is not None and _stays_in_memory(ready):
                     report, tensors = merge_to_memory(ready, output, started)
                 else:
@@ -179,23 +187,15 @@ class ModelMerger:
     def save_merged_model(self, model: Any, output_path: str | os.PathLike[str]) -> None:
         """Saves a model that `merge()` returned to another directory, which appears whole or not at all.
 
-        Raises `OutputError`.
+        Raises `ConfigError` before the first merge, and `OutputError`.
         """
-        from modelmerger.validation.transformers_model import save
+        if self._published is None:
+            raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
+        from modelmerger.validation.saving import save
 
         settings, _ = self.config.resolved()
-        save(model, self._published, Path(os.path.abspath(user_path(output_path))), settings)
-
-
-def _check_config(config: Any) -> None:
-    """Raises `ConfigError` for what is no `MergeConfig`."""
-    if isinstance(config, MergeConfig):
-        return
-    if isinstance(config, str | os.PathLike):
-        remedy = f"MergeConfig.from_file({os.fsdecode(config)!r})"
-    else:
-        remedy = "MergeConfig.from_dict(…)" if isinstance(config, Mapping) else "MergeConfig(…)"
-    raise ConfigError(f"the config must be a MergeConfig, got {type(config).__name__}. Give {remedy}.")
+        target = Path(os.path.abspath(user_path(output_path)))
+        say(save(model, self._published, target, settings.options, self._inputs))
 
 
 def _stays_in_memory(ready: Prepared) -> bool:

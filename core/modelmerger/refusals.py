@@ -1,15 +1,15 @@
 """What a merge refuses that is not about its models: output, disk, device, executor, texts of the validation."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from modelmerger.engine.devices import check_device
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.output.apart import Inputs
 from modelmerger.output.publishing import check_output, check_room
-from modelmerger.output.staging_directory import is_published, staged_size
+from modelmerger.output.staging_directory import is_empty, is_published, staged_size
 from modelmerger.validation.texts import check_dataset
-from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.plan import MergePlan
@@ -25,11 +25,18 @@ def output_of(settings: Settings, output: Path | None = None) -> Path | None:
     return None if target is None else Path(os.path.abspath(target))
 
 
-def check_target(target: Path, settings: Settings, checkpoints: Sequence[Checkpoint], plan: MergePlan | None) -> None:
+def check_target(target: Path, settings: Settings, inputs: Inputs, plan: MergePlan | None) -> None:
     """Raises `OutputError` for an output that may not be written, or whose disk is too full. plan: None: not known."""
-    check_output(target, settings.options.overwrite, checkpoints)
+    check_output(target, settings.options, inputs)
     if plan is not None:
         check_room(target, max(0, plan.disk - staged_size(target)))
+
+
+def check_output_of(output: Path | None, settings: Settings, inputs: Inputs) -> None:
+    """Raises `OutputError` for an output that may not be written, if there is one. output: see `output_of`."""
+    target = output_of(settings, output)
+    if target is not None and not (is_published(target) or is_empty(target)):  # of those, clearing up may be left
+        check_output(target, settings.options, inputs)
 
 
 def check_executor(settings: Settings, hooks: Hooks) -> None:
@@ -43,9 +50,7 @@ def check_executor(settings: Settings, hooks: Hooks) -> None:
             raise ConfigError(Problem(message, "options.executor"))
 
 
-def refuse(
-    settings: Settings, hooks: Hooks, output: Path | None, checkpoints: Sequence[Checkpoint], plan: MergePlan | None
-) -> None:
+def refuse(settings: Settings, hooks: Hooks, output: Path | None, inputs: Inputs, plan: MergePlan | None) -> None:
     """Raises what a merge of models that fit would raise before it reads a tensor, all of it at once.
 
     output: see `output_of`; without one, nothing is said of it. plan: None where it is not known yet.
@@ -58,7 +63,7 @@ def refuse(
         checks.append(lambda: check_executor(settings, hooks))
     target = output_of(settings, output)
     if target is not None and not is_published(target):  # of that one, only clearing up is left
-        checks.append(lambda: check_target(target, settings, checkpoints, plan))
+        checks.append(lambda: check_target(target, settings, inputs, plan))
     refused: list[MergeError] = []
     for check in checks:
         try:

@@ -17,12 +17,12 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.inquiries.asking import Asked
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.manifest import total_counts, total_observed
-from modelmerger.output.publishing import finish_earlier, publish
+from modelmerger.output.publishing import clear_published, extra_entries, finish_earlier, publish
 from modelmerger.output.staging import Staging
 from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
-from modelmerger.refusals import check_executor, check_target, output_of, refuse
+from modelmerger.refusals import check_executor, check_output_of, check_target, output_of, refuse
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.plan import WHOLE_MODEL
@@ -74,7 +74,7 @@ def check(
     cache: see `open_models`. output: wins over the config's output_path.
     """
     with check_models(settings, hooks, cache, merged=MergedCheckpoint) as checked:
-        refuse(checked.settings, hooks, output, checked.checkpoints, checked.plan)
+        refuse(checked.settings, hooks, output, checked.inputs, checked.plan)
     with asking(settings, checked.inquiries) as asked:
         return [*checked.notes, *asked.answers()]
 
@@ -99,7 +99,8 @@ def run_merge(
     started = time.monotonic()
     loads = settings.validation is not None and settings.validation.run_tests
     thorough = partial(is_thorough, settings, loads=loads)
-    with prepare(settings, hooks, cache, merged=MergedCheckpoint, thorough=thorough) as ready:
+    opened = partial(check_output_of, output)
+    with prepare(settings, hooks, cache, merged=MergedCheckpoint, thorough=thorough, opened=opened) as ready:
         begin(ready, accept)
         return merge_to_directory(ready, output, watch or Watch(), started)
 
@@ -116,14 +117,15 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     target = output_of(ready.settings, output)
     if target is None:
         raise ConfigError("no output path. Give the config an output_path; on the command line, --output does as well.")
-    overwrite = ready.settings.options.overwrite
-    finished = finish_earlier(target, lambda: _with_digest(ready).plan.digest, overwrite, watch.step)
+    options = ready.settings.options
+    finished = finish_earlier(target, lambda: _with_digest(ready).plan.digest, options.overwrite, watch.step)
     if finished is not None:
         ready = _with_digest(ready)
         say(finished.notes)
         notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
         return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
-    check_target(target, ready.settings, ready.checkpoints, ready.plan)
+    left_before = clear_published(target, watch.step)
+    check_target(target, ready.settings, ready.inputs, ready.plan)
     # torch is imported here, after every check that can do without it
     from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
     from modelmerger.engine.sidecars import write_documents
@@ -135,7 +137,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     ready = _with_digest(ready)
     inquiries = asking(ready.settings, ready.inquiries)
     with inquiries as asked, Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
-        notes = list(ready.notes)
+        notes = [*ready.notes, *left_before, *staging.notes]
         if staging.removed_other_plan:
             message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
             notes.append(Problem(message, str(staging.root), severity="warning"))
@@ -146,11 +148,14 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
             _merge(ready, staging, watch, reused, compared.bytes, device, asked)
             answers = asked.answers()
         say(answers)
-        write_documents(evolve(ready, notes=[*ready.notes, *answers]), staging.records, staging.write_document)
+        extra = extra_entries(target, options)
+        noted = evolve(ready, notes=[*ready.notes, *answers])
+        write_documents(noted, staging.records, staging.write_document, extra)
+        staging.keep(extra)
         staging.sync()
         for file in ready.input_files:
             recheck(file)
-        left = publish(staging, overwrite, watch.step)
+        left = publish(staging, options, watch.step)
         log.info("published %s", target)
         say(left)
         seconds = time.monotonic() - started

@@ -70,7 +70,7 @@ def merge_tensors(
     from modelmerger.output.sinks.memory_sink import MemorySink
     from modelmerger.output.sinks.module_sink import ModuleSink, targets_of
 
-    check_targets(out, sink, options or {})
+    check_targets(out, sink, options)
     models = listed(models)
     targets = targets_of(out) if out is not None else {}
     dtypes = {name: dtype_from_torch(target.dtype) for name, target in targets.items() if target.is_floating_point()}
@@ -157,7 +157,12 @@ def plan_tensors(
 
 def _ties(models: Sequence[Any]) -> dict[str, str]:
     """Names of one tensor in all of these, where all are mappings: further name → first name."""
-    return tied_names(models) if all(isinstance(model, Mapping) for model in models) else {}
+    return tied_names(models) if all(_is_mapping(model) for model in models) else {}
+
+
+def _is_mapping(model: Any) -> bool:
+    """Whether this is a mapping of tensors in memory, and not one that reads them."""
+    return isinstance(model, Mapping) and not isinstance(model, Checkpoint)
 
 
 def _further_names(plan: MergePlan, ties: Mapping[str, str]) -> dict[str, str]:

@@ -70,8 +70,7 @@ def write_sidecars(plan: MergePlan, checkpoints: Sequence[Checkpoint], settings:
     sources = list(_sources(plan, checkpoints))
     licences = [source.licence for source in sources if source.model.merge is None]
     known = sorted({licence for licence in licences if licence})
-    named = set(settings.all_paths.values())
-    paths = list(dict.fromkeys(_repository(source.model) for source in sources if source.model.path in named))
+    paths = list(dict.fromkeys(_repository(source.model) for source in sources if _has_a_path(source.model)))
     head = _model_head(paths) if plan.writes == WHOLE_MODEL else _part_head(plan)
     head["tags"] = ["merge", "modelmerger"]
     alike = len(known) == 1 and all(licences) and known != [OTHER]
@@ -157,8 +156,13 @@ def _row(cells: Sequence[str], escape: Callable[[str], str] | None = None) -> st
 
 
 def _repository(model: PlannedModel) -> str:
-    """The path, or the Hub id without its revision, from which the Hub draws the model's family tree."""
+    """The path as it is recorded, or the Hub id without its revision, by which the Hub draws the family tree."""
     return model.path.partition("@")[0] if model.revision else model.path
+
+
+def _has_a_path(model: PlannedModel) -> bool:
+    """Whether the model is neither a merge nor one in memory, for which a text stands that is no path."""
+    return model.merge is None and not model.path.startswith("<")
 
 
 def _commit(model: PlannedModel) -> str:

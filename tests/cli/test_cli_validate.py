@@ -59,7 +59,8 @@ def test_a_model_is_measured_and_its_report_written_beside_it(command: Command, 
     assert f"saved in {merged}: README.md, report.html, validation.json" in result.out
     verify(merged)
     as_json = command("validate", merged, *BRIEF, "--json")
-    assert json.loads(as_json.out) == json.loads((merged / "validation.json").read_bytes())
+    saved = json.loads((merged / "validation.json").read_bytes())
+    assert json.loads(as_json.out) == saved | {"directory": str(merged)}
 
 
 def test_a_directory_that_no_merge_wrote_is_measured_and_left_alone(command: Command, arabic: SimpleNamespace) -> None:

@@ -30,6 +30,7 @@ from modelmerger import (
     check_model_compatibility,
     verify,
 )
+from modelmerger.output.manifest import read_manifest
 from safetensors.torch import load_file
 
 __all__ = ["tied"]
@@ -249,10 +250,18 @@ def test_saving_overwrites_our_own_output_when_told_to(tiny: dict[str, Any], tmp
     shutil.copytree(tmp_path / "merged", tmp_path / "ours")
     (tmp_path / "ours" / "stray").touch()
     (tmp_path / "others").mkdir()
+    with pytest.raises(OutputError, match="stray: was put there by no merge"):
+        merger.save_merged_model(model, tmp_path / "ours")
 
+    merger.config.options["keep_extra"] = True
     merger.save_merged_model(model, tmp_path / "ours")
 
-    assert not (tmp_path / "ours" / "stray").exists()
+    assert (tmp_path / "ours" / "stray").exists()
+    (tmp_path / "ours" / "stray").unlink()
+    merger.config.options["keep_extra"] = False
+    merger.save_merged_model(model, tmp_path / "ours")
+
+    assert "extra" not in read_manifest(tmp_path / "ours")
     verify(tmp_path / "ours")
     with pytest.raises(OutputError, match="no merge wrote it"):
         merger.save_merged_model(model, tmp_path / "others")

@@ -31,7 +31,7 @@ def test_the_head_names_the_sources_and_what_was_done(models: SimpleNamespace, c
     head, body = card(models, config, stating("license: mit"), stating("license: mit"))
 
     assert head == {
-        "base_model": [str(models.a), str(models.b)],
+        "base_model": ["a", "b"],
         "base_model_relation": "merge",
         "library_name": "transformers",
         "tags": ["merge", "modelmerger"],
@@ -40,7 +40,9 @@ def test_the_head_names_the_sources_and_what_was_done(models: SimpleNamespace, c
     assert DIFFER not in body
     assert UNKNOWN not in body
     assert "| a | mit |\n| b | mit |\n" in body
-    assert yaml.safe_load(body.split("```yaml\n")[1].split("\n```")[0]) == config
+    models_of_card = [{"path": "a", "weight": 0.6}, {"path": "b", "weight": 0.4}]
+    places = {"output_path": "merged", "models": models_of_card}
+    assert yaml.safe_load(body.split("```yaml\n")[1].split("\n```")[0]) == config | places
 
 
 def test_weights_by_layer_and_pattern_are_in_the_card_and_the_manifest(
@@ -52,7 +54,9 @@ def test_weights_by_layer_and_pattern_are_in_the_card_and_the_manifest(
     _, body = card(models, config, None, None)
 
     written = yaml.safe_load(body.split("```yaml\n")[1].split("\n```")[0])
-    assert written == json.loads((models.output / "modelmerger.json").read_text())["config"] == config
+    recorded = json.loads((models.output / "modelmerger.json").read_text())["config"]
+    places = {"output_path": "merged", "models": [{**config["models"][i], "path": name} for i, name in enumerate("ab")]}
+    assert written == recorded == config | places
     assert list(written["models"][0]["weight"]) == ["*.norm.*", "*.mlp.*", "default"]
 
 

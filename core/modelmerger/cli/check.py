@@ -6,7 +6,7 @@ import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, OUTPUT, OVERWRITE, Changes, with_changes
+from modelmerger.cli.options import CONFIG, DEBUG, JSON, KEEP_EXTRA, OUTPUT, OVERWRITE, Changes, with_changes
 from modelmerger.cli.streams import say
 
 
@@ -14,14 +14,19 @@ from modelmerger.cli.streams import say
 @CONFIG
 @OUTPUT
 @OVERWRITE
+@KEEP_EXTRA
 @with_changes
 @JSON
 @DEBUG
-def check(config: Path, output: Path | None, overwrite: bool, changes: Changes, as_json: bool) -> None:
+def check(
+    config: Path, output: Path | None, overwrite: bool, keep_extra: bool, changes: Changes, as_json: bool
+) -> None:
     """Say whether CONFIG can be merged. Reads headers and JSON only."""
     from modelmerger.run import check as check_merge
 
-    notes = check_merge(*read_changed(config, changes).overwriting(overwrite).resolve(), output=output)
+    notes = check_merge(
+        *read_changed(config, changes).asking_for(overwrite=overwrite, keep_extra=keep_extra).resolve(), output=output
+    )
     if as_json:
         click.echo(printed.to_json({"compatible": True, "notes": printed.notes_as_data(notes)}))
         return

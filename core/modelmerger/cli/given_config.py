@@ -31,20 +31,22 @@ class Asked:
     strict: bool
     """Whether warnings are errors."""
 
-    def overwriting(self, overwrite: bool) -> "Asked":
-        """The same, with the option `overwrite` if that is asked for."""
+    def asking_for(self, **flags: bool) -> "Asked":
+        """The same, with the options of these names that are asked for."""
         data = self.given.data
-        options = data.get("options")
-        if not overwrite or not isinstance(options, dict | None):  # what else it may be is refused as it is resolved
+        options, told = data.get("options"), {name: True for name, asked in flags.items() if asked}
+        if not told or not isinstance(options, dict | None):  # what else it may be is refused as it is resolved
             return self
-        return evolve(self, given=evolve(self.given, data={**data, "options": {**(options or {}), "overwrite": True}}))
+        return evolve(self, given=evolve(self.given, data={**data, "options": {**(options or {}), **told}}))
 
     def resolve(self) -> tuple["Settings", "Hooks"]:
         """The settings of a merge, and its plugins. Raises `ConfigError`."""
         from modelmerger.config.resolve import resolve
 
         with self.given.blaming():
-            return resolve(self.given.data, self.registry, notes=self.given.notes, strict=self.strict)
+            return resolve(
+                self.given.data, self.registry, notes=self.given.notes, strict=self.strict, file=self.given.file
+            )
 
     def resolve_validation(self) -> tuple["Settings | None", "ValidationSettings", "Hooks", Sequence[Problem]]:
         """The settings of a merge if there is one, those of the validation, its plugins, and what is to be said.

@@ -1,12 +1,24 @@
 """`modelmerger merge`."""
 
+import logging
 from pathlib import Path
 
 import click
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, OUTPUT, OVERWRITE, Changes, with_changes
+from modelmerger.cli.options import (
+    CONFIG,
+    DEBUG,
+    JSON,
+    KEEP_EXTRA,
+    OUTPUT,
+    OVERWRITE,
+    RECORD_PATHS,
+    Changes,
+    with_changes,
+)
+from modelmerger.cli.streams import say
 from modelmerger.values.text import shown
 
 
@@ -14,22 +26,37 @@ from modelmerger.values.text import shown
 @CONFIG
 @OUTPUT
 @OVERWRITE
+@KEEP_EXTRA
+@RECORD_PATHS
 @with_changes
 @JSON
 @DEBUG
-def merge(config: Path, output: Path | None, overwrite: bool, changes: Changes, as_json: bool) -> None:
+def merge(
+    config: Path,
+    output: Path | None,
+    overwrite: bool,
+    keep_extra: bool,
+    record_paths: bool,
+    changes: Changes,
+    as_json: bool,
+) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.cli.progress import show_progress, show_tasks
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
-    asked = read_changed(config, changes).overwriting(overwrite)
+    asked = read_changed(config, changes).asking_for(
+        overwrite=overwrite, keep_extra=keep_extra, record_paths=record_paths
+    )
     data = asked.given.data
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
     with show_progress("merging") as progress:
         settings_and_hooks = asked.resolve()
         report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
+    if not logging.getLogger("modelmerger").isEnabledFor(logging.INFO):  # which has said them
+        for note in (note for note in report.notes if note.severity == "note"):
+            say(f"note: {note}")
     if not as_json:
         click.echo(str(report))
     with show_tasks("validating") as watch:

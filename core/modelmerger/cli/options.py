@@ -14,6 +14,12 @@ OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path."
 )
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
+KEEP_EXTRA = click.option(
+    "--keep-extra", is_flag=True, help="With --overwrite: keep what no merge wrote in the new output."
+)
+RECORD_PATHS = click.option(
+    "--record-paths", is_flag=True, help="Keep local paths in model card, manifest and reports."
+)
 _SET = click.option(
     "--set",
     "settings",

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from modelmerger.cli import printed
 from modelmerger.cli.given_config import read_changed
-from modelmerger.cli.options import CONFIG, DEBUG, JSON, OUTPUT, OVERWRITE, Changes, with_changes
+from modelmerger.cli.options import CONFIG, DEBUG, JSON, KEEP_EXTRA, OUTPUT, OVERWRITE, Changes, with_changes
 from modelmerger.cli.streams import say
 from modelmerger.values.errors import MergeError, Problem
 
@@ -24,11 +24,20 @@ if TYPE_CHECKING:
 @CONFIG
 @OUTPUT
 @OVERWRITE
+@KEEP_EXTRA
 @click.option("--no-trial", is_flag=True, help="Do not try the strategy out on a few slices.")
 @with_changes
 @JSON
 @DEBUG
-def plan(config: Path, output: Path | None, overwrite: bool, no_trial: bool, changes: Changes, as_json: bool) -> None:
+def plan(
+    config: Path,
+    output: Path | None,
+    overwrite: bool,
+    keep_extra: bool,
+    no_trial: bool,
+    changes: Changes,
+    as_json: bool,
+) -> None:
     """Print what merging CONFIG would read and write, the memory and disk that it needs, and how long it would take."""
     from modelmerger.before_publishing import asking
     from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -38,7 +47,7 @@ def plan(config: Path, output: Path | None, overwrite: bool, no_trial: bool, cha
     from modelmerger.refusals import output_of
     from modelmerger.trial import try_out
 
-    settings, hooks = read_changed(config, changes).overwriting(overwrite).resolve()
+    settings, hooks = read_changed(config, changes).asking_for(overwrite=overwrite, keep_extra=keep_extra).resolve()
     with (
         prepare(settings, hooks, merged=MergedCheckpoint, thorough=_as_a_merge(settings)) as ready,
         asking(ready.settings, ready.inquiries) as asked,
@@ -67,7 +76,7 @@ def _refusal(ready: "Prepared", output: Path | None) -> MergeError | None:
     from modelmerger.refusals import refuse
 
     try:
-        refuse(ready.settings, ready.hooks, output, ready.checkpoints, ready.plan)
+        refuse(ready.settings, ready.hooks, output, ready.inputs, ready.plan)
     except MergeError as error:
         return error
     return None

@@ -8,8 +8,8 @@ from typing import Any
 from attrs import define, field, fields
 
 from modelmerger.config.documents.document import dump_yaml
-from modelmerger.config.models_in_memory import set_apart
-from modelmerger.config.paths_as_texts import with_texts
+from modelmerger.config.models_in_memory import set_apart, shown_in_memory
+from modelmerger.config.plain_values import plain
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.reading import GivenConfig, read_config
 from modelmerger.config.resolve import resolve
@@ -25,8 +25,9 @@ class MergeConfig:
     """What to merge and how.
 
     Values are plain dicts and lists and may be changed. They are checked when the config is made, and again whenever it
-    is used. A `pathlib.Path` may stand wherever a path may, and is kept as a text. Raises `ConfigError`, whose
-    `.problems` lists everything that is wrong.
+    is used. A `pathlib.Path` may stand wherever a path may, a number or a vector of numpy or torch wherever numbers
+    may, and `torch.float16` in place of its name; they are kept as plain data. Raises `ConfigError`, whose `.problems`
+    lists everything that is wrong.
 
     ```python
     config = MergeConfig(
@@ -39,11 +40,11 @@ class MergeConfig:
 
     strategy: Any
     """The name of an installed strategy; or a strategy itself, as a module or an object."""
-    models: list[dict[str, Any]]
+    models: list[dict[str, Any]] = field(repr=shown_in_memory)
     """One mapping a model, with `path`, and optionally `weight` (default 1.0), `name`, and options of the strategy. A
     module or a mapping of tensors may stand in place of a path, and `merge`, a mapping with `strategy`, `models` and so
     on, in place of `path`."""
-    base_model: Any
+    base_model: Any = field(repr=shown_in_memory)
     """The model that the others were tuned from: a path, a module, a mapping of tensors, or a mapping with `merge`."""
     output_path: str | None
     """Where the merged model goes."""
@@ -51,7 +52,7 @@ class MergeConfig:
     """How it is merged: options of the core, of the strategy and of plugins."""
     validation: dict[str, Any]
     """How the merged model is measured. Validators may stand among its `metrics` in place of names."""
-    merges: dict[str, Any]
+    merges: dict[str, Any] = field(repr=shown_in_memory)
     """Merges that paths can name, by their names."""
     sections: dict[str, dict[str, Any]] = field(repr=False)
     """Sections that plugins bring, such as `peft_config`. Each is an attribute of the config too."""
@@ -77,7 +78,7 @@ class MergeConfig:
         self._fill(dict(zip(CORE_KEYS, given, strict=True)) | sections, strict, GivenConfig({}))
 
     def _fill(self, data: Mapping[str, Any], strict: bool, origin: GivenConfig) -> None:
-        data = with_texts(data)
+        data = plain(data)
         sections = {key: value for key, value in data.items() if key not in CORE_KEYS}
         core: dict[str, Any] = {key: data.get(key) for key in CORE_KEYS}
         core |= {key: {} for key in ("options", "validation", "merges") if core[key] is None}
@@ -113,8 +114,23 @@ class MergeConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, strict: bool = False) -> "MergeConfig":
-        """A config from the keys of a config file. strict: whether warnings are errors."""
+        """A config from the keys of a config file. strict: whether warnings are errors. Raises `ConfigError`."""
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"the config must be a mapping, got {type(data).__name__}. For a file, use from_file.")
         return cls._made(data, strict, GivenConfig({}))
+
+    @classmethod
+    def of(cls, config: "ConfigLike") -> "MergeConfig":
+        """The config itself; or that of a mapping with its keys, or of a file by its path. Raises `ConfigError`."""
+        if isinstance(config, MergeConfig):
+            return config
+        if isinstance(config, str | os.PathLike):
+            return cls.from_file(config)
+        if isinstance(config, Mapping):
+            return cls.from_dict(config)
+        raise ConfigError(
+            f"the config must be a MergeConfig, a mapping or the path of a file, got {type(config).__name__}."
+        )
 
     @classmethod
     def _made(cls, data: Mapping[str, Any], strict: bool, origin: GivenConfig) -> "MergeConfig":
@@ -134,13 +150,15 @@ class MergeConfig:
         validating: whether there is a validation even if the config does not ask for one.
         """
         with self._origin.blaming():
-            return resolve(self.as_dict(), validating=validating, notes=self.notes, strict=self.strict)
+            return resolve(
+                self.as_dict(), validating=validating, notes=self.notes, strict=self.strict, file=self._origin.file
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """The config as plain data, without keys that are left at their default."""
         values = {key: getattr(self, key) for key in CORE_KEYS} | self.sections
         written = {name: values[name] for name in as_written(self.sections)}
-        return {name: with_texts(value) for name, value in written.items() if value is not None and value != {}}
+        return {name: values for name, values in plain(written).items() if values is not None and values != {}}
 
     def to_yaml(self) -> str:
         """The config as YAML, which `from_file` reads as an equal config.
@@ -156,3 +174,7 @@ class MergeConfig:
             message = "is a model in memory, which no file can name. Save it, and give its directory"
             raise ConfigError(*(Problem(message, key) for key in live))
         return dump_yaml(self.as_dict())
+
+
+ConfigLike = MergeConfig | Mapping[str, Any] | str | os.PathLike[str]
+"""A config, its keys and values, or the path of its file."""

@@ -28,6 +28,21 @@ def stand_in(source: Any) -> str:
     return f"<{kind} in memory>"
 
 
+def shown_in_memory(value: Any) -> str:
+    """The representation of a part of a config, with a text in place of each model in memory."""
+    return repr(_without_live(value))
+
+
+def _without_live(value: Any) -> Any:
+    if is_live(value):
+        return stand_in(value)
+    if isinstance(value, Mapping):
+        return {key: _without_live(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_live(inner) for inner in value]
+    return value
+
+
 def is_live(source: Any) -> bool:
     """Whether this is a checkpoint, a module, or a mapping that holds a tensor.
 

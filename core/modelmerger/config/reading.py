@@ -1,6 +1,7 @@
 """A config file, whoever's it is: plugins are asked first, then it is read as one of ours."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class GivenConfig:
     """Warnings and notes of the plugin that read it."""
     reader: str = ""
     """That plugin and the file, for messages; empty for a config of our own."""
+    file: str = ""
+    """Where it was read from; empty for one that was not."""
 
     @contextlib.contextmanager
     def blaming(self) -> Iterator[None]:
@@ -67,7 +70,7 @@ def read_config(path: Path, registry: Registry, told: Mapping[str, Any] | None =
         )
         nobody = f"this is read as a config of our own, as {asked}. Leave it out"
         raise ConfigError(*(Problem(f"nothing reads '{key}' ({READ}): {nobody}", str(path)) for key in told))
-    return GivenConfig(data)
+    return GivenConfig(data, file=os.path.abspath(path))
 
 
 def _options(plugin: Plugin, told: Mapping[str, Any]) -> tuple[Any, Sequence[Problem]]:
@@ -92,7 +95,7 @@ def _unknown(plugin: Plugin, told: Mapping[str, Any], known: Sequence[str]) -> l
 
 
 def _checked(found: ReadConfig, plugin: Plugin, path: Path) -> GivenConfig:
-    given = GivenConfig({}, tuple(found.notes), f"so {plugin.provider} reads {shown(path, 60)}")
+    given = GivenConfig({}, tuple(found.notes), f"so {plugin.provider} reads {shown(path, 60)}", os.path.abspath(path))
     raise_errors(given.notes, ConfigError)
     with given.blaming():
         return evolve(given, data=plain_document(found.config))

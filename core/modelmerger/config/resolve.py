@@ -31,22 +31,24 @@ def resolve(
     validating: bool = False,
     notes: Sequence[Problem] = (),
     strict: bool = False,
+    file: str = "",
 ) -> tuple[Settings, Hooks]:
     """The settings of a config, and the plugins of its run. Raises `ConfigError` with every problem.
 
     registry: the plugins that may be named; those that are installed, unless given. validating: whether there is a
     validation even if the config does not ask for one. notes: what is to be said of how the config was read. strict:
-    whether warnings are errors.
+    whether warnings are errors. file: that the config was read from.
     """
     given, handed_over = name_plugins(given)
     registry = (registry or Registry.installed()).with_given(handed_over)
     given, live = set_apart(given)
     run = Run.of(registry)
     try:
-        return _resolve(given, live, handed_over, run, validating=validating, notes=notes, strict=strict)
+        settings, hooks = _resolve(given, live, handed_over, run, validating=validating, notes=notes, strict=strict)
     except ConfigError as error:
         explaining = [plugin for plugin in run.always_on if "explain_config" in plugin.hooks]
         raise ConfigError(*assemble(explaining).models.explain_config(given, error.problems)) from error
+    return evolve(settings, file=file), hooks
 
 
 def _resolve(
@@ -115,6 +117,7 @@ def resolve_validation(
     *,
     notes: Sequence[Problem] = (),
     strict: bool = False,
+    file: str = "",
 ) -> tuple[Settings | None, ValidationSettings, Hooks, Sequence[Problem]]:
     """How a model is validated: settings of the merge, settings of the validation, plugins, and
     what is to be said.
@@ -123,7 +126,7 @@ def resolve_validation(
     are as in `resolve`. Raises `ConfigError` with every problem.
     """
     if given.keys() - {VALIDATION}:
-        settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict)
+        settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict, file=file)
         return settings, settings.validation or ValidationSettings(), hooks, settings.notes
     registry = registry or Registry.installed()
     problems: list[Problem] = []

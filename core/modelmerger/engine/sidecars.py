@@ -1,6 +1,8 @@
 """The documents of a merged model: those of the layout, the sidecars of plugins, and the manifest, which is last."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from attrs import evolve
 
 from modelmerger.inputs.whole_files import content_in_blocks
 from modelmerger.output.digests import pieces_of_bytes
@@ -13,11 +15,13 @@ def write_documents(
     ready: Prepared,
     records: Mapping[tuple[int, int], BlockRecord],
     write: Callable[[str, Iterable[bytes]], None],
+    extra: Sequence[str] = (),
 ) -> None:
     """Writes the documents of the layout, the sidecars of every plugin, then the manifest.
 
-    records: of every block of the layout. write: makes a whole file of a name and its content, piece by piece. Raises
-    `PluginError`, and `InputChangedError` for a copied file that is not what it was when the merge was planned.
+    records: of every block of the layout. write: makes a whole file of a name and its content, piece by piece. extra:
+    names of what no merge wrote, which the manifest lists as such. Raises `PluginError`, and `InputChangedError` for a
+    copied file that is not what it was when the merge was planned.
     """
     companions = sorted({REPORT, *ready.hooks.validation.companions()})
     documents = {**ready.plan.layout.documents, **ready.sidecars.files}
@@ -26,15 +30,18 @@ def write_documents(
         blocks = [content] if isinstance(content, bytes) else content_in_blocks(content)
         pieces[name] = []
         write(name, _digested(blocks, pieces[name]))
+    recording = ready.recording
+    plan, settings = recording.plan(ready.plan), evolve(ready.settings, given=recording.value(ready.settings.given))
     manifest = make_manifest(
-        ready.plan,
+        plan,
         [p.as_dict() for p in ready.hooks.all_providers],
-        ready.settings,
+        settings,
         ready.checkpoints,
         records,
         {name: found for name, found in pieces.items() if name not in companions},
-        ready.notes,
+        [recording.note(note) for note in ready.notes],
         companions,
+        extra,
     )
     write(FILE, [manifest])
 

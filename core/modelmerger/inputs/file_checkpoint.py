@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 from modelmerger.inputs.files import InputFiles
+from modelmerger.inputs.handing_out import HandsOut
 from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
 from modelmerger.values.file_identity import FileIdentity
 
@@ -21,8 +22,8 @@ class StoredTensor:
     """Its dtype and shape, which say how many bytes it has."""
 
 
-@frozen(eq=False)
-class FileCheckpoint(Checkpoint):
+@frozen(eq=False, repr=False)
+class FileCheckpoint(HandsOut, Checkpoint):
     """Tensors laid out in files, read by position."""
 
     name: str

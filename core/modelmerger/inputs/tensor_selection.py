@@ -10,7 +10,7 @@ from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
 from modelmerger.values.file_identity import FileIdentity
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class TensorSelection(Checkpoint):
     """A checkpoint of tensors that lie in other checkpoints, and are read there.
 

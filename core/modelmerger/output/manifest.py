@@ -36,13 +36,15 @@ def make_manifest(
     documents: Mapping[str, Sequence[Piece]],
     notes: Sequence[Problem],
     companions: Sequence[str],
+    extra: Sequence[str] = (),
 ) -> bytes:
     """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal
     manifests.
 
-    plugins: a row for each that took part, of plain data. settings: as they were resolved. records: of every block of
-    the plan's layout, by file and block. documents: the pieces of the other files, by name. companions: names of files
-    that may be written again after the merge, and so are not digested.
+    plan, settings, notes: as they are recorded. plugins: a row for each that took part, of plain data. records: of
+    every block of the plan's layout, by file and block. documents: the pieces of the other files, by name. companions:
+    names of files that may be written again after the merge, and so are not digested. extra: names of what no merge
+    wrote and the output holds.
     """
     files = {}
     for number, file in enumerate(plan.layout.files):
@@ -66,6 +68,7 @@ def make_manifest(
         "digest": NAME,
         "files": dict(sorted(files.items())),
         "companions": list(companions),
+        **({"extra": list(extra)} if extra else {}),
     }
     return encoded(manifest)
 
@@ -108,6 +111,11 @@ def file_entry(pieces: Sequence[Piece]) -> dict[str, Any]:
 def pieces_of(entry: Mapping[str, Any]) -> list[Piece]:
     """The pieces in what the manifest says of a file."""
     return list(map(Piece.parsed, entry["pieces"]))
+
+
+def has_tensors(entry: Mapping[str, Any]) -> bool:
+    """Whether what the manifest says of a file is of one with weights."""
+    return any(piece.tensor for piece in pieces_of(entry))
 
 
 def total_counts(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, int]:
@@ -157,13 +165,31 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
+def read_manifest_of_weights(directory: Path) -> dict[str, Any]:
+    """The manifest of an output directory that may be replaced: one that lists no weights makes nothing ours.
+
+    Raises `InputError`.
+    """
+    manifest = read_manifest(directory)
+    if not any(map(has_tensors, manifest["files"].values())):
+        raise InputError(Problem("lists no weights, so it is no manifest of a merge.", str(directory / FILE)))
+    return manifest
+
+
 def is_ours(directory: Path) -> bool:
     """Whether a directory carries a manifest of ours."""
     try:
-        read_manifest(directory)
+        read_manifest_of_weights(directory)
     except MergeError:
         return False
     return True
+
+
+def records_paths(manifest: Mapping[str, Any]) -> bool:
+    """Whether the merge was told to record local paths."""
+    config = manifest.get("config")
+    options = config.get("options") if isinstance(config, dict) else None
+    return isinstance(options, dict) and options.get("record_paths") is True
 
 
 def _is_sound(manifest: Mapping[str, Any]) -> bool:
@@ -173,6 +199,7 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
         and isinstance(companions, list)
         and all(isinstance(name, str) and is_plain_name(name) for name in companions)
         and isinstance(manifest["plan"], str)
+        and _are_texts(manifest.get("extra", []))
         and is_sums(manifest.get("observed", {}))
         and all(
             is_plain_path(name)
@@ -181,6 +208,10 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
             for name, file in files.items()
         )
     )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def unfinished(companion: str) -> str:

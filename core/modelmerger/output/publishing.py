@@ -1,40 +1,48 @@
 """The output is absent, old or whole: what may be written is checked first, and appears by one rename at the end."""
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
+from modelmerger.output.apart import Inputs, check_apart
+from modelmerger.output.earlier.foreign import check_all_ours, unlisted
 from modelmerger.output.entries import sync_file
-from modelmerger.output.manifest import is_ours, read_manifest
+from modelmerger.output.manifest import read_manifest, read_manifest_of_weights
 from modelmerger.output.parent_folder import check_parent, standing_folder
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import StagingDirectory, check_staging, staging_path
+from modelmerger.output.staging_directory import StagingDirectory, check_staging, is_empty, is_published
 from modelmerger.output.steps import Step
 from modelmerger.output.system import ExchangeUnsupportedError, exchange, rename_new
 from modelmerger.output.system_errors import output_errors
-from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, OutputError, Problem
+from modelmerger.values.settings import CoreOptions
 from modelmerger.values.text import size
 from modelmerger.values.work.block_record import BlockRecord
 
 _OURS = "Give another output path, or set overwrite: true for a directory that an earlier merge wrote"
 
 
-def check_output(target: Path, overwrite: bool, checkpoints: Sequence[Checkpoint]) -> None:
-    """Raises `OutputError` for a target that exists, whose folder cannot be made, or that touches an input."""
+def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
+    """Raises `OutputError` for a target that exists, whose folder cannot be made, or that touches an input.
+
+    With `overwrite`, one that exists must be an earlier output, as it was published; with `keep_extra`, others may
+    have put something there.
+    """
     if "\0" in str(target):
         raise OutputError(Problem("has a NUL character in it. Give another output path.", str(target)))
     with output_errors(target):
         check_parent(target)
-        _check_apart(target, checkpoints)
-        _check_free(target, overwrite)
+        _check_kind(target)
+        check_apart(target, inputs)
+        _check_free(target, options)
         check_staging(target)
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
+def _check_kind(target: Path) -> None:
     try:
         found = target.lstat()
     except FileNotFoundError:
@@ -42,16 +50,28 @@ def _check_free(target: Path, overwrite: bool) -> None:
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a file"
         raise OutputError(Problem(f"exists and is {kind}, not a directory. Give another output path.", str(target)))
-    if not overwrite:
+
+
+def _check_free(target: Path, options: CoreOptions) -> None:
+    if not os.path.lexists(target):
+        return
+    if not options.overwrite:
         raise OutputError(Problem(f"exists already. {_OURS}.", str(target)))
-    if not is_ours(target):
-        raise OutputError(
-            Problem(
-                "exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten. "
-                "Give another path.",
-                str(target),
-            )
-        )
+    try:
+        manifest = read_manifest_of_weights(target)
+    except InputError:
+        message = "exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten."
+        raise OutputError(Problem(f"{message} Give another path.", str(target))) from None
+    check_all_ours(target, manifest, keep_extra=options.keep_extra)
+
+
+def extra_entries(target: Path, options: CoreOptions) -> list[str]:
+    """What no merge wrote of the output that is overwritten, and is to be in the new one too."""
+    if not (options.overwrite and options.keep_extra):
+        return []
+    with output_errors(target), contextlib.suppress(InputError):  # there is no output, or none of ours
+        return list(unlisted(target, read_manifest(target)))
+    return []
 
 
 def check_room(target: Path, needed: int) -> None:
@@ -70,14 +90,16 @@ def check_room(target: Path, needed: int) -> None:
         )
 
 
-def publish(staging: Staging, overwrite: bool, step: Step) -> list[Problem]:
+def publish(staging: Staging, options: CoreOptions, step: Step) -> list[Problem]:
     """Gives the staged tree the target's name at once, then removes what is left of the staging, the old tree included.
+
+    What is in the old tree and no merge wrote must be in the new one too, and its manifest must say so.
 
     Returns what is to be said of that removal: once the name is given, the merge is done, whatever happens.
     """
     staging.mark()
     with output_errors(staging.target):
-        give_name(staging.tree, staging.target, overwrite, step)
+        give_name(staging, options.overwrite, step)
     return _cleared_up(staging.directory)
 
 
@@ -114,21 +136,30 @@ def finish_earlier(target: Path, plan: Callable[[], str], overwrite: bool, step:
         return Finished(notes, journal.records)
 
 
-def give_name(tree: Path, target: Path, overwrite: bool, step: Step) -> None:
+def give_name(staging: Staging, overwrite: bool, step: Step) -> None:
     """One rename, then fsync of the parent. With `overwrite`, an old target stands under the tree's name afterwards."""
-    foreign = OutputError(Problem(f"was replaced by what no merge wrote, while the merge ran. {_OURS}.", str(target)))
+    tree, target = staging.tree, staging.target
     replaces = overwrite and target.is_dir() and not target.is_symlink()
-    if replaces and not is_ours(target):
-        raise foreign
+    if replaces:
+        _check_replaced(target, staging)
+    staging.check_held()
     step("rename", target)
     try:
         if replaces:
             exchange(tree, target)
-            if not is_ours(tree):  # what came in this instant is not ours to delete
+            try:  # what came in this instant is not ours to delete
+                _check_named(staging)
+                _check_replaced(tree, staging)
+            except OutputError:
                 exchange(target, tree)
-                raise foreign
+                raise
         else:
             rename_new(tree, target)
+            try:
+                _check_named(staging)
+            except OutputError:
+                target.rename(tree)
+                raise
     except FileExistsError:
         raise OutputError(Problem(f"came into being while the merge ran. {_OURS}.", str(target))) from None
     except ExchangeUnsupportedError:
@@ -147,6 +178,24 @@ def give_name(tree: Path, target: Path, overwrite: bool, step: Step) -> None:
         raise
 
 
+def _check_named(staging: Staging) -> None:
+    """Raises `OutputError` where another directory than this merge's got the name."""
+    if not staging.has_name(staging.target):
+        raise OutputError(Problem("was replaced while the merge ran. Run it again.", str(staging.tree)))
+
+
+def _check_replaced(old: Path, staging: Staging) -> None:
+    """Raises `OutputError` unless a directory is an output of ours, and holds nothing else but what is kept."""
+    try:
+        strange = [name for name in unlisted(old, read_manifest_of_weights(old)) if name not in staging.extra]
+    except InputError:
+        message = f"was replaced by what no merge wrote, while the merge ran. {_OURS}."
+        raise OutputError(Problem(message, str(staging.target))) from None
+    if strange:
+        message = "came into the output while the merge ran. Move it away, then run the same again."
+        raise OutputError(Problem(message, str(staging.target / strange[0])))
+
+
 def _plan_of(target: Path) -> str | None:
     """The digest of the plan that a directory was made by; None where no merge made it."""
     try:
@@ -155,33 +204,19 @@ def _plan_of(target: Path) -> str | None:
         return None
 
 
+def clear_published(target: Path, step: Step) -> list[Problem]:
+    """Removes what a run that published to this target left beside it when it was killed. Raises `OutputError`."""
+    if not (is_published(target) or is_empty(target)):
+        return []
+    with StagingDirectory(target, step) as directory, output_errors(directory.root):
+        return directory.remove()
+
+
 def _cleared_up(directory: StagingDirectory) -> list[Problem]:
     try:
-        directory.remove()
+        return directory.remove()
     except OSError as error:
         message = (
             f"is of no use any more and could not be removed: {error.strerror or type(error).__name__}. Remove it."
         )
         return [Problem(message, str(directory.root), severity="warning")]
-    return []
-
-
-def _check_apart(target: Path, checkpoints: Sequence[Checkpoint]) -> None:
-    for checkpoint in checkpoints:
-        paths = [file.path for file in checkpoint.files]
-        if checkpoint.donor.directory is not None:
-            paths.append(str(checkpoint.donor.directory))
-        check_apart(target, checkpoint.name, paths)
-
-
-def check_apart(target: Path, name: str, paths: Iterable[str]) -> None:
-    """Raises `OutputError` where the output equals, contains or lies in an input, whatever links are on the way.
-
-    name: of the input, for the message. paths: all that it consists of.
-    """
-    outputs = [Path(os.path.realpath(path)) for path in (target, staging_path(target))]
-    for path in sorted({Path(os.path.realpath(path)) for path in paths}):
-        if any(output == path or path in output.parents or output in path.parents for output in outputs):
-            raise OutputError(
-                Problem(f"is, contains or lies in the input '{name}' ({path}). Give another output path.", str(target))
-            )

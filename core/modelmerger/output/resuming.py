@@ -36,6 +36,8 @@ class Ready:
     """Of the blocks that need not be made again."""
     removed_other_plan: bool
     """Whether another plan's unfinished merge was thrown away."""
+    notes: Sequence[Problem] = ()
+    """What is to be said of what was removed."""
 
 
 def made_ready(directory: StagingDirectory, plan: str, layout: Layout, closing: ExitStack) -> Ready:
@@ -56,8 +58,7 @@ def _begun(
     directory: StagingDirectory, layout: Layout, header: Mapping[str, Any], other_plan: bool, closing: ExitStack
 ) -> Ready:
     step, inside = directory.step, directory.descriptor
-    step("remove", directory.tree)
-    discard(TREE, inside)
+    said = directory.remove_tree()
     discard(JOURNAL, inside)
     step("create", directory.root / JOURNAL)
     descriptor = create_file(JOURNAL, inside, os.O_WRONLY | os.O_APPEND)
@@ -71,7 +72,7 @@ def _begun(
     tree = _open_tree(inside, closing)
     for file in layout.files:
         _allocate(tree, directory.tree / file.name, file.size, step)
-    return Ready(descriptor, tree, {}, other_plan)
+    return Ready(descriptor, tree, {}, other_plan, said)
 
 
 def _resumed(directory: StagingDirectory, layout: Layout, found: Journal, closing: ExitStack) -> Ready:
@@ -81,6 +82,7 @@ def _resumed(directory: StagingDirectory, layout: Layout, found: Journal, closin
     closing.callback(close_quietly, descriptor)
     step("journal", directory.root / JOURNAL)
     os.write(descriptor, b"\n")  # ends a line that a kill may have torn
+    said = directory.remove_tree() if directory.holds_old_output() else []
     if not is_directory(TREE, inside):
         step("create", directory.tree)
         discard(TREE, inside)
@@ -89,6 +91,7 @@ def _resumed(directory: StagingDirectory, layout: Layout, found: Journal, closin
     sizes = {file.name: file.size for file in layout.files}
     for entry in os.listdir(tree):
         status = os.stat(entry, dir_fd=tree, follow_symlinks=False)
+        directory.check_own(status, f"{TREE}/{entry}")
         is_weights = stat.S_ISREG(status.st_mode) and status.st_nlink <= 1 and sizes.get(entry) == status.st_size
         if not is_weights:
             step("remove", directory.tree / entry)
@@ -100,7 +103,7 @@ def _resumed(directory: StagingDirectory, layout: Layout, found: Journal, closin
             records |= _intact(tree, number, file.name, file.size, found.records)
         else:
             _allocate(tree, directory.tree / file.name, file.size, step)
-    return Ready(descriptor, tree, records, removed_other_plan=False)
+    return Ready(descriptor, tree, records, False, said)
 
 
 def _open_tree(inside: int, closing: ExitStack) -> int:

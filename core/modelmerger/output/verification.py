@@ -1,7 +1,7 @@
 """Is an output still what was published? Every file is digested again; a flipped bit is named by its tensor."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,22 @@ def verify(directory: str | Path) -> Verified:
     problems: list[Problem] = []
     for name, expected in files.items():
         problems += _differences(directory, name, expected)
-    companions = manifest["companions"]
-    known = {*files, *companions, FILE, *map(unfinished, [*companions, FILE])}
-    for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory).as_posix()
-        if name not in known and (path.is_symlink() or not path.is_dir()):
-            problems.append(Problem("is not part of the merge. Remove it if you did not put it there.", str(path)))
+    problems += _strange(directory, manifest)
     if problems:
         raise InputError(*problems)
     return Verified(str(directory), len(files), sum(file["size"] for file in files.values()))
+
+
+def _strange(directory: Path, manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    """One problem for each file and link that the manifest does not know."""
+    companions = manifest["companions"]
+    known = {*manifest["files"], *companions, FILE, *map(unfinished, [*companions, FILE])}
+    extra = frozenset(manifest.get("extra", []))
+    for path in sorted(directory.rglob("*")):
+        relative = path.relative_to(directory)
+        kept = any(place.as_posix() in extra for place in (relative, *relative.parents))
+        if not kept and relative.as_posix() not in known and (path.is_symlink() or not path.is_dir()):
+            yield Problem("is not part of the merge. Remove it if you did not put it there.", str(path))
 
 
 def _differences(directory: Path, name: str, expected: Mapping[str, Any]) -> list[Problem]:

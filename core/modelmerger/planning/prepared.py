@@ -2,10 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.output.apart import Inputs, inputs_of
+from modelmerger.output.recorded import Recording
 from modelmerger.planning.beside.sidecars import Sidecars, plan_sidecars
 from modelmerger.planning.composition import compose, finish_composition
 from modelmerger.planning.configs import Configs, adjusted_configs
@@ -57,6 +60,16 @@ class Prepared:
         """What the plan's tensors are read from."""
         return self.checkpoints if self.composition is None else [self.composition.checkpoint]
 
+    @property
+    def inputs(self) -> Inputs:
+        """Everything that is read."""
+        return inputs_of(self.settings, self.checkpoints, self.located)
+
+    @property
+    def recording(self) -> Recording:
+        """How documents of the output say where things lay."""
+        return Recording.of(chain(*self.inputs.values()), as_given=self.settings.options.record_paths)
+
     def named(self, kernels: Mapping[str, str]) -> "Prepared":
         """The same with the digest of the plan. kernels: what this machine's arithmetic comes to, a part of it."""
         plan = named(self.plan, self.hooks, self.checkpoints, self.settings, self.composition, kernels)
@@ -72,20 +85,22 @@ def prepare(
     *,
     merged: MakeMerged,
     thorough: Callable[[MergePlan], bool] = lambda _: False,
+    opened: Callable[[Settings, Inputs], None] = lambda _, __: None,
 ) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
     cache, locate, merged: see `open_models`. thorough: whether what is costly is to be found out about a merge too; it
-    is asked of its inquiries.
+    is asked of its inquiries. opened: called before models are looked at, with the settings and all that is read.
     """
     with open_models(settings, hooks, cache, locate, merged=merged) as models:
+        opened(models.settings, inputs_of(models.settings, models.checkpoints, models.located))
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
         composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
         configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
         of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=thorough(plan))
-        sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings)
+        sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings, models.located)
         said = [*plan.notes, *of_output, *sidecars.problems]
         raise_errors(said, ModelCompatibilityError, strict=settings.strict)
         plan, notes = evolve(plan, beside=sidecars.beside), [*notes, *said]
@@ -109,7 +124,7 @@ class Checked:
 
     settings: Settings
     """As in `Prepared`."""
-    checkpoints: Sequence[Checkpoint]
+    inputs: Inputs
     """As in `Prepared`."""
     plan: MergePlan | None
     """None where it depends on the weights."""
@@ -136,10 +151,11 @@ def check_models(
             plan = make_plan(hooks, models.checkpoints, models.settings, composition=found)
             configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, found)
             of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=True)
-            sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings)
+            sidecars = plan_sidecars(hooks, plan, models.checkpoints, configs, models.settings, models.located)
             said = [*plan.notes, *of_output, *sidecars.problems]
         raise_errors(said, ModelCompatibilityError, strict=settings.strict)
-        yield Checked(models.settings, models.checkpoints, plan, [*notes, *said], inquiries)
+        inputs = inputs_of(models.settings, models.checkpoints, models.located)
+        yield Checked(models.settings, inputs, plan, [*notes, *said], inquiries)
 
 
 def _check_output(

@@ -8,7 +8,7 @@ from attrs import evolve
 from blake3 import blake3
 
 from modelmerger.values.checkpoint import Checkpoint
-from modelmerger.values.errors import InputError, Problem
+from modelmerger.values.errors import InputError, MergeError, Problem
 
 
 class CheckpointView(Checkpoint):
@@ -51,7 +51,8 @@ class CheckpointView(Checkpoint):
         }
         self._renamed = names is not None
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
         if cls.read is not CheckpointView.read and cls.content is CheckpointView.content:
             message = "overrides read and not content, so that plans could not tell what it does. Override both"
             raise TypeError(f"{cls.__name__} {message}.")
@@ -67,9 +68,14 @@ class CheckpointView(Checkpoint):
         """Reads the elements from the checkpoint. Raises `InputError` for elements that the tensor does not have."""
         elements = self.checkpoint.tensors[self.names[tensor]].elements
         if not 0 <= start <= stop <= elements:  # what lies there in the file belongs to another tensor
-            message = f"a view asks for elements {start:,} to {stop:,} of {elements:,}."
-            raise InputError(Problem(message, self.place, self.names[tensor]))
+            raise self.not_there(tensor, start, stop)
         self.checkpoint.read(self.names[tensor], start, stop, buffer)
+
+    def not_there(self, tensor: str, start: int, stop: int) -> MergeError:
+        """Names the view, which asks for what the checkpoint does not have."""
+        elements = self.checkpoint.tensors[self.names[tensor]].elements
+        message = f"a view asks for elements {start:,} to {stop:,} of {elements:,}."
+        return InputError(Problem(message, self.place, self.names[tensor]))
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
         """Tells the checkpoint that these elements will be read soon."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.output.entries import create_file, sync_file
-from modelmerger.output.manifest import FILE, REPORT, encoded, read_manifest, unfinished
+from modelmerger.output.manifest import FILE, REPORT, encoded, read_manifest, records_paths, unfinished
+from modelmerger.output.recorded import Recording
 from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import OutputError, Problem
 from modelmerger.values.findings import ValidationReport
@@ -17,10 +18,12 @@ def write_companions(directory: Path, report: ValidationReport, hooks: Validatio
     """`validation.json`, and the companions that plugins write, into a directory that a merge published.
 
     All are made before the first is written. Each is written beside and renamed over, so that it is old or new at every
-    moment. A name that the manifest does not know as a companion yet is added to it first. Raises `PluginError` for a
-    name that a plugin may not have, and `OutputError` where something else stands under a name.
+    moment. They name no local path, unless the manifest does. A name that the manifest does not know as a companion yet
+    is added to it first. Raises `PluginError` for a name that a plugin may not have, and `OutputError` where something
+    else stands under a name.
     """
     manifest = read_manifest(directory)
+    report = Recording.of([], as_given=records_paths(manifest)).report(report)
     documents = {REPORT: (json.dumps(report.as_dict(), ensure_ascii=False, indent=1) + "\n").encode()}
     taken = {REPORT: "the report", FILE: "the manifest"} | dict.fromkeys(manifest["files"], "the merge")
     documents |= hooks.write_companions(directory, manifest, report, taken)

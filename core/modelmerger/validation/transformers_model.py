@@ -2,9 +2,6 @@
 
 import json
 import logging
-import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,22 +13,12 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.file_names import VOCABULARY_FILES
 from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
-from modelmerger.inputs.safetensors_header.reading import read_header
-from modelmerger.output.digests import pieces_of_file
-from modelmerger.output.entries import sync_file
-from modelmerger.output.manifest import FILE, encoded, file_entry, pieces_of, read_manifest
-from modelmerger.output.parent_folder import make_parent
-from modelmerger.output.publishing import check_apart, check_output, give_name
-from modelmerger.output.steps import no_step
-from modelmerger.output.system_errors import output_errors
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.prepared import Prepared
-from modelmerger.values.checkpoint import Checkpoint
-from modelmerger.values.errors import ConfigError, InputError, Problem
-from modelmerger.values.model_reference import ModelReference, user_path
+from modelmerger.values.errors import InputError, Problem
+from modelmerger.values.model_reference import ModelReference
 from modelmerger.values.plan import WHOLE_MODEL
-from modelmerger.values.settings import CoreOptions, Settings
-from modelmerger.values.work.block_record import Piece
+from modelmerger.values.settings import CoreOptions
 
 UNLOADED = "Merge it by merge(config), which loads no model"
 log = logging.getLogger("modelmerger")
@@ -135,62 +122,3 @@ def class_of(config: Mapping[str, Any], place: str) -> Any:
         return found
     lack = f"names the architecture {name!r}, and this transformers has no such model class"
     raise InputError(Problem(f"{lack}. {UNLOADED}.", place))
-
-
-def save(model: Any, published: Path | None, target: Path, settings: Settings) -> None:
-    """Writes a returned model, as it is now, and the files beside its weights; `target` appears in one step."""
-    if published is None:
-        raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
-    check_output(target, settings.options.overwrite, ())
-    for name, source in settings.all_paths.items():
-        if os.path.exists(path := user_path(source)):  # a Hub id is no path
-            check_apart(target, name, [str(path)])
-    with output_errors(target):
-        make_parent(target, no_step)
-    with output_errors(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        tree = Path(folder) / "model"
-        if isinstance(model, Checkpoint):
-            shutil.copytree(published, tree)
-        else:
-            tree.mkdir()
-            while not hasattr(model, "save_pretrained") and hasattr(model, "module"):  # of data parallelism
-                model = model.module
-            model.save_pretrained(tree, max_shard_size=settings.options.max_shard_size)
-            _copy_documents(published, tree)
-            _write_manifest(published, tree)
-        for path in sorted(tree.rglob("*"), reverse=True):
-            if path.is_file():
-                path.chmod(tree.stat().st_mode & 0o666)  # safetensors makes its files 0600, whatever the umask
-            sync_file(path)
-        sync_file(tree)
-        give_name(tree, target, settings.options.overwrite, no_step)
-
-
-def _copy_documents(published: Path, tree: Path) -> None:
-    """What the model itself does not write: tokenizer, licences, card."""
-    files = read_manifest(published)["files"]
-    weights = {name for name, entry in files.items() if any(piece.tensor for piece in pieces_of(entry))}
-    for path in sorted(published.rglob("*")):
-        name = path.relative_to(published).as_posix()
-        is_weights = name in weights or name.endswith(".index.json")
-        copy = tree / name
-        if path.is_file() and name != FILE and not is_weights and not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
-
-
-def _write_manifest(published: Path, tree: Path) -> None:
-    manifest = read_manifest(published)
-    files = {path.relative_to(tree).as_posix(): path for path in sorted(tree.rglob("*")) if path.is_file()}
-    entries = {name: file_entry(_pieces(path)) for name, path in files.items() if name not in manifest["companions"]}
-    (tree / FILE).write_bytes(encoded({**manifest, "files": entries}))
-
-
-def _pieces(path: Path) -> list[Piece]:
-    """A file's pieces, those of weights by tensor, so that `verify` names the one that was damaged."""
-    if path.suffix != ".safetensors":
-        return pieces_of_file(path)
-    with path.open("rb") as file:
-        header = read_header(file.fileno(), path.stat().st_size)
-    parts = [(header.data_start, ""), *((entry.end, entry.name) for entry in header.entries.values())]
-    return pieces_of_file(path, parts)

@@ -1,7 +1,9 @@
 """A checkpoint is a view: names, shapes and dtypes, and a way to read some elements of a tensor into a buffer."""
 
+import functools
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from modelmerger.values.dtypes import DTYPES
+from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import Location, ModelReference
+from modelmerger.values.text import shown
 
 if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
@@ -65,6 +69,51 @@ class Donor:
     None: they are as that says."""
 
 
+_NUMBERS = re.compile("[@=<]?([?bBceQqLlIiHhNnfd]|Z[fd])")
+"""Forms of the elements of buffers whose bytes are those of numbers on this machine."""
+Read = Callable[[Any, str, int, int, memoryview], None]
+
+
+def _into_bytes(read: Read) -> Read:
+    """The method for every kind of buffer."""
+
+    @functools.wraps(read)
+    def into_bytes(self: "Checkpoint", tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        if type(self).read is not into_bytes:  # another class of the same object asks, and knows what it does
+            read(self, tensor, start, stop, buffer)
+            return
+        info = self.tensors.get(tensor)
+        if info is None:
+            raise ConfigError(Problem("is no tensor of this model.", self.place, tensor))
+        if not 0 <= start <= stop <= info.elements:
+            raise self.not_there(tensor, start, stop)
+        read(self, tensor, start, stop, _writable(buffer, info.span(start, stop)[1]))
+
+    return into_bytes
+
+
+def _writable(buffer: Any, length: int) -> memoryview:
+    """The first bytes of a buffer. Raises `ConfigError` for one that cannot be filled."""
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        kind = type(buffer).__name__
+        raise ConfigError(f"the buffer must be a bytearray, an array or a memoryview, got {kind}.") from None
+    if view.readonly:
+        raise ConfigError(f"the buffer ({type(buffer).__name__}) is read-only. Give one that can be written to.")
+    if not view.c_contiguous:
+        raise ConfigError(f"the buffer ({type(buffer).__name__}) is not contiguous. Give one without gaps.")
+    if view.nbytes < length:
+        raise ConfigError(f"the buffer has {view.nbytes:,} bytes, and {length:,} are to be read.")
+    if view.nbytes == 0:
+        return memoryview(bytearray())
+    if view.format == "B" and view.ndim == 1:
+        return view[:length]
+    if not _NUMBERS.fullmatch(view.format):
+        raise ConfigError(f"the buffer has elements of the form {view.format!r}. Give one of little-endian numbers.")
+    return view.cast("B")[:length]
+
+
 class Checkpoint(ABC):
     """The tensors of one model, none of them in memory."""
 
@@ -87,6 +136,17 @@ class Checkpoint(ABC):
     views such a model hands this on, and `sources` too."""
     sources: "Sequence[Checkpoint]" = ()
     """What such a merge is made of: the models of its plan."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """A class that reads is handed plain, writable bytes to fill, whatever kind of buffer its callers have."""
+        super().__init_subclass__(**keywords)
+        if "read" in cls.__dict__:
+            cls.read = _into_bytes(cls.__dict__["read"])  # type: ignore[assignment]  # takes more kinds of buffers
+
+    def __repr__(self) -> str:
+        size = sum(info.bytes for info in self.tensors.values())
+        what = f"{len(self.tensors):,} tensors, {size:,} bytes, from {shown(self.place)}"
+        return f"<{type(self).__name__} '{shown(self.name)}': {what}>"
 
     @property
     def content(self) -> str:
@@ -112,8 +172,16 @@ class Checkpoint(ABC):
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Fills `buffer` with elements `start` to `stop` of the flattened tensor, in the stored dtype, little endian.
 
-        Safe to call from several threads. Raises `InputChangedError` when the file is no longer what it was.
+        Callers may give anything with writable, contiguous memory (a bytearray, an array, a memoryview of any form),
+        large enough: what implements this is handed its bytes, no more than the elements take. Safe to call from
+        several threads. Raises `InputChangedError` when the file is no longer what it was, and `ConfigError` for a
+        buffer that cannot be filled and for elements that the tensor does not have.
         """
+
+    def not_there(self, tensor: str, start: int, stop: int) -> MergeError:
+        """What is raised where these elements are asked for, and the tensor does not have them."""
+        message = f"has {self.tensors[tensor].elements:,} elements, and elements {start:,} to {stop:,} are asked for."
+        return ConfigError(Problem(message, self.place, tensor))
 
     def bytes_to_read(self, tensor: str, start: int, stop: int) -> int:
         """How many bytes are read of files, or of memory, for elements `start` to `stop`.

@@ -38,7 +38,7 @@ class Composition:
     checkpoint: Checkpoint
     """Its tensors, which may be computed when they are read. Its `donor.config`, if it has one, is what config.json is
     made from; else the donor's is."""
-    dtypes: Mapping[str, str] = field(factory=dict)
+    dtypes: Mapping[str, str] = field(factory=dict, repr=False)
     """The dtypes that tensors are written in; those that are not here are written as the option `torch_dtype` says."""
     writes: str = WHOLE_MODEL
     """What is written, in a word: a whole model, or what belongs to one ("adapter") and has no config.json."""
@@ -46,11 +46,11 @@ class Composition:
     """What the files of weights are named by."""
     sharded: bool = True
     """Whether the weights may be written in several files."""
-    documents: Mapping[str, bytes] = field(factory=dict)
+    documents: Mapping[str, bytes] = field(factory=dict, repr=False)
     """Files that it consists of beside its weights, by name."""
     updates: bool = False
     """Whether it is made of what the models change of their base, and not of the models."""
-    observed: Mapping[str, Mapping[str, float]] = field(factory=dict)
+    observed: Mapping[str, Mapping[str, float]] = field(factory=dict, repr=False)
     """Tensor → statistic → number, for `MergeReport.observed`."""
     relative_error: float | None = None
     """‖written − exact‖/‖exact‖ over all tensors, for the report; None where nothing is approximated."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve, field, frozen
 
 from modelmerger.values.text import amount, isolated, shown
 
@@ -67,7 +67,7 @@ class ValidationReport:
     """What was asked for, defaults filled in, as plain data."""
     findings: Sequence[Finding]
     """Those of the merged model come first."""
-    samples: Sequence[Sample]
+    samples: Sequence[Sample] = field(repr=False)
     """Those of the merged model come first. Empty where no validator wanted any and the config gave no prompts."""
 
     @property

@@ -43,9 +43,9 @@ class OutputFile:
     """A plain name, without a folder."""
     size: int
     """Bytes."""
-    fixed: Sequence[tuple[int, bytes]]
+    fixed: Sequence[tuple[int, bytes]] = field(repr=False)
     """What is no tensor (a header): the offset of each stretch of bytes, and the bytes."""
-    placements: Sequence[Placement]
+    placements: Sequence[Placement] = field(repr=False)
     """The tensors in it."""
 
 
@@ -57,7 +57,7 @@ class Layout:
     """What the config calls it ("safetensors")."""
     files: Sequence[OutputFile]
     """The files of weights."""
-    documents: Mapping[str, bytes] = field(factory=dict)
+    documents: Mapping[str, bytes] = field(factory=dict, repr=False)
     """Small whole files that belong to them (an index): content by name."""
 
 

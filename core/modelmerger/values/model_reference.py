@@ -25,7 +25,7 @@ class ModelReference:
     """Unique among the models of a merge."""
     where: str
     """Where the config names it (`models[0].path`), for messages."""
-    source: Any = None
+    source: Any = field(default=None, repr=False)
     """The module or the mapping of tensors that is the model; None for one that lies at `path`."""
     given: str = ""
     """What the user wrote, once `path` says where that lies."""

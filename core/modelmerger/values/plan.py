@@ -113,9 +113,9 @@ class MergePlan:
     """The number of the model that gives config and tokenizer."""
     models: Sequence[PlannedModel]
     """In the order of the config, then the base model if there is one."""
-    inputs: Sequence[FileIdentity]
+    inputs: Sequence[FileIdentity] = field(repr=False)
     """Every file that is read."""
-    tensors: Sequence[TensorPlan]
+    tensors: Sequence[TensorPlan] = field(repr=False)
     """Every tensor of the output; where each lies, `layout` says."""
     layout: Layout = field(repr=False)
     """The files of weights, to the byte."""

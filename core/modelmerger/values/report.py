@@ -38,7 +38,7 @@ class MergeReport:
     """Warnings and notes, as they came up."""
     counts: Mapping[str, int]
     """What the strategy counted ("clamped values")."""
-    observed: Mapping[str, Mapping[str, float]]
+    observed: Mapping[str, Mapping[str, float]] = field(repr=False)
     """Tensor → statistic → number, where a plugin asked for them, and what a composition says of its tensors."""
     relative_error: float | None = None
     """‖written − exact‖/‖exact‖ over all tensors, where a composition approximates what it should be; else None."""

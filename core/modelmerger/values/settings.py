@@ -112,7 +112,11 @@ class CoreOptions:
     """Whether it is found out, before anything is published, that the merged model will load; auto: in `check`, where
     more than 4 GB are written, and where the run loads the model anyway."""
     overwrite: bool = False
-    """Replace an output directory that an earlier merge wrote, in one step."""
+    """Replace an output directory that an earlier merge wrote, in one step; refused where something else is in it."""
+    keep_extra: bool = False
+    """With overwrite, what no merge wrote of the old output is in the new one too, and is not refused."""
+    record_paths: bool = False
+    """Model card, manifest and reports hold local paths as they were given; else their last parts alone."""
 
     @property
     def level(self) -> str:
@@ -231,6 +235,8 @@ class Settings:
     """How the merged model is validated; None where the config says nothing of it."""
     given: Mapping[str, Any]
     """The config as the user gave it, for the manifest and the model card."""
+    file: str = ""
+    """The file that the config was read from; empty for one that was not."""
     live: Mapping[str, Any] = field(factory=dict, repr=False)
     """Models given as objects, by their keys in the config, which has texts in their place."""
     merges: "Mapping[str, Settings]" = field(factory=dict, repr=False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from modelmerger_plugins.model_config.quantisation import is_left_over, without_
 from modelmerger_plugins.model_config.true_sizes import KEY, false_sizes, with_sizes
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
+PLACE, HUB_ID = "_name_or_path", re.compile(r"(\w[\w.-]*/)?\w[\w.-]*|")
+"""Where transformers says that a model was loaded from, and the form of the names of others."""
 CONFIG = "config.json"
 CODE_OF_THE_MODEL = "auto_map"
 ADVICE = (
@@ -77,14 +80,15 @@ def adjust_config(name: str, config: Mapping[str, Any], plan: MergePlan) -> Mapp
 
 @hookimpl
 def write_sidecars(
-    plan: MergePlan, checkpoints: Sequence[Checkpoint], configs: Mapping[str, Mapping[str, Any]]
+    plan: MergePlan, checkpoints: Sequence[Checkpoint], configs: Mapping[str, Mapping[str, Any]], settings: Settings
 ) -> Mapping[str, bytes]:
     """The donor's configs as plugins adjusted them, if it has any, and if a whole model is written."""
     if plan.writes != WHOLE_MODEL:
         return {}
     files = {}
     if CONFIG in configs:
-        files[CONFIG] = _encoded(_cleaned(configs[CONFIG], _main_dtype(plan)))
+        config = _cleaned(configs[CONFIG], _main_dtype(plan))
+        files[CONFIG] = _encoded(config if settings.options.record_paths else _without_places(config))
     stored = _stored_generation(checkpoints[plan.donor].donor.directory)
     if stored is not None and _says(stored, configs.get(GENERATION)):
         files[GENERATION] = stored
@@ -117,6 +121,18 @@ def _says(stored: bytes, config: Mapping[str, Any] | None) -> bool:
 def _encoded(config: Any) -> bytes:
     """JSON in UTF-8. Half a surrogate pair, which JSON allows and UTF-8 does not, stays an escape."""
     return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+
+
+def _without_places(value: Any) -> Any:
+    """The config without what its writer was loaded from, at any depth, unless that is a Hub id. No loader reads it."""
+    if isinstance(value, list):
+        return [_without_places(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: _without_places(item) for key, item in value.items()}
+    if PLACE in kept and not (isinstance(kept[PLACE], str) and HUB_ID.fullmatch(kept[PLACE])):
+        del kept[PLACE]
+    return kept
 
 
 def _main_dtype(plan: MergePlan) -> str | None:

@@ -15,7 +15,7 @@ SOUND: dict[str, Any] = {
     "schema": 1,
     "plan": "p",
     "companions": ["README.md"],
-    "files": {"config.json": file_entry(pieces_of_bytes(b"abc"))},
+    "files": {"model.safetensors": file_entry([*pieces_of_bytes(b"abc"), Piece(4, "0" * 64, "w")])},
 }
 
 
@@ -82,7 +82,7 @@ def changed(**changes: Any) -> str:
 
 
 def file(**changes: Any) -> dict[str, Any]:
-    return {"files": {"config.json": SOUND["files"]["config.json"] | changes}}
+    return {"files": {"model.safetensors": SOUND["files"]["model.safetensors"] | changes}}
 
 
 HOSTILE = {
@@ -121,6 +121,8 @@ HOSTILE = {
     "companion is a list": changed(companions=[[]]),
     "companion leads out": changed(companions=["../README.md"]),
     "companion in a folder": changed(companions=["docs/README.md"]),
+    "extra is a text": changed(extra="notes.txt"),
+    "an extra is a list": changed(extra=[[]]),
     "dots": changed(files={"../secret": file_entry([])}),
     "absolute": changed(files={"/etc/passwd": file_entry([])}),
     "NUL": changed(files={"a\0b": file_entry([])}),
@@ -152,6 +154,13 @@ def test_a_sound_manifest_makes_a_directory_ours(tmp_path: Path) -> None:
 
     assert is_ours(tmp_path)
     assert read_manifest(tmp_path) == SOUND
+
+
+@pytest.mark.parametrize("files", [{}, {"config.json": file_entry(pieces_of_bytes(b"abc"))}])
+def test_a_manifest_that_lists_no_weights_makes_nothing_ours(tmp_path: Path, files: dict[str, Any]) -> None:
+    (tmp_path / FILE).write_text(changed(files=files))
+
+    assert not is_ours(tmp_path)
 
 
 def test_a_manifest_too_large_to_be_one_is_not_read(tmp_path: Path) -> None:

@@ -9,17 +9,33 @@ import pytest
 from conftest import directory_state
 from modelmerger import Layout, OutputError
 from modelmerger.output import system
-from modelmerger.output.manifest import FILE
-from modelmerger.output.publishing import check_output, check_room, finish_earlier, give_name, publish
+from modelmerger.output.digests import digest_of_bytes
+from modelmerger.output.manifest import FILE, file_entry
+from modelmerger.output.publishing import (
+    check_output,
+    check_room,
+    extra_entries,
+    finish_earlier,
+    give_name,
+    publish,
+)
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staging_path
-from modelmerger.output.steps import no_step
+from modelmerger.output.steps import Step, no_step
+from modelmerger.values.settings import CoreOptions
+from modelmerger.values.work.block_record import Piece
 
 EMPTY = Layout("test", [])
 
 
-def manifest(plan: str) -> bytes:
-    return json.dumps({"schema": 1, "plan": plan, "files": {}, "companions": []}).encode()
+NEW, OLD = CoreOptions(), CoreOptions(overwrite=True)
+KEEPING = CoreOptions(overwrite=True, keep_extra=True)
+WEIGHTS = b"numbers"
+FILES = {"model.safetensors": file_entry([Piece(len(WEIGHTS), digest_of_bytes(WEIGHTS), "w")])}
+
+
+def manifest(plan: str, **more: object) -> bytes:
+    return json.dumps({"schema": 1, "plan": plan, "files": FILES, "companions": ["README.md"]} | more).encode()
 
 
 def output(path: Path, plan: str) -> Path:
@@ -28,10 +44,12 @@ def output(path: Path, plan: str) -> Path:
     return path
 
 
-def published(target: Path, plan: str, *, overwrite: bool = False) -> list[Any]:
-    with Staging(target, plan, EMPTY) as staging:
-        staging.write_document(FILE, [manifest(plan)])
-        return publish(staging, overwrite, no_step)
+def published(target: Path, plan: str, options: CoreOptions = NEW, step: Step = no_step) -> list[Any]:
+    with Staging(target, plan, EMPTY, step) as staging:
+        extra = extra_entries(target, options)
+        staging.write_document(FILE, [manifest(plan, extra=extra) if extra else manifest(plan)])
+        staging.keep(extra)
+        return publish(staging, options, step)
 
 
 def test_a_tree_gets_the_name_and_nothing_else_is_left(target: Path) -> None:
@@ -43,9 +61,9 @@ def test_a_tree_gets_the_name_and_nothing_else_is_left(target: Path) -> None:
 
 def test_an_old_output_is_exchanged(target: Path) -> None:
     output(target, "old")
-    (target / "more").touch()
+    (target / "model.safetensors").write_bytes(WEIGHTS)
 
-    assert published(target, "new", overwrite=True) == []
+    assert published(target, "new", OLD) == []
 
     assert directory_state(target) == {FILE: manifest("new")}
     assert os.listdir(target.parent) == ["merged"]
@@ -58,16 +76,17 @@ def test_a_name_that_is_not_on_the_disk_is_taken_back(target: Path) -> None:
         if (name, path) == ("fsync", target.parent):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    tree = output(target.parent / "tree", "new")
-    with pytest.raises(OSError, match="Input/output"):
-        give_name(tree, target, False, step)
-    assert directory_state(target) is None
-    assert directory_state(tree) == {FILE: manifest("new")}
-    output(target, "old")
-    with pytest.raises(OSError, match="Input/output"):
-        give_name(tree, target, True, step)
-    assert directory_state(target) == {FILE: manifest("old")}
-    assert directory_state(tree) == {FILE: manifest("new")}
+    with Staging(target, "new", EMPTY) as staging:
+        staging.write_document(FILE, [manifest("new")])
+        with pytest.raises(OSError, match="Input/output"):
+            give_name(staging, False, step)
+        assert directory_state(target) is None
+        assert directory_state(staging.tree) == {FILE: manifest("new")}
+        output(target, "old")
+        with pytest.raises(OSError, match="Input/output"):
+            give_name(staging, True, step)
+        assert directory_state(target) == {FILE: manifest("old")}
+        assert directory_state(staging.tree) == {FILE: manifest("new")}
 
 
 def test_without_an_exchange_overwrite_is_refused_and_the_old_output_stays(
@@ -80,7 +99,7 @@ def test_without_an_exchange_overwrite_is_refused_and_the_old_output_stays(
     output(target, "old")
 
     with pytest.raises(OutputError, match="cannot be overwritten in one step on this file system"):
-        published(target, "new", overwrite=True)
+        published(target, "new", OLD)
 
     assert directory_state(target) == {FILE: manifest("old")}
     assert published(target.parent / "elsewhere", "new") == []
@@ -172,10 +191,10 @@ def test_room_is_counted_in_bytes_that_this_user_may_take(target: Path, monkeypa
 
 def test_a_nul_in_the_path_is_refused(target: Path) -> None:
     with pytest.raises(OutputError, match="NUL"):
-        check_output(target.parent / "a\0b", False, [])
+        check_output(target.parent / "a\0b", NEW, {})
 
 
 def test_a_path_that_is_free_is_fine(target: Path) -> None:
-    check_output(target, False, [])
-    check_output(output(target, "old"), True, [])
+    check_output(target, NEW, {})
+    check_output(output(target, "old"), OLD, {})
     assert not staging_path(target).exists()

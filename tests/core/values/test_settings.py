@@ -48,6 +48,8 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "allow_pickle": ("weighted", [True, False], [("no", "true or false")]),
     "missing_tensors": ("weighted", ["error", "donor", "union"], [("base", "one of error, donor, union"), (None, "one of error")]),
     "overwrite": ("weighted", [True, False], [(1, "true or false")]),
+    "keep_extra": ("weighted", [True, False], [("yes", "true or false")]),
+    "record_paths": ("weighted", [True, False], [(None, "true or false")]),
     "preserve_base_model": ("weighted", [True, False, None], [("no", "true or false")]),
     "merge_method": ("weighted", ["linear", "cat", "svd", "peft_linear", None], [("best", "must be one of linear")]),
     "rank": ("weighted", [1, 8, None], [(0, "in [1")]),

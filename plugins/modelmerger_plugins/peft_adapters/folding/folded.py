@@ -10,7 +10,7 @@ from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.matrix import Matrix, Step
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Folded(Checkpoint):
     """The base with the changes of some adapters, one after the other.
 

@@ -9,7 +9,7 @@ from modelmerger import Checkpoint, Donor, FileIdentity, TensorInfo
 from modelmerger_plugins.peft_adapters.merging.part import Part
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class MergedAdapter(Checkpoint):
     """The parts of a merged adapter, in float64, under the names that PEFT has for them."""
 
