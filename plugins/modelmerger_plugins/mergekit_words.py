@@ -135,7 +135,7 @@ def _unknown(key: str, where: str) -> str | None:
     if key == "slices":
         return f"{said}. It stacks layers, and here each layer is merged with its like: list the models under models"
     if key in DROPPING:
-        return f"{said} for how much of an update is kept, which ties and others know, and this strategy does not. Leave it out"
+        return f"{said} for how much of an update is kept, and this strategy keeps it all. Leave it out"
     if key in NEEDLESS:
         return f"{said} and has no counterpart. Leave it out"
     return None

@@ -167,7 +167,7 @@ def test_plugins_lists_what_is_installed_by_kind(
     distribution(
         "acme-merge",
         "1.0",
-        "[modelmerger.strategies]\nties = acme_never_imported\n[modelmerger.validators]\nbleu = acme_never_imported\n",
+        "[modelmerger.strategies]\ntrims = acme_never_imported\n[modelmerger.validators]\nbleu = acme_never_imported\n",
     )
     distribution("other-merge", "2.0", "[modelmerger.strategies]\nslerp = acme_never_imported\n")
     monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", "bleu,licenses")

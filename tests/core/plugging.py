@@ -24,10 +24,8 @@ traits = Traits(models=(1, None))
 def find_coefficients(weights):
     return [weight**2 for weight in weights]
 """
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-BUILT_IN_STRATEGIES = sorted(
-    tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["entry-points"]["modelmerger.strategies"]
-)
+_PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BUILT_IN_STRATEGIES = sorted(_PROJECT["entry-points"]["modelmerger.strategies"])
 _numbers = itertools.count()
 
 

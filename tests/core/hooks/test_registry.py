@@ -151,7 +151,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_the_reason(
 
 
 def test_an_entry_point_that_leads_nowhere_is_named(distribution: Distribution) -> None:
-    distribution("acme-merge", "1.0", "[modelmerger.strategies]\nties = acme_nowhere:strategy\n")
+    distribution("acme-merge", "1.0", "[modelmerger.strategies]\ntrims = acme_nowhere:strategy\n")
     with pytest.raises(
         PluginError, match=r"strategy 'trims' from acme-merge 1.0 could not be imported: ModuleNotFoundError"
     ):
