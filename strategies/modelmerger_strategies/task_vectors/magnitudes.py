@@ -42,7 +42,7 @@ def count(tensors: Sequence["Tensor"], ranks: Ranks, number: int, measurements: 
             counted.append(torch.bincount(upper, minlength=_UPPER))
             continue
         for _ in wanted:
-            inside = bits[upper == next(found)[0]] & 0xFFFF
+            inside = _chosen(bits, upper == next(found)[0]) & 0xFFFF
             counted.append(torch.bincount(inside, minlength=_LOWER))
     return torch.stack(counted)
 
@@ -71,6 +71,15 @@ def keep(tensor: "Tensor", least: int | None, most: int | None = None) -> "Tenso
     if most is not None:
         kept = kept - torch.nn.functional.threshold(magnitudes, _just_below(most + 1, tensor.dtype), 0.0)
     return kept.copysign_(tensor)
+
+
+def _chosen(values: "Tensor", mask: "Tensor") -> "Tensor":
+    """values[mask]; numpy is several times as fast on the CPU where few are chosen."""
+    import torch
+
+    if values.device.type != "cpu":
+        return values[mask]
+    return torch.from_numpy(values.numpy()[mask.numpy()])
 
 
 def _upper_halves(ranks: Ranks, counts: "Tensor") -> list[tuple[int, int]]:
