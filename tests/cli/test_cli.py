@@ -168,7 +168,7 @@ def test_plugins_lists_what_is_installed_by_kind(
     distribution(
         "acme-merge",
         "1.0",
-        "[modelmerger.strategies]\nties = acme_never_imported\n[modelmerger.validators]\nbleu = acme_never_imported\n",
+        "[modelmerger.strategies]\ntrims = acme_never_imported\n[modelmerger.validators]\nbleu = acme_never_imported\n",
     )
     distribution("other-merge", "2.0", "[modelmerger.strategies]\nslerp = acme_never_imported\n")
     monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", "bleu,licenses")
@@ -178,7 +178,7 @@ def test_plugins_lists_what_is_installed_by_kind(
     own = f"modelmerger {version('modelmerger')}"
     assert lines[0] == "strategies:"
     assert lines.index("strategies:") < lines.index("validators:") < lines.index("plugins:")
-    assert "ties acme-merge 1.0" in lines
+    assert "trims acme-merge 1.0" in lines
     assert f"weighted {own}" in lines
     assert f"slerp {own} (clash)" in lines
     assert "slerp other-merge 2.0 (clash)" in lines
@@ -186,7 +186,7 @@ def test_plugins_lists_what_is_installed_by_kind(
     assert f"licenses {own} (off: MODELMERGER_DISABLE_PLUGINS names it)" in lines
     rows = json.loads(command("plugins", "--json").out)
     assert {"kind": "validator", "name": "bleu", "distribution": "acme-merge", "version": "1.0", "on": False} in rows
-    assert {"kind": "strategy", "name": "ties", "distribution": "acme-merge", "version": "1.0", "on": True} in rows
+    assert {"kind": "strategy", "name": "trims", "distribution": "acme-merge", "version": "1.0", "on": True} in rows
     assert sum(row["on"] for row in rows) == len(rows) - 2
 
 

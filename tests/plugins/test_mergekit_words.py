@@ -74,8 +74,6 @@ def test_what_has_no_counterpart_is_said() -> None:
 
 STRATEGIES = {
     "linear": "which is mergekit's word. Write strategy: weighted (installed: ",
-    "ties": "The nearest is task_arithmetic (installed: ",
-    "dare_ties": "The nearest is task_arithmetic",
     "weightd": "did you mean 'weighted'?",
 }
 

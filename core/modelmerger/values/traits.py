@@ -63,7 +63,7 @@ class Traits:
     which then is held in memory."""
     rounds: int = field(default=1, validator=_named(_ONE_OR_MORE))
     """How often a strategy with `measure_tensor` measures a tensor, at most: each round sees what those before it
-    found, and reads the inputs once more."""
+    found, and reads the inputs once more. With `count_rounds`, it says how often for each tensor."""
     gram: bool = False
     """Whether `find_coefficients` wants the Gram matrix of the inputs."""
     updates: bool = False

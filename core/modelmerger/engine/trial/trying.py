@@ -153,7 +153,7 @@ def _statistics(ready: Prepared, tried: Sequence[_Tried]) -> int:
 
     def held(index: int) -> int:
         tensor = plan.tensors[index]
-        return max(fixed, int(growing * tensor.elements)) if rounds_of(ready.hooks, tensor) else 0
+        return max(fixed, int(growing * tensor.elements)) if rounds_of(tensor) else 0
 
     units = [
         {blocks.index[placement.tensor.name] for placement in blocks.placements(file, first * BLOCK, last * BLOCK)}
