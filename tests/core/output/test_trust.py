@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from modelmerger import OutputError
 from modelmerger.output import staging_directory
+from modelmerger.output.parent_folder import staging_path
 from modelmerger.output.publishing import publish
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import StagingDirectory, staging_path
+from modelmerger.output.staging_directory import StagingDirectory
 from modelmerger.values.settings import CoreOptions
 
 from tests.core.output.staged import LAYOUT, stage
