@@ -91,7 +91,6 @@ OPTIONS = {
     "lambda": "Write scaling_factor, in options",
     "normalize": "Write normalize_weights, in options",
     "dtype": "Write torch_dtype, in options",
-    "gamma": "Leave it out",
     "int8_mask": "Leave it out",
 }
 
