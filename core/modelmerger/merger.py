@@ -22,6 +22,7 @@ from modelmerger.output.scratch import Scratch
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
 from modelmerger.planning.prepared import Prepared, prepare
+from modelmerger.refusals import check_output_of
 from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge, say
 from modelmerger.run_in_memory import fits_in_memory, merge_to_memory
 from modelmerger.validation.candidate import merged_candidate
@@ -122,7 +123,10 @@ class ModelMerger:
         with Scratch(settings.options.offload_folder) as scratch:
             output = scratch.path / "merged" if settings.output_path is None else None
             thorough = partial(is_thorough, settings, loads=True)
-            with prepare(settings, hooks, self._cache, merged=MergedCheckpoint, thorough=thorough) as ready:
+            opened = partial(check_output_of, output)
+            with prepare(
+                settings, hooks, self._cache, merged=MergedCheckpoint, thorough=thorough, opened=opened
+            ) as ready:
                 begin(ready, check_loadable)
                 self._inputs = ready.inputs
                 if output is not None and _stays_in_memory(ready):

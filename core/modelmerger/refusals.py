@@ -8,7 +8,7 @@ from modelmerger.engine.devices import check_device
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.apart import Inputs, check_scratch
 from modelmerger.output.publishing import check_output, check_room
-from modelmerger.output.staging_directory import is_published, staged_size
+from modelmerger.output.staging_directory import is_empty, is_published, staged_size
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.model_reference import user_path
@@ -31,6 +31,13 @@ def check_target(target: Path, settings: Settings, inputs: Inputs, plan: MergePl
     check_scratch(settings.options.offload_folder, inputs)
     if plan is not None:
         check_room(target, max(0, plan.disk - staged_size(target)))
+
+
+def check_output_of(output: Path | None, settings: Settings, inputs: Inputs) -> None:
+    """Raises `OutputError` for an output that may not be written, if there is one. output: see `output_of`."""
+    target = output_of(settings, output)
+    if target is not None and not (is_published(target) or is_empty(target)):  # of those, clearing up may be left
+        check_output(target, settings.options, inputs)
 
 
 def check_executor(settings: Settings, hooks: Hooks) -> None:

@@ -22,7 +22,7 @@ from modelmerger.output.staging import Staging
 from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
-from modelmerger.refusals import check_executor, check_target, output_of, refuse
+from modelmerger.refusals import check_executor, check_output_of, check_target, output_of, refuse
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.plan import WHOLE_MODEL
@@ -99,7 +99,8 @@ def run_merge(
     started = time.monotonic()
     loads = settings.validation is not None and settings.validation.run_tests
     thorough = partial(is_thorough, settings, loads=loads)
-    with prepare(settings, hooks, cache, merged=MergedCheckpoint, thorough=thorough) as ready:
+    opened = partial(check_output_of, output)
+    with prepare(settings, hooks, cache, merged=MergedCheckpoint, thorough=thorough, opened=opened) as ready:
         begin(ready, accept)
         return merge_to_directory(ready, output, watch or Watch(), started)
 

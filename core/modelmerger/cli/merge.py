@@ -1,5 +1,6 @@
 """`modelmerger merge`."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from modelmerger.cli.options import (
     Changes,
     with_changes,
 )
+from modelmerger.cli.streams import say
 from modelmerger.values.text import shown
 
 
@@ -52,6 +54,9 @@ def merge(
     with show_progress("merging") as progress:
         settings_and_hooks = asked.resolve()
         report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
+    if not logging.getLogger("modelmerger").isEnabledFor(logging.INFO):  # which has said them
+        for note in (note for note in report.notes if note.severity == "note"):
+            say(f"note: {note}")
     if not as_json:
         click.echo(str(report))
     with show_tasks("validating") as watch:

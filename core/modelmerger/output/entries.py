@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 _NO_SUCH_CALL = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY}
@@ -30,6 +31,22 @@ def is_directory(name: str, inside: int) -> bool:
     """Whether an entry is a directory, and no link to one."""
     with contextlib.suppress(FileNotFoundError):
         return stat.S_ISDIR(os.stat(name, dir_fd=inside, follow_symlinks=False).st_mode)
+    return False
+
+
+def owner_of_new(folder: Path) -> int:
+    """The user id that what this process makes in a folder gets there: a network file system may give another one."""
+    made = Path(tempfile.mkdtemp(prefix=".modelmerger-", dir=folder))
+    try:
+        return made.stat().st_uid
+    finally:
+        made.rmdir()
+
+
+def same_entry(name: str | Path, held: os.stat_result, inside: int | None = None) -> bool:
+    """Whether a name still leads to what is held, and not to what somebody else put in its place."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(name, dir_fd=inside, follow_symlinks=False), held)
     return False
 
 

@@ -141,17 +141,24 @@ def give_name(staging: Staging, overwrite: bool, step: Step) -> None:
     replaces = overwrite and target.is_dir() and not target.is_symlink()
     if replaces:
         _check_replaced(target, staging)
+    staging.check_held()
     step("rename", target)
     try:
         if replaces:
             exchange(tree, target)
             try:  # what came in this instant is not ours to delete
+                _check_named(staging)
                 _check_replaced(tree, staging)
             except OutputError:
                 exchange(target, tree)
                 raise
         else:
             rename_new(tree, target)
+            try:
+                _check_named(staging)
+            except OutputError:
+                target.rename(tree)
+                raise
     except FileExistsError:
         raise OutputError(Problem(f"came into being while the merge ran. {_OURS}.", str(target))) from None
     except ExchangeUnsupportedError:
@@ -168,6 +175,12 @@ def give_name(staging: Staging, overwrite: bool, step: Step) -> None:
         else:
             target.rename(tree)
         raise
+
+
+def _check_named(staging: Staging) -> None:
+    """Raises `OutputError` where another directory than this merge's got the name."""
+    if not staging.has_name(staging.target):
+        raise OutputError(Problem("was replaced while the merge ran. Run it again.", str(staging.tree)))
 
 
 def _check_replaced(old: Path, staging: Staging) -> None:
@@ -194,8 +207,8 @@ def clear_published(target: Path, step: Step) -> list[Problem]:
     """Removes what a run that published to this target left beside it when it was killed. Raises `OutputError`."""
     if not (is_published(target) or is_empty(target)):
         return []
-    with StagingDirectory(target, step) as directory:
-        return _cleared_up(directory)
+    with StagingDirectory(target, step) as directory, output_errors(directory.root):
+        return directory.remove()
 
 
 def _cleared_up(directory: StagingDirectory) -> list[Problem]:

@@ -99,6 +99,7 @@ def _resumed(directory: StagingDirectory, layout: Layout, found: Journal, closin
     sizes = {file.name: file.size for file in layout.files}
     for entry in os.listdir(tree):
         status = os.stat(entry, dir_fd=tree, follow_symlinks=False)
+        directory.check_own(status, f"{TREE}/{entry}")
         is_weights = stat.S_ISREG(status.st_mode) and status.st_nlink <= 1 and sizes.get(entry) == status.st_size
         if not is_weights:
             step("remove", directory.tree / entry)

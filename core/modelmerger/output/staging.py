@@ -11,13 +11,13 @@ from typing import Self
 from modelmerger.output import journal, run_token
 from modelmerger.output.documents import write_document
 from modelmerger.output.earlier.kept_entries import keep_entries
-from modelmerger.output.entries import sync_directory
+from modelmerger.output.entries import same_entry, sync_directory
 from modelmerger.output.resuming import Records, made_ready
 from modelmerger.output.staged_files import StagedFiles
 from modelmerger.output.staging_directory import JOURNAL, StagingDirectory
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system_errors import output_errors
-from modelmerger.values.errors import Problem
+from modelmerger.values.errors import OutputError, Problem
 from modelmerger.values.layout import Layout
 from modelmerger.values.work.block_record import BlockRecord
 
@@ -43,6 +43,7 @@ class Staging(StagedFiles):
         self._lock = threading.Lock()
         self._closing = ExitStack()
         self._journal_fd = -1
+        self._made: dict[str, os.stat_result] = {}
 
     @property
     def target(self) -> Path:
@@ -68,6 +69,8 @@ class Staging(StagedFiles):
                 run_token.write_token(self.directory.descriptor, self.token)
             self._tree_fd, self._journal_fd = ready.tree, ready.journal
             self.records, self.removed_other_plan, self.notes = ready.records, ready.removed_other_plan, ready.notes
+            for path in self._paths:
+                self._hold(path.name)
             self._closing = closing.pop_all()
         return self
 
@@ -85,6 +88,7 @@ class Staging(StagedFiles):
     def write_document(self, name: str, content: Iterable[bytes]) -> None:
         """A whole file of the output, piece by piece, in a sub-folder if its name says so. Raises `OutputError`."""
         write_document(self._tree_fd, self.tree, name, content, self._step)
+        self._hold(name)
 
     def keep(self, names: Sequence[str]) -> None:
         """Takes entries of the old output into the new one, by their names. Raises `OutputError`."""
@@ -104,6 +108,26 @@ class Staging(StagedFiles):
         with output_errors(self.tree):
             self._step("fsync", self.tree)
             sync_directory(self._tree_fd)
+
+    def check_held(self) -> None:
+        """Raises `OutputError` where a name leads to something else than what this merge has made under it."""
+        held: list[tuple[Path | str, int | None, os.stat_result]] = [
+            (self.root, None, os.fstat(self.directory.descriptor))
+        ]
+        held += [(self.tree.name, self.directory.descriptor, os.fstat(self._tree_fd))]
+        held += [(name, self._tree_fd, made) for name, made in self._made.items()]
+        for name, inside, made in held:
+            if not same_entry(name, made, inside):
+                path = self.tree / name if inside == self._tree_fd else self.root
+                raise OutputError(Problem("was replaced while the merge ran. Run it again.", str(path)))
+
+    def has_name(self, path: Path) -> bool:
+        """Whether a path leads to the tree of this merge."""
+        return same_entry(path, os.fstat(self._tree_fd))
+
+    def _hold(self, name: str) -> None:
+        with output_errors(self.tree / name):
+            self._made[name] = os.stat(name, dir_fd=self._tree_fd, follow_symlinks=False)
 
     def mark(self) -> None:
         """Notes in the journal which tree is about to be published."""

@@ -9,11 +9,11 @@ import errno
 import fcntl
 import os
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from modelmerger.output import journal, run_token
 from modelmerger.output.earlier.old_output import remove_old_output
-from modelmerger.output.entries import close_quietly, discard, is_directory, open_directory
+from modelmerger.output.entries import close_quietly, discard, is_directory, open_directory, owner_of_new, same_entry
 from modelmerger.output.journal import Journal, read_journal
 from modelmerger.output.parent_folder import make_parent
 from modelmerger.output.steps import Step, no_step
@@ -124,11 +124,18 @@ class StagingDirectory:
         self.step = step
         self.descriptor = -1
         """Of the directory, while it is locked."""
+        self.owner = os.geteuid()
+        """The user whose what is staged must be, while it is locked."""
 
     def __enter__(self) -> Self:
         with output_errors(self.root):
             make_parent(self.target, self.step)
             self.descriptor = self._locked()
+            try:
+                self._check_trusted()
+            except BaseException:
+                os.close(self.descriptor)
+                raise
         _held.add(self.descriptor)
         return self
 
@@ -153,7 +160,8 @@ class StagingDirectory:
         self.step("remove", self.root / JOURNAL)
         discard(JOURNAL, self.descriptor)
         self.step("remove", self.root)
-        self.root.rmdir()
+        if same_entry(self.root, os.fstat(self.descriptor)):
+            self.root.rmdir()
         return said
 
     def remove_tree(self) -> list[Problem]:
@@ -173,11 +181,32 @@ class StagingDirectory:
             return False
         return os.stat(TREE, dir_fd=self.descriptor, follow_symlinks=False).st_ino != found.tree
 
+    def check_own(self, found: os.stat_result, name: str) -> None:
+        """Raises `OutputError` for an entry of the directory that belongs to somebody else."""
+        if found.st_uid != self.owner:
+            self._refuse(self.root / name, f"belongs to user {found.st_uid}, and this merge to {self.owner}")
+
+    def _check_trusted(self) -> None:
+        """What is in the directory is gone on with, so nobody else may have made it, or be able to write to it."""
+        found = os.fstat(self.descriptor)
+        if found.st_uid != self.owner:
+            self.owner = owner_of_new(self.root.parent)
+        self.check_own(found, "")
+        if found.st_mode & 0o022:
+            self._refuse(self.root, "may be written to by others")
+        for name in (JOURNAL, TREE, run_token.NAME):
+            with contextlib.suppress(FileNotFoundError):
+                self.check_own(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False), name)
+
+    def _refuse(self, path: Path, why: str) -> NoReturn:
+        message = f"{why}, so what is staged there is not trusted. Remove {self.root}, or give another output path."
+        raise OutputError(Problem(message, str(path)))
+
     def _locked(self) -> int:
         for _ in range(_ATTEMPTS):
             self.step("create", self.root)
             with contextlib.suppress(FileExistsError):
-                self.root.mkdir()
+                self.root.mkdir(0o700)
             try:
                 descriptor = open_directory(self.root)
             except FileNotFoundError:

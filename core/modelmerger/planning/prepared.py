@@ -85,13 +85,15 @@ def prepare(
     *,
     merged: MakeMerged,
     thorough: Callable[[MergePlan], bool] = lambda _: False,
+    opened: Callable[[Settings, Inputs], None] = lambda _, __: None,
 ) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
     cache, locate, merged: see `open_models`. thorough: whether what is costly is to be found out about a merge too; it
-    is asked of its inquiries.
+    is asked of its inquiries. opened: called before models are looked at, with the settings and all that is read.
     """
     with open_models(settings, hooks, cache, locate, merged=merged) as models:
+        opened(models.settings, inputs_of(models.settings, models.checkpoints, models.located))
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
         composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))

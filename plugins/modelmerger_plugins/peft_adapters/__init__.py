@@ -20,11 +20,9 @@ from modelmerger import (
     hookimpl,
 )
 
-from modelmerger_plugins.peft_adapters.compatibility import check_updates, in_config, in_models
-from modelmerger_plugins.peft_adapters.loading import load
-from modelmerger_plugins.peft_adapters.options import Options
-from modelmerger_plugins.peft_adapters.reading.config import FILE
-from modelmerger_plugins.peft_adapters.section import SECTION, of_adapters
+from modelmerger_plugins.peft_adapters.finding import adapters_at
+from modelmerger_plugins.peft_adapters.options import Options, contradictions
+from modelmerger_plugins.peft_adapters.section import FILE, SECTION, in_config, of_adapters, without_effect
 
 __all__ = ["Options"]
 sections = (SECTION,)
@@ -39,12 +37,21 @@ def check_config(settings: Settings) -> Iterable[Problem]:
 @hookimpl
 def load_model(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
     """The base with the adapters of this directory folded in; None where the directory is no adapter."""
-    return load(reference, context)
+    directories = adapters_at(reference, context.settings)
+    if not directories:
+        return None
+    from modelmerger_plugins.peft_adapters.loading import load
+
+    return load(reference, directories, context)
 
 
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
     """What the options ask of adapters that cannot be, and what is to be said of each adapter."""
+    if all(checkpoint.base is None for checkpoint in checkpoints):
+        return [*without_effect(settings), *contradictions(options, False, of_adapters(settings).merge_adapters)]
+    from modelmerger_plugins.peft_adapters.compatibility import in_models
+
     return in_models(checkpoints, settings, options)
 
 
@@ -62,6 +69,8 @@ def compose_model(
     models, base = checkpoints[: len(settings.models)], checkpoints[-1]
     if not of_adapters(settings).merge_adapters or all(model.base is None for model in models):
         return None
+    from modelmerger_plugins.peft_adapters.compatibility import check_updates
+
     folded = check_updates(models, settings, coefficients is not None)
     assert coefficients is not None
     told = coefficients()

@@ -1,6 +1,5 @@
 """What stands against merging models with adapters among them, and what is to be said of each adapter."""
 
-import os
 from collections.abc import Iterator, Sequence
 
 from modelmerger import (
@@ -11,22 +10,13 @@ from modelmerger import (
     Problem,
     Settings,
     check_same_base,
-    user_path,
 )
 
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.folding.untrained import untrained
 from modelmerger_plugins.peft_adapters.options import Options, contradictions
 from modelmerger_plugins.peft_adapters.reading.replication import layers_of
-from modelmerger_plugins.peft_adapters.section import ADVICE, BASE_KEY, NAME, of_adapters, whole_key
-
-
-def in_config(settings: Settings) -> Iterator[Problem]:
-    """From the config alone: a base that it names twice is one base."""
-    base, ours = settings.paths.get("base_model"), of_adapters(settings).base_model_path
-    if base is not None and ours is not None and not _is_one_path(base, ours):
-        message = f"is {ours!r}, and base_model is {base!r}. Give the same path, or one of them"
-        yield Problem(message, BASE_KEY)
+from modelmerger_plugins.peft_adapters.section import ADVICE, BASE_KEY, of_adapters, whole_key
 
 
 def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterator[Problem]:
@@ -37,9 +27,6 @@ def in_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Op
     folded = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, Folded)]
     adapters = [checkpoint for checkpoint in map(_opened, checkpoints) if isinstance(checkpoint, Folded)]
     merge_adapters = of_adapters(settings).merge_adapters
-    if settings.sections.get(NAME) is not None and all(checkpoint.base is None for checkpoint in checkpoints):
-        message = "none of the models is an adapter, so peft_config has no effect."
-        yield Problem(message, "peft_config", severity="note")
     yield from contradictions(options, bool(adapters), merge_adapters)
     yield from _of_other_layers(folded, checkpoints, settings)
     for checkpoint in adapters:
@@ -81,11 +68,6 @@ def _opened(checkpoint: Checkpoint) -> Checkpoint:
     while isinstance(checkpoint, CheckpointView):
         checkpoint = checkpoint.checkpoint
     return checkpoint
-
-
-def _is_one_path(left: str, right: str) -> bool:
-    """Whether two texts of the config name one directory."""
-    return left == right or os.path.abspath(user_path(left)) == os.path.abspath(user_path(right))
 
 
 def _of_other_layers(

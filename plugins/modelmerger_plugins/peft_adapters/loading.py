@@ -1,7 +1,7 @@
 """A directory of adapters, opened as its base with them folded in. No weights are read."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import evolve
@@ -14,7 +14,6 @@ from modelmerger import (
     ModelReference,
     Problem,
     is_head,
-    list_directory,
     shown,
 )
 
@@ -23,32 +22,21 @@ from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.reading import bases, config
 from modelmerger_plugins.peft_adapters.reading.keys import read_keys
 from modelmerger_plugins.peft_adapters.reading.saved_keys import as_peft_writes
-from modelmerger_plugins.peft_adapters.section import DEFAULT, NAME, of_adapters, whole_key
+from modelmerger_plugins.peft_adapters.section import FILE, of_adapters, whole_key
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 UNTIE = "options.untie"
 """The key of the option that writes tied matrices both."""
-OF_MODELS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
-"""How names of weights end that a directory may hold itself."""
 WIDE = ("float32", "float64")
 """Values of torch_dtype for which changed tensors are made in float64, so that what is written is rounded once."""
 
 
-def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
-    """The base with the adapters of a directory folded in; None where the directory is no adapter.
+def load(reference: ModelReference, directories: Sequence[Path], context: LoadContext) -> Checkpoint:
+    """The base with the adapters in these directories folded in.
 
     Raises `InputError` with everything that stands against merging them.
     """
     path, settings = reference.local, context.settings
-    names = of_adapters(settings).adapter_names
-    directories = [path if name == DEFAULT else path / name for name in names]
-    present = [os.path.lexists(directory / config.FILE) for directory in directories]
-    if not any(present) and not os.path.lexists(path / config.FILE):
-        if below := _adapters_below(path):
-            raise InputError(_below(path, below, whole_key(settings, f"{NAME}.adapter_names")))
-        return None
-    if not all(present):
-        raise InputError(_absent(path, names[present.index(False)]))
     configs = [config.read_config(directory) for directory in directories]
     base = bases.find_base(configs[0], context)
     separate = not of_adapters(settings).merge_adapters
@@ -64,7 +52,7 @@ def load(reference: ModelReference, context: LoadContext) -> Checkpoint | None:
         notes += [*of_adapter.notes, *_other_base(of_adapter, base.reference)]
         allow_nonfinite = bool(settings and settings.options.allow_nonfinite)
         adapters.append(Adapter(stored, reading.changes, allow_nonfinite, of_adapter))
-        files += [context.open_file(directory / config.FILE), *stored.files]
+        files += [context.open_file(directory / FILE), *stored.files]
     if problems:
         raise InputError(*problems)
     return Folded(
@@ -89,33 +77,6 @@ def _weights(directory: Path) -> Path:
         if os.path.lexists(directory / name):
             return directory / name
     raise InputError(Problem(f"has no {WEIGHTS[0]}. Is the adapter complete?", str(directory)))
-
-
-def _adapters_below(path: Path) -> list[str]:
-    """The adapters in sub-folders of a directory that holds no weights itself."""
-    names = list_directory(path) if os.path.isdir(path) else []
-    if any(name.endswith(OF_MODELS) for name in names):
-        return []
-    return [name for name in names if os.path.lexists(path / name / config.FILE)]
-
-
-def _below(path: Path, names: list[str], key: str) -> Problem:
-    several = len(names) > 1
-    found = ", ".join(f"'{shown(name, 40)}'" for name in names[:5]) + (", …" if len(names) > 5 else "")
-    message = (
-        f"holds no model, but the adapter{'s' if several else ''} {found} in {'' if several else 'a '}"
-        f"sub-folder{'s' if several else ''}. Set {key}: [{shown(names[0], 40)}]."
-    )
-    return Problem(message, str(path))
-
-
-def _absent(path: Path, name: str) -> Problem:
-    there = [entry for entry in list_directory(path) if os.path.lexists(path / entry / config.FILE)]
-    if os.path.lexists(path / config.FILE):
-        there.insert(0, DEFAULT)
-    found = ", ".join(map(shown, there))
-    message = f"has no adapter {shown(name)!r}, which peft_config.adapter_names wants. It has: {found}."
-    return Problem(message, str(path))
 
 
 def _other_base(adapter: config.AdapterConfig, used: ModelReference) -> Iterator[Problem]:

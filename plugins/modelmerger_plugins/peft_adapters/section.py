@@ -1,11 +1,15 @@
 """`peft_config`: what the config of a merge says of adapters."""
 
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from attrs import Attribute, field, frozen
-from modelmerger import LoadContext, Section, Settings
+from modelmerger import LoadContext, Problem, Section, Settings, user_path
 
 NAME = "peft_config"
+FILE = "adapter_config.json"
+"""What every directory of an adapter holds."""
 BASE_KEY = f"{NAME}.base_model_path"
 """Where a config gives the base of adapters."""
 DEFAULT = "default"
@@ -54,3 +58,23 @@ def given_base(settings: Settings | None) -> str | None:
     """The base model that the config of the merge names; no adapter was trained on one that is a merge itself."""
     base = settings.base_model if settings is not None and "base_model" not in settings.merges else None
     return of_adapters(settings).base_model_path or base
+
+
+def without_effect(settings: Settings) -> Iterator[Problem]:
+    """A note on a section that no model has a use for, as none is an adapter."""
+    if settings.sections.get(NAME) is not None:
+        message = "none of the models is an adapter, so peft_config has no effect."
+        yield Problem(message, NAME, severity="note")
+
+
+def in_config(settings: Settings) -> Iterator[Problem]:
+    """From the config alone: a base that it names twice is one base."""
+    base, ours = settings.paths.get("base_model"), of_adapters(settings).base_model_path
+    if base is not None and ours is not None and not _is_one_path(base, ours):
+        message = f"is {ours!r}, and base_model is {base!r}. Give the same path, or one of them"
+        yield Problem(message, BASE_KEY)
+
+
+def _is_one_path(left: str, right: str) -> bool:
+    """Whether two texts of the config name one directory."""
+    return left == right or os.path.abspath(user_path(left)) == os.path.abspath(user_path(right))

@@ -30,7 +30,7 @@ from modelmerger_plugins.peft_adapters.merging.names import with_peft_names
 from modelmerger_plugins.peft_adapters.merging.part import Measured, Part
 from modelmerger_plugins.peft_adapters.merging.sorter import Sorter
 from modelmerger_plugins.peft_adapters.options import Options
-from modelmerger_plugins.peft_adapters.reading import config
+from modelmerger_plugins.peft_adapters.section import FILE
 
 LARGE_ERROR = 0.1
 """A relative error that the user is warned of."""
@@ -71,7 +71,7 @@ def merge(
         return _folded(result, adapter, models[0], settings)
     configs = [adapter.config for model in models for adapter in model.adapters if adapter.config is not None]
     content = adapter_config(known, configs, base, models[0].base.reference)
-    return evolve(result, documents={config.FILE: content})
+    return evolve(result, documents={FILE: content})
 
 
 def _measured(

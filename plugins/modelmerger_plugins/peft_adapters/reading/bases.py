@@ -9,7 +9,7 @@ from modelmerger import Base, InputError, LoadContext, Location, ModelReference,
 
 from modelmerger_plugins.peft_adapters.reading import config
 from modelmerger_plugins.peft_adapters.reading.replication import replicated
-from modelmerger_plugins.peft_adapters.section import BASE_KEY, given_base, whole_key
+from modelmerger_plugins.peft_adapters.section import BASE_KEY, FILE, given_base, whole_key
 
 _QUANTISED = re.compile(r"(?i)\b[248][-_]?bits?\b|\b(bnb|gptq|awq|int[48]|fp8|nf4|gguf|mlx)\b")
 """What names of quantised models have in them."""
@@ -35,8 +35,8 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     source = settings.live.get("base_model") if settings and given == settings.base_model else None
     reference = ModelReference(path, name, where, source)
     location = context.locate(reference) if given and source is None else Location(user_path(path))
-    if os.path.lexists(location.directory / config.FILE):
-        message = f"is an adapter itself (it has {config.FILE}), so it is no base of one. Give a full model."
+    if os.path.lexists(location.directory / FILE):
+        message = f"is an adapter itself (it has {FILE}), so it is no base of one. Give a full model."
         raise InputError(Problem(message, path))
     checkpoint = context.open_model(evolve(reference, path=str(location.directory), given=path))
     return Base(reference, location, replicated(checkpoint, adapter), key)

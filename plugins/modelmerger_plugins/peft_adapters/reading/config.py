@@ -18,8 +18,8 @@ from modelmerger import InputError, Problem, read_beside, read_json, shown
 from modelmerger_plugins.peft_adapters.reading import patterns
 from modelmerger_plugins.peft_adapters.reading.fields import of_fields
 from modelmerger_plugins.peft_adapters.reading.kinds import against_kind, kind_of
+from modelmerger_plugins.peft_adapters.section import FILE
 
-FILE = "adapter_config.json"
 LIMIT = 16 << 20
 """The largest file that is read, in bytes."""
 FLAGS = ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "use_effective_conv2d", "save_projection")
