@@ -41,7 +41,7 @@ def merges(cache: Path, shape: Shape, budget: int) -> Iterator[tuple[str, dict[s
     yield "adapter into its base", {"strategy": "weighted", **folded}, ()
     together = {"models": [{"path": str(path)} for path in adapters], "peft_config": {"merge_adapters": True}}
     yield "four adapters into one", {"strategy": "weighted", "base_model": base, **together}, ()
-    yield "ties (plugin, two rounds)", {"strategy": "ties", **of_base}, ("--plugin", str(PLUGINS / "ties.py"))
+    yield "ties", {"strategy": "ties", **of_base}, ()
     spectral = "--plugin", str(PLUGINS / "spectral.py")
     yield "spectral (plugin, whole tensors)", {"strategy": "spectral", "models": models}, spectral
 

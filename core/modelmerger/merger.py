@@ -17,7 +17,7 @@ from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import Registry
-from modelmerger.output.apart import Inputs, check_scratch
+from modelmerger.output.earlier.apart import Inputs, check_scratch
 from modelmerger.output.scratch import Scratch
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
@@ -82,7 +82,8 @@ class ModelMerger:
 
         Raises `ModelCompatibilityError` if they cannot be merged.
         """
-        return check(*self.config.resolved(), self._cache)
+        settings, hooks = self.config.resolved()
+        return check(evolve(settings, output_path=None), hooks, self._cache)
 
     def load_models(self) -> dict[str, Checkpoint]:
         """Opens every source as a checkpoint, by name. Weights are read on demand; files stay open with the merger.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelmerger.engine.devices import check_device
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.output.apart import Inputs, check_scratch
+from modelmerger.output.earlier.apart import Inputs, check_scratch
 from modelmerger.output.publishing import check_output, check_room
 from modelmerger.output.staging_directory import is_empty, is_published, staged_size
 from modelmerger.validation.texts import check_dataset

@@ -10,8 +10,8 @@ from attrs import evolve
 
 from modelmerger.before_publishing import asking
 from modelmerger.engine.devices import slice_device
+from modelmerger.engine.memory.available import available_memory
 from modelmerger.inputs.unchanged import recheck
-from modelmerger.output.available_memory import available_memory
 from modelmerger.output.documents import write_document
 from modelmerger.output.steps import no_step
 from modelmerger.output.system_errors import output_errors

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelmerger.config.resolve import resolve
+from modelmerger.engine.memory.resident import MAPPED, map_from
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.of_process import providers_of_file
 from modelmerger.hooks.registry import Registry
@@ -62,9 +63,10 @@ def try_out(ready: Prepared, patience: float = PATIENCE) -> Trial | Problem:
 def answer() -> None:
     """The process of a trial: reads the order from stdin, and writes what was found to stdout, as nobody else does.
 
-    Its memory is that of a merge on the command line, which also does without the garbage collector.
+    Its memory is that of a merge on the command line: what is freed goes back, or not, as it does there.
     """
     gc.disable()
+    map_from(MAPPED)
     out = os.dup(1)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)

@@ -7,18 +7,30 @@ from typing import Any
 from attrs import evolve
 from modelmerger import Problem, hookimpl, shown
 
-HERE = {"linear": "weighted", "slerp": "slerp", "task_arithmetic": "task_arithmetic"}
+_SAME = (
+    "arcee_fusion",
+    "breadcrumbs",
+    "breadcrumbs_ties",
+    "dare_linear",
+    "dare_ties",
+    "della",
+    "della_linear",
+    "karcher",
+    "model_stock",
+    "multislerp",
+    "nearswap",
+    "nuslerp",
+    "passthrough",
+    "ram",
+    "ramplus_tl",
+    "sce",
+    "slerp",
+    "task_arithmetic",
+    "ties",
+)
+HERE = {"linear": "weighted"} | {method: method for method in _SAME}
 """Methods that are strategies here."""
-_PRUNING = ("ties", "dare_ties", "dare_linear", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties")
-_TURNING = ("nuslerp", "multislerp", "karcher", "nearswap")
-_AVERAGING = ("model_stock", "sce", "arcee_fusion", "ram")
-NEAREST = {
-    **dict.fromkeys(_PRUNING, "task_arithmetic"),
-    **dict.fromkeys(_TURNING, "slerp"),
-    **dict.fromkeys(_AVERAGING, "weighted"),
-}
 """Methods that only a plugin can bring, and the built-in strategy that is nearest to each."""
-STACKING = ("passthrough",)
 OPTIONS = {
     "t": "interpolation_factor",
     "lambda": "scaling_factor",
@@ -32,7 +44,7 @@ OPTIONS = {
 }
 """What options are called here."""
 NEEDLESS = ("int8_mask", "rescale", "lazy_unpickle", "allow_crimes", "lora_merge_cache", "write_model_card", "cuda")
-DROPPING = ("density", "gamma")
+DROPPING = ("gamma",)
 DTYPES = {
     **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
     **dict.fromkeys(("fp16", "f16", "half"), "float16"),
@@ -64,8 +76,7 @@ def _whole(config: Mapping[str, Any]) -> str:
     if method in HERE:
         said = [f"merge_method: {method} is strategy: {HERE[method]}"]
     else:
-        near = f" (the nearest is {NEAREST[method]})" if method in NEAREST else ""
-        said = [f"merge_method: {shown(method, 30)} is no built-in strategy{near}"]
+        said = [f"merge_method: {shown(method, 30)} is no built-in strategy"]
     words = set(_words(config))
     if "slices" in words:
         said.append("slices, which stack layers, have no counterpart")
@@ -110,13 +121,6 @@ def _key(problem: Problem) -> str | None:
 def _strategy(word: str, installed: str) -> str | None:
     if word in HERE:
         return f"no strategy is named '{word}', which is mergekit's word. Write strategy: {HERE[word]}{installed}"
-    if word in NEAREST:
-        bring = f"a method of mergekit that a plugin would have to bring. The nearest is {NEAREST[word]}"
-        return f"no strategy is named '{word}', {bring}{installed}"
-    if word in STACKING:
-        return (
-            f"no strategy is named '{word}': it stacks layers, and here each layer is merged with its like{installed}"
-        )
     return None
 
 
@@ -136,7 +140,7 @@ def _unknown(key: str, where: str) -> str | None:
     if key == "slices":
         return f"{said}. It stacks layers, and here each layer is merged with its like: list the models under models"
     if key in DROPPING:
-        return f"{said} for how much of an update is kept, and no strategy here drops any. Leave it out"
+        return f"{said} for how much of an update is kept, and this strategy keeps it all. Leave it out"
     if key in NEEDLESS:
         return f"{said} and has no counterpart. Leave it out"
     return None

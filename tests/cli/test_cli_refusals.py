@@ -94,7 +94,7 @@ def test_a_disk_that_is_too_small(command: Command, path: Path, monkeypatch: pyt
     ("setting", "status", "words"),
     [
         ("options.device_map=cuda:7", 2, "'cuda:7' is a GPU, and torch sees"),
-        ("options.device_map={a: cpu, b: 31}", 2, "'31' is a GPU, and torch sees"),
+        ("options.device_map={a: cpu, b: 31}", 2, "31 is a GPU, and torch sees"),
         ("options.torch_dtype=float17", 2, "options.torch_dtype: "),
         ("options.max_shard_size=many", 2, "options.max_shard_size: "),
         ("options.executor=nobody", 2, "'nobody'"),

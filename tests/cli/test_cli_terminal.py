@@ -58,13 +58,15 @@ def test_a_terminal_sees_bytes_rate_and_all_of_the_work(path: Path) -> None:
 
 
 def test_a_pipe_sees_no_progress(command: Command, path: Path) -> None:
-    assert command("merge", path).err == ""
+    result = command("merge", path)
+    assert all(line.startswith("note: ") for line in result.err.splitlines())
+    assert "%" not in result.err + result.out
 
 
 @pytest.mark.parametrize(
     ("options", "levels"),
     [
-        ({}, set()),
+        ({}, {"note"}),
         ({"verbose": "true"}, {"info"}),
         ({"log_level": "INFO"}, {"info"}),
         ({"log_level": "DEBUG", "verbose": "false"}, {"info"}),
@@ -80,7 +82,7 @@ def test_verbose_and_log_level_decide_what_is_said(
     )
     assert result.status == 0
     assert {line.split(":")[0] for line in result.err.splitlines()} == levels
-    if levels:
+    if "info" in levels:
         assert "info: merging 7 tensors (weighted)" in result.err.splitlines()
         assert any(line.startswith("info: published ") for line in result.err.splitlines())
 
@@ -88,7 +90,7 @@ def test_verbose_and_log_level_decide_what_is_said(
 def test_warnings_are_said_without_being_asked_for(command: Command, path: Path, models: SimpleNamespace) -> None:
     arguments = ("--set", "strategy=slerp", "--set", "options.interpolation_factor=0.5")
     result = command("merge", path, *arguments)
-    assert result.err == "warning: options: interpolation_factor 0.5 wins over the weights 0.6 and 0.4.\n"
+    assert "warning: options: interpolation_factor 0.5 wins over the weights 0.6 and 0.4.\n" in result.err
     silent = command("merge", path, *arguments, "--overwrite", "--set", "options.log_level=ERROR")
     assert (silent.status, silent.err) == (0, "")
 

@@ -34,16 +34,19 @@ def ended(module: str, sent: signal.Signals, *arguments: str) -> tuple[int, str]
 
 @SIGNALS
 def test_before_the_command_line_is_there(sent: signal.Signals, status: int) -> None:
+    """A20"""
     assert ended("modelmerger.cli.process", sent, "plugins") == (status, "error: interrupted. Nothing was written.\n")
 
 
 @SIGNALS
 def test_while_a_command_imports_what_it_needs(sent: signal.Signals, status: int, path: Path) -> None:
-    found = ended("modelmerger.planning.rates", sent, "plan", str(path))
+    """A20"""
+    found = ended("modelmerger.planning.outlook.rates", sent, "plan", str(path))
     assert found == (status, "error: interrupted. Nothing was written.\n")
 
 
 def test_an_ignored_signal_stays_ignored(path: Path) -> None:
+    """A20"""
     code = AT_IMPORT.format(module="modelmerger.run", signal="SIGINT", arguments=["check", str(path)])
     command = [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{code}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -53,6 +56,7 @@ def test_an_ignored_signal_stays_ignored(path: Path) -> None:
 def test_no_exception_goes_into_an_import_and_it_comes_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A20"""
     (tmp_path / "half_a_module.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\nwhole = True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with interrupts(), pytest.raises(Terminated):
@@ -64,6 +68,7 @@ def test_no_exception_goes_into_an_import_and_it_comes_after_it(
 
 
 def test_a_further_signal_ends_the_process_at_once() -> None:
+    """A20"""
     code = """
 import os, signal
 from modelmerger.cli.interrupts import interrupts

@@ -23,11 +23,13 @@ def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("streams", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_failure(streams: str, path: Path) -> None:
+    """A21"""
     done = run(f"plan {path} {streams}")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_closed_stream_lends_its_number_to_no_file(path: Path, models: SimpleNamespace) -> None:
+    """A21"""
     assert run(f"merge {path} --output {models.folder}/closed >&- 2>&-").returncode == 0
     assert run(f"verify {models.folder}/closed").returncode == 0
 
@@ -42,16 +44,19 @@ def test_a_closed_stream_lends_its_number_to_no_file(path: Path, models: SimpleN
     ],
 )
 def test_a_full_stream_is_an_output_that_failed(streams: str, status: int, said: str, path: Path) -> None:
+    """A21"""
     done = run(f"plan {path} {streams}")
     assert (done.returncode, done.stderr) == (status, said)
 
 
 def test_notes_that_nobody_can_read_are_no_failure(path: Path) -> None:
+    """A21"""
     done = run(f"check {path} 2>/dev/full")
     assert (done.returncode, done.stdout) == (0, "the models can be merged\n")
 
 
 def test_letters_that_the_encoding_lacks_are_escaped(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    """A21"""
     config["models"][0]["name"] = "مصري"
     file = models.folder / "دمج.json"
     file.write_text(json.dumps(config))

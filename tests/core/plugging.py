@@ -1,6 +1,7 @@
 """Plugins of fake installed distributions, each in a module with a name of its own."""
 
 import itertools
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ traits = Traits(models=(1, None))
 def find_coefficients(weights):
     return [weight**2 for weight in weights]
 """
+_PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BUILT_IN_STRATEGIES = sorted(_PROJECT["entry-points"]["modelmerger.strategies"])
 _numbers = itertools.count()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import directory_state
 from modelmerger import MergeConfig, MergePlan, ModelCompatibilityError, ModelMerger, Watch, before_publishing, merge
-from modelmerger.output.staging_directory import staging_path
+from modelmerger.output.parent_folder import staging_path
 from modelmerger.run import run_merge
 
 from tests.core.plugging import install

@@ -75,10 +75,10 @@ def test_a_merge_imports_torch_but_no_transformers(path: str, models: SimpleName
 def test_only_the_named_strategy_of_others_is_imported(path: str, distribution: Callable[..., Path]) -> None:
     named, other, validator = install(
         distribution,
-        [("strategy", "ties", WEIGHTS_SQUARED), ("strategy", "dare", "1 / 0"), ("validator", "bleu", "1 / 0")],
+        [("strategy", "trims", WEIGHTS_SQUARED), ("strategy", "dare", "1 / 0"), ("validator", "bleu", "1 / 0")],
     )
     site = [entry for entry in sys.path if entry.endswith("site-acme-merge")]
-    statuses, modules = run(["check", path], ["check", path, "--set", "strategy=ties"], ["plugins"], extra_path=site)
+    statuses, modules = run(["check", path], ["check", path, "--set", "strategy=trims"], ["plugins"], extra_path=site)
     assert statuses == [0, 0, 0]
     assert modules & {named, other, validator} == {named}
 

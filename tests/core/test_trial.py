@@ -23,7 +23,7 @@ from tests.core.plugging import install
 SHAPES = {"model.embed_tokens.weight": (2000, 512)} | {
     f"model.layers.{layer}.{name}": shape
     for layer in range(6)
-    for name, shape in (("mlp.weight", (2048, 512)), ("attention.weight", (512, 512)), ("norm.weight", (512,)))
+    for name, shape in (("mlp.weight", (2048, 1024)), ("attention.weight", (512, 512)), ("norm.weight", (512,)))
 }
 STRATEGIES = Path(__file__).parents[2] / "benchmarks" / "strategies"
 RUN = """
@@ -47,7 +47,7 @@ def merge_tensor(tensors):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base and two fine-tunes of 18 MB."""
+    """A base and two fine-tunes of 32 MB."""
     folder = tmp_path_factory.mktemp("sources")
     base = random_tensors(0, shapes=SHAPES)
     for number, name in enumerate(("base", "a", "b")):
@@ -101,7 +101,7 @@ def test_a_trial_changes_the_memory_of_a_plan_and_not_its_digest(
         plan = with_trial(ready.plan, trial)
         assert (plan.digest, plan.tensors, plan.layout) == (ready.plan.digest, ready.plan.tensors, ready.plan.layout)
     assert plan.tried
-    assert plan.memory > trial.process + plan.workers * trial.worker
+    assert plan.memory > trial.process + trial.workers
     assert trial.computing > 0
 
 
@@ -111,7 +111,7 @@ def test_a_trial_changes_the_memory_of_a_plan_and_not_its_digest(
         ("os._exit(3)", "its process ended with status 3"),
         ("os.kill(os.getpid(), 9)", "its process ended with status -9"),
         ("time.sleep(600)", "it took more than 8 s"),
-        ("raise ValueError('no')", "strategy 'ending' from acme 1.0: merge_tensor raised ValueError: no"),
+        ("raise ValueError('no')", "strategy 'ending' from acme-merge 1.0 raised ValueError in merge_tensor: no"),
         ("print('{}'); sys.stdout.flush()", None),
     ],
 )

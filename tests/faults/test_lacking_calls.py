@@ -29,6 +29,7 @@ def lacking(number: int) -> Callable[..., Any]:
 def test_where_directories_have_no_fsync_the_files_have_one(
     models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
+    """A22"""
     synced, fsync = [], os.fsync
 
     def of_files(descriptor: int) -> None:
@@ -47,6 +48,7 @@ def test_where_directories_have_no_fsync_the_files_have_one(
 def test_an_fsync_of_a_directory_that_fails_is_an_error(
     models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A22"""
     fsync = os.fsync
 
     def failing(descriptor: int) -> None:
@@ -64,6 +66,7 @@ def test_an_fsync_of_a_directory_that_fails_is_an_error(
 def test_a_write_of_no_bytes_ends_the_merge(
     models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
+    """A22"""
     monkeypatch.setattr(os, call, lambda *_: 0)
 
     with at_once(), pytest.raises(OutputError, match="took none of the bytes"):
@@ -75,7 +78,7 @@ def test_a_write_of_no_bytes_ends_the_merge(
 def test_without_locks_a_merge_is_refused_with_what_to_do(
     models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """A10 could not be promised there."""
+    """A22: A10 could not be promised there."""
     monkeypatch.setattr(fcntl, "flock", lacking(number))
 
     with pytest.raises(OutputError, match=r"without locks.*Give an output path on another disk"):
@@ -86,7 +89,7 @@ def test_without_locks_a_merge_is_refused_with_what_to_do(
 def test_a_directory_that_is_another_one_at_each_look_is_refused(
     models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As some file systems in user space number their files anew."""
+    """A22: As some file systems in user space number their files anew."""
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
 
     with at_once(), pytest.raises(OutputError, match="another directory whenever it is looked at"):
@@ -97,6 +100,7 @@ def test_a_directory_that_is_another_one_at_each_look_is_refused(
 def test_without_the_calls_of_new_kernels_the_same_is_written(
     models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A22"""
     merge(MergeConfig(**config))
     expected = (models.output / "model.safetensors").read_bytes()
     monkeypatch.setattr(system, "_renameat2", lacking(errno.ENOSYS))
@@ -114,6 +118,7 @@ def test_without_the_calls_of_new_kernels_the_same_is_written(
 def test_a_disk_that_does_not_say_what_is_free_is_not_full(
     models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
+    """A22"""
     nothing = SimpleNamespace(f_bavail=0, f_blocks=0, f_frsize=0, f_bsize=0)
     monkeypatch.setattr(os, "statvfs", lambda _: nothing)
     path = models.folder / "merge.json"

@@ -89,6 +89,7 @@ def test_the_licences_of_a_source_that_was_merged_itself_keep_their_folders(
 
 
 def test_names_that_are_alike_are_numbered_in_linear_time() -> None:
+    """B22"""
     names = _Names()
 
     assert [names.unused("x") for _ in range(50_000)][-1] == "x-50000"
@@ -96,6 +97,7 @@ def test_names_that_are_alike_are_numbered_in_linear_time() -> None:
 
 
 def test_licences_are_limited_together(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    """B22"""
     for number in range(1_001):
         (models.b / f"LICENSE.{number}").touch()
 

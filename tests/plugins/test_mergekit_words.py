@@ -67,18 +67,13 @@ def test_what_was_said_makes_it_a_config_of_ours() -> None:
 def test_what_has_no_counterpart_is_said() -> None:
     (line,) = refused(parse_document(STACK, source="", format="yaml"))
 
-    assert "merge_method: passthrough is no built-in strategy" in line
+    assert "merge_method: passthrough is strategy: passthrough" in line
     assert "slices, which stack layers, have no counterpart" in line
     assert len(line) <= 291
 
 
 STRATEGIES = {
     "linear": "which is mergekit's word. Write strategy: weighted (installed: ",
-    "ties": "The nearest is task_arithmetic (installed: ",
-    "dare_ties": "The nearest is task_arithmetic",
-    "nuslerp": "The nearest is slerp",
-    "model_stock": "The nearest is weighted",
-    "passthrough": "it stacks layers",
     "weightd": "did you mean 'weighted'?",
 }
 
@@ -96,7 +91,7 @@ OPTIONS = {
     "lambda": "Write scaling_factor, in options",
     "normalize": "Write normalize_weights, in options",
     "dtype": "Write torch_dtype, in options",
-    "density": "Leave it out",
+    "gamma": "Leave it out",
     "int8_mask": "Leave it out",
 }
 

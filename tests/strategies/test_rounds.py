@@ -87,7 +87,7 @@ WEIGHTS, DENSITIES = (1.0, 0.5, 0.25), (0.3, 0.07, 1.0)
 
 @pytest.fixture(autouse=True)
 def _installed(distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    distribution("acme", "1.0", "[modelmerger.strategies]\nties = acme_ties\n", acme_ties=TIES)
+    distribution("acme", "1.0", "[modelmerger.strategies]\nmy_ties = acme_ties\n", acme_ties=TIES)
     set_block(monkeypatch, 1 << 12)
     monkeypatch.setattr(measuring, "MEASURED", 500)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 3)
@@ -110,7 +110,7 @@ def ties(name: str) -> np.ndarray:
 
 def test_two_rounds_find_the_exact_threshold() -> None:
     options = [{"density": density} for density in DENSITIES]
-    merge = plan_in_memory("ties", MODELS, BASE, WEIGHTS, options)
+    merge = plan_in_memory("my_ties", MODELS, BASE, WEIGHTS, options)
 
     merged = merge.merge()
 
@@ -124,7 +124,7 @@ def test_two_rounds_find_the_exact_threshold() -> None:
 def test_the_sums_of_a_large_tensor_do_not_take_memory_by_its_blocks() -> None:
     """A histogram of 65,536 bins for each of 500 blocks and 3 models would be 750 MiB."""
     tensors = [{"t": torch.randn(250, 1000, generator=GENERATOR).bfloat16()} for _ in range(3)]
-    merge = plan_in_memory("ties", tensors, {"t": torch.zeros(250, 1000, dtype=torch.bfloat16)})
+    merge = plan_in_memory("my_ties", tensors, {"t": torch.zeros(250, 1000, dtype=torch.bfloat16)})
 
     def grows() -> bool:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

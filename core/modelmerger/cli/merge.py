@@ -1,6 +1,5 @@
 """`modelmerger merge`."""
 
-import logging
 from pathlib import Path
 
 import click
@@ -42,6 +41,7 @@ def merge(
 ) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
     from modelmerger.cli.progress import show_progress, show_tasks
+    from modelmerger.engine.memory.resident import MAPPED, map_from
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
@@ -51,10 +51,12 @@ def merge(
     data = asked.given.data
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
+    map_from(MAPPED)
     with show_progress("merging") as progress:
         settings_and_hooks = asked.resolve()
         report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
-    if not logging.getLogger("modelmerger").isEnabledFor(logging.INFO):  # which has said them
+    options = settings_and_hooks[0].options
+    if options.log_level is None and not options.verbose:  # else the logger says what is asked for
         for note in (note for note in report.notes if note.severity == "note"):
             say(f"note: {note}")
     if not as_json:

@@ -124,7 +124,8 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _resumable(target: Path | None) -> str:
-    from modelmerger.output.staging_directory import is_published, staging_path
+    from modelmerger.output.parent_folder import staging_path
+    from modelmerger.output.staging_directory import is_published
 
     output = Path(os.path.abspath(user_path(target))) if target is not None else None
     if output is None or not staging_path(output).exists():

@@ -17,7 +17,7 @@ from modelmerger.hooks.strategy import Strategy
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.sections import Section
 from modelmerger.values.settings import BASE, CoreOptions, Settings
-from modelmerger.values.weights import varying_fields
+from modelmerger.values.weights import shown_weight, varying_fields
 
 _OWN = re.compile(rf"models\[\d+\]\.path|{BASE}")
 """The key of a model in memory that is of the merge itself, and of none within it."""
@@ -173,6 +173,15 @@ def _base_problems(strategy: Strategy, given: Mapping[str, Any], sections: Seque
 def _strategy_problems(strategy: Strategy, given: Any, models: Sequence[Entry], options: Any) -> list[Problem]:
     """Problems with the number of models, and with their weights. models: empty where one of them is wrong."""
     problems = _count_problems(strategy, len(given)) if given and is_list(given) else []
+    if not strategy.traits.weights:
+        problems += [
+            Problem(
+                f"{strategy.name} does not weigh models, got {shown_weight(model.weight)}. Leave it out",
+                f"models[{i}].weight",
+            )
+            for i, (model, _) in enumerate(models)
+            if model.weight != 1
+        ]
     weights = [model.weight for model, _ in models if isinstance(model.weight, float)]
     sound = options is not None or strategy.plugin.options is None
     # other weights than numbers mean something only to tensors: the plan checks them

@@ -44,7 +44,7 @@ class UnchosenPlugins:
     def problem(self, key: Any, where: str, known: Iterable[str]) -> Problem | None:
         """What is wrong with a key that is not `known`; None where it may belong to a plugin that is not known yet."""
         near = suggestion(str(key), known)
-        if (owner := self._owner(key)) and self.chosen:
+        if (owner := ", ".join(self._owners(key))) and self.chosen:
             message = f"'{key}' belongs to {owner}, and the {self.kind} is {', '.join(self.chosen)}. Leave it out"
             return Problem(message, where)
         if off := self._switched_off(key):
@@ -53,13 +53,12 @@ class UnchosenPlugins:
             return Problem(f"unknown key {key!r} in here. It stands by itself, outside of {where}", where)
         return Problem(f"unknown key {key!r}{near}", where) if self.chosen or (near and not owner) else None
 
-    def _owner(self, key: Any) -> str | None:
-        """The plugin that declares the key. None of them is imported to find out."""
+    def _owners(self, key: Any) -> Iterator[str]:
+        """The plugins that declare the key. None of them is imported to find out."""
         for provider in self.registry.providers:
             other = provider.kind == self.kind and provider.name not in self.chosen
             if other and key in declared_fields(provider.module, self.attribute):
-                return provider.name if provider.built_in else f"{provider.name} from {provider.source}"
-        return None
+                yield provider.name if provider.built_in else f"{provider.name} from {provider.source}"
 
     def _switched_off(self, key: Any) -> str | None:
         """The plugin that would declare the key if it were not switched off, and why it is."""

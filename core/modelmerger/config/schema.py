@@ -118,6 +118,8 @@ def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section])
     own, of_model = _properties_of([plugin.options]), _properties_of([plugin.model_options])
     fewest, most = traits.models
     keys = [*_properties(ModelSettings), MERGE, *of_model]
+    if not traits.weights:
+        of_model = {**of_model, "weight": {"const": 1}}
     models: Schema = {"minItems": fewest, "items": {"properties": of_model, "propertyNames": {"enum": keys}}}
     if most is not None:
         models["maxItems"] = most

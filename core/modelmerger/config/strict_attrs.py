@@ -61,7 +61,8 @@ def kind_of(field: "attrs.Attribute[Any]") -> Any:
     """The type of a field; of one that varies, with what may stand for its number in a config."""
     if not may_vary(field):
         return field.type
-    return Weight | None if type(None) in typing.get_args(field.type) else Weight
+    others = [kind for kind in typing.get_args(field.type) if kind is not float]
+    return Union[(Weight, *others)] if others else Weight
 
 
 def _default(field: "attrs.Attribute[Any]") -> Any:

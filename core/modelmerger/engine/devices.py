@@ -15,7 +15,7 @@ _GPU = re.compile(r"(?:cuda)?(?::?([0-9]+))?")
 
 def check_device(device_map: str | Mapping[str, int | str]) -> None:
     """Raises `ConfigError` for a GPU that torch does not see. Imports torch only where a GPU is named."""
-    if any(_GPU.fullmatch(name) for name in _names(device_map)):
+    if any(_GPU.fullmatch(str(name)) for name in _names(device_map)):
         slice_device(device_map)
 
 
@@ -28,7 +28,7 @@ def slice_device(device_map: str | Mapping[str, int | str]) -> "torch.device":
 
     seen = torch.cuda.device_count()
     for name in _names(device_map):
-        if (match := _GPU.fullmatch(name)) and int(match[1] or 0) >= seen:
+        if (match := _GPU.fullmatch(str(name))) and int(match[1] or 0) >= seen:
             has = "none" if seen == 0 else f"{seen} of them, from cuda:0 on"
             raise ConfigError(
                 Problem(f"{name!r} is a GPU, and torch sees {has}. Give 'auto' or 'cpu'.", "options.device_map")
@@ -38,5 +38,5 @@ def slice_device(device_map: str | Mapping[str, int | str]) -> "torch.device":
     return torch.device("cuda" if seen else "cpu")
 
 
-def _names(device_map: str | Mapping[str, int | str]) -> list[str]:
-    return [device_map] if isinstance(device_map, str) else [str(name) for name in device_map.values()]
+def _names(device_map: str | Mapping[str, int | str]) -> list[int | str]:
+    return [device_map] if isinstance(device_map, str) else list(device_map.values())

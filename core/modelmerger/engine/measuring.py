@@ -56,7 +56,7 @@ class Measurer:
 
     def rounds(self, index: int) -> int:
         """How often a tensor of the plan is measured before it is merged, at most."""
-        return rounds_of(self.merge.hooks, self.merge.plan.tensors[index])
+        return rounds_of(self.merge.plan.tensors[index])
 
     def measure(
         self, unit: Unit, earlier: Sequence["Tensor"], workspace: Workspace, cancelled: Cancelled

@@ -54,7 +54,7 @@ class MergedCheckpoint(Checkpoint):
         self._where = settings.where
         self._plan = plan
         self._index = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
-        self._bytes = [bytes_read(hooks, checkpoints, tensor) for tensor in plan.tensors]
+        self._bytes = [bytes_read(checkpoints, tensor) for tensor in plan.tensors]
         self._making = _Making(plan, checkpoints, hooks, settings)
 
     @classmethod

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from modelmerger.hooks.answers import is_dense, is_list_of, kind_of, not_a_tensor, shares_memory, versions
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
-from modelmerger.values.errors import PluginError, Problem
+from modelmerger.values.errors import ConfigError, PluginError, Problem
 from modelmerger.values.text import shown
 from modelmerger.values.traits import Traits, View
 
@@ -108,10 +108,35 @@ class Strategy:
         """Whether it can merge the updates of adapters, for which only coefficients count."""
         return self.linear and ("finish_tensor" not in self.plugin.hooks or self.traits.updates)
 
-    @property
-    def rounds(self) -> int:
-        """How often it measures a tensor before it merges it, at most."""
-        return self.traits.rounds if "measure_tensor" in self.plugin.hooks else 0
+    def rounds_for(
+        self,
+        tensor_name: str,
+        shape: Sequence[int],
+        weights: Sequence[float],
+        model_options: Sequence[Any],
+        options: Any,
+    ) -> int:
+        """How often it measures a tensor before it merges it, at most. The other arguments: as in `SliceInputs`.
+
+        Raises `ConfigError`, which names the tensor, for options that the strategy refuses.
+        """
+        if "measure_tensor" not in self.plugin.hooks:
+            return 0
+        try:
+            found = self.calls.ask_first(
+                "count_rounds",
+                tensor_name,
+                weights=weights,
+                model_options=model_options,
+                options=options,
+                shape=shape,
+            )
+        except ConfigError as error:
+            raise ConfigError(*(p if p.tensor else evolve(p, tensor=tensor_name) for p in error.problems)) from error
+        if found is not None and (type(found) is not int or not 0 <= found <= self.traits.rounds):
+            due = f"a whole number from 0 to {self.traits.rounds}, the rounds of its traits,"
+            raise self._broken("count_rounds", f"gave {shown(repr(found))} where {due} is due", tensor_name)
+        return self.traits.rounds if found is None else found
 
     def find_coefficients(
         self,

@@ -8,6 +8,11 @@ from modelmerger.output.steps import Step
 from modelmerger.values.errors import OutputError, Problem
 
 
+def staging_path(target: Path) -> Path:
+    """Where a merge to this target is staged, beside it."""
+    return target.parent / f".{target.name}.modelmerger"
+
+
 def standing_folder(target: Path) -> Path:
     """The folder of an output if it is there, else the one in which it would be made."""
     parent = target.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from modelmerger.output.apart import Inputs, check_apart
+from modelmerger.output.earlier.apart import Inputs, check_apart
 from modelmerger.output.earlier.foreign import check_all_ours, unlisted
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import read_manifest, read_manifest_of_weights

@@ -20,8 +20,8 @@ _HANDED = re.compile(r"\((.+), blake3 ")
 """The file of a plugin that is not installed, in what is said of where it came from."""
 _QUOTED = re.compile(r"(['\"`])((?:/|~/|\.{1,2}/)[^'\"`\n]+)\1")
 _WORD = re.compile(r"[^\s'\"`,;|()<>\[\]{}]+")
-_PROMPTS = "test_prompts"
-"""The key of a config whose values are texts for models."""
+_TEXTS = ("test_prompts", "name")
+"""Keys of a config whose values are texts, whatever they look like."""
 
 
 def recorded_path(path: str) -> str:
@@ -77,7 +77,7 @@ class Recording:
         if self.as_given:
             return value
         if isinstance(value, Mapping):
-            return {key: inner if key == _PROMPTS else self.value(inner) for key, inner in value.items()}
+            return {key: inner if key in _TEXTS else self.value(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(inner) for inner in value]
         known = isinstance(value, str) and (is_local(value) or value in self.paths)
@@ -110,7 +110,7 @@ class Recording:
 def _local_texts(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from () if key == _PROMPTS else _local_texts(inner)
+            yield from () if key in _TEXTS else _local_texts(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _local_texts(inner)

@@ -15,7 +15,7 @@ from modelmerger.output import journal, run_token
 from modelmerger.output.earlier.old_output import remove_old_output
 from modelmerger.output.entries import close_quietly, discard, is_directory, open_directory, owner_of_new, same_entry
 from modelmerger.output.journal import Journal, read_journal
-from modelmerger.output.parent_folder import make_parent
+from modelmerger.output.parent_folder import make_parent, staging_path
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import OutputError, Problem
@@ -27,11 +27,6 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.
 _UNLOCKED = "is on a file system without locks, which keep two merges apart"
 _ELSEWHERE = "Give an output path on another disk, or have this one mounted with locks (flock)"
 NOT_OURS = "exists and is not a staging directory of a merge. Move it away, or give another output path."
-
-
-def staging_path(target: Path) -> Path:
-    """Where a merge to this target is staged."""
-    return target.parent / f".{target.name}.modelmerger"
 
 
 def staged_size(target: Path) -> int:

@@ -11,7 +11,7 @@ from modelmerger.values.settings import CoreOptions, Settings
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 """Elements in a slice: the default, those in low_memory_mode, and the fewest."""
-PROCESS_MEMORY = 240 << 20
+PROCESS_MEMORY = 250 << 20
 """Resident bytes of Python with torch and modelmerger imported."""
 
 
@@ -23,11 +23,11 @@ def slice_elements(options: CoreOptions, tensors: Sequence[TensorPlan]) -> int:
     return max(LEAST_SLICE, MOST_SLICE // max(1, together // 2) // OBSERVED * OBSERVED)
 
 
-def rounds_of(hooks: Hooks, tensor: TensorPlan) -> int:
+def rounds_of(tensor: TensorPlan) -> int:
     """How often a tensor is measured before it is merged, at most."""
     if tensor.action == "combine":
         return int(tensor.coefficients is None)
-    return hooks.strategy.rounds if tensor.action == "merge" else 0
+    return tensor.rounds
 
 
 def bytes_in(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
@@ -35,11 +35,11 @@ def bytes_in(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
     return sum(_bytes_of_inputs(checkpoints, tensor))
 
 
-def bytes_read(hooks: Hooks, checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
+def bytes_read(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
     """How many bytes are read to make one tensor: all of its inputs once a round, and once more when it is merged."""
     if tensor.action == "copy":
         return _bytes_of_inputs(checkpoints, tensor)[0]
-    return bytes_in(checkpoints, tensor) * (1 + rounds_of(hooks, tensor))
+    return bytes_in(checkpoints, tensor) * (1 + rounds_of(tensor))
 
 
 def bytes_compared(checkpoints: Sequence[Checkpoint], tensors: Iterable[TensorPlan]) -> int:

@@ -61,7 +61,7 @@ def make_plan(
         layout=layout,
         workers=workers,
         slice_elements=elements,
-        bytes_read=sum(bytes_read(hooks, read, tensor) for tensor in tensors)
+        bytes_read=sum(bytes_read(read, tensor) for tensor in tensors)
         + bytes_compared(read, tensors)
         + sum(one.bytes_compared for one in inner),
         bytes_written=sum(file.size for file in layout.files),

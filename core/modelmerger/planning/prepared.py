@@ -7,7 +7,7 @@ from itertools import chain
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.output.apart import Inputs, inputs_of
+from modelmerger.output.earlier.apart import Inputs, inputs_of
 from modelmerger.output.recorded import Recording
 from modelmerger.planning.beside.sidecars import Sidecars, plan_sidecars
 from modelmerger.planning.composition import compose, finish_composition

@@ -99,8 +99,17 @@ class _TensorPlanner:
         if told is None:
             return planned
         granularity: Granularity = view if view != "linear" else "elementwise"
+        rounds = self._rounds(tensor.name, info.shape, inputs, told) if action == "merge" else 0
         planned = evolve(planned, weights=told.weights, options=told.options, model_options=told.model_options)
-        return evolve(planned, granularity=granularity)
+        return evolve(planned, granularity=granularity, rounds=rounds)
+
+    def _rounds(self, name: str, shape: tuple[int, ...], inputs: tuple[int, ...], told: TensorNumbers) -> int:
+        """How often a tensor is measured; never where no model has a weight."""
+        models = [i for i in inputs if i < len(self.settings.models)]
+        if not models:
+            return 0
+        weights, model_options = ([given[i] for i in models] for given in (told.weights, told.model_options))
+        return self.hooks.strategy.rounds_for(name, shape, weights, model_options, told.options)
 
     def _written(self, tensor: Aligned) -> str:
         return self.dtypes.get(tensor.name) or self.settings.written(tensor.info)

@@ -12,8 +12,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from modelmerger.inputs.safetensors_header.reading import read_header
-from modelmerger.output.apart import Inputs
 from modelmerger.output.digests import pieces_of_file
+from modelmerger.output.earlier.apart import Inputs
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import FILE, encoded, file_entry, has_tensors, read_manifest
 from modelmerger.output.publishing import check_output, check_room, clear_published, extra_entries, publish

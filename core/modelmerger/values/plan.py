@@ -52,6 +52,8 @@ class TensorPlan:
     """Those of each model of the config, with the numbers of this tensor; none where the strategy has none."""
     granularity: Granularity = "elementwise"
     """Of the slices that the strategy sees; "elementwise" where it sees none."""
+    rounds: int = 0
+    """How often the strategy measures it before it is merged, at most."""
 
     @property
     def elements(self) -> int:

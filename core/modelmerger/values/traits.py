@@ -48,6 +48,8 @@ class Traits:
 
     models: tuple[int, int | None] = field(default=(1, None), validator=_named(_BOUNDS))
     """The fewest and the most models it merges, the base not counted; None as the most is no limit."""
+    weights: bool = True
+    """Whether it weighs models. If not, a weight other than 1 is an error."""
     needs_base: bool = False
     """Whether `base_model` must be given. The base is then the last input."""
     inputs: Inputs = field(default="models", validator=_named(must_be_one_of("models", "updates")))
@@ -61,7 +63,7 @@ class Traits:
     which then is held in memory."""
     rounds: int = field(default=1, validator=_named(_ONE_OR_MORE))
     """How often a strategy with `measure_tensor` measures a tensor, at most: each round sees what those before it
-    found, and reads the inputs once more."""
+    found, and reads the inputs once more. With `count_rounds`, it says how often for each tensor."""
     gram: bool = False
     """Whether `find_coefficients` wants the Gram matrix of the inputs."""
     updates: bool = False

@@ -27,7 +27,9 @@ def shown_weight(weight: Weight) -> str:
 def each_number(check: Check) -> Check:
     """Every number must pass the check, and there must be at least one, for every pattern."""
 
-    def problem(weight: Weight | None) -> str | None:
+    def problem(weight: Weight | str | None) -> str | None:
+        if isinstance(weight, str):  # a word that the field's type allows
+            return None
         if isinstance(weight, dict):
             if not weight:
                 return f"must not be an empty mapping. Give a number by pattern, and '{DEFAULT}'"
@@ -50,12 +52,13 @@ sound_weight = each_number(must_be_finite)
 _VARIES = "varies by tensor"
 
 
-def varying(*, default: float | None, check: Check = must_be_finite) -> Any:
+def varying(*, default: float | str | None, check: Check = must_be_finite) -> Any:
     """A numeric field of `Options` or `ModelOptions` that may vary by tensor, as the weight of a model may.
 
     A config gives a number, a list over the layers, or a mapping from patterns on tensor names, and a hook that is
     called for a tensor gets the number of that tensor. Other hooks (`check_compatibility`, `wants_finish`) get what the
-    config has. check: what every number must pass.
+    config has. check: what every number must pass. A word that the field's type allows (`float | Literal["auto"]`) may
+    stand in place of all numbers, and hooks get it as it is.
 
     ```python
     from attrs import frozen
@@ -75,7 +78,8 @@ def may_vary(declared: "attrs.Attribute[Any]") -> bool:
 
 
 def varying_fields(options: Any) -> Iterator[tuple[str, Weight]]:
-    """The fields of an instance of options that may vary, and what the config has for them, if anything."""
+    """The fields of an instance of options that may vary, and the numbers that the config has for them, if any."""
     for declared in attrs.fields(type(options)) if options is not None else ():
-        if may_vary(declared) and (value := getattr(options, declared.name)) is not None:
+        value = getattr(options, declared.name) if may_vary(declared) else None
+        if value is not None and not isinstance(value, str):
             yield declared.name, value

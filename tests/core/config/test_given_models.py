@@ -74,7 +74,8 @@ def test_what_is_wrong_with_them_is_said_with_its_place(model: dict[str, Any], p
 
 
 def test_another_strategy_does_not_take_them() -> None:
-    said = "models[0]: 'role' belongs to linear from acme-merge 1.0, and the strategy is weighted. Leave it out"
+    owners = "linear from acme-merge 1.0, merging from acme-merge 1.0"
+    said = f"models[0]: 'role' belongs to {owners}, and the strategy is weighted. Leave it out"
     assert problems({"path": "a", "role": "pupil"}, strategy="weighted") == [said]
 
 

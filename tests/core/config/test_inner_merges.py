@@ -37,7 +37,7 @@ def problems(config: dict[str, Any]) -> list[str]:
         ({**SOUP, "models": [{"path": "a", "density": 1}, {}]}, "models[0].merge.models[0]: unknown key 'density'"),
         ({**SOUP, "models": []}, "models[0].merge.models: must hold at least one model"),
         ({**SOUP, "options": {"weight_decay": 2}}, "models[0].merge.options.weight_decay: must be in [0, 1), got 2.0"),
-        ({**SOUP, "options": {"epsilon": 2}}, "models[0].merge.options: 'epsilon' belongs to slerp, and the strategy is weighted. Leave it out"),
+        ({**SOUP, "options": {"normalize_before_slerp": True}}, "models[0].merge.options: 'normalize_before_slerp' belongs to slerp, and the strategy is weighted. Leave it out"),
         ({**SOUP, "options": {"overwrite": True}}, "models[0].merge.options: 'overwrite' is of the whole run. Give it in the options of the outermost merge"),
         ({**SOUP, "options": {"allow_pickle": True}}, "models[0].merge.options: 'allow_pickle' is of the whole run. "),
         ({**SOUP, "options": {"torch_dtype": "int8"}}, "models[0].merge.options.torch_dtype: must be one of "),

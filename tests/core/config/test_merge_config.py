@@ -9,6 +9,8 @@ import modelmerger
 import pytest
 from modelmerger import ConfigError, MergeConfig, ModelMerger
 
+from tests.core.plugging import BUILT_IN_STRATEGIES
+
 MODELS = [{"path": "./a", "weight": 0.6}, {"path": "./b", "weight": 0.4, "name": "second"}]
 FULL = {
     "strategy": "task_arithmetic",
@@ -143,7 +145,7 @@ def test_from_dict_says_what_is_unknown_or_missing() -> None:
     with pytest.raises(ConfigError) as caught:
         MergeConfig.from_dict({"output_path": "./x"})
     assert caught.value.lines() == [
-        "config: the key 'strategy' is missing. Installed are sequential, slerp, task_arithmetic, weighted",
+        f"config: the key 'strategy' is missing. Installed are {', '.join(BUILT_IN_STRATEGIES)}",
         "config: the key 'models' is missing. Give a list of models, each with a 'path'",
     ]
 

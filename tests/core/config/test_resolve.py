@@ -11,7 +11,7 @@ import pytest
 from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError, Settings, base_name, merge
 from modelmerger.config.resolve import resolve
 
-from tests.core.plugging import WEIGHTS_SQUARED, install
+from tests.core.plugging import BUILT_IN_STRATEGIES, WEIGHTS_SQUARED, install
 
 
 def settings(strategy: str = "weighted", **given: Any) -> Settings:
@@ -160,7 +160,7 @@ def test_problems_of_models_options_and_strategy_are_said_together() -> None:
         "task_arithmetic",
         models=[{"path": "a", "operation": "substract"}, {"pth": "b"}, "./c"],
         output_path="",
-        options={"epsilon": 1, "clamp_range": 3, "seed": -1},
+        options={"normalize_before_slerp": True, "clamp_range": 3, "seed": -1},
     )
     assert sorted(found) == [
         "config: task_arithmetic needs base_model. Give the path of the model that the others were tuned from; adapters know theirs, given a peft_config",
@@ -170,7 +170,7 @@ def test_problems_of_models_options_and_strategy_are_said_together() -> None:
         "models[2]: must be a mapping with a 'path', got './c'. Write it as path: ./c",
         "options.clamp_range: must be a list, got 3",
         "options.seed: must be in [0, 9.22337e+18), got -1",
-        "options: 'epsilon' belongs to slerp, and the strategy is task_arithmetic. Leave it out",
+        "options: 'normalize_before_slerp' belongs to slerp, and the strategy is task_arithmetic. Leave it out",
         "output_path: must not be empty. Give a path, or leave it out",
     ]
 
@@ -183,7 +183,7 @@ def test_an_unknown_strategy_does_not_hide_other_problems() -> None:
     )
     assert found == [
         "models[1].weight: must be a number or a list or a mapping, got '1'",
-        "no strategy is named 'slrp'; did you mean 'slerp'? (installed: sequential, slerp, task_arithmetic, weighted)",
+        f"no strategy is named 'slrp'; did you mean 'slerp'? (installed: {', '.join(BUILT_IN_STRATEGIES)})",
         "options.verbose: must be true or false, got 1",
     ]  # fmt: skip
 

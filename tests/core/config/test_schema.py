@@ -31,6 +31,10 @@ GOOD: list[dict[str, Any]] = [
     {"strategy": "weighted", "models": [{"path": "a", "weight": [0, 0.5, 1]}, {"path": "b", "weight": {"*.mlp.*": 0.3, "default": [1, 0]}}]},
     {"strategy": "weighted", "models": [{"path": "a", "weight": [1]}], "options": {"merge_embeddings": False, "merge_lm_head": None}},
     {"strategy": "weighted", "models": TWO, "options": {"missing_tensors": "union", "merge_lm_head": False}},
+    {"strategy": "ties", "models": TWO, "base_model": "c", "options": {"scaling_factor": "matched", "density": [0.1, 1]}},
+    {"strategy": "ties", "models": [{"path": "a", "density": {"*": 0.5}}], "base_model": "c", "options": {"scaling_factor": [0.5, 1]}},
+    {"strategy": "dare_ties", "models": TWO, "base_model": "c", "options": {"rescale": "l1"}},
+    {"strategy": "della", "models": [{"path": "a", "epsilon": 0.1}], "base_model": "c", "options": {"rescale": False}},
     {"strategy": "weighted", "models": TWO, "validation": {"run_tests": False, "test_prompts": {"gulf": ["شلونك؟"]}, "chat_template": "auto"}},
     {"strategy": "weighted", "models": [{"merge": SOUP, "weight": [0, 1], "name": "soup"}, {"path": "c"}]},
     {"strategy": "task_arithmetic", "models": [{"merge": {**SOUP, "options": {"weight_decay": 0.1}}, "operation": "subtract"}], "base_model": {"merge": SOUP}},
@@ -62,6 +66,12 @@ BAD: list[dict[str, Any]] = [
     {"strategy": "weighted", "models": TWO, "options": {"interpolation_factor": 0.5}},
     {"strategy": "weighted", "models": TWO, "options": {"normalise_weights": True}},
     {"strategy": "weighted", "models": TWO, "options": {"weight_decay": 1}},
+    {"strategy": "weighted", "models": TWO, "options": {"weight_decay": "matched"}},
+    {"strategy": "ties", "models": TWO, "base_model": "c", "options": {"scaling_factor": "machted"}},
+    {"strategy": "ties", "models": TWO, "base_model": "c", "options": {"density": 0}},
+    {"strategy": "ties", "models": TWO},
+    {"strategy": "dare_ties", "models": TWO, "base_model": "c", "options": {"rescale": "l2"}},
+    {"strategy": "consensus", "models": TWO, "base_model": "c", "options": {"agreeing_models": 0}},
     {"strategy": "weighted", "models": TWO, "options": {"verbose": "no"}},
     {"strategy": "weighted", "models": TWO, "options": {"verbose": None}},
     {"strategy": "weighted", "models": TWO, "options": {"torch_dtype": "float8"}},
@@ -140,6 +150,6 @@ def test_every_key_is_described(validator: Any) -> None:
 def test_strategies_of_others_are_allowed_and_do_not_change_what_is_published(
     validator: Any, distribution: Callable[..., Path]
 ) -> None:
-    install(distribution, [("strategy", "ties", WEIGHTS_SQUARED), ("plugin", "broken", "1 / 0")])
+    install(distribution, [("strategy", "trims", WEIGHTS_SQUARED), ("plugin", "broken", "1 / 0")])
     assert config_schema() == validator.schema
-    assert validator.is_valid({"strategy": "ties", "models": TWO, "options": {"density": 0.3}})
+    assert validator.is_valid({"strategy": "trims", "models": TWO, "options": {"density": 0.3}})

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from modelmerger import PluginError
+from modelmerger import ConfigError, PluginError
 from modelmerger.engine import measuring
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.cancelling import CancelledError, never
 from modelmerger.engine.measuring import Measurer, measured_blocks, measuring_units
 from modelmerger.engine.merge import Merge
 from modelmerger.testing import MemoryCheckpoint, Planned, plan_in_memory
+
+from tests.core.plugging import install
 
 GENERATOR = np.random.default_rng(0)
 FIRST, SECOND = (torch.from_numpy(GENERATOR.standard_normal((40, 25))).float() for _ in range(2))
@@ -222,3 +224,65 @@ def test_a_statistic_that_changes_its_form_is_the_plugins_fault(
         PluginError, match=r"t: strategy 'shaped' from acme-shaped 1\.0: measure_tensor gave another shape"
     ):
         plan_in_memory("shaped", [{"t": FIRST}]).merge()
+
+
+COUNTED = """
+import torch
+from modelmerger import ConfigError, Traits, hookimpl
+
+traits = Traits(models=(1, None), rounds=2, inputs="updates")
+
+@hookimpl
+def count_rounds(weights, model_options, shape):
+    assert len(weights) == len(model_options)
+    if len(shape) == 3:
+        raise ConfigError("three dimensions are too many. Take two")
+    return {answer}
+
+@hookimpl
+def measure_tensor(tensors, round):
+    return torch.stack([tensor.double().sum() for tensor in tensors])
+
+@hookimpl
+def merge_tensor(tensors, measurements):
+    return tensors[0] * 0 + len(measurements)
+"""
+
+
+def counted(distribution: Callable[..., Path], answer: str, tensor: torch.Tensor, weights: list[Any]) -> Planned:
+    install(distribution, [("strategy", "counted", COUNTED.format(answer=answer))], "counter")
+    models = [{"v": torch.ones(3), "t": tensor}] * len(weights)
+    return plan_in_memory("counted", models, {"v": torch.zeros(3), "t": torch.zeros_like(tensor)}, weights)
+
+
+def test_a_tensor_is_measured_as_often_as_the_strategy_says(distribution: Callable[..., Path]) -> None:
+    merge = counted(distribution, "len(shape)", torch.ones(4, 2), [1, 0])
+    merged = merge.merge()
+    assert [tensor.rounds for tensor in merge.plan.tensors] == [1, 2]
+    assert (merged["v"].unique().tolist(), merged["t"].unique().tolist()) == ([1.0], [2.0])
+    assert merge.plan.bytes_read == 2 * 4 * (3 * 2 + 8 * 3)
+    assert sum(checkpoint.bytes_read for checkpoint in merge.checkpoints) == merge.plan.bytes_read
+
+
+def test_without_an_answer_the_traits_hold(distribution: Callable[..., Path]) -> None:
+    assert [tensor.rounds for tensor in counted(distribution, "None", torch.ones(2), [1]).plan.tensors] == [2, 2]
+
+
+def test_nothing_is_measured_where_no_model_has_a_weight(distribution: Callable[..., Path]) -> None:
+    merge = counted(distribution, "2", torch.ones(4, 2), [0, {"t": 1, "default": 0}])
+    assert [tensor.rounds for tensor in merge.plan.tensors] == [0, 2]
+    assert merge.merge()["v"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("answer", ["3", "-1", "True", "1.0"])
+def test_rounds_that_the_traits_do_not_have_are_refused(distribution: Callable[..., Path], answer: str) -> None:
+    due = "a whole number from 0 to 2, the rounds of its traits, is due"
+    with pytest.raises(
+        PluginError, match=rf"v: strategy 'counted' from counter 1\.0: count_rounds gave {answer} where {due}"
+    ):
+        counted(distribution, answer, torch.ones(2), [1])
+
+
+def test_options_that_make_no_sense_for_a_tensor_are_refused_with_its_name(distribution: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match=r"^t: three dimensions are too many\. Take two$"):
+        counted(distribution, "1", torch.ones(1, 1, 1), [1])

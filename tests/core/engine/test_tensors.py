@@ -78,6 +78,7 @@ def finite_patterns(dtype: torch.dtype) -> torch.Tensor:
 def test_weight_one_on_one_model_keeps_every_finite_bit(
     dtype: torch.dtype, strategy: str, options: dict[str, Any]
 ) -> None:
+    """C11"""
     values = finite_patterns(dtype)
     assert bool((values.to(torch.float64).signbit() & (values.to(torch.float64) == 0)).any()) == (
         "fnuz" not in str(dtype)
@@ -92,6 +93,7 @@ def test_weight_one_on_one_model_keeps_every_finite_bit(
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_weight_one_beside_weight_zero_and_slerp_at_an_end_keep_bits(dtype: torch.dtype) -> None:
+    """C11"""
     values = finite_patterns(dtype)
     other = {"t": torch.ones_like(values.float()).to(dtype)}
 
@@ -122,6 +124,7 @@ def test_what_is_no_float_keeps_its_bits(dtype: torch.dtype) -> None:
 
 
 def test_negative_zeros_of_all_models_stay_negative() -> None:
+    """C11"""
     zeros = torch.tensor([-0.0, 0.0])
 
     merged = merge_in_memory("weighted", [{"t": zeros}, {"t": zeros.clone()}], weights=[0.3, 0.7])["t"]
@@ -131,6 +134,7 @@ def test_negative_zeros_of_all_models_stay_negative() -> None:
 
 @pytest.mark.parametrize("strategy", ["weighted", "sequential", "slerp", "task_arithmetic"])
 def test_nonfinite_inputs_are_named_and_counted(strategy: str, models: SimpleNamespace) -> None:
+    """C1"""
     damaged = {name: tensor.clone() for name, tensor in models.tensors["b"].items()}
     damaged["model.layers.1.mlp.weight"][3, :5] = torch.tensor([NAN, NAN, INF, -INF, INF])
     write_model(models.b, damaged)
@@ -163,6 +167,7 @@ def test_every_damaged_model_of_a_tensor_is_named() -> None:
 
 
 def test_an_infinity_that_clamping_would_hide_is_an_error() -> None:
+    """C1, C2"""
     tensors = [{"t": torch.tensor([1.0, INF])}, {"t": torch.tensor([1.0, 2.0])}]
 
     with pytest.raises(NumericError, match="'model_0' holds 1 infinity"):
@@ -170,6 +175,7 @@ def test_an_infinity_that_clamping_would_hide_is_an_error() -> None:
 
 
 def test_a_nan_in_the_base_is_an_error_and_an_input_of_coefficient_zero_is_not_read() -> None:
+    """C1"""
     good, bad = {"t": torch.tensor([1.0, 2.0])}, {"t": torch.tensor([1.0, NAN])}
     with pytest.raises(NumericError, match="'base' holds 1 NaN"):
         merge_in_memory("task_arithmetic", [good], bad, [0.5])

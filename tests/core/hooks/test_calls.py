@@ -372,6 +372,7 @@ BROKEN_STRATEGIES = {
 def test_a_strategy_that_breaks_its_contract_is_named_with_the_tensor(
     case: str, distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
 ) -> None:
+    """D1"""
     template, traits, body, reason = BROKEN_STRATEGIES[case]
     install(
         distribution, [("strategy", "careless", HEAD + template.format(traits=traits, body=body))], "acme-merge", "1.0"
@@ -395,6 +396,7 @@ def test_a_strategy_that_breaks_its_contract_is_named_with_the_tensor(
 def test_after_a_plugin_failed_the_next_merge_works(
     distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
 ) -> None:
+    """D1"""
     body = "if tensor_name != 'model.norm.weight': return tensors[0] + 1\n    raise ValueError('late')"
     install(distribution, [("strategy", "careless", HEAD + MERGES.format(traits="", body=body))])
     path = models.folder / "merge.yaml"
@@ -412,7 +414,7 @@ def test_after_a_plugin_failed_the_next_merge_works(
 def test_nan_of_a_linear_strategy_is_the_arithmetics(
     distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
 ) -> None:
-    """Coefficients are checked, so what overflows in the sum is no fault of the plugin."""
+    """C2: Coefficients are checked, so what overflows in the sum is no fault of the plugin."""
     body = COEFFICIENTS.format(traits="", body="return [3e38, 3e38]")
     install(distribution, [("strategy", "enormous", HEAD + body)])
     models.tensors["a"]["model.norm.weight"].fill_(4.0)
@@ -442,6 +444,7 @@ def test_a_strategy_may_say_itself_that_a_result_is_undefined(
 def test_nan_in_an_input_is_not_blamed_on_the_strategy(
     distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
 ) -> None:
+    """C1"""
     install(distribution, [("strategy", "summing", HEAD + SUMS)])
     models.tensors["b"]["model.norm.weight"][3] = float("nan")
     write_model(models.b, models.tensors["b"])
@@ -538,6 +541,7 @@ BROKEN_PLUGINS = {
 def test_a_plugin_that_breaks_its_contract_is_named(
     signature: str, distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
 ) -> None:
+    """D1"""
     body, reason = BROKEN_PLUGINS[signature]
     install(
         distribution,

@@ -38,6 +38,7 @@ ORDER = [
     "compose_model",
     # the plan: tensor `a` is merged elementwise, `b` is linear
     "choose_view",
+    "count_rounds",
     "choose_view",
     "find_coefficients",
     "save_model",
@@ -83,6 +84,7 @@ NO_ANSWER = "", "None"
 ANSWERS = {
     "choose_view": ("tensor_name", "'elementwise' if tensor_name == 'a' else 'linear'"),
     "find_coefficients": ("weights", "weights"),
+    "count_rounds": ("", "1"),
     "measure_tensor": ("tensors", "tensors[0].double().sum()"),
     "merge_tensor": ("tensors", "sum(tensors)"),
     "wants_finish": ("", "True"),

@@ -10,10 +10,9 @@ import pytest
 from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError
 from modelmerger.hooks.registry import ALLOW, DISABLE, Registry
 
-from tests.core.plugging import WEIGHTS_SQUARED, install
+from tests.core.plugging import BUILT_IN_STRATEGIES, WEIGHTS_SQUARED, install
 
 Distribution = Callable[..., Path]
-BUILT_IN_STRATEGIES = ["sequential", "slerp", "task_arithmetic", "weighted"]
 OUR_PACKAGES = ("modelmerger_strategies.", "modelmerger_validators.", "modelmerger_plugins.")
 BROKEN = "import modelmerger_no_such_module"
 LISTENING = """
@@ -46,26 +45,28 @@ def test_the_built_ins_are_found_as_everything_else_is() -> None:
 
 
 def test_discovery_imports_nothing(distribution: Distribution) -> None:
+    """D2"""
     modules = install(
-        distribution, [("strategy", "ties", BROKEN), ("validator", "bleu", BROKEN), ("plugin", "loud", BROKEN)]
+        distribution, [("strategy", "trims", BROKEN), ("validator", "bleu", BROKEN), ("plugin", "loud", BROKEN)]
     )
     registry = Registry.installed({})
-    assert {("strategy", "ties"), ("validator", "bleu"), ("plugin", "loud")} <= {
+    assert {("strategy", "trims"), ("validator", "bleu"), ("plugin", "loud")} <= {
         (p.kind, p.name) for p in registry.providers
     }
-    (ties,) = [provider for provider in registry.providers if provider.name == "ties"]
-    assert (ties.source, ties.built_in) == ("acme-merge 1.0", False)
+    (trims,) = [provider for provider in registry.providers if provider.name == "trims"]
+    assert (trims.source, trims.built_in) == ("acme-merge 1.0", False)
     assert not modules_of(modules)
 
 
 def test_a_strategy_is_imported_when_it_is_named_and_no_other(distribution: Distribution) -> None:
+    """D2"""
     named, other, validator = install(
         distribution,
-        [("strategy", "ties", WEIGHTS_SQUARED), ("strategy", "dare", BROKEN), ("validator", "bleu", BROKEN)],
+        [("strategy", "trims", WEIGHTS_SQUARED), ("strategy", "dare", BROKEN), ("validator", "bleu", BROKEN)],
     )
     MergeConfig(**merge_by("weighted"))
     assert not modules_of([named, other, validator])
-    MergeConfig(**merge_by("ties"))
+    MergeConfig(**merge_by("trims"))
     assert modules_of([named, other, validator]) == {named}
 
 
@@ -79,11 +80,11 @@ def test_a_plugin_of_every_merge_is_imported_and_asked_in_every_merge(
 
 
 def test_an_unknown_strategy_gets_a_suggestion_and_the_list(distribution: Distribution) -> None:
-    install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)])
+    install(distribution, [("strategy", "trims", WEIGHTS_SQUARED)])
     with pytest.raises(ConfigError) as caught:
-        Registry.installed({}).find("strategy", "tie")
-    installed = "sequential, slerp, task_arithmetic, ties, weighted"
-    assert str(caught.value) == f"no strategy is named 'tie'; did you mean 'ties'? (installed: {installed})"
+        Registry.installed({}).find("strategy", "trim")
+    installed = ", ".join(sorted([*BUILT_IN_STRATEGIES, "trims"]))
+    assert str(caught.value) == f"no strategy is named 'trim'; did you mean 'trims'? (installed: {installed})"
 
 
 def test_a_name_like_none_gets_the_list_alone() -> None:
@@ -96,12 +97,13 @@ def test_a_name_like_none_gets_the_list_alone() -> None:
 
 
 def test_a_name_of_two_distributions_is_an_error_that_names_both(distribution: Distribution) -> None:
-    modules = install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)])
-    modules += install(distribution, [("strategy", "ties", WEIGHTS_SQUARED)], "other-merge", "2.1")
+    """D2"""
+    modules = install(distribution, [("strategy", "trims", WEIGHTS_SQUARED)])
+    modules += install(distribution, [("strategy", "trims", WEIGHTS_SQUARED)], "other-merge", "2.1")
     with pytest.raises(ConfigError) as caught:
-        MergeConfig(**merge_by("ties"))
+        MergeConfig(**merge_by("trims"))
     assert str(caught.value) == (
-        "strategy 'ties' is provided twice: by acme-merge 1.0 and by other-merge 2.1; "
+        "strategy 'trims' is provided twice: by acme-merge 1.0 and by other-merge 2.1; "
         f"uninstall one of them or set {DISABLE}=acme-merge."
     )
     assert not modules_of(modules)
@@ -112,6 +114,7 @@ def test_a_name_of_two_distributions_is_an_error_that_names_both(distribution: D
 def test_the_name_of_a_built_in_cannot_be_taken(
     distribution: Distribution, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    """D2"""
     modules = install(distribution, [("strategy", name, BROKEN)])
     with pytest.raises(ConfigError) as caught:
         Registry.installed({}).find("strategy", name)
@@ -125,6 +128,7 @@ def test_the_name_of_a_built_in_cannot_be_taken(
 
 
 def test_the_name_of_a_built_in_plugin_cannot_be_taken_either(distribution: Distribution) -> None:
+    """D2"""
     (module,) = install(distribution, [("plugin", "tokenizer", LISTENING)])
     with pytest.raises(
         ConfigError, match=r"plugin 'tokenizer' is provided twice: by acme-merge 1.0 and by modelmerger"
@@ -145,63 +149,68 @@ def test_the_name_of_a_built_in_plugin_cannot_be_taken_either(distribution: Dist
 def test_a_plugin_that_cannot_be_imported_is_named_with_the_reason(
     distribution: Distribution, source: str, reason: str
 ) -> None:
-    install(distribution, [("strategy", "ties", source)])
+    """D1"""
+    install(distribution, [("strategy", "trims", source)])
     with pytest.raises(PluginError) as caught:
-        MergeConfig(**merge_by("ties"))
-    assert str(caught.value).startswith(f"strategy 'ties' from acme-merge 1.0 could not be imported: {reason}")
+        MergeConfig(**merge_by("trims"))
+    assert str(caught.value).startswith(f"strategy 'trims' from acme-merge 1.0 could not be imported: {reason}")
 
 
 def test_an_entry_point_that_leads_nowhere_is_named(distribution: Distribution) -> None:
-    distribution("acme-merge", "1.0", "[modelmerger.strategies]\nties = acme_nowhere:strategy\n")
+    distribution("acme-merge", "1.0", "[modelmerger.strategies]\ntrims = acme_nowhere:strategy\n")
     with pytest.raises(
-        PluginError, match=r"strategy 'ties' from acme-merge 1.0 could not be imported: ModuleNotFoundError"
+        PluginError, match=r"strategy 'trims' from acme-merge 1.0 could not be imported: ModuleNotFoundError"
     ):
-        MergeConfig(**merge_by("ties"))
+        MergeConfig(**merge_by("trims"))
 
 
 @pytest.mark.parametrize(
     ("environment", "found"),
     [
-        ({}, {"ties", "dare"}),
+        ({}, {"trims", "dare"}),
         ({ALLOW: ""}, set()),
         ({ALLOW: "nothing"}, set()),
-        ({ALLOW: "ties"}, {"ties"}),
-        ({ALLOW: " ties , dare "}, {"ties", "dare"}),
-        ({ALLOW: "acme-merge"}, {"ties"}),
-        ({ALLOW: "acme-merge,other-merge"}, {"ties", "dare"}),
-        ({DISABLE: ""}, {"ties", "dare"}),
-        ({DISABLE: "ties"}, {"dare"}),
+        ({ALLOW: "trims"}, {"trims"}),
+        ({ALLOW: " trims , dare "}, {"trims", "dare"}),
+        ({ALLOW: "acme-merge"}, {"trims"}),
+        ({ALLOW: "acme-merge,other-merge"}, {"trims", "dare"}),
+        ({DISABLE: ""}, {"trims", "dare"}),
+        ({DISABLE: "trims"}, {"dare"}),
         ({DISABLE: "acme-merge,other-merge"}, set()),
-        ({ALLOW: "ties,dare", DISABLE: "dare"}, {"ties"}),
+        ({ALLOW: "trims,dare", DISABLE: "dare"}, {"trims"}),
     ],
 )
 def test_the_environment_lets_plugins_of_others_in_and_keeps_them_out(
     distribution: Distribution, environment: dict[str, str], found: set[str]
 ) -> None:
-    modules = install(distribution, [("strategy", "ties", BROKEN)])
+    modules = install(distribution, [("strategy", "trims", BROKEN)])
     modules += install(distribution, [("strategy", "dare", BROKEN)], "other-merge")
     assert strategies(environment) == sorted({*BUILT_IN_STRATEGIES, *found})
     assert not modules_of(modules)
 
 
 def test_the_allow_list_does_not_have_to_name_built_ins_and_disabling_does_reach_them() -> None:
-    assert strategies({ALLOW: "ties"}) == BUILT_IN_STRATEGIES
+    assert strategies({ALLOW: "trims"}) == BUILT_IN_STRATEGIES
     registry = Registry.installed({DISABLE: "slerp,licenses"})
     assert "slerp" not in registry.names("strategy")
     assert "licenses" not in registry.names("plugin")
 
 
 def test_what_is_switched_off_says_by_what(distribution: Distribution) -> None:
-    install(distribution, [("strategy", "ties", BROKEN)])
-    for environment, reason in (({DISABLE: "ties"}, f"{DISABLE} names it"), ({ALLOW: ""}, f"{ALLOW} does not name it")):
+    install(distribution, [("strategy", "trims", BROKEN)])
+    for environment, reason in (
+        ({DISABLE: "trims"}, f"{DISABLE} names it"),
+        ({ALLOW: ""}, f"{ALLOW} does not name it"),
+    ):
         with pytest.raises(ConfigError) as caught:
-            Registry.installed(environment).find("strategy", "ties")
-        assert str(caught.value) == f"strategy 'ties' from acme-merge 1.0 is switched off: {reason}."
+            Registry.installed(environment).find("strategy", "trims")
+        assert str(caught.value) == f"strategy 'trims' from acme-merge 1.0 is switched off: {reason}."
 
 
 def test_a_broken_plugin_that_is_switched_off_is_not_imported(
     distribution: Distribution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """D2"""
     (module,) = install(distribution, [("plugin", "loud", BROKEN)])
     with pytest.raises(PluginError, match=r"plugin 'loud' from acme-merge 1.0 could not be imported"):
         MergeConfig(**merge_by("weighted"))
@@ -215,16 +224,16 @@ def test_a_broken_plugin_that_is_switched_off_is_not_imported(
 def test_a_broken_strategy_does_not_disturb_a_merge_by_another(
     distribution: Distribution, command: Callable[..., SimpleNamespace], config: dict[str, Any], models: SimpleNamespace
 ) -> None:
-    install(distribution, [("strategy", "ties", BROKEN), ("validator", "bleu", BROKEN)])
+    install(distribution, [("strategy", "trims", BROKEN), ("validator", "bleu", BROKEN)])
     path = models.folder / "merge.yaml"
     path.write_text(MergeConfig(**config).to_yaml())
-    result = command("merge", path, "--set", "strategy=ties")
+    result = command("merge", path, "--set", "strategy=trims")
     assert (result.status, result.out) == (7, "")
     assert result.err == (
-        "error: strategy 'ties' from acme-merge 1.0 could not be imported: "
+        "error: strategy 'trims' from acme-merge 1.0 could not be imported: "
         "ModuleNotFoundError: No module named 'modelmerger_no_such_module'\n"
     )
     assert not models.output.exists()
-    assert command("merge", path, "--set", "strategy=tie").status == 2
+    assert command("merge", path, "--set", "strategy=trim").status == 2
     assert command("merge", path).status == 0
     assert models.output.exists()

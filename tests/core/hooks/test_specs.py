@@ -38,6 +38,7 @@ FIRST_RESULT = {
     "compose_model",
     "find_coefficients",
     "choose_view",
+    "count_rounds",
     "measure_tensor",
     "merge_tensor",
     "finish_tensor",
@@ -244,6 +245,16 @@ def test_the_example_of_a_strategy_with_two_views_gives_matrices_the_mean_of_the
     turned = torch.tensor([[0.0, -2.0], [2.0, 0.0]])
     merged = module.merge_tensor([torch.eye(2), turned])
     torch.testing.assert_close(torch.linalg.svdvals(merged), torch.tensor([1.5, 1.5]))
+
+
+def test_the_example_that_counts_rounds_keeps_the_norm_of_the_first_model() -> None:
+    module = example("count_rounds")
+    tensors = [torch.tensor([3.0, 4.0]), torch.tensor([0.0, 8.0])]
+    for keep_norm, rounds, expected in ((True, 1, 5.0), (False, 0, 153**0.5)):
+        options = module.Options(keep_norm=keep_norm)
+        assert module.count_rounds(options) == rounds
+        measured = [module.measure_tensor(tensors)] * rounds
+        assert float(module.merge_tensor(tensors, measured, options).norm()) == pytest.approx(expected)
 
 
 def test_the_example_layout_places_every_tensor() -> None:

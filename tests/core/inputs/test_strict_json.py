@@ -150,6 +150,7 @@ for content in (
 
 
 def test_hostile_megabytes_are_answered_within_limits() -> None:
+    """B22"""
     environment = {**os.environ, "PYTHONPATH": str(Path(strict_json.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", _CHILD], capture_output=True, text=True, check=False, env=environment)
     # All but 91 lists and the fraction are refused.
@@ -158,6 +159,7 @@ def test_hostile_megabytes_are_answered_within_limits() -> None:
 
 @pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[-1e999]"])
 def test_what_is_no_finite_number_is_refused_where_that_is_asked(text: str) -> None:
+    """B23"""
     read_json(text, "file")
     with pytest.raises(InputError, match=r"no number in JSON|beyond what"):
         read_json(text, "file", finite=True)

@@ -41,6 +41,7 @@ def test_memory_does_not_depend_on_the_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["renamed over", "deleted", "appended to", "cut", "written to", "written to meanwhile"])
 def test_a_file_that_was_changed_is_never_taken_for_what_it_was(tmp_path: Path, how: str) -> None:
+    """C15"""
     path = tmp_path / "file"
     path.write_bytes(b"a" * (BLOCK + 5))
     file = identified(path)

@@ -11,6 +11,7 @@ from modelmerger import Layout, OutputError
 from modelmerger.output import system
 from modelmerger.output.digests import digest_of_bytes
 from modelmerger.output.manifest import FILE, file_entry
+from modelmerger.output.parent_folder import staging_path
 from modelmerger.output.publishing import (
     check_output,
     check_room,
@@ -20,7 +21,6 @@ from modelmerger.output.publishing import (
     publish,
 )
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import staging_path
 from modelmerger.output.steps import Step, no_step
 from modelmerger.values.settings import CoreOptions
 from modelmerger.values.work.block_record import Piece

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 from modelmerger import OutputError
+from modelmerger.output.parent_folder import staging_path
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import staged_size, staging_path
+from modelmerger.output.staging_directory import staged_size
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.work.block_record import Piece
 

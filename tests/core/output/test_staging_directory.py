@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from modelmerger import OutputError
 from modelmerger.output.journal import Journal
+from modelmerger.output.parent_folder import staging_path
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import StagingDirectory, staged_size, staging_path
+from modelmerger.output.staging_directory import StagingDirectory, staged_size
 
 from tests.core.output.staged import LAYOUT, stage
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from modelmerger import OutputError
 from modelmerger.output import staging_directory
+from modelmerger.output.parent_folder import staging_path
 from modelmerger.output.publishing import publish
 from modelmerger.output.staging import Staging
-from modelmerger.output.staging_directory import StagingDirectory, staging_path
+from modelmerger.output.staging_directory import StagingDirectory
 from modelmerger.values.settings import CoreOptions
 
 from tests.core.output.staged import LAYOUT, stage
@@ -29,6 +30,7 @@ def refused(target: Path, reason: str) -> None:
 @needs_root
 @pytest.mark.parametrize("entry", [".", "journal", "run", "model", "model/weights"])
 def test_what_somebody_else_has_made_is_refused(target: Path, entry: str) -> None:
+    """A18"""
     stage(target, [0])
     os.chown(staging_path(target) / entry, STRANGER, STRANGER)
     refused(target, f"belongs to user {STRANGER}, and this merge to 0, so what is staged there is not trusted")
@@ -36,6 +38,7 @@ def test_what_somebody_else_has_made_is_refused(target: Path, entry: str) -> Non
 
 @needs_root
 def test_an_empty_directory_of_somebody_else_is_refused(target: Path) -> None:
+    """A18"""
     staging_path(target).mkdir()
     os.chown(staging_path(target), STRANGER, STRANGER)
     refused(target, f"belongs to user {STRANGER}")
@@ -43,12 +46,14 @@ def test_an_empty_directory_of_somebody_else_is_refused(target: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
 def test_a_directory_that_others_may_write_to_is_refused(target: Path, mode: int) -> None:
+    """A18"""
     stage(target, [0])
     staging_path(target).chmod(mode)
     refused(target, "may be written to by others")
 
 
 def test_nobody_else_can_look_into_what_is_staged(target: Path) -> None:
+    """A18"""
     before = os.umask(0)
     try:
         with StagingDirectory(target) as directory:
@@ -58,7 +63,7 @@ def test_nobody_else_can_look_into_what_is_staged(target: Path) -> None:
 
 
 def test_a_file_system_may_call_this_user_otherwise(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As NFS does with root: what counts is whose what this process makes there is."""
+    """A18: As NFS does with root: what counts is whose what this process makes there is."""
     monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
     with Staging(target, "plan", LAYOUT):
         pass
@@ -97,6 +102,7 @@ def _no_file(target: Path) -> None:
 
 @pytest.mark.parametrize("replace", [_another_merge, _another_tree, _another_file, _another_document, _no_file])
 def test_what_another_has_put_in_the_place_gets_no_name(target: Path, replace: Callable[[Path], None]) -> None:
+    """A19"""
     with Staging(target, "plan", LAYOUT) as staging:
         staging.write_document("licenses/a/LICENSE", [b"as you like"])
         replace(target)
@@ -106,6 +112,8 @@ def test_what_another_has_put_in_the_place_gets_no_name(target: Path, replace: C
 
 
 def test_a_tree_that_is_exchanged_in_the_last_instant_loses_the_name_again(target: Path) -> None:
+    """A19"""
+
     def late(name: str, _: Path) -> None:
         if name == "rename":
             _another_tree(target)

@@ -152,6 +152,7 @@ HOSTILE = [
 def test_what_a_merge_refuses_is_refused_before_transformers_sees_it(
     copy: Path, spoil: Callable[[Path], None], reason: str, command: Callable[..., SimpleNamespace]
 ) -> None:
+    """B19"""
     spoil(copy)
     with pytest.raises(InputError, match=re.escape(reason)):
         check_loadable(copy, always_on(), None, merged=True)
@@ -165,6 +166,7 @@ def test_what_a_merge_refuses_is_refused_before_transformers_sees_it(
 def test_what_is_compared_with_is_looked_at_too(
     copy: Path, tied: SimpleNamespace, command: Callable[..., SimpleNamespace]
 ) -> None:
+    """B19"""
     _fifo(copy)
     result = command("validate", tied.a, "--against", copy)
     assert (result.status, result.out) == (3, "")

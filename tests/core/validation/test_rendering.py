@@ -43,5 +43,6 @@ def test_special_tokens_and_the_prompt_for_an_answer_are_the_template_s() -> Non
     ],
 )
 def test_what_a_template_cannot_do_is_said(template: str, reason: str) -> None:
+    """B20"""
     with pytest.raises(UnmeasurableError, match=f"the chat template of a fails: {reason}"):
         render("a", with_template(template), ["hello"], seconds=1)

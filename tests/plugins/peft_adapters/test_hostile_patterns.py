@@ -94,6 +94,7 @@ def test_whatever_is_admitted_means_what_it_means_to_peft() -> None:
     ],
 )
 def test_what_is_not_admitted_is_refused_in_a_sentence(adapter: Path, field: str, pattern: str) -> None:
+    """B21"""
     change(adapter, **{field: {"v_proj": 4, pattern: 4}})
     with warnings.catch_warnings(), pytest.raises(InputError) as refusal:
         warnings.simplefilter("error")
@@ -105,7 +106,7 @@ def test_what_is_not_admitted_is_refused_in_a_sentence(adapter: Path, field: str
 
 
 def test_patterns_that_backtrack_are_tried_at_once(tmp_path: Path) -> None:
-    """With `re`, each of them would take minutes at least."""
+    """B21: With `re`, each of them would take minutes at least."""
     module = "a" * 400 + ".proj"
     base = write_base(tmp_path / "base", {module: (6, 8)})
     made = write_adapter(tmp_path / "adapter", base, {module: (6, 8)}, 1)
@@ -130,6 +131,7 @@ def many(names: int) -> dict[str, int]:
     ],
 )
 def test_too_many_patterns_are_refused(adapter: Path, patterns: dict[str, int], sentence: str) -> None:
+    """B21"""
     change(adapter, rank_pattern=patterns)
     with pytest.raises(InputError) as refusal:
         merger(adapter).check_compatibility()
@@ -142,6 +144,7 @@ def test_thousands_of_names_are_admitted(adapter: Path) -> None:
 
 
 def test_patterns_are_tried_on_no_endless_name(tmp_path: Path) -> None:
+    """B21"""
     module = "a" * 501 + ".proj"
     base = write_base(tmp_path / "base", {module: (6, 8)})
     made = write_adapter(tmp_path / "adapter", base, {module: (6, 8)}, 1)

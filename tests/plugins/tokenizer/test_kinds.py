@@ -119,7 +119,7 @@ def test_what_stands_in_the_place_of_a_file_is_refused(
 
 
 def test_files_are_limited_together(models: SimpleNamespace, config: dict[str, Any]) -> None:
-    """Sparse files that take no disk."""
+    """B22: Sparse files that take no disk."""
     for number in range(5):
         fill(models.a, f"{number}.model")
         os.truncate(models.a / f"{number}.model", 250 << 20)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from attrs import evolve, frozen
 
 from modelmerger.engine.arithmetic import one_thread_each
+from modelmerger.engine.memory.resident import forget_peak, give_back, resident
 from modelmerger.engine.merge import Merge
-from modelmerger.engine.trial.resident import forget_peak, give_back, resident
 from modelmerger.engine.trial.samples import trial_plan
 from modelmerger.engine.work.schedule import Schedule
 from modelmerger.values.plan import TensorPlan
@@ -25,7 +25,7 @@ class Took:
     seconds: float
     """Its measurement with it."""
     memory: int
-    """Bytes that the worker had added by then, at their peak."""
+    """Bytes that a worker added at its peak, with all of the samples."""
     statistics: int
     """Bytes of what was measured of it."""
 
@@ -52,20 +52,26 @@ class _Nowhere:
         self.records[file, block] = record
 
 
-def run(merge: Merge, samples: Sequence[TensorPlan], seconds: float = math.inf) -> list[Took]:
-    """What each of the samples took, in a thread as those of a merge. Raises what merging them raises.
+def run(merge: Merge, samples: Sequence[TensorPlan], seconds: float = math.inf, workers: int = 1) -> list[Took]:
+    """What each of the samples took, in threads as those of a merge. Raises what merging them raises.
 
-    seconds: after which nothing more is begun.
+    seconds: after which nothing more is begun. workers: each of them merges all of the samples.
     """
     give_back()
-    trying = _Trying(merge, samples, seconds)
-    thread = threading.Thread(target=trying.run, name="trial", daemon=True)
+    forget_peak()
+    before, _ = resident()
+    trying = [_Trying(merge, samples, seconds) for _ in range(workers)]
+    threads = [threading.Thread(target=one.run, name="trial", daemon=True) for one in trying]
     with one_thread_each():
-        thread.start()
-        thread.join()
-    if trying.error is not None:
-        raise trying.error
-    return trying.took
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for one in trying:
+        if one.error is not None:
+            raise one.error
+    _, peak = resident()
+    return [evolve(took, memory=max(0, peak - before) // workers) for took in trying[0].took]
 
 
 class _Trying:
@@ -82,24 +88,20 @@ class _Trying:
             self.error = error
 
     def _do_all(self) -> None:
-        (before, _), until = resident(), time.perf_counter() + self._seconds
+        until = time.perf_counter() + self._seconds
         worker = self._work.local()
         while (task := self._work.take()) and time.perf_counter() < until:
-            forget_peak()
             started = time.perf_counter()
             done = worker.do(task)
-            took, known = time.perf_counter() - started, self.took[task.unit.of]
+            took = self.took[task.unit.of]
+            counts = done.statistic is not None and not task.unit.first  # as much as for the other parts of the tensor
             self.took[task.unit.of] = evolve(
-                known,
-                seconds=known.seconds + took,
-                memory=max(known.memory, resident()[1] - before),
-                statistics=known.statistics
-                + (len(done.statistic.content) if done.statistic and not task.unit.first else 0),
+                took,
+                seconds=took.seconds + time.perf_counter() - started,
+                statistics=took.statistics + (len(done.statistic.content) if counts and done.statistic else 0),
             )
             self._work.done(done)
         worker.close()
-        if self._work.error is not None:
-            raise self._work.error
 
 
 def _ignore(_: int) -> None:

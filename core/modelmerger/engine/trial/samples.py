@@ -12,6 +12,8 @@ from modelmerger.values.plan import MergePlan, TensorPlan
 
 SHAPES = 6
 """Of a kind, that are tried out at most: those with the most elements."""
+WHOLE_SHAPES = 2
+"""The same where tensors are merged whole: the largest, since a high matrix takes other memory than a wide one."""
 SPREAD = 256
 """Tensors of which a little is read, at most, so that what keeps something of its inputs does so."""
 SLICES = 16
@@ -55,13 +57,14 @@ def samples(plan: MergePlan) -> list[Sample]:
 
 
 def _of_kind(shapes: Sequence[Sequence[TensorPlan]]) -> list[Sample]:
-    """The shapes of a kind that are tried out. What is merged whole is tried in its largest shape alone."""
-    largest = max(shapes, key=lambda tensors: tensors[0].elements)
-    chosen = sorted(shapes, key=_elements, reverse=True)[:SHAPES]
-    if largest[0].granularity == "whole":
-        chosen = [largest]
-    elif largest not in chosen:
-        chosen[-1] = largest
+    """The shapes of a kind that are tried out. What is merged whole takes time, so that there are few of it."""
+    by_size = sorted(shapes, key=lambda tensors: tensors[0].elements, reverse=True)
+    if by_size[0][0].granularity == "whole":
+        chosen = by_size[:WHOLE_SHAPES]
+    else:
+        chosen = sorted(shapes, key=_elements, reverse=True)[:SHAPES]
+        if by_size[0] not in chosen:
+            chosen[-1] = by_size[0]
     total, tried = sum(map(_elements, shapes)), sum(map(_elements, chosen))
     return [Sample(tensors, _elements(tensors) * total // tried) for tensors in chosen]
 

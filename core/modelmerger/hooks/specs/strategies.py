@@ -75,6 +75,44 @@ def choose_view(tensor_name: str, shape: Sequence[int], options: Any) -> View:
 
 
 @hookspec(firstresult=True)
+def count_rounds(
+    weights: Sequence[float], model_options: Sequence[Any], options: Any, shape: Sequence[int]
+) -> int | None:
+    """Strategy, optional, beside `measure_tensor`: returns how often one tensor is measured before it is merged.
+
+    It is at most the `rounds` of the traits, which hold for all tensors without this hook or where it answers None. The
+    inputs are read once for each round, so a strategy whose options make a round needless saves time here. It is
+    called once for each tensor, while the merge is planned, with the arguments of `merge_tensor`. Raise `ConfigError`
+    for options that make no sense for the tensor.
+
+    ```python
+    import torch
+    from attrs import frozen
+    from modelmerger import Traits, hookimpl
+
+    traits = Traits(models=(1, None))
+
+    @frozen(kw_only=True)
+    class Options:
+        keep_norm: bool = False
+
+    @hookimpl
+    def count_rounds(options):                         # the norms are needed only if they are kept
+        return 1 if options.keep_norm else 0
+
+    @hookimpl
+    def measure_tensor(tensors):
+        return torch.stack([tensor.double().square().sum() for tensor in (tensors[0], sum(tensors))])
+
+    @hookimpl
+    def merge_tensor(tensors, measurements, options):  # the sum, as long as the first model
+        first, whole = measurements[0].sqrt().tolist() if options.keep_norm else (1.0, 1.0)
+        return sum(tensors) * (first / whole if whole else 0.0)
+    ```
+    """
+
+
+@hookspec(firstresult=True)
 def measure_tensor(
     tensors: Sequence["torch.Tensor"],
     round: int,

@@ -1,1 +1,1 @@
-"""What stands where the output goes: an earlier output, and what others have put into it."""
+"""What stands where the output goes: an earlier output, what others have put into it, or an input."""

@@ -6,7 +6,7 @@ from itertools import chain
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.output.apart import inputs_of
+from modelmerger.output.earlier.apart import inputs_of
 from modelmerger.output.manifest import FILE
 from modelmerger.output.recorded import Recording
 from modelmerger.planning.beside.inventory import taken_stock

@@ -6,7 +6,7 @@ from attrs import asdict, evolve, frozen
 
 from modelmerger.values.plan import MergePlan
 
-MARGIN = 1.07
+MARGIN = 1.08
 """What is planned, as a multiple of what a trial makes expect: no two runs take the very same memory."""
 
 
@@ -18,8 +18,8 @@ class Trial:
     """The peak of the process until its models were open, the merge was planned and torch was there."""
     process: int
     """What it held then."""
-    worker: int
-    """What each worker adds at its peak."""
+    workers: int
+    """What all workers add at their peak."""
     statistics: int
     """What is measured of tensors and held until they are merged, at most."""
     computing: float
@@ -32,8 +32,7 @@ class Trial:
 
 def with_trial(plan: MergePlan, trial: Trial) -> MergePlan:
     """The plan with the memory that the trial makes expect. Its digest is the same."""
-    workers = plan.workers * trial.worker
-    expected = max(trial.highest, trial.process + workers + trial.statistics)
+    expected = max(trial.highest, trial.process + trial.workers + trial.statistics)
     memory = int(MARGIN * expected)
-    parts = {"process": trial.process, "workers": workers, "statistics": trial.statistics}
+    parts = {"process": trial.process, "workers": trial.workers, "statistics": trial.statistics}
     return evolve(plan, memory=memory, memory_parts=parts | {"reserve": memory - sum(parts.values())}, tried=True)

@@ -1,4 +1,4 @@
-"""How much memory this process has, as the system counts it."""
+"""The memory of this process: how much it is, as the system counts it, and when it goes back to the system."""
 
 import contextlib
 import ctypes
@@ -7,7 +7,10 @@ import resource
 import sys
 from pathlib import Path
 
+MAPPED = 6 << 20
+"""Bytes from which on memory is taken from the system, and goes back when it is freed. Slices are smaller."""
 _PROCESS = Path("/proc/self")
+_M_MMAP_THRESHOLD = -3
 
 
 def resident() -> tuple[int, int]:
@@ -31,3 +34,12 @@ def give_back() -> None:
     """Gives memory that was freed back to the system, where the C library can do that."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def map_from(size: int) -> None:
+    """Memory of so many bytes or more goes back to the system as soon as it is freed, where the C library can do that.
+
+    Otherwise it is kept for the thread that had it, in pieces that the next tensor may not fit in.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, size)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from modelmerger.inputs.one_place import is_or_lies_in, touch
-from modelmerger.output.staging_directory import staging_path
+from modelmerger.output.parent_folder import staging_path
 from modelmerger.values.checkpoint import Checkpoint, models_behind
 from modelmerger.values.errors import OutputError, Problem
 from modelmerger.values.model_reference import Location, user_path

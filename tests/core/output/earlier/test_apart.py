@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import directory_state
 from modelmerger import MergeConfig, ModelMerger, OutputError
-from modelmerger.output.apart import check_apart, check_scratch
+from modelmerger.output.earlier.apart import check_apart, check_scratch
 
 
 def test_an_output_in_an_input_that_has_two_names_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,120 @@
+"""Exact order statistics of magnitudes in constant memory, from two rounds of histograms.
+
+Magnitudes are compared as float32, whose bits are ordered as the numbers are. The first round counts the upper half of
+the bits, the second one the lower half within the bin in which the wanted magnitude lies.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+ROUNDS = 2
+_UPPER, _LOWER = 1 << 15, 1 << 16  # the sign is never set, so 15 bits are left of the upper half
+_GROUP = 1 << 8
+
+Ranks = Sequence[Sequence[int]]
+"""The ranks that are wanted of each task vector, of which the largest magnitude has rank 1; none where none is."""
+
+
+def rounds(ranks: Ranks) -> int:
+    """How many rounds find the magnitudes of these ranks: none where none is wanted."""
+    return ROUNDS if any(ranks) else 0
+
+
+def count(tensors: Sequence["Tensor"], ranks: Ranks, number: int, measurements: Sequence["Tensor"]) -> "Tensor":
+    """What round `number` counts in a block: int64, one histogram a task vector, then one a wanted rank."""
+    import torch
+
+    counted = []
+    found = iter(_upper_halves(ranks, measurements[0]) if number else ())
+    for tensor, wanted in zip(tensors, ranks, strict=True):
+        if not wanted:
+            continue
+        bits = tensor.reshape(-1).float().view(torch.int32) & 0x7FFFFFFF
+        upper = bits >> 16
+        if number == 0:
+            counted.append(torch.bincount(upper, minlength=_UPPER))
+            continue
+        for _ in wanted:
+            inside = _chosen(bits, upper == next(found)[0]) & 0xFFFF
+            counted.append(torch.bincount(inside, minlength=_LOWER))
+    return torch.stack(counted)
+
+
+def find(ranks: Ranks, measurements: Sequence["Tensor"]) -> list[list[int]]:
+    """The magnitudes of the wanted ranks, as the bits of float32, from the sums of both rounds."""
+    if not any(ranks):
+        return [[] for _ in ranks]
+    upper = _upper_halves(ranks, measurements[0])
+    lower = (_bin(counts, rank)[0] for counts, (_, rank) in zip(measurements[1], upper, strict=True))
+    bits = (high << 16 | low for (high, _), low in zip(upper, lower, strict=True))
+    return [[next(bits) for _ in wanted] for wanted in ranks]
+
+
+def keep(tensor: "Tensor", least: int | None, most: int | None = None) -> "Tensor":
+    """The task vector with zeros where its magnitude is below `least` or above `most`, in memory of its own.
+
+    least, most: bits of float32, to which magnitudes are rounded before they are compared; None for no bound.
+    """
+    import torch
+
+    magnitudes = tensor.abs()
+    kept = magnitudes
+    if least:
+        kept = torch.nn.functional.threshold(magnitudes, _just_below(least, tensor.dtype), 0.0)
+    if most is not None:
+        kept = kept - torch.nn.functional.threshold(magnitudes, _just_below(most + 1, tensor.dtype), 0.0)
+    return kept.copysign_(tensor)
+
+
+def _chosen(values: "Tensor", mask: "Tensor") -> "Tensor":
+    """values[mask]; numpy is several times as fast on the CPU where few are chosen."""
+    import torch
+
+    if values.device.type != "cpu":
+        return values[mask]
+    return torch.from_numpy(values.numpy()[mask.numpy()])
+
+
+def _upper_halves(ranks: Ranks, counts: "Tensor") -> list[tuple[int, int]]:
+    """For each wanted rank, the bin of the first round that it lies in, and its rank in there."""
+    rows = iter(counts)
+    return list(chain.from_iterable([_bin(row, rank) for row in [next(rows)] for rank in w] for w in ranks if w))
+
+
+def _bin(counts: "Tensor", rank: int) -> tuple[int, int]:
+    """The bin that holds the element of this rank, and its rank in there."""
+    groups = counts.view(-1, _GROUP)
+    group, rank = _place(groups.sum(1), rank)
+    inside, rank = _place(groups[group], rank)
+    return group * _GROUP + inside, rank
+
+
+def _place(counts: "Tensor", rank: int) -> tuple[int, int]:
+    import torch
+
+    above = counts.flip(0).cumsum(0)
+    place = int(torch.searchsorted(above, rank))
+    return len(counts) - 1 - place, rank - (int(above[place - 1]) if place else 0)
+
+
+def _just_below(bits: int, dtype: "torch.dtype") -> float:
+    """The largest number of a dtype that rounds to less than a float32 that is not zero, given as its bits."""
+    import torch
+
+    below = _float(bits - 1)
+    if dtype == torch.float32:
+        return below
+    middle = (below + _float(bits)) / 2  # exact; it rounds to the one of both whose last bit is zero
+    return math.nextafter(middle, 0.0) if bits % 2 == 0 else middle
+
+
+def _float(bits: int) -> float:
+    number: float = struct.unpack("<f", struct.pack("<I", bits))[0]
+    return number

