@@ -73,7 +73,7 @@ def test_what_has_no_counterpart_is_said() -> None:
 
 
 STRATEGIES = {
-    "linear": "which is mergekit's word. Write strategy: weighted (installed: ",
+    "linear": "which is mergekit's word. Write strategy: weighted",
     "weightd": "did you mean 'weighted'?",
 }
 
