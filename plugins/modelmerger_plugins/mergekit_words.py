@@ -43,8 +43,7 @@ OPTIONS = {
     "low_cpu_memory": "low_memory_mode",
 }
 """What options are called here."""
-NEEDLESS = ("int8_mask", "rescale", "lazy_unpickle", "allow_crimes", "lora_merge_cache", "write_model_card", "cuda")
-DROPPING = ("gamma",)
+NEEDLESS = ("int8_mask", "lazy_unpickle", "allow_crimes", "lora_merge_cache", "write_model_card", "cuda")
 DTYPES = {
     **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
     **dict.fromkeys(("fp16", "f16", "half"), "float16"),
@@ -139,8 +138,6 @@ def _unknown(key: str, where: str) -> str | None:
         return f"{said}. Write strategy"
     if key == "slices":
         return f"{said}. It stacks layers, and here each layer is merged with its like: list the models under models"
-    if key in DROPPING:
-        return f"{said} for how much of an update is kept, and this strategy keeps it all. Leave it out"
     if key in NEEDLESS:
         return f"{said} and has no counterpart. Leave it out"
     return None

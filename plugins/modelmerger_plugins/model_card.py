@@ -135,8 +135,21 @@ def _part_head(plan: MergePlan) -> dict[str, Any]:
 def write_companions(directory: Path, report: ValidationReport) -> Mapping[str, bytes]:
     """The card with a section on the validation, in place of an earlier one."""
     card = (read_beside(directory, "README.md", CARD_LIMIT) or b"# Merged model\n").decode(errors="surrogateescape")
-    rest = re.sub(rf"^{BEGIN}$.*?^{END}\n?", "", card, flags=re.MULTILINE | re.DOTALL)
-    return {"README.md": f"{rest.rstrip()}\n\n{_section(report)}".encode(errors="surrogateescape")}
+    return {"README.md": f"{_without_sections(card).rstrip()}\n\n{_section(report)}".encode(errors="surrogateescape")}
+
+
+def _without_sections(card: str) -> str:
+    """The card without what earlier validations wrote, in one pass."""
+    kept, at = [], 0
+    for begun in re.finditer(rf"^{BEGIN}$", card, re.MULTILINE):
+        if begun.start() < at:
+            continue
+        if (end := card.find(f"\n{END}", begun.end())) < 0:
+            break
+        kept.append(card[at : begun.start()])
+        at = end + len(END) + 1
+        at += card.startswith("\n", at)
+    return "".join([*kept, card[at:]])
 
 
 def _section(report: ValidationReport) -> str:

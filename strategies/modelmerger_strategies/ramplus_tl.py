@@ -55,7 +55,7 @@ def merge_tensor(tensors: Sequence["Tensor"], measurements: Sequence["Tensor"], 
     count = _count(changed)
     merged = torch.zeros_like(tensors[0])
     for tensor, own, (shared, alone) in zip(tensors, changed, measurements[0].tolist(), strict=True):
-        overlap = min(shared / alone, options.alpha) if alone else options.alpha
+        overlap = min(shared / max(alone, 1), options.alpha)
         kept = torch.where(count > 1, tensor / count.clamp(min=1), tensor * (1 + options.r * overlap))
         merged += torch.where(own, kept, 0.0)
     return merged

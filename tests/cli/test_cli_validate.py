@@ -104,8 +104,7 @@ def test_a_model_of_the_config_may_have_the_name_of_the_merged_one(command: Comm
         (
             ("{merged}", "--set", "validation.metrics=[perplexty]"),
             2,
-            ("validation.metrics: no validator is named 'perplexty'; did you mean 'perplexity'? "
-            "(installed: coherence, dialect_prompts, fluency, perplexity)"),
+            "validation.metrics: no validator is named 'perplexty'; did you mean 'perplexity'?",
         ),
         (
             ("{merged}", "--set", "validation.thresholds.perplexty=3"),

@@ -116,10 +116,10 @@ def test_what_is_not_there_may_be_another_plugins(path: str) -> None:
 def test_what_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelmerger import InputError
 
-    def denied(_: object) -> list[str]:
+    def denied(_: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "listdir", denied)
+    monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(InputError, match="cannot be listed: Permission denied"):
         opened(tmp_path)
 

@@ -73,7 +73,7 @@ def test_what_has_no_counterpart_is_said() -> None:
 
 
 STRATEGIES = {
-    "linear": "which is mergekit's word. Write strategy: weighted (installed: ",
+    "linear": "which is mergekit's word. Write strategy: weighted",
     "weightd": "did you mean 'weighted'?",
 }
 
@@ -91,7 +91,6 @@ OPTIONS = {
     "lambda": "Write scaling_factor, in options",
     "normalize": "Write normalize_weights, in options",
     "dtype": "Write torch_dtype, in options",
-    "gamma": "Leave it out",
     "int8_mask": "Leave it out",
 }
 

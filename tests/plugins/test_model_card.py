@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from inputs.watching import at_once
 from modelmerger import Finding, MergeConfig, Sample, ValidationReport, merge
 from modelmerger_plugins.model_card import BEGIN, END, write_companions
 
@@ -204,3 +205,16 @@ def test_what_the_user_wrote_around_the_section_stays(tmp_path: Path) -> None:
     assert content.startswith(b"# Mine \xff\n# Merged model\n")
     assert b"\nand after\n" in content
     assert content.count(BEGIN.encode()) == 1
+
+
+def test_sections_that_never_end_take_no_more_time_than_others(tmp_path: Path) -> None:
+    """Of four megabytes, each beginning was looked from to the end of the card."""
+    report = ValidationReport(directory=str(tmp_path), validators={}, settings={}, findings=[], samples=[])
+    (tmp_path / "README.md").write_text(
+        f"a\n{BEGIN}\nold\n{END}\nb\n{BEGIN}\n{BEGIN}\n{END}\n" + f"{BEGIN}\n" * 100_000
+    )
+
+    with at_once():
+        card = write_companions(tmp_path, report)["README.md"].decode()
+
+    assert card.startswith(f"a\nb\n{BEGIN}\n{BEGIN}\n")

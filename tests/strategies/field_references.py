@@ -114,6 +114,6 @@ def ram(updates: Sequence[Array], epsilon: float = 1e-5, r: float = 0.0, alpha: 
     merged = np.zeros_like(updates[0])
     for update, own in zip(updates, changed, strict=True):
         shared, alone = (own & (count > 1)).sum(), (own & (count == 1)).sum()
-        factor = 1 + r * (min(shared / alone, alpha) if alone else alpha)
+        factor = 1 + r * min(shared / max(alone, 1), alpha)
         merged += np.where(own & (count > 1), update / np.maximum(count, 1), np.where(own, factor * update, 0))
     return merged

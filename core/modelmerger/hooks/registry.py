@@ -85,7 +85,7 @@ class Registry:
         known = self.names(kind)
         installed = ", ".join(known) or "none"
         near = suggestion(name, known).replace(",", ";", 1)
-        raise ConfigError(f"no {kind} is named '{name}'{near} (installed: {installed})")
+        raise ConfigError(f"no {kind} is named '{name}'{near or f' (installed: {installed})'}")
 
     def default_validators(self) -> list[Provider]:
         """The validators that are asked whether they run where the config names none.

@@ -11,7 +11,7 @@ import pytest
 from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError, Settings, base_name, merge
 from modelmerger.config.resolve import resolve
 
-from tests.core.plugging import BUILT_IN_STRATEGIES, WEIGHTS_SQUARED, install
+from tests.core.plugging import WEIGHTS_SQUARED, install
 
 
 def settings(strategy: str = "weighted", **given: Any) -> Settings:
@@ -183,7 +183,7 @@ def test_an_unknown_strategy_does_not_hide_other_problems() -> None:
     )
     assert found == [
         "models[1].weight: must be a number or a list or a mapping, got '1'",
-        f"no strategy is named 'slrp'; did you mean 'slerp'? (installed: {', '.join(BUILT_IN_STRATEGIES)})",
+        "no strategy is named 'slrp'; did you mean 'slerp'?",
         "options.verbose: must be true or false, got 1",
     ]  # fmt: skip
 
@@ -234,10 +234,7 @@ def test_validation_is_on_where_it_is_given() -> None:
         (
             {"metrics": ["perplexty", "bleu"]},
             [
-                (
-                    "validation.metrics: no validator is named 'perplexty'; did you mean 'perplexity'? "
-                    "(installed: coherence, dialect_prompts, fluency, perplexity)"
-                ),
+                "validation.metrics: no validator is named 'perplexty'; did you mean 'perplexity'?",
                 "validation.metrics: no validator is named 'bleu' (installed: coherence, dialect_prompts, fluency, perplexity)",
             ],
         ),

@@ -106,3 +106,23 @@ def test_what_is_no_length_is_no_window(length: Any) -> None:
 
     with pytest.raises(UnmeasurableError, match=r"max_position_embeddings: .*, which is no length"):
         _ = CausalLanguageModel("m", model, object(), 1).window
+
+
+def test_generation_settings_of_a_model_cannot_make_it_run_on(tied: SimpleNamespace) -> None:
+    """Neither its length, nor its beams, nor that it has no token that ends a text: the settings of the validation count."""
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    model = AutoModelForCausalLM.from_pretrained(tied.a)
+    expected = CausalLanguageModel("m", model, tied.words, 1).answers(["the cat"], 3, 0, chat_template=False)
+    settings: Any = GenerationConfig  # transformers leaves it untyped
+    model.generation_config = settings(
+        max_new_tokens=10**9, min_new_tokens=10**9, eos_token_id=None, num_beams=9, max_time=1e9, repetition_penalty=9.0
+    )
+    forward, calls = model.forward, []
+    model.forward = lambda *given, **named: (calls.append(1), forward(*given, **named))[1]
+
+    with at_once():
+        answers = CausalLanguageModel("m", model, tied.words, 1).answers(["the cat"], 3, 0, chat_template=False)
+
+    assert answers == expected
+    assert len(calls) <= 3
