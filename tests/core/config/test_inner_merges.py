@@ -34,7 +34,7 @@ def problems(config: dict[str, Any]) -> list[str]:
         ({**SOUP, "merges": {}}, "models[0].merge: unknown key 'merges'"),
         ({**SOUP, "models": [{"path": "a", "weight": "1"}]}, "models[0].merge.models[0].weight: must be a number or "),
         ({**SOUP, "models": [{"path": "a", "wieght": 1}]}, "models[0].merge.models[0]: unknown key 'wieght', did you mean 'weight'?"),
-        ({**SOUP, "models": [{"path": "a", "density": 1}, {}]}, "models[0].merge.models[0]: unknown key 'density'"),
+        ({**SOUP, "models": [{"path": "a", "sparsity": 1}, {}]}, "models[0].merge.models[0]: unknown key 'sparsity'"),
         ({**SOUP, "models": []}, "models[0].merge.models: must hold at least one model"),
         ({**SOUP, "options": {"weight_decay": 2}}, "models[0].merge.options.weight_decay: must be in [0, 1), got 2.0"),
         ({**SOUP, "options": {"normalize_before_slerp": True}}, "models[0].merge.options: 'normalize_before_slerp' belongs to slerp, and the strategy is weighted. Leave it out"),

@@ -144,10 +144,12 @@ def test_from_dict_says_what_is_unknown_or_missing() -> None:
     ]
     with pytest.raises(ConfigError) as caught:
         MergeConfig.from_dict({"output_path": "./x"})
-    assert caught.value.lines() == [
-        f"config: the key 'strategy' is missing. Installed are {', '.join(BUILT_IN_STRATEGIES)}",
-        "config: the key 'models' is missing. Give a list of models, each with a 'path'",
-    ]
+    strategy, models = caught.value.lines()  # of so many names, those in the middle are left out
+    assert strategy.startswith(
+        f"config: the key 'strategy' is missing. Installed are {', '.join(BUILT_IN_STRATEGIES[:7])}"
+    )
+    assert strategy.endswith(", ".join(BUILT_IN_STRATEGIES[-7:]))
+    assert models == "config: the key 'models' is missing. Give a list of models, each with a 'path'"
 
 
 def test_keys_left_empty_in_a_file_are_as_if_left_out(tmp_path: Path) -> None:
