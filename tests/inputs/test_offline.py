@@ -10,16 +10,16 @@ from inputs.watching import watched
 from modelmerger import MergeConfig, ModelMerger, merge, verify
 
 
-@pytest.mark.parametrize("name", ["check", "plan", "merge"])
+@pytest.mark.parametrize("asked", [("check",), ("plan", "--no-trial"), ("merge",)], ids=" ".join)
 def test_a_command_on_local_models_opens_no_socket_and_starts_no_process(
-    models: SimpleNamespace, config: dict[str, Any], command: Callable[..., SimpleNamespace], name: str
+    models: SimpleNamespace, config: dict[str, Any], command: Callable[..., SimpleNamespace], asked: tuple[str, ...]
 ) -> None:
     """D6."""
     path = models.folder / "merge.json"
     path.write_text(json.dumps(config))
 
     with watched() as seen:
-        result = command(name, path)
+        result = command(*asked, path)
 
     assert result.status == 0
     assert (seen.network, seen.processes, seen.unpickled) == ([], [], [])

@@ -167,7 +167,7 @@ FOLDERS = {
     "two levels below": (("x/y/model.safetensors",), "but the model x/y. Give model/x/y."),
     "adapter below": (
         ("arabic/adapter_config.json",),
-        "but the adapter arabic. Set peft_config.adapter_names: [arabic], or give model/arabic.",
+        "but the adapter 'arabic' in a sub-folder. Set peft_config.adapter_names: [arabic].",
     ),
     "config alone": (("config.json",), "has no safetensors weights. Give the directory that holds model.safetensors"),
     "AppleDouble alone": (("._model.safetensors",), "has no safetensors weights. Give the directory"),

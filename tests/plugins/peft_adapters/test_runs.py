@@ -15,7 +15,7 @@ from conftest import directory_state
 from core.test_light_imports import HEAVY, run
 from faults.stopping import Steps, killed_merge, spread, staging_path
 from inputs.watching import watched_reads
-from modelmerger import MergeConfig, ModelMerger, PluginError, Watch, merge
+from modelmerger import MergeConfig, MergeError, ModelMerger, Watch, merge
 from plugins.peft_adapters.handmade import read_updates, write_adapter, write_base
 
 SHAPES = {"model.layers.0.up": (130, 70), "model.layers.1.up": (64, 100), "model.layers.1.down": (70, 70)}
@@ -144,7 +144,7 @@ def test_a_check_reads_no_factors(made: SimpleNamespace, monkeypatch: pytest.Mon
     merger = ModelMerger(MergeConfig(**made.config()))
 
     assert [note.severity for note in merger.check_compatibility()] == ["note"]
-    with pytest.raises(PluginError, match="weights are read"):
+    with pytest.raises(MergeError, match="weights are read"):
         merger.plan()
 
 

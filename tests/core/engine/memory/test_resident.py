@@ -26,5 +26,5 @@ def test_what_is_used_counts_and_what_is_freed_goes_back() -> None:
     size, (before, used, freed, forgotten) = json.loads(done.stdout)
     assert used[0] - before[0] >= 9.9 * size
     assert freed[0] - before[0] <= size / 2
-    assert freed[1] >= used[0]
+    assert freed[1] >= used[0] - size / 10  # the system counts in batches
     assert forgotten[1] - before[0] <= size / 2
