@@ -1,5 +1,6 @@
 """`save_merged_model` keeps what merges keep: the target is absent, old or new, and inputs are never touched."""
 
+import contextlib
 import errno
 import json
 import os
@@ -119,17 +120,20 @@ def test_whatever_fails_is_an_output_error_and_the_target_stays_as_it_was(
         assert said is None or "Traceback" not in said
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
+    """For no longer than it takes: the tests themselves may write to a larger file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_what_safetensors_cannot_write_is_an_output_error(saving: SimpleNamespace, small_files: None) -> None:
+def test_what_safetensors_cannot_write_is_an_output_error(saving: SimpleNamespace) -> None:
     """A2"""
-    with pytest.raises(OutputError, match="cannot be written: File too large"):
+    with pytest.raises(OutputError, match="cannot be written: File too large"), small_files():
         saving.save()
     assert not saving.target.exists()
 
