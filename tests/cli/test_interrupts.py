@@ -89,3 +89,20 @@ def test_what_handled_signals_before_does_so_again() -> None:
         assert isinstance(ours, Interrupts)
         assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is ours
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_module_that_calls_the_command_line_as_it_is_imported_is_no_reason_to_wait(tmp_path: Path) -> None:
+    """A20"""
+    (tmp_path / "calling.py").write_text("""
+import os, signal
+from modelmerger.cli import process
+
+def interrupted(*_, **__):
+    signal.raise_signal(signal.SIGTERM)
+
+process.cli.make_context = interrupted
+status = process.main(["plugins"])
+""")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import calling; print(calling.status)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("143\n", "error: interrupted. Nothing was written.\n")

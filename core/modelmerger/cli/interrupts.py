@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 _IMPORTING = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
+_COMMAND_LINE = "modelmerger.cli.process"
 _SOON = 0.05
 
 
@@ -61,7 +62,8 @@ def interrupts() -> Iterator[Interrupts]:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    while frame is not None:
+    """Whether the command line is importing something; whoever imports what called it, is no matter."""
+    while frame is not None and frame.f_globals.get("__name__") != _COMMAND_LINE:
         if frame.f_code.co_filename in _IMPORTING:
             return True
         frame = frame.f_back
