@@ -106,7 +106,7 @@ def _object(directory: Path, name: str) -> Mapping[str, Any]:
     """A JSON object of a directory; empty for what is none: where it is taken, it is refused elsewhere."""
     try:
         content = read_beside(directory, name, CONFIG_LIMIT)
-        value = {} if content is None else read_json(content, name, unique=False)
+        value = {} if content is None else read_json(content, name, unique=False, tagged=True)
     except InputError:
         return {}
     return value if isinstance(value, Mapping) else {}
