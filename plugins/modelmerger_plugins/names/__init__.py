@@ -11,6 +11,8 @@ from modelmerger_plugins.names.view import without_wrappers as without_wrappers
 from modelmerger_plugins.names.wrappers import unwrapped as unwrapped
 from modelmerger_plugins.names.wrappers import without_anywhere
 
+within_merges = ("view_models",)  # names that are the donor's already stay as they are
+
 
 @hookimpl(tryfirst=True)
 def view_models(checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
