@@ -139,7 +139,8 @@ def test_leaving_ends_also_what_it_started(call: Callable[..., Call], tmp_path: 
 def test_it_ends_with_the_process_that_asked(call: Callable[..., Call], tmp_path: Path) -> None:
     file = tmp_path / "pids"
     made = call("parenting", str(file))
-    program = f"import sys; sys.path[:] = {sys.path!r}; from modelmerger.hooks.inquiries.child import *; " + (
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}; from modelmerger.hooks.inquiries.child import *; "
         f"called(Call({made.function!r}, {made.argument!r}, Limits(seconds=60)))"
     )
     asking = subprocess.Popen([sys.executable, "-c", program])
