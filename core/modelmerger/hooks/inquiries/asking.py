@@ -4,13 +4,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Self
 
 from modelmerger.hooks.inquiries.answering import answer
 from modelmerger.hooks.inquiries.child import Call, Child, Limits, NoAnswerError, without_process
-from modelmerger.values.errors import ModelCompatibilityError, Problem, Severity, raise_errors
+from modelmerger.output.scratch import Scratch
+from modelmerger.values.errors import ModelCompatibilityError, OutputError, Problem, Severity, raise_errors
 from modelmerger.values.text import shown
 from modelmerger.values.work.inquiry import Inquiry
 
@@ -77,7 +78,10 @@ class Asked:
             return
         argument = {"function": inquiry.function, "argument": inquiry.argument}
         limits = Limits(seconds=SECONDS, processor=SECONDS, memory=MEMORY)
-        child = Child(Call(f"{__package__}.answering:as_plain_data", argument, limits, inquiry.environment))
+        environment = dict(inquiry.environment)
+        with suppress(OutputError):  # what a process that is ended leaves there goes with the context
+            environment.setdefault("TMPDIR", str(closing.enter_context(Scratch(None)).path))
+        child = Child(Call(f"{__package__}.answering:as_plain_data", argument, limits, environment))
         self._running.append((inquiry, closing.enter_context(child)))
 
     def _add(self, inquiry: Inquiry, find: Callable[[], Iterable[Problem]]) -> None:
