@@ -9,6 +9,7 @@ from attrs import field, frozen
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.output_blocks import OutputBlocks
+from modelmerger.engine.reading_ahead import read_ahead
 from modelmerger.engine.tensors import SliceMerger, UnitState
 from modelmerger.output.digests import PieceDigests
 from modelmerger.output.sink import Writer
@@ -85,17 +86,17 @@ class BlockWriter:
         return digests.pieces()
 
     def _read_ahead(self, file: int, begin: int, end: int) -> None:
-        """Tells the system which parts of the inputs the bytes between two offsets of a file need."""
+        """Says which parts of the inputs the bytes between two offsets of a file need, in the order of reading."""
         merge = self.merger.merge
         if not merge.settings.options.reads_ahead:
             return
         for placement in self.blocks.placements(file, begin, end):
             tensor = merge.plan.tensors[self.blocks.index[placement.tensor.name]]
+            if tensor.granularity == "whole" and placement.offset < begin:  # read already, with an earlier block
+                continue
             bits = DTYPES[tensor.dtype].bits
             low, high = max(0, begin - placement.offset), min(placement.tensor.bytes, end - placement.offset)
-            for checkpoint in tensor.inputs:
-                name = tensor.name_in(checkpoint)
-                merge.checkpoints[checkpoint].prefetch(name, low * 8 // bits, high * 8 // bits)
+            read_ahead(merge, tensor, low * 8 // bits, high * 8 // bits)
 
     def _fill(
         self, source: Placement, low: int, high: int, out: "Tensor", workspace: Workspace, state: UnitState
