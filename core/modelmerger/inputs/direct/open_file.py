@@ -75,9 +75,7 @@ class OpenFile:
 
         Where the file system refuses that, the page cache is used, and freed again.
         """
-        if not self._refused and self._direct < 0:
-            self._open_direct()
-        if not self._refused:
+        if self.can_be_read_past:
             try:
                 return os.preadv(self._direct, [buffer], offset)
             except OSError as error:
@@ -89,6 +87,13 @@ class OpenFile:
             with contextlib.suppress(OSError):
                 os.posix_fadvise(self.descriptor, offset, count, os.POSIX_FADV_DONTNEED)
         return count
+
+    @property
+    def can_be_read_past(self) -> bool:
+        """Whether the file system lets it be read past the page cache."""
+        if self._direct < 0 and not self._refused:
+            self._open_direct()
+        return not self._refused
 
     def _open_direct(self) -> None:
         """Through the descriptor that is there, so that it is the same file, whatever its name leads to now."""
@@ -103,14 +108,3 @@ class OpenFile:
             self._to_close.append(descriptor)
             self._direct = descriptor
 
-
-def takes_direct(descriptor: int) -> bool:
-    """Whether the file system of an open file lets it be read past the page cache."""
-    if not _DIRECT:
-        return False
-    try:
-        direct = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC | _DIRECT)
-    except OSError:
-        return False
-    os.close(direct)
-    return True
