@@ -8,13 +8,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from modelmerger_strategies.task_vectors.merging import total
+from modelmerger_strategies.task_vectors.total import total
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Scale = float | Literal["matched"]
-"""What `scaling_factor` may be."""
 SHARE = 0.4
 """Of several models: with the published scales, siblings that were tuned from one base by four kinds of training lost
 up to 0.38 nats a token; with this share, they came close to the best scale of each."""
@@ -27,7 +25,7 @@ def measure(merged: "Tensor", tensors: Sequence["Tensor"], weights: Sequence[flo
     return torch.stack([_square(merged), _square(total(tensors, weights))])
 
 
-def scale(scaling_factor: Scale, models: int, measurements: Sequence["Tensor"]) -> float:
+def scale(scaling_factor: float | Literal["matched"], models: int, measurements: Sequence["Tensor"]) -> float:
     """λ. measurements: the last one is the sum of what `measure` found. models: how many task vectors there are.
 
     A task vector of zeros stays zero.
