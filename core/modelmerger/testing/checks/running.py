@@ -7,8 +7,13 @@ from typing import Any, Literal
 from attrs import frozen
 
 from modelmerger.testing.checks.check import Check
+from modelmerger.testing.checks.executors import EXECUTOR_CHECKS, ExecutorUnderTest
+from modelmerger.testing.checks.loaders import LOADER_CHECKS, LoaderUnderTest
+from modelmerger.testing.checks.sidecars import SIDECAR_CHECKS, SidecarsUnderTest
 from modelmerger.testing.checks.strategy import StrategyUnderTest
 from modelmerger.testing.checks.strategy_checks import STRATEGY_CHECKS
+from modelmerger.testing.checks.validators import VALIDATOR_CHECKS, ValidatorUnderTest
+from modelmerger.testing.checks.views import VIEW_CHECKS, ViewUnderTest
 from modelmerger.values.text import suggestion
 
 TestedKind = Literal["strategy", "validator", "loader", "view", "executor", "sidecars"]
@@ -23,7 +28,16 @@ class _Kind:
     checks: Sequence[Check[Any]]
 
 
-KINDS: Mapping[str, _Kind] = MappingProxyType({"strategy": _Kind(StrategyUnderTest.of, STRATEGY_CHECKS)})
+KINDS: Mapping[TestedKind, _Kind] = MappingProxyType(
+    {
+        "strategy": _Kind(StrategyUnderTest.of, STRATEGY_CHECKS),
+        "validator": _Kind(ValidatorUnderTest.of, VALIDATOR_CHECKS),
+        "loader": _Kind(LoaderUnderTest.of, LOADER_CHECKS),
+        "view": _Kind(ViewUnderTest.of, VIEW_CHECKS),
+        "executor": _Kind(ExecutorUnderTest.of, EXECUTOR_CHECKS),
+        "sidecars": _Kind(SidecarsUnderTest.of, SIDECAR_CHECKS),
+    }
+)
 """How the plugins of each kind are made subjects of checks, and the checks."""
 
 

@@ -1,13 +1,12 @@
 """Checks of strategies: the same bits whoever merges what and when, and nothing shared with what is handed over."""
 
-import contextlib
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from modelmerger.testing.checks.check import assert_same, is_same, works
+from modelmerger.testing.checks.random_state import global_states, random_state_kept, seed_globally
 from modelmerger.testing.checks.strategy import StrategyUnderTest
 from modelmerger.testing.merging import Planned
 
@@ -83,12 +82,12 @@ def check_global_random_state(strategy: StrategyUnderTest) -> None:
     """The random state of torch, of NumPy and of Python neither changes the result nor is changed by the merge."""
     given, what = strategy.inputs(), f"{strategy.name}: a merge"
     found = []
-    with _random_state_kept():
+    with random_state_kept():
         for seed in (1, 2):
-            _seed(seed)
-            before = _states()
+            seed_globally(seed)
+            before = global_states()
             found.append(strategy.merge(given, what))
-            if _states() != before:
+            if global_states() != before:
                 raise AssertionError(
                     f"{what} draws numbers from a global generator. Take `random(model)`, which belongs to the "
                     "elements and the option `seed`."
@@ -140,31 +139,3 @@ def _spy(planned: Planned, spy: Callable[[str, Callable[..., Any]], Callable[...
     for hook in ("merge_tensor", "measure_tensor"):
         for implementation in getattr(caller, hook).get_hookimpls():
             implementation.function = spy(hook, implementation.function)
-
-
-def _seed(seed: int) -> None:
-    import numpy as np
-
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (the global state is what this is about)
-    random.seed(seed)
-
-
-def _states() -> tuple[bytes, Any, Any]:
-    import numpy as np
-
-    torchs, numpys = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-    return bytes(torchs.numpy()), str(numpys), random.getstate()
-
-
-@contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
-    import numpy as np
-
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
-        random.setstate(before[2])
