@@ -96,7 +96,8 @@ def check_reads_what_it_says(loader: LoaderUnderTest) -> None:
             _compare(loader, model, loader.tensors, found)
         with loader.model() as again:
             if again.content != model.content or again.files != model.files:
-X.name}: opened twice, the same model has another content or other files, so no "
+                raise AssertionError(
+                    f"{loader.name}: opened twice, the same model has another content or other files, so no "
                     "interrupted merge could go on. Make `content` of what decides the numbers alone."
                 )
             if {name: read(again, name) for name in again.tensors} != found:
