@@ -62,6 +62,12 @@ def test_what_is_saved_is_the_model_as_it_is_and_the_documents_of_the_merge(savi
     assert sorted(os.listdir(saving.folder)) == ["a", "b", "merged", "saved"]
 
 
+def test_a_path_that_is_none_is_refused(saving: SimpleNamespace) -> None:
+    """A16"""
+    with pytest.raises(OutputError, match="has a NUL character in it"):
+        save(Returned(), saving.output, saving.folder / "a\0b", CoreOptions(), {})
+
+
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL])
 def test_where_files_have_no_modes_it_is_saved_all_the_same(
     saving: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, number: int
