@@ -9,7 +9,7 @@ from attrs import field, frozen
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.output_blocks import OutputBlocks
-from modelmerger.engine.reading_ahead import read_ahead
+from modelmerger.engine.reading.ahead import read_ahead
 from modelmerger.engine.tensors import SliceMerger, UnitState
 from modelmerger.engine.windows import BEHIND, Windows
 from modelmerger.output.digests import PieceDigests

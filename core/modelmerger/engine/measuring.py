@@ -8,9 +8,9 @@ from attrs import field, frozen
 
 from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
 from modelmerger.engine.cancelling import Cancelled, CancelledError
-from modelmerger.engine.kept_inputs import KeptInputs
 from modelmerger.engine.merge import Merge
-from modelmerger.engine.reading_ahead import read_ahead
+from modelmerger.engine.reading.ahead import read_ahead
+from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import OrderedSum, UnsteadyError, sum_in_order
 from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.planning.cost import rounds_of

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from modelmerger.engine.blocks import BlockWriter
 from modelmerger.engine.cancelling import CancelledError
-from modelmerger.engine.kept_inputs import KeptInputs
 from modelmerger.engine.measuring import Measurer, measuring_units
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.output_blocks import OutputBlocks
+from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import UnsteadyError
 from modelmerger.engine.tensors import SliceMerger
 from modelmerger.engine.work.totals import Totals
