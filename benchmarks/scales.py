@@ -132,7 +132,8 @@ def main() -> None:
     for strategy in told.strategies.split(","):
         for count in (2, 3, 4):
             sets = list(itertools.combinations(DIALECTS, count))
-            used = sets[: (told.sets + 1) // 2] + sets[(told.sets + 1) // 2 :][-(told.sets // 2) :]
+            first = (told.sets + 1) // 2
+            used = sets[:first] + sets[max(first, len(sets) - told.sets // 2) :]
             losses = [loss for dialects in used for loss in measure(strategy, dialects, loaded, scorer)]
             print(line(strategy, count, losses), flush=True)
 
