@@ -173,7 +173,7 @@ def _properties_of(classes: Iterable[type | None]) -> dict[str, Schema]:
 
 def _properties(cls: type) -> dict[str, Schema]:
     fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
-    descriptions = _descriptions(cls)
+    descriptions = descriptions_of(cls)
     properties = {}
     for field in fields:
         schema: Schema = {"description": descriptions[field.name]} | _value(kind_of(field), field.validator)
@@ -183,7 +183,7 @@ def _properties(cls: type) -> dict[str, Schema]:
     return properties
 
 
-def _descriptions(cls: type) -> dict[str, str]:
+def descriptions_of(cls: type) -> dict[str, str]:
     """The docstring under each field of a class, from its source: Python itself does not keep them."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     lines = definition.body if isinstance(definition, ast.ClassDef) else []

@@ -27,6 +27,15 @@ def source_of(module: str) -> bytes:
         return b""
 
 
+def summary_of(module: str) -> str:
+    """The first line of a module's docstring, from its source: the module is not imported. Empty where it has none."""
+    try:
+        text = ast.get_docstring(ast.parse(source_of(module))) or ""
+    except (SyntaxError, ValueError):
+        return ""
+    return text.partition("\n")[0]
+
+
 def source_digest(plugin: Any) -> str:
     """The BLAKE3 digest of the file that a module, or the class of an object, is in; empty where there is none."""
     try:
