@@ -33,7 +33,7 @@ def plugin_command(name: str, registry: Registry, *, taken: bool) -> click.Comma
 
 def summary(provider: Provider) -> str:
     """A line about a command that is not imported: the first one of its module."""
-    from modelmerger.hooks.sources import summary_of
+    from modelmerger.hooks.sources.found import summary_of
 
     return shown(summary_of(provider.module), 80) or f"From {provider.source}."
 

@@ -11,7 +11,7 @@ import attrs
 from modelmerger.config.schema import descriptions_of
 from modelmerger.hooks.plugins import load
 from modelmerger.hooks.providers import Provider
-from modelmerger.hooks.sources import summary_of
+from modelmerger.hooks.sources.found import summary_of
 from modelmerger.values.text import shown
 
 _WHERE = MappingProxyType({"options": "options", "model_options": "keys of each of models", "read": "--read"})

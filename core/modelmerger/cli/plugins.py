@@ -46,7 +46,7 @@ def _all(registry: "Registry") -> "list[Provider]":
 def _listed(registry: "Registry", own_commands: object) -> Iterator[str]:
     """The lines about all plugins, by kind. own_commands: the names of the core's commands."""
     from modelmerger.hooks.providers import PLURALS
-    from modelmerger.hooks.sources import summary_of
+    from modelmerger.hooks.sources.found import summary_of
 
     states = _states(registry, own_commands)
     for kind, plural in PLURALS.items():

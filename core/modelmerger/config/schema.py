@@ -184,6 +184,12 @@ def _properties(cls: type) -> dict[str, Schema]:
 
 
 def descriptions_of(cls: type) -> dict[str, str]:
+    """The docstring under each field of a class and of those that it inherits from."""
+    homes = [home for home in reversed(cls.__mro__) if attrs.has(home)]
+    return {name: text for home in homes for name, text in _own_descriptions(home).items()}
+
+
+def _own_descriptions(cls: type) -> dict[str, str]:
     """The docstring under each field of a class, from its source: Python itself does not keep them."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     lines = definition.body if isinstance(definition, ast.ClassDef) else []

@@ -10,7 +10,7 @@ from attrs import frozen
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import OF_PROCESS, Kind, Provider
 from modelmerger.hooks.registry import Registry
-from modelmerger.hooks.sources import content_digest
+from modelmerger.hooks.sources.digests import content_digest
 
 
 @frozen(eq=False)
