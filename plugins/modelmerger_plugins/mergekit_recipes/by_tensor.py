@@ -37,7 +37,8 @@ _INSIDE = tuple(
         *("input_layernorm", "post_attention_layernorm", "block_sparse_moe", "attention.dense", "mlp.dense_h_to_4h"),
     )
 )
-_NUMBER = re.compile(r"(?:^|(?<=\.))\d+(?=\.|\Z)")
+_NUMBER = re.compile(r"(?:^|(?<=\.))(?<!experts\.)\d+(?=\.|\Z)")
+"""The number of a layer in a filter."""
 
 
 @frozen
@@ -85,7 +86,7 @@ def _patterns(entry: Entry, span: Span) -> Iterator[tuple[str, Numbers]]:
             yield ANY_LAYER, inside
         yield "default", inside if plain else outside
         return
-    if _NUMBER.search(entry.filter) and span.first:
+    if span.count is not None and _NUMBER.search(entry.filter):
         yield from ((pattern, inside) for pattern in _renumbered(entry.filter, span))
         return
     part = re.sub(r"([*?[])", r"[\1]", entry.filter)

@@ -33,7 +33,8 @@ def problems_of_slice(
             yield Problem(f"{message}. Add it", f"{file}: {part.where}.sources")
     if base is None and recipe.method.base == "required":
         yield Problem(f"{recipe.name} needs a base_model. Give one at the top", f"{file}: base_model")
-    yield from _counts(recipe, part, base, file)
+    else:
+        yield from _counts(recipe, part, base, file)
     yield from _ranges(recipe, part)
 
 

@@ -26,6 +26,9 @@ SYNONYMS = {
 }
 """Words that mean a parameter, and are not near it."""
 
+UNREAD = " here is not read"
+"""In what is said of something that has no effect where it stands."""
+
 
 @frozen(eq=False)
 class Mender:
@@ -171,7 +174,7 @@ class Mender:
         if self.intent and "Leave" not in remedy:
             self._note(place, f"'{name}' here is not read by mergekit, and is taken for what was meant. {remedy}")
         else:
-            self._warn(place, f"'{name}' here is not read; {effect}. {remedy}")
+            self._warn(place, f"'{name}'{UNREAD}; {effect}. {remedy}")
 
     def _warn(self, place: str, message: str) -> None:
         self.notes.append(Problem(message, f"{self.file}: {place}", severity="warning"))
@@ -184,11 +187,12 @@ def _mappings(given: Any) -> list[dict[str, Any]]:
     return [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
 
 
-def method_of(name: Any, file: str) -> Method | Problem:
-    """The method of a recipe, or what is wrong with its name."""
+def method_of(name: Any, file: str, problems: list[Problem]) -> str | None:
+    """The method of a recipe, or the one that is meant, so that all else can be looked at; None for none."""
     if isinstance(name, str) and name in METHODS:
-        return METHODS[name]
+        return name
     plain = str(name).strip().lower().replace("-", "_").replace(" ", "_")
     near = [plain] if plain in METHODS else get_close_matches(plain, METHODS, 1, 0.6)
     advice = f"Did you mean '{near[0]}'?" if near else f"mergekit has {', '.join(METHODS)}."
-    return Problem(f"mergekit has no method '{shown(str(name), 40)}'. {advice}", f"{file}: merge_method")
+    problems.append(Problem(f"mergekit has no method '{shown(str(name), 40)}'. {advice}", f"{file}: merge_method"))
+    return plain if plain in METHODS else None

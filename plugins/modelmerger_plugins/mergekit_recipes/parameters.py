@@ -31,6 +31,8 @@ class Level:
     """The place: `models[0].parameters`."""
     values: Mapping[str, Sequence[Entry]]
     """By name; a parameter that is given and says nothing is left out."""
+    wrong: frozenset[str] = frozenset()
+    """Names of parameters that are given and wrong."""
 
 
 def read_level(given: Any, where: str, problems: list[Problem]) -> Level:
@@ -38,12 +40,15 @@ def read_level(given: Any, where: str, problems: list[Problem]) -> Level:
     if not isinstance(given, Mapping | None):
         problems.append(Problem(f"must be a mapping of parameters, got {shown(repr(given), 40)}", where))
         return Level(where, {})
-    found = {}
+    found, wrong = {}, set()
     for name, value in (given or {}).items():
+        before = len(problems)
         entries = _entries(value, f"{where}.{name}", problems)
-        if entries:
+        if len(problems) > before:
+            wrong.add(str(name))
+        elif entries:
             found[str(name)] = entries
-    return Level(where, found)
+    return Level(where, found, frozenset(wrong))
 
 
 def resolve(name: str, levels: Sequence[Level]) -> list[Entry]:
@@ -57,16 +62,15 @@ def resolve(name: str, levels: Sequence[Level]) -> list[Entry]:
     return found
 
 
-def hidden(level: Level) -> list[str]:
-    """Filters behind a value for all tensors, which never decide, each in a sentence."""
+def hidden(level: Level) -> list[Problem]:
+    """Warnings about what stands behind a value for all tensors, and so never decides."""
     said = []
     for entries in level.values.values():
         everything = next((i for i, entry in enumerate(entries) if not entry.filter), len(entries))
-        said += [
-            f"the filter '{shown(entry.filter, 40)}' stands behind a value for all tensors, so it never decides. "
-            "Put that value last"
-            for entry in entries[everything + 1 :]
-        ]
+        for entry in entries[everything + 1 :]:
+            what = f"the filter '{shown(entry.filter, 40)}'" if entry.filter else "another value"
+            message = f"{what} stands behind a value for all tensors, so it never decides. Put that value last"
+            said.append(Problem(message, entry.where, severity="warning"))
     return said
 
 

@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attrs import evolve
 from modelmerger import ConfigError, NumericError, Problem, ReadConfig, shown
 
 from modelmerger_plugins.mergekit_recipes.beside import chat_template, tokenizer_options, written_dtype
 from modelmerger_plugins.mergekit_recipes.documents import Documents
-from modelmerger_plugins.mergekit_recipes.mending import Mender, method_of
+from modelmerger_plugins.mergekit_recipes.mending import UNREAD, Mender, method_of
+from modelmerger_plugins.mergekit_recipes.methods import METHODS
 from modelmerger_plugins.mergekit_recipes.recipe import Reader, Recipe
 from modelmerger_plugins.mergekit_recipes.references import Reference
 from modelmerger_plugins.mergekit_recipes.translating import Translation
@@ -28,13 +30,13 @@ def read_recipe(documents: Documents, file: str, *, intent: bool) -> ReadConfig:
     ]
     undefined: list[Problem] = []
     merges = {}
-    for name, document in named.items():
+    for number, (name, document) in enumerate(named.items(), 1):
         where = f"{file} ({shown(name, 30)})"
-        config = _one(document, where, names, problems, undefined, notes, outermost=False, intent=intent)
-        merges[names[name]] = config
-    config = _one(last, file, names, problems, undefined, notes, outermost=True, intent=intent)
+        merges[names[name]] = _one(document, where, names, problems, undefined, notes, number=number, intent=intent)
+    config = _one(last, file, names, problems, undefined, notes, number=0, intent=intent)
     if problems:
-        raise ConfigError(*dict.fromkeys([*problems, *undefined]))
+        unread = [evolve(note, severity="error") for note in notes if UNREAD in note.message]
+        raise ConfigError(*dict.fromkeys([*problems, *undefined, *unread]))
     if undefined:
         raise NumericError(*dict.fromkeys(undefined))
     order = ["strategy", "merges", "base_model", "models", "options"]
@@ -69,16 +71,16 @@ def _one(
     undefined: list[Problem],
     notes: list[Problem],
     *,
-    outermost: bool,
+    number: int,
     intent: bool,
 ) -> dict[str, Any]:
-    """The merge that one document is; empty where something is wrong with it."""
+    """The merge that one document is; empty where something is wrong with it. number: 0 for the one that is written."""
+    outermost = number == 0
     document = {key: value for key, value in document.items() if key != "name" or outermost}
-    method = method_of(document.get("merge_method"), file)
-    if isinstance(method, Problem):
-        problems.append(method)
+    name = method_of(document.get("merge_method"), file, problems)
+    if name is None:
         return {}
-    name = document["merge_method"]
+    method = METHODS[name]
     mender = Mender(file, method, name, intent, document)
     mended = mender.mended()
     notes += mender.notes
@@ -87,7 +89,7 @@ def _one(
         written_dtype(mended, file, problems, notes)
         return {}
     translation = Translation(
-        file=file, intent=intent, names=names, problems=problems, undefined=undefined, notes=notes
+        file=file, intent=intent, names=names, number=number, problems=problems, undefined=undefined, notes=notes
     )
     before = len(problems) + len(undefined)
     config = translation.merge(recipe)

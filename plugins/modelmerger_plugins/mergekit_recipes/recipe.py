@@ -173,7 +173,7 @@ class Reader:
 
     def _level(self, given: Any, where: str) -> Level:
         level = read_level(given, f"{self._file}: {where}", self._problems)
-        self._notes += [Problem(said, level.where, severity="warning") for said in hidden(level)]
+        self._notes += hidden(level)
         return level
 
     def _list(self, given: Any, where: str) -> list[Any]:

@@ -11,6 +11,9 @@ Told = Mapping[str, Any]
 NEARLY_PARALLEL = math.sqrt(1 - 0.9995**2)
 """The sine of the angle whose cosine is 0.9995, from which on mergekit's slerp is linear."""
 
+BY_CHANCE = ("dare_linear", "dare_ties", "della", "della_linear")
+"""Methods that drop elements at random."""
+
 
 def finished(method: str, config: Config, told: Told, file: str, notes: list[Problem]) -> Config:
     """The merge as its strategy wants it. told: the parameters of all inputs, by mergekit's names."""

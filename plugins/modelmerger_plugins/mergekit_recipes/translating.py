@@ -13,7 +13,10 @@ from modelmerger_plugins.mergekit_recipes.methods import REQUIRED, Parameter
 from modelmerger_plugins.mergekit_recipes.parameters import Entry, Level, as_count, as_number, as_truth, resolve
 from modelmerger_plugins.mergekit_recipes.recipe import Recipe, Slice, Source
 from modelmerger_plugins.mergekit_recipes.references import Reference
-from modelmerger_plugins.mergekit_recipes.special import Config, finished, slerp
+from modelmerger_plugins.mergekit_recipes.special import BY_CHANCE, Config, finished, slerp
+
+MOST_SLICES = 1000
+"""More than any document has: its seeds are apart from those of others."""
 
 
 @frozen(eq=False)
@@ -25,6 +28,8 @@ class Translation:
     """Whether what was meant is done where mergekit would do something else."""
     names: Mapping[str, str]
     """The documents that references can name → the name of the merge here."""
+    number: int = 0
+    """Which of the documents it is, the one that is written first."""
     problems: list[Problem] = field(factory=list)
     undefined: list[Problem] = field(factory=list)
     """Numbers with which the result has no value."""
@@ -34,6 +39,8 @@ class Translation:
         """The merge that the recipe is; of several slices, one that stacks them."""
         single = len(recipe.slices) == 1
         parts = [self._slice(recipe, part, output) for part, output in _with_output(recipe.slices)]
+        for number, part in enumerate(parts):
+            self._with_seed(part, recipe.name, number)
         if single:
             config = parts[0]
             if recipe.base is not None and "base_model" not in config and self._donates(recipe, config):
@@ -50,17 +57,23 @@ class Translation:
             recipe.base, recipe.slices[0].sources[0].layers
         )
 
+    def _with_seed(self, part: Config, method: str, number: int) -> None:
+        """Gives a merge that drops elements at random a seed of its own, since its tensors are named as others are."""
+        if method in BY_CHANCE and (seed := self.number * MOST_SLICES + number):
+            part.setdefault("options", {})["seed"] = seed
+
     @staticmethod
     def _layer(part: Config) -> Config:
         """A slice as a model of the stack: its one model, if nothing is done to that."""
-        plain = part["strategy"] == "passthrough" and not part.get("options")
-        return dict(part["models"][0]) if plain else {"merge": part}
+        if part["strategy"] == "passthrough" and not part.get("options"):
+            return dict(part["models"][0])
+        return {"merge": {**part, "options": {**part.get("options", {}), "missing_tensors": "donor"}}}
 
     def _slice(self, recipe: Recipe, part: Slice, output: int) -> Config:
         """What one slice is merged by. output: the number of its first layer in the output."""
         base = part.base or recipe.base
         before = len(self.problems) + len(self.undefined)
-        found = problems_of_slice(recipe, part, base, self.file, intent=self.intent)
+        found = list(problems_of_slice(recipe, part, base, self.file, intent=self.intent))
         self.problems.extend([problem for problem in found if problem.severity == "error"])
         self.notes.extend([problem for problem in found if problem.severity != "error"])
         if recipe.method.base == "none":
@@ -133,6 +146,8 @@ class Translation:
     ) -> Any:
         """What the parameter comes to, in our form; None where nothing is given and mergekit does nothing then."""
         entries = resolve(name, levels)
+        if any(name in level.wrong for level in levels):
+            return None
         if not entries and parameter.default is REQUIRED:
             message = f"'{name}' is missing, and {recipe.name} needs it. Give it under parameters"
             self.problems.append(Problem(message, where))
@@ -166,20 +181,21 @@ class Translation:
     def _warn_of_gradients(self, entries: Sequence[Entry], recipe: Recipe) -> None:
         single = len(recipe.slices) == 1
         count = len(recipe.slices[0].sources)
+        per_input = recipe.method.per_input
         for entry in entries:
-            if differs_outside(entry) and isinstance(entry.value, tuple):
-                message = (
-                    f"this gradient gives its first value, {entry.value[0]}, to embedding, final norm and LM head, "
-                    f"as in mergekit, and not the last, {entry.value[-1]}"
-                )
-                self.notes.append(Problem(message, entry.where, severity="warning"))
-            outside = any(
-                entry in level.values.get(name, ()) for level in recipe.outer for name in recipe.method.per_input
-            )
-            if isinstance(entry.value, tuple) and single and outside and len(entry.value) == count > 1:
+            if not isinstance(entry.value, tuple):
+                continue
+            outer = any(entry in level.values.get(name, ()) for level in recipe.outer for name in per_input)
+            if single and outer and len(entry.value) == count > 1:
                 message = (
                     f"has one value for each of {count} models, but is a gradient over the layers, as in mergekit. "
                     "Give each model its own under its parameters, if that is meant"
+                )
+                self.notes.append(Problem(message, entry.where, severity="warning"))
+            elif differs_outside(entry):
+                message = (
+                    f"this gradient gives its first value, {entry.value[0]}, to embedding, final norm and LM head, "
+                    f"as in mergekit, and not the last, {entry.value[-1]}"
                 )
                 self.notes.append(Problem(message, entry.where, severity="warning"))
 
@@ -202,7 +218,8 @@ class Translation:
             if self.intent:
                 self.notes.append(Problem(said, where, severity="warning"))
             else:
-                message = f"has a negative weight and normalize: {said}: give --read intent=true, or normalize: false"
+                advice = "Give --read intent=true for that, or normalize: false"
+                message = f"has a negative weight, and normalize: {said}. {advice}"
                 self.problems.append(Problem(message, where))
 
 
