@@ -196,9 +196,10 @@ class ModelMerger:
             raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
         from modelmerger.validation.saving import save
 
-        settings, _ = self.config.resolved()
+        settings, hooks = self.config.resolved()
         target = Path(os.path.abspath(user_path(output_path)))
-        say(save(model, self._published, target, settings.options, self._inputs))
+        names = hooks.validation.name_saved_tensors
+        say(save(model, self._published, target, settings.options, self._inputs, file_names=names))
 
 
 def _stays_in_memory(ready: Prepared) -> bool:

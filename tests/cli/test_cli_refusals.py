@@ -63,6 +63,25 @@ def test_an_output_that_may_not_be_written(
     assert {str(p): directory_state(p) for p in models.folder.iterdir() if not p.is_symlink()} == before
 
 
+def test_a_merge_that_is_done_but_for_clearing_up_is_refused_by_none(
+    command: Command, path: Path, models: SimpleNamespace
+) -> None:
+    """A1: the last step of a removal leaves an empty staging directory beside the output."""
+    output = models.folder / "merged"
+    told = path, "--output", output
+    assert command("merge", *told).status == 0
+    published = directory_state(output)
+    left = models.folder / ".merged.modelmerger"
+    left.mkdir()
+    assert_all_refuse(command, 4, "no merge wrote it", path, "--output", models.base, "--overwrite")
+    for name in ("check", "plan", "merge"):
+        result = command(name, *told)
+        assert (name, result.status) == (name, 0), result.err
+        assert left.exists() == (name != "merge")
+    assert directory_state(output) == published
+    assert_all_refuse(command, 4, "exists already", *told)
+
+
 def test_what_no_merge_wrote_is_not_overwritten(command: Command, path: Path, models: SimpleNamespace) -> None:
     told = path, "--output", models.base
     assert_all_refuse(command, 4, "no merge wrote it", *told, "--overwrite")

@@ -135,6 +135,21 @@ def test_a_trial_that_fails_is_a_note(
     assert reason in found.message
 
 
+def test_a_program_that_is_no_interpreter_is_not_started(
+    models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "blender"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    settings, hooks = resolve(config)
+    with prepare(settings, hooks, merged=MergedCheckpoint) as ready:
+        found = try_out(ready)
+    assert isinstance(found, Problem)
+    assert found.message.endswith("no process can be started: this program is no Python interpreter.")
+    assert not (tmp_path / "started").exists()
+
+
 def test_models_in_memory_are_not_tried(models: SimpleNamespace) -> None:
     live = MergeConfig(strategy="weighted", models=[{"path": models.tensors["a"]}, {"path": str(models.b)}])
     settings, hooks = live.resolved()

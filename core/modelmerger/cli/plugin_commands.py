@@ -34,7 +34,7 @@ def plugin_command(name: str, registry: Registry, *, taken: bool) -> click.Comma
 
 def summary(provider: Provider) -> str:
     """A line about a command that is not imported: the first one of its module."""
-    from modelmerger.hooks.sources import source_of
+    from modelmerger.hooks.sources.found import source_of
 
     with contextlib.suppress(SyntaxError, ValueError):
         if text := ast.get_docstring(ast.parse(source_of(provider.module).decode())):

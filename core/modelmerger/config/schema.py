@@ -173,7 +173,8 @@ def _properties_of(classes: Iterable[type | None]) -> dict[str, Schema]:
 
 def _properties(cls: type) -> dict[str, Schema]:
     fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
-    descriptions = _descriptions(cls)
+    homes = [home for home in reversed(cls.__mro__) if attrs.has(home)]  # options may be inherited
+    descriptions = {name: text for home in homes for name, text in _descriptions(home).items()}
     properties = {}
     for field in fields:
         schema: Schema = {"description": descriptions[field.name]} | _value(kind_of(field), field.validator)

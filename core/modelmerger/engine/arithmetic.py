@@ -10,6 +10,7 @@ import torch
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.hooks.faults import reading_fault
 from modelmerger.hooks.providers import is_ours
+from modelmerger.inputs.direct.aligned import PAGE
 from modelmerger.inputs.tensor_bytes import bytes_of
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES, max_finite
@@ -65,7 +66,9 @@ class Workspace:
     def _buffer(self, purpose: str, length: int, device: torch.device) -> "Tensor":
         buffer = self._buffers.get(purpose)
         if buffer is None or buffer.numel() < length:
-            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8, device=device)
+            room = torch.empty(length + PAGE * (device == CPU), dtype=torch.uint8, device=device)
+            begin = -room.data_ptr() % PAGE if device == CPU else 0  # a device may write to it, or read from it
+            buffer = self._buffers[purpose] = room[begin : begin + length]
             self._views.pop(purpose, None)
             self._memory.pop(purpose, None)
         return buffer

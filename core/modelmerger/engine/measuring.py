@@ -9,6 +9,7 @@ from attrs import field, frozen
 from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
 from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.merge import Merge
+from modelmerger.engine.reading_ahead import read_ahead
 from modelmerger.engine.statistics import OrderedSum, UnsteadyError, sum_in_order
 from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.planning.cost import rounds_of
@@ -67,6 +68,8 @@ class Measurer:
         """
         tensor = self.merge.plan.tensors[unit.of]
         length = _block_length(tensor)
+        if self.merge.settings.options.reads_ahead:
+            read_ahead(self.merge, tensor, unit.first * length, min(tensor.elements, unit.last * length))
 
         def block(number: int) -> "Tensor | None":
             if cancelled():

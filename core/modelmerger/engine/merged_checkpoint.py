@@ -79,7 +79,7 @@ class MergedCheckpoint(Checkpoint):
     ) -> "MergedCheckpoint":
         """A merge of opened models, which must stay open while it is read.
 
-        models: each with another name, merged as they are: no plugin but the strategy views them. weights,
+        models: each with another name, merged as a merge within a merge is: plugins view them that act there. weights,
         model_options: one a model. options, strategy: as in the config of a merge within a merge, so without options
         of the whole run. Raises what planning a merge of that config raises.
 

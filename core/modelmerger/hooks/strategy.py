@@ -68,7 +68,7 @@ class Strategy:
     traits: Traits
     """What its module says of it."""
     fingerprint: str
-    """A digest of its source file: a merge that was begun with another one is not resumed."""
+    """A digest of its source: a merge that was begun with another one is not resumed."""
     calls: Calls
     """The plugins of the run."""
 

@@ -203,6 +203,13 @@ def _plan_of(target: Path) -> str | None:
         return None
 
 
+def may_be_done(target: Path, options: CoreOptions) -> bool:
+    """Whether `finish_earlier` may find a merge to this target done: by what is on the disk, whatever the plan."""
+    if is_published(target):
+        return True
+    return not options.overwrite and is_empty(target) and not target.is_symlink() and _plan_of(target) is not None
+
+
 def clear_published(target: Path, step: Step) -> list[Problem]:
     """Removes what a run that published to this target left beside it when it was killed. Raises `OutputError`."""
     if not (is_published(target) or is_empty(target)):

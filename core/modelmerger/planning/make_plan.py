@@ -7,6 +7,8 @@ from types import MappingProxyType
 from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.available_memory import available_memory
+from modelmerger.inputs.direct.ways import way_of, writes_past_cache
 from modelmerger.output.manifest import FILE, REPORT
 from modelmerger.planning.cost import bytes_compared, bytes_read, memory_parts, slice_elements, worker_memory
 from modelmerger.planning.digest import deciding_parts, plan_digest
@@ -52,11 +54,13 @@ def make_plan(
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     held = worker_memory(hooks, settings, tensors, elements)
     parts = memory_parts(workers, held + memory + sum(one.worker_memory for one in inner))
+    inputs, written = _inputs(checkpoints, composition), sum(file.size for file in layout.files)
+    io = settings.options.io
     return MergePlan(
         strategy=settings.strategy,
         donor=settings.donor,
         models=_planned_models(checkpoints, settings, revisions),
-        inputs=_inputs(checkpoints, composition),
+        inputs=inputs,
         tensors=tensors,
         layout=layout,
         workers=workers,
@@ -64,7 +68,7 @@ def make_plan(
         bytes_read=sum(bytes_read(read, tensor) for tensor in tensors)
         + bytes_compared(read, tensors)
         + sum(one.bytes_compared for one in inner),
-        bytes_written=sum(file.size for file in layout.files),
+        bytes_written=written,
         memory=sum(parts.values()),
         memory_parts=parts,
         digest="",
@@ -75,6 +79,8 @@ def make_plan(
         options=settings.given.get("options") or {},
         worker_memory=held,
         bytes_compared=bytes_compared(read, tensors),
+        ways={} if settings.where else {file.path: way_of(file, io) for file in inputs},
+        direct=written > 0 and writes_past_cache(io, sum(file.size for file in inputs), written, available_memory()),
     )
 
 

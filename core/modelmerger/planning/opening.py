@@ -145,7 +145,7 @@ def _files_at(path: str) -> list[FileIdentity]:
 
 
 def _open(settings: Settings, hooks: Hooks, locate: Locate, merged: MakeMerged, watched: bool) -> _OpenModels:
-    files = InputFiles(1 if settings.options.sequential_loading else 32)
+    files = InputFiles(1 if settings.options.sequential_loading else 32, settings.options.io)
     opening = _Opening(files, locate, merged, watched, settings.given.get(MERGES, ()))
     try:
         return _OpenModels(files, opening.open_all(settings, hooks), opening.seen)

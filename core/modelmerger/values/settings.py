@@ -16,6 +16,7 @@ from modelmerger.values.weights import Weight, sound_weight
 
 DTYPE_NAMES = ("float64", "float32", "float16", "bfloat16")
 MissingTensors = Literal["error", "donor", "union"]
+Io = Literal["auto", "buffered", "direct"]
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -32,6 +33,11 @@ def shard_bytes(size: int | str) -> int:
 
 def _shard_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
     shard_bytes(value)
+
+
+def _memory_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
+    if str(value).strip() != "0":
+        shard_bytes(value)
 
 
 _STRATEGIES = "auto|balanced|balanced_low_0|sequential"
@@ -75,6 +81,13 @@ class CoreOptions:
     """One worker, the smallest slices; the weights of the returned model stay on the disk."""
     sequential_loading: bool = False
     """One worker, one input file open at a time; turns parallel_loading off."""
+    io: Io = "auto"
+    """How weights are read and written; auto: what is in the page cache is read from there, everything else past it,
+    and the output is written past it where inputs and output do not fit in memory together; buffered, direct: all
+    through the page cache, or past it. Not part of the plan."""
+    memory: int | str = field(default="512MiB", validator=_memory_size)
+    """How much of inputs that come from the disk is kept until they are merged, once a strategy has measured them, and
+    so not read again, "512MiB", "2GB" or a number of bytes; 0 in low_memory_mode. Not part of the plan."""
     parallel_loading: bool | None = field(default=None, validator=_not_both)
     """The inputs of a slice are read ahead, all at once. On unless sequential_loading is."""
     cache_models: bool = False
@@ -135,6 +148,12 @@ class CoreOptions:
     def workers(self) -> int:
         """How many units of work are done at a time."""
         return 1 if self.low_memory_mode or self.sequential_loading else len(os.sched_getaffinity(0))
+
+    @property
+    def kept_bytes(self) -> int:
+        """`memory` in bytes."""
+        nothing = self.low_memory_mode or str(self.memory).strip() == "0"
+        return 0 if nothing else shard_bytes(self.memory)
 
     def written(self, dtype: str) -> str:
         """The dtype that a tensor of this dtype is written in, both as in safetensors. Only floats change."""

@@ -50,6 +50,8 @@ class Traits:
     """The fewest and the most models it merges, the base not counted; None as the most is no limit."""
     weights: bool = True
     """Whether it weighs models. If not, a weight other than 1 is an error."""
+    ordered: bool = False
+    """Whether the order of the models counts. If not, `modelmerger.testing` checks that it does not."""
     needs_base: bool = False
     """Whether `base_model` must be given. The base is then the last input."""
     inputs: Inputs = field(default="models", validator=_named(must_be_one_of("models", "updates")))

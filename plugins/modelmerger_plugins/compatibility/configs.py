@@ -7,6 +7,7 @@ from typing import Any
 from modelmerger import Checkpoint, Problem, Settings, is_embedding, is_head, shown
 
 from modelmerger_plugins.compatibility.spelling import ROPE_TYPE, flattened_alike
+from modelmerger_plugins.special_floats import bare
 
 SIZES = ("hidden_size", "n_embd", "d_model")
 LAYERS = (
@@ -95,7 +96,7 @@ def _listed(differences: Sequence[Difference], donor: str) -> str:
     text = named = ""
     unnamed = 0
     for key, ours, theirs in differences:
-        here, there = shown(repr(theirs), 30), shown(repr(ours), 30)
+        here, there = shown(repr(bare(theirs)), 30), shown(repr(bare(ours)), 30)
         if not text:
             text = f"{shown(key, 60)} is {here} here and {there} in '{donor}'"
         elif not named and len(text) < ROOM:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from modelmerger import Checkpoint, InputError, Problem
 
 from modelmerger_plugins.tokenizer.comparing import difference_of_vocabularies
+from modelmerger_plugins.tokenizer.json_objects import own_generation
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.planned import problems_with_files
@@ -18,7 +19,7 @@ def problems_with(checkpoints: Sequence[Checkpoint], sources: Sources, options: 
     yield from _with_tokenizer(sources, options)
     yield from problems_with_files(sources, options)
     yield from _with_template(sources, options)
-    if "generation_config_from" in sources.decided and sources.generation.donor.generation is None:
+    if "generation_config_from" in sources.decided and own_generation(sources.generation) is None:
         message = "has no generation_config.json to take. Name another model in generation_config_from."
         yield Problem(message, sources.generation.place)
     if options.preserve_tokenizer:

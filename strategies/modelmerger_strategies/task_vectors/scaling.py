@@ -8,16 +8,17 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from modelmerger_strategies.task_vectors.merging import total
+from modelmerger_strategies.task_vectors.total import total
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Scale = float | Literal["matched"]
-"""What `scaling_factor` may be."""
 SHARE = 0.4
 """Of several models: with the published scales, siblings that were tuned from one base by four kinds of training lost
 up to 0.38 nats a token; with this share, they came close to the best scale of each."""
+
+TSV_SHARE = 0.55
+"""Of several models, for tsv_m; from the same measurements."""
 
 
 def measure(merged: "Tensor", tensors: Sequence["Tensor"], weights: Sequence[float]) -> "Tensor":
@@ -27,16 +28,17 @@ def measure(merged: "Tensor", tensors: Sequence["Tensor"], weights: Sequence[flo
     return torch.stack([_square(merged), _square(total(tensors, weights))])
 
 
-def scale(scaling_factor: Scale, models: int, measurements: Sequence["Tensor"]) -> float:
+def scale(
+    scaling_factor: float | Literal["matched"], models: int, measurements: Sequence["Tensor"], share: float = SHARE
+) -> float:
     """λ. measurements: the last one is the sum of what `measure` found. models: how many task vectors there are.
 
-    A task vector of zeros stays zero.
+    share: of several models; of one, it is 1. A task vector of zeros stays zero.
     """
     if isinstance(scaling_factor, float):
         return scaling_factor
     merged, plain = map(math.sqrt, measurements[-1].tolist())
-    share = SHARE if models > 1 else 1.0
-    return share * plain / merged if merged else 0.0
+    return (share if models > 1 else 1.0) * plain / merged if merged else 0.0
 
 
 def _square(tensor: "Tensor") -> "Tensor":
