@@ -223,6 +223,8 @@ def _type(kind: Any) -> Schema:
     if origin is tuple:
         length = {} if Ellipsis in arguments else {"minItems": len(arguments), "maxItems": len(arguments)}
         return {"type": "array", "items": _type(arguments[0])} | length
+    if origin in (Union, types.UnionType):
+        return _any(list(arguments))
     if origin is dict:
         return {"type": "object", "additionalProperties": _value(arguments[1], None)}
     return {"type": _TYPES[kind]}

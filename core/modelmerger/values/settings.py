@@ -10,6 +10,7 @@ from attrs import Attribute, field, frozen, validators
 from modelmerger.values.checkpoint import TensorInfo
 from modelmerger.values.dtypes import DTYPES, dtype_from_config
 from modelmerger.values.errors import Problem
+from modelmerger.values.layers.taken import layers_problem
 from modelmerger.values.option_checks import (
     Check,
     must_be_between,
@@ -104,6 +105,8 @@ class CoreOptions:
     missing_tensors: MissingTensors = "error"
     """What becomes of tensors that only some models have; error: the merge is refused; donor: those that the donor
     has are taken from it, the others left out; union: the others are taken from the first model that has them."""
+    unmatched_patterns: Literal["error", "warning"] = "error"
+    """What a pattern on tensor names is that matches no tensor."""
     merge_embeddings: bool = True
     """False: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it."""
     merge_lm_head: bool | None = None
@@ -151,9 +154,12 @@ class CoreOptions:
         return dtype_from_config(self.torch_dtype)
 
 
-OF_A_MERGE = ("torch_dtype", "seed", "allow_nonfinite", "missing_tensors", "merge_embeddings", "merge_lm_head", "untie")
+OF_A_MERGE = (
+    *("torch_dtype", "seed", "allow_nonfinite", "missing_tensors", "unmatched_patterns"),
+    *("merge_embeddings", "merge_lm_head", "untie"),
+)
 """The options that a merge within a merge has of its own; the others are of the whole run."""
-INHERITED = ("seed", "allow_nonfinite")
+INHERITED = ("seed", "allow_nonfinite", "unmatched_patterns")
 """Those of them that are the outer merge's unless they are given."""
 
 
@@ -169,6 +175,11 @@ class ModelSettings:
     patterns on tensor names, with 'default' for the rest."""
     name: str = ""
     """What messages and the model card call it; empty: the last part of the path."""
+    layers: tuple[int | tuple[int, ...], ...] | None = field(
+        default=None, validator=validators.optional(Check({"minItems": 1}, layers_problem))
+    )
+    """Which of its layers are taken, in what order: a range [first, behind the last], or a list of ranges and single
+    layers; without it, all."""
 
 
 @frozen(kw_only=True)
