@@ -18,7 +18,7 @@ from conftest import directory_state, write_model
 from modelmerger import MergeConfig, MergeError, ModelMerger, OutputError, merge, verify
 from modelmerger.output.steps import Step, no_step
 from modelmerger.validation.saving import save
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 from safetensors.torch import load_file, save_file
 
 from tests.faults.conftest import MANY

@@ -23,9 +23,10 @@ from modelmerger.config.strict_attrs import kind_of
 from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import ALLOW, Registry
-from modelmerger.values.option_checks import Check
+from modelmerger.values.options.checks import Check
+from modelmerger.values.options.core import OF_A_MERGE, CoreOptions
 from modelmerger.values.sections import Section
-from modelmerger.values.settings import BASE, OF_A_MERGE, CoreOptions, ModelSettings, ValidationSettings
+from modelmerger.values.settings import BASE, ModelSettings, ValidationSettings
 
 Schema = dict[str, Any]
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}

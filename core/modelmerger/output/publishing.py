@@ -20,7 +20,7 @@ from modelmerger.output.steps import Step
 from modelmerger.output.system import ExchangeUnsupportedError, can_exchange, exchange, free_bytes, rename_new
 from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import InputError, OutputError, Problem
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.text import size
 from modelmerger.values.work.block_record import BlockRecord
 

@@ -6,8 +6,9 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.slices import MEASURED, OBSERVED
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.layout import BLOCK
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import MergePlan, TensorPlan
-from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.settings import Settings
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 """Elements in a slice: the default, those in low_memory_mode, and the fewest."""

@@ -14,7 +14,8 @@ from modelmerger.validation.loadable import loadable
 from modelmerger.validation.tokenizing import Proof
 from modelmerger.values.errors import MergeError, UnmeasurableError
 from modelmerger.values.model_reference import ModelReference
-from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.options.core import CoreOptions
+from modelmerger.values.settings import Settings
 from modelmerger.values.text import said_by
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from modelmerger.validation.saved_names import FileNames, as_they_are, save_pret
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import Layout
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.work.block_record import Piece
 
 

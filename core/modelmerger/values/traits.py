@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
-from modelmerger.values.option_checks import Check, must_be_one_of
+from modelmerger.values.options.checks import Check, must_be_one_of
 
 if TYPE_CHECKING:
     from attrs import Attribute
