@@ -21,6 +21,11 @@ TSV_SHARE = 0.55
 """Of several models, for tsv_m; from the same measurements."""
 
 
+def share_of(models: int, share: float) -> float:
+    """The length of the merged task vector with `matched`, beside that of Σ wᵢτᵢ: a share, and 1 for one model."""
+    return share if models > 1 else 1.0
+
+
 def measure(merged: "Tensor", tensors: Sequence["Tensor"], weights: Sequence[float]) -> "Tensor":
     """‖τ‖² and ‖Σ wᵢτᵢ‖² of a block, float64: what `scale` needs. merged: τ, unscaled."""
     import torch
@@ -38,7 +43,7 @@ def scale(
     if isinstance(scaling_factor, float):
         return scaling_factor
     merged, plain = map(math.sqrt, measurements[-1].tolist())
-    return (share if models > 1 else 1.0) * plain / merged if merged else 0.0
+    return share_of(models, share) * plain / merged if merged else 0.0
 
 
 def _square(tensor: "Tensor") -> "Tensor":
