@@ -87,7 +87,7 @@ def kind_of(value: Any) -> str:
 
 def is_foreign(value: Any) -> bool:
     """Whether this has shape and dtype, and is no tensor of torch."""
-    return hasattr(value, "shape") and not hasattr(value, "untyped_storage")
+    return not hasattr(value, "untyped_storage") and hasattr(value, "shape")
 
 
 def not_a_tensor(value: Any) -> str:
