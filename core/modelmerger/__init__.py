@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from modelmerger.output.sinks.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.composition import check_same_base as check_same_base
-    from modelmerger.planning.layer_view import LayerView as LayerView
+    from modelmerger.planning.layers.layer_view import LayerView as LayerView
+    from modelmerger.planning.layers.stacked_config import stacked_config as stacked_config
     from modelmerger.planning.mismatches.quantised import quantised_tensors as quantised_tensors
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
@@ -180,7 +181,8 @@ _HOMES = {
     "output.sink": ("Sink", "Writer"),
     "output.verification": ("verify",),
     "planning.composition": ("check_same_base",),
-    "planning.layer_view": ("LayerView",),
+    "planning.layers.layer_view": ("LayerView",),
+    "planning.layers.stacked_config": ("stacked_config",),
     "planning.mismatches.quantised": ("quantised_tensors",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),

@@ -164,8 +164,13 @@ def _with_executor(
 
 
 def _decisive(given: Mapping[str, Any], executors: Iterable[Plugin]) -> dict[str, Any]:
-    """The config as the manifest keeps it: without who executes it, and how."""
-    how = {"executor", *(name for plugin in executors if plugin.options for name in option_names(plugin.options))}
+    """The config as the manifest keeps it: without who executes it, and how, and which way bytes go."""
+    how = {
+        "executor",
+        "io",
+        "memory",
+        *(name for plugin in executors if plugin.options for name in option_names(plugin.options)),
+    }
     kept = dict(given)
     if how & kept.get("options", {}).keys():
         kept["options"] = {key: value for key, value in kept["options"].items() if key not in how}

@@ -6,7 +6,7 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.slices import MEASURED, OBSERVED
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.layout import BLOCK
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.plan import MergePlan, TensorPlan
 from modelmerger.values.settings import CoreOptions, Settings
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
@@ -50,6 +50,21 @@ def bytes_compared(checkpoints: Sequence[Checkpoint], tensors: Iterable[TensorPl
 
 def _bytes_of_inputs(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> list[int]:
     return [checkpoints[i].bytes_to_read(tensor.name_in(i), 0, tensor.elements) for i in tensor.inputs]
+
+
+def bytes_held(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
+    """How many bytes all inputs of a tensor take as they are stored."""
+    return sum(checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs)
+
+
+def read_once(plan: MergePlan, checkpoints: Sequence[Checkpoint], tensor: TensorPlan, memory: int) -> bool:
+    """Whether the inputs of a tensor are kept from when it is measured until it is merged.
+
+    From the page cache, a second reading costs next to nothing. memory: bytes that may be kept.
+    """
+    if not rounds_of(tensor) or not bytes_held(checkpoints, tensor) <= memory:
+        return False
+    return any(plan.ways.get(file.path) == "direct" for i in tensor.inputs for file in checkpoints[i].files)
 
 
 def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:

@@ -10,33 +10,29 @@ from attrs import Attribute, field, frozen, validators
 from modelmerger.values.checkpoint import TensorInfo
 from modelmerger.values.dtypes import DTYPES, dtype_from_config
 from modelmerger.values.errors import Problem
-from modelmerger.values.option_checks import Check, must_be_between, must_be_finite, must_be_one_of, must_not_be_empty
+from modelmerger.values.layers.taken import layers_problem
+from modelmerger.values.option_checks import (
+    Check,
+    must_be_between,
+    must_be_finite,
+    must_be_one_of,
+    must_not_be_empty,
+    size_in_bytes,
+)
 from modelmerger.values.weights import Weight, sound_weight
 
 DTYPE_NAMES = ("float64", "float32", "float16", "bfloat16")
 MissingTensors = Literal["error", "donor", "union"]
 Io = Literal["auto", "buffered", "direct"]
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-
-
-def shard_bytes(size: int | str) -> int:
-    """`"5GB"` → 5,000,000,000; `"1GiB"` → 1,073,741,824; a number is bytes."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B)?", str(size).strip(), re.IGNORECASE)
-    count = float(match[1]) * _UNITS[(match[2] or "").upper()] if match and (match[2] or "").upper() in _UNITS else 0
-    if count < 1:
-        raise ValueError(f"must be a size such as '5GB', '500MB' or a number of bytes, got {size!r}")
-    return int(count)
 
 
 def _shard_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
-    shard_bytes(value)
+    size_in_bytes(value)
 
 
 def _memory_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
-    if str(value).strip() != "0":
-        shard_bytes(value)
+    str(value) == "0" or size_in_bytes(value)
 
 
 _STRATEGIES = "auto|balanced|balanced_low_0|sequential"
@@ -81,12 +77,10 @@ class CoreOptions:
     sequential_loading: bool = False
     """One worker, one input file open at a time; turns parallel_loading off."""
     io: Io = "auto"
-    """How weights are read and written; auto: what is in the page cache is read from there, everything else past it,
-    and the output is written past it where inputs and output do not fit in memory together; buffered, direct: all
-    through the page cache, or past it. Not part of the plan."""
+    """Whether weights go through the page cache (buffered), past it (direct), or as costs least; not part of the
+    plan."""
     memory: int | str = field(default="512MiB", validator=_memory_size)
-    """How much of inputs that come from the disk is kept until they are merged, once a strategy has measured them, and
-    so not read again, "512MiB", "2GB" or a number of bytes; 0 in low_memory_mode. Not part of the plan."""
+    """How much of what a strategy measures is kept, so that the disk is read once; not part of the plan."""
     parallel_loading: bool | None = field(default=None, validator=_not_both)
     """The inputs of a slice are read ahead, all at once. On unless sequential_loading is."""
     cache_models: bool = False
@@ -111,6 +105,8 @@ class CoreOptions:
     missing_tensors: MissingTensors = "error"
     """What becomes of tensors that only some models have; error: the merge is refused; donor: those that the donor
     has are taken from it, the others left out; union: the others are taken from the first model that has them."""
+    unmatched_patterns: Literal["error", "warning"] = "error"
+    """What a pattern on tensor names is that matches no tensor."""
     merge_embeddings: bool = True
     """False: the embedding is the donor's, bit for bit, and with it an LM head that is tied to it."""
     merge_lm_head: bool | None = None
@@ -149,8 +145,7 @@ class CoreOptions:
     @property
     def kept_bytes(self) -> int:
         """`memory` in bytes."""
-        nothing = self.low_memory_mode or str(self.memory).strip() == "0"
-        return 0 if nothing else shard_bytes(self.memory)
+        return 0 if self.low_memory_mode or str(self.memory) == "0" else size_in_bytes(self.memory)
 
     def written(self, dtype: str) -> str:
         """The dtype that a tensor of this dtype is written in, both as in safetensors. Only floats change."""
@@ -159,9 +154,12 @@ class CoreOptions:
         return dtype_from_config(self.torch_dtype)
 
 
-OF_A_MERGE = ("torch_dtype", "seed", "allow_nonfinite", "missing_tensors", "merge_embeddings", "merge_lm_head", "untie")
+OF_A_MERGE = (
+    *("torch_dtype", "seed", "allow_nonfinite", "missing_tensors", "unmatched_patterns"),
+    *("merge_embeddings", "merge_lm_head", "untie"),
+)
 """The options that a merge within a merge has of its own; the others are of the whole run."""
-INHERITED = ("seed", "allow_nonfinite")
+INHERITED = ("seed", "allow_nonfinite", "unmatched_patterns")
 """Those of them that are the outer merge's unless they are given."""
 
 
@@ -177,6 +175,11 @@ class ModelSettings:
     patterns on tensor names, with 'default' for the rest."""
     name: str = ""
     """What messages and the model card call it; empty: the last part of the path."""
+    layers: tuple[int | tuple[int, ...], ...] | None = field(
+        default=None, validator=validators.optional(Check({"minItems": 1}, layers_problem))
+    )
+    """Which of its layers are taken, in what order: a range [first, behind the last], or a list of ranges and single
+    layers; without it, all."""
 
 
 @frozen(kw_only=True)

@@ -38,6 +38,8 @@ class Options:
     of a model; its vocabulary must be the donor's."""
     chat_template_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """The name of the model whose chat template the merged model has; without it, that of tokenizer_source."""
+    chat_template: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
+    """The chat template that the merged model has, as a text in Jinja; without it, that of a model."""
     generation_config_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """The name of the model whose generation_config.json, and whose ids of special tokens in config.json, the merged
     model has; without it, the donor."""
@@ -72,9 +74,10 @@ def sources_of(checkpoints: Sequence[Checkpoint], settings: Settings, options: O
     }
     named = {key: _named(name, key, checkpoints, donor) for key, name in names.items()}
     chosen = {key: _with_files(model, _HELD[key]) for key, model in named.items()}
+    decided = {*chosen, *(["chat_template"] if options.chat_template is not None else [])}
     tokenizer = chosen.get("tokenizer_source", donor)
     template = chosen.get("chat_template_from", tokenizer)
-    return Sources(donor, tokenizer, template, chosen.get("generation_config_from", donor), frozenset(chosen))
+    return Sources(donor, tokenizer, template, chosen.get("generation_config_from", donor), frozenset(decided))
 
 
 _HELD: Mapping[str, Callable[[Checkpoint], object]] = MappingProxyType(

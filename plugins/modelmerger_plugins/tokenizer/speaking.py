@@ -72,7 +72,7 @@ def special_tokens(directory: Path | None) -> dict[str, str]:
 def _not_taken(checkpoint: Checkpoint, sources: Sources) -> Iterator[str]:
     """What a model says that the merged model will not."""
     directory = checkpoint.donor.directory
-    if not sources.decided & {"tokenizer_source", "chat_template_from"}:
+    if not sources.decided & {"tokenizer_source", "chat_template_from", "chat_template"}:
         theirs = _templates(directory)
         if theirs and theirs != _templates(sources.template.donor.directory):
             yield TEMPLATE

@@ -40,4 +40,3 @@ def way_of(file: FileIdentity, io: Io) -> Way:
         finally:
             opened.retire()
     return "buffered"
-
