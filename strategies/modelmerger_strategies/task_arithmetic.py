@@ -30,7 +30,7 @@ class Options:
     """Options of task arithmetic."""
 
     scaling_factor: float | Literal["matched"] = varying(default=1.0)
-    """λ, what the sum of the task vectors is multiplied by; `matched`: 0.4 for several models, 1 for one."""
+    """λ, what the sum of the task vectors is multiplied by; `matched`: 1.6/n for n models, from 0.4 to 1."""
     clamp_weights: bool = False
     """Whether merged values are clamped, after the check for NaN and infinity."""
     clamp_range: tuple[float, float] = field(default=(-2.0, 2.0), validator=_ordered)

@@ -77,7 +77,7 @@ def test_merges_are_those_of_the_paper(strategy: str, factor: Any) -> None:
         taus = arrays(MODELS, name)
         wanted = REFERENCES[strategy](taus, WEIGHTS)
         plain = np.linalg.norm(sum(w * t for w, t in zip(WEIGHTS, taus, strict=True)))
-        scale = SHARES[strategy] * plain / np.linalg.norm(wanted) if factor == "matched" else factor
+        scale = SHARES[strategy] * 4 / 3 * plain / np.linalg.norm(wanted) if factor == "matched" else factor
         found = merged[name].double().numpy() - BASE[name].double().numpy()
         np.testing.assert_allclose(found, scale * wanted, atol=3e-7, rtol=1e-5, err_msg=name)
     for name in OTHERS:

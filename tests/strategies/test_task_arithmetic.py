@@ -36,7 +36,7 @@ def test_the_scaling_factor_scales_them_all() -> None:
 def test_a_matched_scale_is_the_share_that_counts_for_several_models() -> None:
     """‖λ·τ‖ = share·‖Σ wᵢτᵢ‖, where τ is that sum."""
     options = {"scaling_factor": "matched"}
-    assert merged([model(15, 20, 30), model(10, 25, 30)], BASE, [2, -1], options=options) == [14, 18, 30]
+    assert merged([model(15, 20, 30), model(10, 25, 30)], BASE, [2, -1], options=options) == [18, 16, 30]
     assert merged([model(15, 20, 30)], BASE, [-2], options=options) == [0, 20, 30]
     assert merged([model(15, 20, 30), model(10, 24, 30)], BASE, [1, 0], options=options) == [15, 20, 30]
 

@@ -58,7 +58,7 @@ def hooks_of(merge: Callable[[Updates, Any], "Tensor"], share: float) -> tuple[H
     """The hooks `choose_view`, `find_coefficients` and `merge_tensor` of such a strategy.
 
     merge: makes the merged task vector of a matrix, a new tensor, also from the options. share: of `matched`, for
-    several models.
+    four models or more.
     """
 
     @hookimpl
