@@ -18,8 +18,9 @@ from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
 from modelmerger.values.composition import Composition
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
+from modelmerger.values.option_checks import shard_bytes
 from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
-from modelmerger.values.settings import Settings, shard_bytes
+from modelmerger.values.settings import Settings
 
 NOT_WRITTEN = Layout("", ())
 """The layout of a merge within another one."""

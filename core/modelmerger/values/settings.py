@@ -1,7 +1,6 @@
 """The config, checked and frozen, as every later stage reads it."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,50 +10,23 @@ from modelmerger.values.checkpoint import TensorInfo
 from modelmerger.values.dtypes import DTYPES, dtype_from_config
 from modelmerger.values.errors import Problem
 from modelmerger.values.layers.taken import layers_problem
-from modelmerger.values.option_checks import Check, must_be_between, must_be_finite, must_be_one_of, must_not_be_empty
+from modelmerger.values.option_checks import (
+    Check,
+    device_map,
+    memory_size,
+    must_be_between,
+    must_be_finite,
+    must_be_one_of,
+    must_not_be_empty,
+    shard_bytes,
+    shard_size,
+)
 from modelmerger.values.weights import Weight, sound_weight
 
 DTYPE_NAMES = ("float64", "float32", "float16", "bfloat16")
 MissingTensors = Literal["error", "donor", "union"]
 Io = Literal["auto", "buffered", "direct"]
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-
-
-def shard_bytes(size: int | str) -> int:
-    """`"5GB"` → 5,000,000,000; `"1GiB"` → 1,073,741,824; a number is bytes."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B)?", str(size).strip(), re.IGNORECASE)
-    count = float(match[1]) * _UNITS[(match[2] or "").upper()] if match and (match[2] or "").upper() in _UNITS else 0
-    if count < 1:
-        raise ValueError(f"must be a size such as '5GB', '500MB' or a number of bytes, got {size!r}")
-    return int(count)
-
-
-def _shard_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
-    shard_bytes(value)
-
-
-def _memory_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
-    if str(value).strip() != "0":
-        shard_bytes(value)
-
-
-_STRATEGIES = "auto|balanced|balanced_low_0|sequential"
-_DEVICE = r"cpu|cuda(:[0-9]{1,3})?"
-
-
-def _device_map_problem(value: str | Mapping[str, int | str]) -> str | None:
-    if isinstance(value, str):
-        allowed = "auto, cpu, cuda, cuda:N, balanced, balanced_low_0, sequential"
-        sound = re.fullmatch(f"{_STRATEGIES}|{_DEVICE}", value) is not None
-    else:
-        allowed = "cpu, disk, cuda, cuda:N or a number"
-        sound = len(value) > 0 and all(re.fullmatch(f"{_DEVICE}|disk|[0-9]+", str(device)) for device in value.values())
-    return None if sound else f"must be one of {allowed}, got {value!r}"
-
-
-_DEVICE_MAP = Check({"pattern": f"^({_STRATEGIES}|{_DEVICE})$"}, _device_map_problem)
 _AT_LEAST_ONE = Check({"minItems": 1}, lambda names: None if names else "must hold at least one name")
 
 
@@ -74,7 +46,7 @@ class CoreOptions:
 
     torch_dtype: str = field(default="auto", validator=must_be_one_of("auto", *DTYPE_NAMES))
     """Dtype written for floating tensors; auto: the donor's, tensor by tensor."""
-    device_map: str | dict[str, int | str] = field(default="auto", validator=_DEVICE_MAP)
+    device_map: str | dict[str, int | str] = field(default="auto", validator=device_map)
     """Where slices are merged and where the returned model is placed; auto: a GPU where torch sees one. Out of its
     memory, the merge goes on on the CPU."""
     low_memory_mode: bool = False
@@ -85,7 +57,7 @@ class CoreOptions:
     """How weights are read and written; auto: what is in the page cache is read from there, everything else past it,
     and the output is written past it where inputs and output do not fit in memory together; buffered, direct: all
     through the page cache, or past it. Not part of the plan."""
-    memory: int | str = field(default="512MiB", validator=_memory_size)
+    memory: int | str = field(default="512MiB", validator=memory_size)
     """How much of inputs that come from the disk is kept until they are merged, once a strategy has measured them, and
     so not read again, "512MiB", "2GB" or a number of bytes; 0 in low_memory_mode. Not part of the plan."""
     parallel_loading: bool | None = field(default=None, validator=_not_both)
@@ -93,7 +65,7 @@ class CoreOptions:
     cache_models: bool = False
     """A `ModelMerger` keeps the models that it opened for its next merge, as long as nothing of them changes on
     disk."""
-    max_shard_size: int | str = field(default="5GB", validator=_shard_size)
+    max_shard_size: int | str = field(default="5GB", validator=shard_size)
     """Size of a file of weights, "5GB", "500MB", "1GiB" or a number of bytes."""
     offload_folder: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """Scratch space of merges that have no output_path, and of what a returned model offloads; made if need be."""
@@ -278,6 +250,8 @@ class Settings:
     """Warnings and notes about the config itself."""
     strict: bool = False
     """Whether warnings are errors."""
+    composes: bool = False
+    """Whether the strategy composes its output, so that models need not have the same layers."""
     given_names: bool = False
     """Whether the result goes back to a program that has the donor's tensors, by the names that it has them by."""
     of_process: Mapping[str, str] = field(factory=dict)

@@ -7,7 +7,8 @@ import attrs
 import pytest
 from modelmerger import ConfigError, Settings
 from modelmerger.testing import settings_of
-from modelmerger.values.settings import CoreOptions, shard_bytes
+from modelmerger.values.option_checks import shard_bytes
+from modelmerger.values.settings import CoreOptions
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
 NOT_YET = "is not available yet"
