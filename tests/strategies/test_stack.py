@@ -53,6 +53,15 @@ def test_layers_lie_one_on_another_between_the_first_and_the_last_model() -> Non
 
 
 @pytest.mark.usefixtures("place")
+def test_parts_may_differ_in_depth_and_layers_in_kind() -> None:
+    found, config = made(
+        strategy="stack", models=[{"path": "./a", "layers": [0, 1]}, {"path": "./b"}, {"path": "./a", "layers": [3]}]
+    )
+    assert depth(found) == [1, 2, 12, 22, 32, 31]
+    assert (config["num_hidden_layers"], config["layer_types"]) == (6, ["a", "A", "B", "C", "D", "d"])
+
+
+@pytest.mark.usefixtures("place")
 def test_one_model_several_times_in_any_order() -> None:
     models = [{"path": "./a", "layers": [3, 0, 0]}, {"path": "./a", "layers": [[1, 3], 1]}]
     found, config = made(strategy="stack", models=models)
@@ -62,6 +71,8 @@ def test_one_model_several_times_in_any_order() -> None:
 
 @pytest.mark.usefixtures("place")
 def test_a_merge_of_layers_is_a_part_of_a_stack_and_a_stack_a_model_of_a_merge() -> None:
+    for name in "ab":
+        Path(name, "config.json").write_text(json.dumps(CONFIG))
     mean = {"strategy": "weighted", "models": [{"path": "./a", "layers": [0, 2]}, {"path": "./b", "layers": [2, 4]}]}
     stack = {"strategy": "stack", "models": [{"merge": mean}, {"path": "./a", "layers": [2, 4]}]}
     config = {"strategy": "weighted", "models": [{"merge": stack, "weight": 3.0}, {"path": "./b"}]}
@@ -73,6 +84,7 @@ def test_a_merge_of_layers_is_a_part_of_a_stack_and_a_stack_a_model_of_a_merge()
 
 @pytest.mark.usefixtures("place")
 def test_layers_of_a_base_come_through_a_merge_of_one_model() -> None:
+    Path("b/config.json").write_text(Path("a/config.json").read_text())
     base = {"merge": {"strategy": "passthrough", "models": [{"path": "./a", "layers": [1, 3]}]}}
     found, config = made(
         strategy="task_arithmetic", base_model=base, models=[{"path": "./b", "layers": [1, 3], "weight": 2.0}]
@@ -87,6 +99,15 @@ def test_a_tied_last_model_lends_its_embedding_where_another_has_a_head(place: P
         strategy="stack", models=[{"path": "./plain", "layers": [0, 1]}, {"path": "./tied", "layers": [0, 1]}]
     )
     assert found["lm_head.weight"] == 3
+
+
+@pytest.mark.usefixtures("place")
+def test_layers_of_two_kinds_are_not_merged_with_each_other() -> None:
+    config = MergeConfig(
+        strategy="weighted", models=[{"path": "./a", "layers": [0, 2]}, {"path": "./a", "layers": [1, 3]}]
+    )
+    with pytest.raises(ModelCompatibilityError, match="layer 0 is a 'b' here and a 'a' in"):
+        ModelMerger(config).plan()
 
 
 @pytest.mark.usefixtures("place")

@@ -126,6 +126,7 @@ def settings_of(
         given={key: deepcopy(given[key]) for key in as_written(merge.sections) if given.get(key) not in (None, {})},
         live={key: source for key, source in own.items() if _OWN.fullmatch(key)},
         where=where,
+        composes="compose_model" in merge.chosen[0].hooks,
     )
 
 

@@ -21,7 +21,7 @@ def _shard_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
 
 
 def _memory_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
-    str(value) == "0" or size_in_bytes(value)
+    str(value).strip() == "0" or size_in_bytes(value)
 
 
 _STRATEGIES = "auto|balanced|balanced_low_0|sequential"
@@ -128,7 +128,7 @@ class CoreOptions:
     @property
     def kept_bytes(self) -> int:
         """`memory` in bytes."""
-        return 0 if self.low_memory_mode or str(self.memory) == "0" else size_in_bytes(self.memory)
+        return 0 if self.low_memory_mode or str(self.memory).strip() == "0" else size_in_bytes(self.memory)
 
     def written(self, dtype: str) -> str:
         """The dtype that a tensor of this dtype is written in, both as in safetensors. Only floats change."""
