@@ -138,6 +138,8 @@ class Settings:
     of_process: Mapping[str, str] = field(factory=dict)
     """Plugins that are not installed, and were handed over by this process (`strategy 'mine'`), each with the BLAKE3
     digest of its source."""
+    composes: bool = False
+    """Whether the strategy composes its output, so that models need not have the same layers."""
 
     @property
     def donor(self) -> int:

@@ -7,8 +7,8 @@ import attrs
 import pytest
 from modelmerger import ConfigError, Settings
 from modelmerger.testing import settings_of
-from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.options.checks import size_in_bytes
+from modelmerger.values.options.core import CoreOptions
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
 NOT_YET = "is not available yet"
