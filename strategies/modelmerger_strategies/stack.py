@@ -8,7 +8,7 @@ https://arxiv.org/abs/2312.15166, section 2: depth up-scaling, after which the m
 For a deeper model to be trained on, or one with layers left out. Not for a model that is to be used at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import evolve, frozen
 from modelmerger import (
@@ -67,12 +67,29 @@ def _prefix(models: Sequence[Checkpoint], options: Options) -> str:
     """What stands before the numbers of the layers, in all models."""
     if options.prefix is not None:
         return options.prefix
-    found = {layer[0]: model for model in models for name in model.tensors if (layer := layer_of(name)) is not None}
+    names = [name for model in models for name in model.tensors]
+    found = {layer[0] for name in names if (layer := layer_of(name)) is not None}
+    if len(found) > 1:  # beside a tower, or layers that guess further tokens
+        found = {prefix for prefix in found if all(_layers(m, prefix) == _claimed(m) for m in models)} or found
     if len(found) != 1:
         which = ", ".join(f"'{shown(prefix, 60)}'" for prefix in sorted(found)) or "none"
         message = f"the models have more than one stack of layers ({which}). Say in options.prefix which one is meant"
         raise ModelCompatibilityError(Problem(message if found else "no model has layers", models[0].place))
     return next(iter(found))
+
+
+def _claimed(model: Checkpoint) -> int | None:
+    """How many layers its config says that it has."""
+    config = model.donor.config or {}
+    text = config.get("text_config")
+    level = text if isinstance(text, Mapping) else config
+    count = level.get("num_hidden_layers")
+    return count if isinstance(count, int) else None
+
+
+def _layers(model: Checkpoint, prefix: str) -> int:
+    """How many layers it has of that prefix."""
+    return len({found[1] for name in model.tensors if (found := layer_of(name)) is not None and found[0] == prefix})
 
 
 def _count(model: Checkpoint, prefix: str) -> int:

@@ -37,6 +37,8 @@ def write_configs(page: Path, place: Path) -> None:
         (place / "merge.yaml").write_text(text)
         (place / "examples/dialects/task_arithmetic.yaml").write_text(text)
     (place / "weighted.yaml").write_text(blocks(ROOT / "docs/reference/config.md", "yaml")[0])
+    for text in blocks(page, "yml"):
+        (place / "recipe.yml").write_text(text)
     for text in blocks(page, "ini"):
         (place / "recipe.ini").write_text(text)
     for name, text in re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):

@@ -124,11 +124,20 @@ def test_a_layer_that_is_not_there_names_those_that_are() -> None:
 
 
 def test_several_stacks_want_a_prefix(place: Path) -> None:
-    tower = {f"vision.layers.{i}.w": torch.full((2, 2), 7.0) for i in range(2)}
+    tower = {f"vision.layers.{i}.w": torch.full((2, 2), 7.0) for i in range(4)}
     write_model(place / "seeing", model(1) | tower, CONFIG)
     config = {"strategy": "stack", "models": [{"path": "./seeing"}, {"path": "./seeing"}]}
     with pytest.raises(ModelCompatibilityError, match="more than one stack of layers"):
         ModelMerger(MergeConfig(**config)).plan()
     found, config = made(**config, options={"prefix": LAYERS})
     assert config["num_hidden_layers"] == 8
-    assert [name for name in found if name.startswith("vision")] == ["vision.layers.0.w", "vision.layers.1.w"]
+    assert [name for name in found if name.startswith("vision")] == [f"vision.layers.{i}.w" for i in range(4)]
+
+
+def test_a_stack_with_as_many_layers_as_the_config_says_is_meant(place: Path) -> None:
+    further = {"mtp.layers.0.w": torch.full((2, 2), 7.0)}
+    write_model(place / "guessing", model(1) | further, CONFIG)
+    models = [{"path": "./guessing", "layers": [0, 3]}, {"path": "./guessing", "layers": [1, 3]}]
+    found, config = made(strategy="stack", models=models)
+    assert found.pop("mtp.layers.0.w") == 7
+    assert (depth(found), config["num_hidden_layers"]) == ([1, 11, 21, 11, 21], 5)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from string import digits
 from typing import Any
 
+from modelmerger.planning.layers.layer_keys import COUNTS
 from modelmerger.planning.layers.stacked_config import stacked_config
 from modelmerger.planning.tensor_names import layer_of
 from modelmerger.planning.views import CheckpointView
@@ -30,7 +31,8 @@ class LayerView(CheckpointView):
     ) -> None:
         """layers: for each layer of the view, the number of the checkpoint's layer that it shows.
 
-        prefix: what stands before the number in names of tensors ("model.layers"); None where all layers have the same.
+        prefix: what stands before the number in names of tensors ("model.layers"); None where all layers have the same,
+        or where one stack alone has as many layers as the config says.
         config: as for `CheckpointView`. Raises `InputError` where the checkpoint does not have such a layer, where the
         prefix is needed, or where its config cannot say it of these layers, and `ValueError` for no layers.
         """
@@ -67,7 +69,12 @@ def _stacks(checkpoint: Checkpoint) -> dict[str, dict[int, list[str]]]:
 
 
 def _only_stack(checkpoint: Checkpoint, stacks: Mapping[str, Any]) -> str:
-    if len(stacks) == 1:
-        return next(iter(stacks))
+    """The only stack, or the only one that has as many layers as the config says."""
+    config = checkpoint.donor.config or {}
+    text = config.get("text_config")
+    told = [level[key] for level in (config, text) if isinstance(level, Mapping) for key in COUNTS if key in level]
+    fitting = stacks if len(stacks) == 1 else [prefix for prefix, layers in stacks.items() if len(layers) in told]
+    if len(fitting) == 1:
+        return next(iter(fitting))
     found = f"layers of {', '.join(map(repr, stacks))}: say which are meant" if stacks else "no layers"
     raise InputError(Problem(f"has {found}.", checkpoint.place))

@@ -11,10 +11,10 @@ from modelmerger.planning.layers.layer_keys import (
     FROM_ZERO,
     IMPLIED,
     INDICES,
-    LAST,
     LISTS,
     OFFSETS,
     PERIODS,
+    WHOLE,
     WORDS,
 )
 from modelmerger.values.errors import InputError, Problem
@@ -124,7 +124,7 @@ def _thresholds(config: Config, taken: Taken, changed: Config, place: str) -> di
                 continue
             raise InputError(_unsayable(key, place))
         found[key] = number if first == len(flags) and number >= first else first
-    for key in LAST:
+    for key in WHOLE:
         if isinstance(number := config.get(key), int) and number:
             counts = [p.get(COUNTS[0]) or 0 for p, _ in taken]
             whole = all(ls == tuple(range(count)) for (_, ls), count in zip(taken, counts, strict=True))

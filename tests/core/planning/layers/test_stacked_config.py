@@ -28,6 +28,8 @@ def stacked(config: dict[str, Any], *layers: list[int], others: list[dict[str, A
         ({"sliding_window_pattern": 2}, [[0], [2, 3]], {"layer_types": [SLIDING, SLIDING, FULL]}),
         ({"no_rope_layer_interval": 2}, [[1], [1]], {"no_rope_layers": [0, 0]}),
         (GEMMA, [[0], [2]], {"layer_types": [SLIDING, SLIDING]}),
+        ({"hidden_size_per_layer_input": 8, "num_kv_shared_layers": 2}, [[0, 1, 2, 3]], {"num_kv_shared_layers": 2}),
+        ({"hidden_size_per_layer_input": 0}, [[2, 1]], {"hidden_size_per_layer_input": 0}),
         ({"decoder_sparse_step": 1}, [[3], [0]], {"decoder_sparse_step": 1}),
         ({"attn_layer_period": 2, "attn_layer_offset": 1}, [[0, 1], [2, 3]], {"attn_layer_period": 2}),
     ],
@@ -48,6 +50,7 @@ def test_what_is_said_of_layers_goes_along(
         ({"max_window_layers": 2, "use_sliding_window": True}, [[3, 0]], "max_window_layers"),
         ({"attn_layer_period": 2, "attn_layer_offset": 1}, [[0, 2]], "attn_layer_period"),
         ({"num_kv_shared_layers": 2}, [[0, 1, 2]], "num_kv_shared_layers"),
+        ({"hidden_size_per_layer_input": 8}, [[0, 1]], "hidden_size_per_layer_input"),
         ({"layer_types": ["a"]}, [[0, 1]], "layer_types"),
     ],
 )
