@@ -76,6 +76,7 @@ ORDER = [
 ELSEWHERE = {
     "add_commands": "called when one of these commands is asked for, before there is a config",
     "explain_config": "called where a config is refused",
+    "merge_cores": "called where the updates of adapters are merged, in place of merge_tensor",
     "name_saved_tensors": "called where a returned model is saved elsewhere",
 }
 """The hooks that no such merge calls, and why."""
