@@ -1,5 +1,6 @@
 """Strategies by singular values merge updates in the space that these share: as whole matrices would be merged."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,33 @@ def test_equal_and_opposite_adapters(tmp_path: Path, base: Path, strategy: str) 
     check(read_updates(tmp_path / "equal"), of_matrices(strategy, base, [*one, *one]))
     merge(tmp_path / "opposite", [*one, *one], strategy, [1.0, -1.0])
     assert all(np.abs(value).max() < 1e-6 for value in read_updates(tmp_path / "opposite").values())
+
+
+@pytest.mark.parametrize("strategy", ["boost", "iso_c"])
+def test_what_rounding_leaves_where_updates_cancel_is_no_direction(tmp_path: Path, base: Path, strategy: str) -> None:
+    """One adapter is the other and one small direction more, and is subtracted: that direction is left alone."""
+    larger = write_adapter(tmp_path / "larger", base, SHAPES, 1, rank=4, alpha=4.0)
+    shutil.copytree(larger.path, tmp_path / "smaller")
+    smaller = Made(tmp_path / "smaller", {})
+
+    def shrink(tensors: dict[str, torch.Tensor]) -> None:
+        for key, tensor in tensors.items():
+            if ".lora_A." in key:
+                tensor[3] *= 1e-4
+
+    def cut(tensors: dict[str, torch.Tensor]) -> None:
+        for key, tensor in tensors.items():
+            if ".lora_A." in key:
+                tensor[3] = 0
+
+    change_tensors(larger.path, shrink)
+    change_tensors(smaller.path, cut)
+    merge(tmp_path / "merged", [larger, smaller], strategy, [1.0, -1.0])
+    stored = load_file(larger.path / "adapter_model.safetensors")
+    for module, found in read_updates(tmp_path / "merged").items():
+        b, a = (stored[f"{PREFIX}{module}.lora_{letter}.weight"].astype(np.float64) for letter in "BA")
+        wanted = 0.8 * np.outer(b[:, 3], a[3])  # of two models, a share of 0.8
+        assert np.linalg.norm(found - wanted) < 1e-5 * np.linalg.norm(wanted)
 
 
 def test_what_is_seen_as_linear_is_merged_by_coefficients_and_a_full_model_is_the_same(
