@@ -104,13 +104,13 @@ if TYPE_CHECKING:
     from modelmerger.values.model_reference import Location as Location
     from modelmerger.values.model_reference import ModelReference as ModelReference
     from modelmerger.values.model_reference import user_path as user_path
-    from modelmerger.values.option_checks import Check as Check
-    from modelmerger.values.option_checks import as_yaml as as_yaml
-    from modelmerger.values.option_checks import must_be_available as must_be_available
-    from modelmerger.values.option_checks import must_be_between as must_be_between
-    from modelmerger.values.option_checks import must_be_finite as must_be_finite
-    from modelmerger.values.option_checks import must_be_one_of as must_be_one_of
-    from modelmerger.values.option_checks import must_not_be_empty as must_not_be_empty
+    from modelmerger.values.options.checks import Check as Check
+    from modelmerger.values.options.checks import as_yaml as as_yaml
+    from modelmerger.values.options.checks import must_be_available as must_be_available
+    from modelmerger.values.options.checks import must_be_between as must_be_between
+    from modelmerger.values.options.checks import must_be_finite as must_be_finite
+    from modelmerger.values.options.checks import must_be_one_of as must_be_one_of
+    from modelmerger.values.options.checks import must_not_be_empty as must_not_be_empty
     from modelmerger.values.plain_names import is_plain_path as is_plain_path
     from modelmerger.values.plan import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.plan import MergePlan as MergePlan
@@ -218,7 +218,7 @@ _HOMES = {
         "weight_index",
     ),
     "values.model_reference": ("Location", "ModelReference", "user_path"),
-    "values.option_checks": (
+    "values.options.checks": (
         "Check",
         "as_yaml",
         "must_be_available",

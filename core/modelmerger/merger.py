@@ -31,9 +31,10 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.findings import ValidationReport
 from modelmerger.values.model_reference import user_path
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
-from modelmerger.values.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
+from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -77,7 +77,7 @@ def test_merges_are_those_of_the_paper(strategy: str, factor: Any) -> None:
         taus = arrays(MODELS, name)
         wanted = REFERENCES[strategy](taus, WEIGHTS)
         plain = np.linalg.norm(sum(w * t for w, t in zip(WEIGHTS, taus, strict=True)))
-        scale = SHARES[strategy] * plain / np.linalg.norm(wanted) if factor == "matched" else factor
+        scale = SHARES[strategy] * 4 / 3 * plain / np.linalg.norm(wanted) if factor == "matched" else factor
         found = merged[name].double().numpy() - BASE[name].double().numpy()
         np.testing.assert_allclose(found, scale * wanted, atol=3e-7, rtol=1e-5, err_msg=name)
     for name in OTHERS:
@@ -215,3 +215,13 @@ def test_lines_grows_from_layer_to_layer() -> None:
     assert merged["model.layers.0.w"].mean() == 2
     merged = merge_in_memory("lines", [one, two], base, [0, 0])
     assert all(torch.equal(merged[name], base[name]) for name in names)
+
+
+def test_the_plan_names_the_memory_of_the_decomposition() -> None:
+    """Twenty more of the largest matrix that is seen whole, in float32 where 16 bits are written."""
+
+    def memory(columns: int) -> int:
+        base = {"a.w": torch.zeros(512, columns).bfloat16(), "model.embed_tokens.weight": torch.zeros(9, 9).bfloat16()}
+        return plan_in_memory("tsv_m", [base, base], base).plan.worker_memory
+
+    assert memory(4096) - memory(2048) == 512 * 2048 * (8 + 4 * (3 + 2 + 20))

@@ -9,7 +9,7 @@ from attrs import field, frozen
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.output_blocks import OutputBlocks
-from modelmerger.engine.reading_ahead import read_ahead
+from modelmerger.engine.reading.ahead import read_ahead
 from modelmerger.engine.tensors import SliceMerger, UnitState
 from modelmerger.engine.windows import BEHIND, Windows
 from modelmerger.output.digests import PieceDigests
@@ -96,11 +96,11 @@ class BlockWriter:
     def _read_ahead(self, file: int, begin: int, end: int) -> None:
         """Says which parts of the inputs the bytes between two offsets of a file need, in the order of reading."""
         merge = self.merger.merge
-        if not merge.settings.options.reads_ahead:
-            return
         for placement in self.blocks.placements(file, begin, end):
-            tensor = merge.plan.tensors[self.blocks.index[placement.tensor.name]]
-            if tensor.granularity == "whole" and placement.offset < begin:  # read already, with an earlier block
+            index = self.blocks.index[placement.tensor.name]
+            tensor = merge.plan.tensors[index]
+            read = tensor.granularity == "whole" and placement.offset < begin  # with an earlier block
+            if read or self.merger.measurer.keeps(index):
                 continue
             bits = DTYPES[tensor.dtype].bits
             low, high = max(0, begin - placement.offset), min(placement.tensor.bytes, end - placement.offset)

@@ -203,9 +203,9 @@ class Strategy:
         first = tensors[0]
         if (
             not isinstance(merged, type(first))
+            or not is_dense(merged)
             or merged.shape != first.shape
             or merged.dtype != first.dtype
-            or not is_dense(merged)
         ):
             expected = f"a tensor, {kind_of(first)}, is due"
             raise self._broken(

@@ -113,7 +113,7 @@ class _Placing(json.JSONDecoder):
 
 
 def _no_constant(text: str) -> float:
-    raise ValueError(f'{text} is no number in JSON. Newer versions of transformers write {{"__float__": "{text}"}}')
+    raise ValueError(f"{text} is no number in JSON")
 
 
 def _tag(text: str) -> dict[str, str]:

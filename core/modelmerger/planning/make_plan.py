@@ -18,7 +18,7 @@ from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
 from modelmerger.values.composition import Composition
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
-from modelmerger.values.option_checks import shard_bytes
+from modelmerger.values.options.checks import size_in_bytes
 from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
 from modelmerger.values.settings import Settings
 
@@ -111,7 +111,7 @@ def _inputs(checkpoints: Sequence[Checkpoint], composition: Composition | None) 
 
 def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], composition: Composition | None) -> Layout:
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
-    size = shard_bytes(settings.options.max_shard_size)
+    size = size_in_bytes(settings.options.max_shard_size)
     if composition is None:
         layout = hooks.output.save_model(outputs, size)
         check_layout(layout, outputs)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from modelmerger.inputs.safetensors_header.reading import read_header
 from modelmerger.output.digests import pieces_of_file
 from modelmerger.output.earlier.apart import Inputs
-from modelmerger.output.entries import sync_file
+from modelmerger.output.entries import set_mode, sync_file
 from modelmerger.output.manifest import FILE, encoded, file_entry, has_tensors, read_manifest
 from modelmerger.output.publishing import check_output, check_room, clear_published, extra_entries, publish
 from modelmerger.output.staging import Staging
@@ -24,7 +24,7 @@ from modelmerger.validation.saved_names import FileNames, as_they_are, save_pret
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import Layout
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.work.block_record import Piece
 
 
@@ -138,6 +138,6 @@ def _sync(tree: Path, step: Step) -> None:
     mode = tree.stat().st_mode & 0o666  # safetensors makes its files 0600, whatever the umask
     for path in sorted(tree.rglob("*"), reverse=True):
         if path.is_file():
-            path.chmod(mode)
+            set_mode(path, mode)
         step("fsync", path)
         sync_file(path)

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 from attrs import field
 
-from modelmerger.values.option_checks import Check, must_be_finite
+from modelmerger.values.options.checks import Check, must_be_finite
 
 Numbers = float | tuple[float, ...]
 Weight = float | tuple[float, ...] | dict[str, float | tuple[float, ...]]

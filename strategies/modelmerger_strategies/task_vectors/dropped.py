@@ -56,11 +56,14 @@ class Dropped:
         """Sums of magnitudes, before and after."""
         return dropping.measure_sums(given.tensors, self.drop(given))
 
-    def kept(self, given: Slice) -> Sequence["Tensor"]:
+    def found(self, given: Slice) -> Sequence[float]:
+        """What the kept elements of each task vector are multiplied by."""
+        return dropping.factors(given.options.rescale, given.measurements, len(given.tensors))
+
+    def kept(self, given: Slice, found: Sequence[float]) -> Sequence["Tensor"]:
         """What was drawn, made larger."""
         kept = self.drop(given)
-        factors = dropping.factors(given.options.rescale, given.measurements, len(kept))
-        for tensor, factor in zip(kept, factors, strict=True):
+        for tensor, factor in zip(kept, found, strict=True):
             if factor != 1:  # something was dropped, so it is no input
                 tensor.mul_(factor)
         return kept

@@ -3,10 +3,11 @@
 They differ in what they keep, how they merge it, and their options.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from modelmerger import hookimpl, varying
 
 from modelmerger_strategies.task_vectors import scaling
@@ -14,13 +15,17 @@ from modelmerger_strategies.task_vectors import scaling
 if TYPE_CHECKING:
     from torch import Tensor
 
+PIECE = 1 << 16
+"""Elements that are kept and merged at a time: twice as fast as whole slices, which no core's cache holds."""
+
 
 @frozen(kw_only=True)
 class Options:
     """Options of all of them."""
 
     scaling_factor: float | Literal["matched"] = varying(default="matched")
-    """λ, what the merged task vector is multiplied by; `matched`: as long as 0.4 of Σ wᵢτᵢ, per tensor."""
+    """λ, what the merged task vector is multiplied by; `matched`: as long as a share of Σ wᵢτᵢ, per tensor,
+    1.6/n of n models, from 0.4 to 1."""
 
 
 @frozen(kw_only=True)
@@ -55,6 +60,24 @@ class Slice(Told):
     random: Callable[[int], "Tensor"]
     """Random numbers for the elements, given the index of a model."""
 
+    def pieces(self) -> Iterator[tuple[slice, "Slice"]]:
+        """The slice in pieces that stay in a core's cache, each with its place in the first dimension."""
+        first = self.tensors[0]
+        length = first.shape[0] if first.dim() else 0
+        step = max(1, PIECE * length // max(1, first.numel()))
+        if step >= length:
+            yield slice(None), self
+            return
+        random = functools.cache(self.random)
+        for start in range(0, length, step):
+            place = slice(start, start + step)
+            tensors = [tensor[place] for tensor in self.tensors]
+            yield place, evolve(self, tensors=tensors, random=functools.partial(_part, random, place))
+
+
+def _part(random: Callable[[int], "Tensor"], place: slice, model: int) -> "Tensor":
+    return random(model)[place]
+
 
 class Keep(Protocol):
     """What is kept of task vectors."""
@@ -65,7 +88,10 @@ class Keep(Protocol):
     def measure(self, number: int, given: Slice, /) -> "Tensor":
         """What round `number` measures of a block."""
 
-    def kept(self, given: Slice, /) -> Sequence["Tensor"]:
+    def found(self, given: Slice, /) -> Any:
+        """What the rounds say about the whole tensor, for `kept`."""
+
+    def kept(self, given: Slice, found: Any, /) -> Sequence["Tensor"]:
         """The task vectors with zeros in place of what is not kept; they may be the tensors that were given."""
 
 
@@ -108,7 +134,7 @@ def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
         )
         if round < keep.rounds(given):
             return keep.measure(round, given)
-        return scaling.measure(merge(given, keep.kept(given)), tensors, weights)
+        return scaling.measure(_merged(given, keep, merge), tensors, weights)
 
     @hookimpl
     def merge_tensor(
@@ -132,7 +158,16 @@ def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
             measurements=measurements,
             random=random,
         )
-        merged = merge(given, keep.kept(given))
+        merged = _merged(given, keep, merge)
         return merged.mul_(scaling.scale(options.scaling_factor, len(tensors), measurements))
 
     return count_rounds, measure_tensor, merge_tensor
+
+
+def _merged(given: Slice, keep: Keep, merge: Merge) -> "Tensor":
+    """τ of a slice: a new tensor."""
+    found = keep.found(given)
+    merged = given.tensors[0].new_empty(given.tensors[0].shape)
+    for place, piece in given.pieces():
+        merged[place] = merge(piece, keep.kept(piece, found))
+    return merged

@@ -40,8 +40,11 @@ class Trimmed:
         """Histograms."""
         return magnitudes.count(given.tensors, self.ranks(given), number, given.measurements)
 
-    def kept(self, given: Slice) -> Sequence["Tensor"]:
+    def found(self, given: Slice) -> Sequence[Sequence[int]]:
+        """The thresholds of each task vector."""
+        return magnitudes.find(self.ranks(given), given.measurements)
+
+    def kept(self, given: Slice, found: Sequence[Sequence[int]]) -> Sequence["Tensor"]:
         """What lies between the thresholds."""
-        bounds = magnitudes.find(self.ranks(given), given.measurements)
-        pairs = zip(given.tensors, bounds, strict=True)
-        return [magnitudes.keep(tensor, *bound) if bound else tensor for tensor, bound in pairs]
+        pairs = zip(given.tensors, found, strict=True)
+        return [magnitudes.keep(tensor, *bounds) if bounds else tensor for tensor, bounds in pairs]

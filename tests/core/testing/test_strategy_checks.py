@@ -1,8 +1,11 @@
 """The checks of strategies catch what they are for, say what to do, and pass what is sound."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from attrs import frozen
 from modelmerger import ConfigError, Traits, hookimpl
 from modelmerger.testing import check_strategy, describe_checks, parametrize_with_checks
 from modelmerger.testing.checks.strategy import StrategyUnderTest
@@ -78,6 +81,38 @@ def test_a_plugin_that_is_none_is_said_to_be() -> None:
         check_strategy(Traitless())
     with pytest.raises(ConfigError, match="no strategy is named 'wieghted'; did you mean 'weighted'"):
         check_strategy("wieghted")
+
+
+class Demanding(Linear):
+    @frozen
+    class Options:
+        power: float
+
+    @hookimpl
+    def find_coefficients(self, weights: Any, options: Options) -> Any:
+        powers = [weight**options.power for weight in weights]
+        return [power / sum(powers) for power in powers]
+
+
+def test_options_without_a_default_are_given() -> None:
+    check_strategy(Demanding(), options={"power": 2.0})
+    with pytest.raises(AssertionError, match=r"check_zeros: .* was refused: options: .*'power'"):
+        check_strategy(Demanding())
+
+
+def test_pytest_is_needed_for_cases_alone() -> None:
+    code = """
+import sys
+sys.modules["pytest"] = None
+from modelmerger.testing import check_strategy, parametrize_with_checks
+check_strategy("weighted")
+try:
+    parametrize_with_checks(["weighted"])
+except ImportError:
+    print("missed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "missed\n"
 
 
 ADDS_UP = dict.fromkeys(["check_equal_models", "check_near_the_largest_float16"], "adds up")

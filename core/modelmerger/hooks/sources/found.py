@@ -27,6 +27,15 @@ def source_of(module: str) -> bytes:
         return b""
 
 
+def summary_of(module: str) -> str:
+    """The first line of an installed module's docstring; empty where it has none."""
+    try:
+        text = ast.get_docstring(ast.parse(source_of(module))) or ""
+    except (SyntaxError, ValueError):
+        return ""
+    return text.partition("\n")[0]
+
+
 def imported_names(tree: ast.Module, module: str, package: bool) -> Iterator[tuple[str, str]]:
     """The imports of a module, within functions too: the name of a module, and what is taken of it, or nothing.
 

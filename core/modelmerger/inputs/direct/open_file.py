@@ -107,4 +107,3 @@ class OpenFile:
                 return
             self._to_close.append(descriptor)
             self._direct = descriptor
-

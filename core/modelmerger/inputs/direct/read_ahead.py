@@ -11,7 +11,7 @@ from modelmerger.values.file_identity import FileIdentity
 
 PIECE = 4 << 20
 """Bytes that are fetched in one go at most."""
-AHEAD = 24 << 20
+AHEAD = 16 << 20
 """Bytes that are held for one thread, those among them that it reads at the moment."""
 
 Fetch = Callable[[FileIdentity, int, memoryview], None]

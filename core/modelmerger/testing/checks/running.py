@@ -95,22 +95,25 @@ def parametrize_with_checks(
             if check.applies(subject):
                 reason = expected_failures.get(check.name)
                 marks = [pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError)] if reason else []
-                case = _Case(kind, check, given)
+                case = _Case(check, plugin, subject, given, KINDS[kind].subject)
                 cases.append(pytest.param(plugin, case, marks=marks, id=f"{subject.name}-{check.name}"))
     return pytest.mark.parametrize((kind, "check"), cases)
 
 
-@frozen
+@frozen(eq=False)
 class _Case:
-    """A check that makes its subject anew of each plugin that it is called with."""
+    """A check of one plugin, which may be called with another one."""
 
-    kind: TestedKind
     check: Check[Any]
+    plugin: Any
+    subject: Any
     given: Mapping[str, Any]
+    make_subject: Callable[..., Any]
 
     def __call__(self, plugin: Any) -> None:
         """Raises `AssertionError` where the plugin does not pass."""
-        self.check.function(KINDS[self.kind].subject(plugin, **self.given))
+        same = plugin is self.plugin
+        self.check.function(self.subject if same else self.make_subject(plugin, **self.given))
 
 
 def _check_names(kind: TestedKind, expected: Expected) -> None:

@@ -9,7 +9,9 @@ STRIDE = 1 << 22
 
 
 def read_ahead(merge: Merge, tensor: TensorPlan, start: int, stop: int) -> None:
-    """Says that elements `start` to `stop` of a tensor will be made next, of all its inputs."""
+    """Says that elements `start` to `stop` of a tensor will be made next, unless options forbid to read ahead."""
+    if not merge.settings.options.reads_ahead:
+        return
     stride = max(1, STRIDE // max(1, len(tensor.inputs)) // merge.plan.slice_elements) * merge.plan.slice_elements
     for part in slices(tensor, start, stop, stride):
         for number in tensor.inputs[:1] if tensor.action == "copy" else tensor.inputs:

@@ -67,44 +67,14 @@ must_be_finite = Check({}, lambda value: None if math.isfinite(value) else f"mus
 must_not_be_empty = Check({"minLength": 1}, lambda value: None if value else "must not be empty")
 """The text must have at least one character."""
 
-
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
-def shard_bytes(size: int | str) -> int:
+def size_in_bytes(size: int | str) -> int:
     """`"5GB"` → 5,000,000,000; `"1GiB"` → 1,073,741,824; a number is bytes."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B)?", str(size).strip(), re.IGNORECASE)
     count = float(match[1]) * _UNITS[(match[2] or "").upper()] if match and (match[2] or "").upper() in _UNITS else 0
     if count < 1:
         raise ValueError(f"must be a size such as '5GB', '500MB' or a number of bytes, got {size!r}")
     return int(count)
-
-
-def shard_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
-    """Raises `ValueError` for what is no size of a file."""
-    shard_bytes(value)
-
-
-def memory_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
-    """Raises `ValueError` for what is no size in memory."""
-    if str(value).strip() != "0":
-        shard_bytes(value)
-
-
-_STRATEGIES = "auto|balanced|balanced_low_0|sequential"
-_DEVICE = r"cpu|cuda(:[0-9]{1,3})?"
-
-
-def _device_map_problem(value: str | Mapping[str, int | str]) -> str | None:
-    if isinstance(value, str):
-        allowed = "auto, cpu, cuda, cuda:N, balanced, balanced_low_0, sequential"
-        sound = re.fullmatch(f"{_STRATEGIES}|{_DEVICE}", value) is not None
-    else:
-        allowed = "cpu, disk, cuda, cuda:N or a number"
-        sound = len(value) > 0 and all(re.fullmatch(f"{_DEVICE}|disk|[0-9]+", str(device)) for device in value.values())
-    return None if sound else f"must be one of {allowed}, got {value!r}"
-
-
-device_map = Check({"pattern": f"^({_STRATEGIES}|{_DEVICE})$"}, _device_map_problem)
-"""Where slices are merged, or parts of a model lie."""
