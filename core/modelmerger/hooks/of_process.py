@@ -55,8 +55,8 @@ def provider_of(plugin: Any, kind: Kind) -> Provider:
     module = isinstance(plugin, ModuleType)
     target = plugin.__name__ if module else type(plugin).__module__
     name = target.rpartition(".")[2] if module else type(plugin).__name__
-    known = STRATEGY_HOOKS if kind == "strategy" else {VALIDATES}
-    if known.isdisjoint(hook_names(f"{kind} '{name}'", plugin)):
+    hooks = frozenset(hook_names(f"{kind} '{name}'", plugin))
+    if not (_merges(plugin, hooks) if kind == "strategy" else VALIDATES in hooks):
         raise PluginError(
             f"{kind} '{name}' has no hooks of a {kind}. Mark functions with @hookimpl, named as a hook is."
         )
@@ -84,7 +84,7 @@ def providers_of_file(path: Path) -> list[Provider]:
     digest = blake3(content).hexdigest()
     module = _imported(path, content, f"{path.stem}_{digest[:12]}")
     hooks = frozenset(hook_names(shown(path), module))
-    kinds = _kinds(hooks, shown(path))
+    kinds = _kinds(module, hooks, shown(path))
     handed = _Handed(module)
     return [
         Provider(kind, path.stem, OF_PROCESS, str(path), module.__name__, handed, roles=frozenset(kinds), digest=digest)
@@ -92,10 +92,15 @@ def providers_of_file(path: Path) -> list[Provider]:
     ]
 
 
-def _kinds(hooks: frozenset[str], file: str) -> list[Kind]:
+def _merges(plugin: Any, hooks: frozenset[str]) -> bool:
+    """Whether it is a strategy. Other plugins may compose an output too, and have no `traits`."""
+    return bool(hooks & STRATEGY_HOOKS) or ("compose_model" in hooks and hasattr(plugin, "traits"))
+
+
+def _kinds(plugin: Any, hooks: frozenset[str], file: str) -> list[Kind]:
     if not hooks:
         raise PluginError(f"{file} has no hooks. Mark functions with @hookimpl, named as a hook is.")
-    merges, validates = hooks & STRATEGY_HOOKS, VALIDATES in hooks
+    merges, validates = _merges(plugin, hooks), VALIDATES in hooks
     if merges and validates:
         raise PluginError(f"{file} has hooks of a strategy and of a validator. Make two files of it.")
     reads = "read_config" in hooks
