@@ -6,6 +6,7 @@ No config names a file of code: whoever starts the process hands such plugins ov
 import os
 import sys
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
@@ -119,7 +120,15 @@ def _imported(path: Path, content: bytes, name: str) -> ModuleType:
         exec(compile(content, str(path), "exec"), vars(module))  # noqa: S102 (the user's own, and asked for)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        raise PluginError(f"{shown(path)} could not be imported: {type(error).__name__}: {reason}{where}") from error
+        line = _line(error, str(path))
+        reason = f"{error.msg if isinstance(error, SyntaxError) else error}{f' (line {line})' if line else ''}"
+        raise PluginError(f"{shown(path)} could not be imported: {type(error).__name__}: {reason}") from error
     return module
+
+
+def _line(error: BaseException, file: str) -> int | None:
+    """The line of the file that an error of its import comes from; None where nothing says it."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return error.lineno
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == file]
+    return lines[-1] if lines else None

@@ -412,7 +412,7 @@ def test_the_imported_config_gives_the_same_bytes(
     place: Path, command: Callable[..., SimpleNamespace], recipe: str
 ) -> None:
     (place / "recipe.yml").write_text(recipe)
-    assert command("import-recipe", "recipe.yml", "--output", "ours.yaml").status == 0
+    assert command("import-recipe", "recipe.yml", "--output", "ours.yaml").out == "wrote ours.yaml\n"
     again = command("import-recipe", "recipe.yml", "--output", "ours.yaml")
     assert (again.status, again.err) == (4, "error: ours.yaml: exists already. Give another name, or remove it\n")
     text = (place / "ours.yaml").read_text()
