@@ -15,8 +15,11 @@ from modelmerger import (
     read_json,
 )
 
+from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
+from modelmerger_plugins.tokenizer.rows.matching import Matching
+from modelmerger_plugins.tokenizer.rows.renaming import FILES, with_new_names
 from modelmerger_plugins.tokenizer.templates import (
     CONFIG,
     encoded,
@@ -25,6 +28,7 @@ from modelmerger_plugins.tokenizer.templates import (
     templates_in,
     templates_of,
 )
+from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
 
 LIMIT = 256 << 20
 """Bytes of one file."""
@@ -49,11 +53,23 @@ def names_to_copy(sources: Sources, options: Options, *, whole_model: bool) -> l
     return found
 
 
-def files_to_write(sources: Sources, options: Options, *, whole_model: bool) -> dict[str, bytes | FileIdentity]:
-    """Path in the output → the file that is copied, or what is made of it. Raises `InputError`."""
+def files_to_write(
+    sources: Sources, options: Options, matching: Matching | None, *, whole_model: bool
+) -> dict[str, bytes | FileIdentity]:
+    """Path in the output → the file that is copied, or what is made of it. Raises `InputError`.
+
+    matching: how the models' rows are matched, so that the tokenizer's files may be others; None where they are not.
+    """
+    sources, _ = with_template(sources, matching)
     files: dict[str, bytes | FileIdentity] = {}
     for directory, name in names_to_copy(sources, options, whole_model=whole_model):
         files[name] = _without_code(directory, name) or identify_beside(directory, name, LIMIT)
+    if matching is not None and matching.renamed and sources.tokenizer.donor.directory is not None:
+        for name in (name for name in files if name in FILES):
+            held = files[name]
+            content = held if isinstance(held, bytes) else read_beside(sources.tokenizer.donor.directory, name, LIMIT)
+            value = read_json(content or b"{}", name, unique=False, nodes=MOST_VALUES)
+            files[name] = encoded(with_new_names(value, matching.renamed))
     if options.preserve_tokenizer and sources.template is not sources.tokenizer:
         kept = {name: file for name, file in files.items() if not is_template(name)}
         files = {**kept, **_templates(sources, kept.get(CONFIG))}

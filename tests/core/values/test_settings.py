@@ -1,4 +1,4 @@
-"""Every option of the reference is checked: good values are taken, bad ones refused with their place, later ones 'not available yet'."""
+"""Every option of the reference is checked: good values are taken, bad ones refused with their place."""
 
 from importlib.metadata import entry_points
 from typing import Any
@@ -10,7 +10,6 @@ from modelmerger.testing import settings_of
 from modelmerger.values.settings import CoreOptions, shard_bytes
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
-NOT_YET = "is not available yet"
 
 # option: the strategy that has it, good values, bad values with a part of what is said of them
 TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
@@ -69,8 +68,9 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "merge_method": ("weighted", ["linear", "cat", "svd", "peft_linear", None], [("best", "must be one of linear")]),
     "rank": ("weighted", [1, 8, None], [(0, "in [1")]),
     "geometry": ("weighted", [True, False, None], [("yes", "true or false")]),
-    "tokenizer_source": ("weighted", ["base"], [("union", NOT_YET)]),
-    "missing_tokens": ("weighted", ["mean_subtokens"], [("zeros", NOT_YET)]),
+    "tokenizer_source": ("weighted", ["base", "first", "union", "a"], [("", "must not be empty"), (1, "a text")]),
+    "missing_tokens": ("weighted", ["owners", "base", "mean_subtokens", "zero"], [("zeros", "one of owners, base")]),
+    "token_sources": ("weighted", [{}, {"<s>": {"model": "a"}}, {"x": {"zero": True, "force": True}}], [({"x": {}}, "zero: true"), ([], "a mapping"), ({"x": 1}, "a mapping")]),
 }  # fmt: skip
 
 
