@@ -45,7 +45,9 @@ STRATEGIES = {
 }
 
 
-def config_of(folder: Path, names: list[str], strategy: str = "weighted", base: str | None = None, **options: Any) -> Any:
+def config_of(
+    folder: Path, names: list[str], strategy: str = "weighted", base: str | None = None, **options: Any
+) -> Any:
     weights: list[dict[str, Any]] = [{}, {}]
     if strategy in ("weighted", "task_arithmetic", "ties"):
         weights = [{"weight": 0.6}, {"weight": 0.4}]
@@ -302,7 +304,9 @@ def test_without_a_tokenizer_another_number_of_rows_is_an_error(tmp_path: Path, 
     write(tmp_path / "a", 1, None if which != "b" else BASE, 12)
     write(tmp_path / "b", 2, None if which != "a" else MORE, 16)
 
-    with pytest.raises(ModelCompatibilityError, match="16 rows here, 12 in 'a', and a tokenizer to match them by is missing") as caught:
+    with pytest.raises(
+        ModelCompatibilityError, match="16 rows here, 12 in 'a', and a tokenizer to match them by is missing"
+    ) as caught:
         merge(MergeConfig(**config_of(tmp_path, ["a", "b"])))
     assert all(len(str(problem)) <= 300 for problem in caught.value.problems)
 

@@ -72,7 +72,9 @@ def extended(
                 elif base is not None and token in models[base][1]:
                     made[row] = models[base][0][key][models[base][1][token]].to(made.dtype)
                 else:
-                    having = [(theirs[key][tokens[token]]).float() for theirs, tokens in models.values() if token in tokens]
+                    having = [
+                        (theirs[key][tokens[token]]).float() for theirs, tokens in models.values() if token in tokens
+                    ]
                     made[row] = (sum(having[1:], having[0]) / len(having)).to(made.dtype)
             for row in set(range(rows)) - set(wanted.values()):
                 theirs, tokens = models[donor]
