@@ -1,13 +1,14 @@
 """The rows of a merged model, and which row of each model is the same token's."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from attrs import field, frozen
 from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, shown
 
 from modelmerger_plugins.tokenizer.rows.models import OfModel, of_models
 from modelmerger_plugins.tokenizer.rows.reserved import renamed_tokens
+from modelmerger_plugins.tokenizer.union.joining import Union
+from modelmerger_plugins.tokenizer.union.of_models import union_of_models
 
 MULTIPLES = (128, 64, 8)
 """What the number of rows of the merged model is a multiple of, the first that divides that of the source."""
@@ -31,7 +32,7 @@ class Matching:
     """Models without a tokenizer → the model whose rows theirs are taken to be."""
     renamed: Mapping[str, str] = field(factory=dict)
     """Reserved tokens of the source → what another model has made of them."""
-    union: Any = None
+    union: Union | None = None
     """What was joined; None where one model's vocabulary is taken as it is."""
 
     @property
@@ -45,11 +46,11 @@ class Matching:
         return {own[token]: row for token, row in self.tokens.items() if token in own}
 
 
-def matching_of(checkpoints: Sequence[Checkpoint], source: int) -> Matching | None:
+def matching_of(checkpoints: Sequence[Checkpoint], source: int, *, joined: bool = False) -> Matching | None:
     """How the rows go together; None where all vocabularies are equal, or nothing says what they are.
 
-    source: the index of the model whose vocabulary the merged model has. Raises `InputError` and
-    `ModelCompatibilityError` for what cannot be matched.
+    source: the index of the model whose vocabulary the merged model has. joined: with what others add to it. Raises
+    `InputError` and `ModelCompatibilityError` for what cannot be matched.
     """
     models = of_models(checkpoints)
     if not differ(models):
@@ -65,7 +66,14 @@ def matching_of(checkpoints: Sequence[Checkpoint], source: int) -> Matching | No
     tokens = {renamed.get(token, token): row for token, row in of_source.tokens.items()}
     own: list[Mapping[str, int] | None] = [model.tokens for model in models]
     own[source] = {token: row for token, row in of_source.tokens.items() if token not in renamed}
-    return Matching(models, source, tokens, of_source.rows, own, assumed, renamed)
+    if not joined:
+        return Matching(models, source, tokens, of_source.rows, own, assumed, renamed)
+    union, numbers = union_of_models(models, source, renamed)
+    for position, of_document in enumerate(union.own):
+        for index in (index for index, number in enumerate(numbers) if number == position and index != source):
+            own[index] = of_document
+    rows = rows_for(max(union.tokens.values()) + 1, of_source.rows)
+    return Matching(models, source, union.tokens, rows, own, assumed, renamed, union)
 
 
 WAY_OUT = "Name a model that has one in options.tokenizer_source, or copy the tokenizer's files beside the weights."

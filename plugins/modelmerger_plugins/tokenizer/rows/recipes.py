@@ -103,7 +103,8 @@ def _rule(
         return of_base
     if options.missing_tokens == "owners":
         return owners
-    cut = pieces_of(matching.models[index], matching.union)
+    in_bytes = matching.union is not None and matching.union.by_bytes
+    cut = pieces_of(matching.models[index], in_bytes=in_bytes)
 
     def of_pieces(token: str) -> Recipe:
         pieces = cut(token)

@@ -8,6 +8,7 @@ from modelmerger import ModelCompatibilityError, Problem, amount, shown
 from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.rows.readable import readable, script_of_text
 from modelmerger_plugins.tokenizer.rows.reserved import is_reserved
+from modelmerger_plugins.tokenizer.union.saying import problems_with_union
 
 LEAST_SHARED = 0.1
 """The share of the smaller vocabulary's tokens that both must have."""
@@ -31,6 +32,7 @@ def problems_with_matching(matching: Matching) -> Iterator[Problem]:
     yield Problem(message, source.place, severity="note")
     if matching.union is not None:
         yield from _unrelated(matching, "warning")
+        yield from problems_with_union(matching.union, source.place)
     for index, model in enumerate(matching.models):
         if index in matching.assumed:
             named = matching.models[matching.assumed[index]].checkpoint.name
@@ -41,7 +43,8 @@ def problems_with_matching(matching: Matching) -> Iterator[Problem]:
             yield Problem(message, model.checkpoint.place, severity="warning")
         elif index != matching.source and model.tokens is not None:
             yield Problem(_relation(matching, index), model.place, severity="note")
-            yield from _lost(matching, index)
+            if matching.union is None:
+                yield from _lost(matching, index)
 
 
 def _relation(matching: Matching, index: int) -> str:

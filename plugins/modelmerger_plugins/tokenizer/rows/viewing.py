@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from modelmerger import Checkpoint, CheckpointView, ModelCompatibilityError, Problem, Settings
 
-from modelmerger_plugins.tokenizer.options import Options, tokenizer_source
+from modelmerger_plugins.tokenizer.options import UNION, Options, tokenizer_source
 from modelmerger_plugins.tokenizer.rows.matching import Matching, matching_of
 from modelmerger_plugins.tokenizer.rows.recipes import rows_of
 from modelmerger_plugins.tokenizer.rows.saying import check_related
@@ -17,7 +17,8 @@ def matched(checkpoints: Sequence[Checkpoint], settings: Settings, options: Opti
     Raises `InputError`, `ModelCompatibilityError` and `ConfigError` for what cannot be matched.
     """
     source = checkpoints.index(tokenizer_source(checkpoints, settings, options))
-    matching = matching_of(checkpoints, source)
+    joined = options.tokenizer_source == UNION and not any(model.name == UNION for model in checkpoints)
+    matching = matching_of(checkpoints, source, joined=joined)
     if matching is None:
         return None
     _check_adapters(matching, settings)
