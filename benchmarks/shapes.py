@@ -11,7 +11,7 @@ LAYOUT = 1  # raised when what synthetic.py writes changes, so that cached model
 
 @dataclass(frozen=True)
 class Shape:
-    """A Qwen2.5 model with tied embeddings."""
+    """A Qwen2.5 model."""
 
     name: str
     hidden: int
@@ -20,6 +20,7 @@ class Shape:
     intermediate: int
     key_value_heads: int = 2
     vocabulary: int = 151_936
+    tied: bool = True
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Names and shapes in the order in which they are laid out in the files."""
@@ -37,6 +38,8 @@ class Shape:
                 yield f"{prefix}.self_attn.{part}_proj.weight", (rows, self.hidden)
             yield f"{prefix}.self_attn.o_proj.weight", (self.hidden, self.hidden)
         yield "model.norm.weight", (self.hidden,)
+        if not self.tied:
+            yield "lm_head.weight", (self.vocabulary, self.hidden)
 
     @property
     def bytes(self) -> int:
@@ -57,7 +60,7 @@ class Shape:
             "max_position_embeddings": 32_768,
             "rms_norm_eps": 1e-6,
             "rope_theta": 1_000_000.0,
-            "tie_word_embeddings": True,
+            "tie_word_embeddings": self.tied,
             "torch_dtype": "bfloat16",
         }
 
@@ -68,5 +71,15 @@ SHAPES = {
         Shape("0.5B", hidden=896, layers=24, heads=14, intermediate=4_864),
         Shape("1.5B", hidden=1_536, layers=28, heads=12, intermediate=8_960),
         Shape("3B", hidden=2_048, layers=36, heads=16, intermediate=11_008),
+        Shape(
+            "7B",
+            hidden=3_584,
+            layers=28,
+            heads=28,
+            intermediate=18_944,
+            key_value_heads=4,
+            vocabulary=152_064,
+            tied=False,
+        ),
     )
 }

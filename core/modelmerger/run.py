@@ -136,7 +136,8 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     ready = _with_digest(ready)
     inquiries = asking(ready.settings, ready.inquiries)
-    with inquiries as asked, Staging(target, ready.plan.digest, ready.plan.layout, watch.step) as staging:
+    staged = Staging(target, ready.plan.digest, ready.plan.layout, watch.step, direct=ready.plan.direct)
+    with inquiries as asked, staged as staging:
         notes = [*ready.notes, *left_before, *staging.notes]
         if staging.removed_other_plan:
             message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from modelmerger.before_publishing import asking
 from modelmerger.engine.devices import slice_device
-from modelmerger.engine.memory.available import available_memory
+from modelmerger.inputs.available_memory import available_memory
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.output.documents import write_document
 from modelmerger.output.steps import no_step

@@ -39,7 +39,9 @@ def open_worker(order: WorkOrder) -> Worker:
         )
         ready = with_digest(ready)
         _check_plan(order, ready)
-        files = closing.enter_context(SharedFiles(Path(order.tree), ready.plan.layout, order.token))
+        files = closing.enter_context(
+            SharedFiles(Path(order.tree), ready.plan.layout, order.token, direct=ready.plan.direct)
+        )
         device = slice_device(ready.settings.options.device_map)
         merge = compiled(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device))
         slices = SliceMerger(merge, Measurer(merge))

@@ -17,8 +17,18 @@ FEW, MANY = 2_500, 1_500
 """Shard sizes that make two shards, and four."""
 
 
+both_ways = pytest.mark.parametrize("io", ["buffered", "direct"])
+"""For tests of what is read and written: through the page cache, and past it."""
+
+
 @pytest.fixture
-def sharded(tmp_path: Path) -> SimpleNamespace:
+def io() -> str:
+    """The option of that name, in `sharded.config`."""
+    return "auto"
+
+
+@pytest.fixture
+def sharded(tmp_path: Path, io: str) -> SimpleNamespace:
     """Two models with a licence and a tokenizer, and `config(shard size, **options)` for a merge of them with one worker."""
     base = random_tensors(0)
     for number, name in enumerate("ab"):
@@ -32,7 +42,7 @@ def sharded(tmp_path: Path) -> SimpleNamespace:
             "strategy": "weighted",
             "models": [{"path": str(tmp_path / "a"), "weight": weight}, {"path": str(tmp_path / "b"), "weight": 0.5}],
             "output_path": str(output),
-            "options": {"max_shard_size": shard, "low_memory_mode": True, **options},
+            "options": {"max_shard_size": shard, "low_memory_mode": True, "io": io, **options},
         }
 
     return SimpleNamespace(folder=tmp_path, output=output, config=config, a=tmp_path / "a", b=tmp_path / "b")

@@ -67,14 +67,15 @@ CHANGES = [
 MOMENTS = {"before the first read": ("create", 1), "after the first write": ("write", 1), "at the end": ("fsync", 12)}
 
 
-CASES = [(change, moment, False) for change in CHANGES for moment in MOMENTS]
-CASES += [(change, "after the first write", True) for change in CHANGES]
+CASES = [(change, moment, False, "auto") for change in CHANGES for moment in MOMENTS]
+CASES += [(change, "after the first write", True, "auto") for change in CHANGES]
+CASES += [(change, "after the first write", False, "direct") for change in CHANGES]
 
 
 @pytest.mark.parametrize(
-    ("change", "moment", "sequential"),
+    ("change", "moment", "sequential", "io"),
     CASES,
-    ids=[f"{change.__name__} {moment}{', one file open' * sequential}" for change, moment, sequential in CASES],
+    ids=[f"{change.__name__} {moment}{', one file open' * one} {io}" for change, moment, one, io in CASES],
 )
 def test_an_input_that_changes_during_the_merge_ends_it(
     sharded: SimpleNamespace, change: Callable[[Path], None], moment: str, sequential: bool

@@ -18,7 +18,7 @@ import pytest
 from conftest import command_line, directory_state
 from modelmerger import MergeConfig, OutputError, Watch, merge, verify
 
-from tests.faults.conftest import FEW, MANY
+from tests.faults.conftest import FEW, MANY, both_ways
 from tests.faults.stopping import Steps, assert_sentences, ended, failing, fork, staging_path
 from tests.faults.traced import attached
 
@@ -30,13 +30,13 @@ def open_descriptors() -> int:
 
 
 CASES = {
-    "EIO, new output": (errno.EIO, None, False),
-    "ENOSPC, overwrite": (errno.ENOSPC, MANY, False),
-    "EIO, resumed overwrite": (errno.EIO, MANY, True),
+    "EIO, new output": (errno.EIO, None, False, "direct"),
+    "ENOSPC, overwrite": (errno.ENOSPC, MANY, False, "buffered"),
+    "EIO, resumed overwrite": (errno.EIO, MANY, True, "direct"),
 }
 
 
-@pytest.mark.parametrize(("number", "before", "resumed"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("number", "before", "resumed", "io"), CASES.values(), ids=CASES)
 def test_an_error_at_any_step_leaves_the_output_as_it_was(
     sharded: SimpleNamespace, number: int, before: int | None, resumed: bool
 ) -> None:
@@ -123,6 +123,7 @@ def test_files_are_on_the_disk_before_their_directory_before_the_rename_before_i
 
 
 @needs_strace
+@both_ways
 def test_the_system_sees_the_same_order(sharded: SimpleNamespace) -> None:
     """A3: what strace sees, which the seam cannot make up."""
     with attached(
@@ -154,6 +155,7 @@ INJECTIONS = {
 
 
 @needs_strace
+@both_ways
 @pytest.mark.parametrize(("call", "error"), [(call, error) for call, errors in INJECTIONS.items() for error in errors])
 def test_an_error_from_the_system_itself_is_exit_4(
     config_file: Callable[..., Path], sharded: SimpleNamespace, call: str, error: str
@@ -206,7 +208,8 @@ def test_what_an_unfinished_merge_takes_is_not_needed_again(
     assert merge(MergeConfig(**config)).bytes_reused > 0
 
 
-@pytest.mark.parametrize("limit", [1 << 10, 3 << 10], ids=["while space is reserved", "while files are written"])
+@both_ways
+@pytest.mark.parametrize("limit", [1 << 10, 6 << 10], ids=["while space is reserved", "while files are written"])
 def test_a_file_that_may_not_grow_is_exit_4(
     sharded: SimpleNamespace, config_file: Callable[..., Path], limit: int
 ) -> None:

@@ -14,7 +14,7 @@ from conftest import directory_state
 from modelmerger import MergeConfig, Watch, merge, verify
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
-from tests.faults.conftest import FEW, MANY
+from tests.faults.conftest import FEW, MANY, both_ways
 from tests.faults.stopping import Steps, die, ended, fork, killed_merge, spread, staging_path
 
 SCENARIOS = {"new output": (None, FEW), "fewer shards than before": (MANY, FEW), "more shards than before": (FEW, MANY)}
@@ -51,15 +51,17 @@ def kill_everywhere(sharded: SimpleNamespace, before: int | None, after: int, mo
         assert not staging_path(sharded.output).exists(), where
 
 
+@both_ways
 @pytest.mark.parametrize(("before", "after"), SCENARIOS.values(), ids=SCENARIOS)
 def test_a_kill_leaves_the_output_absent_old_or_new_and_a_second_run_succeeds(
     sharded: SimpleNamespace, before: int | None, after: int
 ) -> None:
     """A1, A12"""
-    kill_everywhere(sharded, before, after, most=10)
+    kill_everywhere(sharded, before, after, most=6)
 
 
 @pytest.mark.long
+@both_ways
 @pytest.mark.parametrize(("before", "after"), SCENARIOS.values(), ids=SCENARIOS)
 def test_a_kill_at_any_step_at_all(sharded: SimpleNamespace, before: int | None, after: int) -> None:
     """A1, A12"""
@@ -135,6 +137,23 @@ def test_finished_shards_are_not_computed_again(sharded: SimpleNamespace) -> Non
     written = {path.name for name, path in second.seen if name == "write"}
     assert "model-00003-of-00004.safetensors" in written
     assert not written & set(kept)
+    assert directory_state(sharded.output) == uninterrupted
+
+
+@pytest.mark.parametrize(("first", "then"), [("buffered", "direct"), ("direct", "buffered")])
+def test_what_was_begun_one_way_goes_on_the_other(sharded: SimpleNamespace, first: str, then: str) -> None:
+    """A7: past the page cache or through it, the plan is the same, and so is every byte."""
+    begun, going_on = sharded.config(MANY, io=first), sharded.config(MANY, io=then)
+    steps = Steps()
+    merge(MergeConfig(**begun), Watch(step=steps))
+    uninterrupted = directory_state(sharded.output)
+    shutil.rmtree(sharded.output)
+    journalled = [number for number, (name, _) in enumerate(steps.seen, 1) if name == "journal"]
+    assert killed_merge(begun, journalled[3]) == -signal.SIGKILL
+
+    report = merge(MergeConfig(**going_on))
+
+    assert 0 < report.bytes_reused < report.bytes_written
     assert directory_state(sharded.output) == uninterrupted
 
 

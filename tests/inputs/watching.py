@@ -79,11 +79,15 @@ def watched(seen: Seen | None = None) -> Iterator[Seen]:
 
 
 def watched_reads(note: Callable[[], object]) -> Callable[..., int]:
-    """`os.preadv` that notes reads of tensors: of what lies behind the header, which says its own length in 8 bytes."""
+    """`os.preadv` that notes reads of tensors: of what lies behind the header, which says its own length in 8 bytes.
+
+    To ask for one byte without waiting is no reading: that is how to find out what the page cache holds.
+    """
     preadv = os.preadv
 
     def reading(descriptor: int, buffers: Any, offset: int, *flags: int) -> int:
-        if offset >= 8 + int.from_bytes(os.pread(descriptor, 8, 0), "little"):
+        looks = bool(flags) and len(buffers[0]) == 1
+        if not looks and offset >= 8 + int.from_bytes(os.pread(descriptor, 8, 0), "little"):
             note()
         return preadv(descriptor, buffers, offset, *flags)
 

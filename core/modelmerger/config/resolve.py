@@ -21,7 +21,8 @@ from modelmerger.hooks.plugins import Plugin, load, option_names
 from modelmerger.hooks.providers import Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
-from modelmerger.values.settings import CoreOptions, Settings, ValidationSettings
+from modelmerger.values.options.core import CoreOptions
+from modelmerger.values.settings import Settings, ValidationSettings
 
 
 def resolve(
@@ -165,8 +166,13 @@ def _with_executor(
 
 
 def _decisive(given: Mapping[str, Any], executors: Iterable[Plugin]) -> dict[str, Any]:
-    """The config as the manifest keeps it: without who executes it, and how."""
-    how = {"executor", *(name for plugin in executors if plugin.options for name in option_names(plugin.options))}
+    """The config as the manifest keeps it: without who executes it, and how, and which way bytes go."""
+    how = {
+        "executor",
+        "io",
+        "memory",
+        *(name for plugin in executors if plugin.options for name in option_names(plugin.options)),
+    }
     kept = dict(given)
     if how & kept.get("options", {}).keys():
         kept["options"] = {key: value for key, value in kept["options"].items() if key not in how}

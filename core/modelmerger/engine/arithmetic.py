@@ -10,6 +10,7 @@ import torch
 from modelmerger.engine.merge import CPU, Merge
 from modelmerger.hooks.faults import reading_fault
 from modelmerger.hooks.providers import is_ours
+from modelmerger.inputs.direct.aligned import PAGE
 from modelmerger.inputs.tensor_bytes import bytes_of
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES, max_finite
@@ -65,7 +66,9 @@ class Workspace:
     def _buffer(self, purpose: str, length: int, device: torch.device) -> "Tensor":
         buffer = self._buffers.get(purpose)
         if buffer is None or buffer.numel() < length:
-            buffer = self._buffers[purpose] = torch.empty(length, dtype=torch.uint8, device=device)
+            room = torch.empty(length + PAGE * (device == CPU), dtype=torch.uint8, device=device)
+            begin = -room.data_ptr() % PAGE if device == CPU else 0  # a device may write to it, or read from it
+            buffer = self._buffers[purpose] = room[begin : begin + length]
             self._views.pop(purpose, None)
             self._memory.pop(purpose, None)
         return buffer
@@ -75,19 +78,30 @@ class Workspace:
 
         They are in the machine's memory, which the next read for this purpose reuses.
         """
-        info = checkpoint.tensors[name]
-        length = info.span(start, stop)[1]
+        length = checkpoint.tensors[name].span(start, stop)[1]
+        self.fill(checkpoint, name, start, stop, self.memory(purpose, length))
+        return self.as_stored(checkpoint, name, self.host(purpose, length, torch.uint8))
+
+    def fill(self, checkpoint: Checkpoint, name: str, start: int, stop: int, memory: memoryview) -> None:
+        """Fills memory with elements of a flattened tensor in the stored dtype."""
         try:
-            checkpoint.read(name, start, stop, self.memory(purpose, length))
+            checkpoint.read(name, start, stop, memory)
         except MergeError:
             raise
         except (Exception, SystemExit) as error:
             if isinstance(error, MemoryError) and is_ours(type(checkpoint)):
                 raise
             raise reading_fault(checkpoint, error, name) from error
+        self.count(checkpoint, name, start, stop)
+
+    def as_stored(self, checkpoint: Checkpoint, name: str, content: "Tensor") -> "Tensor":
+        """Bytes as elements of the stored dtype, or as they are if torch has no such dtype."""
+        dtype: torch.dtype | None = getattr(torch, DTYPES[checkpoint.tensors[name].dtype].torch_name or "", None)
+        return content if dtype is None else content.view(dtype)
+
+    def count(self, checkpoint: Checkpoint, name: str, start: int, stop: int) -> None:
+        """Adds what it takes to read these elements to the bytes read."""
         self._bytes_read += checkpoint.bytes_to_read(name, start, stop)
-        dtype: torch.dtype | None = getattr(torch, DTYPES[info.dtype].torch_name or "", None)
-        return self.host(purpose, length, torch.uint8) if dtype is None else self.host(purpose, stop - start, dtype)
 
     def take_bytes_read(self) -> int:
         """How many bytes were read since the last call."""

@@ -1,15 +1,17 @@
 """Blocks of the output: each is made window by window and slice by slice, digested and written."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import torch
 from attrs import field, frozen
 
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.output_blocks import OutputBlocks
+from modelmerger.engine.reading.ahead import read_ahead
 from modelmerger.engine.tensors import SliceMerger, UnitState
+from modelmerger.engine.windows import BEHIND, Windows
 from modelmerger.output.digests import PieceDigests
 from modelmerger.output.sink import Writer
 from modelmerger.planning.slices import slices, window
@@ -35,10 +37,15 @@ class BlockWriter:
     cancelled: Cancelled
     """Whether to stop."""
     _window: int = field(init=False)
+    _behind: "ThreadPoolExecutor | None" = field(init=False)
 
     @_window.default
     def _find_window(self) -> int:
         return window(self.merger.merge.plan.tensors)
+
+    @_behind.default
+    def _start_behind(self) -> "ThreadPoolExecutor | None":
+        return ThreadPoolExecutor(BEHIND, "write") if self.merger.merge.plan.direct else None
 
     def write(
         self, unit: Unit, totals: Mapping[int, Sequence["Tensor"]], workspace: Workspace
@@ -52,7 +59,8 @@ class BlockWriter:
             for block in range(unit.first, unit.last):
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
                 self._read_ahead(unit.of, begin, end)
-                pieces = self._write_block(handle, unit.of, begin, end, workspace, state)
+                with Windows(self.writer, handle, unit.of, begin, workspace, self._behind) as windows:
+                    pieces = self._write_block(windows, unit.of, begin, end, workspace, state)
                 records[block] = BlockRecord(pieces, *state.take())
                 self.writer.flush(handle, unit.of, begin, end - begin)
         finally:
@@ -60,42 +68,43 @@ class BlockWriter:
         return records
 
     def _write_block(
-        self, handle: int, file: int, begin: int, end: int, workspace: Workspace, state: UnitState
+        self, windows: Windows, file: int, begin: int, end: int, workspace: Workspace, state: UnitState
     ) -> list[Piece]:
         """Makes the bytes between two offsets of a file, window by window, and digests and writes them."""
         digests = PieceDigests()
-        size = min(self._window, end - begin)
-        window, out = workspace.memory("window", size), workspace.host("window", size, torch.uint8)
         written = begin
+        window, out = windows.next(min(self._window, end - begin))
         for offset, source in self.blocks.sources(file, begin, end):
             name, length = ("", len(source)) if isinstance(source, bytes) else (source.tensor.name, source.tensor.bytes)
             low, stop = max(begin, offset), min(end, offset + length)
             while low < stop:
-                high = min(stop, written + size)
+                high = min(stop, written + len(window))
                 here = slice(low - written, high - written)
                 if isinstance(source, bytes):
                     window[here] = source[low - offset : high - offset]
                 else:
                     self._fill(source, low - offset, high - offset, out[here], workspace, state)
                 digests.add(window[here], name)
-                if high in (end, written + size):
-                    self.writer.write(handle, file, window[: high - written], written)
+                if high == written + len(window):
+                    windows.write()
                     written = high
+                    if written < end:
+                        window, out = windows.next(min(self._window, end - written))
                 low = high
         return digests.pieces()
 
     def _read_ahead(self, file: int, begin: int, end: int) -> None:
-        """Tells the system which parts of the inputs the bytes between two offsets of a file need."""
+        """Says which parts of the inputs the bytes between two offsets of a file need, in the order of reading."""
         merge = self.merger.merge
-        if not merge.settings.options.reads_ahead:
-            return
         for placement in self.blocks.placements(file, begin, end):
-            tensor = merge.plan.tensors[self.blocks.index[placement.tensor.name]]
+            index = self.blocks.index[placement.tensor.name]
+            tensor = merge.plan.tensors[index]
+            read = tensor.granularity == "whole" and placement.offset < begin  # with an earlier block
+            if read or self.merger.measurer.keeps(index):
+                continue
             bits = DTYPES[tensor.dtype].bits
             low, high = max(0, begin - placement.offset), min(placement.tensor.bytes, end - placement.offset)
-            for checkpoint in tensor.inputs:
-                name = tensor.name_in(checkpoint)
-                merge.checkpoints[checkpoint].prefetch(name, low * 8 // bits, high * 8 // bits)
+            read_ahead(merge, tensor, low * 8 // bits, high * 8 // bits)
 
     def _fill(
         self, source: Placement, low: int, high: int, out: "Tensor", workspace: Workspace, state: UnitState

@@ -9,6 +9,8 @@ from attrs import field, frozen
 from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_of, raise_nonfinite
 from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.merge import Merge
+from modelmerger.engine.reading.ahead import read_ahead
+from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import OrderedSum, UnsteadyError, sum_in_order
 from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.planning.cost import rounds_of
@@ -52,11 +54,17 @@ class Measurer:
 
     merge: Merge
     """What is carried out."""
+    kept: KeptInputs | None = None
+    """What keeps inputs for when they are merged; None where everything is read again."""
     _coefficients: dict[int, tuple[float, ...]] = field(factory=dict)
 
     def rounds(self, index: int) -> int:
         """How often a tensor of the plan is measured before it is merged, at most."""
         return rounds_of(self.merge.plan.tensors[index])
+
+    def keeps(self, index: int) -> bool:
+        """Whether what was read of a tensor is kept until it is merged."""
+        return self.kept is not None and self.kept.holds(index)
 
     def measure(
         self, unit: Unit, earlier: Sequence["Tensor"], workspace: Workspace, cancelled: Cancelled
@@ -67,12 +75,14 @@ class Measurer:
         """
         tensor = self.merge.plan.tensors[unit.of]
         length = _block_length(tensor)
+        if unit.round == 0 or not self.keeps(unit.of):
+            read_ahead(self.merge, tensor, unit.first * length, min(tensor.elements, unit.last * length))
 
         def block(number: int) -> "Tensor | None":
             if cancelled():
                 raise CancelledError
             start, stop = number * length, min(tensor.elements, (number + 1) * length)
-            return self._block(tensor, start, stop, earlier, workspace)
+            return self._block(unit.of, start, stop, earlier, workspace)
 
         try:
             return sum_in_order(unit.first, unit.last, block)
@@ -121,16 +131,20 @@ class Measurer:
         return found
 
     def _block(
-        self, tensor: TensorPlan, start: int, stop: int, earlier: Sequence["Tensor"], workspace: Workspace
+        self, index: int, start: int, stop: int, earlier: Sequence["Tensor"], workspace: Workspace
     ) -> "Tensor | None":
+        tensor = self.merge.plan.tensors[index]
         strategy = self.merge.hooks.strategy
         gram = tensor.action == "combine"
         dtype = torch.float64 if gram else COMPUTE[tensor.compute]
         inputs = []
-        for index in tensor.inputs:
-            values = workspace.tensor(f"measured {index}", stop - start, dtype)
-            values.copy_(workspace.read(self.merge.checkpoints[index], tensor.name_in(index), start, stop))
-            inputs.append(values)
+        for number in tensor.inputs:
+            values = workspace.tensor(f"measured {number}", stop - start, dtype)
+            if self.kept is None:
+                read = workspace.read(self.merge.checkpoints[number], tensor.name_in(number), start, stop)
+            else:
+                read = self.kept.measured(index, number, start, stop, workspace)
+            inputs.append(values.copy_(read))
         if not gram and not self.merge.settings.options.allow_nonfinite and not are_finite(inputs):
             raise_nonfinite(tensor, self.merge, rounded=False)
         if strategy.traits.inputs == "updates":

@@ -231,5 +231,7 @@ class TensorMerger:
         return values.view(part.shape)
 
     def _read(self, i: int, part: Slice, workspace: Workspace, purpose: str = "raw") -> "Tensor":
+        if (kept := self._of.measurer.kept) is not None and self._measurements:
+            return kept.merged(self.index, i, part.first, part.last, workspace, purpose)
         checkpoint, name = self._inputs[i]
         return workspace.read(checkpoint, name, part.first, part.last, purpose)

@@ -4,66 +4,81 @@ import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
+from modelmerger.inputs.direct.open_file import OpenFile
+from modelmerger.inputs.direct.read_ahead import ReadAhead, pieces
 from modelmerger.inputs.unchanged import changed, reopened
 from modelmerger.values.errors import InputChangedError, InputError, Problem
 from modelmerger.values.file_identity import FileIdentity
+from modelmerger.values.options.core import Io
 
-
-class _OpenFile:
-    """A descriptor, and an entry for everybody who reads from it now. Once retired, it is closed when the last of them
-    has left.
-
-    Nobody needs a lock to come or go: to append to a list and to pop from it are atomic. A reader enters itself and
-    then looks whether the file is retired; whoever retires it does that and then looks for readers. So one of the two
-    sees the other, and no descriptor is closed that somebody reads from.
-    """
-
-    __slots__ = ("_to_close", "descriptor", "readers", "retired")
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self.readers: list[None] = []
-        self.retired = False
-        self._to_close = [descriptor]
-
-    def retire(self) -> None:
-        self.retired = True
-        self.close_unless_read()
-
-    def close_unless_read(self) -> None:
-        """Of several that come here at once, one closes it. What was only read loses nothing by a close that fails."""
-        if not self.readers:
-            with contextlib.suppress(IndexError, OSError):
-                os.close(self._to_close.pop())
+THREADS = 4
+"""How many pieces are fetched at a time."""
+SMALL = 64 << 10
+"""Bytes from which on it pays to read past the page cache what nobody said would be read."""
+BETWEEN = 1 << 20
+"""Bytes, of which those in memory of our own at a time that nobody said would be read."""
 
 
 class InputFiles:
     """Files that are read from several threads. Each is compared with its identity whenever it is opened again.
 
-    At most `limit` are kept open, the newest ones, and beside them those that somebody reads from. What is open is
-    found and read without a lock, for every slice of every input is read through here.
+    At most `limit` descriptors are kept open, those of the newest files, and beside them those that somebody reads
+    from. What is open is found and read without a lock, for every slice of every input is read through here.
+
+    io: "buffered" reads through the page cache, "direct" past it; "auto" takes from the page cache what is there
+    already, and reads everything else past it.
     """
 
-    def __init__(self, limit: int = 32) -> None:
+    def __init__(self, limit: int = 32, io: Io = "buffered") -> None:
         self._limit = limit
+        self._io = io
         self._lock = threading.RLock()  # held to open and to retire files
-        self._open: dict[FileIdentity, _OpenFile] = {}
+        self._open: dict[FileIdentity, OpenFile] = {}
+        self._local = threading.local()
+        self._pool: ThreadPoolExecutor | None = None
         weakref.finalize(self, _retire, self._open, 0).atexit = False
 
     def read(self, file: FileIdentity, offset: int, buffer: memoryview) -> None:
         """Fills the buffer from the offset. Raises `InputChangedError` where the file ends early or is another one."""
+        ahead: ReadAhead | None = getattr(self._local, "ahead", None)
+        if ahead is not None:
+            while len(buffer) and (count := ahead.take(file, offset, buffer)):
+                buffer, offset = buffer[count:], offset + count
+            if not len(buffer):
+                return
+
+        def fill(opened: OpenFile, at: int = offset, rest: memoryview = buffer) -> None:
+            while (count := self._read_some(opened, rest, at)) < len(rest):
+                if count == 0:
+                    raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
+                rest, at = rest[count:], at + count
+
+        self._use(file, fill)
+
+    def prefetch(self, file: FileIdentity, offset: int, length: int) -> None:
+        """Says what this thread will read soon, behind what it said before; what is not in memory is fetched."""
+        if length > 0:
+            self._use(file, lambda opened: self._expect(opened, file, offset, length))
+
+    def close(self) -> None:
+        """Closes every file that nobody reads from, and the others when their readers have left."""
+        with self._lock:
+            _retire(self._open, 0)
+
+    def _use(self, file: FileIdentity, what: Callable[[OpenFile], None]) -> None:
+        """Calls `what` with the file, which is not closed meanwhile."""
         opened = self._open.get(file) or self._reopened(file)
         opened.readers.append(None)
         try:
             if opened.retired:  # since it was found; while the lock is held, nothing is
                 with self._lock:
-                    self.read(file, offset, buffer)
+                    self._use(file, what)
                 return
-            while (count := os.preadv(opened.descriptor, (buffer,), offset)) < len(buffer):
-                if count == 0:
-                    raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
-                buffer, offset = buffer[count:], offset + count
+            what(opened)
         except OSError as error:
             raise InputError(Problem(f"cannot be read: {error.strerror}.", file.path)) from error
         finally:
@@ -71,45 +86,62 @@ class InputFiles:
             if opened.retired:
                 opened.close_unless_read()
 
-    def prefetch(self, file: FileIdentity, offset: int, length: int) -> None:
-        """Tells the system what will be read soon, where it can be told and the ends are not in memory already."""
-        if length <= 0 or not hasattr(os, "posix_fadvise"):
-            return
-        opened = self._open.get(file) or self._reopened(file)
-        opened.readers.append(None)
-        try:
-            ends = offset, offset + length - 1
-            if not (opened.retired or all(_in_memory(opened.descriptor, end) for end in ends)):
-                os.posix_fadvise(opened.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
-        except OSError:
-            pass
-        finally:
-            opened.readers.pop()
-            if opened.retired:
-                opened.close_unless_read()
-
-    def close(self) -> None:
-        """Closes every file that nobody reads from, and the others when their readers have left."""
-        with self._lock:
-            _retire(self._open, 0)
-
-    def _reopened(self, file: FileIdentity) -> _OpenFile:
+    def _reopened(self, file: FileIdentity) -> OpenFile:
         with self._lock:
             if (opened := self._open.get(file)) is None:
                 _retire(self._open, self._limit - 1)
-                opened = self._open[file] = _OpenFile(reopened(file))
+                opened = self._open[file] = OpenFile(reopened(file))
             return opened
 
+    def _read_some(self, opened: OpenFile, buffer: memoryview, offset: int) -> int:
+        """Reads the beginning of what is wanted, as much as one call gives."""
+        if self._io == "auto" and (count := opened.read_cached(buffer, offset)):
+            return count
+        past = self._io == "direct" or (self._io == "auto" and opened.tells_what_is_cached and len(buffer) >= SMALL)
+        if not past:
+            return os.preadv(opened.descriptor, (buffer,), offset)
+        before = offset - page_of(offset)
+        memory: memoryview | None = getattr(self._local, "between", None)
+        if memory is None:
+            memory = self._local.between = aligned_memory(BETWEEN + PAGE)
+        wanted = min(BETWEEN, len(buffer))
+        count = max(0, opened.read_past(memory[: pages_for(before + wanted)], offset - before) - before)
+        buffer[: min(count, wanted)] = memory[before : before + min(count, wanted)]
+        return min(count, wanted)
 
-def _retire(opened: dict[FileIdentity, _OpenFile], kept: int) -> None:
-    """Leaves the `kept` newest."""
-    while len(opened) > kept:
+    def _expect(self, opened: OpenFile, file: FileIdentity, offset: int, length: int) -> None:
+        with contextlib.suppress(OSError):  # whoever reads will hear of it
+            if self._io == "direct" or (self._io == "auto" and opened.tells_what_is_cached):
+                for piece in pieces(file, offset, length):
+                    if self._io == "direct" or not opened.is_cached(piece.begin, piece.end, BETWEEN):
+                        self._ahead().expect(piece)
+            elif hasattr(os, "posix_fadvise") and not opened.is_cached(offset, offset + length, length):
+                os.posix_fadvise(opened.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+    def _ahead(self) -> ReadAhead:
+        """That of this thread."""
+        ahead: ReadAhead | None = getattr(self._local, "ahead", None)
+        if ahead is None:
+            with self._lock:
+                self._pool = self._pool or ThreadPoolExecutor(THREADS, "read")
+            ahead = self._local.ahead = ReadAhead(self._fetch, self._pool)
+        return ahead
+
+    def _fetch(self, file: FileIdentity, offset: int, memory: memoryview) -> None:
+        needed = min(len(memory), file.size - offset)
+
+        def fetch(opened: OpenFile) -> None:
+            done = 0
+            while done < needed:
+                count = opened.read_past(memory[done:], offset + done)
+                if count < needed - done and count < PAGE:
+                    raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
+                done += count if count >= needed - done else page_of(count)
+
+        self._use(file, fetch)
+
+
+def _retire(opened: dict[FileIdentity, OpenFile], kept: int) -> None:
+    """Leaves the newest, which have `kept` descriptors."""
+    while sum(file.descriptors for file in opened.values()) > kept:
         opened.pop(next(iter(opened))).retire()
-
-
-def _in_memory(descriptor: int, offset: int) -> bool:
-    """Whether a byte can be read without waiting for a device. To ask costs a tenth of telling in vain."""
-    try:
-        return hasattr(os, "RWF_NOWAIT") and os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
-    except OSError:
-        return False

@@ -1,11 +1,13 @@
 """The files of a staged tree, as whoever writes to them sees them: by descriptor, in this process or in another."""
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from modelmerger.output.direct import DIRECT, write_past_cache
 from modelmerger.output.entries import close_quietly, open_directory, open_entry, write_all_at
 from modelmerger.output.run_token import check_token
 from modelmerger.output.steps import Step, no_step
@@ -15,18 +17,29 @@ from modelmerger.values.layout import Layout
 
 
 class StagedFiles:
-    """Writes to the files of a layout in a tree that is there. Raises `OutputError` for what the system says."""
+    """Writes to the files of a layout in a tree that is there. Raises `OutputError` for what the system says.
 
-    def __init__(self, tree: Path, layout: Layout, step: Step = no_step) -> None:
+    direct: past the page cache, where the file system lets it.
+    """
+
+    def __init__(self, tree: Path, layout: Layout, step: Step = no_step, *, direct: bool = False) -> None:
         self._tree = tree
         self._tree_fd = -1
         self._paths: Sequence[Path] = [tree / file.name for file in layout.files]
         self._step = step
+        self._direct = direct and DIRECT != 0
 
     def open_file(self, file: int) -> int:
         """A descriptor of a file of the layout, for `write`."""
         path = self._paths[file]
         with output_errors(path):
+            if self._direct:
+                try:
+                    return open_entry(path.name, self._tree_fd, os.O_WRONLY | DIRECT)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    self._direct = False  # the file system has no such thing
             return open_entry(path.name, self._tree_fd, os.O_WRONLY)
 
     def write(self, handle: int, file: int, content: memoryview, offset: int) -> None:
@@ -34,13 +47,17 @@ class StagedFiles:
         path = self._paths[file]
         try:  # every window comes through here, so without the generator of `output_errors`
             self._step("write", path)
-            write_all_at(handle, content, offset)
+            if self._direct:
+                write_past_cache(handle, content, offset)
+            else:
+                write_all_at(handle, content, offset)
         except OSError as error:
             raise output_error(path, error) from error
 
     def flush(self, handle: int, _: int, offset: int, length: int) -> None:
         """Asks for the writeback of a finished block."""
-        start_writeback(handle, offset, length)
+        if not self._direct:
+            start_writeback(handle, offset, length)
 
     def close_file(self, handle: int, file: int) -> None:
         """Closes what `open_file` opened. A write that failed late is said here by some file systems."""
@@ -55,8 +72,8 @@ class SharedFiles(StagedFiles):
     was there at the beginning, so that a later run's are out of reach.
     """
 
-    def __init__(self, tree: Path, layout: Layout, token: str) -> None:
-        super().__init__(tree, layout)
+    def __init__(self, tree: Path, layout: Layout, token: str, *, direct: bool = False) -> None:
+        super().__init__(tree, layout, direct=direct)
         self._token = token
         self._root_fd = -1
         self._closing = ExitStack()

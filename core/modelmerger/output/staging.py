@@ -23,11 +23,16 @@ from modelmerger.values.work.block_record import BlockRecord
 
 
 class Staging(StagedFiles):
-    """What is staged for a target, locked and ready to be written to for as long as the context lasts."""
+    """What is staged for a target, locked and ready to be written to for as long as the context lasts.
 
-    def __init__(self, target: Path, plan_digest: str, layout: Layout, step: Step = no_step) -> None:
+    direct: see `StagedFiles`.
+    """
+
+    def __init__(
+        self, target: Path, plan_digest: str, layout: Layout, step: Step = no_step, *, direct: bool = False
+    ) -> None:
         self.directory = StagingDirectory(target, step)
-        super().__init__(self.directory.tree, layout, step)
+        super().__init__(self.directory.tree, layout, step, direct=direct)
         self.token = secrets.token_hex(16)
         """Of this run."""
         self.records: Records = {}

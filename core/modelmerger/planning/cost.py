@@ -6,8 +6,9 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.slices import MEASURED, OBSERVED
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.layout import BLOCK
-from modelmerger.values.plan import TensorPlan
-from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.options.core import CoreOptions
+from modelmerger.values.plan import MergePlan, TensorPlan
+from modelmerger.values.settings import Settings
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 """Elements in a slice: the default, those in low_memory_mode, and the fewest."""
@@ -52,14 +53,30 @@ def _bytes_of_inputs(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> l
     return [checkpoints[i].bytes_to_read(tensor.name_in(i), 0, tensor.elements) for i in tensor.inputs]
 
 
+def bytes_held(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
+    """How many bytes all inputs of a tensor take as they are stored."""
+    return sum(checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs)
+
+
+def read_once(plan: MergePlan, checkpoints: Sequence[Checkpoint], tensor: TensorPlan, memory: int) -> bool:
+    """Whether the inputs of a tensor are kept from when it is measured until it is merged.
+
+    From the page cache, a second reading costs next to nothing. memory: bytes that may be kept.
+    """
+    if not rounds_of(tensor) or not bytes_held(checkpoints, tensor) <= memory:
+        return False
+    return any(plan.ways.get(file.path) == "direct" for i in tensor.inputs for file in checkpoints[i].files)
+
+
 def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:
     """Bytes that a worker holds at once: a raw slice and the converted ones. elements: in a slice."""
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
     held = ("merge", "combine") if hooks.output.observers(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
-    most = max([elements, *(tensor.elements for tensor in tensors if tensor.granularity == "whole")])
+    whole = max((tensor.elements for tensor in tensors if tensor.granularity == "whole"), default=0)
+    most = max(elements, whole)
     task_vectors = together if hooks.strategy.traits.inputs == "updates" else 0
-    slices = 8 * most + width * most * (together + task_vectors + 2)
+    slices = 8 * most + width * (most * (together + task_vectors + 2) + whole * hooks.strategy.traits.copies)
     measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
     gram = 8 * MEASURED * max(measured, default=0)
     return slices + gram

@@ -7,6 +7,8 @@ from types import MappingProxyType
 from attrs import evolve
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.available_memory import available_memory
+from modelmerger.inputs.direct.ways import way_of, writes_past_cache
 from modelmerger.output.manifest import FILE, REPORT
 from modelmerger.planning.cost import bytes_compared, bytes_read, memory_parts, slice_elements, worker_memory
 from modelmerger.planning.digest import deciding_parts, plan_digest
@@ -16,8 +18,9 @@ from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
 from modelmerger.values.composition import Composition
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
+from modelmerger.values.options.checks import size_in_bytes
 from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
-from modelmerger.values.settings import Settings, shard_bytes
+from modelmerger.values.settings import Settings
 
 NOT_WRITTEN = Layout("", ())
 """The layout of a merge within another one."""
@@ -52,11 +55,13 @@ def make_plan(
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     held = worker_memory(hooks, settings, tensors, elements)
     parts = memory_parts(workers, held + memory + sum(one.worker_memory for one in inner))
+    inputs, written = _inputs(checkpoints, composition), sum(file.size for file in layout.files)
+    io = settings.options.io
     return MergePlan(
         strategy=settings.strategy,
         donor=settings.donor,
         models=_planned_models(checkpoints, settings, revisions),
-        inputs=_inputs(checkpoints, composition),
+        inputs=inputs,
         tensors=tensors,
         layout=layout,
         workers=workers,
@@ -64,7 +69,7 @@ def make_plan(
         bytes_read=sum(bytes_read(read, tensor) for tensor in tensors)
         + bytes_compared(read, tensors)
         + sum(one.bytes_compared for one in inner),
-        bytes_written=sum(file.size for file in layout.files),
+        bytes_written=written,
         memory=sum(parts.values()),
         memory_parts=parts,
         digest="",
@@ -75,6 +80,8 @@ def make_plan(
         options=settings.given.get("options") or {},
         worker_memory=held,
         bytes_compared=bytes_compared(read, tensors),
+        ways={} if settings.where else {file.path: way_of(file, io) for file in inputs},
+        direct=written > 0 and writes_past_cache(io, sum(file.size for file in inputs), written, available_memory()),
     )
 
 
@@ -104,7 +111,7 @@ def _inputs(checkpoints: Sequence[Checkpoint], composition: Composition | None) 
 
 def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], composition: Composition | None) -> Layout:
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
-    size = shard_bytes(settings.options.max_shard_size)
+    size = size_in_bytes(settings.options.max_shard_size)
     if composition is None:
         layout = hooks.output.save_model(outputs, size)
         check_layout(layout, outputs)

@@ -151,6 +151,11 @@ class MergePlan:
     """Bytes that a worker holds for this merge, those of merges within it left out."""
     bytes_compared: int = 0
     """Those of `bytes_read` that are read before the first write, those of merges within it left out."""
+    ways: Mapping[str, str] = field(factory=dict, repr=False)
+    """Of each file that is read, by its path, which way most of it comes: "cached", from the page cache; "direct", from
+    the disk past it; "buffered", through it. Empty for a merge within another one."""
+    direct: bool = False
+    """Whether the files of weights are written past the page cache, where their file system lets them."""
     beside: FilesBeside = field(factory=FilesBeside)
     """What becomes of the files beside the weights; empty for a merge within another one."""
 

@@ -201,7 +201,7 @@ def _only_file(path: Path, form: Format) -> str:
 
 def _weight_map(path: Path, form: Format) -> dict[str, str] | None:
     """Tensor → file name, from the index; None without one. Raises `InputError` for names that are not plain."""
-    index = _json_object(path, form.index, INDEX_LIMIT, MOST_TENSORS)
+    index = _json_object(path, form.index, INDEX_LIMIT, MOST_TENSORS, tagged=False)
     if index is None:
         return None
     weight_map = index.get("weight_map")
@@ -262,11 +262,14 @@ def _disagreement(path: Path, name: str, form: Format, wanted: set[str], found: 
     )
 
 
-def _json_object(path: Path, name: str, limit: int, most: int = MOST_CONFIG_VALUES) -> dict[str, Any] | None:
+def _json_object(
+    path: Path, name: str, limit: int, most: int = MOST_CONFIG_VALUES, *, tagged: bool = True
+) -> dict[str, Any] | None:
+    """A document; None where there is none. tagged: as `read_json` has it, else all numbers must be finite."""
     content = read_beside(path, name, limit)
     if content is None:
         return None
-    value = read_json(content, str(path / name), finite=True, nodes=most)
+    value = read_json(content, str(path / name), finite=not tagged, tagged=tagged, nodes=most)
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value

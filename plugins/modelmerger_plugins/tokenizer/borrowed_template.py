@@ -13,7 +13,7 @@ def with_template(sources: Sources, matching: Matching | None) -> tuple[Sources,
 
     Of models whose rows were matched, one lends its template to a source that has none, if no other has another one.
     """
-    if matching is None or "chat_template_from" in sources.decided:
+    if matching is None or sources.decided & {"chat_template_from", "chat_template"}:
         return sources, []
     try:
         if templates_in(sources.tokenizer.donor.directory):

@@ -1,16 +1,15 @@
 """The configs of the merged model, as far as special tokens and generation settings go."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelmerger import Checkpoint
 
+from modelmerger_plugins.tokenizer.json_objects import GENERATION, own_generation
 from modelmerger_plugins.tokenizer.options import Sources
 from modelmerger_plugins.tokenizer.rows.configs import EOS, ends_of, moved_ids, with_ends, with_ids
 from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.speaking import SPECIAL_IDS, special_ids
-
-GENERATION = "generation_config.json"
 
 
 def adjusted(name: str, config: Mapping[str, Any], source: Checkpoint) -> Mapping[str, Any] | None:
@@ -19,7 +18,7 @@ def adjusted(name: str, config: Mapping[str, Any], source: Checkpoint) -> Mappin
     Where both its configs have an id, that of its generation config counts, since generation goes by that. Only keys
     that the config has, at the top or in its part about texts, get another value.
     """
-    generation = source.donor.generation or {}
+    generation = own_generation(source) or {}
     if name == GENERATION:
         return generation
     ids = special_ids(source.donor.config or {}) | {key: generation[key] for key in SPECIAL_IDS if key in generation}
@@ -31,19 +30,19 @@ def matched(name: str, config: Mapping[str, Any], matching: Matching, sources: S
 
     generation_config.json names the ends of all models, unless an option says whose it is. None: it stays as it is.
     """
-    models = [model.checkpoint for model in matching.models]
-    names = [model.name for model in models]
-    donor, source = names.index(sources.donor.name), models[matching.source]
-    chosen = names.index(sources.generation.name) if "generation_config_from" in sources.decided else None
+    models = matching.checkpoints
+    donor, source = _index(sources.donor, models), models[matching.source]
+    chosen = _index(sources.generation, models) if "generation_config_from" in sources.decided else None
     of_donor, of_source = matching.rows_from(donor), source.donor.config or {}
     if name != GENERATION:
         told = config if donor == matching.source else with_ids(config, of_source, of_donor)
         if chosen is None:
             return told
-        ids = adjusted(name, dict.fromkeys(SPECIAL_IDS), models[chosen]) or {}
-        return _with_ids(told, with_ids(ids, {}, matching.rows_from(chosen)))
+        ids = adjusted(name, dict.fromkeys(SPECIAL_IDS), sources.generation) or {}
+        known = {key: value for key, value in ids.items() if value is not None}
+        return _with_ids(told, with_ids(known, {}, matching.rows_from(chosen)))
     if chosen is not None:
-        return with_ids(models[chosen].donor.generation or {}, {}, matching.rows_from(chosen))
+        return with_ids(own_generation(sources.generation) or {}, {}, matching.rows_from(chosen))
     ordered = [matching.source, *(i for i in range(len(models)) if i != matching.source)]
     ends = [moved_ids(end, matching.rows_from(i)) for i in ordered for end in ends_of(models[i])]
     found = list(dict.fromkeys(end for end in ends if end is not None))
@@ -52,6 +51,12 @@ def matched(name: str, config: Mapping[str, Any], matching: Matching, sources: S
     if donor != matching.source:
         config = with_ids(config, {**of_source, **(source.donor.generation or {})}, of_donor)
     return with_ends(config, found)
+
+
+def _index(checkpoint: Checkpoint, models: Sequence[Checkpoint]) -> int:
+    """The number of a model, or of the adapter whose base it is."""
+    named = [i for i, model in enumerate(models) if model.name == checkpoint.name]
+    return next(iter([*named, *(i for i, one in enumerate(models) if one.base and one.base.checkpoint is checkpoint)]))
 
 
 def _with_ids(config: Mapping[str, Any], ids: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Memory: how much this process has, when it goes back to the system, and how much is left."""
+"""Memory: how much this process has, and when it goes back to the system."""

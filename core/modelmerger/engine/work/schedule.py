@@ -10,6 +10,7 @@ from modelmerger.engine.cancelling import CancelledError
 from modelmerger.engine.measuring import Measurer, measuring_units
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.output_blocks import OutputBlocks
+from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import UnsteadyError
 from modelmerger.engine.tensors import SliceMerger
 from modelmerger.engine.work.totals import Totals
@@ -49,7 +50,8 @@ class Schedule:
         self._token = token or secrets.token_hex(16)
         self._cancelled = threading.Event()
         self._changed = threading.Condition()
-        self._measurer = Measurer(merge)
+        self._kept = KeptInputs(merge.plan, merge.checkpoints, merge.settings.options.kept_bytes)
+        self._measurer = Measurer(merge, self._kept if self._kept.any else None)
         self._blocks = OutputBlocks(merge.plan)
         self._slices = SliceMerger(merge, self._measurer)
         self._device = DeviceInUse(merge.device)
@@ -90,7 +92,8 @@ class Schedule:
                 moved += self._measured(done.unit, done.statistic, done.moved)
             for block, record in done.records.items():
                 self._sink.record(done.unit.of, block, record)
-            self._totals.forget(done.unit)
+            for tensor in self._totals.forget(done.unit):
+                self._kept.forget(tensor)
             self._changed.notify_all()
         self._advance(moved)
 

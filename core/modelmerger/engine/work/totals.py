@@ -66,10 +66,13 @@ class Totals:
         """Whether the measurement of a tensor was over before all of the rounds that were planned."""
         return self._of[tensor].rounds < self._planned[tensor]
 
-    def forget(self, unit: Unit) -> None:
-        """A unit that is done needs nothing any more: drops the totals that no other needs."""
+    def forget(self, unit: Unit) -> list[int]:
+        """A unit that is done needs nothing any more: drops the totals that no other needs, and returns whose."""
+        over = []
         if unit.kind == "write":
             for tensor in unit.needs:
                 self._left[tensor] -= 1
                 if not self._left[tensor]:
                     self._of[tensor].totals = []
+                    over.append(tensor)
+        return over

@@ -19,7 +19,9 @@ FIRST, SECOND = by_bytes(TEXTS[0], 400, ("<|endoftext|>",)), by_bytes(TEXTS[1], 
 OF_CHARACTERS = by_characters(TEXTS[1], 450)
 
 
-def write(path: Path, seed: int, tokenizer: dict[str, Any], rows: int, kind: str = "Qwen2Tokenizer", **config: Any) -> None:
+def write(
+    path: Path, seed: int, tokenizer: dict[str, Any], rows: int, kind: str = "Qwen2Tokenizer", **config: Any
+) -> None:
     shapes = {EMBEDDING: (rows, 8), HEAD: (rows, 8), "model.layers.0.mlp.weight": (4, 8)}
     told = {"model_type": "qwen2", "vocab_size": rows, "hidden_size": 8, "tie_word_embeddings": False, **config}
     write_model(path, random_tensors(seed, torch.float32, shapes), told)
@@ -71,7 +73,9 @@ def test_a_union_is_written_with_a_row_for_each_token(tmp_path: Path, second: di
     assert not {"vocab.json", "merges.txt"} & {path.name for path in (tmp_path / "merged").iterdir()}
     said = "\n".join(note.message for note in report.notes)
     assert "of 'b', which leads Arabic (" in said
-    assert [note.message for note in report.notes if note.severity == "warning" and "unrelated" not in note.message] == []
+    assert [
+        note.message for note in report.notes if note.severity == "warning" and "unrelated" not in note.message
+    ] == []
     made.save_pretrained(tmp_path / "again")
     again = AutoTokenizer.from_pretrained(tmp_path / "again")
     assert [again(text)["input_ids"] for text in TEXTS[1]] == [made(text)["input_ids"] for text in TEXTS[1]]
@@ -97,7 +101,9 @@ def test_without_union_such_vocabularies_are_unrelated(tmp_path: Path) -> None:
     write(tmp_path / "a", 1, FIRST, 408)
     write(tmp_path / "b", 2, OF_CHARACTERS, 456)
 
-    with pytest.raises(ModelCompatibilityError, match="unrelated vocabularies.*or set options.tokenizer_source: union"):
+    with pytest.raises(
+        ModelCompatibilityError, match=r"unrelated vocabularies\..*or set options\.tokenizer_source: union"
+    ):
         merge(MergeConfig(**config_of(tmp_path, tokenizer_source="base")))
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from modelmerger.engine.memory.available import available_memory
+from modelmerger.inputs.available_memory import available_memory
 
 GIB = 1 << 30
 MEMINFO = f"MemTotal: {64 << 20} kB\nMemFree: 5 kB\nMemAvailable:   {8 << 20} kB\n"

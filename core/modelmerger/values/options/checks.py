@@ -1,6 +1,7 @@
 """Validators for fields of options: attrs validators that also say, as JSON Schema, what they allow."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -65,3 +66,15 @@ must_be_finite = Check({}, lambda value: None if math.isfinite(value) else f"mus
 
 must_not_be_empty = Check({"minLength": 1}, lambda value: None if value else "must not be empty")
 """The text must have at least one character."""
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def size_in_bytes(size: int | str) -> int:
+    """`"5GB"` → 5,000,000,000; `"1GiB"` → 1,073,741,824; a number is bytes."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B)?", str(size).strip(), re.IGNORECASE)
+    count = float(match[1]) * _UNITS[(match[2] or "").upper()] if match and (match[2] or "").upper() in _UNITS else 0
+    if count < 1:
+        raise ValueError(f"must be a size such as '5GB', '500MB' or a number of bytes, got {size!r}")
+    return int(count)

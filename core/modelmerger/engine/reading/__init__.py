@@ -1,0 +1,1 @@
+"""When inputs are read: ahead of the work, and once where they can be kept."""
