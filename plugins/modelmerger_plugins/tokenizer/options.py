@@ -61,7 +61,9 @@ class Options:
     """The rows of tokens that a model lacks; owners: the mean of the rows of all models that have the token, or for
     strategies with a base model that model's row if it has one; base: the base model's row, or as owners;
     mean_subtokens: the mean of the model's own rows for the pieces of the token; zero: zeros."""
-    token_sources: dict[str, dict[str, str | int | bool]] = field(factory=dict, validator=Check({}, _sources_problem))
+    token_sources: dict[str, dict[str, str | int | bool]] | None = field(
+        default=None, validator=validators.optional(Check({}, _sources_problem))
+    )
     """Where the rows of single tokens come from, by token: model (a name), token (another one, or its id), or zero:
     true; with force: true also in models that have the token."""
 

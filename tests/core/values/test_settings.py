@@ -78,7 +78,7 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "geometry": ("weighted", [True, False, None], [("yes", "true or false")]),
     "tokenizer_source": ("weighted", ["base", "first", "union", "a"], [("", "must not be empty"), (1, "a text")]),
     "missing_tokens": ("weighted", ["owners", "base", "mean_subtokens", "zero"], [("zeros", "one of owners, base")]),
-    "token_sources": ("weighted", [{}, {"<s>": {"model": "a"}}, {"x": {"zero": True, "force": True}}], [({"x": {}}, "zero: true"), ([], "a mapping"), ({"x": 1}, "a mapping")]),
+    "token_sources": ("weighted", [None, {}, {"<s>": {"model": "a"}}, {"x": {"zero": True, "force": True}}], [({"x": {}}, "zero: true"), ([], "a mapping"), ({"x": 1}, "a mapping")]),
 }  # fmt: skip
 
 

@@ -58,8 +58,8 @@ def _resized(difference: ShapeDifference, first: Checkpoint, other: Checkpoint, 
     smaller = [f"'{model.name}'" for model, rows in ((first, ours), (other, theirs)) if rows < target]
     return Problem(
         f"the vocabulary was resized: {theirs} rows here, {ours} in '{first.name}', and a tokenizer to match them "
-        f"by is missing. Add it, or in transformers call resize_token_embeddings({target}) on "
-        f"{' and '.join(smaller)}, save that, and give its path.",
+        f"is missing. Add it, or call resize_token_embeddings({target}) on {' and '.join(smaller)}, save that, and give "
+        "its path.",
         other.place,
         difference.name,
     )

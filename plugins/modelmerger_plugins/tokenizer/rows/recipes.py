@@ -132,7 +132,7 @@ def _padding(matching: Matching, donor: int) -> dict[int, Recipe]:
 def _given(matching: Matching, options: Options) -> dict[str, tuple[Recipe | str, bool]]:
     """Token → what its row is made of by the options, and whether models that have it get that too."""
     found: dict[str, tuple[Recipe | str, bool]] = {}
-    for token, entry in options.token_sources.items():
+    for token, entry in (options.token_sources or {}).items():
         where = f"options.token_sources.{shown(token, 60)}"
         if token not in matching.tokens:
             raise ConfigError(Problem("is no token of the merged model's vocabulary. Leave it out", where))

@@ -76,10 +76,11 @@ def _lost(matching: Matching, index: int) -> Iterator[Problem]:
     examples = [text for text in texts.values() if script_of_text(text) == main][:EXAMPLES]
     named = ", ".join(repr(shown(text, 20)) for text in examples)
     model = matching.models[index]
+    are, them = ("is", "it") if len(theirs) == 1 else ("are", "them")
     message = (
-        f"{amount(len(theirs), 'token')} of '{model.checkpoint.name}' {'is' if len(theirs) == 1 else 'are'} not in the "
-        f"merged vocabulary ({named}), and what was learnt of them is lost. Set options.tokenizer_source to "
-        f"{shown(model.checkpoint.name, 40)}, or to union."
+        f"{amount(len(theirs), 'token')} of '{model.checkpoint.name}' {are} not in the merged vocabulary ({named}), and "
+        f"what was learnt of {them} is lost. Set options.tokenizer_source to {shown(model.checkpoint.name, 40)}, or to "
+        "union."
     )
     yield Problem(message, model.place, severity="warning")
 

@@ -305,7 +305,7 @@ def test_without_a_tokenizer_another_number_of_rows_is_an_error(tmp_path: Path, 
     write(tmp_path / "b", 2, None if which != "a" else MORE, 16)
 
     with pytest.raises(
-        ModelCompatibilityError, match="16 rows here, 12 in 'a', and a tokenizer to match them by is missing"
+        ModelCompatibilityError, match="16 rows here, 12 in 'a', and a tokenizer to match them is missing"
     ) as caught:
         merge(MergeConfig(**config_of(tmp_path, ["a", "b"])))
     assert all(len(str(problem)) <= 300 for problem in caught.value.problems)
