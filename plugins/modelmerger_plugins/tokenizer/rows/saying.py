@@ -78,9 +78,9 @@ def _lost(matching: Matching, index: int) -> Iterator[Problem]:
     model = matching.models[index]
     are, them = ("is", "it") if len(theirs) == 1 else ("are", "them")
     message = (
-        f"{amount(len(theirs), 'token')} of '{model.checkpoint.name}' {are} not in the merged vocabulary ({named}), and "
-        f"what was learnt of {them} is lost. Set options.tokenizer_source to {shown(model.checkpoint.name, 40)}, or to "
-        "union."
+        f"{amount(len(theirs), 'token')} of '{model.checkpoint.name}' {are} not in the merged vocabulary ({named}), "
+        f"and what was learnt of {them} is lost. Set options.tokenizer_source to {shown(model.checkpoint.name, 40)}, "
+        "or to union."
     )
     yield Problem(message, model.place, severity="warning")
 

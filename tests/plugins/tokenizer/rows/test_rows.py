@@ -304,9 +304,7 @@ def test_without_a_tokenizer_another_number_of_rows_is_an_error(tmp_path: Path, 
     write(tmp_path / "a", 1, None if which != "b" else BASE, 12)
     write(tmp_path / "b", 2, None if which != "a" else MORE, 16)
 
-    with pytest.raises(
-        ModelCompatibilityError, match="16 rows here, 12 in 'a', and a tokenizer to match them is missing"
-    ) as caught:
+    with pytest.raises(ModelCompatibilityError, match="16 rows here, 12 in 'a', and a tokenizer is missing") as caught:
         merge(MergeConfig(**config_of(tmp_path, ["a", "b"])))
     assert all(len(str(problem)) <= 300 for problem in caught.value.problems)
 
@@ -333,6 +331,23 @@ def test_lost_tokens_are_a_warning_with_examples_and_the_way(tmp_path: Path) -> 
     said = "\n".join(note.message for note in notes)
     assert "gives the vocabulary: 12 tokens, 12 rows" in said
     assert "extends the vocabulary of 'a': 12 tokens shared, 4 added, 0 missing" in said
+
+
+def test_the_plan_says_who_gives_config_and_who_the_tokenizer(tmp_path: Path) -> None:
+    write(tmp_path / "a", 1, BASE, 12)
+    write(tmp_path / "b", 2, MORE, 16)
+
+    def lines(**options: Any) -> list[str]:
+        return str(ModelMerger(MergeConfig(**config_of(tmp_path, ["a", "b"], **options))).plan()).splitlines()[1:3]
+
+    assert [line.split(" (")[0] for line in lines()] == [
+        "  a: weight 0.6, gives config and tokenizer",
+        "  b: weight 0.4",
+    ]
+    assert [line.split(" (")[0] for line in lines(tokenizer_source="b")] == [
+        "  a: weight 0.6, gives config",
+        "  b: weight 0.4, gives tokenizer",
+    ]
 
 
 def test_a_check_without_options_still_refuses_and_says_what_a_merge_does(tmp_path: Path) -> None:
