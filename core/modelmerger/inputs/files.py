@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
 from modelmerger.inputs.direct.open_file import OpenFile
-from modelmerger.inputs.direct.read_ahead import ReadAhead, pieces
+from modelmerger.inputs.direct.read_ahead import BETWEEN, ReadAhead, pieces
 from modelmerger.inputs.unchanged import changed, reopened
 from modelmerger.values.errors import InputChangedError, InputError, Problem
 from modelmerger.values.file_identity import FileIdentity
@@ -19,8 +19,6 @@ THREADS = 4
 """How many pieces are fetched at a time."""
 SMALL = 64 << 10
 """Bytes from which on it pays to read past the page cache what nobody said would be read."""
-BETWEEN = 1 << 20
-"""Bytes, of which those in memory of our own at a time that nobody said would be read."""
 
 
 class InputFiles:
@@ -115,7 +113,7 @@ class InputFiles:
                 for piece in pieces(file, offset, length):
                     if self._io == "direct" or not opened.is_cached(piece.begin, piece.end, BETWEEN):
                         self._ahead().expect(piece)
-            elif hasattr(os, "posix_fadvise") and not opened.is_cached(offset, offset + length, length):
+            elif hasattr(os, "posix_fadvise") and not opened.ends_are_cached(offset, offset + length):
                 os.posix_fadvise(opened.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def _ahead(self) -> ReadAhead:

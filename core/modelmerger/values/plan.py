@@ -21,6 +21,7 @@ Action = Literal["combine", "merge", "take", "copy"]
 checked for NaN and infinity as merged ones are; "copy" takes the donor's bits."""
 WHOLE_MODEL = "model"
 """What a merge writes, unless it is a composition of another kind."""
+_PAST = ", past the page cache"
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 
 
@@ -151,6 +152,8 @@ class MergePlan:
     """Bytes that a worker holds for this merge, those of merges within it left out."""
     bytes_compared: int = 0
     """Those of `bytes_read` that are read before the first write, those of merges within it left out."""
+    bytes_reused: int = 0
+    """Those of `bytes_read` that come from memory, where what was measured of inputs from the disk is kept."""
     ways: Mapping[str, str] = field(factory=dict, repr=False)
     """Of each file that is read, by its path, which way most of it comes: "cached", from the page cache; "direct", from
     the disk past it; "buffered", through it. Empty for a merge within another one."""
@@ -179,6 +182,7 @@ class MergePlan:
             "memory_parts": dict(self.memory_parts),
             "tried": self.tried,
             "disk": self.disk,
+            "io": {"inputs": dict(self.ways), "output": "direct" if self.direct else "buffered"},
             "workers": self.workers,
             "notes": [{"severity": note.severity, "message": str(note)} for note in self.notes],
             "files": [
@@ -241,14 +245,24 @@ class MergePlan:
             *_lines_of_models(self, "  ", gives=True, told=set()),
             f"tensors  {self._counted()}",
             *([f"varies   {varies} by tensor"] if varies else []),
-            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}",
+            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}" + _PAST * self.direct,
             f"beside   {self._files_beside()}",
-            f"reads    {size(self.bytes_read)}",
+            f"reads    {size(self.bytes_read)}{self._ways()}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}" + ", tried out" * self.tried,
             f"disk     {size(self.disk)} while merging",
             *(f"{note.severity:<8} {note}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+    def _ways(self) -> str:
+        """Which way the inputs come, unless all come through the page cache."""
+        if not any(way == "direct" for way in self.ways.values()):
+            return ""
+        names = {"direct": "past the page cache", "cached": "from it", "buffered": "through it"}
+        found = {name: sum(way == kind for way in self.ways.values()) for kind, name in names.items()}
+        ways = ", ".join(f"{amount(count, 'file')} {name}" for name, count in found.items() if count)
+        again = f", {size(self.bytes_reused)} of it kept from measuring" if self.bytes_reused else ""
+        return f": {ways}{again}"
 
     def _files_beside(self) -> str:
         copied, made = len(self.beside.copied), len(self.beside.made)

@@ -7,7 +7,8 @@ import attrs
 import pytest
 from modelmerger import ConfigError, Settings
 from modelmerger.testing import settings_of
-from modelmerger.values.settings import CoreOptions, shard_bytes
+from modelmerger.values.option_checks import size_in_bytes
+from modelmerger.values.settings import CoreOptions
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
 NOT_YET = "is not available yet"
@@ -44,6 +45,8 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "sequential_loading": ("weighted", [True, False], [(0, "true or false")]),
     "cache_models": ("weighted", [False, True], [("yes", "must be true or false")]),
     "use_safetensors": ("weighted", [True, False], [("no", "true or false")]),
+    "io": ("weighted", ["auto", "buffered", "direct"], [("mapped", "auto, buffered"), (True, "buffered")]),
+    "memory": ("weighted", [0, "0", "2GB", 1], [("much", "must be a size"), (-1, "must be a size")]),
     "max_shard_size": ("weighted", ["5GB", "1 GiB", "500mb", 4096], [("5 potatoes", "'5GB'"), (0, "'5GB'"), ("-1GB", "'5GB'"), (1.5, "whole number or a text")]),
     "offload_folder": ("weighted", [None, "./scratch"], [("", "must not be empty"), (1, "a text")]),
     "torch_compile": ("weighted", [True, False], [("yes", "true or false")]),
@@ -195,10 +198,10 @@ def test_both_ways_of_loading_are_a_contradiction() -> None:
     [("5GB", 5 * 10**9), ("1GiB", 1 << 30), ("500MB", 5 * 10**8), ("1.5 kib", 1536), ("10B", 10), ("7", 7), (123, 123), ("2TB", 2 * 10**12)],
 )  # fmt: skip
 def test_shard_sizes_are_read_as_transformers_reads_them(size: int | str, count: int) -> None:
-    assert shard_bytes(size) == count
+    assert size_in_bytes(size) == count
 
 
 @pytest.mark.parametrize("size", ["", "GB", "5XB", "-5GB", "0", 0, "0.5B", "1e9", "1" * 20 + "GB", "5 GB 3"])
 def test_other_sizes_are_refused(size: int | str) -> None:
     with pytest.raises(ValueError, match="must be a size such as '5GB'"):
-        shard_bytes(size)
+        size_in_bytes(size)
