@@ -93,9 +93,12 @@ class InputFiles:
 
     def _read_some(self, opened: OpenFile, buffer: memoryview, offset: int) -> int:
         """Reads the beginning of what is wanted, as much as one call gives."""
-        if self._io == "auto" and (count := opened.read_cached(buffer, offset)):
-            return count
-        past = self._io == "direct" or (self._io == "auto" and opened.tells_what_is_cached and len(buffer) >= SMALL)
+        past = self._io == "direct" or (
+            self._io == "auto"
+            and len(buffer) >= SMALL
+            and opened.tells_what_is_cached
+            and not opened.is_cached(offset, offset + len(buffer), BETWEEN)
+        )
         if not past:
             return os.preadv(opened.descriptor, (buffer,), offset)
         before = offset - page_of(offset)

@@ -133,6 +133,7 @@ def test_a_file_system_that_refuses_is_read_through_the_page_cache(
 def test_the_same_file_is_read_past_the_page_cache_whatever_its_name_leads_to(file: FileIdentity) -> None:
     files = InputFiles(io="direct")
     read(files, file, 0, 1)
+    os.close(files._open[file]._to_close.pop())
     files._open[file]._direct = -1  # as before it was first read so
     os.rename(file.path, file.path + " moved")
     Path(file.path).write_bytes(bytes(len(CONTENT)))
