@@ -10,18 +10,36 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import machine
 import measure
+from modelmerger import Traits
 from options import some_of
 from shapes import SHAPES, Shape
 from workplace import HERE, prepare_adapters, prepare_models
 
 MIB = 1 << 20
+STRATEGIES = "modelmerger.strategies"
 PLUGINS = HERE / "strategies"
 MOST = 1.15  # times what was measured
+
+
+def built_in() -> list[tuple[str, Traits]]:
+    """The strategies of the package, by name."""
+    found = [entry for entry in entry_points(group=STRATEGIES) if entry.dist and entry.dist.name == "modelmerger"]
+    return sorted((entry.name, entry.load().traits) for entry in found)
+
+
+def config_of(name: str, traits: Traits, models: Sequence[str], base: str) -> dict[str, Any]:
+    """A merge of two models by a strategy, or of one where it takes no more; its options are the defaults."""
+    paths = models[: traits.models[1] or len(models)]
+    entries: list[dict[str, Any]] = [{"path": path} for path in paths]
+    if traits.weights and len(entries) > 1:
+        entries[-1]["weight"] = 0.5
+    return {"strategy": name, "models": entries} | ({"base_model": base} if traits.wants_base else {})
 
 
 def merges(cache: Path, shape: Shape, budget: int) -> Iterator[tuple[str, dict[str, Any], tuple[str, ...]]]:
@@ -29,21 +47,19 @@ def merges(cache: Path, shape: Shape, budget: int) -> Iterator[tuple[str, dict[s
     made = prepare_models(cache, shape, range(3), budget)
     adapters = prepare_adapters(cache, shape, made[0])
     base, models = str(made[0]), [{"path": str(made[number]), "weight": 0.5} for number in (1, 2)]
-    of_base = {"models": models, "base_model": base}
+    for name, traits in built_in():
+        yield name, config_of(name, traits, [model["path"] for model in models], base), ()
     folded = {"models": [{"path": str(adapters[0])}], "base_model": base}
-    yield "weighted", {"strategy": "weighted", "models": models}, ()
     yield "weighted, geometry", {"strategy": "weighted", "models": models, "options": {"geometry": True}}, ()
     yield "weighted, .bin", {"strategy": "weighted", "models": models, "options": {"use_safetensors": False}}, ()
     yield "weighted, low memory", {"strategy": "weighted", "models": models, "options": {"low_memory_mode": True}}, ()
-    yield "sequential", {"strategy": "sequential", "models": [{"path": models[0]["path"]}, models[1]]}, ()
-    yield "task_arithmetic", {"strategy": "task_arithmetic", **of_base}, ()
-    yield "slerp", {"strategy": "slerp", "models": models}, ()
     yield "adapter into its base", {"strategy": "weighted", **folded}, ()
     together = {"models": [{"path": str(path)} for path in adapters], "peft_config": {"merge_adapters": True}}
     yield "four adapters into one", {"strategy": "weighted", "base_model": base, **together}, ()
-    yield "ties", {"strategy": "ties", **of_base}, ()
-    spectral = "--plugin", str(PLUGINS / "spectral.py")
-    yield "spectral (plugin, whole tensors)", {"strategy": "spectral", "models": models}, spectral
+    unweighted = [{"path": model["path"]} for model in models]
+    for name, said, listed in (("spectral", "whole tensors", models), ("median", "elementwise", unweighted)):
+        plugin = "--plugin", str(PLUGINS / f"{name}.py")
+        yield f"{name} (plugin, {said})", {"strategy": name, "models": listed}, plugin
 
 
 def run(cache: Path, config: dict[str, Any], told: tuple[str, ...]) -> dict[str, Any]:

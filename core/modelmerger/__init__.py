@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from modelmerger.output.sinks.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.verification import verify as verify
     from modelmerger.planning.composition import check_same_base as check_same_base
-    from modelmerger.planning.layer_view import LayerView as LayerView
+    from modelmerger.planning.layers.layer_view import LayerView as LayerView
+    from modelmerger.planning.layers.stacked_config import stacked_config as stacked_config
     from modelmerger.planning.mismatches.quantised import quantised_tensors as quantised_tensors
     from modelmerger.planning.slices import OBSERVED as OBSERVED
     from modelmerger.planning.tensor_names import HEADS as HEADS
@@ -103,13 +104,13 @@ if TYPE_CHECKING:
     from modelmerger.values.model_reference import Location as Location
     from modelmerger.values.model_reference import ModelReference as ModelReference
     from modelmerger.values.model_reference import user_path as user_path
-    from modelmerger.values.option_checks import Check as Check
-    from modelmerger.values.option_checks import as_yaml as as_yaml
-    from modelmerger.values.option_checks import must_be_available as must_be_available
-    from modelmerger.values.option_checks import must_be_between as must_be_between
-    from modelmerger.values.option_checks import must_be_finite as must_be_finite
-    from modelmerger.values.option_checks import must_be_one_of as must_be_one_of
-    from modelmerger.values.option_checks import must_not_be_empty as must_not_be_empty
+    from modelmerger.values.options.checks import Check as Check
+    from modelmerger.values.options.checks import as_yaml as as_yaml
+    from modelmerger.values.options.checks import must_be_available as must_be_available
+    from modelmerger.values.options.checks import must_be_between as must_be_between
+    from modelmerger.values.options.checks import must_be_finite as must_be_finite
+    from modelmerger.values.options.checks import must_be_one_of as must_be_one_of
+    from modelmerger.values.options.checks import must_not_be_empty as must_not_be_empty
     from modelmerger.values.plain_names import is_plain_path as is_plain_path
     from modelmerger.values.plan import WHOLE_MODEL as WHOLE_MODEL
     from modelmerger.values.plan import MergePlan as MergePlan
@@ -180,7 +181,8 @@ _HOMES = {
     "output.sink": ("Sink", "Writer"),
     "output.verification": ("verify",),
     "planning.composition": ("check_same_base",),
-    "planning.layer_view": ("LayerView",),
+    "planning.layers.layer_view": ("LayerView",),
+    "planning.layers.stacked_config": ("stacked_config",),
     "planning.mismatches.quantised": ("quantised_tensors",),
     "planning.slices": ("OBSERVED",),
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
@@ -216,7 +218,7 @@ _HOMES = {
         "weight_index",
     ),
     "values.model_reference": ("Location", "ModelReference", "user_path"),
-    "values.option_checks": (
+    "values.options.checks": (
         "Check",
         "as_yaml",
         "must_be_available",

@@ -17,7 +17,7 @@ _OF_A_SINK = ("open_file", "write", "flush", "close_file", "records", "record")
 
 
 def config_of(
-    strategy: str,
+    strategy: Any,
     models: Sequence[Any],
     base: Any,
     weights: Iterable[Any] | None,

@@ -31,9 +31,10 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.findings import ValidationReport
 from modelmerger.values.model_reference import user_path
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
-from modelmerger.values.settings import CoreOptions, ModelSettings, Settings, ValidationSettings
+from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -196,9 +197,10 @@ class ModelMerger:
             raise ConfigError("nothing is merged yet, so there is nothing to save. Call merge() first.")
         from modelmerger.validation.saving import save
 
-        settings, _ = self.config.resolved()
+        settings, hooks = self.config.resolved()
         target = Path(os.path.abspath(user_path(output_path)))
-        say(save(model, self._published, target, settings.options, self._inputs))
+        names = hooks.validation.name_saved_tensors
+        say(save(model, self._published, target, settings.options, self._inputs, file_names=names))
 
 
 def _stays_in_memory(ready: Prepared) -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 from modelmerger.engine.devices import check_device
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.earlier.apart import Inputs, check_scratch
-from modelmerger.output.publishing import check_output, check_room
-from modelmerger.output.staging_directory import is_empty, is_published, staged_size
+from modelmerger.output.publishing import check_output, check_room, may_be_done
+from modelmerger.output.staging_directory import staged_size
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.model_reference import user_path
@@ -36,7 +36,7 @@ def check_target(target: Path, settings: Settings, inputs: Inputs, plan: MergePl
 def check_output_of(output: Path | None, settings: Settings, inputs: Inputs) -> None:
     """Raises `OutputError` for an output that may not be written, if there is one. output: see `output_of`."""
     target = output_of(settings, output)
-    if target is not None and not (is_published(target) or is_empty(target)):  # of those, clearing up may be left
+    if target is not None and not may_be_done(target, settings.options):
         check_output(target, settings.options, inputs)
 
 
@@ -63,7 +63,7 @@ def refuse(settings: Settings, hooks: Hooks, output: Path | None, inputs: Inputs
     if not hooks.output.executes_here:
         checks.append(lambda: check_executor(settings, hooks))
     target = output_of(settings, output)
-    if target is not None and not is_published(target):  # of that one, only clearing up is left
+    if target is not None and not may_be_done(target, settings.options):
         checks.append(lambda: check_target(target, settings, inputs, plan))
     refused: list[MergeError] = []
     for check in checks:

@@ -133,7 +133,7 @@ class PlannedTensors:
 
 
 def plan_tensors(
-    strategy: str,
+    strategy: Any,
     models: "Sequence[Mapping[str, Tensor] | Module | Checkpoint]",
     base: "Mapping[str, Tensor] | Module | Checkpoint | None" = None,
     weights: Iterable[Any] | None = None,

@@ -1,7 +1,6 @@
 """Opens models in memory: a `torch.nn.Module`, or a mapping of names to tensors, which are read where they are."""
 
 import copy
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -17,6 +16,7 @@ from modelmerger import (
     TensorInfo,
     dtype_from_torch,
     hookimpl,
+    read_json,
     tied_heads,
 )
 
@@ -163,7 +163,8 @@ def _donor(module: Any) -> Donor:
     config.architectures = [type(module).__name__]
     config.dtype = str(module.dtype).removeprefix("torch.")
     generation = module.generation_config.to_json_string() if module.can_generate() else "null"
-    return Donor(None, json.loads(config.to_json_string()), json.loads(generation))
+    texts = config.to_json_string(), generation
+    return Donor(None, *(read_json(text, type(module).__name__, tagged=True) for text in texts))
 
 
 def _check_kind(module: "Module", place: str) -> None:

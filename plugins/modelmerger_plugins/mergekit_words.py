@@ -1,4 +1,7 @@
-"""Says what mergekit's words are called here, where a config is refused that has some of them."""
+"""Says what mergekit's words are called here, where a config is refused that has some of them.
+
+A recipe in a file is read as it is, by the plugin mergekit_recipes.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -78,7 +81,7 @@ def _whole(config: Mapping[str, Any]) -> str:
         said = [f"merge_method: {shown(method, 30)} is no built-in strategy"]
     words = set(_words(config))
     if "slices" in words:
-        said.append("slices, which stack layers, have no counterpart")
+        said.append("slices are models[i].layers, of strategy: stack")
     if "model" in words:
         said.append("model is path, in models")
     if "weight" in words:
@@ -86,7 +89,7 @@ def _whole(config: Mapping[str, Any]) -> str:
     said += [f"{word} is options.{name}" for word, name in OPTIONS.items() if word in words]
     if "output_path" not in config:
         said.append("output_path says where the model goes")
-    return f"this is a config of mergekit: {'; '.join(said)}."
+    return f"this is a config of mergekit, which is read from a file as it is; here: {'; '.join(said)}."
 
 
 def _words(value: Any) -> Iterator[str]:
@@ -137,7 +140,7 @@ def _unknown(key: str, where: str) -> str | None:
     if key == "merge_method":
         return f"{said}. Write strategy"
     if key == "slices":
-        return f"{said}. It stacks layers, and here each layer is merged with its like: list the models under models"
+        return f"{said}. Write layers in each of models; strategy: stack puts them one on another"
     if key in NEEDLESS:
         return f"{said} and has no counterpart. Leave it out"
     return None

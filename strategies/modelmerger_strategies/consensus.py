@@ -12,79 +12,51 @@ since each is less than 0.4 of the others' sum.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
-from modelmerger import Check, Traits, hookimpl, must_be_between, varying
+from modelmerger import Check, Traits, must_be_between, varying
 
-from modelmerger_strategies.task_vectors import scaling
-from modelmerger_strategies.task_vectors.merging import total
-from modelmerger_strategies.task_vectors.numbers import of_models
+from modelmerger_strategies.task_vectors import family, trimmed
+from modelmerger_strategies.task_vectors.total import total
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 traits = Traits(models=(1, None), inputs="updates")
-_mask_factor = must_be_between(0, 10)
-_count = Check({"minimum": 1}, lambda count: None if count >= 1 else f"must be at least 1, got {count}")
+_FACTOR = must_be_between(0, 10)
+_COUNT = Check({"minimum": 1}, lambda count: None if count >= 1 else f"must be at least 1, got {count}")
 
 
 @frozen(kw_only=True)
-class Options:
+class Options(family.Options):
     """Options of consensus."""
 
-    mask_factor: float = varying(default=0.4, check=_mask_factor)
+    mask_factor: float = varying(default=0.4, check=_FACTOR)
     """How large a change must be beside those of the others; 0.4 is the middle of the paper's 0.2 to 0.6."""
-    agreeing_models: int = field(default=2, validator=_count)
+    agreeing_models: int = field(default=2, validator=_COUNT)
     """So many models must have a change that is large enough; 2 as in the paper."""
-    scaling_factor: float | Literal["matched"] = varying(default="matched")
-    """λ, what the merged task vector is multiplied by; `matched`: as long as 0.4 of Σ wᵢτᵢ, per tensor."""
 
 
 @frozen(kw_only=True)
 class ModelOptions:
     """What consensus wants to know of each model."""
 
-    mask_factor: float | None = varying(default=None, check=_mask_factor)
+    mask_factor: float | None = varying(default=None, check=_FACTOR)
     """How large a change of this model must be beside those of the others; if not given, that of `options`."""
 
 
-@hookimpl
-def count_rounds(options: Options) -> int:
-    """None where λ is a number."""
-    return int(options.scaling_factor == "matched")
+def _all(told: family.Told) -> list[list[int]]:
+    return [[] for _ in told.model_options]
 
 
-@hookimpl
-def measure_tensor(
-    tensors: Sequence["Tensor"],
-    weights: Sequence[float],
-    model_options: Sequence[ModelOptions],
-    options: Options,
-) -> "Tensor":
-    """The norms that λ follows from."""
-    return scaling.measure(_merged(tensors, weights, model_options, options), tensors, weights)
-
-
-@hookimpl
-def merge_tensor(
-    tensors: Sequence["Tensor"],
-    measurements: Sequence["Tensor"],
-    weights: Sequence[float],
-    model_options: Sequence[ModelOptions],
-    options: Options,
-) -> "Tensor":
-    """λ·τ of the slice."""
-    merged = _merged(tensors, weights, model_options, options)
-    return merged.mul_(scaling.scale(options.scaling_factor, len(tensors), measurements))
-
-
-def _merged(
-    tensors: Sequence["Tensor"], weights: Sequence[float], model_options: Sequence[ModelOptions], options: Options
-) -> "Tensor":
-    summed = total(tensors, weights)
+def _agreed(given: family.Slice, tensors: Sequence["Tensor"]) -> "Tensor":
+    summed = total(tensors, given.weights)
     agreeing = summed.new_zeros(summed.shape)
-    for tensor, weight, factor in zip(tensors, weights, of_models("mask_factor", options, model_options), strict=True):
+    for tensor, weight, factor in zip(tensors, given.weights, given.each("mask_factor"), strict=True):
         others = summed.sub(tensor, alpha=weight).abs_()
         agreeing.add_(tensor.abs().mul_(abs(weight)).ge_(others.mul_(factor)))
-    return summed.mul_(agreeing.ge_(min(options.agreeing_models, len(tensors))))
+    return summed.mul_(agreeing.ge_(min(given.options.agreeing_models, len(tensors))))
+
+
+count_rounds, measure_tensor, merge_tensor = family.hooks_of(trimmed.Trimmed(_all), _agreed)

@@ -22,6 +22,9 @@ traits = Traits(models=(1, None), gram=True)
 
 LEAST = 1e-14
 """A squared distance below this part of the squared norms is the rounding of the inner products."""
+SURE = 1e-9
+"""A pull that is less than what holds a model by no more than this part of it is as strong: two models of equal weight
+are then averaged, whatever rounding makes of their distances."""
 Matrix = Sequence[Sequence[float]]
 
 
@@ -74,7 +77,7 @@ def _is_median(place: int, shares: Sequence[float], squares: Matrix) -> bool:
         for j, a in away
         for k, b in away
     )
-    return bool(away) and math.sqrt(max(0.0, pull)) < held
+    return bool(away) and math.sqrt(max(0.0, pull)) < held * (1 - SURE)
 
 
 def _weiszfeld(shares: Sequence[float], squares: Matrix, options: Options) -> list[float]:

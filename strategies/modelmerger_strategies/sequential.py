@@ -12,7 +12,7 @@ from math import prod
 
 from modelmerger import ConfigError, Traits, hookimpl
 
-traits = Traits(models=(1, None))
+traits = Traits(models=(1, None), ordered=True)
 
 
 @hookimpl

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from attrs import field, frozen
 from modelmerger import ModelCompatibilityError, Problem, Settings, Traits, hookimpl, varying
 
+from modelmerger_strategies.task_vectors.scaling import SHARE, share_of
+
 if TYPE_CHECKING:
     from attrs import Attribute
     from torch import Tensor
@@ -27,8 +29,8 @@ def _ordered(_: object, __: "Attribute[tuple[float, float]]", value: tuple[float
 class Options:
     """Options of task arithmetic."""
 
-    scaling_factor: float = varying(default=1.0)
-    """λ, what the sum of the task vectors is multiplied by."""
+    scaling_factor: float | Literal["matched"] = varying(default=1.0)
+    """λ, what the sum of the task vectors is multiplied by; `matched`: 1.6/n for n models, from 0.4 to 1."""
     clamp_weights: bool = False
     """Whether merged values are clamped, after the check for NaN and infinity."""
     clamp_range: tuple[float, float] = field(default=(-2.0, 2.0), validator=_ordered)
@@ -54,7 +56,10 @@ def check_config(settings: Settings, options: Options) -> Iterable[Problem]:
 def find_coefficients(weights: Sequence[float], model_options: Sequence[ModelOptions], options: Options) -> list[float]:
     """λ·wᵢ for a model that is added, −λ·|wᵢ| for one that is subtracted; the base gets 1 minus their sum."""
     signed = [-abs(w) if m.operation == "subtract" else w for w, m in zip(weights, model_options, strict=True)]
-    scaled = [options.scaling_factor * weight for weight in signed]
+    factor = options.scaling_factor
+    if not isinstance(factor, float):
+        factor = share_of(sum(weight != 0 for weight in weights), SHARE)
+    scaled = [factor * weight for weight in signed]
     return [*scaled, 1.0 - sum(scaled)]
 
 

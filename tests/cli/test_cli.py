@@ -188,6 +188,84 @@ def test_plugins_lists_what_is_installed_by_kind(
     assert {"kind": "validator", "name": "bleu", "distribution": "acme-merge", "version": "1.0", "on": False} in rows
     assert {"kind": "strategy", "name": "trims", "distribution": "acme-merge", "version": "1.0", "on": True} in rows
     assert sum(row["on"] for row in rows) == len(rows) - 2
+    assert lines[lines.index(f"weighted {own}") + 1] == "Weighted average of the models."
+
+
+TRIMS = '''
+"""Trims models, \x1b[31mred.
+
+And more."""
+from attrs import field, frozen
+from modelmerger import Traits, hookimpl, varying
+traits = Traits()
+
+@frozen
+class Options:
+    kept: float
+    """How much is kept,
+    of each model."""
+    parts: list[str] = field(factory=list)
+    share: float = varying(default=0.25)
+
+@frozen
+class ModelOptions:
+    mode: str = "all"
+    """Which way."""
+
+@hookimpl
+def find_coefficients(weights):
+    return weights
+'''
+
+
+def test_plugins_describes_one_by_its_name_and_imports_no_other(
+    command: Command, distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = "[modelmerger.strategies]\ntrims = acme_trims\n[modelmerger.validators]\ntrims = acme_breaks\n"
+    distribution("acme-merge", "1.0", entries, acme_trims=TRIMS, acme_breaks='"""Breaks."""\n1 / 0')
+    broken = command("plugins", "trims")
+    assert (broken.status, broken.out) == (7, "")
+    assert "validator 'trims' from acme-merge 1.0 could not be imported: ZeroDivisionError" in broken.err
+
+    distribution("other", "2.0", "[modelmerger.strategies]\ncuts = acme_trims\n")
+    result = command("plugins", "cuts")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.splitlines() == [
+        "strategy cuts, other 2.0",
+        "  Trims models, \\x1b[31mred.",
+        "options:",
+        "  kept   (must be given)  How much is kept, of each model.",
+        "  parts  []",
+        "  share  0.25",
+        "keys of each of models:",
+        "  mode  all  Which way.",
+    ]
+    (told,) = json.loads(command("plugins", "cuts", "--json").out)
+    assert told["options"][0] == {"name": "kept", "description": "How much is kept, of each model."}
+    assert told["options"][2] == {"name": "share", "description": "", "default": 0.25}
+    assert told["model_options"] == [{"name": "mode", "description": "Which way.", "default": "all"}]
+    assert (told["kind"], told["distribution"], told["version"], told["on"]) == ("strategy", "other", "2.0", True)
+
+    monkeypatch.setenv("MODELMERGER_DISABLE_PLUGINS", "acme-merge")
+    assert command("plugins", "trims").out.splitlines() == [
+        "strategy trims, acme-merge 1.0  (off: MODELMERGER_DISABLE_PLUGINS names it)",
+        "  Trims models, \\x1b[31mred.",
+        "",
+        "validator trims, acme-merge 1.0  (off: MODELMERGER_DISABLE_PLUGINS names it)",
+        "  Breaks.",
+    ]
+
+
+def test_plugins_describes_validators_with_their_metrics(command: Command) -> None:
+    lines = command("plugins", "perplexity").out.splitlines()
+    assert lines[0] == f"validator perplexity, modelmerger {version('modelmerger')}"
+    assert lines[2:] == ["metrics:", "  perplexity     lower is better", "  bits_per_byte  lower is better"]
+
+
+def test_plugins_suggests_a_name(command: Command) -> None:
+    result = command("plugins", "wieghted")
+    assert (result.status, result.err) == (2, "error: no plugin is named 'wieghted', did you mean 'weighted'?\n")
+    assert "no plugin is named 'zzzz'. 'modelmerger plugins' lists" in command("plugins", "zzzz").err
 
 
 def test_a_plan_warns_of_what_a_check_warns_of(models: SimpleNamespace, command: Command) -> None:

@@ -1,5 +1,6 @@
 """Whatever `merge` refuses before it reads a tensor, `check` and `plan` refuse in the same words."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,17 @@ from typing import Any
 import pytest
 import torch
 from conftest import directory_state, write_model
+from modelmerger.output import system
 
 from tests.core.plugging import install
+
+
+def failing(number: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
 
 Command = Callable[..., SimpleNamespace]
 ELSEWHERE = """
@@ -61,6 +71,43 @@ def test_an_output_that_may_not_be_written(
     told = ("--output", there) if by == "command line" else ("--set", f"output_path={there}")
     assert_all_refuse(command, 4, words, path, *told)
     assert {str(p): directory_state(p) for p in models.folder.iterdir() if not p.is_symlink()} == before
+
+
+def test_a_merge_that_is_done_but_for_clearing_up_is_refused_by_none(
+    command: Command, path: Path, models: SimpleNamespace
+) -> None:
+    """A1: the last step of a removal leaves an empty staging directory beside the output."""
+    output = models.folder / "merged"
+    told = path, "--output", output
+    assert command("merge", *told).status == 0
+    published = directory_state(output)
+    left = models.folder / ".merged.modelmerger"
+    left.mkdir()
+    assert_all_refuse(command, 4, "no merge wrote it", path, "--output", models.base, "--overwrite")
+    for name in ("check", "plan", "merge"):
+        result = command(name, *told)
+        assert (name, result.status) == (name, 0), result.err
+        assert left.exists() == (name != "merge")
+    assert directory_state(output) == published
+    assert_all_refuse(command, 4, "exists already", *told)
+
+
+def test_what_cannot_be_exchanged_is_refused_before_the_merge(
+    command: Command, path: Path, models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A22"""
+    told = path, "--output", models.folder / "merged"
+    assert command("merge", *told).status == 0
+    before = directory_state(models.folder / "merged")
+    there = set(os.listdir(models.folder))
+    with monkeypatch.context() as lacking:
+        lacking.setattr(system, "_renameat2", failing(errno.EINVAL))
+        assert_all_refuse(command, 4, "cannot be overwritten in one step on this file system", *told, "--overwrite")
+    with monkeypatch.context() as mounted:
+        mounted.setattr(Path, "is_mount", lambda _: True)
+        assert_all_refuse(command, 4, "is where a disk is mounted", *told, "--overwrite")
+    assert directory_state(models.folder / "merged") == before
+    assert set(os.listdir(models.folder)) == there
 
 
 def test_what_no_merge_wrote_is_not_overwritten(command: Command, path: Path, models: SimpleNamespace) -> None:

@@ -49,6 +49,18 @@ def test_a_full_stream_is_an_output_that_failed(streams: str, status: int, said:
     assert (done.returncode, done.stderr) == (status, said)
 
 
+def test_a_stream_that_a_plugin_closes_is_an_output_that_failed(path: Path, models: SimpleNamespace) -> None:
+    """A21: the merge is published by then."""
+    plugin = models.folder / "closing.py"
+    plugin.write_text(
+        "import sys\nfrom modelmerger import hookimpl\n\n@hookimpl\ndef observe_slice():\n    sys.stdout.close()\n"
+    )
+    done = run(f"merge {path} --output {models.folder}/told --plugin {plugin}")
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.splitlines()[-1] == ("error: standard output: was closed, so what was to be printed is lost.")
+    assert run(f"verify {models.folder}/told").returncode == 0
+
+
 def test_notes_that_nobody_can_read_are_no_failure(path: Path) -> None:
     """A21"""
     done = run(f"check {path} 2>/dev/full")

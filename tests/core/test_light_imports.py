@@ -48,6 +48,8 @@ def test_commands_that_merge_nothing_import_nothing_heavy(path: str, models: Sim
         ["merge", "--help"],
         ["plugins"],
         ["plugins", "--json"],
+        ["plugins", "ties"],
+        ["new-plugin", "no name"],
         ["mrege", path],
         ["merge", path, "--set", "options.verbose=1"],
         ["merge", path, "--set", "strategy=tie"],
@@ -58,8 +60,11 @@ def test_commands_that_merge_nothing_import_nothing_heavy(path: str, models: Sim
         ["check", path],
         ["plan", path],
     )
-    assert statuses == [0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 3, 4, 0, 0]
+    assert statuses == [0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 3, 4, 0, 0]
     assert "modelmerger.run" in modules
+    assert {"modelmerger_strategies.weighted", "modelmerger_strategies.ties"} == {
+        name for name in modules if name.startswith("modelmerger_strategies.") and name.count(".") == 1
+    } - {"modelmerger_strategies.task_vectors"}
     assert not modules & {*HEAVY, "rich"} - {"yaml.constructor"}
 
 

@@ -130,6 +130,7 @@ PUBLIC = [
     "shown",
     "shown_weight",
     "split_into_shards",
+    "stacked_config",
     "tied_heads",
     "torch_dtype",
     "user_path",

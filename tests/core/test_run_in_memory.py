@@ -334,7 +334,7 @@ def test_a_plugin_that_executes_elsewhere_finds_a_directory(
 
 @pytest.mark.parametrize("claims", [{"quantization_config": {"quant_method": "acme"}}, {"transformers_weights": "x"}])
 def test_what_transformers_reads_in_another_way_is_not_built(claims: dict[str, Any], tied: SimpleNamespace) -> None:
-    from modelmerger.values.settings import CoreOptions
+    from modelmerger.values.options.core import CoreOptions
 
     from tests.core.validation.assembled import always_on
 

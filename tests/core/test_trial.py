@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,6 +136,21 @@ def test_a_trial_that_fails_is_a_note(
     assert reason in found.message
 
 
+def test_a_program_that_is_no_interpreter_is_not_started(
+    models: SimpleNamespace, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "blender"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    settings, hooks = resolve(config)
+    with prepare(settings, hooks, merged=MergedCheckpoint) as ready:
+        found = try_out(ready)
+    assert isinstance(found, Problem)
+    assert found.message.endswith("no process can be started: this program is no Python interpreter.")
+    assert not (tmp_path / "started").exists()
+
+
 def test_models_in_memory_are_not_tried(models: SimpleNamespace) -> None:
     live = MergeConfig(strategy="weighted", models=[{"path": models.tensors["a"]}, {"path": str(models.b)}])
     settings, hooks = live.resolved()
@@ -153,3 +169,17 @@ def test_plan_says_that_nothing_was_tried(
     assert not plan["tried"]
     assert plan["memory"] == sum(plan["memory_parts"].values())
     assert os.listdir(tmp_path) == ["merge.json"] or models.output.exists() is False
+
+
+def test_the_table_of_planned_memory_has_every_built_in_strategy_with_a_config_that_holds() -> None:
+    code = (
+        "import planned, modelmerger as m\n"
+        "for name, traits in planned.built_in():\n"
+        "    m.MergeConfig(**planned.config_of(name, traits, ['a', 'b'], 'base'))\n"
+        "    print(name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=STRATEGIES.parent, capture_output=True, text=True, check=True
+    )
+    built_in = [one.name for one in entry_points(group="modelmerger.strategies") if one.dist.name == "modelmerger"]
+    assert done.stdout.split() == sorted(built_in)

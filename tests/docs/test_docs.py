@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial, update_wrapper
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +37,8 @@ def write_configs(page: Path, place: Path) -> None:
         (place / "merge.yaml").write_text(text)
         (place / "examples/dialects/task_arithmetic.yaml").write_text(text)
     (place / "weighted.yaml").write_text(blocks(ROOT / "docs/reference/config.md", "yaml")[0])
+    for text in blocks(page, "yml"):
+        (place / "recipe.yml").write_text(text)
     for text in blocks(page, "ini"):
         (place / "recipe.ini").write_text(text)
     for name, text in re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
@@ -82,9 +85,15 @@ def test_python_in_the_docs_runs(page: Path, place: Path, install_plugins: Calla
     for snippet in blocks(page, "python"):
         names: dict[str, Any] = {}
         exec(compile(snippet, page_id(page), "exec"), names)
-        for test in [value for name, value in names.items() if name.startswith("test_")]:
-            (folder := place / test.__name__).mkdir()
+        for test in [case for name, value in names.items() if name.startswith("test_") for case in cases(value)]:
+            (folder := place / test.__name__).mkdir(exist_ok=True)
             test(**{"tmp_path": folder} if "tmp_path" in inspect.signature(test).parameters else {})
+
+
+def cases(test: Any) -> list[Any]:
+    """The test itself; or one for each set of values that it is parametrised with."""
+    marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+    return [update_wrapper(partial(test, *each.values), test) for mark in marks for each in mark.args[1]] or [test]
 
 
 def test_make_targets_in_the_docs_exist() -> None:

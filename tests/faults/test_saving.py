@@ -18,7 +18,7 @@ from conftest import directory_state, write_model
 from modelmerger import MergeConfig, MergeError, ModelMerger, OutputError, merge, verify
 from modelmerger.output.steps import Step, no_step
 from modelmerger.validation.saving import save
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 from safetensors.torch import load_file, save_file
 
 from tests.faults.conftest import MANY
@@ -60,6 +60,27 @@ def test_what_is_saved_is_the_model_as_it_is_and_the_documents_of_the_merge(savi
     assert names == documents | {"model.safetensors"}
     verify(saving.target)
     assert sorted(os.listdir(saving.folder)) == ["a", "b", "merged", "saved"]
+
+
+def test_a_path_that_is_none_is_refused(saving: SimpleNamespace) -> None:
+    """A16"""
+    with pytest.raises(OutputError, match="has a NUL character in it"):
+        save(Returned(), saving.output, saving.folder / "a\0b", CoreOptions(), {})
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_files_have_no_modes_it_is_saved_all_the_same(
+    saving: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A22"""
+
+    def lacking(path: Path, mode: int, **_: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "chmod", lacking)
+        saving.save()
+    verify(saving.target)
 
 
 def before_and_after(saving: SimpleNamespace, overwrite: bool) -> tuple[Any, Any, int]:

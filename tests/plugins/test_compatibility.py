@@ -220,7 +220,6 @@ def test_all_that_differs_otherwise_is_one_warning(models: SimpleNamespace, conf
         "embedding_multiplier": 12.0,
         "num_experts_per_tok": 2,
         "image_token_id": 2,
-        "layer_types": ["full_attention", "full_attention"],
         "text_config": {"attention_multiplier": 0.5},
     }
     theirs: dict[str, Any] = {
@@ -230,7 +229,6 @@ def test_all_that_differs_otherwise_is_one_warning(models: SimpleNamespace, conf
         "embedding_multiplier": 6.0,
         "num_experts_per_tok": 4,
         "image_token_id": 3,
-        "layer_types": ["full_attention", "sliding_attention"],
         "text_config": {"attention_multiplier": 0.25},
     }
     say(models.a, **ours)
@@ -245,6 +243,24 @@ def test_all_that_differs_otherwise_is_one_warning(models: SimpleNamespace, conf
         say(models.a, **{key: value})
         say(models.b, **{key: theirs[key]})
         assert [problem.severity for problem in said(config)] == ["warning"], key
+
+
+@pytest.mark.parametrize("level", [None, "text_config"])
+def test_layers_of_two_kinds_are_no_partners(
+    models: SimpleNamespace, config: dict[str, Any], level: str | None
+) -> None:
+    ours = {"layer_types": ["full_attention", "full_attention", "mamba"]}
+    theirs = {"layer_types": ["full_attention", "sliding_attention", "full_attention"]}
+    say(models.a, **(ours if level is None else {level: ours}))
+    say(models.b, **(theirs if level is None else {level: theirs}))
+
+    (problem,) = said(config)
+
+    assert problem.severity == "error"
+    assert problem.message == (
+        "layer 1 is a 'sliding_attention' here and a 'full_attention' in 'a', and 1 more (layer_types). Layers of two "
+        "kinds cannot be merged with each other: take others in models[i].layers."
+    )
 
 
 def test_empty_weights_are_one_problem_that_names_what_leaves_them(

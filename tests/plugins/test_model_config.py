@@ -1,6 +1,7 @@
 """The merged model's config: the donor's, true about dtypes at every level, and unable to make a loader run code."""
 
 import json
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
 from modelmerger import InputError, MergeConfig, merge
+from transformers import GenerationConfig, PreTrainedConfig
 
 
 def merged_config(models: SimpleNamespace, config: dict[str, Any], donors: dict[str, Any] | str) -> Any:
@@ -194,7 +196,7 @@ def test_a_generation_config_is_copied_byte_for_byte(
         (b"\xff\xfe\0", "is not sound JSON"),
         (b"", "is not sound JSON"),
         (b"[]", "is not a JSON object"),
-        (b'{"temperature": NaN}', "NaN is no number in JSON"),
+        (b"NaN", "NaN is no number in JSON"),
         (b'{"temperature": 1e999}', "the number 1e999 is beyond what a float64 can hold"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
     ],
@@ -213,14 +215,76 @@ def test_a_generation_config_that_is_none_is_refused(
     assert not models.output.exists()
 
 
-@pytest.mark.parametrize("content", ["NaN", "-Infinity", "Infinity", "1e999", "[{}, -1e400]"])
-def test_a_config_with_what_json_has_no_number_for_is_refused(
+@pytest.mark.parametrize("content", ["1e999", "[{}, -1e400]"])
+def test_a_config_with_numbers_beyond_any_float_is_refused(
     models: SimpleNamespace, config: dict[str, Any], content: str
 ) -> None:
     (models.b / "config.json").write_text(f'{{"model_type": "llama", "a": {content}}}')
 
-    with pytest.raises(InputError, match=r"b/config\.json: is not sound JSON: .*(no number in JSON|beyond)"):
+    with pytest.raises(InputError, match=r"b/config\.json: is not sound JSON: .*beyond"):
         merge(MergeConfig(**config))
+
+
+NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def numbers(config: Any) -> Any:
+    """What transformers reads where `json` reads this."""
+    return PreTrainedConfig._decode_special_floats(config)
+
+
+def limits(spelled: str) -> str:
+    return (
+        json.dumps({**CONFIG, "time_step_limit": [0.0, 7], "inner": {"x": 8}})
+        .replace("7", spelled)
+        .replace("8", spelled)
+    )
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("ours", ["{}", '{{"__float__": "{}"}}'])
+@pytest.mark.parametrize("theirs", ["{}", '{{"__float__": "{}"}}'])
+def test_nan_and_infinity_in_a_config_are_kept_as_transformers_writes_them(
+    models: SimpleNamespace, config: dict[str, Any], name: str, ours: str, theirs: str
+) -> None:
+    """B23. Mamba-2 models say `"time_step_limit": [0.0, Infinity]`."""
+    (models.a / "config.json").write_text(limits(ours.format(name)))
+    (models.b / "config.json").write_text(limits(theirs.format(name)))
+
+    report = merge(MergeConfig(**config))
+
+    assert [note for note in report.notes if "time_step_limit" in note.message] == []
+    told = json.loads((models.output / "config.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert [told["time_step_limit"][1], told["inner"]["x"]] == [{"__float__": name}] * 2
+    assert repr(numbers(told)["time_step_limit"]) == repr([0.0, NUMBERS[name]])
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("Infinity", "1.5"), ("1.5", "NaN"), ("Infinity", "-Infinity")])
+def test_an_infinity_in_one_config_alone_is_a_difference(
+    models: SimpleNamespace, config: dict[str, Any], ours: str, theirs: str
+) -> None:
+    (models.a / "config.json").write_text(json.dumps({**CONFIG, "limit": NUMBERS.get(ours, 1.5)}))
+    (models.b / "config.json").write_text(json.dumps({**CONFIG, "limit": NUMBERS.get(theirs, 1.5)}))
+
+    report = merge(MergeConfig(**config))
+
+    here, there = NUMBERS.get(theirs, 1.5), NUMBERS.get(ours, 1.5)
+    assert [note.message for note in report.notes if note.severity == "warning"] == [
+        f"limit is {here} here and {there} in 'a', whose config is taken."
+    ]
+
+
+def test_infinities_in_a_generation_config_stay_numbers(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    """Of generation, transformers writes and reads numbers, and no objects."""
+    for name, penalty in (("a", "Infinity"), ("b", "-Infinity")):
+        (getattr(models, name) / "generation_config.json").write_text(f'{{"length_penalty": {penalty}}}')
+    for chosen, penalty in (("a", math.inf), ("b", -math.inf)):
+        output = models.output.with_name(f"from_{chosen}")
+        options = {"generation_config_from": chosen}
+
+        merge(MergeConfig(**{**config, "output_path": str(output), "options": options}))
+
+        assert GenerationConfig.from_pretrained(output).length_penalty == penalty
 
 
 def test_a_donor_without_config_gives_none(models: SimpleNamespace, config: dict[str, Any]) -> None:

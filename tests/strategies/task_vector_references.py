@@ -70,6 +70,6 @@ def consensus(taus: Sequence[Array], weights: Sequence[float], factor: float, ag
 def matched(merged: Array, taus: Sequence[Array], weights: Sequence[float]) -> Array:
     """As long as a share of the plain sum."""
     length = np.linalg.norm(merged)
-    share = SHARE if len(taus) > 1 else 1.0
+    share = {1: 1.0, 2: 2 * SHARE, 3: SHARE * 4 / 3}.get(len(taus), SHARE)
     plain = np.linalg.norm(sum(w * t for w, t in zip(weights, taus, strict=True)))
     return merged * (share * plain / length) if length else merged

@@ -42,7 +42,7 @@ def stacked(first: Tensors, second: Tensors) -> Tensors:
 
 def stack_of(models: SimpleNamespace, output: Path, **options: Any) -> dict[str, Any]:
     paths = [{"path": str(models.a)}, {"path": str(models.b)}]
-    return {"strategy": "stack", "models": paths, "output_path": str(output), "options": options}
+    return {"strategy": "pile", "models": paths, "output_path": str(output), "options": options}
 
 
 def weights(directory: Path) -> Tensors:
@@ -51,7 +51,7 @@ def weights(directory: Path) -> Tensors:
 
 @pytest.fixture
 def _stack(distribution: Distribution) -> None:
-    install(distribution, [("strategy", "stack", STACK)])
+    install(distribution, [("strategy", "pile", STACK)])
 
 
 @pytest.mark.usefixtures("_stack")
@@ -91,7 +91,7 @@ def test_a_stack_is_planned_as_what_it_is(models: SimpleNamespace) -> None:
     told = plan.as_dict()
     assert (told["merges"], told["writes"]) == ("full weights", "model")
     assert told["tensors"][0]["inputs"] == ["a", "b"]
-    assert "stack of 2 models\n" in str(plan)
+    assert "pile of 2 models\n" in str(plan)
     assert f"tensors  {len(plan.tensors)} composed tensors\n" in str(plan)
     assert plan.bytes_read == plan.bytes_written - (plan.bytes_written - sum(t.elements * 2 for t in plan.tensors))
     assert [Path(file.path).parent.name for file in plan.inputs] == ["a", "b"]
@@ -100,7 +100,7 @@ def test_a_stack_is_planned_as_what_it_is(models: SimpleNamespace) -> None:
 @pytest.mark.usefixtures("_stack")
 def test_checking_a_stack_reads_no_weights_but_plans_it() -> None:
     first, second = (MemoryCheckpoint(name, random_tensors(i)) for i, name in enumerate("ab"))
-    merge = plan_in_memory("stack", [first, second])
+    merge = plan_in_memory("pile", [first, second])
     assert (first.reads, second.reads) == ([], [])
     assert merge.merge().keys() == stacked(random_tensors(0), random_tensors(1)).keys()
     assert second.bytes_read < first.bytes_read
@@ -111,7 +111,7 @@ def test_slices_workers_and_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch
     first, second = random_tensors(0), random_tensors(1)
     wanted = stacked(first, second)
     set_block(monkeypatch, 1 << 9)
-    merge = plan_in_memory("stack", [first, second])
+    merge = plan_in_memory("pile", [first, second])
     for workers, elements in ((1, 1 << 19), (3, 33), (2, 1)):
         found = merge.merge(workers=workers, slice_elements=elements)
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
@@ -120,7 +120,7 @@ def test_slices_workers_and_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("_stack")
 def test_a_stack_is_written_in_the_dtype_of_the_option_and_keeps_whole_numbers() -> None:
     first, second = ({**random_tensors(i), "model.layers.1.ids": torch.arange(5) + i} for i in (0, 1))
-    found = plan_in_memory("stack", [first, second], options={"torch_dtype": "float32"}).merge()
+    found = plan_in_memory("pile", [first, second], options={"torch_dtype": "float32"}).merge()
     wanted = {k: v.float() if v.is_floating_point() else v for k, v in stacked(first, second).items()}
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     assert found["model.layers.3.ids"].tolist() == [1, 2, 3, 4, 5]

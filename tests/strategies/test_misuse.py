@@ -53,6 +53,12 @@ def merge_tensor(tensors, random, inputs):
             "return (tensors[0] * 2).to_sparse()",
             "merge_tensor gave float32 of shape [4] that is sparse or has",
         ),
+        (
+            "merges",
+            "import warnings; warnings.simplefilter('ignore'); made = [tensors[0] * 2]; "
+            "return torch._nested_tensor_from_tensor_list(made)",
+            "merge_tensor gave a nested tensor where a tensor, float32 of shape [4], is due",
+        ),
         ("merges", "random(2)", "there are random numbers of the models 0, 1 here, and none of 2"),
         ("merges", "random(-1)", "of the models 0, 1 here, and none of -1"),
         ("merges", "random(True)", "of the models 0, 1 here, and none of True"),

@@ -33,6 +33,14 @@ def test_the_scaling_factor_scales_them_all() -> None:
     assert merged([model(12, 20, 30)], BASE, options={"scaling_factor": -0.5}) == [9, 20, 30]
 
 
+def test_a_matched_scale_is_the_share_that_counts_for_several_models() -> None:
+    """‖λ·τ‖ = share·‖Σ wᵢτᵢ‖, where τ is that sum."""
+    options = {"scaling_factor": "matched"}
+    assert merged([model(15, 20, 30), model(10, 25, 30)], BASE, [2, -1], options=options) == [18, 16, 30]
+    assert merged([model(15, 20, 30)], BASE, [-2], options=options) == [0, 20, 30]
+    assert merged([model(15, 20, 30), model(10, 24, 30)], BASE, [1, 0], options=options) == [15, 20, 30]
+
+
 @pytest.mark.parametrize("weight", [0.5, -0.5])
 def test_subtracting_takes_away_whatever_the_sign_of_the_weight(weight: float) -> None:
     """The API document's `weight: -0.5, operation: subtract` removes half of the task vector."""

@@ -13,6 +13,7 @@ from modelmerger import ConfigError, MergeConfig
 from modelmerger.engine import measuring
 from modelmerger.planning import slices
 from modelmerger.testing import Planned, merge_in_memory, plan_in_memory
+from modelmerger_strategies.task_vectors import family, magnitudes
 
 from tests.strategies import task_vector_references as references
 
@@ -143,6 +144,8 @@ def test_slices_blocks_and_workers_do_not_matter(strategy: str, monkeypatch: pyt
     merge = plan_in_memory(strategy, MODELS, BASE, WEIGHTS)
     whole = merge.merge()
     set_block(monkeypatch, 1 << 10)
+    monkeypatch.setattr(family, "PIECE", 7)
+    monkeypatch.setattr(magnitudes, "PIECE", 5)
     again = plan_in_memory(strategy, MODELS, BASE, WEIGHTS)
     cut = again.merge(slice_elements=77, workers=3, order=lambda units: list(reversed(units)))
     assert all(torch.equal(whole[name], cut[name]) for name in SHAPES)

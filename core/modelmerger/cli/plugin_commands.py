@@ -1,6 +1,5 @@
 """Commands that plugins bring: listed by their entry points, imported when they are called, and to blame by name."""
 
-import ast
 import contextlib
 from collections.abc import Iterator
 
@@ -34,12 +33,9 @@ def plugin_command(name: str, registry: Registry, *, taken: bool) -> click.Comma
 
 def summary(provider: Provider) -> str:
     """A line about a command that is not imported: the first one of its module."""
-    from modelmerger.hooks.sources import source_of
+    from modelmerger.hooks.sources.found import summary_of
 
-    with contextlib.suppress(SyntaxError, ValueError):
-        if text := ast.get_docstring(ast.parse(source_of(provider.module).decode())):
-            return shown(text.partition("\n")[0], 80)
-    return f"From {provider.source}."
+    return shown(summary_of(provider.module), 80) or f"From {provider.source}."
 
 
 @contextlib.contextmanager

@@ -65,6 +65,9 @@ def _run(arguments: list[str] | None, signals: Interrupts) -> int:
             status = 1
             _trace(state)
         except Exception as error:
+            if sys.stdout is not None and sys.stdout.closed:  # by a plugin: what was done is done, and not told
+                _say(OutputError(Problem("was closed, so what was to be printed is lost.", "standard output")))
+                return 4
             text = f"{type(error).__name__}: {said_by(error)}"
             say(f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.")
             status = 1

@@ -14,7 +14,8 @@ from modelmerger.config.strict_attrs import show_value, unknown_keys
 from modelmerger.hooks.assembly import Hooks, assemble
 from modelmerger.hooks.plugins import option_names
 from modelmerger.values.errors import Problem
-from modelmerger.values.settings import INHERITED, OF_A_MERGE, CoreOptions, Settings
+from modelmerger.values.options.core import INHERITED, OF_A_MERGE, CoreOptions
+from modelmerger.values.settings import Settings
 from modelmerger.values.text import shown
 
 MOST = 1000

@@ -15,8 +15,9 @@ from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.values.errors import ConfigError, Problem
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.sections import Section
-from modelmerger.values.settings import BASE, CoreOptions, Settings
+from modelmerger.values.settings import BASE, Settings
 from modelmerger.values.weights import shown_weight, varying_fields
 
 _OWN = re.compile(rf"models\[\d+\]\.path|{BASE}")
@@ -125,6 +126,7 @@ def settings_of(
         given={key: deepcopy(given[key]) for key in as_written(merge.sections) if given.get(key) not in (None, {})},
         live={key: source for key, source in own.items() if _OWN.fullmatch(key)},
         where=where,
+        composes="compose_model" in merge.chosen[0].hooks,
     )
 
 

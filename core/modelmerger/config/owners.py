@@ -11,7 +11,7 @@ from modelmerger.config.strict_attrs import structure
 from modelmerger.hooks.plugins import Plugin, option_names
 from modelmerger.hooks.providers import BUILT_IN, Kind
 from modelmerger.hooks.registry import Registry
-from modelmerger.hooks.sources import source_of
+from modelmerger.hooks.sources.found import imported_names, source_of, spec_of
 from modelmerger.values.errors import ConfigError, PluginError, Problem
 from modelmerger.values.text import suggestion
 
@@ -114,16 +114,29 @@ def _owner_by_key(owners: Sequence[Owner]) -> dict[str, Owner]:
 
 
 def declared_fields(module: str, cls: str) -> frozenset[str]:
-    """The fields of a class in a module, from its source: the module is not imported."""
+    """The fields of a class in a module, with those of its bases, from their source: nothing is imported."""
     try:
-        return frozenset(_fields(ast.parse(source_of(module)), cls))
+        return frozenset(_fields(module, cls, set()))
     except (SyntaxError, ValueError):
         return frozenset()
 
 
-def _fields(tree: ast.Module, cls: str) -> Iterator[str]:
+def _fields(module: str, cls: str, seen: set[tuple[str, str]]) -> Iterator[str]:
+    """The class may also be one that the module imports by name, or (`package.Class`) with the module that it is in."""
+    if (module, cls) in seen:
+        return
+    seen.add((module, cls))
+    tree = ast.parse(source_of(module))
+    spec = spec_of(module)
+    package = spec is not None and spec.submodule_search_locations is not None
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == cls:
             for line in node.body:
                 if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
                     yield line.target.id
+            for base in map(ast.unparse, node.bases):
+                yield from _fields(module, base, seen)
+    home, _, name = cls.rpartition(".")
+    for source, taken in imported_names(tree, module, package):
+        if taken and taken == (home or name):
+            yield from _fields(f"{source}.{taken}" if home else source, name, seen)

@@ -41,7 +41,9 @@ class GivenConfig:
             yield
         except ConfigError as error:
             if self.reader:
-                error.problems = tuple(evolve(p, message=f"{p.message} ({self.reader})") for p in error.problems)
+                error.problems = tuple(
+                    p if p in self.notes else evolve(p, message=f"{p.message} ({self.reader})") for p in error.problems
+                )
                 error.args = error.problems
             raise
 

@@ -21,7 +21,8 @@ from modelmerger.hooks.plugins import Plugin, load, option_names
 from modelmerger.hooks.providers import Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
-from modelmerger.values.settings import CoreOptions, Settings, ValidationSettings
+from modelmerger.values.options.core import CoreOptions
+from modelmerger.values.settings import Settings, ValidationSettings
 
 
 def resolve(

@@ -23,9 +23,10 @@ from modelmerger.config.strict_attrs import kind_of
 from modelmerger.hooks.assembly import assemble, plugins_of
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.registry import ALLOW, Registry
-from modelmerger.values.option_checks import Check
+from modelmerger.values.options.checks import Check
+from modelmerger.values.options.core import OF_A_MERGE, CoreOptions
 from modelmerger.values.sections import Section
-from modelmerger.values.settings import BASE, OF_A_MERGE, CoreOptions, ModelSettings, ValidationSettings
+from modelmerger.values.settings import BASE, ModelSettings, ValidationSettings
 
 Schema = dict[str, Any]
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
@@ -173,7 +174,7 @@ def _properties_of(classes: Iterable[type | None]) -> dict[str, Schema]:
 
 def _properties(cls: type) -> dict[str, Schema]:
     fields = attrs.fields(attrs.resolve_types(cast("type[attrs.AttrsInstance]", cls)))
-    descriptions = _descriptions(cls)
+    descriptions = descriptions_of(cls)
     properties = {}
     for field in fields:
         schema: Schema = {"description": descriptions[field.name]} | _value(kind_of(field), field.validator)
@@ -183,7 +184,13 @@ def _properties(cls: type) -> dict[str, Schema]:
     return properties
 
 
-def _descriptions(cls: type) -> dict[str, str]:
+def descriptions_of(cls: type) -> dict[str, str]:
+    """The docstring under each field of a class and of those that it inherits from."""
+    homes = [home for home in reversed(cls.__mro__) if attrs.has(home)]
+    return {name: text for home in homes for name, text in _own_descriptions(home).items()}
+
+
+def _own_descriptions(cls: type) -> dict[str, str]:
     """The docstring under each field of a class, from its source: Python itself does not keep them."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     lines = definition.body if isinstance(definition, ast.ClassDef) else []
@@ -217,6 +224,8 @@ def _type(kind: Any) -> Schema:
     if origin is tuple:
         length = {} if Ellipsis in arguments else {"minItems": len(arguments), "maxItems": len(arguments)}
         return {"type": "array", "items": _type(arguments[0])} | length
+    if origin in (Union, types.UnionType):
+        return _any(list(arguments))
     if origin is dict:
         return {"type": "object", "additionalProperties": _value(arguments[1], None)}
     return {"type": _TYPES[kind]}

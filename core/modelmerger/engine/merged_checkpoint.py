@@ -16,6 +16,7 @@ from modelmerger.planning.inner_merges import plan_inner
 from modelmerger.planning.slices import slices
 from modelmerger.planning.viewed_models import view_models
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
+from modelmerger.values.composition import Composition
 from modelmerger.values.errors import NumericError
 from modelmerger.values.plan import MergePlan, TensorPlan
 from modelmerger.values.settings import Settings
@@ -35,17 +36,25 @@ class MergedCheckpoint(Checkpoint):
     """
 
     def __init__(
-        self, name: str, plan: MergePlan, checkpoints: Sequence[Checkpoint], hooks: Hooks, settings: Settings
+        self,
+        name: str,
+        plan: MergePlan,
+        checkpoints: Sequence[Checkpoint],
+        hooks: Hooks,
+        settings: Settings,
+        composition: Composition | None = None,
     ) -> None:
         """name: its own, unique in the merge that it is a model of. The others: a merge that is planned."""
-        donor = checkpoints[plan.donor]
+        self._read = checkpoints if composition is None else [composition.checkpoint]
+        donor = checkpoints[plan.donor] if composition is None else composition.checkpoint
         self.name = name
         self.merge = plan
         self.sources = checkpoints
-        configs = adjusted_configs(hooks, checkpoints, settings, plan)
-        self.donor = evolve(donor.donor, config=configs.get(CONFIG), generation=configs.get(GENERATION))
+        configs = adjusted_configs(hooks, checkpoints, settings, plan, composition)
+        beside = checkpoints[plan.donor].donor
+        self.donor = evolve(beside, config=configs.get(CONFIG), generation=configs.get(GENERATION))
         self.files = tuple(dict.fromkeys(plan.inputs))
-        self.tensors = {tensor.name: _info(tensor, checkpoints, plan, settings) for tensor in plan.tensors}
+        self.tensors = {tensor.name: _info(tensor, donor, self._read, settings) for tensor in plan.tensors}
         self.aliases = {
             alias: tensor
             for alias, tensor in donor.aliases.items()
@@ -54,8 +63,8 @@ class MergedCheckpoint(Checkpoint):
         self._where = settings.where
         self._plan = plan
         self._index = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
-        self._bytes = [bytes_read(checkpoints, tensor) for tensor in plan.tensors]
-        self._making = _Making(plan, checkpoints, hooks, settings)
+        self._bytes = [bytes_read(self._read, tensor) for tensor in plan.tensors]
+        self._making = _Making(plan, self._read, hooks, settings)
 
     @classmethod
     def of(
@@ -70,7 +79,7 @@ class MergedCheckpoint(Checkpoint):
     ) -> "MergedCheckpoint":
         """A merge of opened models, which must stay open while it is read.
 
-        models: each with another name, merged as they are: no plugin but the strategy views them. weights,
+        models: each with another name, merged as a merge within a merge is: plugins view them that act there. weights,
         model_options: one a model. options, strategy: as in the config of a merge within a merge, so without options
         of the whole run. Raises what planning a merge of that config raises.
 
@@ -84,8 +93,8 @@ class MergedCheckpoint(Checkpoint):
         settings, hooks = resolve(config_of_opened(strategy, models, base, weights, model_options, options))
         settings = evolve(settings, where=name)
         checkpoints, _ = view_models(hooks, [*models, *([base] if base is not None else [])], settings)
-        plan, _ = plan_inner(settings, hooks, checkpoints, ())
-        return cls(name, plan, checkpoints, hooks, settings)
+        plan, composition, _ = plan_inner(settings, hooks, checkpoints, ())
+        return cls(name, plan, checkpoints, hooks, settings, composition)
 
     @property
     def content(self) -> str:
@@ -96,6 +105,12 @@ class MergedCheckpoint(Checkpoint):
     def place(self) -> str:
         """Where the config has it."""
         return self._where
+
+    def made_of(self, tensor: str) -> Sequence[tuple[Checkpoint, str]]:
+        """The tensors of the models that it is made of."""
+        if not self._plan.composed:
+            return super().made_of(tensor)
+        return self._read[0].made_of(tensor) or [(self._read[0], tensor)]
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Makes the elements. Raises what merging them raises."""
@@ -119,7 +134,7 @@ class MergedCheckpoint(Checkpoint):
         plan = self._plan.tensors[self._index[tensor]]
         for part in slices(plan, start, stop, max(1, stop - start)):
             for i in plan.inputs:
-                self.sources[i].prefetch(plan.name_in(i), part.first, part.last)
+                self._read[i].prefetch(plan.name_in(i), part.first, part.last)
 
 
 class _Making:
@@ -145,10 +160,9 @@ class _Making:
             return self._engine
 
 
-def _info(tensor: TensorPlan, checkpoints: Sequence[Checkpoint], plan: MergePlan, settings: Settings) -> TensorInfo:
+def _info(tensor: TensorPlan, donor: Checkpoint, read: Sequence[Checkpoint], settings: Settings) -> TensorInfo:
     """What the tensor is, with the dtype that it would have been published in, had nothing asked for a wider one."""
-    donor = checkpoints[plan.donor]
-    source = donor.tensors.get(tensor.name) or checkpoints[tensor.inputs[0]].tensors[tensor.name_in(tensor.inputs[0])]
+    source = donor.tensors.get(tensor.name) or read[tensor.inputs[0]].tensors[tensor.name_in(tensor.inputs[0])]
     published = settings.options.written(source.written)
     # a tensor that keeps its bits, such as a quantised one, is of no other dtype
     return TensorInfo(tensor.dtype, tensor.shape, "" if published == tensor.dtype else published)

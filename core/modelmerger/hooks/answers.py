@@ -70,11 +70,14 @@ def versions(tensors: Sequence["torch.Tensor"]) -> list[int]:
 
 def is_dense(value: Any) -> bool:
     """Whether a tensor has its numbers in memory, one after the other."""
-    return str(getattr(value, "layout", "")) == "torch.strided" and value.device.type != "meta"
+    strided = str(getattr(value, "layout", "")) == "torch.strided" and not value.is_nested
+    return strided and value.device.type != "meta"
 
 
 def kind_of(value: Any) -> str:
     """The dtype and shape of a tensor, `float32 of shape [2, 3]`, or the type of anything else, for messages."""
+    if getattr(value, "is_nested", False):
+        return "a nested tensor"  # which has no shape, and fails where it is asked for one
     shape = getattr(value, "shape", None)
     if shape is None:
         return type(value).__name__
@@ -84,7 +87,7 @@ def kind_of(value: Any) -> str:
 
 def is_foreign(value: Any) -> bool:
     """Whether this has shape and dtype, and is no tensor of torch."""
-    return hasattr(value, "shape") and not hasattr(value, "untyped_storage")
+    return not hasattr(value, "untyped_storage") and hasattr(value, "shape")
 
 
 def not_a_tensor(value: Any) -> str:

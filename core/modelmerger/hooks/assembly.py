@@ -16,7 +16,7 @@ from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import BUILT_IN, Provider
 from modelmerger.hooks.registry import Registry
-from modelmerger.hooks.sources import source_digest
+from modelmerger.hooks.sources.digests import source_digest
 from modelmerger.hooks.specs import SPECIFICATIONS, STRATEGY_HOOKS
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
@@ -144,7 +144,7 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
     if not isinstance(traits, Traits):
         fault = " has no 'traits'" if traits is None else f": 'traits' must be a Traits, got {shown(repr(traits))}"
         raise PluginError(f"{plugin.provider}{fault}. Give its module `traits = Traits(…)`.")
-    fingerprint = plugin.provider.digest or source_digest(plugin.module)
+    fingerprint = plugin.provider.digest or source_digest(plugin.module, plugin.provider.shipped)
     if plugin.provider.digest and inspect.ismodule(plugin.module):  # its file may have changed since it was imported
         fingerprint += state_digest(plugin.module)
     if "compose_model" in plugin.hooks:

@@ -10,6 +10,7 @@ import pluggy
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.faults import are_built_in, culprits, fault, named
+from modelmerger.hooks.plugins import WITHIN
 from modelmerger.hooks.providers import Provider
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem
 from modelmerger.values.text import shown
@@ -53,10 +54,17 @@ class Calls:
         """The keys of the plugins that get each other's answers. A validator is not one: it changes no merge.
 
         within: where the config gives the merge, if that is a merge within another one. Then its strategy alone is
-        asked: the other plugins act once, on the outermost merge.
+        asked, and plugins that say so (`within_merges`): the others act once, on the outermost merge.
         """
         kinds = [(name, self.providers[name].kind) for name in self.plugins_with(hook)]
-        return [name for name, kind in kinds if kind == "strategy" or (kind != "validator" and not within)]
+        return [
+            name
+            for name, kind in kinds
+            if kind == "strategy" or (kind != "validator" and (not within or self._acts_within(name, hook)))
+        ]
+
+    def _acts_within(self, plugin: str, hook: str) -> bool:
+        return hook in getattr(self.manager.get_plugin(plugin), WITHIN, ())
 
     def ask_first(self, hook: str, tensor: str = "", **arguments: Any) -> Any:
         """The first answer that is not None. tensor: the one in question, for messages."""

@@ -68,7 +68,7 @@ class ModelHooks:
         return found
 
     def view_models(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
-        """The models as plugins see them, one after the other; as the strategy alone does, within another merge."""
+        """The models as plugins see them, one after the other; within another merge, as those do that act there."""
         for plugin in self.calls.in_turn("view_models", settings.where):
             views = self.calls.ask_one("view_models", plugin, checkpoints=list(checkpoints), settings=settings)
             if views is not None:
@@ -169,7 +169,7 @@ class OutputHooks:
     ) -> Mapping[str, Any]:
         """A config of the merged model as plugins want it, one after the other. name: of its file.
 
-        Within another merge, the strategy alone is asked.
+        Within another merge, the strategy is asked, and plugins that act there.
         """
         if plain_json(config) is None:
             message = "is the config of a model and holds a NaN, an infinity, or what JSON has not. Mend it."

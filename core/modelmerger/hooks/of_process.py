@@ -15,7 +15,8 @@ from blake3 import blake3
 from modelmerger.hooks.markers import MARK
 from modelmerger.hooks.plugins import hook_names
 from modelmerger.hooks.providers import OF_PROCESS, Kind, Provider
-from modelmerger.hooks.sources import content_digest, has_changed
+from modelmerger.hooks.sources.changed import has_changed
+from modelmerger.hooks.sources.digests import content_digest
 from modelmerger.hooks.specs import STRATEGY_HOOKS
 from modelmerger.hooks.validators import HOOK as VALIDATES
 from modelmerger.inputs.regular_files import read_small

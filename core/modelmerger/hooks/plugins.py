@@ -1,7 +1,7 @@
 """A plugin as its module declares it: its options, its sections of the config, and its hooks."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,10 @@ from modelmerger.values.text import suggestion
 
 DOORS: Mapping[str, Kind] = MappingProxyType({"read_config": "reader", "add_commands": "command"})
 """Hooks that are called before there is a run, and the kind of plugin that each is called of."""
+IN_TURN = frozenset({"view_models", "adjust_config"})
+"""Hooks of which each plugin gets the answer of the one before."""
+WITHIN = "within_merges"
+"""The attribute with those of them that a plugin is asked for merges within the merge too."""
 
 
 @frozen(eq=False)
@@ -55,6 +59,7 @@ def load(provider: Provider) -> Plugin:
         raise PluginError(f"{provider}: 'sections' must hold Sections, got {sections!r}.")
     hooks = frozenset(hook_names(provider, module))
     _check_doors(provider, hooks)
+    _check_within(provider, getattr(module, WITHIN, ()), hooks)
     _check_arguments(provider, module)
     return Plugin(
         provider,
@@ -76,6 +81,11 @@ def _check_doors(provider: Provider, hooks: frozenset[str]) -> None:
             )
         if hook not in hooks and kind == provider.kind:
             raise PluginError(f"{provider} does not have the hook {hook}.")
+
+
+def _check_within(provider: Provider, named: Any, hooks: Collection[str]) -> None:
+    if not isinstance(named, Collection) or isinstance(named, str) or not set(named) <= IN_TURN & set(hooks):
+        raise PluginError(f"{provider}: '{WITHIN}' must name hooks of its own among {sorted(IN_TURN)}, got {named!r}.")
 
 
 def _check_arguments(provider: Provider, module: Any) -> None:

@@ -86,6 +86,12 @@ class Provider:
         return self.target.partition(":")[0].strip()
 
     @property
+    def shipped(self) -> frozenset[str]:
+        """The top-level modules and packages that its distribution lists among its files."""
+        files = getattr(getattr(self._entry_point, "dist", None), "files", None) or ()
+        return frozenset(file.parts[0].partition(".")[0] for file in files if file.suffix == ".py")
+
+    @property
     def built_in(self) -> bool:
         """Whether it comes with this package."""
         return self.distribution == BUILT_IN

@@ -68,7 +68,7 @@ class Strategy:
     traits: Traits
     """What its module says of it."""
     fingerprint: str
-    """A digest of its source file: a merge that was begun with another one is not resumed."""
+    """A digest of its source: a merge that was begun with another one is not resumed."""
     calls: Calls
     """The plugins of the run."""
 
@@ -203,9 +203,9 @@ class Strategy:
         first = tensors[0]
         if (
             not isinstance(merged, type(first))
+            or not is_dense(merged)
             or merged.shape != first.shape
             or merged.dtype != first.dtype
-            or not is_dense(merged)
         ):
             expected = f"a tensor, {kind_of(first)}, is due"
             raise self._broken(

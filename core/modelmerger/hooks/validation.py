@@ -61,6 +61,18 @@ class ValidationHooks:
         arguments: dict[str, Any] = {"base": base, "load": load, "low_memory_mode": low_memory_mode}
         return self.calls.ask_first("return_model", directory=directory, **arguments)
 
+    def name_saved_tensors(self, names: Sequence[str]) -> dict[str, str]:
+        """What files call the tensors of a returned model, by their names in its state dict; for all of them."""
+        found = self.calls.ask_first("name_saved_tensors", names=names)
+        if found is None:
+            return {name: name for name in names}
+        if not isinstance(found, Mapping) or not is_list_of(str, [*found, *found.values()]):
+            raise self.calls.wrong_answer("name_saved_tensors", found, "names by name, or None")
+        new = {name: found.get(name, name) for name in names}
+        if len(set(new.values())) < len(new):
+            raise self.calls.wrong_answer("name_saved_tensors", "one name for two tensors", "a name for each")
+        return new
+
     def materialise_model(
         self, directory: Path, target: Path | None, settings: Settings | None = None, *, merged: bool
     ) -> Path | None:

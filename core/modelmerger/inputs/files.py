@@ -13,7 +13,7 @@ from modelmerger.inputs.direct.read_ahead import BETWEEN, ReadAhead, pieces
 from modelmerger.inputs.unchanged import changed, reopened
 from modelmerger.values.errors import InputChangedError, InputError, Problem
 from modelmerger.values.file_identity import FileIdentity
-from modelmerger.values.settings import Io
+from modelmerger.values.options.core import Io
 
 THREADS = 4
 """How many pieces are fetched at a time."""

@@ -27,13 +27,15 @@ def read_json(
     nodes: int = MOST_VALUES,
     unique: bool = True,
     finite: bool = False,
+    tagged: bool = False,
 ) -> Any:
     """The value in a JSON document, as plain data. `source` names it in errors.
 
     content: UTF-8, with or without a byte order mark. depth: how many lists and objects may lie in each other. nodes:
     how many values there may be; keys do not count, and an empty list or object counts like one that holds a value.
     unique: whether a key that an object has twice is refused; otherwise the last one counts. finite: whether NaN,
-    infinities and numbers beyond float64 are refused.
+    infinities and numbers beyond float64 are refused. tagged: whether NaN and infinities within the document are read
+    as the objects that transformers writes for them, `{"__float__": "NaN"}`, and numbers beyond float64 are refused.
 
     Otherwise these, which Python writes though JSON has none, are read as what they are, and so are halves of surrogate
     pairs.
@@ -41,7 +43,7 @@ def read_json(
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        return decode_json(text, source, depth=depth, nodes=nodes, unique=unique, finite=finite)
+        return decode_json(text, source, depth=depth, nodes=nodes, unique=unique, finite=finite, tagged=tagged)
     except ValueError as error:
         reason = f"is not sound JSON: {error}"
     # Out here, so that the error does not keep the text alive.
@@ -56,22 +58,27 @@ def decode_json(
     nodes: int = MOST_VALUES,
     unique: bool = True,
     finite: bool = False,
+    tagged: bool = False,
 ) -> Any:
     """As `read_json`, but what is no JSON raises `ValueError`: a `JSONDecodeError`, where one place is to blame."""
     if _holds_more(text, nodes):
         raise InputError(Problem(f"holds more than {nodes:,} values.", source))
     with suppress(RecursionError):
-        if finite:
+        if finite or (tagged and not text.lstrip().startswith(("{", "["))):
             _FINITE.decode(text)
-        value = (_unique_keys if unique else _LAST.decode)(text)
+        value = (_unique_keys if unique else _last_keys)(text, tagged)
         if not _is_deeper(value, depth, text):
             return value
     raise InputError(Problem(f"is nested more than {depth} levels deep.", source))
 
 
-def _unique_keys(text: str) -> Any:
+def _last_keys(text: str, tagged: bool) -> Any:
+    return (_LAST_TAGGED if tagged else _LAST).decode(text)
+
+
+def _unique_keys(text: str, tagged: bool) -> Any:
     try:
-        return _UNIQUE.decode(text)
+        return (_UNIQUE_TAGGED if tagged else _UNIQUE).decode(text)
     except _KeyGivenTwiceError:
         return _Placing().decode(text)  # slower, and raises it with its place
 
@@ -106,7 +113,11 @@ class _Placing(json.JSONDecoder):
 
 
 def _no_constant(text: str) -> float:
-    raise ValueError(f'{text} is no number in JSON. Newer versions of transformers write {{"__float__": "{text}"}}')
+    raise ValueError(f"{text} is no number in JSON")
+
+
+def _tag(text: str) -> dict[str, str]:
+    return {"__float__": text}
 
 
 def _finite(text: str) -> float:
@@ -117,7 +128,9 @@ def _finite(text: str) -> float:
 
 _FINITE = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 _UNIQUE = json.JSONDecoder(object_pairs_hook=_no_key_twice)
+_UNIQUE_TAGGED = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_tag, parse_float=_finite)
 _LAST = json.JSONDecoder()
+_LAST_TAGGED = json.JSONDecoder(parse_constant=_tag, parse_float=_finite)
 
 
 def _holds_more(text: str, nodes: int) -> bool:

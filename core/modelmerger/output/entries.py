@@ -95,6 +95,15 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def set_mode(path: Path, mode: int) -> None:
+    """Gives a file its permissions, where the file system keeps any."""
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        if error.errno not in {*_NO_SUCH_CALL, errno.EPERM}:
+            raise
+
+
 def sync_directory(descriptor: int) -> None:
     """Fsync of a directory, where the file system has such a thing. Others keep names by themselves, or not at all."""
     try:

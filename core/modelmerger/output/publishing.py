@@ -13,17 +13,19 @@ from modelmerger.output.earlier.foreign import check_all_ours, unlisted
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import read_manifest, read_manifest_of_weights
 from modelmerger.output.parent_folder import check_parent, standing_folder
+from modelmerger.output.scratch import Scratch
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory, check_staging, is_empty, is_published
 from modelmerger.output.steps import Step
-from modelmerger.output.system import ExchangeUnsupportedError, exchange, free_bytes, rename_new
+from modelmerger.output.system import ExchangeUnsupportedError, can_exchange, exchange, free_bytes, rename_new
 from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import InputError, OutputError, Problem
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.text import size
 from modelmerger.values.work.block_record import BlockRecord
 
 _OURS = "Give another output path, or set overwrite: true for a directory that an earlier merge wrote"
+_UNEXCHANGED = "cannot be overwritten in one step on this file system. Give another output path, then rename by hand."
 
 
 def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
@@ -63,6 +65,12 @@ def _check_free(target: Path, options: CoreOptions) -> None:
         message = "exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten."
         raise OutputError(Problem(f"{message} Give another path.", str(target))) from None
     check_all_ours(target, manifest, keep_extra=options.keep_extra)
+    if target.is_mount():
+        message = "is where a disk is mounted, so no other directory can get its name. Give a path inside it."
+        raise OutputError(Problem(message, str(target)))
+    with Scratch(str(target.parent)) as scratch:
+        if not can_exchange(scratch.path):
+            raise OutputError(Problem(_UNEXCHANGED, str(target)))
 
 
 def extra_entries(target: Path, options: CoreOptions) -> list[str]:
@@ -162,10 +170,7 @@ def give_name(staging: Staging, overwrite: bool, step: Step) -> None:
     except FileExistsError:
         raise OutputError(Problem(f"came into being while the merge ran. {_OURS}.", str(target))) from None
     except ExchangeUnsupportedError:
-        message = (
-            "cannot be overwritten in one step on this file system. Give another output path, then rename by hand."
-        )
-        raise OutputError(Problem(message, str(target))) from None
+        raise OutputError(Problem(_UNEXCHANGED, str(target))) from None
     try:
         step("fsync", target.parent)
         sync_file(target.parent)
@@ -201,6 +206,13 @@ def _plan_of(target: Path) -> str | None:
         return str(read_manifest(target)["plan"])
     except InputError:
         return None
+
+
+def may_be_done(target: Path, options: CoreOptions) -> bool:
+    """Whether `finish_earlier` may find a merge to this target done: by what is on the disk, whatever the plan."""
+    if is_published(target):
+        return True
+    return not options.overwrite and is_empty(target) and not target.is_symlink() and _plan_of(target) is not None
 
 
 def clear_published(target: Path, step: Step) -> list[Problem]:

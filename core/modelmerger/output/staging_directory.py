@@ -41,7 +41,7 @@ def is_published(target: Path) -> bool:
     """Whether what was staged beside the target has the target's name by now, and only clearing up is left."""
     try:
         descriptor = open_directory(staging_path(target))
-    except OSError:
+    except (OSError, ValueError):  # the latter of a NUL in the path
         return False
     try:
         found = read_journal(descriptor)
@@ -56,7 +56,7 @@ def is_empty(target: Path) -> bool:
     """Whether the staging directory of a target is there and empty, as the last step but one of a removal leaves it."""
     try:
         descriptor = open_directory(staging_path(target))
-    except OSError:
+    except (OSError, ValueError):  # the latter of a NUL in the path
         return False
     try:
         return os.listdir(descriptor) == []

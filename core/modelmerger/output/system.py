@@ -60,6 +60,21 @@ def exchange(first: Path, second: Path) -> None:
         raise
 
 
+def can_exchange(folder: Path) -> bool:
+    """Whether directories of this file system can be exchanged. folder: where two may be made. Raises `OSError`."""
+    first, second = folder / "first", folder / "second"
+    first.mkdir()
+    second.mkdir()
+    try:
+        exchange(first, second)
+    except ExchangeUnsupportedError:
+        return False
+    finally:
+        first.rmdir()
+        second.rmdir()
+    return True
+
+
 def free_bytes(folder: Path) -> int | None:
     """How many bytes the disk of a folder has left for this user; None where its file system does not say.
 

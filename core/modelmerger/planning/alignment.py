@@ -9,8 +9,8 @@ from modelmerger.planning.mismatches.quantised import quantisation_scheme
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import Problem
+from modelmerger.values.options.core import MissingTensors
 from modelmerger.values.plan import NO_RENAMES
-from modelmerger.values.settings import MissingTensors
 from modelmerger.values.text import amount, shown
 
 

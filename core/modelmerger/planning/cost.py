@@ -8,8 +8,9 @@ from modelmerger.inputs.direct.read_ahead import AHEAD, BETWEEN
 from modelmerger.planning.slices import MEASURED, OBSERVED, WINDOW, window
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.layout import BLOCK
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import TensorPlan
-from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.settings import Settings
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 """Elements in a slice: the default, those in low_memory_mode, and the fewest."""
@@ -76,9 +77,10 @@ def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
     held = ("merge", "combine") if hooks.output.observers(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
-    most = max([elements, *(tensor.elements for tensor in tensors if tensor.granularity == "whole")])
+    whole = max((tensor.elements for tensor in tensors if tensor.granularity == "whole"), default=0)
+    most = max(elements, whole)
     task_vectors = together if hooks.strategy.traits.inputs == "updates" else 0
-    slices = 8 * most + width * most * (together + task_vectors + 2)
+    slices = 8 * most + width * (most * (together + task_vectors + 2) + whole * hooks.strategy.traits.copies)
     measured = [len(t.inputs) for t in tensors if t.action == "combine" and t.coefficients is None]
     gram = 8 * MEASURED * max(measured, default=0)
     return slices + gram

@@ -8,31 +8,36 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.composition import compose
 from modelmerger.planning.make_plan import make_plan, named
 from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition, DeferredComposition
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
-from modelmerger.values.plan import MergePlan
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan
 from modelmerger.values.settings import Settings
 
-MakeMerged = Callable[[str, MergePlan, Sequence[Checkpoint], Hooks, Settings], Checkpoint]
+MakeMerged = Callable[[str, MergePlan, Sequence[Checkpoint], Hooks, Settings, Composition | None], Checkpoint]
 """Makes the checkpoint of a planned merge, of a name for it, its plan, and what it takes to carry that out."""
 
 
 def plan_inner(
     settings: Settings, hooks: Hooks, checkpoints: Sequence[Checkpoint], revisions: Sequence[str]
-) -> tuple[MergePlan, list[Problem]]:
-    """The plan of a merge within another one, with what is to be said of it.
+) -> tuple[MergePlan, Composition | None, list[Problem]]:
+    """The plan of a merge within another one, what its models are composed to, and what is to be said of it.
 
     Raises what forbids it, each problem with its whole place in the config.
     """
     with placed(settings):
         notes = hooks.models.check_compatibility(checkpoints, settings)
         raise_errors(notes, ModelCompatibilityError, strict=settings.strict)
-        if compose(hooks, checkpoints, settings) is not None:
+        composition = compose(hooks, checkpoints, settings)
+        if isinstance(composition, DeferredComposition):
+            raise ConfigError("depends on weights in what it writes, which only the outermost merge can. Publish it.")
+        if composition is not None and (composition.updates or composition.writes != WHOLE_MODEL):
             what, advice = "merges what its models change of their base", "Merge full models"
             if hooks.strategy.composes:
-                what, advice = "composes its output", "Choose another strategy"
+                what, advice = f"writes no whole model but {composition.writes}", "Choose another strategy"
             raise ConfigError(f"{what}, which only the outermost merge can. {advice}.")
-        plan = named(make_plan(hooks, checkpoints, settings, revisions), hooks, checkpoints, settings)
-        return plan, [_inside(settings, note) for note in (*notes, *plan.notes)]
+        plan = make_plan(hooks, checkpoints, settings, revisions, composition)
+        plan = named(plan, hooks, checkpoints, settings, composition)
+        return plan, composition, [_inside(settings, note) for note in (*notes, *plan.notes)]
 
 
 @contextlib.contextmanager

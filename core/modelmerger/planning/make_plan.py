@@ -29,7 +29,7 @@ from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
 from modelmerger.values.composition import Composition
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
-from modelmerger.values.option_checks import size_in_bytes
+from modelmerger.values.options.checks import size_in_bytes
 from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
 from modelmerger.values.settings import Settings
 

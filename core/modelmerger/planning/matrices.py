@@ -6,7 +6,7 @@ from typing import Any
 from modelmerger.planning.tensor_names import EMBEDDINGS, HEADS, is_embedding, is_head
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 
 
 def kept_matrices(donor: Checkpoint, options: CoreOptions) -> tuple[set[str], list[Problem]]:

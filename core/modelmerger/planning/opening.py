@@ -18,7 +18,7 @@ from modelmerger.inputs.loading import LoadContext
 from modelmerger.inputs.unopened_models import unopened
 from modelmerger.planning.composition import check_same_base
 from modelmerger.planning.inner_merges import MakeMerged, placed, plan_inner
-from modelmerger.planning.viewed_models import view_models
+from modelmerger.planning.viewed_models import view_models, with_layers
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.file_identity import FileIdentity, identify
@@ -196,8 +196,8 @@ class _Opening:
             with placed(inner):
                 models = _viewed(hooks, _with_base(hooks, models))
             revisions = [location.revision for location in models.locations]
-            plan, notes = plan_inner(models.settings, hooks, models.checkpoints, revisions)
-            made = self._merged(reference.name, plan, models.checkpoints, hooks, models.settings)
+            plan, composition, notes = plan_inner(models.settings, hooks, models.checkpoints, revisions)
+            made = self._merged(reference.name, plan, models.checkpoints, hooks, models.settings, composition)
             self._made[id(inner)] = made, Location(inner.where, notes=[*models.notes, *notes])
         made, location = self._made[id(inner)]
         named = copy(made)
@@ -233,7 +233,8 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
 
 
 def _viewed(hooks: Hooks, models: Opened) -> Opened:
-    checkpoints, said = view_models(hooks, models.checkpoints, models.settings)
+    """As the config takes layers of them, then as plugins view them."""
+    checkpoints, said = view_models(hooks, with_layers(models.checkpoints, models.settings), models.settings)
     return evolve(models, checkpoints=checkpoints, said=said)
 
 

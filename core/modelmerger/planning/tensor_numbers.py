@@ -37,7 +37,8 @@ def strategy_numbers_by_tensor(
     given: list[Given] = [(f"models[{i}].weight", model.weight) for i, model in enumerate(settings.models)]
     given += [(f"options.{name}", value) for name, value in of_strategy]
     given += [(f"models[{i}].{name}", value) for i, fields in enumerate(of_models) for name, value in fields]
-    found, problems = numbers_by_tensor(given, names, merged, tied)
+    lenient = settings.options.unmatched_patterns == "warning"
+    found, problems = numbers_by_tensor(given, names, merged, tied, lenient=lenient)
     known: dict[tuple[float, ...], TensorNumbers] = {}
     for key in found.values():
         if key not in known:

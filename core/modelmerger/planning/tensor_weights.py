@@ -25,21 +25,26 @@ Given = tuple[str, Weight]
 
 
 def numbers_by_tensor(
-    given: Sequence[Given], names: Sequence[str], merged: Sequence[str], tied: Mapping[str, str] = NOT_TIED
+    given: Sequence[Given],
+    names: Sequence[str],
+    merged: Sequence[str],
+    tied: Mapping[str, str] = NOT_TIED,
+    *,
+    lenient: bool = False,
 ) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
     """The numbers of each merged tensor, one for each key that is given, and problems with patterns.
 
     names: all tensors of the output. merged: those of them that have numbers. tied: those that have the numbers of
-    another tensor, by name. Errors: a pattern that matches no tensor; a merged tensor that no pattern matches where
-    there is no default (its number is then 1). A pattern without effect is a warning.
+    another tensor, by name. Errors: a pattern that matches no tensor, which is a warning if `lenient`; a merged tensor
+    that no pattern matches where there is no default (its number is then 1). A pattern without effect is a warning.
     """
     copies = {name: other for name, other in tied.items() if name in merged and other in merged}
-    found, problems = _own_numbers(given, names, [name for name in merged if name not in copies])
+    found, problems = _own_numbers(given, names, [name for name in merged if name not in copies], lenient=lenient)
     return found | {name: found[other] for name, other in copies.items()}, problems
 
 
 def _own_numbers(
-    given: Sequence[Given], names: Sequence[str], merged: Sequence[str]
+    given: Sequence[Given], names: Sequence[str], merged: Sequence[str], *, lenient: bool
 ) -> tuple[dict[str, tuple[float, ...]], list[Problem]]:
     numbers = [weight for _, weight in given if isinstance(weight, float)]
     if len(numbers) == len(given):
@@ -51,7 +56,7 @@ def _own_numbers(
         if isinstance(weight, dict):
             matchers = {pattern: re.compile(translate(pattern)).match for pattern in weight if pattern != DEFAULT}
             chosen = {name: next((p for p, match in matchers.items() if match(name)), DEFAULT) for name in merged}
-            problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, where)
+            problems += _pattern_problems(matchers, chosen, names, DEFAULT in weight, where, lenient=lenient)
             columns.append([number_at(weight.get(chosen[name], 1.0), depth[name]) for name in merged])
         else:
             columns.append([number_at(weight, depth[name]) for name in merged])
@@ -94,6 +99,8 @@ def _pattern_problems(
     names: Collection[str],
     has_default: bool,
     where: str,
+    *,
+    lenient: bool,
 ) -> Iterable[Problem]:
     """Problems with patterns. chosen: tensor → the pattern that decides its number, or the default."""
     deciding = set(chosen.values())
@@ -102,7 +109,8 @@ def _pattern_problems(
             message = "has no effect: all its tensors match an earlier one, or have no weight of their own."
             yield Problem(f"the pattern '{shown(pattern, 80)}' {message}", where, severity="warning")
         else:
-            yield Problem(f"the pattern '{shown(pattern, 80)}' matches no tensor.{_closest(pattern, names)}", where)
+            message = f"the pattern '{shown(pattern, 80)}' matches no tensor.{_closest(pattern, names)}"
+            yield Problem(message, where, severity="warning" if lenient else "error")
     if not has_default and (unmatched := [name for name, pattern in chosen.items() if pattern == DEFAULT]):
         others = f", nor {amount(len(unmatched) - 1, 'other tensor')}" if unmatched[1:] else ""
         yield Problem(f"no pattern matches it{others}. Add one, or '{DEFAULT}'.", where, unmatched[0])

@@ -44,6 +44,7 @@ def subject_of(
     """
     asked = settings or ValidationSettings()
     hooks = assemble(plugins_of(Registry.installed(), None))
-    models = Models({"model": (model, tokenizer), **sources}, asked.test_batch_size, hooks)
+    given = [text for found in (texts, prompts) for group in found.values() for text in group]
+    models = Models({"model": (model, tokenizer), **sources}, asked.test_batch_size, hooks, texts=given)
     scorer = score_labels or hooks.validation.score_labels
     return MeasuredModel("model", models, list(sources), None, texts, prompts, asked, scorer)

@@ -98,7 +98,7 @@ def _unwritten(plan: MergePlan) -> MemorySink:
 
 
 def plan_in_memory(
-    strategy: str,
+    strategy: Any,
     models: Sequence[Tensors | Checkpoint],
     base: Tensors | Checkpoint | None = None,
     weights: Sequence[Any] | None = None,
@@ -107,8 +107,8 @@ def plan_in_memory(
 ) -> Planned:
     """The plan of merging models named `model_0`, `model_1` and so on, and a base named `base`.
 
-    models, base: tensors by name, or checkpoints. weights, model_options: one a model. options, strategy: as in a
-    config. Raises what planning a merge of that config raises.
+    strategy: its name, or a module or object that is not installed. models, base: tensors by name, or checkpoints.
+    weights, model_options: one a model. options: as in a config. Raises what planning a merge of that config raises.
 
     >>> plan_in_memory("weighted", [{"w": torch.ones(3)}, {"w": torch.zeros(3)}], weights=[0.25, 0.75]).plan.bytes_read
     24

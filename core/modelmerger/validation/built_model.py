@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.validation.transformers_model import class_of
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 
 if TYPE_CHECKING:
     from torch import Tensor

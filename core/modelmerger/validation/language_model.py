@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelmerger.validation.generation import continued
 from modelmerger.validation.likelihoods import Ids, Pair, log_likelihoods, windows
 from modelmerger.validation.rendering import render
+from modelmerger.validation.tokenizing import Proof
 from modelmerger.values.errors import UnmeasurableError
 from modelmerger.values.subject import Answer
 from modelmerger.values.text import shown
@@ -26,11 +27,12 @@ class CausalLanguageModel:
     """A `LanguageModel`: what its methods give is said there.
 
     name: as in reports. model: a transformers model that predicts the next token. batch_size: sequences at a time.
-    Raises `UnmeasurableError` for another model, and where there is no tokenizer.
+    proof: of the tokenizer. Raises `UnmeasurableError` for another model, and where there is no tokenizer.
     """
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, batch_size: int) -> None:
+    def __init__(self, name: str, model: Any, tokenizer: Any, batch_size: int, proof: Proof | None = None) -> None:
         self.name, self.model, self.tokenizer, self.batch_size = name, model, tokenizer, batch_size
+        self._proof = proof or Proof(name)
         _check_causal(model)
         if tokenizer is None:
             raise UnmeasurableError(f"the model {name} has no tokenizer")
@@ -84,28 +86,29 @@ class CausalLanguageModel:
         return log_likelihoods(self.model, input_device(self.model), pairs, self.batch_size)
 
     def answers(self, prompts: Sequence[str], new_tokens: int, seed: int, chat_template: bool) -> list[Answer]:
-        """Sampled continuations, a batch at a time. Raises `UnmeasurableError` where the chat template fails."""
+        """Sampled continuations, a batch at a time.
+
+        Raises `UnmeasurableError` where the chat template fails, or the tokenizer runs away.
+        """
         if new_tokens >= self.window:
             new_tokens = self.window // 2
-        asked = self._chats(prompts) if chat_template else [[*self.start, *self.encode(prompt)] for prompt in prompts]
+        texts = render(self.name, self.tokenizer, prompts) if chat_template else prompts
+        self._proof.of_texts(self.tokenizer, texts)
+        asked = [
+            self.encode(text) or self.start if chat_template else [*self.start, *self.encode(text)] for text in texts
+        ]
         encoded = [ids[-(self.window - new_tokens) :] for ids in asked]
         device, end = input_device(self.model), self.tokenizer.eos_token_id
         made: list[list[int]] = []
         for i in range(0, len(encoded), self.batch_size):
             batch = encoded[i : i + self.batch_size]
             made += continued(self.model, device, batch, range(i, i + len(batch)), new_tokens, seed, end)
+        self._proof.of_ids(self.tokenizer, made)
+        said = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in made]
         return [
-            Answer(
-                prompt=prompt,
-                prompt_ids=tuple(asked),
-                ids=tuple(ids),
-                text=self.tokenizer.decode(ids, skip_special_tokens=True),
-            )
-            for prompt, asked, ids in zip(prompts, encoded, made, strict=True)
+            Answer(prompt=prompt, prompt_ids=tuple(asked), ids=tuple(ids), text=text)
+            for prompt, asked, ids, text in zip(prompts, encoded, made, said, strict=True)
         ]
-
-    def _chats(self, prompts: Sequence[str]) -> list[list[int]]:
-        return [self.encode(text) or self.start for text in render(self.name, self.tokenizer, prompts)]
 
 
 def input_device(model: Any) -> "torch.device":

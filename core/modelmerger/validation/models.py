@@ -2,18 +2,20 @@
 
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.scratch import Scratch
 from modelmerger.validation.language_model import CausalLanguageModel, input_device
 from modelmerger.validation.loadable import loadable
+from modelmerger.validation.tokenizing import Proof
 from modelmerger.values.errors import MergeError, UnmeasurableError
 from modelmerger.values.model_reference import ModelReference
-from modelmerger.values.settings import CoreOptions, Settings
+from modelmerger.values.options.core import CoreOptions
+from modelmerger.values.settings import Settings
 from modelmerger.values.text import said_by
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class LoadedModel:
     """Its tokenizer, or None."""
     batch_size: int
     """How many sequences `language` takes at a time."""
+    proof: Proof = Factory(lambda self: Proof(self.name), takes_self=True)
+    """What its tokenizer is known to end with in time."""
 
     @property
     def device(self) -> "torch.device":
@@ -44,14 +48,14 @@ class LoadedModel:
     @property
     def language(self) -> CausalLanguageModel:
         """The model as one that predicts the next token. Raises `UnmeasurableError` where it does not."""
-        return CausalLanguageModel(self.name, self.model, self.tokenizer, self.batch_size)
+        return CausalLanguageModel(self.name, self.model, self.tokenizer, self.batch_size, self.proof)
 
 
 class Models:
     """Models by name. Opening one lets go of the one before, unless the caller holds it.
 
     device_map: where they are loaded to, as transformers has it. settings: of the merge that they belong to, if there
-    was one. merged: the name of the model that came out of it.
+    was one. merged: the name of the model that came out of it. texts: what their tokenizers will be given.
     """
 
     def __init__(
@@ -62,9 +66,11 @@ class Models:
         device_map: str | dict[str, int | str] = "cpu",
         settings: Settings | None = None,
         merged: str = "",
+        texts: Sequence[str] = (),
     ) -> None:
         self._places, self._batch_size, self._hooks = places, batch_size, hooks
         self._device_map, self._settings, self._merged = device_map, settings, merged
+        self._texts = texts
         self._current: LoadedModel | None = None
 
     def place(self, name: str) -> str:
@@ -78,13 +84,16 @@ class Models:
             if self._current is not None:
                 self._current = None
                 gc.collect()  # a module refers to itself, and the command line has the collector off
-            place = self._places[name]
-            model, tokenizer = place if isinstance(place, tuple) else self._loaded(name, place)
+            place, proof = self._places[name], Proof(name)
+            model, tokenizer = place if isinstance(place, tuple) else self._loaded(name, place, proof)
             _check_module(name, model)
-            self._current = LoadedModel(name=name, model=model.eval(), tokenizer=tokenizer, batch_size=self._batch_size)
+            proof.of_texts(tokenizer, self._texts)
+            self._current = LoadedModel(
+                name=name, model=model.eval(), tokenizer=tokenizer, batch_size=self._batch_size, proof=proof
+            )
         return self._current
 
-    def _loaded(self, name: str, reference: ModelReference) -> tuple[Any, Any]:
+    def _loaded(self, name: str, reference: ModelReference, proof: Proof) -> tuple[Any, Any]:
         """Model and tokenizer through transformers, from safetensors in a local directory, without running its code."""
         if reference.source is not None:
             return reference.source, None
@@ -97,6 +106,7 @@ class Models:
             with Scratch(None) as scratch, _no_bars():
                 target = scratch.path / "materialised"
                 directory = loadable(located.directory, hooks, self._settings, target, merged=is_merged)
+                proof.of_file(directory, self._texts)
                 options = CoreOptions(device_map=self._device_map)
                 model = load_merged(directory, options, scratch.path / "offload", hooks)
                 tokenizer = load_tokenizer(directory)

@@ -44,7 +44,8 @@ def validate(
     texts = scored_texts(settings, asked.provide_texts)
     prompts = asked_prompts(settings, asked.provide_texts, asked.score_labels)
     of_merge = candidate.settings, candidate.name
-    models = Models(candidate.places, settings.test_batch_size, hooks, candidate.device_map, *of_merge)
+    given = [text for found in (texts, prompts) for group in found.values() for text in group]
+    models = Models(candidate.places, settings.test_batch_size, hooks, candidate.device_map, *of_merge, given)
     sources = [source.name for source in candidate.sources]
     base = candidate.base.name if candidate.base is not None else None
     names = [candidate.name, *(sources if settings.compare_with_sources else [])]

@@ -14,29 +14,36 @@ from safetensors import SafetensorError
 from modelmerger.inputs.safetensors_header.reading import read_header
 from modelmerger.output.digests import pieces_of_file
 from modelmerger.output.earlier.apart import Inputs
-from modelmerger.output.entries import sync_file
+from modelmerger.output.entries import set_mode, sync_file
 from modelmerger.output.manifest import FILE, encoded, file_entry, has_tensors, read_manifest
 from modelmerger.output.publishing import check_output, check_room, clear_published, extra_entries, publish
 from modelmerger.output.staging import Staging
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system_errors import output_errors
+from modelmerger.validation.saved_names import FileNames, as_they_are, save_pretrained
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import Layout
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.work.block_record import Piece
 
 
 def save(
-    model: Any, published: Path, target: Path, options: CoreOptions, inputs: Inputs, step: Step = no_step
+    model: Any,
+    published: Path,
+    target: Path,
+    options: CoreOptions,
+    inputs: Inputs,
+    step: Step = no_step,
+    *,
+    file_names: FileNames = as_they_are,
 ) -> list[Problem]:
     """Writes a returned model, as it is now, and the files beside its weights; `target` appears in one step.
 
     published: where the merge wrote those files. inputs: what it read. Returns what the user should know of it. Raises
     `ConfigError` for what is no model, and `OutputError`.
     """
-    if not isinstance(model, Checkpoint) and not any(hasattr(model, name) for name in ("save_pretrained", "module")):
-        raise ConfigError(f"cannot save {type(model).__name__}: it is no model that merge() returned.")
+    model = model if isinstance(model, Checkpoint) else _inside(model)
     notes = clear_published(target, step)
     check_output(target, options, inputs)
     check_room(target, _least_size(model, published))
@@ -47,12 +54,23 @@ def save(
             notes.append(Problem(message, str(staging.root), severity="warning"))
         extra = extra_entries(target, options)
         with output_errors(staging.tree):
-            _write(model, published, staging.tree, options, step)
+            _write(model, published, staging.tree, options, step, file_names)
             _write_manifest(published, staging.tree, extra)
             _sync(staging.tree, step)
         staging.keep(extra)
         staging.sync()
         return [*notes, *publish(staging, options, step)]
+
+
+def _inside(model: Any) -> Any:
+    """The model in wrappers that hold one module each and cannot save it, such as data parallelism."""
+    found = model
+    while not hasattr(found, "save_pretrained"):
+        inner = list(found.children()) if hasattr(found, "children") else []
+        if len(inner) != 1:
+            raise ConfigError(f"cannot save {type(model).__name__}: it is no model that merge() returned.")
+        (found,) = inner
+    return found
 
 
 def _least_size(model: Any, published: Path) -> int:
@@ -64,13 +82,11 @@ def _least_size(model: Any, published: Path) -> int:
     return min(merged, now)
 
 
-def _write(model: Any, published: Path, tree: Path, options: CoreOptions, step: Step) -> None:
+def _write(model: Any, published: Path, tree: Path, options: CoreOptions, step: Step, file_names: FileNames) -> None:
     step("write", tree)
     if not isinstance(model, Checkpoint):
-        while not hasattr(model, "save_pretrained"):  # of data parallelism
-            model = model.module
         with _system_errors():
-            model.save_pretrained(tree, max_shard_size=options.max_shard_size)
+            save_pretrained(model, tree, file_names, options.max_shard_size)
     for name in _documents(published, weights=isinstance(model, Checkpoint)):
         source, copy = published / name, tree / name
         if source.is_file() and not copy.exists():
@@ -122,6 +138,6 @@ def _sync(tree: Path, step: Step) -> None:
     mode = tree.stat().st_mode & 0o666  # safetensors makes its files 0600, whatever the umask
     for path in sorted(tree.rglob("*"), reverse=True):
         if path.is_file():
-            path.chmod(mode)
+            set_mode(path, mode)
         step("fsync", path)
         sync_file(path)

@@ -17,8 +17,8 @@ from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.prepared import Prepared
 from modelmerger.values.errors import InputError, Problem
 from modelmerger.values.model_reference import ModelReference
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL
-from modelmerger.values.settings import CoreOptions
 
 UNLOADED = "Merge it by merge(config), which loads no model"
 log = logging.getLogger("modelmerger")

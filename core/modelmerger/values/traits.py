@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
-from modelmerger.values.option_checks import Check, must_be_one_of
+from modelmerger.values.options.checks import Check, must_be_one_of
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -32,6 +32,10 @@ def _count_problem(value: Any) -> str | None:
     return None if type(value) is int and value >= 1 else f"must be a whole number, at least 1, got {value!r}"
 
 
+def _copies_problem(value: Any) -> str | None:
+    return None if type(value) is int and value >= 0 else f"must be a whole number, at least 0, got {value!r}"
+
+
 def _bounds_problem(value: Any) -> str | None:
     pair = isinstance(value, tuple) and len(value) == 2
     if pair and type(value[0]) is int and (value[1] is None or type(value[1]) is int):
@@ -50,6 +54,8 @@ class Traits:
     """The fewest and the most models it merges, the base not counted; None as the most is no limit."""
     weights: bool = True
     """Whether it weighs models. If not, a weight other than 1 is an error."""
+    ordered: bool = False
+    """Whether the order of the models counts. If not, `modelmerger.testing` checks that it does not."""
     needs_base: bool = False
     """Whether `base_model` must be given. The base is then the last input."""
     inputs: Inputs = field(default="models", validator=_named(must_be_one_of("models", "updates")))
@@ -61,6 +67,9 @@ class Traits:
     """"elementwise": an output element depends on the same element of the inputs alone, and slices come as vectors.
     "rowwise": on the same row (last dimension) alone; slices come as (rows, row length). "whole": on the whole tensor,
     which then is held in memory."""
+    copies: int = field(default=0, validator=_named(Check({}, _copies_problem)))
+    """How many more matrices of the size of a tensor that it sees whole `merge_tensor` holds at a time, in the dtype
+    that it computes in, beside inputs and result. They count in the plan's memory."""
     rounds: int = field(default=1, validator=_named(_ONE_OR_MORE))
     """How often a strategy with `measure_tensor` measures a tensor, at most: each round sees what those before it
     found, and reads the inputs once more. With `count_rounds`, it says how often for each tensor."""

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 from attrs import field
 
-from modelmerger.values.option_checks import Check, must_be_finite
+from modelmerger.values.options.checks import Check, must_be_finite
 
 Numbers = float | tuple[float, ...]
 Weight = float | tuple[float, ...] | dict[str, float | tuple[float, ...]]
@@ -52,13 +52,14 @@ sound_weight = each_number(must_be_finite)
 _VARIES = "varies by tensor"
 
 
-def varying(*, default: float | str | None, check: Check = must_be_finite) -> Any:
+def varying(*, default: Weight | str | None, check: Check = must_be_finite) -> Any:
     """A numeric field of `Options` or `ModelOptions` that may vary by tensor, as the weight of a model may.
 
     A config gives a number, a list over the layers, or a mapping from patterns on tensor names, and a hook that is
     called for a tensor gets the number of that tensor. Other hooks (`check_compatibility`, `wants_finish`) get what the
-    config has. check: what every number must pass. A word that the field's type allows (`float | Literal["auto"]`) may
-    stand in place of all numbers, and hooks get it as it is.
+    config has. default: what a config could give, with a tuple for a list. check: what every number must pass. A word
+    that the field's type allows (`float | Literal["auto"]`) may stand in place of all numbers, and hooks get it as it
+    is.
 
     ```python
     from attrs import frozen

@@ -6,6 +6,7 @@ from modelmerger import Checkpoint, Problem, Settings, hookimpl
 
 from modelmerger_plugins.compatibility.configs import compare_configs
 from modelmerger_plugins.compatibility.heads import missing_head, other_head
+from modelmerger_plugins.compatibility.layer_kinds import other_kinds
 from modelmerger_plugins.compatibility.weights import empty_weights, quantised_in_silence
 
 
@@ -25,3 +26,4 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
         if other is not donor:
             yield from other_head(donor, other, settings)
             yield from compare_configs(donor, other, settings)
+            yield from other_kinds(donor, other, settings)

@@ -6,7 +6,9 @@ from typing import Any
 
 from modelmerger import Checkpoint, Problem, Settings, is_embedding, is_head, shown
 
+from modelmerger_plugins.compatibility.layer_kinds import KEYS
 from modelmerger_plugins.compatibility.spelling import ROPE_TYPE, flattened_alike
+from modelmerger_plugins.special_floats import bare
 
 SIZES = ("hidden_size", "n_embd", "d_model")
 LAYERS = (
@@ -18,6 +20,8 @@ LAYERS = (
     "encoder_layers",
     "decoder_layers",
 )
+BY_LAYER = ("no_rope_layers", "mlp_layer_types", "mlp_only_layers", "moe_layers", "first_k_dense_replace")
+"""Other keys that say something of single layers."""
 HEADS = re.compile(r"(^|_)n?heads?(_|$)|^d_kv$|^multi_query$|^new_decoder_architecture$")
 """Keys that say how a matrix is cut into heads, which shapes do not tell."""
 ROOM = 120
@@ -32,7 +36,9 @@ def compare_configs(donor: Checkpoint, other: Checkpoint, settings: Settings) ->
     ours, theirs = donor.donor.config, other.donor.config
     if ours is None or theirs is None:
         return
-    differences = _differences(*flattened_alike(ours, theirs))
+    differences = [
+        found for found in _differences(*flattened_alike(ours, theirs)) if not _is_of_layers(found, settings)
+    ]
     if not (_has_vocabulary(donor) and _has_vocabulary(other)):  # otherwise the matrices say how large it is
         sizes = ours.get("vocab_size"), theirs.get("vocab_size")
         differences += [("vocab_size", *sizes)] if None not in sizes and sizes[0] != sizes[1] else []
@@ -45,6 +51,12 @@ def compare_configs(donor: Checkpoint, other: Checkpoint, settings: Settings) ->
     if light:
         taken = ", whose config is taken." if len(light) == 1 else f". The config of '{donor.name}' is taken."
         yield Problem(_listed(light, donor.name) + taken, place, severity="warning")
+
+
+def _is_of_layers(difference: Difference, settings: Settings) -> bool:
+    """Whether it is about single layers: their kinds are compared elsewhere, and a stack may have others."""
+    last = difference[0].rpartition(".")[2]
+    return last in KEYS or (settings.composes and last in (*LAYERS, *BY_LAYER))
 
 
 def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[Difference]:
@@ -95,7 +107,7 @@ def _listed(differences: Sequence[Difference], donor: str) -> str:
     text = named = ""
     unnamed = 0
     for key, ours, theirs in differences:
-        here, there = shown(repr(theirs), 30), shown(repr(ours), 30)
+        here, there = shown(repr(bare(theirs)), 30), shown(repr(bare(ours)), 30)
         if not text:
             text = f"{shown(key, 60)} is {here} here and {there} in '{donor}'"
         elif not named and len(text) < ROOM:

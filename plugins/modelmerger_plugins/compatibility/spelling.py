@@ -6,6 +6,8 @@ from typing import Any
 
 from modelmerger import is_executable
 
+from modelmerger_plugins.special_floats import is_special
+
 WITHOUT_EFFECT = frozenset(
     {
         "architectures", "transformers_version", "dtype", "torch_dtype", "use_cache", "return_dict",
@@ -84,7 +86,7 @@ def _walk(level: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             continue
         if is_executable(key):
             continue
-        if isinstance(value, Mapping) and key != "id2label":
+        if isinstance(value, Mapping) and key != "id2label" and not is_special(value):
             yield from _walk(value, f"{prefix}{key}.")
         else:
             yield prefix + key, _plain(key, value, level)

@@ -1,4 +1,7 @@
-"""Directories with weights, whole or in shards, and single files, opened as checkpoints."""
+"""Directories with weights, whole or in shards, and single files, opened as checkpoints.
+
+What tells a path that is refused what it is instead is imported when there is one.
+"""
 
 import contextlib
 import os
@@ -30,12 +33,9 @@ from modelmerger import (
     tied_heads,
 )
 
-from modelmerger_plugins.directory.absent import absent
 from modelmerger_plugins.directory.claims import unbelievable_claims
-from modelmerger_plugins.directory.folders import without_weights
 from modelmerger_plugins.directory.formats import FORMATS, PICKLED, SAFETENSORS, Format
 from modelmerger_plugins.directory.mlx import quantised
-from modelmerger_plugins.directory.other_formats import FIRST, by_first_bytes, by_name, under_another_name
 from modelmerger_plugins.directory.parts import adapter_alone, one_shard
 
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 128 << 20
@@ -53,9 +53,13 @@ def open_path(reference: ModelReference, reader: "Reader") -> Checkpoint | None:
     if os.path.isdir(path):
         return _directory(reference, path, reader)
     if not os.path.lexists(path):
+        from modelmerger_plugins.directory.absent import absent
+
         if (problem := absent(reference.given or reference.path)) is not None:
             raise InputError(problem)
         return None
+    from modelmerger_plugins.directory.other_formats import by_first_bytes, by_name
+
     for form in FORMATS:
         if path.suffix in form.suffixes and by_name(path.name) is None:
             return _file(reference, path, reader, form)
@@ -79,6 +83,8 @@ def _file(reference: ModelReference, path: Path, reader: "Reader", form: Format)
 
 
 def _beginning(path: Path) -> bytes:
+    from modelmerger_plugins.directory.other_formats import FIRST
+
     descriptor = open_regular(os.path.realpath(path))
     try:
         return os.pread(descriptor, FIRST, 0)
@@ -131,6 +137,8 @@ def _format(path: Path) -> Format:
         return SAFETENSORS
     if {PICKLED.index, PICKLED.single} & set(present):
         return PICKLED
+    from modelmerger_plugins.directory.folders import without_weights
+
     if (problem := without_weights(path, present)) is not None:
         raise InputError(problem)
     if any(map(PICKLED.has, present)):
@@ -193,7 +201,7 @@ def _only_file(path: Path, form: Format) -> str:
 
 def _weight_map(path: Path, form: Format) -> dict[str, str] | None:
     """Tensor → file name, from the index; None without one. Raises `InputError` for names that are not plain."""
-    index = _json_object(path, form.index, INDEX_LIMIT, MOST_TENSORS)
+    index = _json_object(path, form.index, INDEX_LIMIT, MOST_TENSORS, tagged=False)
     if index is None:
         return None
     weight_map = index.get("weight_map")
@@ -226,6 +234,8 @@ def _read(path: Path, inside: Path, form: Format, context: LoadContext, allow_pi
     try:
         return form.read(descriptor, file.size), file
     except HeaderError as error:
+        from modelmerger_plugins.directory.other_formats import FIRST, under_another_name
+
         if (other := under_another_name(os.pread(descriptor, FIRST, 0), form is PICKLED)) is not None:
             raise InputError(Problem(other, str(path))) from error
         raise InputError(Problem(f"{error.reason}.", str(path), error.tensor or "")) from error
@@ -252,11 +262,14 @@ def _disagreement(path: Path, name: str, form: Format, wanted: set[str], found: 
     )
 
 
-def _json_object(path: Path, name: str, limit: int, most: int = MOST_CONFIG_VALUES) -> dict[str, Any] | None:
+def _json_object(
+    path: Path, name: str, limit: int, most: int = MOST_CONFIG_VALUES, *, tagged: bool = True
+) -> dict[str, Any] | None:
+    """A document; None where there is none. tagged: as `read_json` has it, else all numbers must be finite."""
     content = read_beside(path, name, limit)
     if content is None:
         return None
-    value = read_json(content, str(path / name), finite=True, nodes=most)
+    value = read_json(content, str(path / name), finite=not tagged, tagged=tagged, nodes=most)
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value

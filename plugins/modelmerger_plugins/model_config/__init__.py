@@ -26,6 +26,7 @@ from modelmerger import (
 
 from modelmerger_plugins.model_config.quantisation import is_left_over, without_quantisation
 from modelmerger_plugins.model_config.true_sizes import KEY, false_sizes, with_sizes
+from modelmerger_plugins.special_floats import bare
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 PLACE, HUB_ID = "_name_or_path", re.compile(r"(\w[\w.-]*/)?\w[\w.-]*|")
@@ -93,7 +94,7 @@ def write_sidecars(
     if stored is not None and _says(stored, configs.get(GENERATION)):
         files[GENERATION] = stored
     elif GENERATION in configs:
-        files[GENERATION] = _encoded(configs[GENERATION])
+        files[GENERATION] = _encoded(bare(configs[GENERATION]))  # of generation, transformers reads no objects
     return files
 
 
@@ -101,7 +102,7 @@ def _in_generation(directory: Path) -> Iterable[Problem]:
     """What stands against copying the generation config of a directory."""
     try:
         content = read_beside(directory, GENERATION, GENERATION_LIMIT) or b""
-        value = read_json(content, str(directory / GENERATION), finite=True)
+        value = read_json(content, str(directory / GENERATION), tagged=True)
     except InputError as error:
         yield from error.problems
         return
@@ -115,7 +116,7 @@ def _stored_generation(directory: Path | None) -> bytes | None:
 
 def _says(stored: bytes, config: Mapping[str, Any] | None) -> bool:
     """Whether the file says just this, so that its bytes can stay. None: nobody could read it, or adjust it."""
-    return config is None or read_json(stored, GENERATION) == config
+    return config is None or read_json(stored, GENERATION, tagged=True) == config
 
 
 def _encoded(config: Any) -> bytes:

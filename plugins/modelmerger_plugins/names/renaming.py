@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, Settings, amount, shown
 
+from modelmerger_plugins.names.expert_layouts import with_experts_of
 from modelmerger_plugins.names.experts import fused_in_one
 from modelmerger_plugins.names.matching import Matching, match
 from modelmerger_plugins.names.templates import Shape
@@ -37,6 +38,7 @@ def _without_wrappers(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 
 
 def _like(donor: Checkpoint, model: Checkpoint, settings: Settings) -> Checkpoint:
+    model = with_experts_of(donor, model, _notes(model))
     found = Matching({name: name for name in model.tensors})
     if not model.tensors.keys() <= donor.tensors.keys():
         found = match(_shapes(model), _shapes(donor) | _tied(donor), whole=True)
@@ -51,9 +53,12 @@ def _like(donor: Checkpoint, model: Checkpoint, settings: Settings) -> Checkpoin
     moved = any(name != other for names in (new, aliases) for name, other in names.items())
     if not moved or len(taken) < len(new):
         return model
-    notes = model.notes if isinstance(model, RenamedView) else ()
     names = {other: name for name, other in new.items()}
-    return RenamedView(model, names, aliases, (*notes, *_note(donor, model, found)))
+    return RenamedView(model, names, aliases, (*_notes(model), *_note(donor, model, found)))
+
+
+def _notes(model: Checkpoint) -> tuple[Problem, ...]:
+    return model.notes if isinstance(model, RenamedView) else ()
 
 
 def _shapes(checkpoint: Checkpoint) -> dict[str, Shape]:

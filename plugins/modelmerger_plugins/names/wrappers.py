@@ -50,7 +50,7 @@ def unwrapped(names: Iterable[str]) -> Unwrapped:
     while True:
         before = dict(plain)
         for name, now in before.items():
-            if (kept := _without_anywhere(now, counts)) != now:
+            if (kept := without_anywhere(now, counts)) != now:
                 plain[name] = kept
         for part in IN_FRONT:
             if _is_wrapper(part, plain.values()):
@@ -66,12 +66,14 @@ def writer(part: str) -> str:
     return ANYWHERE.get(part) or IN_FRONT[part]
 
 
-def _without_anywhere(name: str, counts: dict[str, int]) -> str:
+def without_anywhere(name: str, counts: dict[str, int] | None = None) -> str:
+    """The name without parts of `ANYWHERE`. counts: how many names had a part, which is added to."""
     if "_m" not in name and "_f" not in name:  # most names
         return name
     parts = name.split(".")
     for part in set(parts[:-1]) & ANYWHERE.keys():
-        counts[part] = counts.get(part, 0) + 1
+        if counts is not None:
+            counts[part] = counts.get(part, 0) + 1
     return ".".join([part for part in parts[:-1] if part not in ANYWHERE] + parts[-1:])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from modelmerger import Checkpoint, InputError, Problem
 
 from modelmerger_plugins.tokenizer.comparing import difference_of_vocabularies
+from modelmerger_plugins.tokenizer.json_objects import own_generation
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.planned import problems_with_files
@@ -18,7 +19,7 @@ def problems_with(checkpoints: Sequence[Checkpoint], sources: Sources, options: 
     yield from _with_tokenizer(sources, options)
     yield from problems_with_files(sources, options)
     yield from _with_template(sources, options)
-    if "generation_config_from" in sources.decided and sources.generation.donor.generation is None:
+    if "generation_config_from" in sources.decided and own_generation(sources.generation) is None:
         message = "has no generation_config.json to take. Name another model in generation_config_from."
         yield Problem(message, sources.generation.place)
     if options.preserve_tokenizer:
@@ -43,6 +44,8 @@ def _with_tokenizer(sources: Sources, options: Options) -> Iterator[Problem]:
 
 
 def _with_template(sources: Sources, options: Options) -> Iterator[Problem]:
+    if options.chat_template is not None:
+        yield from _with_given_template(sources, options, options.chat_template)
     if "chat_template_from" not in sources.decided:
         return
     place = "options.chat_template_from"
@@ -57,3 +60,19 @@ def _with_template(sources: Sources, options: Options) -> Iterator[Problem]:
     if not found:
         message = "has no chat template to take. Name another model in chat_template_from."
         yield Problem(message, sources.template.place)
+
+
+def _with_given_template(sources: Sources, options: Options, text: str) -> Iterator[Problem]:
+    """What stands against a template that the config gives; it is parsed, and never rendered."""
+    from jinja2 import Environment, TemplateSyntaxError
+
+    place = "options.chat_template"
+    if "chat_template_from" in sources.decided:
+        yield Problem("is given beside chat_template_from. Give one of them.", place)
+    if not options.preserve_tokenizer:
+        yield Problem("has no effect without a tokenizer: preserve_tokenizer is false.", place, severity="warning")
+    try:
+        Environment(autoescape=True, extensions=["jinja2.ext.loopcontrols"]).parse(text)
+    except TemplateSyntaxError as error:
+        if "'generation'" not in str(error) and "'endgeneration'" not in str(error):  # a tag of transformers' own
+            yield Problem(f"is no template in Jinja: line {error.lineno}: {error.message} Mend it.", place)

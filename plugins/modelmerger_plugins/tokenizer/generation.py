@@ -5,9 +5,8 @@ from typing import Any
 
 from modelmerger import Checkpoint
 
+from modelmerger_plugins.tokenizer.json_objects import GENERATION, own_generation
 from modelmerger_plugins.tokenizer.speaking import SPECIAL_IDS, special_ids
-
-GENERATION = "generation_config.json"
 
 
 def adjusted(name: str, config: Mapping[str, Any], source: Checkpoint) -> Mapping[str, Any] | None:
@@ -16,7 +15,7 @@ def adjusted(name: str, config: Mapping[str, Any], source: Checkpoint) -> Mappin
     Where both its configs have an id, that of its generation config counts, since generation goes by that. Only keys
     that the config has, at the top or in its part about texts, get another value.
     """
-    generation = source.donor.generation or {}
+    generation = own_generation(source) or {}
     if name == GENERATION:
         return generation
     ids = special_ids(source.donor.config or {}) | {key: generation[key] for key in SPECIAL_IDS if key in generation}

@@ -1,18 +1,24 @@
 """The options about files beside the weights, and the models that they name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from attrs import field, frozen, validators
 from modelmerger import (
     Check,
     Checkpoint,
     ConfigError,
+    InputError,
     Problem,
     Settings,
     must_be_available,
     must_not_be_empty,
     shown,
 )
+
+from modelmerger_plugins.tokenizer.json_objects import own_generation
+from modelmerger_plugins.tokenizer.kinds import tokenizer_files
+from modelmerger_plugins.tokenizer.templates import templates_in
 
 
 def _source_problem(value: str) -> str | None:
@@ -32,6 +38,8 @@ class Options:
     of a model; its vocabulary must be the donor's."""
     chat_template_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """The name of the model whose chat template the merged model has; without it, that of tokenizer_source."""
+    chat_template: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
+    """The chat template that the merged model has, as a text in Jinja; without it, that of a model."""
     generation_config_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """The name of the model whose generation_config.json, and whose ids of special tokens in config.json, the merged
     model has; without it, the donor."""
@@ -64,10 +72,30 @@ def sources_of(checkpoints: Sequence[Checkpoint], settings: Settings, options: O
         for key in ("tokenizer_source", "chat_template_from", "generation_config_from")
         if key in given and (value := getattr(options, key)) is not None
     }
-    chosen = {key: _named(name, key, checkpoints, donor) for key, name in names.items()}
+    named = {key: _named(name, key, checkpoints, donor) for key, name in names.items()}
+    chosen = {key: _with_files(model, _HELD[key]) for key, model in named.items()}
+    decided = {*chosen, *(["chat_template"] if options.chat_template is not None else [])}
     tokenizer = chosen.get("tokenizer_source", donor)
     template = chosen.get("chat_template_from", tokenizer)
-    return Sources(donor, tokenizer, template, chosen.get("generation_config_from", donor), frozenset(chosen))
+    return Sources(donor, tokenizer, template, chosen.get("generation_config_from", donor), frozenset(decided))
+
+
+_HELD: Mapping[str, Callable[[Checkpoint], object]] = MappingProxyType(
+    {
+        "tokenizer_source": lambda model: tokenizer_files(model.donor.directory),
+        "chat_template_from": lambda model: templates_in(model.donor.directory),
+        "generation_config_from": own_generation,
+    }
+)
+"""What a model has that an option names it for; nothing where it has none."""
+
+
+def _with_files(model: Checkpoint, held: Callable[[Checkpoint], object]) -> Checkpoint:
+    """The model, or the base of an adapter that goes by what its base has."""
+    try:
+        return model.base.checkpoint if model.base is not None and not held(model) else model
+    except InputError:  # it is said where it is taken
+        return model
 
 
 def _named(name: str, key: str, checkpoints: Sequence[Checkpoint], donor: Checkpoint) -> Checkpoint:

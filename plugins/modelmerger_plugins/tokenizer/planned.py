@@ -19,6 +19,8 @@ from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, process
 from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.templates import (
     CONFIG,
+    DEFAULT,
+    FILE,
     encoded,
     files_with,
     is_template,
@@ -54,9 +56,9 @@ def files_to_write(sources: Sources, options: Options, *, whole_model: bool) -> 
     files: dict[str, bytes | FileIdentity] = {}
     for directory, name in names_to_copy(sources, options, whole_model=whole_model):
         files[name] = _without_code(directory, name) or identify_beside(directory, name, LIMIT)
-    if options.preserve_tokenizer and sources.template is not sources.tokenizer:
+    if options.preserve_tokenizer and (sources.template is not sources.tokenizer or options.chat_template):
         kept = {name: file for name, file in files.items() if not is_template(name)}
-        files = {**kept, **_templates(sources, kept.get(CONFIG))}
+        files = {**kept, **_templates(sources, kept.get(CONFIG), options.chat_template)}
     return files
 
 
@@ -141,10 +143,10 @@ def _cleaned(value: Any) -> Any:
     return {key: _cleaned(item) for key, item in value.items() if not is_executable(key)}
 
 
-def _templates(sources: Sources, config: bytes | FileIdentity | None) -> dict[str, bytes]:
-    """The chat template of another model, where the tokenizer's own model keeps it."""
-    theirs = templates_in(sources.template.donor.directory)
-    places = templates_in(sources.tokenizer.donor.directory) or theirs
+def _templates(sources: Sources, config: bytes | FileIdentity | None, given: str | None) -> dict[str, bytes]:
+    """The chat template that is given, or that of another model, where the tokenizer's own model keeps it."""
+    theirs = templates_in(sources.template.donor.directory) if given is None else {FILE: {DEFAULT: given}}
+    places = (templates_in(sources.tokenizer.donor.directory) if given is None else {}) or theirs
     directory = sources.tokenizer.donor.directory
     if isinstance(config, FileIdentity) and directory is not None:
         config = read_beside(directory, CONFIG, LIMIT)

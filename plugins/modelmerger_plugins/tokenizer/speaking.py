@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelmerger import Checkpoint, InputError, Problem, models_behind, read_beside, read_json, shown
+from modelmerger import Checkpoint, InputError, Problem, models_behind, shown
 
+from modelmerger_plugins.tokenizer.json_objects import object_in, own_generation
 from modelmerger_plugins.tokenizer.options import Sources
-from modelmerger_plugins.tokenizer.templates import CONFIG, CONFIG_LIMIT, templates_in, templates_of
+from modelmerger_plugins.tokenizer.templates import CONFIG, templates_in, templates_of
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -47,10 +48,8 @@ def problems_with_speaking(checkpoints: Sequence[Checkpoint], sources: Sources) 
 def generation_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a model says of generation: special ids of its config, then generation_config.json, which goes before it."""
     found = {key: value for key, value in special_ids(checkpoint.donor.config or {}).items() if value is not None}
-    generation = checkpoint.donor.generation
-    if generation is None and checkpoint.donor.directory is not None:  # an adapter's own
-        generation = _object(checkpoint.donor.directory, "generation_config.json")
-    return found | {key: value for key, value in (generation or {}).items() if key not in UNTOLD and value is not None}
+    generation = own_generation(checkpoint) or {}
+    return found | {key: value for key, value in generation.items() if key not in UNTOLD and value is not None}
 
 
 def special_ids(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def special_tokens(directory: Path | None) -> dict[str, str]:
     """Name of a special token → the token, as a tokenizer's files have it."""
     if directory is None:
         return {}
-    said = {**_object(directory, "special_tokens_map.json"), **_object(directory, CONFIG)}
+    said = {**object_in(directory, "special_tokens_map.json"), **object_in(directory, CONFIG)}
     values = {key: said.get(key) for key in SPECIAL_TOKENS}
     plain = {key: value.get("content") if isinstance(value, Mapping) else value for key, value in values.items()}
     return {key: value for key, value in plain.items() if isinstance(value, str)}
@@ -73,7 +72,7 @@ def special_tokens(directory: Path | None) -> dict[str, str]:
 def _not_taken(checkpoint: Checkpoint, sources: Sources) -> Iterator[str]:
     """What a model says that the merged model will not."""
     directory = checkpoint.donor.directory
-    if not sources.decided & {"tokenizer_source", "chat_template_from"}:
+    if not sources.decided & {"tokenizer_source", "chat_template_from", "chat_template"}:
         theirs = _templates(directory)
         if theirs and theirs != _templates(sources.template.donor.directory):
             yield TEMPLATE
@@ -100,16 +99,6 @@ def _templates(directory: Path | None) -> dict[str, str]:
         return templates_of(templates_in(directory))
     except InputError:
         return {}
-
-
-def _object(directory: Path, name: str) -> Mapping[str, Any]:
-    """A JSON object of a directory; empty for what is none: where it is taken, it is refused elsewhere."""
-    try:
-        content = read_beside(directory, name, CONFIG_LIMIT)
-        value = {} if content is None else read_json(content, name, unique=False)
-    except InputError:
-        return {}
-    return value if isinstance(value, Mapping) else {}
 
 
 def _rank(what: str) -> int:

@@ -1,71 +1,69 @@
-"""What the strategies that drop elements at random have in common. They differ in what they keep and how they merge."""
+"""Keeps elements at random, and makes up for what is dropped."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from modelmerger_strategies.task_vectors import dropping, scaling
-from modelmerger_strategies.task_vectors.merging import Merge
+from attrs import frozen
+from modelmerger import must_be_between, varying
+
+from modelmerger_strategies.task_vectors import dropping
+from modelmerger_strategies.task_vectors.family import Options as _Options
+from modelmerger_strategies.task_vectors.family import Slice, Told
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDS = 2
+PROBABILITY = must_be_between(0, 1, open_below=True)
 
 
-class Options(Protocol):
-    """What they have among their options."""
+@frozen(kw_only=True)
+class Options(_Options):
+    """Options of these strategies."""
 
-    @property
-    def rescale(self) -> dropping.Rescale:
-        """How what is kept makes up for what is dropped."""
-
-    @property
-    def scaling_factor(self) -> scaling.Scale:
-        """λ."""
-
-    @property
-    def normalize_weights(self) -> bool:
-        """Whether the merged task vectors are averaged."""
+    rescale: Literal["l1"] | bool = True
+    """true: what is kept is divided by its probability, as in the paper; l1: each tensor keeps its sum of magnitudes,
+    as in mergekit; false: neither."""
 
 
-Keep = Callable[[], Sequence["Tensor"]]
-"""Makes the task vectors with zeros in place of what is dropped: the same ones at each call."""
+@frozen(kw_only=True)
+class ModelOptions:
+    """What these strategies want to know of each model."""
+
+    density: float | None = varying(default=None, check=PROBABILITY)
+    """The mean probability of an element of this model to be kept; where it is not given, that of `options`."""
 
 
-def rounds(options: Options) -> int:
-    """How many rounds are measured: one for `rescale: l1`, and one for the scale."""
-    return (options.rescale == "l1") + (options.scaling_factor == "matched")
+def _anything(_: Told) -> None:
+    """Refuses no options."""
 
 
-def measure(
-    number: int,
-    measurements: Sequence["Tensor"],
-    tensors: Sequence["Tensor"],
-    weights: Sequence[float],
-    options: Options,
-    keep: Keep,
-    merge: Merge,
-) -> "Tensor":
-    """What round `number` measures of a block: sums of magnitudes for `rescale: l1`, then norms for the scale."""
-    if number == 0 and options.rescale == "l1":
-        return dropping.measure_sums(tensors, keep())
-    return scaling.measure(_merged(measurements, weights, options, keep, merge), tensors, weights)
+@frozen
+class Dropped:
+    """Of each task vector, elements that are drawn."""
 
+    drop: Callable[[Slice], Sequence["Tensor"]]
+    """The task vectors with zeros in place of what is dropped: the same ones at each call."""
+    check: Callable[[Told], None] = _anything
+    """Raises `ConfigError` for options that make no sense for a tensor."""
 
-def merge_slice(
-    measurements: Sequence["Tensor"], weights: Sequence[float], options: Options, keep: Keep, merge: Merge
-) -> "Tensor":
-    """λ·τ of a slice."""
-    merged = _merged(measurements, weights, options, keep, merge)
-    return merged.mul_(scaling.scale(options.scaling_factor, len(weights), measurements))
+    def rounds(self, told: Told) -> int:
+        """One for `rescale: l1`."""
+        self.check(told)
+        return int(told.options.rescale == "l1")
 
+    def measure(self, _: int, given: Slice) -> "Tensor":
+        """Sums of magnitudes, before and after."""
+        return dropping.measure_sums(given.tensors, self.drop(given))
 
-def _merged(
-    measurements: Sequence["Tensor"], weights: Sequence[float], options: Options, keep: Keep, merge: Merge
-) -> "Tensor":
-    kept = keep()
-    factors = dropping.factors(options.rescale, measurements, len(kept))
-    for tensor, factor in zip(kept, factors, strict=True):
-        if factor != 1:  # something was dropped, so it is no input
-            tensor.mul_(factor)
-    return merge(kept, weights, options.normalize_weights)
+    def found(self, given: Slice) -> Sequence[float]:
+        """What the kept elements of each task vector are multiplied by."""
+        return dropping.factors(given.options.rescale, given.measurements, len(given.tensors))
+
+    def kept(self, given: Slice, found: Sequence[float]) -> Sequence["Tensor"]:
+        """What was drawn, made larger."""
+        kept = self.drop(given)
+        for tensor, factor in zip(kept, found, strict=True):
+            if factor != 1:  # something was dropped, so it is no input
+                tensor.mul_(factor)
+        return kept

@@ -1,7 +1,9 @@
 """Dropping elements of task vectors at random, and making up for what was dropped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
+
+from modelmerger_strategies.task_vectors.family import Slice
 
 if TYPE_CHECKING:
     import torch
@@ -10,43 +12,46 @@ if TYPE_CHECKING:
 Rescale = Literal["l1"] | bool
 """How the kept elements make up for the dropped ones: true, by the probability that they are kept, so that the result
 is right in the mean; l1, so that the sum of magnitudes of each tensor is as before; false, not at all."""
-Random = Callable[[int], "Tensor"]
-"""Random numbers for the elements, given the index of a model."""
 
 
-def drop_evenly(tensor: "Tensor", density: float, numbers: Callable[[], "Tensor"], *, divide: bool) -> "Tensor":
-    """The task vector with each element kept with probability `density`, and zero otherwise: a new tensor, or itself.
+def drop_evenly(given: Slice) -> list["Tensor"]:
+    """The task vectors with each element kept with probability `density`, and zero otherwise: new ones, or the same.
 
-    numbers: uniform random numbers, one an element. divide: whether what is kept is divided by the probability.
+    With `rescale: true`, what is kept is divided by the probability.
     """
-    if density >= 1:
-        return tensor
-    kept = _mask(density, numbers(), tensor.dtype).mul_(tensor)
-    return kept.div_(density) if divide else kept
+    return [_evenly(given, *each) for each in zip(given.tensors, given.inputs, given.each("density"), strict=True)]
 
 
-def drop_by_rank(
-    tensor: "Tensor", density: float, epsilon: float, numbers: Callable[[], "Tensor"], *, divide: bool
-) -> "Tensor":
+def drop_by_rank(given: Slice) -> list["Tensor"]:
     """As `drop_evenly` for rows of a matrix, with the more probability the larger an element is within its row.
 
     The probabilities of a row are evenly spaced from density − epsilon to density + epsilon; of elements of one
     magnitude, later ones have the larger probability.
     """
-    import torch
+    numbers = given.each("density"), given.each("epsilon")
+    return [_by_rank(given, *each) for each in zip(given.tensors, given.inputs, *numbers, strict=True)]
 
+
+def _evenly(given: Slice, tensor: "Tensor", model: int, density: float) -> "Tensor":
     if density >= 1:
         return tensor
+    kept = _mask(density, given.random(model), tensor.dtype).mul_(tensor)
+    return kept.div_(density) if given.options.rescale is True else kept
+
+
+def _by_rank(given: Slice, tensor: "Tensor", model: int, density: float, epsilon: float) -> "Tensor":
+    import torch
+
     columns = tensor.shape[1]
-    if columns == 1:
-        return drop_evenly(tensor, density, numbers, divide=divide)
+    if density >= 1 or columns == 1:
+        return _evenly(given, tensor, model, density)
     order = torch.arange(columns, device=tensor.device)
     steps = order.to(tensor.dtype).mul_(2 * epsilon / (columns - 1)).add_(density - epsilon)
     bits = tensor.float().view(torch.int32) & 0x7FFFFFFF
     ranked = _sorted(bits.long().bitwise_left_shift_(32).bitwise_or_(order)).bitwise_and_(0xFFFFFFFF)
     probabilities = torch.empty_like(tensor).scatter_(1, ranked, steps.expand_as(tensor))
-    kept = _mask(probabilities, numbers(), tensor.dtype).mul_(tensor)
-    return kept.div_(probabilities) if divide else kept
+    kept = _mask(probabilities, given.random(model), tensor.dtype).mul_(tensor)
+    return kept.div_(probabilities) if given.options.rescale is True else kept
 
 
 def measure_sums(tensors: Sequence["Tensor"], kept: Sequence["Tensor"]) -> "Tensor":

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 ROUNDS = 2
 _UPPER, _LOWER = 1 << 15, 1 << 16  # the sign is never set, so 15 bits are left of the upper half
 _GROUP = 1 << 8
+PIECE = 1 << 16
+"""Elements that are looked at a time, so that they stay in a core's cache."""
 
 Ranks = Sequence[Sequence[int]]
 """The ranks that are wanted of each task vector, of which the largest magnitude has rank 1; none where none is."""
@@ -36,14 +38,18 @@ def count(tensors: Sequence["Tensor"], ranks: Ranks, number: int, measurements: 
     for tensor, wanted in zip(tensors, ranks, strict=True):
         if not wanted:
             continue
-        bits = tensor.reshape(-1).float().view(torch.int32) & 0x7FFFFFFF
-        upper = bits >> 16
+        flat = tensor.reshape(-1)
+        pieces = [flat[start : start + PIECE] for start in range(0, len(flat), PIECE)]
         if number == 0:
-            counted.append(torch.bincount(upper, minlength=_UPPER))
+            counted.append(torch.bincount(torch.cat([_bits(piece) >> 16 for piece in pieces]), minlength=_UPPER))
             continue
-        for _ in wanted:
-            inside = _chosen(bits, upper == next(found)[0]) & 0xFFFF
-            counted.append(torch.bincount(inside, minlength=_LOWER))
+        bins = [next(found)[0] for _ in wanted]
+        inside: list[list[Tensor]] = [[] for _ in bins]
+        for piece in pieces:
+            bits = _bits(piece)
+            for place, chosen in zip(bins, inside, strict=True):
+                chosen.append(_within(bits, place))
+        counted += [torch.bincount(torch.cat(chosen), minlength=_LOWER) for chosen in inside]
     return torch.stack(counted)
 
 
@@ -73,13 +79,21 @@ def keep(tensor: "Tensor", least: int | None, most: int | None = None) -> "Tenso
     return kept.copysign_(tensor)
 
 
-def _chosen(values: "Tensor", mask: "Tensor") -> "Tensor":
-    """values[mask]; numpy is several times as fast on the CPU where few are chosen."""
+def _bits(tensor: "Tensor") -> "Tensor":
+    """Magnitudes as the bits of float32."""
     import torch
 
-    if values.device.type != "cpu":
-        return values[mask]
-    return torch.from_numpy(values.numpy()[mask.numpy()])
+    return tensor.float().view(torch.int32) & 0x7FFFFFFF
+
+
+def _within(bits: "Tensor", upper: int) -> "Tensor":
+    """The lower halves of those whose upper half is this; numpy is several times as fast where few are chosen."""
+    import torch
+
+    inside = (bits ^ (upper << 16)) < _LOWER  # the numbers are not negative, so neither is this
+    if bits.device.type != "cpu":
+        return bits[inside] & (_LOWER - 1)
+    return torch.from_numpy(bits.numpy()[inside.numpy()] & (_LOWER - 1))
 
 
 def _upper_halves(ranks: Ranks, counts: "Tensor") -> list[tuple[int, int]]:

@@ -1,37 +1,31 @@
 """Sums of task vectors, and means of those that agree with the elected sign."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from modelmerger_strategies.task_vectors.family import Slice
+from modelmerger_strategies.task_vectors.total import total
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Merge = Callable[[Sequence["Tensor"], Sequence[float], bool], "Tensor"]
-"""Merges task vectors with weights: a new tensor. The flag says whether it averages them."""
+
+def added_up(given: Slice, kept: Sequence["Tensor"]) -> "Tensor":
+    """Σ wᵢτ̂ᵢ, a new tensor, divided by Σ|wᵢ| with `normalize_weights`: what is subtracted stays subtracted."""
+    divisor = sum(map(abs, given.weights)) if given.options.normalize_weights else 1.0
+    return total(kept, [weight / divisor for weight in given.weights])
 
 
-def total(tensors: Sequence["Tensor"], weights: Sequence[float]) -> "Tensor":
-    """Σ wᵢτᵢ, a new tensor."""
-    summed = tensors[0] * weights[0]
-    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        summed.add_(tensor, alpha=weight)
-    return summed
+def elected(given: Slice, kept: Sequence["Tensor"]) -> "Tensor":
+    """Σ wᵢτ̂ᵢ, in each element over the models whose wᵢτ̂ᵢ has the sign of the sum over all models: a new tensor.
 
-
-def plain_total(tensors: Sequence["Tensor"], weights: Sequence[float], normalize: bool) -> "Tensor":
-    """Σ wᵢτᵢ, a new tensor, divided by Σ|wᵢ| if wanted: what is subtracted stays subtracted."""
-    divisor = sum(map(abs, weights)) if normalize else 1.0
-    return total(tensors, [weight / divisor for weight in weights])
-
-
-def elected_total(tensors: Sequence["Tensor"], weights: Sequence[float], normalize: bool) -> "Tensor":
-    """Σ wᵢτᵢ, in each element over the models whose wᵢτᵢ has the sign of the sum over all models: a new tensor.
-
-    normalize: divides by Σ|wᵢ| over the same models. Where the sum over all models is zero, so is the result.
+    It is divided by Σ|wᵢ| over the same models with `normalize_weights`. Where the sum over all models is zero, so is
+    the result.
     """
-    signs = total(tensors, weights).sign_()
+    weights, normalize = given.weights, given.options.normalize_weights
+    signs = total(kept, weights).sign_()
     summed, divisor = signs.new_zeros(signs.shape), signs.new_zeros(signs.shape)
-    for tensor, weight in zip(tensors, weights, strict=True):
+    for tensor, weight in zip(kept, weights, strict=True):
         agreeing = (tensor * signs).mul_(weight).clamp_(min=0)
         summed.add_(agreeing)
         if normalize:

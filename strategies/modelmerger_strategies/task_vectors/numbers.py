@@ -1,16 +1,13 @@
-"""Options that stand in `options` for all models, and that a model may have of its own."""
+"""What follows from the options of a tensor: ranks, and whether probabilities make sense."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from attrs import evolve
 from modelmerger import ConfigError, Problem
 
-
-def of_models(name: str, options: Any, model_options: Sequence[Any]) -> list[float]:
-    """The number of each model: its own, or else that of the options."""
-    own = (getattr(told, name) for told in model_options)
-    return [getattr(options, name) if number is None else number for number in own]
+from modelmerger_strategies.task_vectors.family import Told
 
 
 def kept_count(density: float, elements: int) -> int:
@@ -18,26 +15,27 @@ def kept_count(density: float, elements: int) -> int:
     return max(1, int(density * elements))
 
 
-def middle_ranks(densities: Sequence[float], gammas: Sequence[float], elements: int) -> list[list[int]]:
+def middle_ranks(told: Told) -> list[list[int]]:
     """The ranks of the smallest and the largest magnitude that are kept when outliers are dropped, the largest first.
 
     ⌊gamma·elements⌋ outliers are dropped and the next ⌊density·elements⌋ kept; fewer outliers where both are too many.
     None for a density of 1.
     """
+    elements = math.prod(told.shape)
     ranks: list[list[int]] = []
-    for density, gamma in zip(densities, gammas, strict=True):
+    for density, gamma in zip(told.each("density"), told.each("gamma"), strict=True):
         kept = kept_count(density, elements)
         outliers = min(int(gamma * elements), elements - kept)
         ranks.append([outliers + kept, outliers + 1] if density < 1 else [])
     return ranks
 
 
-def spread_problems(options: Any, model_options: Sequence[Any]) -> Iterator[Problem]:
+def spread_problems(told: Told) -> Iterator[Problem]:
     """An error for each model whose density − epsilon or density + epsilon is not in (0, 1).
 
     Numbers that vary by tensor are left to `check_spreads`.
     """
-    pairs = zip(*(of_models(name, options, model_options) for name in ("density", "epsilon")), strict=True)
+    pairs: Iterator[tuple[Any, Any]] = zip(told.each("density"), told.each("epsilon"), strict=True)
     for model, (density, epsilon) in enumerate(pairs):
         plain = isinstance(density, float) and isinstance(epsilon, float)
         if plain and not (density == 1 or 0 < density - epsilon <= density + epsilon < 1):
@@ -48,7 +46,7 @@ def spread_problems(options: Any, model_options: Sequence[Any]) -> Iterator[Prob
             yield Problem(message, f"models[{model}]")
 
 
-def check_spreads(options: Any, model_options: Sequence[Any]) -> None:
+def check_spreads(told: Told) -> None:
     """Raises `ConfigError` with the first of the `spread_problems` of one tensor."""
-    if problem := next(spread_problems(options, model_options), None):
+    if problem := next(spread_problems(told), None):
         raise ConfigError(evolve(problem, where="models"))  # those of weight 0 are left out, so it may be another one

@@ -1,73 +1,50 @@
-"""What the strategies that keep elements by magnitude have in common. They differ in the ranks and how they merge."""
+"""Keeps elements by magnitude: thresholds of each tensor, exact, from ranks."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from modelmerger_strategies.task_vectors import magnitudes, scaling
-from modelmerger_strategies.task_vectors.merging import Merge
+from attrs import frozen
+from modelmerger import must_be_between, varying
+
+from modelmerger_strategies.task_vectors import magnitudes
+from modelmerger_strategies.task_vectors.family import Slice, Told
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDS = magnitudes.ROUNDS + 1
+SHARE_KEPT = must_be_between(0, 1, open_below=True)
 
 
-class Options(Protocol):
-    """What they have among their options."""
+@frozen(kw_only=True)
+class ModelOptions:
+    """What these strategies want to know of each model."""
 
-    @property
-    def scaling_factor(self) -> scaling.Scale:
-        """λ."""
-
-    @property
-    def normalize_weights(self) -> bool:
-        """Whether the merged task vectors are averaged."""
+    density: float | None = varying(default=None, check=SHARE_KEPT)
+    """The share of this model's task vector that is kept; where it is not given, that of `options`."""
 
 
-def rounds(options: Options, ranks: magnitudes.Ranks) -> int:
-    """How many rounds are measured: those that find the thresholds, and one for the scale."""
-    return magnitudes.rounds(ranks) + (options.scaling_factor == "matched")
+@frozen
+class Trimmed:
+    """Of each task vector, the magnitudes between two ranks."""
 
+    ranks: Callable[[Told], magnitudes.Ranks]
+    """Of each task vector, the rank of the smallest magnitude that is kept, then of the largest; one or both may be
+    left out."""
 
-def measure(
-    number: int,
-    measurements: Sequence["Tensor"],
-    tensors: Sequence["Tensor"],
-    weights: Sequence[float],
-    options: Options,
-    ranks: magnitudes.Ranks,
-    merge: Merge,
-) -> "Tensor":
-    """What round `number` measures of a block: histograms for the thresholds, then norms for the scale.
+    def rounds(self, told: Told) -> int:
+        """Those that find the thresholds."""
+        return magnitudes.rounds(self.ranks(told))
 
-    ranks: of each task vector, the smallest magnitude that is kept, then the largest; one or both may be left out.
-    """
-    if number < magnitudes.rounds(ranks):
-        return magnitudes.count(tensors, ranks, number, measurements)
-    return scaling.measure(_merged(measurements, tensors, weights, options, ranks, merge), tensors, weights)
+    def measure(self, number: int, given: Slice) -> "Tensor":
+        """Histograms."""
+        return magnitudes.count(given.tensors, self.ranks(given), number, given.measurements)
 
+    def found(self, given: Slice) -> Sequence[Sequence[int]]:
+        """The thresholds of each task vector."""
+        return magnitudes.find(self.ranks(given), given.measurements)
 
-def merge_slice(
-    measurements: Sequence["Tensor"],
-    tensors: Sequence["Tensor"],
-    weights: Sequence[float],
-    options: Options,
-    ranks: magnitudes.Ranks,
-    merge: Merge,
-) -> "Tensor":
-    """λ·τ of a slice."""
-    merged = _merged(measurements, tensors, weights, options, ranks, merge)
-    return merged.mul_(scaling.scale(options.scaling_factor, len(tensors), measurements))
-
-
-def _merged(
-    measurements: Sequence["Tensor"],
-    tensors: Sequence["Tensor"],
-    weights: Sequence[float],
-    options: Options,
-    ranks: magnitudes.Ranks,
-    merge: Merge,
-) -> "Tensor":
-    bounds = magnitudes.find(ranks, measurements)
-    kept = [magnitudes.keep(t, *bound) if bound else t for t, bound in zip(tensors, bounds, strict=True)]
-    return merge(kept, weights, options.normalize_weights)
+    def kept(self, given: Slice, found: Sequence[Sequence[int]]) -> Sequence["Tensor"]:
+        """What lies between the thresholds."""
+        pairs = zip(given.tensors, found, strict=True)
+        return [magnitudes.keep(tensor, *bounds) if bounds else tensor for tensor, bounds in pairs]

@@ -204,10 +204,10 @@ def test_options_for_reading_where_no_reader_takes_the_file(
     path.write_text("strategy: weighted\nmodels: [{path: ./a}]\n")
     nobody = f"{path}: nothing reads 'intent' (--read): this is read as a config of our own, as "
     assert raised(ConfigError, path, read={"intent": 3}) == [
-        f"{nobody}of the readers stacks none took it. Leave it out"
+        f"{nobody}of the readers mergekit_recipes, stacks none took it. Leave it out"
     ]
     with monkeypatch.context() as patch:
-        patch.setenv("MODELMERGER_DISABLE_PLUGINS", "stacks")
+        patch.setenv("MODELMERGER_DISABLE_PLUGINS", "stacks,mergekit_recipes")
         without = command("check", path, "--read", "intent=3")
     assert (without.status, without.err) == (2, f"error: {nobody}no reader is installed. Leave it out\n")
     assert command("check", path, "--read", "intent").err == (

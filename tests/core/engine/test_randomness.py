@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
-from modelmerger.engine.randomness import ElementNumbers, Precision
+from modelmerger.engine.randomness import WORDS, ElementNumbers, Precision
 
 CPU = torch.device("cpu")
 
@@ -44,14 +45,40 @@ def test_seed_tensor_and_model_decide() -> None:
     assert len({tuple(found.tolist()) for found in numbers}) == len(numbers)
 
 
-def test_the_stream_is_that_of_numpys_philox_and_does_not_change_between_versions() -> None:
+def test_the_stream_is_split_mix_and_does_not_change_between_versions() -> None:
     """Published masks must come out again: the first numbers stand here as they were drawn when this was written."""
     assert drawn(0, 3).tolist() == FIRST_FLOAT32
     assert drawn(0, 3, precision="float64").tolist() == FIRST_FLOAT64
 
 
-FIRST_FLOAT32 = [0.8400703072547913, 0.5061129331588745, 0.5532400608062744]
-FIRST_FLOAT64 = [0.5061129401065573, 0.581607391953757, 0.3375000218448606]
+FIRST_FLOAT32 = [0.31765228509902954, 0.46306389570236206, 0.37817513942718506]
+FIRST_FLOAT64 = [0.46306392464732105, 0.707537354756653, 0.09813021759850515]
+
+
+def split_mix(number: int) -> int:
+    """Word `number` of the stream of seed 1, tensor w and model 0, in whole numbers of any size."""
+    digest, most = blake3(repr((1, "w", 0)).encode()).digest(length=16), 1 << 64
+    a, b = (int.from_bytes(half, "little") for half in (digest[:8], digest[8:]))
+    word = (a + number * 0x9E3779B97F4A7C15) % most ^ b
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % most
+    word = (word ^ word >> 27) * 0x94D049BB133111EB % most
+    return word ^ word >> 31
+
+
+@pytest.mark.parametrize("first", [0, 1, 2 * WORDS - 3, 10**12 + 1])
+def test_numbers_are_those_of_the_formula_also_where_parts_meet(first: int) -> None:
+    elements = range(first, first + 9)
+    halves = [(split_mix(i // 2) >> 32 * (i % 2)) % (1 << 32) for i in elements]
+    assert drawn(first, first + 9).tolist() == [(half >> 8) * 2.0**-24 for half in halves]
+    wanted = [(split_mix(i) >> 11) * 2.0**-53 for i in elements]
+    assert drawn(first, first + 9, precision="float64").tolist() == wanted
+    long = drawn(first, first + 5 * WORDS)
+    assert torch.equal(long[2 * WORDS - 7 :], drawn(first + 2 * WORDS - 7, first + 5 * WORDS))
+
+
+def test_streams_of_models_are_not_one_stream_moved() -> None:
+    one, other = (set(drawn(0, 1 << 14, model=model, precision="float64").tolist()) for model in (0, 1))
+    assert not one & other
 
 
 def test_a_slice_comes_in_its_shape() -> None:

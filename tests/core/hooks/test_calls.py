@@ -564,6 +564,9 @@ BROKEN_DECLARATIONS = {
     "import attrs\n@attrs.frozen\nclass Options:\n    x: int": "the option 'x' has no default. Give it one",
     "import attrs\n@attrs.frozen\nclass Options:\n    x: 'Nowhere' = 1": "the types of its options cannot be resolved",
     "sections = ['mine']": "'sections' must hold Sections",
+    "within_merges = ['view_models']": "'within_merges' must name hooks of its own",
+    "within_merges = 'view_models'": "'within_merges' must name hooks of its own",
+    "within_merges = True": "'within_merges' must name hooks of its own",
 }
 
 

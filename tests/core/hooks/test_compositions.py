@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_model
-from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError
+from modelmerger import ConfigError, MergeConfig, ModelMerger, NumericError, PluginError
 from modelmerger.testing import plan_in_memory
 
 from tests.core.plugging import install
@@ -106,18 +106,40 @@ def test_what_observes_slices_sees_none_of_a_composition(distribution: Distribut
 
 
 @pytest.mark.parametrize(
-    ("kind", "strategy", "said"),
+    ("kind", "strategy", "answer", "said"),
     [
-        ("strategy", "composing", "composes its output"),
-        ("plugin", "weighted", "merges what its models change of their base"),
+        ("strategy", "composing", "Composition(model, writes='adapter')", "writes no whole model but adapter"),
+        ("plugin", "weighted", "Composition(model, updates=True)", "merges what its models change of their base"),
+        ("strategy", "composing", "DeferredComposition(lambda: None)", "depends on weights in what it writes"),
     ],
 )
-def test_a_composition_cannot_be_a_model_of_another_merge(
-    distribution: Distribution, tmp_path: Path, kind: str, strategy: str, said: str
+def test_a_composition_of_something_else_than_a_model_cannot_be_a_model_of_another_merge(
+    distribution: Distribution, tmp_path: Path, kind: str, strategy: str, answer: str, said: str
 ) -> None:
-    install(distribution, [(kind, "composing", SOURCE.replace("{answer}", "Composition(model)"))])
+    install(distribution, [(kind, "composing", SOURCE.replace("{answer}", answer))])
     path = str(write_model(tmp_path / "a", {"w": torch.ones(3)}, None))
     inner = {"strategy": strategy, "models": [{"path": path}]}
     config = MergeConfig(strategy="weighted", models=[{"merge": inner}, {"path": path}])
     with pytest.raises(ConfigError, match=rf"^models\[0\]\.merge: {said}, which only the outermost merge"):
         ModelMerger(config).plan()
+
+
+def test_a_composition_is_a_model_of_another_merge(distribution: Distribution, tmp_path: Path) -> None:
+    swapped = "Composition(TensorSelection('swapped', {'v': (model, 'w'), 'w': (model, 'v')}))"
+    install(distribution, [("strategy", "composing", SOURCE.replace("{answer}", swapped))])
+    path = str(write_model(tmp_path / "a", {"v": torch.full((2, 3), 5.0), "w": torch.full((2, 3), 1.0)}, None))
+    inner = {"strategy": "composing", "models": [{"path": path}]}
+    config = MergeConfig(strategy="weighted", models=[{"merge": inner, "weight": 3.0}, {"path": path}])
+    merged = ModelMerger(config).merge()
+    assert {name: merged[name].unique().tolist() for name in ("v", "w")} == {"v": [2.0], "w": [4.0]}
+
+
+def test_a_nan_in_a_composition_within_a_merge_is_blamed_on_the_model_that_has_it(
+    distribution: Distribution, tmp_path: Path
+) -> None:
+    renamed = "Composition(TensorSelection('renamed', {'v': (model, 'w')}))"
+    install(distribution, [("strategy", "composing", SOURCE.replace("{answer}", renamed))])
+    path = str(write_model(tmp_path / "bad", {"w": torch.full((3,), float("nan"))}, None))
+    inner = {"strategy": "composing", "models": [{"path": path}]}
+    with pytest.raises(NumericError, match=r"/bad.*: w: "):
+        ModelMerger(MergeConfig(strategy="weighted", models=[{"merge": inner}])).merge()

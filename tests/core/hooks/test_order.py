@@ -76,6 +76,7 @@ ORDER = [
 ELSEWHERE = {
     "add_commands": "called when one of these commands is asked for, before there is a config",
     "explain_config": "called where a config is refused",
+    "name_saved_tensors": "called where a returned model is saved elsewhere",
 }
 """The hooks that no such merge calls, and why."""
 VALIDATOR_HOOKS = {"wants_validation", "validate_model"}

@@ -90,7 +90,7 @@ def test_a_name_like_none_gets_the_list_alone() -> None:
     registry = Registry.installed({ALLOW: ""})
     with pytest.raises(ConfigError) as caught:
         registry.find("strategy", "qqqq")
-    assert str(caught.value).startswith("no strategy is named 'qqqq' (installed: arcee_fusion, breadcrumbs, ")
+    assert str(caught.value).startswith("no strategy is named 'qqqq' (installed: arcee_fusion, boost, breadcrumbs, ")
     with pytest.raises(ConfigError, match=r"no validator is named 'bleu' \(installed: coherence, .*\)"):
         registry.find("validator", "bleu")
 

@@ -46,6 +46,7 @@ FIRST_RESULT = {
     "save_model",
     "run_slices",
     "return_model",
+    "name_saved_tensors",
     "materialise_model",
     "provide_texts",
     "score_labels",
@@ -299,6 +300,10 @@ def test_the_example_of_a_returned_model_comes_with_its_text(tmp_path: Path) -> 
     assert hook("return_model")(tmp_path, tmp_path, str) is None
     (tmp_path / "prompt.txt").write_text("hello")
     assert hook("return_model")(tmp_path, "base", str) == ("base", "hello")
+
+
+def test_the_example_of_names_takes_the_teams_wrapper_off() -> None:
+    assert hook("name_saved_tensors")(["a.traced.w", "b"]) == {"a.traced.w": "a.w", "b": "b"}
 
 
 def test_the_example_of_a_materialised_model_copies_the_inner_folder(tmp_path: Path) -> None:

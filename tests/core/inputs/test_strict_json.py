@@ -165,6 +165,17 @@ def test_what_is_no_finite_number_is_refused_where_that_is_asked(text: str) -> N
         read_json(text, "file", finite=True)
 
 
+@pytest.mark.parametrize("unique", [True, False])
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_finite_number_is_an_object_where_that_is_asked(name: str, unique: bool) -> None:
+    text = f'[{{"a": {name}}}, {name}, "{name}", 1.5]'
+    found = read_json(text, "file", tagged=True, unique=unique)
+    assert found == [{"a": {"__float__": name}}, {"__float__": name}, name, 1.5]
+    for wrong in (name, f" {name}", "[1e999]", '{"a": -1e400}'):
+        with pytest.raises(InputError, match=r"no number in JSON|beyond what"):
+            read_json(wrong, "file", tagged=True, unique=unique)
+
+
 def test_finite_numbers_and_texts_are_read_where_that_is_asked() -> None:
     text = '{"a": [1.5e300, -0.0, 12345678901234567890], "b": "NaN, 1e999"}'
     assert read_json(text, "file", finite=True) == {"a": [1.5e300, -0.0, 12345678901234567890], "b": "NaN, 1e999"}

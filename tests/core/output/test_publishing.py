@@ -22,7 +22,7 @@ from modelmerger.output.publishing import (
 )
 from modelmerger.output.staging import Staging
 from modelmerger.output.steps import Step, no_step
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.work.block_record import Piece
 
 EMPTY = Layout("test", [])

@@ -11,7 +11,7 @@ from modelmerger.output.parent_folder import staging_path
 from modelmerger.output.publishing import publish
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.core import CoreOptions
 
 from tests.core.output.staged import LAYOUT, stage
 

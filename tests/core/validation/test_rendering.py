@@ -1,5 +1,6 @@
 """Chat templates are rendered as transformers renders them, and none runs away."""
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,3 +47,10 @@ def test_what_a_template_cannot_do_is_said(template: str, reason: str) -> None:
     """B20"""
     with pytest.raises(UnmeasurableError, match=f"the chat template of a fails: {reason}"):
         render("a", with_template(template), ["hello"], seconds=1)
+
+
+def test_where_this_program_is_no_interpreter_no_template_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B20"""
+    monkeypatch.setattr(sys, "executable", "/usr/bin/blender")
+    with pytest.raises(UnmeasurableError, match="of a fails: no process can be started: this program is no Python"):
+        render("a", with_template("{{ messages[0].content }}"), ["hello"])

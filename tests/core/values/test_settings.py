@@ -7,14 +7,18 @@ import attrs
 import pytest
 from modelmerger import ConfigError, Settings
 from modelmerger.testing import settings_of
-from modelmerger.values.option_checks import size_in_bytes
-from modelmerger.values.settings import CoreOptions
+from modelmerger.values.options.checks import size_in_bytes
+from modelmerger.values.options.core import CoreOptions
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
 NOT_YET = "is not available yet"
 
 # option: the strategy that has it, good values, bad values with a part of what is said of them
 TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
+    "io": ("weighted", ["auto", "buffered", "direct"], [("fast", "one of auto, buffered, direct"), (True, "one of auto, buffered, direct")]),
+    "memory": ("weighted", ["512MiB", 0, "0", 1], [("much", "a size such as"), (-1, "a size such as")]),
+    "boosted_from": ("boost", [0.1, 0.5, 1], [(2, "[0, 1]"), ("much", "a number")]),
+    "growth": ("lines", [1, 2.5], [("much", "a number")]),
     "executor": ("weighted", ["threads", None], [("", "must not be empty"), (1, "a text"), ("ray", "no executor is named")]),
     "normalize_weights": ("weighted", [True, False], [("no", "true or false")]),
     "weight_decay": ("weighted", [0, 0.0, 0.999], [(1, "[0, 1)"), (-0.1, "[0, 1)"), (float("nan"), "[0, 1)"), ("0", "a number")]),
@@ -65,6 +69,9 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "chat_template_from": ("weighted", [None], [("", "must not be empty"), (1, "a text")]),
     "generation_config_from": ("weighted", [None], [("", "must not be empty"), (1, "a text")]),
     "missing_tensors": ("weighted", ["error", "donor", "union"], [("base", "one of error, donor, union"), (None, "one of error")]),
+    "unmatched_patterns": ("weighted", ["error", "warning"], [("note", "one of error, warning"), (None, "one of error")]),
+    "chat_template": ("weighted", [None, "{{ messages }}"], [("", "must not be empty"), (1, "a text")]),
+    "prefix": ("stack", [None, "model.layers"], [(1, "a text")]),
     "overwrite": ("weighted", [True, False], [(1, "true or false")]),
     "keep_extra": ("weighted", [True, False], [("yes", "true or false")]),
     "record_paths": ("weighted", [True, False], [(None, "true or false")]),
@@ -197,7 +204,7 @@ def test_both_ways_of_loading_are_a_contradiction() -> None:
     ("size", "count"),
     [("5GB", 5 * 10**9), ("1GiB", 1 << 30), ("500MB", 5 * 10**8), ("1.5 kib", 1536), ("10B", 10), ("7", 7), (123, 123), ("2TB", 2 * 10**12)],
 )  # fmt: skip
-def test_shard_sizes_are_read_as_transformers_reads_them(size: int | str, count: int) -> None:
+def test_sizes_are_read_as_transformers_reads_them(size: int | str, count: int) -> None:
     assert size_in_bytes(size) == count
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from modelmerger import MergeConfig, ModelMerger, merge_tensors
+from modelmerger.validation.saved_names import save_pretrained
+from modelmerger_plugins.names import name_saved_tensors
 from safetensors.torch import load_file
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
@@ -92,10 +94,40 @@ def test_a_wrapped_module_takes_the_result_under_its_own_names(plain: SimpleName
     assert all(any(torch.equal(tensor, value) for value in values) for tensor in out.state_dict().values())
 
 
-@pytest.mark.parametrize("kind", ["compiled", "parallel", "engine of compiled"])
+@pytest.mark.parametrize("kind", WRAPPERS)
 def test_the_returned_model_is_saved_from_a_wrapper_too(plain: SimpleNamespace, tmp_path: Path, kind: str) -> None:
     merger = ModelMerger(config([plain.a, plain.b], None))
     merger.save_merged_model(WRAPPERS[kind](merger.merge()), tmp_path / "saved")
     saved = load_file(tmp_path / "saved/model.safetensors")
     assert saved.keys() == plain.merged.keys()
     assert all(torch.equal(saved[name], plain.merged[name]) for name in saved)
+
+
+def test_an_adapter_in_wrapped_layers_is_saved_with_its_own_names(plain: SimpleNamespace, tmp_path: Path) -> None:
+    import peft
+
+    adapted: Any = peft.get_peft_model(copy.deepcopy(plain.a), peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    adapted.save_pretrained(tmp_path / "plain")
+    in_layers(torch.compile)(adapted.base_model.model)
+
+    save_pretrained(adapted, tmp_path / "saved", name_saved_tensors, 1 << 30)
+
+    found, expected = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("saved", "plain"))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_what_a_wrapped_model_of_experts_saves_is_converted(tmp_path: Path) -> None:
+    import transformers
+
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
+    model: Any = transformers.Qwen3MoeForCausalLM(transformers.Qwen3MoeConfig(**sizes, **experts))
+    model.save_pretrained(tmp_path / "plain")
+
+    save_pretrained(in_layers(torch.compile)(model), tmp_path / "saved", name_saved_tensors, 1 << 30)
+
+    found, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("saved", "plain"))
+    assert "model.layers.0.mlp.experts.3.up_proj.weight" in expected
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)

@@ -295,3 +295,50 @@ def test_a_tied_head_is_known_behind_other_names(models: SimpleNamespace, config
     embedding = models.tensors["b"]["model.embed_tokens.weight"]
     expected = (0.6 * head.double() + 0.4 * embedding.double()).bfloat16()
     assert torch.equal(result["tower.lm_head.weight"], expected)
+
+
+def inner(where: str, models: SimpleNamespace, config: dict[str, Any], options: Any) -> dict[str, Any]:
+    """The merge of the config as an inner one: of half of each, and then a quarter of it beside the base."""
+    within = {key: config[key] for key in ("strategy", "models")} | {"options": options}
+    if where == "model":
+        return {**config, "models": [{"merge": within, "name": "soup"}, {"path": str(models.base)}]}
+    if where == "named":
+        named = {"models": [{"path": "soup"}, {"path": str(models.base)}], "merges": {"soup": within}}
+        return {**config, **named}
+    if where == "deeper":
+        deeper = {"strategy": "weighted", "models": [{"merge": within}, {"path": str(models.base)}]}
+        return {**config, "models": [{"merge": deeper, "name": "soup"}, {"path": str(models.base)}]}
+    return {
+        **config,
+        "strategy": "task_arithmetic",
+        "models": [{"path": str(models.b)}],
+        "base_model": {"merge": within},
+    }
+
+
+@pytest.mark.parametrize("where", ["model", "named", "deeper", "base"])
+@pytest.mark.parametrize("new", [front("_orig_mod"), compiled_layers, front("transformer")])
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_models_of_a_merge_within_the_merge_are_named_as_those_of_the_outermost(
+    models: SimpleNamespace, config: dict[str, Any], where: str, new: Rename, who: str
+) -> None:
+    plain, notes = merged(inner(where, models, config, {}), models.folder / "plain")
+    assert notes == []
+    rename(getattr(models, who), new)
+
+    found, _ = merged(inner(where, models, config, {}), models.folder / "renamed")
+
+    if who == "a" and new("x") == "transformer.x":  # the inner donor's own names
+        found = {name.removeprefix("transformer."): tensor for name, tensor in found.items()}
+    assert_same(found, plain)
+
+
+def test_what_does_not_go_together_within_a_merge_is_said(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    tensors = load_file(models.b / "model.safetensors")
+    save_file(
+        tensors | {f"_orig_mod.{name}": tensor.clone() for name, tensor in tensors.items()},
+        models.b / "model.safetensors",
+    )
+    with pytest.raises(ModelCompatibilityError, match=r"which are one without '_orig_mod\.'") as refusal:
+        merge(MergeConfig(**inner("deeper", models, config, {})))
+    assert [problem.where for problem in refusal.value.problems] == [str(models.b)]

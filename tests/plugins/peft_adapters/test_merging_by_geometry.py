@@ -38,3 +38,18 @@ def test_updates_are_merged_exactly(bases: SimpleNamespace, three: list[Path], t
         assert all(merged[name].norm() == 0 for name in wanted)
         return
     assert distance(merged, wanted) < 1e-6
+
+
+def test_a_scale_that_grows_with_the_layer_holds_for_updates(
+    bases: SimpleNamespace, three: list[Path], tmp_path: Path
+) -> None:
+    merge(tmp_path / "merged", three, WEIGHTS, strategy="lines", options={"growth": [0, 0.6]})
+    parts = [deltas(bases.qwen2, path) for path in three]
+    layers = {name: int(name.split(".")[2]) for name in parts[0] if name.startswith("model.layers.")}
+    depth = max(layers.values())
+    assert depth > 0
+    wanted = {}
+    for name, layer in layers.items():
+        factor = 1 / 3 + 0.6 * layer / depth
+        wanted[name] = sum(factor * w * part[name] for w, part in zip(WEIGHTS, parts, strict=True))
+    assert distance(deltas(bases.qwen2, tmp_path / "merged"), wanted) < 1e-6

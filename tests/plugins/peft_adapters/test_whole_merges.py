@@ -48,9 +48,12 @@ def merges(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(merges())
 @settings(max_examples=40, deadline=None)
-def test_a_merge_of_updates_is_what_numpy_makes_in_float64(merge: dict[str, Any]) -> None:
+def test_a_merge_of_updates_is_what_numpy_makes_in_float64(
+    tmp_path_factory: pytest.TempPathFactory, merge: dict[str, Any]
+) -> None:
     """And the report says how far what was written is from it."""
-    with tempfile.TemporaryDirectory() as folder:
+    # a folder of pytest's, so that nothing stays for good where the tests are killed
+    with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
         root = Path(folder)
         base = write_base(root / "base", SHAPES)
         made = [written(root / str(number), base, drawn) for number, drawn in enumerate(merge["adapters"])]

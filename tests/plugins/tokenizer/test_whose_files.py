@@ -219,11 +219,11 @@ def test_union_is_not_available_yet(config: dict[str, Any]) -> None:
         MergeConfig(**config, options={"tokenizer_source": "union"})
 
 
-def test_an_adapters_own_template_is_named(models: SimpleNamespace, config: dict[str, Any]) -> None:
+def write_adapter(models: SimpleNamespace, base: str = "") -> Path:
     import torch
     from safetensors.torch import save_file
 
-    adapter = models.folder / "adapter"
+    adapter: Path = models.folder / "adapter"
     adapter.mkdir()
     name = "base_model.model.model.layers.0.mlp"
     save_file(
@@ -231,7 +231,50 @@ def test_an_adapters_own_template_is_named(models: SimpleNamespace, config: dict
         adapter / "adapter_model.safetensors",
     )
     settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["mlp"]}
-    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    named = {"base_model_name_or_path": base} if base else {}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings | named))
+    return adapter
+
+
+@pytest.mark.parametrize("part", ["adapter", "first"])
+def test_an_adapter_without_files_of_its_own_gives_those_of_the_base_that_it_names(
+    models: SimpleNamespace, config: dict[str, Any], part: str
+) -> None:
+    write_tokenizer(models.base, template=TEMPLATE)
+    generation(models.base, eos_token_id=4)
+    adapter = write_adapter(models, str(models.base))
+    config["models"] = [{"path": str(adapter)}, {"path": str(models.a)}]
+    config["options"] = {"tokenizer_source": part, "chat_template_from": part, "generation_config_from": part}
+
+    merge(MergeConfig(**config))
+
+    assert AutoTokenizer.from_pretrained(models.output).chat_template == TEMPLATE
+    assert GenerationConfig.from_pretrained(models.output).eos_token_id == 4
+
+
+def test_what_neither_an_adapter_nor_its_base_has_is_refused(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    adapter = write_adapter(models, str(models.base))
+    config["models"] = [{"path": str(adapter)}]
+    config["options"] = {"chat_template_from": "adapter"}
+
+    with pytest.raises(InputError, match="has no chat template to take"):
+        merge(MergeConfig(**config))
+
+
+def test_an_adapters_own_generation_config_can_be_chosen(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    adapter = write_adapter(models, str(models.base))
+    generation(models.base, eos_token_id=4)
+    generation(adapter, eos_token_id=5)
+    config["models"] = [{"path": str(adapter)}]
+    config["options"] = {"generation_config_from": "adapter"}
+
+    merge(MergeConfig(**config))
+
+    assert GenerationConfig.from_pretrained(models.output).eos_token_id == 5
+
+
+def test_an_adapters_own_template_is_named(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    adapter = write_adapter(models)
     write_tokenizer(models.base)
     write_tokenizer(adapter, "<|im_end|>", TEMPLATE)
     config["models"] = [{"path": str(adapter)}]

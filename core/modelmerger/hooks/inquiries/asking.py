@@ -1,24 +1,24 @@
 """Asks inquiries: starts a process for each, sees what has been answered, and ends what is still running."""
 
-import json
-import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
-from typing import IO, NoReturn, Self
+from typing import Self
 
-from attrs import frozen
-
-from modelmerger.hooks.inquiries.answering import SECONDS, answer
-from modelmerger.values.errors import ModelCompatibilityError, Problem, Severity, raise_errors
+from modelmerger.hooks.inquiries.answering import answer
+from modelmerger.hooks.inquiries.child import Call, Child, Limits, NoAnswerError, without_process
+from modelmerger.output.scratch import Scratch
+from modelmerger.values.errors import ModelCompatibilityError, OutputError, Problem, Severity, raise_errors
 from modelmerger.values.text import shown
 from modelmerger.values.work.inquiry import Inquiry
 
+SECONDS = 120
+"""How long an answer may take, on the clock and of the processor."""
+MEMORY = 8 << 30
+"""Bytes that the process may hold."""
 PATIENCE = 0.02
 """Seconds between two looks at a process, for who waits, so that signals are handled in time."""
 WITHOUT = "Give options.check_loading: false to merge without knowing"
@@ -36,7 +36,7 @@ class Asked:
         self._unanswered = unanswered
         self._strict = strict
         self._found: list[Problem] = []
-        self._running: list[_Process] = []
+        self._running: list[tuple[Inquiry, Child]] = []
         self._lock = threading.Lock()
         self._closing = ExitStack()
 
@@ -54,9 +54,9 @@ class Asked:
     def look(self) -> None:
         """Raises `ModelCompatibilityError` with the errors that are known by now. Does not wait."""
         with self._lock:
-            for process in [process for process in self._running if process.ended]:
-                self._running.remove(process)
-                self._add(process.inquiry, process.answer)
+            for inquiry, child in [running for running in self._running if running[1].ended]:
+                self._running.remove((inquiry, child))
+                self._add(inquiry, partial(_answer_of, child))
             raise_errors(self._found, ModelCompatibilityError, strict=self._strict)
 
     def answers(self) -> list[Problem]:
@@ -69,100 +69,38 @@ class Asked:
 
     def _ask(self, inquiry: Inquiry, closing: ExitStack) -> None:
         cheap = inquiry.costs and all(module in sys.modules for module in inquiry.costs)
-        alone = _without_process()
+        alone = without_process()
         if alone and not cheap:
             message = f"{alone}, so this process itself finds out {inquiry.question}."
             self._found.append(Problem(message, severity="note"))
         if cheap or alone:
             self._add(inquiry, lambda: answer(inquiry.function, inquiry.argument))
             return
-        try:
-            self._running.append(closing.enter_context(_Process(inquiry)))
-        except OSError as error:
-            self._add(inquiry, partial(_fail, f"no process can be started: {error}"))
+        argument = {"function": inquiry.function, "argument": inquiry.argument}
+        limits = Limits(seconds=SECONDS, processor=SECONDS, memory=MEMORY)
+        environment = dict(inquiry.environment)
+        with suppress(OutputError):  # what a process that is ended leaves there goes with the context
+            environment.setdefault("TMPDIR", str(closing.enter_context(Scratch(None)).path))
+        child = Child(Call(f"{__package__}.answering:as_plain_data", argument, limits, environment))
+        self._running.append((inquiry, closing.enter_context(child)))
 
     def _add(self, inquiry: Inquiry, find: Callable[[], Iterable[Problem]]) -> None:
         """Adds what was found; that it is not known, where finding it out failed, in whatever way."""
         try:
             self._found += find()
         except Exception as error:
-            reason = str(error) if isinstance(error, _FailedError) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, NoAnswerError) else f"{type(error).__name__}: {error}"
             message = f"it is not known {inquiry.question}: {shown(reason, 150).rstrip('.')}. {WITHOUT}."
             self._found.append(Problem(message, severity=self._unanswered))
 
 
-class _FailedError(Exception):
-    """A process that gave no answer, and why."""
-
-
-def _fail(reason: str) -> NoReturn:
-    raise _FailedError(reason)
-
-
-def _without_process() -> str | None:
-    """Why no other process can be started that runs this interpreter; None where one can."""
-    name = os.path.basename(sys.executable or "")
-    return None if name.startswith(("python", "pypy")) else "this program is no Python interpreter"
-
-
-@frozen(eq=False)
-class _Files:
-    """What a process reads and writes: files, since nothing waits for the other end of those."""
-
-    asked: IO[bytes]
-    answered: IO[bytes]
-    said: IO[bytes]
-
-
-class _Process:
-    """The process that answers an inquiry."""
-
-    def __init__(self, inquiry: Inquiry) -> None:
-        self.inquiry = inquiry
-
-    def __enter__(self) -> Self:
-        with ExitStack() as closing:
-            self._files = _Files(*(closing.enter_context(tempfile.TemporaryFile()) for _ in range(3)))
-            request = {"function": self.inquiry.function, "argument": self.inquiry.argument}
-            self._files.asked.write(json.dumps(request).encode())
-            self._files.asked.seek(0)
-            self._process = subprocess.Popen(  # noqa: S603 (this interpreter, and a text of our own)
-                [sys.executable, "-c", _program()],
-                stdin=self._files.asked,
-                stdout=self._files.answered,
-                stderr=self._files.said,
-                env={**os.environ, **self.inquiry.environment},
-            )
-            self._until = time.monotonic() + SECONDS
-            self._closing = closing.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._closing:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has ended; it is ended where it takes too long."""
-        if time.monotonic() > self._until:
-            self._process.kill()
-            return True
-        return self._process.poll() is not None
-
-    def answer(self) -> list[Problem]:
-        """What it found. Raises `_FailedError` where it ended without an answer."""
-        status = self._process.wait()
-        if status < 0:
-            raise _FailedError(f"what finds it out was ended by signal {-status}, or took over {SECONDS} s")
-        if status > 0:
-            self._files.said.seek(0)
-            last = self._files.said.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise _FailedError(last or f"what finds it out ended with status {status}")
-        self._files.answered.seek(0)
-        return [Problem(**problem) for problem in json.load(self._files.answered)]
-
-
-def _program() -> str:
-    """What the process runs: it finds the modules where this one does."""
-    return f"import sys; sys.path[:] = {sys.path!r}; from {answer.__module__} import main; main()"
+def _answer_of(child: Child) -> list[Problem]:
+    """What it found. Raises `NoAnswerError`."""
+    try:
+        return [Problem(**problem) for problem in child.answer()]
+    except NoAnswerError as error:
+        if error.status is None:
+            raise
+        ended = f"was ended by signal {-error.status}, or took over {SECONDS} s"
+        how = ended if error.status < 0 else f"ended with status {error.status}"
+        raise NoAnswerError(f"what finds it out {how}", error.status) from error

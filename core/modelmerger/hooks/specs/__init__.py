@@ -11,6 +11,8 @@ defaults (a strategy's may lack them). Every hook hands a plugin an instance of 
 `sections`: a sequence of `Section`, each of which is a top-level key of the config.
 `traits`, for a strategy: a `Traits`.
 `metrics`, for a validator: a mapping from the metrics that it can find to `"lower"` or `"higher"`, whichever is better.
+`within_merges`: which of its hooks that are asked in turn (`view_models`, `adjust_config`) are asked for merges within
+the merge too. Without it, they are asked once, for the outermost merge.
 `hooks_version`: the version of the hooks that the plugin is written for. Any other than `HOOKS_VERSION` is refused.
 """
 

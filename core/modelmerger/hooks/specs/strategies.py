@@ -153,7 +153,7 @@ def measure_tensor(
 
     @hookimpl
     def merge_tensor(tensors, measurements):           # models that vary less count for more
-        shares = 1 / measurements[1]
+        shares = 1 / measurements[1].clamp(min=1e-30)
         return sum(t * float(share / shares.sum()) for t, share in zip(tensors, shares, strict=True))
     ```
     """

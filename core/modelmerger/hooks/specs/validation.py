@@ -49,6 +49,23 @@ def return_model(
 
 
 @hookspec(firstresult=True)
+def name_saved_tensors(names: Sequence[str], options: Any) -> Mapping[str, str] | None:
+    """Returns what files call the tensors of a returned model that is saved elsewhere: name in its state dict → name.
+
+    A name that is left out stays. None: ask the next plugin. The built-in one takes off what is written into names
+    where layers are wrapped, such as by `torch.compile`. No two names may come to one.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def name_saved_tensors(names):
+        return {name: name.replace(".traced.", ".") for name in names}     # of this team's own wrapper
+    ```
+    """
+
+
+@hookspec(firstresult=True)
 def materialise_model(
     directory: Path, merged: bool, settings: Settings | None, target: Path | None, options: Any
 ) -> Path | None:

@@ -7,7 +7,7 @@ from modelmerger.inputs.direct.open_file import OpenFile
 from modelmerger.inputs.regular_files import open_regular
 from modelmerger.values.errors import InputError
 from modelmerger.values.file_identity import FileIdentity
-from modelmerger.values.settings import Io
+from modelmerger.values.options.core import Io
 
 Way = Literal["cached", "direct", "buffered"]
 """"cached": from the page cache, where it is; "direct": past it; "buffered": through it."""

@@ -23,6 +23,9 @@ MOST_HEADER_BYTES = 100_000_000
 """As many as the safetensors package reads."""
 MOST_TENSORS = 1_000_000
 """Several times as many as the largest mixtures of experts have, quantised and in one file."""
+MOST_UNUSUAL = 250_000
+"""Of the tensors, those whose entry must be read by itself, at four times the cost: it is spelled in another way than
+safetensors spells it, or no entry before it has its dtype and shape."""
 MOST_METADATA_KEYS = 10_000
 """More than anybody writes."""
 LONGEST_ENTRY = 4096
@@ -57,6 +60,7 @@ def parse_header(raw: bytes | bytearray, data_size: int) -> Header:
     entries: list[TensorEntry] = []
     metadata: dict[str, str] | None = None
     seen: dict[str, Content] = {}
+    unusual = 0
     position, more = first_key(text, 0)
     while more:
         if len(entries) > MOST_TENSORS:  # some spelled with escapes, or they were counted before
@@ -67,6 +71,12 @@ def parse_header(raw: bytes | bytearray, data_size: int) -> Header:
             continue
         name, position = key(text, position)
         if name != METADATA:
+            unusual += 1
+            if unusual > MOST_UNUSUAL:
+                most = f"at most {MOST_UNUSUAL:,} tensors may be"
+                raise HeaderError(
+                    f"{most} spelled in another way than safetensors spells them, or each of another shape"
+                )
             content, begin, end, position = _entry(text, position, name)
             entries.append(located(name, content, begin, end, data_start, data_size))
             if usual:

@@ -8,7 +8,7 @@ from modelmerger.planning.ties.seen_ties import TieView, may_tie
 from modelmerger.planning.ties.tied_configs import says_tied, untied
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem
-from modelmerger.values.settings import MissingTensors
+from modelmerger.values.options.core import MissingTensors
 from modelmerger.values.text import shown
 
 _OPTION = "options.untie"

@@ -14,7 +14,7 @@ from modelmerger.inputs.direct.page_cache import cached_pages
 from modelmerger.inputs.direct.read_ahead import PIECE, Piece, ReadAhead, pieces
 from modelmerger.inputs.files import InputFiles
 from modelmerger.values.file_identity import identify
-from modelmerger.values.settings import Io
+from modelmerger.values.options.core import Io
 
 CONTENT = random.Random(0).randbytes(3 * PIECE // 2 + 12_345)
 

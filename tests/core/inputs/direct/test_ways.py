@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from modelmerger.inputs.direct.ways import way_of, writes_past_cache
 from modelmerger.values.file_identity import FileIdentity, identify
-from modelmerger.values.settings import Io
+from modelmerger.values.options.core import Io
 
 GB = 10**9
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs.watching import at_once
 from modelmerger import HeaderError, Problem, TensorEntry, build_header
+from modelmerger.inputs.safetensors_header import parsing
 from modelmerger.inputs.safetensors_header.parsing import parse_header
 
 from tests.core.inputs.safetensors_header.headers import (
@@ -342,6 +343,32 @@ def test_ten_times_the_tensors_take_ten_times_the_calls() -> None:
 def test_fifty_thousand_tensors_are_read_at_once() -> None:
     with at_once():
         assert len(parse_header(many(50_000), 50_000 << 13).entries) == 50_000
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        '"\\u0061{0}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
+        '"{0}":{{"dtype":"U8","shape":[0],"data\\u005foffsets":[0,0]}}',
+        '"{0}":{{"data_offsets":[0,0],"dtype":"U8","shape":[0]}}',
+        '"{0}" : {{ "dtype":"U8","shape":[0],"data_offsets":[0,0] }}',
+        '"س{0}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
+        '"{0}":{{"dtype":"U8","shape":[0,{0}],"data_offsets":[0,0]}}',
+    ],
+    ids=["name in escapes", "key in escapes", "other order", "spaces", "letters", "shapes"],
+)
+def test_unusual_spellings_cost_no_more_than_a_million_usual_ones(
+    spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B2"""
+    monkeypatch.setattr(parsing, "MOST_UNUSUAL", 50)
+
+    def header(count: int) -> bytes:
+        return ("{" + ",".join(map(spelled.format, range(count))) + "}").encode()
+
+    assert len(parse_header(header(50), 0).entries) == 50
+    with pytest.raises(HeaderError, match="at most 50 tensors may be spelled in another way than safetensors"):
+        parse_header(header(51), 0)
 
 
 @pytest.mark.long

@@ -4,22 +4,18 @@ from collections.abc import Mapping, Sequence
 from string import digits
 from typing import Any
 
+from modelmerger.planning.layers.layer_keys import COUNTS
+from modelmerger.planning.layers.stacked_config import stacked_config
 from modelmerger.planning.tensor_names import layer_of
 from modelmerger.planning.views import CheckpointView
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, Problem
 
-COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
-"""Keys of a config.json that say how many layers there are."""
-LISTS = ("layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers")
-"""Keys of a config.json that hold a list with one entry a layer."""
-
 
 class LayerView(CheckpointView):
     """Shows layers of a checkpoint, numbered anew from 0, behind all its other tensors.
 
-    Its config.json, unless another is given, says how many layers there are, and its lists by layer fit them. Keys that
-    only some architectures have (`max_window_layers`) are not known here.
+    Its config.json, unless another is given, says how many layers there are, and what it says of each of them.
 
     ```python
     LayerView(checkpoint, [0, 1, 2, 2, 3])     # layer 2 twice: layers 2 and 3 of the view are one and the same
@@ -35,9 +31,10 @@ class LayerView(CheckpointView):
     ) -> None:
         """layers: for each layer of the view, the number of the checkpoint's layer that it shows.
 
-        prefix: what stands before the number in names of tensors ("model.layers"); None where all layers have the same.
-        config: as for `CheckpointView`. Raises `InputError` where the checkpoint does not have such a layer, or where
-        the prefix is needed, and `ValueError` for no layers.
+        prefix: what stands before the number in names of tensors ("model.layers"); None where all layers have the same,
+        or where one stack alone has as many layers as the config says.
+        config: as for `CheckpointView`. Raises `InputError` where the checkpoint does not have such a layer, where the
+        prefix is needed, or where its config cannot say it of these layers, and `ValueError` for no layers.
         """
         if not layers:
             raise ValueError("a view of layers needs at least one")
@@ -57,7 +54,8 @@ class LayerView(CheckpointView):
         self.layers = tuple(layers)
         """For each layer of the view, the layer of the checkpoint that it shows."""
         if config is None and checkpoint.donor.config is not None:
-            config = _with_layers(checkpoint.donor.config, layers)
+            of_this = checkpoint.donor.config
+            config = stacked_config(of_this, [(of_this, layers)], checkpoint.place)
         super().__init__(checkpoint, names, config)
 
 
@@ -71,19 +69,12 @@ def _stacks(checkpoint: Checkpoint) -> dict[str, dict[int, list[str]]]:
 
 
 def _only_stack(checkpoint: Checkpoint, stacks: Mapping[str, Any]) -> str:
-    if len(stacks) == 1:
-        return next(iter(stacks))
+    """The only stack, or the only one that has as many layers as the config says."""
+    config = checkpoint.donor.config or {}
+    text = config.get("text_config")
+    told = [level[key] for level in (config, text) if isinstance(level, Mapping) for key in COUNTS if key in level]
+    fitting = stacks if len(stacks) == 1 else [prefix for prefix, layers in stacks.items() if len(layers) in told]
+    if len(fitting) == 1:
+        return next(iter(fitting))
     found = f"layers of {', '.join(map(repr, stacks))}: say which are meant" if stacks else "no layers"
     raise InputError(Problem(f"has {found}.", checkpoint.place))
-
-
-def _with_layers(config: Mapping[str, Any], layers: Sequence[int]) -> Mapping[str, Any]:
-    """The config with as many layers, and each layer's entry in lists by layer; also in that of its text model."""
-    changed: dict[str, Any] = {}
-    inner = config.get("text_config")
-    if isinstance(inner, Mapping) and any(key in inner for key in COUNTS):
-        changed["text_config"] = _with_layers(inner, layers)
-    counts = [key for key in COUNTS if key in config] or ([] if changed else [COUNTS[0]])
-    lists = {key: config[key] for key in LISTS if isinstance(config.get(key), list)}
-    fitting = {key: [values[i] for i in layers] for key, values in lists.items() if len(values) > max(layers)}
-    return {**config, **dict.fromkeys(counts, len(layers)), **fitting, **changed}

@@ -1,51 +1,11 @@
-"""The source of plugins: found without importing anything, read, and digested."""
+"""Whether the file of a plugin still holds what was imported from it."""
 
 import ast
 import inspect
-import pickle
 from collections.abc import Container, Iterator, Mapping
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType
 from typing import Any
-
-from blake3 import blake3
-
-
-def source_of(module: str) -> bytes:
-    """The source of an installed module, which is not imported, nor are its packages; empty where it is not found."""
-    spec: ModuleSpec | None = None
-    name = ""
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        spec = PathFinder.find_spec(name, spec.submodule_search_locations if spec is not None else None)
-        if spec is None:
-            return b""
-    try:
-        return Path((spec.origin if spec else None) or "").read_bytes()
-    except OSError:
-        return b""
-
-
-def source_digest(plugin: Any) -> str:
-    """The BLAKE3 digest of the file that a module, or the class of an object, is in; empty where there is none."""
-    try:
-        source = inspect.getsourcefile(plugin if inspect.ismodule(plugin) else type(plugin))
-        return blake3(Path(source or "").read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return ""
-
-
-def content_digest(plugin: Any) -> str:
-    """As `source_digest`; that of an object covers what it holds too. Empty where either cannot be had."""
-    source = source_digest(plugin) or _digest_of_cell(plugin)
-    if not source or inspect.ismodule(plugin):
-        return source
-    try:
-        held = pickle.dumps(plugin.__getstate__())
-    except Exception:
-        return ""
-    return blake3(source.encode() + held).hexdigest()
 
 
 def has_changed(plugin: Any) -> bool:
@@ -88,11 +48,3 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _codes(constant)
-
-
-def _digest_of_cell(plugin: Any) -> str:
-    """That of the source of a class that is written in a notebook."""
-    try:
-        return blake3(inspect.getsource(type(plugin)).encode()).hexdigest()
-    except (OSError, TypeError):
-        return ""

@@ -1,0 +1,1 @@
+"""The source of plugins: found without importing anything, read, and digested."""

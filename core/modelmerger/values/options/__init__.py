@@ -1,0 +1,1 @@
+"""What the values of a config are checked by, and the options of every merge."""

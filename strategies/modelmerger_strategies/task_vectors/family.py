@@ -1,0 +1,173 @@
+"""What the strategies on task vectors have in common: keep a part of each task vector, merge what is kept, scale it.
+
+They differ in what they keep, how they merge it, and their options.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from attrs import evolve, frozen
+from modelmerger import hookimpl, varying
+
+from modelmerger_strategies.task_vectors import scaling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PIECE = 1 << 16
+"""Elements that are kept and merged at a time: twice as fast as whole slices, which no core's cache holds."""
+
+
+@frozen(kw_only=True)
+class Options:
+    """Options of all of them."""
+
+    scaling_factor: float | Literal["matched"] = varying(default="matched")
+    """λ, what the merged task vector is multiplied by; `matched`: as long as a share of Σ wᵢτᵢ, per tensor,
+    1.6/n of n models, from 0.4 to 1."""
+
+
+@frozen(kw_only=True)
+class Told:
+    """What the config says of a tensor."""
+
+    options: Any
+    """An instance of the strategy's `Options`."""
+    model_options: Sequence[Any]
+    """One of its `ModelOptions` a model."""
+    shape: Sequence[int]
+    """Of the tensor."""
+
+    def each(self, name: str) -> list[float]:
+        """An option that a model may have of its own, one a model: its own, or else that of `options`."""
+        own = (getattr(told, name) for told in self.model_options)
+        return [getattr(self.options, name) if number is None else number for number in own]
+
+
+@frozen(kw_only=True, eq=False)
+class Slice(Told):
+    """A slice of a tensor, or a block that is measured, as `merge_tensor` describes its arguments."""
+
+    tensors: Sequence["Tensor"]
+    """The slice of each task vector."""
+    inputs: Sequence[int]
+    """The index of each model in the config."""
+    weights: Sequence[float]
+    """One a model."""
+    measurements: Sequence["Tensor"]
+    """What the rounds before found."""
+    random: Callable[[int], "Tensor"]
+    """Random numbers for the elements, given the index of a model."""
+
+    def pieces(self) -> Iterator[tuple[slice, "Slice"]]:
+        """The slice in pieces that stay in a core's cache, each with its place in the first dimension."""
+        first = self.tensors[0]
+        length = first.shape[0] if first.dim() else 0
+        step = max(1, PIECE * length // max(1, first.numel()))
+        if step >= length:
+            yield slice(None), self
+            return
+        random = functools.cache(self.random)
+        for start in range(0, length, step):
+            place = slice(start, start + step)
+            tensors = [tensor[place] for tensor in self.tensors]
+            yield place, evolve(self, tensors=tensors, random=functools.partial(_part, random, place))
+
+
+def _part(random: Callable[[int], "Tensor"], place: slice, model: int) -> "Tensor":
+    return random(model)[place]
+
+
+class Keep(Protocol):
+    """What is kept of task vectors."""
+
+    def rounds(self, told: Told, /) -> int:
+        """How many rounds must be measured before it is known."""
+
+    def measure(self, number: int, given: Slice, /) -> "Tensor":
+        """What round `number` measures of a block."""
+
+    def found(self, given: Slice, /) -> Any:
+        """What the rounds say about the whole tensor, for `kept`."""
+
+    def kept(self, given: Slice, found: Any, /) -> Sequence["Tensor"]:
+        """The task vectors with zeros in place of what is not kept; they may be the tensors that were given."""
+
+
+Merge = Callable[[Slice, Sequence["Tensor"]], "Tensor"]
+"""Merges what is kept: a new tensor."""
+Hook = Callable[..., Any]
+
+
+def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
+    """The hooks `count_rounds`, `measure_tensor` and `merge_tensor` of such a strategy."""
+
+    @hookimpl
+    def count_rounds(model_options: Sequence[Any], options: Options, shape: Sequence[int]) -> int:
+        """Those of what is kept, and one for norms unless λ is a number."""
+        told = Told(options=options, model_options=model_options, shape=shape)
+        return keep.rounds(told) + (options.scaling_factor == "matched")
+
+    @hookimpl
+    def measure_tensor(
+        round: int,
+        tensors: Sequence["Tensor"],
+        inputs: Sequence[int],
+        weights: Sequence[float],
+        model_options: Sequence[Any],
+        options: Options,
+        measurements: Sequence["Tensor"],
+        shape: Sequence[int],
+        random: Callable[[int], "Tensor"],
+    ) -> "Tensor":
+        """What is needed to know what is kept, then the norms that λ follows from."""
+        given = Slice(
+            options=options,
+            model_options=model_options,
+            shape=shape,
+            tensors=tensors,
+            inputs=inputs,
+            weights=weights,
+            measurements=measurements,
+            random=random,
+        )
+        if round < keep.rounds(given):
+            return keep.measure(round, given)
+        return scaling.measure(_merged(given, keep, merge), tensors, weights)
+
+    @hookimpl
+    def merge_tensor(
+        tensors: Sequence["Tensor"],
+        inputs: Sequence[int],
+        weights: Sequence[float],
+        model_options: Sequence[Any],
+        options: Options,
+        measurements: Sequence["Tensor"],
+        shape: Sequence[int],
+        random: Callable[[int], "Tensor"],
+    ) -> "Tensor":
+        """λ·τ of the slice."""
+        given = Slice(
+            options=options,
+            model_options=model_options,
+            shape=shape,
+            tensors=tensors,
+            inputs=inputs,
+            weights=weights,
+            measurements=measurements,
+            random=random,
+        )
+        merged = _merged(given, keep, merge)
+        return merged.mul_(scaling.scale(options.scaling_factor, len(tensors), measurements))
+
+    return count_rounds, measure_tensor, merge_tensor
+
+
+def _merged(given: Slice, keep: Keep, merge: Merge) -> "Tensor":
+    """τ of a slice: a new tensor."""
+    found = keep.found(given)
+    merged = given.tensors[0].new_empty(given.tensors[0].shape)
+    for place, piece in given.pieces():
+        merged[place] = merge(piece, keep.kept(piece, found))
+    return merged

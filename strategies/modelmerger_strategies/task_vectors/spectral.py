@@ -1,0 +1,90 @@
+"""What the strategies that merge the singular values of whole matrices have in common: options and hooks.
+
+Matrices are merged by their singular values. Vectors, embeddings, LM heads and tensors of more than two dimensions get
+the mean of the updates, λ·Σ wᵢτᵢ/n of n models; λ is 1 there with `matched`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import frozen
+from modelmerger import Traits, hookimpl, is_embedding, is_head, varying
+
+from modelmerger_strategies.task_vectors import scaling
+from modelmerger_strategies.task_vectors.spectrum import rounding_noise
+from modelmerger_strategies.task_vectors.total import total
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRAITS = Traits(models=(1, None), needs_base=True, copies=20)  # 15 to 19 were measured, of square matrices
+
+
+@frozen(kw_only=True)
+class Options:
+    """Options of all of them."""
+
+    scaling_factor: float | Literal["matched"] = varying(default="matched")
+    """λ, what the merged task vector is multiplied by; `matched`: as long as a share of Σ wᵢτᵢ, per matrix."""
+
+
+@frozen(eq=False)
+class Updates:
+    """The task vectors of a matrix."""
+
+    tensors: Sequence["Tensor"]
+    """One a model."""
+    weights: Sequence[float]
+    """One a model."""
+    noise: Sequence[float]
+    """The root mean square of what rounding has changed in the numbers of each model."""
+
+    @property
+    def total(self) -> "Tensor":
+        """Σ wᵢτᵢ, a new tensor."""
+        return total(self.tensors, self.weights)
+
+    @property
+    def total_noise(self) -> float:
+        """That of Σ wᵢτᵢ."""
+        return math.sqrt(sum((weight * noise) ** 2 for weight, noise in zip(self.weights, self.noise, strict=True)))
+
+
+Hook = Callable[..., Any]
+
+
+def hooks_of(merge: Callable[[Updates, Any], "Tensor"], share: float) -> tuple[Hook, Hook, Hook]:
+    """The hooks `choose_view`, `find_coefficients` and `merge_tensor` of such a strategy.
+
+    merge: makes the merged task vector of a matrix, a new tensor, also from the options. share: of `matched`, for
+    four models or more.
+    """
+
+    @hookimpl
+    def choose_view(tensor_name: str, shape: Sequence[int]) -> str:
+        """Matrices are seen whole."""
+        matrix = len(shape) == 2 and not is_embedding(tensor_name) and not is_head(tensor_name)
+        return "whole" if matrix else "linear"
+
+    @hookimpl
+    def find_coefficients(weights: Sequence[float], options: Options) -> list[float]:
+        """Those of the mean of the updates, and the base's."""
+        factor = options.scaling_factor if isinstance(options.scaling_factor, float) else 1.0
+        models = sum(weight != 0 for weight in weights)
+        shares = [factor * weight / models if weight else 0.0 for weight in weights]
+        return [*shares, 1.0 - sum(shares)]
+
+    @hookimpl
+    def merge_tensor(tensors: Sequence["Tensor"], weights: Sequence[float], options: Options) -> "Tensor":
+        """The base and λ times the merged task vector."""
+        base = tensors[-1]
+        taus = [tensor - base for tensor in tensors[:-1]]
+        updates = Updates(taus, weights, [rounding_noise(tensor) for tensor in tensors[:-1]])
+        if not taus or not updates.total.any():
+            return base.clone()
+        merged = merge(updates, options)
+        measured = [scaling.measure(merged, taus, weights)]
+        return merged.mul_(scaling.scale(options.scaling_factor, len(taus), measured, share)).add_(base)
+
+    return choose_view, find_coefficients, merge_tensor

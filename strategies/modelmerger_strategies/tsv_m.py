@@ -1,0 +1,45 @@
+"""TSV-Merge: of each model its strongest singular directions, made orthogonal to those of the others.
+
+    τᵢ = Uᵢ·diag(σᵢ)·Vᵢᵀ, of which the first ⌊min(rows, columns)/n⌋ are kept, at least one, where there are n models
+    U⊥, V⊥ = the nearest orthonormal matrices to [U₁ … Uₙ] and [V₁ … Vₙ]
+    merged = θ_base + λ·U⊥·diag(w₁σ₁, …, wₙσₙ)·V⊥ᵀ,   τᵢ = θᵢ − θ_base
+
+Gargiulo et al. 2025, "Task Singular Vectors", https://arxiv.org/abs/2412.00081, section 4.2 and algorithm 1, which has
+λ = 1. Only directions above rounding count: made orthogonal, those of noise would be as loud as all others.
+
+Use it for several fine-tunes of one base on different tasks, above all by LoRA. Do not use it where memory or time for
+singular values of whole matrices is missing, nor for fine-tunes on the same task, which need no separation.
+"""
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from modelmerger_strategies.task_vectors import spectral
+from modelmerger_strategies.task_vectors.scaling import TSV_SHARE
+from modelmerger_strategies.task_vectors.spectrum import nearest_orthogonal, spectrum_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+traits = spectral.TRAITS
+
+
+@frozen(kw_only=True)
+class Options(spectral.Options):
+    """Options of tsv_m."""
+
+
+def _separated(updates: spectral.Updates, _: Options) -> "Tensor":
+    import torch
+
+    most = max(1, min(updates.tensors[0].shape) // len(updates.tensors))
+    pairs = zip(updates.tensors, updates.noise, strict=True)
+    found = [spectrum_of(tensor, noise).first(most) for tensor, noise in pairs]
+    left = nearest_orthogonal(torch.cat([one.left for one in found], 1))
+    right = nearest_orthogonal(torch.cat([one.right for one in found]))
+    values = torch.cat([one.values * weight for one, weight in zip(found, updates.weights, strict=True)])
+    return (left * values) @ right
+
+
+choose_view, find_coefficients, merge_tensor = spectral.hooks_of(_separated, TSV_SHARE)

@@ -1,0 +1,95 @@
+"""Tokenizers of models are tried out in a process of its own before they run in this one, and none runs away."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from inputs.tiny_models import TEXTS, load, tied
+from modelmerger import UnmeasurableError
+from modelmerger.validation import tokenizing
+from modelmerger.validation.models import Models
+from modelmerger.validation.tokenizing import Proof
+from modelmerger.values.model_reference import ModelReference
+
+from tests.core.validation.assembled import always_on
+
+__all__ = ["tied"]
+
+RUNAWAY = "a" * 40 + "!"
+SPLIT: dict[str, Any] = {
+    "type": "Split",
+    "pattern": {"Regex": "(a+)+$"},
+    "behavior": "Isolated",
+    "invert": False,
+}
+SLOW = SPLIT | {"pattern": {"Regex": "(a+)+[xy]"}}
+REPLACE: dict[str, Any] = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}
+DOUBLED: dict[str, Any] = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+
+
+def changed(directory: Path, target: Path, **parts: Any) -> Path:
+    """A copy of a model whose tokenizer.json has other parts."""
+    shutil.copytree(directory, target)
+    file = target / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | parts))
+    return target
+
+
+def test_what_a_tokenizer_takes_in_time_is_as_before(tied: SimpleNamespace) -> None:
+    proof = Proof("a")
+    proof.of_file(tied.a, TEXTS)
+    proof.of_texts(tied.words, [*TEXTS, "", "مرحبا"])
+    proof.of_ids(tied.words, [tied.words.encode(text) for text in TEXTS])
+    opened = Models({"a": ModelReference(str(tied.a), "a", "m")}, 2, always_on(), texts=TEXTS).open("a")
+    assert opened.language.encode(TEXTS[0]) == tied.words.encode(TEXTS[0], add_special_tokens=False)
+
+
+@pytest.mark.parametrize(
+    ("parts", "text", "reason"),
+    [
+        ({"pre_tokenizer": SPLIT}, RUNAWAY, "retry-limit"),
+        ({"normalizer": REPLACE}, RUNAWAY, "retry-limit"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 60}}, "a", "it takes more than 2 s or 1024"),
+        ({"pre_tokenizer": SLOW}, ("a" * 20 + "!") * 2000, "it takes more than 2 s or 1024 MiB"),
+    ],
+    ids=["a pattern", "a replacement", "letters that double", "a little at each letter"],
+)
+@pytest.mark.parametrize("held", [False, True], ids=["of a directory", "in memory"])
+def test_a_tokenizer_that_runs_away_is_stopped(
+    tied: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    parts: dict[str, Any],
+    text: str,
+    reason: str,
+    held: bool,
+) -> None:
+    """B24"""
+    from transformers import PreTrainedTokenizerFast
+
+    monkeypatch.setattr(tokenizing, "SECONDS", 2)
+    monkeypatch.setattr(tokenizing, "MEMORY", 1 << 30)
+    directory = changed(tied.a, tmp_path / "a", **parts)
+    place: Any = ModelReference(str(directory), "a", "m")
+    if held:
+        place = load(tied.a)[0], PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
+    with pytest.raises(UnmeasurableError, match=f"the tokenizer of a fails: .*{reason}"):
+        Models({"a": place}, 2, always_on(), texts=[text]).open("a")
+
+
+def test_a_decoder_that_runs_away_is_stopped(tied: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B24"""
+    from tokenizers import decoders
+
+    opened = Models({"a": ModelReference(str(tied.a), "a", "m")}, 2, always_on()).open("a")
+    opened.tokenizer.backend_tokenizer.decoder = decoders.Sequence([decoders.Replace("a", "aa")] * 60)
+    special = opened.tokenizer.all_special_ids
+    word = next(i for text, i in sorted(opened.tokenizer.get_vocab().items()) if "a" in text and i not in special)
+    monkeypatch.setattr(tokenizing, "SECONDS", 2)
+    monkeypatch.setattr(tokenizing, "MEMORY", 1 << 30)
+    monkeypatch.setattr("modelmerger.validation.language_model.continued", lambda *_: [[word]])
+    with pytest.raises(UnmeasurableError, match="the tokenizer of a fails: it takes more than"):
+        opened.language.answers([""], 1, 0, chat_template=False)
