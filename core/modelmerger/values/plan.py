@@ -21,7 +21,6 @@ Action = Literal["combine", "merge", "take", "copy"]
 checked for NaN and infinity as merged ones are; "copy" takes the donor's bits."""
 WHOLE_MODEL = "model"
 """What a merge writes, unless it is a composition of another kind."""
-_PAST = ", past the page cache"
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 
 
@@ -245,7 +244,7 @@ class MergePlan:
             *_lines_of_models(self, "  ", gives=True, told=set()),
             f"tensors  {self._counted()}",
             *([f"varies   {varies} by tensor"] if varies else []),
-            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}" + _PAST * self.direct,
+            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}{', past the page cache' * self.direct}",
             f"beside   {self._files_beside()}",
             f"reads    {size(self.bytes_read)}{self._ways()}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}" + ", tried out" * self.tried,
@@ -255,14 +254,10 @@ class MergePlan:
         return "\n".join(lines)
 
     def _ways(self) -> str:
-        """Which way the inputs come, unless all come through the page cache."""
-        if not any(way == "direct" for way in self.ways.values()):
-            return ""
-        names = {"direct": "past the page cache", "cached": "from it", "buffered": "through it"}
-        found = {name: sum(way == kind for way in self.ways.values()) for kind, name in names.items()}
-        ways = ", ".join(f"{amount(count, 'file')} {name}" for name, count in found.items() if count)
-        again = f", {size(self.bytes_reused)} of it kept from measuring" if self.bytes_reused else ""
-        return f": {ways}{again}"
+        """How many of the inputs come past the page cache."""
+        past = sum(way == "direct" for way in self.ways.values())
+        kept = f", {size(self.bytes_reused)} of it kept from measuring" if self.bytes_reused else ""
+        return f", {past:,} of {amount(len(self.ways), 'file')} past the page cache{kept}" if past else ""
 
     def _files_beside(self) -> str:
         copied, made = len(self.beside.copied), len(self.beside.made)

@@ -49,8 +49,6 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "sequential_loading": ("weighted", [True, False], [(0, "true or false")]),
     "cache_models": ("weighted", [False, True], [("yes", "must be true or false")]),
     "use_safetensors": ("weighted", [True, False], [("no", "true or false")]),
-    "io": ("weighted", ["auto", "buffered", "direct"], [("mapped", "auto, buffered"), (True, "buffered")]),
-    "memory": ("weighted", [0, "0", "2GB", 1], [("much", "must be a size"), (-1, "must be a size")]),
     "max_shard_size": ("weighted", ["5GB", "1 GiB", "500mb", 4096], [("5 potatoes", "'5GB'"), (0, "'5GB'"), ("-1GB", "'5GB'"), (1.5, "whole number or a text")]),
     "offload_folder": ("weighted", [None, "./scratch"], [("", "must not be empty"), (1, "a text")]),
     "torch_compile": ("weighted", [True, False], [("yes", "true or false")]),
