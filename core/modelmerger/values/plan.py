@@ -21,6 +21,7 @@ Action = Literal["combine", "merge", "take", "copy"]
 checked for NaN and infinity as merged ones are; "copy" takes the donor's bits."""
 WHOLE_MODEL = "model"
 """What a merge writes, unless it is a composition of another kind."""
+_PAST = ", past the page cache"
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 
 
@@ -154,8 +155,7 @@ class MergePlan:
     bytes_reused: int = 0
     """Those of `bytes_read` that come from memory, where what was measured of inputs from the disk is kept."""
     ways: Mapping[str, str] = field(factory=dict, repr=False)
-    """Of each file that is read, by its path, which way most of it comes: "cached", from the page cache; "direct", from
-    the disk past it; "buffered", through it. Empty for a merge within another one."""
+    """Which way most of each file comes, by its path: "cached", "direct" (past the page cache) or "buffered"."""
     direct: bool = False
     """Whether the files of weights are written past the page cache, where their file system lets them."""
     beside: FilesBeside = field(factory=FilesBeside)
@@ -244,7 +244,7 @@ class MergePlan:
             *_lines_of_models(self, "  ", gives=True, told=set()),
             f"tensors  {self._counted()}",
             *([f"varies   {varies} by tensor"] if varies else []),
-            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}{', past the page cache' * self.direct}",
+            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}" + _PAST * self.direct,
             f"beside   {self._files_beside()}",
             f"reads    {size(self.bytes_read)}{self._ways()}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}" + ", tried out" * self.tried,
@@ -256,8 +256,8 @@ class MergePlan:
     def _ways(self) -> str:
         """How many of the inputs come past the page cache."""
         past = sum(way == "direct" for way in self.ways.values())
-        kept = f", {size(self.bytes_reused)} of it kept from measuring" if self.bytes_reused else ""
-        return f", {past:,} of {amount(len(self.ways), 'file')} past the page cache{kept}" if past else ""
+        kept = f", {size(self.bytes_reused)} of it kept from measuring" * bool(self.bytes_reused)
+        return f", {past:,} of {amount(len(self.ways), 'file')}{_PAST[1:]}{kept}" if past else ""
 
     def _files_beside(self) -> str:
         copied, made = len(self.beside.copied), len(self.beside.made)
