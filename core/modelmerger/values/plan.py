@@ -256,8 +256,7 @@ class MergePlan:
     def _ways(self) -> str:
         """How many of the inputs come past the page cache."""
         past = sum(way == "direct" for way in self.ways.values())
-        kept = f", {size(self.bytes_reused)} of it kept from measuring" * bool(self.bytes_reused)
-        return f", {past:,} of {amount(len(self.ways), 'file')}{_PAST[1:]}{kept}" if past else ""
+        return f", {past:,} of {amount(len(self.ways), 'file')}{_PAST[1:]}" if past else ""
 
     def _files_beside(self) -> str:
         copied, made = len(self.beside.copied), len(self.beside.made)
