@@ -278,6 +278,15 @@ def _what(plan: MergePlan) -> str:
     return f"{shown(plan.strategy)} of {amount(sum(m.weight is not None for m in plan.models), 'model')}"
 
 
+def _given_by(plan: MergePlan, model: PlannedModel, is_donor: bool) -> str:
+    """What the merged model gets from a model besides weights: the tokenizer may be another's than the config."""
+    givers = {giver for file, giver in plan.beside.copied.items() if file.startswith("tokenizer")}
+    others = givers and givers <= {one.name for one in plan.models} - {plan.models[plan.donor].name}
+    if is_donor:
+        return ", gives config" if others else ", gives config and tokenizer"
+    return ", gives tokenizer" if others and model.name in givers else ""
+
+
 def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) -> Iterator[str]:
     """A line for each model, and for one that is a merge lines for its models.
 
@@ -288,7 +297,7 @@ def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) 
         own = "".join(f", {shown(key)} {shown(value)}" for key, value in model.own_options(given=True).items())
         here = gives and index == plan.donor
         if model.merge is None:
-            donor = ", gives config and tokenizer" if here else ""
+            donor = _given_by(plan, model, here)
             commit = f", commit {shown(model.revision)}" if model.revision else ""
             yield f"{indent}{shown(model.name)}: {role}{own}{donor} ({shown(model.path)}{commit})"
             continue
