@@ -14,7 +14,7 @@ MODELS = [{"path": "./a"}, {"path": "./b"}]
 
 # option: the strategy that has it, good values, bad values with a part of what is said of them
 TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
-    "io": ("weighted", ["auto", "buffered", "direct"], [("fast", "'auto'"), (True, "'auto'")]),
+    "io": ("weighted", ["auto", "buffered", "direct"], [("fast", "one of auto, buffered, direct"), (True, "one of auto, buffered, direct")]),
     "memory": ("weighted", ["512MiB", 0, "0", 1], [("much", "a size such as"), (-1, "a size such as")]),
     "boosted_from": ("boost", [0.1, 0.5, 1], [(2, "[0, 1]"), ("much", "a number")]),
     "growth": ("lines", [1, 2.5], [("much", "a number")]),
