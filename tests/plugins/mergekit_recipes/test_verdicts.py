@@ -374,6 +374,14 @@ def test_a_gradient_that_looks_as_if_it_were_for_the_models_is_a_warning() -> No
     ]
 
 
+def test_layers_that_are_left_out_are_noted() -> None:
+    _, notes = read(
+        "merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [0, 2]}]\n"
+        "- sources: [{model: b, layer_range: [2, 4]}]\n- sources: [{model: a, layer_range: [3, 4]}]\n"
+    )
+    assert notes == ["note: slices: layer 2 of a is in no slice", "note: slices: layers 0, 1 of b are in no slice"]
+
+
 def test_a_key_that_is_given_twice_is_a_warning_and_the_last_counts() -> None:
     config, notes = read(f"merge_method: linear\nmerge_method: ties\n{BASED}")
     assert config["strategy"] == "ties"
