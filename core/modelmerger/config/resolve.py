@@ -87,6 +87,7 @@ def _resolve(
         validation=validation.settings,
         merges={key: one.settings for key, one in inner.items()},
         strict=strict,
+        acts_on_base=hooks.strategy.traits.wants_base,
     )
     executors = [plugin for plugin in running if plugin not in run.always_on]
     settings = evolve(settings, given=_decisive(settings.given, executors))
