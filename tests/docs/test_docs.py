@@ -96,7 +96,7 @@ def cases(test: Any) -> list[Any]:
     return [update_wrapper(partial(test, *each.values), test) for mark in marks for each in mark.args[1]] or [test]
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=str)
+@pytest.mark.parametrize("page", WRITTEN, ids=page_id)
 def test_no_page_has_two_versions_of_a_text(page: Path) -> None:
     """As an unfinished merge of two branches leaves it, or a place for a table."""
     lines = page.read_text(encoding="utf-8").splitlines()
