@@ -63,10 +63,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Variant:
-    """modelmerger run otherwise than usual: with other options, or with one of its costs left out by without.py."""
+    """modelmerger run otherwise than usual: with other options, with one of its costs left out by without.py, or on one
+    core.
+    """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     without: str = ""
+    one_core: bool = False
 
 
 # `run.py --variants NAME,…` measures each in turn with the usual run, as `modelmerger:NAME`.
@@ -80,6 +83,10 @@ VARIANTS: dict[str, Variant] = {
     "no-parallel-loading": Variant({"parallel_loading": False}),
     "torch-compile": Variant({"torch_compile": True}),
     "geometry": Variant({"geometry": True}),
+    "buffered": Variant({"io": "buffered"}),
+    "direct": Variant({"io": "direct"}),
+    "one-core": Variant(one_core=True),
+    "one-core-no-digests": Variant(without="digests", one_core=True),
 }
 
 
@@ -99,7 +106,8 @@ def modelmerger(merge: Merge, scratch: Path, variant: Variant) -> Run:
         config["peft_config"] = {"merge_adapters": True}
     file = write_config(scratch / "modelmerger.json", {**config, "output_path": str(output)})
     program = (str(WITHOUT), variant.without) if variant.without else ("-m", "modelmerger")
-    return Run((sys.executable, *program, "merge", str(file)), {}, output, merge.output_bytes)
+    where = ("taskset", "-c", "0") if variant.one_core else ()
+    return Run((*where, sys.executable, *program, "merge", str(file)), {}, output, merge.output_bytes)
 
 
 def mergekit(merge: Merge, scratch: Path, program: Path, dtype: str) -> Run:

@@ -26,10 +26,11 @@ from options import ADAPTERS, parse
 from report import markdown, write_reports
 from results import Result
 from shapes import SHAPES, Shape
-from workplace import HERE, model_limit, prepare_adapters, prepare_mergekit, prepare_models, size_of
+from workplace import HERE, model_limit, prepare_adapters, prepare_mergekit, prepare_models, remove_models, size_of
 
 Contender = Callable[[Merge, Path], Run]
 TOUCHED = 6 << 30  # bytes of memory made ready before each run, or fewer for a small shape; what is written goes there
+KEPT = 10**10  # bytes of a model; larger ones are removed when their rows are measured
 COMPLETE = 0.99  # of a model's bytes; a contender that wrote less has not merged
 
 
@@ -56,7 +57,7 @@ def choose_contenders(options: argparse.Namespace, mergekit: Path | None) -> dic
 
 def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str]) -> Iterator[Merge]:
     """The merges of one shape, its models ready; what the disk has no room for is added to `skipped`."""
-    limit = model_limit(shape, int(options.disk_gb * 1e9))
+    limit = model_limit(options.cache, shape, int(options.disk_gb * 1e9))
     wanted: list[tuple[str, int]] = []
     for strategy in (name for name in options.strategies if name in STRATEGIES):
         method = METHODS[strategy]
@@ -65,7 +66,9 @@ def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str])
         for count in [method.models] if method.models else [int(count) for count in options.models]:
             needed = count + method.base
             if needed > limit:
-                skipped.append(f"{shape.name} {strategy} with {count} models needs more than {options.disk_gb:g} GB")
+                skipped.append(
+                    f"{shape.name} {strategy} with {count} models needs more room than there is, or than {options.disk_gb:g} GB"
+                )
             else:
                 wanted.append((strategy, count))
     of_adapters = [name for name in options.strategies if name in ADAPTERS]
@@ -183,6 +186,8 @@ def main(arguments: Sequence[str]) -> int:
         for place, merge in enumerate(choose_merges(options, shape, skipped)):
             results.append(measure_merge(merge, chosen, options, warm_up=place == 0))
             write_reports(options.results, described, settings, results)
+        if shape.bytes > KEPT:
+            remove_models(options.cache, shape)
     shutil.rmtree(options.cache / "scratch", ignore_errors=True)
     print(markdown(described, settings, results))
     print(f"written: {options.results}/latest.json, latest.md, latest.svg")

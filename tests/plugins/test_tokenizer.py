@@ -124,28 +124,37 @@ UNIGRAM = [["<unk>", 0.0], ["a", -1.5], ["b", -2.0]]
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "count"),
+    ("ours", "theirs", "counts"),
     [
         (tokenizer({"a": 0, "b": 1}), tokenizer({"b": 1, "a": 0}), None),
-        (tokenizer({"a": 0, "b": 1}), tokenizer({"a": 1, "b": 0}), 2),
-        (tokenizer({"a": 0, "b": 1}), tokenizer({"a": 0, "c": 1}), 2),
-        (tokenizer({"a": 0}), tokenizer({"a": 0}, [("<new>", 1)]), 1),
-        (tokenizer({"a": 0}, [("<s>", 1)]), tokenizer({"a": 0}, [("<s>", 2)]), 1),
+        (tokenizer({"a": 0, "b": 1}), tokenizer({"a": 1, "b": 0}), (2, 0, 0, 2)),
+        (tokenizer({"a": 0, "b": 1}), tokenizer({"a": 0, "c": 1}), (1, 1, 1, 0)),
+        (tokenizer({"a": 0}), tokenizer({"a": 0}, [("<new>", 1)]), (1, 1, 0, 0)),
+        (tokenizer({"a": 0}, [("<s>", 1)]), tokenizer({"a": 0}, [("<s>", 2)]), (2, 0, 0, 1)),
         (tokenizer(UNIGRAM), tokenizer({"<unk>": 0, "a": 1, "b": 2}), None),
-        (tokenizer(UNIGRAM), tokenizer(UNIGRAM[::-1]), 2),
+        (tokenizer(UNIGRAM), tokenizer(UNIGRAM[::-1]), (3, 0, 0, 2)),
     ],
     ids=["order", "swapped", "another", "added", "added elsewhere", "unigram", "unigram turned around"],
 )
-def test_tokens_that_stand_for_other_rows_are_counted(
-    models: SimpleNamespace, config: dict[str, Any], ours: str, theirs: str, count: int | None
+def test_how_vocabularies_lie_to_each_other_is_said_with_counts(
+    models: SimpleNamespace,
+    config: dict[str, Any],
+    ours: str,
+    theirs: str,
+    counts: tuple[int, int, int, int] | None,
 ) -> None:
     (models.a / "tokenizer.json").write_text(ours)
     (models.b / "tokenizer.json").write_text(theirs)
 
-    found = [n.message for n in ModelMerger(MergeConfig(**config)).check_compatibility() if n.severity == "warning"]
+    notes = ModelMerger(MergeConfig(**config)).check_compatibility()
 
-    expected = f"{count} tokens stand for other rows of the embedding than in 'a', whose tokenizer is taken."
-    assert found == ([] if count is None else [expected])
+    found = [note.message for note in notes if "shared" in note.message]
+    assert len(found) == (0 if counts is None else 1)
+    if counts is not None:
+        shared, added, missing, moved = counts
+        tokens = "token" if shared == 1 else "tokens"
+        assert f"{shared} {tokens} shared, {added} added, {missing} missing; {moved} of those shared stand" in found[0]
+        assert [note.severity for note in notes if "lost" in note.message] == ["warning"] * bool(added)
 
 
 def test_the_option_belongs_to_every_strategy(models: SimpleNamespace, config: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from modelmerger.config.found_merges import nameless, take_out
 from modelmerger.config.inner_merges import InnerMerges
 from modelmerger.config.models_in_memory import MERGES, set_apart
 from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
-from modelmerger.config.owners import declared_fields
+from modelmerger.config.owners import declared_fields, with_places
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS
 from modelmerger.config.strict_attrs import unknown_keys
@@ -22,7 +22,7 @@ from modelmerger.hooks.providers import Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
 
 
 def resolve(
@@ -48,7 +48,8 @@ def resolve(
         settings, hooks = _resolve(given, live, handed_over, run, validating=validating, notes=notes, strict=strict)
     except ConfigError as error:
         explaining = [plugin for plugin in run.always_on if "explain_config" in plugin.hooks]
-        raise ConfigError(*assemble(explaining).models.explain_config(given, error.problems)) from error
+        problems = with_places(error.problems, _places(run))
+        raise ConfigError(*assemble(explaining).models.explain_config(given, problems)) from error
     return evolve(settings, file=file), hooks
 
 
@@ -86,6 +87,7 @@ def _resolve(
         validation=validation.settings,
         merges={key: one.settings for key, one in inner.items()},
         strict=strict,
+        acts_on_base=hooks.strategy.traits.wants_base,
     )
     executors = [plugin for plugin in running if plugin not in run.always_on]
     settings = evolve(settings, given=_decisive(settings.given, executors))
@@ -97,6 +99,18 @@ def _resolve(
     raise_errors([*problems, *said], ConfigError, strict=strict)
     of_process = {f"{p.kind} '{p.name}'": p.digest for p in took_part if p.digest}
     return evolve(settings, notes=tuple(said), of_process=of_process), hooks
+
+
+def _places(run: Run) -> dict[str, list[str]]:
+    """The keys that each mapping of a config has whatever the strategy is, by what is said of where to write one."""
+    options = (CoreOptions, *(plugin.options for plugin in run.always_on if plugin.options))
+    sections = {f"under {section.name}": option_names(section.options) for section in run.sections}
+    return {
+        "under options": [name for cls in options for name in option_names(cls)],
+        **sections,
+        f"under {VALIDATION}": option_names(ValidationSettings),
+        "beside the path of a model, in models": option_names(ModelSettings),
+    }
 
 
 def _unknown_keys(given: Mapping[str, Any], run: Run, running: Iterable[Plugin]) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ Action = Literal["combine", "merge", "take", "copy"]
 checked for NaN and infinity as merged ones are; "copy" takes the donor's bits."""
 WHOLE_MODEL = "model"
 """What a merge writes, unless it is a composition of another kind."""
+_PAST = ", past the page cache"
 NO_RENAMES: Mapping[int, str] = MappingProxyType({})
 
 
@@ -151,9 +152,10 @@ class MergePlan:
     """Bytes that a worker holds for this merge, those of merges within it left out."""
     bytes_compared: int = 0
     """Those of `bytes_read` that are read before the first write, those of merges within it left out."""
+    bytes_reused: int = 0
+    """Those of `bytes_read` that come from memory, where what was measured of inputs from the disk is kept."""
     ways: Mapping[str, str] = field(factory=dict, repr=False)
-    """Of each file that is read, by its path, which way most of it comes: "cached", from the page cache; "direct", from
-    the disk past it; "buffered", through it. Empty for a merge within another one."""
+    """Which way most of each file comes, by its path: "cached", "direct" (past the page cache) or "buffered"."""
     direct: bool = False
     """Whether the files of weights are written past the page cache, where their file system lets them."""
     beside: FilesBeside = field(factory=FilesBeside)
@@ -179,6 +181,7 @@ class MergePlan:
             "memory_parts": dict(self.memory_parts),
             "tried": self.tried,
             "disk": self.disk,
+            "io": {"inputs": dict(self.ways), "output": "direct" if self.direct else "buffered"},
             "workers": self.workers,
             "notes": [{"severity": note.severity, "message": str(note)} for note in self.notes],
             "files": [
@@ -241,14 +244,19 @@ class MergePlan:
             *_lines_of_models(self, "  ", gives=True, told=set()),
             f"tensors  {self._counted()}",
             *([f"varies   {varies} by tensor"] if varies else []),
-            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}",
+            f"output   {files} ({shown(self.layout.format)}), {size(self.bytes_written)}" + _PAST * self.direct,
             f"beside   {self._files_beside()}",
-            f"reads    {size(self.bytes_read)}",
+            f"reads    {size(self.bytes_read)}{self._ways()}",
             f"memory   about {size(self.memory)} with {amount(self.workers, 'worker')}" + ", tried out" * self.tried,
             f"disk     {size(self.disk)} while merging",
             *(f"{note.severity:<8} {note}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+    def _ways(self) -> str:
+        """How many of the inputs come past the page cache."""
+        past = sum(way == "direct" for way in self.ways.values())
+        return f", {past:,} of {amount(len(self.ways), 'file')}{_PAST[1:]}" if past else ""
 
     def _files_beside(self) -> str:
         copied, made = len(self.beside.copied), len(self.beside.made)
@@ -270,6 +278,15 @@ def _what(plan: MergePlan) -> str:
     return f"{shown(plan.strategy)} of {amount(sum(m.weight is not None for m in plan.models), 'model')}"
 
 
+def _given_by(plan: MergePlan, model: PlannedModel, is_donor: bool) -> str:
+    """What a model gives besides weights."""
+    givers = {giver for file, giver in plan.beside.copied.items() if file.startswith("tokenizer")}
+    others = givers and givers <= {one.name for one in plan.models} - {plan.models[plan.donor].name}
+    if is_donor:
+        return f", gives config{'' if others else ' and tokenizer'}"
+    return ", gives tokenizer" if others and model.name in givers else ""
+
+
 def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) -> Iterator[str]:
     """A line for each model, and for one that is a merge lines for its models.
 
@@ -280,9 +297,8 @@ def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) 
         own = "".join(f", {shown(key)} {shown(value)}" for key, value in model.own_options(given=True).items())
         here = gives and index == plan.donor
         if model.merge is None:
-            donor = ", gives config and tokenizer" if here else ""
-            commit = f", commit {shown(model.revision)}" if model.revision else ""
-            yield f"{indent}{shown(model.name)}: {role}{own}{donor} ({shown(model.path)}{commit})"
+            place = shown(model.path) + (f", commit {shown(model.revision)}" if model.revision else "")
+            yield f"{indent}{shown(model.name)}: {role}{own}{_given_by(plan, model, here)} ({place})"
             continue
         how = ", ".join(f"{shown(key)} {shown(value)}" for key, value in model.merge.options.items())
         again = ", as above" if model.merge.digest in told else ""

@@ -1,10 +1,12 @@
 """The files that go along: each held to what it is now, or made anew where it may not stay as it is."""
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from modelmerger import (
+    TOKENIZER_FILES,
     FileIdentity,
     InputError,
     Problem,
@@ -15,8 +17,11 @@ from modelmerger import (
     read_json,
 )
 
+from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
+from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
+from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.templates import (
     CONFIG,
     DEFAULT,
@@ -27,6 +32,8 @@ from modelmerger_plugins.tokenizer.templates import (
     templates_in,
     templates_of,
 )
+from modelmerger_plugins.tokenizer.union.files import union_files
+from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
 
 LIMIT = 256 << 20
 """Bytes of one file."""
@@ -51,15 +58,37 @@ def names_to_copy(sources: Sources, options: Options, *, whole_model: bool) -> l
     return found
 
 
-def files_to_write(sources: Sources, options: Options, *, whole_model: bool) -> dict[str, bytes | FileIdentity]:
-    """Path in the output → the file that is copied, or what is made of it. Raises `InputError`."""
+def files_to_write(
+    sources: Sources, options: Options, matching: Matching | None, *, whole_model: bool
+) -> dict[str, bytes | FileIdentity]:
+    """Path in the output → the file that is copied, or what is made of it. Raises `InputError`.
+
+    matching: how the models' rows are matched, so that the tokenizer's files may be others; None where they are not.
+    """
+    sources, _ = with_template(sources, matching)
     files: dict[str, bytes | FileIdentity] = {}
     for directory, name in names_to_copy(sources, options, whole_model=whole_model):
         files[name] = _without_code(directory, name) or identify_beside(directory, name, LIMIT)
+    if matching is not None and matching.union is not None:
+        files = {name: file for name, file in files.items() if _may_stay(name)}
+    if matching is not None and matching.renamed and sources.tokenizer.donor.directory is not None:
+        for name in (name for name in files if name in FILES):
+            held = files[name]
+            content = held if isinstance(held, bytes) else read_beside(sources.tokenizer.donor.directory, name, LIMIT)
+            value = read_json(content or b"{}", name, unique=False, nodes=MOST_VALUES)
+            files[name] = encoded(with_new_names(value, matching.renamed))
+    if matching is not None and matching.union is not None and options.preserve_tokenizer:
+        files |= union_files(matching.union, files.get(CONFIG), sources.tokenizer.donor.directory)
     if options.preserve_tokenizer and (sources.template is not sources.tokenizer or options.chat_template):
         kept = {name: file for name, file in files.items() if not is_template(name)}
         files = {**kept, **_templates(sources, kept.get(CONFIG), options.chat_template)}
     return files
+
+
+def _may_stay(name: str) -> bool:
+    """Whether a file beside the weights says nothing of the vocabulary that a union would contradict."""
+    of_vocabulary = any(fnmatchcase(name, pattern) for pattern in TOKENIZER_FILES)
+    return not of_vocabulary or name in (CONFIG, "special_tokens_map.json") or is_template(name)
 
 
 def problems_with_files(sources: Sources, options: Options) -> Iterator[Problem]:
