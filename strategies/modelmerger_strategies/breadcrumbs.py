@@ -41,4 +41,6 @@ class ModelOptions(trimmed.ModelOptions):
     """The share of this model's task vector that is dropped as outliers; where it is not given, that of `options`."""
 
 
-count_rounds, measure_tensor, merge_tensor = family.hooks_of(trimmed.Trimmed(middle_ranks), added_up)
+_keep = trimmed.Trimmed(middle_ranks)
+count_rounds, measure_tensor, merge_tensor = family.hooks_of(_keep, added_up)
+choose_ranges, join_measurements = trimmed.bracket_hooks(_keep)

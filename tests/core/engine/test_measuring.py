@@ -74,7 +74,7 @@ def merge_tensor(tensors, measurements):
 
 @pytest.fixture(autouse=True)
 def blocks_of_60_elements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "MEASURED", 60)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 60)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 3)
 
 
