@@ -27,9 +27,11 @@ class Options(family.Options):
     """Options of breadcrumbs_ties."""
 
     density: float = varying(default=0.9, check=trimmed.SHARE_KEPT)
-    """The share of each task vector that is kept, per tensor; 0.9 as mergekit's documentation advises."""
+    """The share of each task vector that is kept, per tensor; 0.9 as mergekit's documentation advises.
+    The paper chooses its β by validation, and has no one number."""
     gamma: float = varying(default=0.01, check=_GAMMA)
-    """The share of each task vector that is dropped as outliers, per tensor; 0.01 as mergekit has it."""
+    """The share of each task vector that is dropped as outliers, per tensor; 0.01 as mergekit has it. The
+    paper chooses its γ by validation too."""
     normalize_weights: bool = False
     """Whether agreeing task vectors are averaged; mergekit, the only source, adds them up."""
 

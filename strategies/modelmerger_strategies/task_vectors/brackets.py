@@ -62,14 +62,14 @@ def part(tensors: Sequence["Tensor"], ranks: Sequence[Sequence[int]], brackets: 
     return _packed(tensors[0].numel(), rows)
 
 
-def joined(parts: Sequence["Tensor"]) -> "Tensor":
-    """The statistic of several parts."""
+def joined(parts: Sequence["Tensor"], most: int | None = None) -> "Tensor":
+    """The statistic of several parts. most: different magnitudes that are held, as `MOST`; None for all."""
     unpacked = [_unpacked(one) for one in parts]
     rows: list[Row] = []
     for row in zip(*(held for _, held in unpacked), strict=True):
         held = [values for _, values in row if values is not None]
         rows.append((sum(above for above, _ in row), _summed(held) if len(held) == len(row) else None))
-    if sum(len(values) for _, values in rows if values is not None) > MOST:
+    if sum(len(values) for _, values in rows if values is not None) > (math.inf if most is None else most):
         rows = [(above, None) for above, _ in rows]
     return _packed(sum(elements for elements, _ in unpacked), rows)
 

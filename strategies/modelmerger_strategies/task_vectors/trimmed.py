@@ -80,7 +80,10 @@ class Trimmed:
         """What lies within brackets in several parts; None for histograms, which are added up."""
         from modelmerger_strategies.task_vectors import brackets
 
-        return None if number >= BRACKETED else self._shrunk(number, told, brackets.joined(parts))
+        if number >= BRACKETED:
+            return None
+        most = brackets.MOST if number == READING else None  # there is always room for the sample
+        return self._shrunk(number, told, brackets.joined(parts, most))
 
     def _shrunk(self, number: int, told: Told, part: "Tensor") -> "Tensor":
         """What is to be found once a statistic is of everything: brackets, or magnitudes."""

@@ -22,7 +22,7 @@ from typing import Any
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.specs import doors, measuring, models, output, strategies, validation
 
-SPECIFICATIONS = (doors, models, measuring, strategies, output, validation)
+SPECIFICATIONS = (doors, models, strategies, measuring, output, validation)
 """The modules of hooks, in the order in which a run calls them."""
 
 
