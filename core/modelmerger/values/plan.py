@@ -55,6 +55,8 @@ class TensorPlan:
     """Of the slices that the strategy sees; "elementwise" where it sees none."""
     rounds: int = 0
     """How often the strategy measures it before it is merged, at most."""
+    measured: int = 0
+    """Of how many of its elements these rounds are expected to read the inputs, all rounds together."""
 
     @property
     def elements(self) -> int:

@@ -39,6 +39,7 @@ ORDER = [
     # the plan: tensor `a` is merged elementwise, `b` is linear
     "choose_view",
     "count_rounds",
+    "choose_ranges",
     "choose_view",
     "find_coefficients",
     "save_model",
@@ -54,6 +55,7 @@ ORDER = [
     "wants_slices",
     "wants_finish",
     "run_slices",
+    "choose_ranges",
     "measure_tensor",
     "merge_tensor",
     "observe_slice",
@@ -76,6 +78,7 @@ ORDER = [
 ELSEWHERE = {
     "add_commands": "called when one of these commands is asked for, before there is a config",
     "explain_config": "called where a config is refused",
+    "join_measurements": "called where a tensor is measured in several blocks",
     "name_saved_tensors": "called where a returned model is saved elsewhere",
 }
 """The hooks that no such merge calls, and why."""

@@ -39,7 +39,9 @@ FIRST_RESULT = {
     "find_coefficients",
     "choose_view",
     "count_rounds",
+    "choose_ranges",
     "measure_tensor",
+    "join_measurements",
     "merge_tensor",
     "finish_tensor",
     "wants_finish",
@@ -256,6 +258,22 @@ def test_the_example_that_counts_rounds_keeps_the_norm_of_the_first_model() -> N
         assert module.count_rounds(options) == rounds
         measured = [module.measure_tensor(tensors)] * rounds
         assert float(module.merge_tensor(tensors, measured, options).norm()) == pytest.approx(expected)
+
+
+def test_the_example_that_samples_weighs_models_by_their_size() -> None:
+    module = example("choose_ranges")
+    assert module.choose_ranges((3, 1400)) == [(0, 256), (4096, 4200)]
+    tensors = [torch.tensor([1.0, -1.0]), torch.tensor([3.0, 3.0])]
+    merged = module.merge_tensor(tensors, [module.measure_tensor(tensors)])
+    assert merged.tolist() == pytest.approx([0.75 + 0.25 * 3, -0.75 + 0.25 * 3])
+
+
+def test_the_example_that_joins_bounds_the_largest_number() -> None:
+    module = example("join_measurements")
+    tensors = [torch.tensor([1.0, -2.0]), torch.tensor([8.0, 1.0])]
+    parts = [module.measure_tensor([tensor[i : i + 1] for tensor in tensors]) for i in range(2)]
+    assert module.join_measurements(parts).tolist() == [2.0, 8.0]
+    assert module.merge_tensor(tensors, [module.join_measurements(parts)]).tolist() == [1.5, -0.875]
 
 
 def test_the_example_layout_places_every_tensor() -> None:
