@@ -43,6 +43,7 @@ FIRST_RESULT = {
     "measure_tensor",
     "join_measurements",
     "merge_tensor",
+    "merge_cores",
     "finish_tensor",
     "wants_finish",
     "save_model",
@@ -248,6 +249,16 @@ def test_the_example_of_a_strategy_with_two_views_gives_matrices_the_mean_of_the
     turned = torch.tensor([[0.0, -2.0], [2.0, 0.0]])
     merged = module.merge_tensor([torch.eye(2), turned])
     torch.testing.assert_close(torch.linalg.svdvals(merged), torch.tensor([1.5, 1.5]))
+
+
+def test_the_example_that_merges_cores_does_what_it_does_with_matrices() -> None:
+    module = example("merge_cores")
+    core = torch.diag(torch.tensor([4.0, 3.0, 1.0]))
+    left, right = (torch.linalg.qr(torch.randn(7, 3)).Q for _ in range(2))
+    base = torch.randn(7, 7)
+    merged = module.merge_tensor([base + left @ core @ right.T, base]) - base
+    torch.testing.assert_close(merged, left @ module.merge_cores([core]) @ right.T, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module.merge_cores([core]), torch.diag(torch.tensor([2.0, 2.0, 1.0])))
 
 
 def test_the_example_that_counts_rounds_keeps_the_norm_of_the_first_model() -> None:
