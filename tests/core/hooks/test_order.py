@@ -23,9 +23,13 @@ ORDER = [
     # a config file is read
     "read_config",
     # the config is made
+    "expand_model",
+    "expand_model",
     "wants_validation",
     "check_config",
     # the merge begins, with the config as it is by now
+    "expand_model",
+    "expand_model",
     "wants_validation",
     "check_config",
     # the models, headers only

@@ -1,6 +1,7 @@
 """The specification of the hooks: typed, documented, each with an example that is a whole plugin and works."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
     "read_config",
+    "expand_model",
     "locate_model",
     "load_model",
     "compose_model",
@@ -154,6 +156,18 @@ def test_the_example_explanation_says_what_a_key_is_called_by_now() -> None:
     told = hook("explain_config")({"origin": "x"}, [Problem("unknown key 'origin'", "config")])
     assert told == [Problem("unknown key 'origin' (base_model by now)", "config")]
     assert hook("explain_config")({}, [Problem("unknown key 'x'")]) is None
+
+
+def test_the_example_expansion_knows_a_folder_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+    scandir = os.scandir
+    monkeypatch.setattr(
+        os, "scandir", lambda path: scandir(tmp_path) if path == "/models/of-the-team" else scandir(path)
+    )
+    found = hook("expand_model")(ModelReference("team:chats", "", "models[0].path"))
+    assert found == {str(tmp_path / "a"): 0.5, str(tmp_path / "b"): 0.5}
+    assert hook("expand_model")(ModelReference("./chats", "", "models[0].path")) is None
 
 
 def test_the_example_check_of_a_config_counts_the_models() -> None:
