@@ -9,8 +9,8 @@ from modelmerger.planning.slices import MEASURED, OBSERVED, WINDOW, window
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.plan import TensorPlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import TensorPlan
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 """Elements in a slice: the default, those in low_memory_mode, and the fewest."""
