@@ -23,10 +23,10 @@ Command = Callable[..., SimpleNamespace]
     [
         ([], "Missing command. See modelmerger --help"),
         (["mrege"], "no command is named 'mrege', did you mean 'merge'?"),
-        (["zzz"], "no command is named 'zzz' (check, merge, plan, plugins, validate, verify)"),
+        (["zzz"], "no command is named 'zzz' (check, import-recipe, merge, new-plugin, plan, plugins, validate, verify)"),
         (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
         (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
-        (["plugins", "x"], "Got unexpected extra argument (x). See modelmerger plugins --help"),
+        (["plugins", "x", "y"], "Got unexpected extra argument (y). See modelmerger plugins --help"),
         (["merge", "c.yaml", "--ouput", "x"], "No such option '--ouput'. Did you mean '--output'? See modelmerger merge --help"),
         (["--debgu"], "No such option '--debgu'. See modelmerger --help"),
     ],

@@ -90,7 +90,9 @@ class MergedCheckpoint(Checkpoint):
             return MergedCheckpoint.of("soup", "weighted", checkpoints, weights=[1.0] * len(checkpoints))
         ```
         """
-        settings, hooks = resolve(config_of_opened(strategy, models, base, weights, model_options, options))
+        settings, hooks = resolve(
+            config_of_opened(strategy, models, base, weights, model_options, options), opened=True
+        )
         settings = evolve(settings, where=name)
         checkpoints, _ = view_models(hooks, [*models, *([base] if base is not None else [])], settings)
         plan, composition, _ = plan_inner(settings, hooks, checkpoints, ())

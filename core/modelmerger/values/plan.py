@@ -55,6 +55,8 @@ class TensorPlan:
     """Of the slices that the strategy sees; "elementwise" where it sees none."""
     rounds: int = 0
     """How often the strategy measures it before it is merged, at most."""
+    measured: int = 0
+    """Of how many of its elements these rounds are expected to read the inputs, all rounds together."""
 
     @property
     def elements(self) -> int:
@@ -279,11 +281,11 @@ def _what(plan: MergePlan) -> str:
 
 
 def _given_by(plan: MergePlan, model: PlannedModel, is_donor: bool) -> str:
-    """What the merged model gets from a model besides weights: the tokenizer may be another's than the config."""
+    """What a model gives besides weights."""
     givers = {giver for file, giver in plan.beside.copied.items() if file.startswith("tokenizer")}
     others = givers and givers <= {one.name for one in plan.models} - {plan.models[plan.donor].name}
     if is_donor:
-        return ", gives config" if others else ", gives config and tokenizer"
+        return f", gives config{'' if others else ' and tokenizer'}"
     return ", gives tokenizer" if others and model.name in givers else ""
 
 
@@ -297,9 +299,8 @@ def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) 
         own = "".join(f", {shown(key)} {shown(value)}" for key, value in model.own_options(given=True).items())
         here = gives and index == plan.donor
         if model.merge is None:
-            donor = _given_by(plan, model, here)
-            commit = f", commit {shown(model.revision)}" if model.revision else ""
-            yield f"{indent}{shown(model.name)}: {role}{own}{donor} ({shown(model.path)}{commit})"
+            place = shown(model.path) + (f", commit {shown(model.revision)}" if model.revision else "")
+            yield f"{indent}{shown(model.name)}: {role}{own}{_given_by(plan, model, here)} ({place})"
             continue
         how = ", ".join(f"{shown(key)} {shown(value)}" for key, value in model.merge.options.items())
         again = ", as above" if model.merge.digest in told else ""

@@ -20,8 +20,8 @@ from modelmerger import (
 from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
+from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
 from modelmerger_plugins.tokenizer.rows.matching import Matching
-from modelmerger_plugins.tokenizer.rows.renaming import FILES, with_new_names
 from modelmerger_plugins.tokenizer.templates import (
     CONFIG,
     DEFAULT,
