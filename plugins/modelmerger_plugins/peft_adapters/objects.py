@@ -8,8 +8,8 @@ from typing import Any
 
 from modelmerger import MergeConfig, ModelMerger, Settings, merge
 
+from modelmerger_plugins.chat_templates import templates_in
 from modelmerger_plugins.peft_adapters.section import NAME, given_base, of_adapters
-from modelmerger_plugins.tokenizer.templates import templates_in
 
 log = logging.getLogger("modelmerger")
 

@@ -17,12 +17,7 @@ from modelmerger import (
     read_json,
 )
 
-from modelmerger_plugins.tokenizer.borrowed_template import with_template
-from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
-from modelmerger_plugins.tokenizer.options import Options, Sources
-from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
-from modelmerger_plugins.tokenizer.rows.matching import Matching
-from modelmerger_plugins.tokenizer.templates import (
+from modelmerger_plugins.chat_templates import (
     CONFIG,
     DEFAULT,
     FILE,
@@ -32,6 +27,11 @@ from modelmerger_plugins.tokenizer.templates import (
     templates_in,
     templates_of,
 )
+from modelmerger_plugins.tokenizer.borrowed_template import with_template
+from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
+from modelmerger_plugins.tokenizer.options import Options, Sources
+from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
+from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.union.files import union_files
 from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
 
