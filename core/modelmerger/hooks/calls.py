@@ -10,10 +10,10 @@ import pluggy
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.faults import are_built_in, culprits, fault, named
-from modelmerger.hooks.interruptions import is_interruption
 from modelmerger.hooks.plugins import WITHIN
 from modelmerger.hooks.providers import Provider
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem
+from modelmerger.values.interruptions import is_interruption
 from modelmerger.values.text import shown
 
 T = TypeVar("T")

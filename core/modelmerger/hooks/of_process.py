@@ -13,7 +13,6 @@ from typing import Any
 from attrs import evolve, frozen
 from blake3 import blake3
 
-from modelmerger.hooks.interruptions import is_interruption
 from modelmerger.hooks.markers import MARK
 from modelmerger.hooks.plugins import hook_names
 from modelmerger.hooks.providers import OF_PROCESS, Kind, Provider
@@ -23,6 +22,7 @@ from modelmerger.hooks.specs import STRATEGY_HOOKS
 from modelmerger.hooks.validators import HOOK as VALIDATES
 from modelmerger.inputs.regular_files import read_small
 from modelmerger.values.errors import ConfigError, InputError, PluginError
+from modelmerger.values.interruptions import is_interruption
 from modelmerger.values.text import shown
 
 _MOST_BYTES = 1024 * 1024

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import importlib_metadata
 from attrs import field, frozen
 
-from modelmerger.hooks.interruptions import is_interruption
 from modelmerger.values.errors import PluginError
+from modelmerger.values.interruptions import is_interruption
 from modelmerger.values.text import said_by
 
 Kind = Literal["strategy", "validator", "executor", "plugin", "reader", "command"]

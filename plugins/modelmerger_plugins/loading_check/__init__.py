@@ -5,7 +5,7 @@ from typing import Any
 
 from modelmerger import WHOLE_MODEL, Checkpoint, Inquiry, MergePlan, Problem, hookimpl, is_executable, quantised_tensors
 
-from modelmerger_plugins.loading_check.known_classes import is_known
+from modelmerger_plugins.known_classes import is_known
 from modelmerger_plugins.loading_check.signs import signs
 
 CONFIG = "config.json"

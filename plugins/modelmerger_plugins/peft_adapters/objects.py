@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelmerger import MergeConfig, ModelMerger, Settings, merge
+from modelmerger import TEMPLATES_FOLDER, MergeConfig, ModelMerger, Settings, merge, read_beside, read_json
 
 from modelmerger_plugins.peft_adapters.section import NAME, given_base, of_adapters
-from modelmerger_plugins.tokenizer.templates import templates_in
 
 log = logging.getLogger("modelmerger")
 
@@ -57,7 +56,7 @@ def _alone(directory: Path, merged: bool, settings: Settings | None, target: Pat
         base = settings.live.get("base_model")
         if base is None and (given := given_base(settings)):
             section["base_model_path"] = given
-    spoken = bool(templates_in(directory))
+    spoken = _has_template(directory)
     named = {"name": directory.name} if spoken else {}
     return MergeConfig(
         strategy="weighted",
@@ -67,3 +66,12 @@ def _alone(directory: Path, merged: bool, settings: Settings | None, target: Pat
         options={"chat_template_from": directory.name} if spoken else {},
         **dict[str, Any]({NAME: section}),
     )
+
+
+def _has_template(directory: Path) -> bool:
+    """Whether an adapter brings a chat template, in any of the places where transformers looks for it."""
+    if any((directory / name).exists() for name in ("chat_template.jinja", "chat_template.json", TEMPLATES_FOLDER)):
+        return True
+    content = read_beside(directory, "tokenizer_config.json")
+    config = {} if content is None else read_json(content, "tokenizer_config.json", unique=False)
+    return isinstance(config, dict) and bool(config.get("chat_template"))

@@ -5,7 +5,7 @@ import signal
 import threading
 
 import pytest
-from modelmerger.hooks.interruptions import is_interruption
+from modelmerger.values.interruptions import is_interruption
 
 
 def test_a_signal_interrupts() -> None:
