@@ -156,7 +156,10 @@ def test_debug_of_a_success_shows_nothing(command: Command, path: Path) -> None:
 
 
 def test_ctrl_c_before_anything_was_written(command: Command, path: Path, distribution: Callable[..., Path]) -> None:
-    source = "from modelmerger import hookimpl\n\n@hookimpl\ndef check_compatibility():\n    raise KeyboardInterrupt\n"
+    source = (
+        "import os, signal\nfrom modelmerger import hookimpl\n\n"
+        "@hookimpl\ndef check_compatibility():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
     install(distribution, [("plugin", "interrupted", source)])
     result = command("merge", path)
     assert (result.status, result.err) == (130, "error: interrupted. Nothing was written.\n")

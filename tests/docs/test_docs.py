@@ -51,7 +51,7 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_configs_in_the_docs_are_configs(page: Path, install_plugins: Callable[[Path], None]) -> None:
+def test_configs_in_the_docs_are_configs(page: Path, place: Path, install_plugins: Callable[[Path], None]) -> None:
     install_plugins(page)
     for text in blocks(page, "yaml"):
         MergeConfig.from_dict(parse_document(text, source=str(page), format="yaml"))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, Union, cast
 
 import attrs
 import cattrs
+from attrs import evolve
 from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import mapping_structure_factory
 
@@ -102,6 +103,8 @@ def _problems(error: Exception, where: str) -> Iterator[Problem]:
         for inner in error.exceptions:
             notes = [note for note in getattr(inner, "__notes__", ()) if isinstance(note, IterableValidationNote)]
             yield from _problems(inner, where + "".join(f"[{note.index!r}]" for note in notes))
+    elif isinstance(error, ConfigError):
+        yield from (evolve(problem, where=inside(where, problem.where).rstrip(".")) for problem in error.problems)
     else:
         yield Problem(str(error), where)
 
@@ -151,7 +154,7 @@ def _any_of(value: Any, kind: Any) -> Any:
 
 def _kind(choice: Any) -> Any:
     origin = typing.get_origin(choice) or choice
-    return list if origin is tuple else origin
+    return list if origin is tuple else dict if attrs.has(origin) else origin
 
 
 def _name(choice: Any) -> str:
@@ -165,6 +168,7 @@ def _strict_converter() -> cattrs.Converter:
     for kind in (bool, int, str, type(None)):
         converter.register_structure_hook(kind, _exactly)
     converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_func(attrs.has, lambda value, kind: structure(value, kind, ""))
     converter.register_structure_hook_func(_is(typing.Literal), _choice)
     converter.register_structure_hook_func(_is(Union, types.UnionType), _any_of)
     converter.register_structure_hook_factory(_is(tuple), _guarded(list | tuple, "a list"))

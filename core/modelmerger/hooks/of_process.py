@@ -13,6 +13,7 @@ from typing import Any
 from attrs import evolve, frozen
 from blake3 import blake3
 
+from modelmerger.hooks.interruptions import is_interruption
 from modelmerger.hooks.markers import MARK
 from modelmerger.hooks.plugins import hook_names
 from modelmerger.hooks.providers import OF_PROCESS, Kind, Provider
@@ -118,8 +119,10 @@ def _imported(path: Path, content: bytes, name: str) -> ModuleType:
     sys.modules[name] = module  # where classes look up the module that they are in
     try:
         exec(compile(content, str(path), "exec"), vars(module))  # noqa: S102 (the user's own, and asked for)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
+        if is_interruption(error):
+            raise
         line = _line(error, str(path))
         reason = f"{error.msg if isinstance(error, SyntaxError) else error}{f' (line {line})' if line else ''}"
         raise PluginError(f"{shown(path)} could not be imported: {type(error).__name__}: {reason}") from error

@@ -7,8 +7,8 @@ from attrs import frozen
 from blake3 import blake3
 from modelmerger import Checkpoint, CheckpointView, InputError, Problem, TensorInfo, shown
 
-from modelmerger_plugins.loading_check.known_classes import has_no_module
 from modelmerger_plugins.names.wrappers import OF_LAYERS, Unwrapped, unwrapped, writer
+from modelmerger_plugins.transformers_classes import has_no_module
 
 
 class RenamedView(CheckpointView):

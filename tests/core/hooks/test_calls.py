@@ -337,6 +337,7 @@ SUMS = MERGES.format(traits="", body="return tensors[0] + tensors[1]")
 BROKEN_STRATEGIES = {
     "raises": (MERGES, "", "raise RuntimeError('boom\\nbang')", "raised RuntimeError in merge_tensor: boom\\nbang"),
     "exits": (MERGES, "", "raise SystemExit(0)", "raised SystemExit in merge_tensor: 0"),
+    "pretends": (MERGES, "", "raise KeyboardInterrupt", "raised KeyboardInterrupt in merge_tensor"),
     "shape": (MERGES, "", "return tensors[0][:3] + 0", "gave float32 of shape [3] where a tensor, float32 of shape ["),
     "rows": (MERGES, ", granularity='rowwise'", "return tensors[0].T.clone()", "of shape [16, 24] where a tensor, float32 of shape [24, 16], is due"),
     "dtype": (MERGES, "", "return (tensors[0] + 1).double()", "gave float64 of shape [384] where a tensor, float32 of shape [384], is due"),

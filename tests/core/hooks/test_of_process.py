@@ -273,6 +273,7 @@ def test_a_strategy_may_be_tried_in_memory(squares: Path) -> None:
         ("x.py", "def broken(:", 7, "{file} could not be imported: SyntaxError: invalid syntax (line 1)\n"),
         ("x.py", "\n1 / 0", 7, "{file} could not be imported: ZeroDivisionError: division by zero (line 2)\n"),
         ("x.py", "raise SystemExit(0)", 7, "{file} could not be imported: SystemExit: 0 (line 1)\n"),
+        ("x.py", "raise KeyboardInterrupt", 7, "{file} could not be imported: KeyboardInterrupt:  (line 1)\n"),
         ("x.py", "from modelmerger import hookimpl\n@hookimpl\ndef merge_tensors(): ...", 7, "{file} does not fit the hooks: there is no hook 'merge_tensors', did you mean 'merge_tensor'?"),
         ("x.py", WEIGHTS_SQUARED + COUNTING, 7, "{file} has hooks of a strategy and of a validator. Make two files of it."),
         ("x.py", "from modelmerger import hookimpl\n@hookimpl\ndef add_commands(): ...", 7, "plugin 'x' from this process ({file}, blake3 "),

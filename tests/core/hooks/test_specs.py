@@ -1,6 +1,7 @@
 """The specification of the hooks: typed, documented, each with an example that is a whole plugin and works."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -33,13 +34,16 @@ from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
     "read_config",
+    "expand_model",
     "locate_model",
     "load_model",
     "compose_model",
     "find_coefficients",
     "choose_view",
     "count_rounds",
+    "choose_ranges",
     "measure_tensor",
+    "join_measurements",
     "merge_tensor",
     "merge_cores",
     "finish_tensor",
@@ -152,6 +156,18 @@ def test_the_example_explanation_says_what_a_key_is_called_by_now() -> None:
     told = hook("explain_config")({"origin": "x"}, [Problem("unknown key 'origin'", "config")])
     assert told == [Problem("unknown key 'origin' (base_model by now)", "config")]
     assert hook("explain_config")({}, [Problem("unknown key 'x'")]) is None
+
+
+def test_the_example_expansion_knows_a_folder_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+    scandir = os.scandir
+    monkeypatch.setattr(
+        os, "scandir", lambda path: scandir(tmp_path) if path == "/models/of-the-team" else scandir(path)
+    )
+    found = hook("expand_model")(ModelReference("team:chats", "", "models[0].path"))
+    assert found == {str(tmp_path / "a"): 0.5, str(tmp_path / "b"): 0.5}
+    assert hook("expand_model")(ModelReference("./chats", "", "models[0].path")) is None
 
 
 def test_the_example_check_of_a_config_counts_the_models() -> None:
@@ -267,6 +283,22 @@ def test_the_example_that_counts_rounds_keeps_the_norm_of_the_first_model() -> N
         assert module.count_rounds(options) == rounds
         measured = [module.measure_tensor(tensors)] * rounds
         assert float(module.merge_tensor(tensors, measured, options).norm()) == pytest.approx(expected)
+
+
+def test_the_example_that_samples_weighs_models_by_their_size() -> None:
+    module = example("choose_ranges")
+    assert module.choose_ranges((3, 1400)) == [(0, 256), (4096, 4200)]
+    tensors = [torch.tensor([1.0, -1.0]), torch.tensor([3.0, 3.0])]
+    merged = module.merge_tensor(tensors, [module.measure_tensor(tensors)])
+    assert merged.tolist() == pytest.approx([0.75 + 0.25 * 3, -0.75 + 0.25 * 3])
+
+
+def test_the_example_that_joins_bounds_the_largest_number() -> None:
+    module = example("join_measurements")
+    tensors = [torch.tensor([1.0, -2.0]), torch.tensor([8.0, 1.0])]
+    parts = [module.measure_tensor([tensor[i : i + 1] for tensor in tensors]) for i in range(2)]
+    assert module.join_measurements(parts).tolist() == [2.0, 8.0]
+    assert module.merge_tensor(tensors, [module.join_measurements(parts)]).tolist() == [1.5, -0.875]
 
 
 def test_the_example_layout_places_every_tensor() -> None:
