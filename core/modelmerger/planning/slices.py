@@ -14,7 +14,7 @@ OBSERVED = 1 << 14
 """Elements. Slices of elementwise strategies are multiples of it, so that a statistic of so many is always the same."""
 
 WINDOW = 1 << 20
-"""Bytes of output that are made, digested and written in one go, at most: few enough for the core's cache to hold them."""
+"""Bytes of output that are made, digested and written in one go, at most: few enough to stay in the cache of a core."""
 
 
 CROWD = 8
