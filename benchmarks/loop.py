@@ -4,7 +4,7 @@ discards. What is left is processor and memory.
     python benchmarks/loop.py                 7B, two models, weighted
     python benchmarks/loop.py --shape 70B     the same of 70B: needs no room on the disk
 
-It prints the rate of the loop, and the minutes that merges take on disks that are slower than that.
+It prints the rate of the loop, as CPU seconds give it, and the minutes that merges take on disks that are slower than that.
 """
 
 import argparse
@@ -122,9 +122,12 @@ def main() -> None:
             write_sparse(shape, model)
         read, written, wall, used = run(models, Path(folder) / "output", options.io)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    rate = (read + written) / wall
+    cores = len(os.sched_getaffinity(0))
+    rate = (read + written) / used * cores  # of a machine that does nothing else
     print(f"{shape.name}: {(read + written) / 1e9:,.0f} GB through the loop in {wall:.1f} s, {used:.1f} s of CPU,")
-    print(f"{rate / 1e9:.2f} GB/s on {len(os.sched_getaffinity(0))} cores, peak {peak} MiB\n")
+    print(
+        f"{(read + written) / used / 1e9:.2f} GB a second of CPU, so {rate / 1e9:.2f} GB/s on {cores} cores; peak {peak} MiB\n"
+    )
     print(expected(rate))
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
@@ -25,6 +25,7 @@ from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.refusals import check_executor, check_output_of, check_target, output_of, refuse
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
+from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
@@ -206,13 +207,21 @@ def _merge(
 def _order(ready: Prepared, staging: Staging) -> WorkOrder:
     check_executor(ready.settings, ready.hooks)
     return WorkOrder(
-        config=ready.settings.given,
+        config=_config_for_workers(ready.settings),
         located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],
         plan=ready.plan.digest,
         decides=ready.plan.decides,
         tree=str(staging.tree),
         token=staging.token,
     )
+
+
+def _config_for_workers(settings: Settings) -> Mapping[str, Any]:
+    """With which way bytes go and how much of them is kept, which the manifest does not hold."""
+    how = {"io": settings.options.io, "memory": settings.options.memory}
+    default = CoreOptions()
+    told = {key: value for key, value in how.items() if value != getattr(default, key)}
+    return {**settings.given, "options": {**settings.given.get("options", {}), **told}} if told else settings.given
 
 
 def report_of(

@@ -42,7 +42,8 @@ class BlockWriter:
 
     @_window.default
     def _find_window(self) -> int:
-        return window(self.merger.merge.plan.tensors)
+        plan = self.merger.merge.plan
+        return window(plan.tensors, plan.workers)
 
     @_behind.default
     def _start_behind(self) -> "ThreadPoolExecutor | None":

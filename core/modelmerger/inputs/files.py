@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
 from modelmerger.inputs.direct.open_file import OpenFile
-from modelmerger.inputs.direct.read_ahead import BETWEEN, ReadAhead, pieces
+from modelmerger.inputs.direct.read_ahead import BETWEEN, PIECES, ReadAhead, piece_for, pieces
 from modelmerger.inputs.unchanged import changed, reopened
 from modelmerger.values.errors import InputChangedError, InputError, Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.options.core import Io
 
 THREADS = 4
-"""How many pieces are fetched at a time."""
+"""How many pieces are fetched at a time, at least."""
 SMALL = 64 << 10
 """Bytes from which on it pays to read past the page cache what nobody said would be read."""
 
@@ -28,22 +28,26 @@ class InputFiles:
     from. What is open is found and read without a lock, for every slice of every input is read through here.
 
     io: "buffered" reads through the page cache, "direct" past it; "auto" takes from the page cache what is there
-    already, and reads everything else past it.
+    already, and reads everything else past it. threads: how many say what they will read, at most; they share the
+    memory for it.
     """
 
-    def __init__(self, limit: int = 32, io: Io = "buffered") -> None:
+    def __init__(self, limit: int = 32, io: Io = "buffered", threads: int = 1) -> None:
         self._limit = limit
         self._io = io
+        self._piece = piece_for(threads)
+        self._between = min(BETWEEN, self._piece)
+        self._fetching = max(THREADS, threads // 2)
         self._lock = threading.RLock()  # held to open and to retire files
         self._open: dict[FileIdentity, OpenFile] = {}
         self._local = threading.local()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None  # and the process that its threads are in
         weakref.finalize(self, _retire, self._open, 0).atexit = False
 
     def read(self, file: FileIdentity, offset: int, buffer: memoryview) -> None:
         """Fills the buffer from the offset. Raises `InputChangedError` where the file ends early or is another one."""
         ahead: ReadAhead | None = getattr(self._local, "ahead", None)
-        if ahead is not None:
+        if ahead is not None and ahead.process == os.getpid():
             while len(buffer) and (count := ahead.take(file, offset, buffer)):
                 buffer, offset = buffer[count:], offset + count
             if not len(buffer):
@@ -104,8 +108,8 @@ class InputFiles:
         before = offset - page_of(offset)
         memory: memoryview | None = getattr(self._local, "between", None)
         if memory is None:
-            memory = self._local.between = aligned_memory(BETWEEN + PAGE)
-        wanted = min(BETWEEN, len(buffer))
+            memory = self._local.between = aligned_memory(self._between + PAGE)
+        wanted = min(self._between, len(buffer))
         count = max(0, opened.read_past(memory[: pages_for(before + wanted)], offset - before) - before)
         buffer[: min(count, wanted)] = memory[before : before + min(count, wanted)]
         return min(count, wanted)
@@ -113,7 +117,7 @@ class InputFiles:
     def _expect(self, opened: OpenFile, file: FileIdentity, offset: int, length: int) -> None:
         with contextlib.suppress(OSError):  # whoever reads will hear of it
             if self._io == "direct" or (self._io == "auto" and opened.tells_what_is_cached):
-                for piece in pieces(file, offset, length):
+                for piece in pieces(file, offset, length, self._piece):
                     if self._io == "direct" or not opened.is_cached(piece.begin, piece.end, BETWEEN):
                         self._ahead().expect(piece)
             elif hasattr(os, "posix_fadvise") and not opened.ends_are_cached(offset, offset + length):
@@ -122,10 +126,13 @@ class InputFiles:
     def _ahead(self) -> ReadAhead:
         """That of this thread."""
         ahead: ReadAhead | None = getattr(self._local, "ahead", None)
-        if ahead is None:
+        process = os.getpid()
+        if ahead is None or ahead.process != process:
             with self._lock:
-                self._pool = self._pool or ThreadPoolExecutor(THREADS, "read")
-            ahead = self._local.ahead = ReadAhead(self._fetch, self._pool)
+                if self._pool is None or self._pool[0] != process:
+                    self._pool = process, ThreadPoolExecutor(self._fetching, "read")
+            most = PIECES * (self._piece + PAGE)
+            ahead = self._local.ahead = ReadAhead(self._fetch, self._pool[1], most)
         return ahead
 
     def _fetch(self, file: FileIdentity, offset: int, memory: memoryview) -> None:

@@ -3,12 +3,15 @@
 import errno
 import fcntl
 import os
+import threading
 
 from modelmerger.inputs.direct.aligned import page_of
 from modelmerger.output.entries import write_all_at
 
 DIRECT: int = getattr(os, "O_DIRECT", 0)
 """The flag of a descriptor that is written to so; 0 where the system has no such thing."""
+_through_cache = threading.Lock()
+"""Held while a descriptor is without the flag: of two threads, the first to end would give it back too early."""
 
 
 def write_past_cache(descriptor: int, content: memoryview, offset: int) -> None:
@@ -25,9 +28,10 @@ def write_past_cache(descriptor: int, content: memoryview, offset: int) -> None:
             raise
         whole = 0
     if whole < len(content):
-        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~DIRECT)  # a write that goes on meanwhile is as good either way
-        try:
-            write_all_at(descriptor, content[whole:], offset + whole)
-        finally:
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | DIRECT)
+        with _through_cache:
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~DIRECT)  # what is written meanwhile is as good either way
+            try:
+                write_all_at(descriptor, content[whole:], offset + whole)
+            finally:
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.inputs.direct.read_ahead import AHEAD, BETWEEN
-from modelmerger.planning.slices import MEASURED, OBSERVED, WINDOW, window
+from modelmerger.inputs.direct.read_ahead import held_for
+from modelmerger.planning.slices import CROWD, MEASURED, OBSERVED, WINDOW, crowding, window
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.options.core import CoreOptions
@@ -21,11 +21,14 @@ PROCESS_MEMORY = 250 << 20
 
 
 def slice_elements(options: CoreOptions, tensors: Sequence[TensorPlan]) -> int:
-    """Elements in a slice. They are fewer where a strategy gets slices of many models at once, to bound the memory."""
+    """Elements in a slice. They are fewer where a strategy gets slices of many models at once, or where there are many
+    workers, to bound the memory.
+    """
     if options.low_memory_mode:
         return FRUGAL_SLICE
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action == "merge"), default=1)
-    return max(LEAST_SLICE, MOST_SLICE // max(1, together // 2) // OBSERVED * OBSERVED)
+    most = max(1, together // 2) * crowding(options.workers)
+    return max(LEAST_SLICE, MOST_SLICE // most // OBSERVED * OBSERVED)
 
 
 def rounds_of(tensor: TensorPlan) -> int:
@@ -91,6 +94,13 @@ def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan
     return slices + gram
 
 
+def most_kept(options: CoreOptions, tensors: Iterable[TensorPlan]) -> int:
+    """How many bytes of inputs may be kept for all workers together: `memory`, less what many workers measure in."""
+    measured = max((len(tensor.inputs) for tensor in tensors if rounds_of(tensor)), default=0)
+    many = max(0, options.workers - CROWD // 2)
+    return max(0, options.kept_bytes - many * 8 * MEASURED * measured)
+
+
 def bytes_kept(
     ways: Mapping[str, str], checkpoints: Sequence[Checkpoint], tensors: Sequence[TensorPlan], workers: int, memory: int
 ) -> int:
@@ -104,7 +114,7 @@ def bytes_kept(
         begin, end = end, end + TensorInfo(tensor.dtype, tensor.shape).bytes
         if not read_once(ways, checkpoints, tensor, memory):
             continue
-        written = begin - (workers + 1) * BLOCK
+        written = begin - (workers + 2) * BLOCK
         while before and before[0][1] <= written:
             before.popleft()
         left = sum(kept * (stop - max(start, written)) // (stop - start) for start, stop, kept in before)
@@ -131,7 +141,8 @@ def moving_parts(
 
     direct: whether the output is written past it.
     """
-    reading = workers * (AHEAD + BETWEEN) * any(way == "direct" for way in ways.values())
-    writing = workers * BEHIND * WINDOW * (direct and window(tensors) == WINDOW)
+    reading = workers * held_for(workers) * any(way == "direct" for way in ways.values())
+    size = window(tensors, workers)
+    writing = workers * BEHIND * size * (direct and size <= WINDOW)
     parts = {"reading": reading, "kept": kept, "writing": writing}
     return {part: size for part, size in parts.items() if size}

@@ -16,6 +16,7 @@ from modelmerger.planning.cost import (
     bytes_kept,
     bytes_read,
     memory_parts,
+    most_kept,
     moving_parts,
     read_once,
     rounds_of,
@@ -67,7 +68,7 @@ def make_plan(
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     held = worker_memory(hooks, settings, tensors, elements)
     inputs, written = _inputs(checkpoints, composition), sum(file.size for file in layout.files)
-    io, most = settings.options.io, settings.options.kept_bytes
+    io, most = settings.options.io, most_kept(settings.options, tensors)
     ways = {} if settings.where else {file.path: way_of(file, io) for file in inputs}
     direct = written > 0 and writes_past_cache(io, sum(file.size for file in inputs), written, available_memory())
     moving = moving_parts(ways, tensors, workers, bytes_kept(ways, read, tensors, workers, most), direct=direct)

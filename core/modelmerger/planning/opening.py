@@ -145,7 +145,8 @@ def _files_at(path: str) -> list[FileIdentity]:
 
 
 def _open(settings: Settings, hooks: Hooks, locate: Locate, merged: MakeMerged, watched: bool) -> _OpenModels:
-    files = InputFiles(1 if settings.options.sequential_loading else 32, settings.options.io)
+    options = settings.options
+    files = InputFiles(1 if options.sequential_loading else 32, options.io, options.workers)
     opening = _Opening(files, locate, merged, watched, settings.given.get(MERGES, ()))
     try:
         return _OpenModels(files, opening.open_all(settings, hooks), opening.seen)

@@ -14,7 +14,11 @@ OBSERVED = 1 << 14
 """Elements. Slices of elementwise strategies are multiples of it, so that a statistic of so many is always the same."""
 
 WINDOW = 1 << 20
-"""Bytes of output that are made, digested and written in one go: few enough to be still in the core's cache."""
+"""Bytes of output that are made, digested and written in one go, at most: few enough to stay in the cache of a core."""
+
+
+CROWD = 8
+"""Workers from which on more of them make each one's memory smaller."""
 
 
 @frozen
@@ -50,9 +54,22 @@ def slices(tensor: TensorPlan, start: int, stop: int, most: int) -> Iterator[Sli
             yield Slice(first, last, first, last, (last - first,))
 
 
-def window(tensors: Iterable[TensorPlan]) -> int:
-    """`WINDOW` bytes; a block if the strategy sees rows of a tensor, as a row that a window cuts is merged twice."""
-    return WINDOW if all(tensor.granularity == "elementwise" for tensor in tensors) else BLOCK
+def crowding(workers: int) -> int:
+    """By how much smaller slices and windows are where there are many workers: 1, 2, 4, ... for up to 8, 16, 32 ...
+
+    All workers together so take no more memory than 8 of them.
+    """
+    return 1 << ((workers - 1) // CROWD).bit_length()
+
+
+def window(tensors: Iterable[TensorPlan], workers: int) -> int:
+    """Bytes of output that a worker makes in one go: `WINDOW` at most, fewer where there are many workers.
+
+    A block if the strategy sees rows of a tensor, as a row that a window cuts is merged twice.
+    """
+    if all(tensor.granularity == "elementwise" for tensor in tensors):
+        return WINDOW // crowding(workers)
+    return BLOCK
 
 
 def row_length(tensor: TensorPlan) -> int:

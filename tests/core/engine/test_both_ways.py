@@ -65,6 +65,7 @@ def test_what_is_measured_is_read_once_where_it_fits(
         read[0] += len(buffer)
         reading(self, file, offset, buffer)
 
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(InputFiles, "read", counted)
     monkeypatch.setattr("modelmerger.planning.make_plan.way_of", lambda *_: "direct")
     merged(models, tmp_path / "merged", "slerp", memory=memory)

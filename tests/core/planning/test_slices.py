@@ -73,4 +73,4 @@ def test_a_strategy_on_whole_tensors_sees_them_in_their_shape(shape: tuple[int, 
 def test_windows_tile_a_block_and_cut_no_rows() -> None:
     assert BLOCK % WINDOW == 0
     seen: list[Granularity] = ["elementwise", "rowwise", "whole"]
-    assert [window([tensor((8,)), tensor((8,), granularity)]) for granularity in seen] == [WINDOW, BLOCK, BLOCK]
+    assert [window([tensor((8,)), tensor((8,), granularity)], 8) for granularity in seen] == [WINDOW, BLOCK, BLOCK]

@@ -1,7 +1,8 @@
 """Inputs that come from a device are kept from when they are measured until they are merged, and so are read once."""
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +26,8 @@ class _Block:
     content: "Tensor"
     left: int
     """Elements that were not merged yet."""
+    users: int = 0
+    """How many threads copy from it now."""
 
 
 @define(eq=False)
@@ -74,18 +77,15 @@ class KeptInputs:
     def merged(self, tensor: int, number: int, start: int, stop: int, workspace: Workspace, purpose: str) -> "Tensor":
         """Elements of an input of a tensor, for merging: as `Workspace.read` gives them."""
         checkpoint, name = self._input(tensor, number)
-        firsts = range(start // MEASURED * MEASURED, stop, MEASURED)
-        blocks = [self._blocks.get((tensor, number, first)) for first in firsts]
-        if None in blocks or not blocks:
-            return workspace.read(checkpoint, name, start, stop, purpose)
         info = checkpoint.tensors[name]
-        target = workspace.host(purpose, info.span(start, stop)[1], torch.uint8)
-        for first, block in zip(firsts, blocks, strict=True):
-            if block is not None:
+        with self._used(tensor, number, start, stop) as blocks:
+            if not blocks:
+                return workspace.read(checkpoint, name, start, stop, purpose)
+            target = workspace.host(purpose, info.span(start, stop)[1], torch.uint8)
+            for first, block in blocks.items():
                 low, high = max(start, first), min(stop, first + MEASURED)
                 part = slice(info.span(first, low)[1], info.span(first, high)[1])
                 target[info.span(start, low)[1] : info.span(start, high)[1]] = block.content[part]
-                self._take(tensor, number, first, block, high - low)
         workspace.count(checkpoint, name, start, stop)
         return workspace.as_stored(checkpoint, name, target)
 
@@ -102,7 +102,7 @@ class KeptInputs:
         """A tensor is merged: what is left of it goes."""
         with self._lock:
             for key in [key for key in self._blocks if key[0] == tensor]:
-                self._free.append(self._blocks.pop(key).content)
+                self._recycle(self._blocks.pop(key))
             self._held.pop(tensor, None)
 
     def _input(self, tensor: int, number: int) -> tuple[Checkpoint, str]:
@@ -127,9 +127,32 @@ class KeptInputs:
             memory = self._free.pop() if self._free else None
         return memory if memory is not None and len(memory) == length else torch.empty(length, dtype=torch.uint8)
 
-    def _take(self, tensor: int, number: int, first: int, block: _Block, elements: int) -> None:
+    @contextlib.contextmanager
+    def _used(self, tensor: int, number: int, start: int, stop: int) -> "Iterator[dict[int, _Block]]":
+        """The blocks that hold these elements, by their first one, to be copied from; none unless all are there.
+
+        Rows that two units share are merged twice, so that a block may be over while another thread copies from it.
+        """
+        firsts = range(start // MEASURED * MEASURED, stop, MEASURED)
         with self._lock:
-            block.left -= elements
-            if block.left <= 0 and self._blocks.pop((tensor, number, first), None) is not None:
-                self._held[tensor] -= len(block.content)
-                self._free.append(block.content)
+            found = {first: self._blocks.get((tensor, number, first)) for first in firsts}
+            blocks = {first: block for first, block in found.items() if block is not None}
+            if len(blocks) < len(found):
+                blocks = {}
+            for block in blocks.values():
+                block.users += 1
+        try:
+            yield blocks
+        finally:
+            with self._lock:
+                for first, block in blocks.items():
+                    block.users -= 1
+                    block.left -= min(stop, first + MEASURED) - max(start, first)
+                    if block.left <= 0 and self._blocks.pop((tensor, number, first), None) is not None:
+                        self._held[tensor] -= len(block.content)
+                        self._recycle(block)
+
+    def _recycle(self, block: _Block) -> None:
+        """Its memory is used again, unless somebody still copies from it."""
+        if not block.users:
+            self._free.append(block.content)

@@ -127,7 +127,7 @@ def _own(plan: MergePlan, tried: Sequence[_Tried]) -> Iterator[tuple[_Tried, int
     for one in tried:
         written = TensorInfo(one.sample.late.dtype, (one.took.elements,)).bytes
         largest = written if one.sample.whole else max(largest, written)
-        yield one, max(0, one.took.memory - min(window(plan.tensors), largest))
+        yield one, max(0, one.took.memory - min(window(plan.tensors, 1), largest))
 
 
 def _of_whole(plan: MergePlan, tried: Sequence[_Tried]) -> dict[int, float]:
@@ -141,7 +141,7 @@ def _of_whole(plan: MergePlan, tried: Sequence[_Tried]) -> dict[int, float]:
 
 
 def _window(plan: MergePlan) -> int:
-    return min(window(plan.tensors), max((file.size for file in plan.layout.files), default=0))
+    return min(window(plan.tensors, plan.workers), max((file.size for file in plan.layout.files), default=0))
 
 
 def _statistics(ready: Prepared, tried: Sequence[_Tried]) -> int:

@@ -16,7 +16,7 @@ from modelmerger.engine.tensors import SliceMerger
 from modelmerger.engine.work.totals import Totals
 from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
 from modelmerger.output.sink import Sink
-from modelmerger.planning.cost import bytes_measured
+from modelmerger.planning.cost import bytes_measured, most_kept
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
@@ -50,7 +50,8 @@ class Schedule:
         self._token = token or secrets.token_hex(16)
         self._cancelled = threading.Event()
         self._changed = threading.Condition()
-        self._kept = KeptInputs(merge.plan, merge.checkpoints, merge.settings.options.kept_bytes)
+        most = most_kept(merge.settings.options, merge.plan.tensors)
+        self._kept = KeptInputs(merge.plan, merge.checkpoints, most)
         self._measurer = Measurer(merge, self._kept if self._kept.any else None)
         self._blocks = OutputBlocks(merge.plan)
         self._slices = SliceMerger(merge, self._measurer)

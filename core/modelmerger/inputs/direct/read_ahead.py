@@ -1,5 +1,6 @@
 """What one thread will read soon, in its order: threads of a pool fetch it from the device, piece by piece."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -11,11 +12,15 @@ from modelmerger.values.file_identity import FileIdentity
 
 PIECE = 4 << 20
 """Bytes that are fetched in one go at most."""
-AHEAD = 16 << 20
-"""Bytes that are held for one thread, those among them that it reads at the moment."""
+PIECES = 4
+"""How many of them are held for one thread, those among them that it reads at the moment."""
+TOGETHER = 32 << 20
+"""Bytes that are held for all threads together: the more there are, the smaller are the pieces."""
+LEAST = 64 << 10
+"""Bytes of a piece, however many threads there are."""
 BETWEEN = 1 << 20
-"""Bytes of memory through which a thread gets what nobody said would be read, and of which one byte is looked for in
-the page cache."""
+"""Bytes of memory at most through which a thread gets what nobody said would be read, and of which one byte is looked
+for in the page cache."""
 
 Fetch = Callable[[FileIdentity, int, memoryview], None]
 """Fills memory, whole pages, from an offset of a file that begins a page; of the last pages what the file has."""
@@ -38,10 +43,21 @@ class Piece:
         return pages_for(self.end - page_of(self.begin))
 
 
-def pieces(file: FileIdentity, offset: int, length: int) -> Iterator[Piece]:
-    """A stretch of a file in pieces."""
-    for begin in range(offset, offset + length, PIECE):
-        yield Piece(file, begin, min(begin + PIECE, offset + length))
+def piece_for(threads: int) -> int:
+    """How many bytes are fetched in one go, where so many threads read."""
+    return min(PIECE, max(LEAST, page_of(TOGETHER // threads // PIECES)))
+
+
+def held_for(threads: int) -> int:
+    """Bytes that each of so many threads holds at most: of what is read ahead, and of what is not."""
+    piece = piece_for(threads)
+    return PIECES * (piece + PAGE) + min(BETWEEN, piece) + PAGE
+
+
+def pieces(file: FileIdentity, offset: int, length: int, size: int = PIECE) -> Iterator[Piece]:
+    """A stretch of a file in pieces. size: of each in bytes, but for the last one."""
+    for begin in range(offset, offset + length, size):
+        yield Piece(file, begin, min(begin + size, offset + length))
 
 
 @frozen(eq=False)
@@ -58,12 +74,15 @@ class ReadAhead:
     """Reads from the device."""
     pool: Executor
     """Where it is called."""
-    most: int = AHEAD
+    most: int = PIECES * (PIECE + PAGE)
     """Bytes of memory. What is read out of order may take one piece more."""
+    process: int = field(factory=os.getpid)
+    """The one whose thread this is for: a fork of it has the object, and not the threads of the pool."""
     _waiting: deque[Piece] = field(factory=deque, init=False)
     _begun: dict[Piece, _Begun] = field(factory=dict, init=False)
     _first: dict[tuple[FileIdentity, int], Piece] = field(factory=dict, init=False)
     _within: dict[FileIdentity, Piece] = field(factory=dict, init=False)
+    _left: list[_Begun] = field(factory=list, init=False)  # whose memory is still being written to
     _free: list[memoryview] = field(factory=list, init=False)
 
     def expect(self, piece: Piece) -> None:
@@ -96,34 +115,46 @@ class ReadAhead:
         return count
 
     def _begin_more(self) -> None:
-        while self._waiting and self._held + self._waiting[0].size <= self.most:
+        while self._waiting and self._held() + self._waiting[0].size <= self.most:
             self._begin(self._waiting.popleft())
 
     def _begin_now(self, piece: Piece) -> _Begun:
         """Of a piece whose turn has not come; what was to be read before it and was not makes room."""
         self._waiting.remove(piece)
-        while self._begun and self._held + piece.size > self.most:
+        while self._begun and self._held() + piece.size > self.most:
             self._forget(next(iter(self._begun)))
         return self._begin(piece)
 
     def _begin(self, piece: Piece) -> _Begun:
-        large = next((i for i, memory in enumerate(self._free) if len(memory) >= piece.size), None)
-        memory = aligned_memory(PIECE + PAGE) if large is None else self._free.pop(large)
+        memory = self._memory(piece.size)
         fetched = self.pool.submit(self.fetch, piece.file, page_of(piece.begin), memory[: piece.size])
         self._begun[piece] = begun = _Begun(memory, fetched)
         return begun
+
+    def _memory(self, size: int) -> memoryview:
+        """Memory that was used before, if it is not much more than needed: what is held is what is counted."""
+        for number, memory in enumerate(self._free):
+            if size <= len(memory) <= 2 * size:
+                return self._free.pop(number)
+        while self._free and self._held() + sum(map(len, self._free)) + size > self.most:
+            self._free.pop(0)
+        return aligned_memory(size)
 
     def _forget(self, piece: Piece) -> None:
         self._first.pop((piece.file, piece.begin), None)
         if self._within.get(piece.file) is piece:
             del self._within[piece.file]
         begun = self._begun.pop(piece, None)
-        if begun is not None and begun.fetched.done():  # else the memory is still being written to
-            self._free.append(begun.memory)
+        if begun is not None:
+            self._left.append(begun)
+            begun.fetched.cancel()  # which it cannot be where the device writes to its memory at the moment
 
-    @property
     def _held(self) -> int:
-        return sum(piece.size for piece in self._begun)
+        """Bytes that cannot be used for another piece now."""
+        for begun in [begun for begun in self._left if begun.fetched.done()]:
+            self._left.remove(begun)
+            self._free.append(begun.memory)
+        return sum(len(begun.memory) for begun in (*self._begun.values(), *self._left))
 
 
 def _copy(source: memoryview, target: memoryview) -> None:

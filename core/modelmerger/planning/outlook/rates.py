@@ -81,10 +81,15 @@ def look_ahead(plan: MergePlan, output: Path | None, trial: Trial | None = None)
     if read_rate and write_rate:
         computing = (_arithmetic(plan) if trial is None else trial.computing) / plan.workers
         least = START + A_TENSOR * len(plan.tensors)
-        seconds = least + max(
-            (plan.bytes_read - plan.bytes_reused) / read_rate, plan.bytes_written / write_rate, computing
-        )
+        reading, writing = (plan.bytes_read - plan.bytes_reused) / read_rate, plan.bytes_written / write_rate
+        seconds = least + max(_moving(plan, reading, writing), computing)
     return Outlook(str(folder), free, None if free is None else free >= plan.disk, read_rate, write_rate, seconds)
+
+
+def _moving(plan: MergePlan, reading: float, writing: float) -> float:
+    """Seconds of reading and writing. One device does either at a time, and inputs may be on the output's."""
+    from_device = any(way == "direct" for way in plan.ways.values())
+    return reading + writing if from_device else max(reading, writing)
 
 
 def _arithmetic(plan: MergePlan) -> float:

@@ -298,6 +298,22 @@ def order(
     return order  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize("how", [{"io": "direct", "memory": "1MB"}, {"io": "buffered"}, {}])
+def test_workers_hear_which_way_bytes_go(
+    models: SimpleNamespace, config_of: Callable[..., dict[str, Any]], distribution: Callable[..., Path], how: Any
+) -> None:
+    """And come to the same plan, since no byte depends on it."""
+    (module,) = install(distribution, [("executor", "orders", ORDERS)], "acme-orders")
+    config = config_of("slerp", "orders", "merged")
+    config["options"] = {**config.get("options", {}), **how}
+    with pytest.raises(KeyboardInterrupt):
+        merge(MergeConfig(**config))
+    (order,) = importlib.import_module(module).orders
+    told = order.config.get("options", {})
+    assert {key: told[key] for key in ("io", "memory") if key in told} == how
+    open_worker(order).close()
+
+
 @pytest.mark.usefixtures("models")
 def test_a_worker_says_what_would_come_out_otherwise(order: WorkOrder, models: SimpleNamespace) -> None:
     open_worker(order).close()

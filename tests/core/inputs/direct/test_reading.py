@@ -4,14 +4,16 @@ import errno
 import mmap
 import os
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from faults.stopping import ended, fork
 from modelmerger import FileIdentity, InputChangedError, InputError
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
 from modelmerger.inputs.direct.page_cache import cached_pages
-from modelmerger.inputs.direct.read_ahead import PIECE, Piece, ReadAhead, pieces
+from modelmerger.inputs.direct.read_ahead import PIECE, Piece, ReadAhead, held_for, piece_for, pieces
 from modelmerger.inputs.files import InputFiles
 from modelmerger.values.file_identity import identify
 from modelmerger.values.options.core import Io
@@ -193,14 +195,14 @@ def test_memory_is_bounded_and_each_piece_is_fetched_once(file: FileIdentity) ->
         ahead = ReadAhead(device, pool, most=3 * PAGE)
         for begin in range(0, 10 * PAGE, PAGE):
             ahead.expect(Piece(file, begin, begin + PAGE))
-            assert ahead._held <= 3 * PAGE
+            assert ahead._held() <= 3 * PAGE
         for begin in range(0, 10 * PAGE, 1024):
             buffer = bytearray(1024)
             assert ahead.take(file, begin, memoryview(buffer)) == 1024
             assert buffer == stretch(begin, 1024)
-            assert ahead._held <= 3 * PAGE
+            assert ahead._held() <= 3 * PAGE
     assert device.begins == list(range(0, 10 * PAGE, PAGE))
-    assert ahead._held == 0
+    assert ahead._held() == 0
 
 
 def test_what_is_expected_and_never_read_makes_room(file: FileIdentity) -> None:
@@ -213,6 +215,64 @@ def test_what_is_expected_and_never_read_makes_room(file: FileIdentity) -> None:
         assert ahead.take(file, 5 * PAGE, memoryview(buffer)) == PAGE
         assert buffer == stretch(5 * PAGE, PAGE)
         assert ahead.take(file, 7 * PAGE, memoryview(buffer)) == 0  # nobody said so
+
+
+def test_small_pieces_do_not_hold_the_memory_of_large_ones(file: FileIdentity) -> None:
+    """Of a model whose tensors are large and small, what is held stays within its bound."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = ReadAhead(Fetched(), pool, most=64 * PAGE)
+        sizes = [16, 16, 16, 16, *[1] * 60] * 3
+        begins = [sum(sizes[:number]) * PAGE for number in range(len(sizes))]
+        for begin, size in zip(begins, sizes, strict=True):
+            ahead.expect(Piece(file, begin, begin + size * PAGE))
+        for begin, size in zip(begins, sizes, strict=True):
+            buffer = memoryview(bytearray(size * PAGE))
+            assert ahead.take(file, begin, buffer) == size * PAGE
+            assert bytes(buffer) == stretch(begin, size * PAGE)
+            assert ahead._held() + sum(map(len, ahead._free)) <= 64 * PAGE
+
+
+def test_memory_that_the_device_writes_to_is_not_used_again(file: FileIdentity) -> None:
+    going_on, fetched = threading.Event(), Fetched()
+
+    def slow(of: FileIdentity, offset: int, memory: memoryview) -> None:
+        if offset == 0:
+            assert going_on.wait(20)
+        fetched(of, offset, memory)
+
+    with ThreadPoolExecutor(2) as pool:
+        ahead = ReadAhead(slow, pool, most=2 * PAGE)
+        for begin in range(0, 5 * PAGE, PAGE):
+            ahead.expect(Piece(file, begin, begin + PAGE))
+        for begin in (4 * PAGE, 3 * PAGE):  # makes room, which the first piece does not give yet
+            buffer = bytearray(PAGE)
+            assert ahead.take(file, begin, memoryview(buffer)) == PAGE
+            assert buffer == stretch(begin, PAGE)
+            assert ahead._held() >= PAGE
+        going_on.set()
+    assert ahead._held() == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 8, 16, 32])
+def test_all_threads_together_hold_no_more_than_is_promised(threads: int) -> None:
+    piece = piece_for(threads)
+    assert piece % PAGE == 0
+    assert threads * held_for(threads) <= 42 << 20
+    assert threads > 2 or piece == PIECE
+
+
+def test_a_fork_reads_with_threads_of_its_own(file: FileIdentity) -> None:
+    files = InputFiles(io="direct")
+    files.prefetch(file, 0, PIECE)
+    assert read(files, file, 0, 1000) == CONTENT[:1000]
+
+    def reads() -> int:
+        files.prefetch(file, 2000, PIECE)
+        return 0 if read(files, file, 1000, PIECE) == CONTENT[1000 : 1000 + PIECE] else 1
+
+    assert ended(fork(reads, Path(file.path + " said")), 30) == 0
+    assert read(files, file, 1000, 1000) == CONTENT[1000:2000]
+    files.close()
 
 
 def test_pieces_tile_a_stretch(file: FileIdentity) -> None:

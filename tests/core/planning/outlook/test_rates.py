@@ -5,7 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import evolve
 from modelmerger import MergeConfig, MergePlan, ModelMerger
+from modelmerger.inputs.direct.ways import Way
 from modelmerger.planning.outlook import rates as outlook
 from modelmerger.planning.outlook.rates import Outlook, look_ahead
 
@@ -33,8 +35,6 @@ def test_free_disk_and_rates_are_measured_where_the_output_will_be(plan: MergePl
 
 
 def test_a_merge_that_moves_more_takes_longer(plan: MergePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from attrs import evolve
-
     monkeypatch.setattr(outlook, "_read_rate", lambda _: 1e9)
     monkeypatch.setattr(outlook, "_write_rate", lambda *_: 2e9)
     monkeypatch.setattr(outlook, "digest_of_bytes", lambda _: "")  # takes no time
@@ -46,6 +46,18 @@ def test_a_merge_that_moves_more_takes_longer(plan: MergePlan, tmp_path: Path, m
     assert seconds(bytes_read=10**12, bytes_written=10**12) == pytest.approx(start + 1000)  # reading is the slowest
     assert seconds(bytes_read=10**9, bytes_written=10**12) == pytest.approx(start + 500, rel=0.01)  # writing
     assert seconds(bytes_read=10**9, bytes_written=10**9, workers=10**6) == pytest.approx(start + 1)
+
+
+@pytest.mark.parametrize(("way", "seconds"), [("direct", 5 + 2), ("buffered", 5), ("cached", 5)])
+def test_one_disk_reads_and_writes_in_turn(
+    plan: MergePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Way, seconds: float
+) -> None:
+    monkeypatch.setattr(outlook, "_read_rate", lambda _: 100.0)
+    monkeypatch.setattr(outlook, "_write_rate", lambda *_: 50.0)
+    monkeypatch.setattr(outlook, "START", 0.0)
+    monkeypatch.setattr(outlook, "A_TENSOR", 0.0)
+    planned = evolve(plan, ways={"file": way}, bytes_read=500, bytes_reused=0, bytes_written=100)
+    assert look_ahead(planned, tmp_path / "merged").seconds == pytest.approx(seconds)
 
 
 def test_a_disk_too_small_is_said(plan: MergePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
