@@ -7,6 +7,7 @@ INSTALL := $(BIN)/python -m pip install $(QUIETLY) --constraint constraints.txt
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
 WHEEL := build/wheel
+ON_ALL_CORES := --numprocesses logical --dist worksteal
 
 .PHONY: demo test test-all test-oldest test-newest test-wheel lint bench clean
 
@@ -14,20 +15,20 @@ demo: $(VENV)/installed-base
 	$(BIN)/python examples/dialects/demo.py
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest $(ON_ALL_CORES) -m "not long"
 
 test-all: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
 # With the lowest versions that pyproject.toml allows, on Python 3.11.
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/python -m pytest -m "not long"
+	$(OLDEST)/bin/python -m pytest $(ON_ALL_CORES) -m "not long"
 
 # With what a user gets who installs today.
 test-newest:
 	$(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install $(QUIETLY) --upgrade --upgrade-strategy eager --editable ".[test]"
-	$(NEWEST)/bin/python -m pytest -m "not long"
+	$(NEWEST)/bin/python -m pytest $(ON_ALL_CORES) -m "not long"
 
 # The wheel's files, put before the editable ones on the import path; tests of what a wheel may lack: modules, data, entry points.
 IN_WHEEL := tests/test_merge_smoke.py tests/cli tests/docs tests/examples tests/plugins tests/strategies tests/validators
@@ -35,7 +36,7 @@ test-wheel: $(VENV)/installed-lint
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-compile --target $(WHEEL) dist/*.whl
-	PYTHONPATH=$(WHEEL) MODELMERGER_TESTED_FROM=$(WHEEL) $(BIN)/python -m pytest -m "not long" $(IN_WHEEL)
+	PYTHONPATH=$(WHEEL) MODELMERGER_TESTED_FROM=$(WHEEL) $(BIN)/python -m pytest $(ON_ALL_CORES) -m "not long" $(IN_WHEEL)
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .

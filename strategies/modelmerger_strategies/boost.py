@@ -36,11 +36,11 @@ class Options(spectral.Options):
 
 
 def _boosted(updates: spectral.Updates, options: Options) -> "Tensor":
-    found = spectrum_of(updates.total, updates.total_noise)
+    found = spectrum_of(updates.total, updates.total_noise, updates.size)
     sums = found.values.double().cumsum(0)
     first = int((sums < options.boosted_from * sums[-1]).sum())
     least = found.values[min(first, len(sums) - 1)]
     return (found.left * found.values.clamp(min=least)) @ found.right
 
 
-choose_view, find_coefficients, merge_tensor = spectral.hooks_of(_boosted, SHARE)
+choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_boosted, SHARE)

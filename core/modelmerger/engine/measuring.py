@@ -18,7 +18,7 @@ from modelmerger.planning.cost import rounds_of
 from modelmerger.planning.measured import Wanted, block_length, told_of, whole_rows
 from modelmerger.planning.slices import row_length
 from modelmerger.values.errors import NumericError, Problem
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 from modelmerger.values.work.units import Unit
 
 if TYPE_CHECKING:

@@ -68,8 +68,9 @@ class Strategy:
 
     @property
     def merges_updates(self) -> bool:
-        """Whether it can merge the updates of adapters, for which only coefficients count."""
-        return self.linear and ("finish_tensor" not in self.plugin.hooks or self.traits.updates)
+        """Whether it can merge the updates of adapters: by coefficients, or in the space that they share."""
+        able = self.linear or "merge_cores" in self.plugin.hooks
+        return able and ("finish_tensor" not in self.plugin.hooks or self.traits.updates)
 
     def rounds_for(self, given: Measured) -> int:
         """How often it measures a tensor before it merges it, at most.
@@ -208,6 +209,41 @@ class Strategy:
             raise self._broken("merge_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
         if versions(tensors) != before:
             raise self._broken("merge_tensor", _CHANGED, tensor_name)
+        return merged.detach()
+
+    def merge_cores(
+        self,
+        cores: Sequence["torch.Tensor"],
+        noise: Sequence[float],
+        weights: Sequence[float],
+        model_options: Sequence[Any],
+        options: Any,
+        tensor_name: str,
+        shape: Sequence[int],
+    ) -> "torch.Tensor":
+        """The merged core: finite, float64, of the shape of the others. The arguments are those of the hook."""
+        before = versions(cores)
+        merged: torch.Tensor | None = self.calls.ask_first(
+            "merge_cores",
+            tensor_name,
+            cores=cores,
+            noise=noise,
+            weights=weights,
+            model_options=model_options,
+            options=options,
+            tensor_name=tensor_name,
+            shape=shape,
+        )
+        first = cores[0]
+        if merged is None or kind_of(merged) != kind_of(first) or not is_dense(merged):
+            due = f"a tensor, {kind_of(first)}, is due"
+            raise self._broken("merge_cores", f"gave {kind_of(merged)} where {due}{not_a_tensor(merged)}", tensor_name)
+        if shares_memory(merged, cores):
+            raise self._broken("merge_cores", "gave back one of its inputs; return a new tensor", tensor_name)
+        if versions(cores) != before:
+            raise self._broken("merge_cores", _CHANGED, tensor_name)
+        if not merged.isfinite().all():
+            raise self.nonfinite_error("merge_cores", tensor_name)
         return merged.detach()
 
     def compile_merge(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:

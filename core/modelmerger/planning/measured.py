@@ -6,7 +6,7 @@ from attrs import frozen
 
 from modelmerger.hooks.strategy_arguments import Measured
 from modelmerger.planning.slices import MEASURED, row_length
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 Ranges = Sequence[tuple[int, int]] | None
 """Elements of a flattened tensor, in order: from the first to before the last; None for all of them."""

@@ -13,8 +13,8 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
-from modelmerger.values.plan import Action, TensorPlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import Action, TensorPlan
 from modelmerger.values.traits import Granularity, View
 
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}

@@ -38,6 +38,21 @@ def problems_of_slice(
     yield from _ranges(recipe, part)
 
 
+def unused_layers(recipe: Recipe, file: str) -> Iterator[Problem]:
+    """Notes on the layers of a model that lie between those that are taken, and are in no slice."""
+    taken: dict[str, set[int]] = {}
+    for part in recipe.slices:
+        for source in part.sources:
+            taken.setdefault(source.reference.text, set()).update(range(*(source.layers or (0, 0))))
+    for name, layers in taken.items():
+        left = sorted(set(range(max(layers, default=0))) - layers)
+        if left:
+            which = f"layer {left[0]}" if len(left) == 1 else f"layers {', '.join(map(str, left[:8]))}"
+            more = f" and {len(left) - 8} more" if left[8:] else ""
+            message = f"{which}{more} of {shown(name, 60)} {'is' if len(left) == 1 else 'are'} in no slice"
+            yield Problem(message, f"{file}: slices", severity="note")
+
+
 def _ignored_base(recipe: Recipe, base: Reference, where: str, *, intent: bool) -> Problem:
     name = shown(base.text, 60)
     if intent:

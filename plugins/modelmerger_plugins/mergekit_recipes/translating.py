@@ -8,7 +8,7 @@ from attrs import field, frozen
 from modelmerger import Problem, shown
 
 from modelmerger_plugins.mergekit_recipes.by_tensor import Span, by_tensor, differs_outside
-from modelmerger_plugins.mergekit_recipes.checks import problems_of_slice
+from modelmerger_plugins.mergekit_recipes.checks import problems_of_slice, unused_layers
 from modelmerger_plugins.mergekit_recipes.methods import REQUIRED, Parameter
 from modelmerger_plugins.mergekit_recipes.parameters import Entry, Level, as_count, as_number, as_truth, resolve
 from modelmerger_plugins.mergekit_recipes.recipe import Recipe, Slice, Source
@@ -38,6 +38,7 @@ class Translation:
     def merge(self, recipe: Recipe) -> Config:
         """The merge that the recipe is; of several slices, one that stacks them."""
         single = len(recipe.slices) == 1
+        self.notes.extend(unused_layers(recipe, self.file))
         parts = [self._slice(recipe, part, output) for part, output in _with_output(recipe.slices)]
         for number, part in enumerate(parts):
             self._with_seed(part, recipe.name, number)

@@ -23,9 +23,13 @@ ORDER = [
     # a config file is read
     "read_config",
     # the config is made
+    "expand_model",
+    "expand_model",
     "wants_validation",
     "check_config",
     # the merge begins, with the config as it is by now
+    "expand_model",
+    "expand_model",
     "wants_validation",
     "check_config",
     # the models, headers only
@@ -79,6 +83,7 @@ ELSEWHERE = {
     "add_commands": "called when one of these commands is asked for, before there is a config",
     "explain_config": "called where a config is refused",
     "join_measurements": "called where a tensor is measured in several blocks",
+    "merge_cores": "called where the updates of adapters are merged, in place of merge_tensor",
     "name_saved_tensors": "called where a returned model is saved elsewhere",
 }
 """The hooks that no such merge calls, and why."""

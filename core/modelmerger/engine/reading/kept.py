@@ -50,7 +50,7 @@ class KeptInputs:
     @property
     def any(self) -> bool:
         """Whether a tensor could be kept at all."""
-        return any(read_once(self.plan, self.checkpoints, tensor, self.most) for tensor in self.plan.tensors)
+        return any(read_once(self.plan.ways, self.checkpoints, tensor, self.most) for tensor in self.plan.tensors)
 
     def measured(self, tensor: int, number: int, start: int, stop: int, workspace: Workspace) -> "Tensor":
         """Elements of an input of a tensor, for a measurement: as `Workspace.read` gives them.
@@ -116,7 +116,7 @@ class KeptInputs:
             if tensor not in self._held and tensor not in self._refused:
                 needed = bytes_held(self.checkpoints, self.plan.tensors[tensor])
                 fits = sum(self._held.values()) + needed <= self.most
-                if fits and read_once(self.plan, self.checkpoints, self.plan.tensors[tensor], self.most):
+                if fits and read_once(self.plan.ways, self.checkpoints, self.plan.tensors[tensor], self.most):
                     self._held[tensor] = needed
                 else:
                     self._refused.add(tensor)

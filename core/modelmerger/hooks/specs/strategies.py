@@ -122,6 +122,52 @@ def merge_tensor(
 
 
 @hookspec(firstresult=True)
+def merge_cores(
+    cores: Sequence["torch.Tensor"],
+    noise: Sequence[float],
+    weights: Sequence[float],
+    model_options: Sequence[Any],
+    options: Any,
+    tensor_name: str,
+    shape: Sequence[int],
+) -> "torch.Tensor | None":
+    """Strategy, optional, beside `merge_tensor`: merges the updates of adapters to a matrix in the space they share.
+
+    The updates are U·coreᵢ·V, where the columns of U and the rows of V are orthonormal and the same for all models, so
+    a core has the singular values, the inner products and the norm of its update; it is only as large as the sum of
+    the ranks, and the cost of a merge falls from the cube of the matrix's size to the cube of that. Returns the merged
+    core, and U·core·V is then the merged update. For strategies that give the same in any orthonormal basis: those by
+    singular values do, those by single elements do not. A strategy with this hook merges the updates of adapters: those
+    to tensors that it sees as "linear" by its coefficients, all others here.
+
+    `cores`: one (r, c) matrix a model, float64; zeros for a model that leaves the tensor as it is. Models of weight 0
+    are left out. `noise`: one a model, the root mean square of what rounding may have changed in the numbers of its
+    core. `weights`, `model_options`, `options`: as in `merge_tensor`. `shape`: of the matrix, (rows, columns). The
+    inputs must not be changed or returned.
+
+    ```python
+    import torch
+    from modelmerger import Traits, hookimpl
+
+    traits = Traits(models=(1, None), needs_base=True, granularity="whole")
+
+    def capped(total):                                 # no direction counts for more than half of the strongest
+        u, values, v = torch.linalg.svd(total, full_matrices=False)
+        return u * values.clamp(max=float(values[0]) / 2) @ v
+
+    @hookimpl
+    def merge_tensor(tensors):
+        *models, base = tensors
+        return base + capped(sum(model - base for model in models))
+
+    @hookimpl
+    def merge_cores(cores):
+        return capped(sum(cores))
+    ```
+    """
+
+
+@hookspec(firstresult=True)
 def wants_finish(options: Any, updates: bool) -> bool | None:
     """Strategy, optional: whether its `finish_tensor` is called in this merge. Without this hook, it is.
 

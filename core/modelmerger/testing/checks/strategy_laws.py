@@ -9,7 +9,7 @@ from modelmerger.planning.measured import Wanted, told_of, whole_rows
 from modelmerger.testing.checks.check import Tensors, assert_close, works
 from modelmerger.testing.checks.strategy import Inputs, StrategyUnderTest, drawn
 from modelmerger.testing.merging import Planned
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 
 def check_permutation(strategy: StrategyUnderTest) -> None:
