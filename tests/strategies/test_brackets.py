@@ -108,7 +108,7 @@ def test_a_tensor_that_is_hardly_larger_than_the_sample_is_read_once() -> None:
 def test_samples_are_spread_over_the_tensor() -> None:
     runs = brackets.sample_of(1 << 40)
     assert runs is not None
-    assert len(runs) == 40
+    assert len(runs) == brackets.MORE_RUNS
     assert (runs[0][0], runs[-1][1]) == (0, 1 << 40)
     assert all(stop - start == 10 for start, stop in runs)
     steps = {after[0] - before[0] for before, after in zip(runs, runs[1:], strict=False)}
