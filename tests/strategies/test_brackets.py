@@ -14,25 +14,25 @@ from modelmerger.testing import Planned, plan_in_memory
 from modelmerger_strategies.task_vectors import brackets, trimmed
 
 GENERATOR = np.random.default_rng(3)
-SHAPE = (90, 71)
-COUNT = 90 * 71
+SHAPE = (50, 41)
+COUNT = 50 * 41
 KINDS: dict[str, Callable[[], np.ndarray]] = {
     "normal": lambda: GENERATOR.standard_normal(SHAPE),
     "few numbers": lambda: GENERATOR.integers(-3, 4, SHAPE) * 0.25,
     "zeros": lambda: np.zeros(SHAPE),
     "mostly zeros": lambda: GENERATOR.standard_normal(SHAPE) * (GENERATOR.random(SHAPE) < 0.05),
-    "rows of many sizes": lambda: GENERATOR.standard_normal(SHAPE) * 10.0 ** GENERATOR.integers(-6, 6, (90, 1)),
+    "rows of many sizes": lambda: GENERATOR.standard_normal(SHAPE) * 10.0 ** GENERATOR.integers(-6, 6, (50, 1)),
     "sorted": lambda: np.sort(GENERATOR.standard_normal(COUNT)).reshape(SHAPE),
 }
-DENSITIES = (1 / COUNT, 0.01, 0.2, 0.9, 1 - 1 / COUNT)
+DENSITIES = (1 / COUNT, 0.2, 0.97)
 
 
 @pytest.fixture(autouse=True)
 def small_blocks_and_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 300)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 350)
     monkeypatch.setattr("modelmerger.engine.measuring.BLOCKS_A_UNIT", 3)
     monkeypatch.setattr(brackets, "RUN", 10)
-    monkeypatch.setattr(brackets, "RUNS", 50)
+    monkeypatch.setattr(brackets, "RUNS", 40)
 
 
 def planned(numbers: np.ndarray, density: float, strategy: str = "ties", **options: float) -> Planned:
@@ -92,7 +92,7 @@ def test_a_normal_tensor_needs_a_sample_and_one_reading_and_one_for_norms() -> N
     sample, found, norms = totals(merge)
 
     (tensor,) = merge.plan.tensors
-    assert (tensor.rounds, tensor.measured) == (trimmed.ROUNDS, 500 + 2 * COUNT)
+    assert (tensor.rounds, tensor.measured) == (trimmed.ROUNDS, 400 + 2 * COUNT)
     assert (sample.shape, found.shape, norms.shape) == ((1, 2), (1,), (2,))
     threshold = np.sort(np.abs(numbers.astype(np.float32)), axis=None)[::-1][int(0.2 * COUNT) - 1]
     assert int(found) == threshold.view(np.int32)
@@ -100,15 +100,15 @@ def test_a_normal_tensor_needs_a_sample_and_one_reading_and_one_for_norms() -> N
 
 
 def test_a_tensor_that_is_hardly_larger_than_the_sample_is_read_once() -> None:
-    (tensor,) = plan_in_memory("ties", [{"t": torch.ones(1000)}], {"t": torch.zeros(1000)}).plan.tensors
-    assert (tensor.rounds, tensor.measured) == (2, 2000)
-    assert brackets.sample_of(1000) is None
+    (tensor,) = plan_in_memory("ties", [{"t": torch.ones(800)}], {"t": torch.zeros(800)}).plan.tensors
+    assert (tensor.rounds, tensor.measured) == (2, 1600)
+    assert brackets.sample_of(800) is None
 
 
 def test_samples_are_spread_over_the_tensor() -> None:
     runs = brackets.sample_of(1 << 40)
     assert runs is not None
-    assert len(runs) == 50
+    assert len(runs) == brackets.MORE_RUNS
     assert (runs[0][0], runs[-1][1]) == (0, 1 << 40)
     assert all(stop - start == 10 for start, stop in runs)
     steps = {after[0] - before[0] for before, after in zip(runs, runs[1:], strict=False)}

@@ -13,7 +13,7 @@ from modelmerger.engine.reading.ahead import read_ahead
 from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import Join, OrderedSum, UnsteadyError, sum_in_order
 from modelmerger.engine.strategy_inputs import slice_inputs
-from modelmerger.hooks.strategy_arguments import Measured
+from modelmerger.hooks.arguments.of_strategies import Measured
 from modelmerger.planning.cost import rounds_of
 from modelmerger.planning.measured import Wanted, block_length, told_of, whole_rows
 from modelmerger.planning.slices import row_length

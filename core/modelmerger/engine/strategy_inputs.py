@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.randomness import ElementNumbers
-from modelmerger.hooks.strategy_arguments import SliceInputs
+from modelmerger.hooks.arguments.of_strategies import SliceInputs
 from modelmerger.values.tensor_plan import TensorPlan
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, frozen
 
 from modelmerger.hooks.answers import is_dense, is_list_of, kind_of, not_a_tensor, shares_memory, versions
+from modelmerger.hooks.arguments.of_strategies import Measured, SliceInputs
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
-from modelmerger.hooks.strategy_arguments import Measured, SliceInputs
 from modelmerger.values.errors import ConfigError, PluginError, Problem
 from modelmerger.values.text import shown
 from modelmerger.values.traits import Traits, View

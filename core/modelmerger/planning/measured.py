@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from modelmerger.hooks.strategy_arguments import Measured
+from modelmerger.hooks.arguments.of_strategies import Measured
 from modelmerger.planning.slices import MEASURED, row_length
 from modelmerger.values.tensor_plan import TensorPlan
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 RUN, RUNS = 1 << 10, 1 << 6
 """Elements of the sample that stand together, and how many such runs there are."""
-DEVIATIONS = 6.0
+LARGE, MORE_RUNS = 1 << 24, 1 << 8
+"""From so many elements on, a tensor has this many runs, so that less lies within its brackets."""
+DEVIATIONS = 4.0
 """Half of a bracket's width, in standard deviations of a rank in a sample of independent elements. Those of a run are
 not independent in every tensor, so that it must not be too small; but a bracket that misses costs time alone."""
 LEAST = 64
@@ -42,13 +44,14 @@ def sample_of(elements: int) -> list[tuple[int, int]] | None:
     """Ranges of the sample: evenly spaced. None for a tensor that is hardly larger than its sample."""
     if elements <= 2 * RUN * RUNS:
         return None
-    starts = (number * (elements - RUN) // (RUNS - 1) for number in range(RUNS))
+    runs = RUNS if elements < LARGE else MORE_RUNS
+    starts = (number * (elements - RUN) // (runs - 1) for number in range(runs))
     return [(start, start + RUN) for start in starts]
 
 
 def sampled(elements: int) -> int:
     """How many elements the sample has."""
-    return elements if sample_of(elements) is None else RUN * RUNS
+    return elements if (runs := sample_of(elements)) is None else RUN * len(runs)
 
 
 def part(tensors: Sequence["Tensor"], ranks: Sequence[Sequence[int]], brackets: Sequence[Bracket]) -> "Tensor":

@@ -5,6 +5,7 @@ top-level package, if it comes in the same distribution, or, outside of `site-pa
 """
 
 import ast
+import functools
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -23,14 +24,17 @@ def own_modules(plugin: str, file: Path, shipped: Collection[str] = ()) -> dict[
     root = _root(plugin, file)
     beside = root if root.name not in _SHARED else None
     found: dict[str, bytes] = {}
+    asked = {plugin}
     waiting = [(plugin, file, file.read_bytes()), *_parents(plugin, plugin, beside, shipped)]
     while waiting:
         name, source, content = waiting.pop()
         if name in found:
             continue
         found[name] = content
-        for imported in _imports(name, source, content):
-            waiting += _parents(imported, plugin, beside, shipped)
+        for imported in _imports(name, source.suffix, source.name == "__init__.py", content):
+            if imported not in asked:
+                asked.add(imported)
+                waiting += _parents(imported, plugin, beside, shipped)
     del found[plugin]
     return found
 
@@ -41,16 +45,19 @@ def _root(module: str, file: Path) -> Path:
     return folders[min(module.count(".") + (file.name == "__init__.py"), len(folders) - 1)]
 
 
-def _imports(name: str, file: Path, content: bytes) -> Iterator[str]:
+@functools.lru_cache(maxsize=512)
+def _imports(name: str, suffix: str, package: bool, content: bytes) -> tuple[str, ...]:
     """The modules that a module may import. What is taken of a module may be a module too."""
     try:
-        tree = ast.parse(content) if file.suffix == ".py" else ast.Module([], [])
+        tree = ast.parse(content) if suffix == ".py" else ast.Module([], [])
     except (SyntaxError, ValueError):
-        return
-    for module, taken in imported_names(tree, name, file.name == "__init__.py"):
-        yield module
-        if taken not in ("", "*"):
-            yield f"{module}.{taken}"
+        return ()
+    names = imported_names(tree, name, package)
+    return tuple(each for module, taken in names for each in _both(module, taken))
+
+
+def _both(module: str, taken: str) -> tuple[str, ...]:
+    return (module,) if taken in ("", "*") else (module, f"{module}.{taken}")
 
 
 def _parents(

@@ -4,7 +4,7 @@ import torch
 
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.strategy_inputs import slice_inputs
-from modelmerger.hooks.strategy_arguments import Measured
+from modelmerger.hooks.arguments.of_strategies import Measured
 from modelmerger.planning.measured import Wanted, told_of, whole_rows
 from modelmerger.testing.checks.check import Tensors, assert_close, works
 from modelmerger.testing.checks.strategy import Inputs, StrategyUnderTest, drawn

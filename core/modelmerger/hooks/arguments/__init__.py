@@ -1,0 +1,1 @@
+"""What hooks are handed, where it is more than a few values."""
