@@ -1,5 +1,6 @@
 """The options about files beside the weights, and the models that they name."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -18,7 +19,9 @@ from modelmerger import (
 
 from modelmerger_plugins.tokenizer.json_objects import own_generation
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
-from modelmerger_plugins.tokenizer.templates import templates_in
+from modelmerger_plugins.tokenizer.templates import templates_in, templates_of
+
+COMMONEST = "commonest"
 
 
 def _source_problem(value: str) -> str | None:
@@ -37,7 +40,8 @@ class Options:
     """Whose tokenizer files the merged model has: base (the base model, or the first without one), first, or the name
     of a model; its vocabulary must be the donor's."""
     chat_template_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
-    """The name of the model whose chat template the merged model has; without it, that of tokenizer_source."""
+    """The name of the model whose chat template the merged model has, or commonest: the template that most models have,
+    the first of those that as many have; without it, that of tokenizer_source."""
     chat_template: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """The chat template that the merged model has, as a text in Jinja; without it, that of a model."""
     generation_config_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
@@ -72,6 +76,9 @@ def sources_of(checkpoints: Sequence[Checkpoint], settings: Settings, options: O
         for key in ("tokenizer_source", "chat_template_from", "generation_config_from")
         if key in given and (value := getattr(options, key)) is not None
     }
+    if names.get("chat_template_from") == COMMONEST and all(model.name != COMMONEST for model in checkpoints):
+        found = _commonest(checkpoints[: len(settings.models)])
+        names = {key: name for key, name in names.items() if key != "chat_template_from"} | found
     named = {key: _named(name, key, checkpoints, donor) for key, name in names.items()}
     chosen = {key: _with_files(model, _HELD[key]) for key, model in named.items()}
     decided = {*chosen, *(["chat_template"] if options.chat_template is not None else [])}
@@ -96,6 +103,14 @@ def _with_files(model: Checkpoint, held: Callable[[Checkpoint], object]) -> Chec
         return model.base.checkpoint if model.base is not None and not held(model) else model
     except InputError:  # it is said where it is taken
         return model
+
+
+def _commonest(models: Sequence[Checkpoint]) -> dict[str, str]:
+    """The option that names the first model with the template that most of them have; none where none has one."""
+    held = [_with_files(model, _HELD["chat_template_from"]).donor.directory for model in models]
+    texts = [repr(sorted(templates_of(templates_in(directory)).items())) for directory in held]
+    counts = Counter(text for text in texts if text != "[]")
+    return {"chat_template_from": models[texts.index(counts.most_common(1)[0][0])].name} if counts else {}
 
 
 def _named(name: str, key: str, checkpoints: Sequence[Checkpoint], donor: Checkpoint) -> Checkpoint:
