@@ -11,9 +11,11 @@ from shapes import LAYOUT, Shape
 HERE = Path(__file__).resolve().parent
 
 
-def model_limit(shape: Shape, budget: int) -> int:
-    """How many models of `shape` fit into `budget` bytes of disk beside one output."""
-    return budget // shape.bytes - 1
+def model_limit(cache: Path, shape: Shape, budget: int) -> int:
+    """How many models of `shape` fit beside one output into `budget` bytes of disk, and into what the disk has left."""
+    root = cache / f"models-{LAYOUT}"
+    room = shutil.disk_usage(cache).free + size_of([root])
+    return min(budget, room) // shape.bytes - 1
 
 
 def prepare_models(cache: Path, shape: Shape, numbers: Iterable[int], budget: int) -> dict[int, Path]:
@@ -32,6 +34,11 @@ def prepare_models(cache: Path, shape: Shape, numbers: Iterable[int], budget: in
             print(f"writing {shape.name} model {number}", flush=True)
             subprocess.run([sys.executable, HERE / "synthetic.py", shape.name, str(number), directory], check=True)
     return wanted
+
+
+def remove_models(cache: Path, shape: Shape) -> None:
+    """Of a shape that is too large to be kept until the next time."""
+    shutil.rmtree(cache / f"models-{LAYOUT}" / shape.name, ignore_errors=True)
 
 
 def prepare_adapters(cache: Path, shape: Shape, base: Path) -> list[Path]:

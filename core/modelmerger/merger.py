@@ -226,6 +226,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | os.PathLike)]:
         raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
     from modelmerger.planning.alignment import align
+    from modelmerger.planning.mismatches.vocabularies import matched_vocabularies
 
     plugins = plugins_of(Registry.installed(), None)
     hooks = assemble(plugins)
@@ -252,6 +253,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
                     raise ModelCompatibilityError(
                         Problem("Config not found", f"{checkpoint.donor.directory}/config.json")
                     )
+            raise_errors(matched_vocabularies(found.checkpoints), ModelCompatibilityError)
             raise_errors(hooks.models.check_compatibility(found.checkpoints, found.settings), ModelCompatibilityError)
             raise_errors(align(found.checkpoints, 0)[1], ModelCompatibilityError)
     except InputError as error:

@@ -62,7 +62,9 @@ def _tried(order: Mapping[str, Any]) -> Trial:
     from modelmerger.engine.trial.trying import try_merge
 
     providers = [provider for file in order["files"] for provider in providers_of_file(Path(file))]
-    settings, hooks = resolve(order["config"], Registry.installed().with_given(providers))
+    config = order["config"]
+    config["options"] = {**(config.get("options") or {}), "io": "buffered"}  # what is on its way is planned, not tried
+    settings, hooks = resolve(config, Registry.installed().with_given(providers))
     with prepare(settings, hooks, locate=where_located(order["located"]), merged=MergedCheckpoint) as ready:
         return try_merge(with_digest(ready))
 

@@ -33,8 +33,8 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
             kinds = sorted({(name.split(".")[-2:] or [name])[0] for name in lost})
             some = ", ".join(shown(kind, 30) for kind in kinds[:3]) + (", …" if len(kinds) > 3 else "")
             message = (
-                f"what '{model.name}' changes of {some} is lost ({amount(len(lost), 'tensor')}): no other model changes that, "
-                "and model_stock leaves the base where models do not agree."
+                f"what '{model.name}' changes of {some} is lost ({amount(len(lost), 'tensor')}): "
+                "no other model changes that, and model_stock leaves the base where models do not agree."
             )
             yield Problem(message, model.place, severity="warning")
 

@@ -1,6 +1,7 @@
 """What the pages take for granted: the models that they name, and the plugins that they write, installed as readers would install them."""
 
 import itertools
+import json
 import re
 import shutil
 import sys
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("models/base", "models/chat", "models/formal")
+EXTENDED = "models/extended"
 DIALECTS = tuple(f"examples/dialects/models/{name}" for name in ("base", "egyptian", "gulf", "levantine", "maghrebi"))
 PACKAGE = "my_package"
 
@@ -28,13 +30,31 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         generator = torch.Generator().manual_seed(number)
         moved = {k: (v + torch.randn(v.shape, generator=generator) * 1e-3).to(v.dtype) for k, v in weights.items()}
         save_file(moved, folder / name / "model.safetensors", metadata={"format": "pt"})
+    extend(folder / MODELS[-1], folder / EXTENDED)
     return folder
+
+
+def extend(source: Path, target: Path) -> None:
+    """A copy of a model with two tokens more."""
+    shutil.copytree(source, target)
+    weights = load_file(source / "model.safetensors")
+    rows = weights["model.embed_tokens.weight"]
+    weights["model.embed_tokens.weight"] = torch.cat([rows, rows[:2]])
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    tokenizer = json.loads((target / "tokenizer.json").read_bytes())
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    tokenizer["added_tokens"] += [
+        {"id": len(rows) + i, "content": word, **flags} for i, word in enumerate(("إزيك", "شلونك"))
+    ]
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((target / "config.json").read_bytes())
+    (target / "config.json").write_text(json.dumps({**config, "vocab_size": len(rows) + 2}))
 
 
 @pytest.fixture
 def place(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A current directory in which the pages' paths exist."""
-    for name in (*MODELS, *DIALECTS):
+    for name in (*MODELS, EXTENDED, *DIALECTS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(library / name)
     for run, step in itertools.product(("run", "run-a", "run-b"), range(500, 5500, 500)):

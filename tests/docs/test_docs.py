@@ -96,6 +96,13 @@ def cases(test: Any) -> list[Any]:
     return [update_wrapper(partial(test, *each.values), test) for mark in marks for each in mark.args[1]] or [test]
 
 
+@pytest.mark.parametrize("page", WRITTEN, ids=page_id)
+def test_no_page_has_two_versions_of_a_text(page: Path) -> None:
+    """As an unfinished merge of two branches leaves it, or a place for a table."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith(("<<<<<<<", ">>>>>>>", "=======")) or line == "TABLE"] == []
+
+
 def test_make_targets_in_the_docs_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in WRITTEN:

@@ -245,15 +245,15 @@ def test_the_view_of_the_vocabulary_matches_rows_by_token(
     """Slices of 100 elements neither begin nor end with a row of 192."""
     models = [{"path": "./models/chat", "weight": 0.6}, {"path": "./models/moved", "weight": 0.4}]
     config = {"strategy": "weighted", "models": models}
-    warning, note = ModelMerger(MergeConfig(**config)).check_compatibility()
-    assert "1 file left behind: tokenizer.json" in str(note)
-    assert "tokens stand for other rows" in str(warning)
-    mixed_up = ModelMerger(MergeConfig(**config)).plan().digest
+    notes = ModelMerger(MergeConfig(**config)).check_compatibility()
+    assert "has the tokens of 'chat' in other rows" in str(notes[-1])  # the built-in plugin does as much
+    built_in = ModelMerger(MergeConfig(**config)).plan().digest
 
     install_plugins(ROOT / "docs/how-to/write-a-view.md")
     merger = ModelMerger(MergeConfig(**config, output_path="./merged"))
-    assert merger.check_compatibility() == [note]
-    assert merger.plan().digest != mixed_up
+    (note,) = merger.check_compatibility()
+    assert "1 file left behind: tokenizer.json" in str(note)
+    assert merger.plan().digest != built_in
     if slices is None:
         merge(merger.config)
         merged = load_file(place / "merged/model.safetensors")

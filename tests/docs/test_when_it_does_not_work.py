@@ -99,8 +99,20 @@ def other_words() -> str:
     return path
 
 
-def without_tokenizer() -> str:
+def new_word() -> str:
     path = rewritten(dict)
+
+    def renamed(tokenizer: Any) -> Any:
+        words = tokenizer["model"]["vocab"]
+        words["a new word"] = words.pop(list(words)[-1])
+        return tokenizer
+
+    edited(f"{path}/tokenizer.json", renamed)
+    return path
+
+
+def without_tokenizer(change: Callable[[Tensors], Tensors] = dict) -> str:
+    path = rewritten(change)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         Path(path, name).unlink()
     return path
@@ -188,7 +200,9 @@ BROKEN: dict[str, list[Callable[[], Changes]]] = {
     "A weight changes nothing": [lambda: {"models": "[{path: ./models/chat, weight: 0.5}]"}],
     "A fine-tune is its base": [lambda: {"models[0].path": untrained(), "base_model": "./models/base"}],
     "A vocabulary was resized": [
-        lambda: {"models[0].path": rewritten(lambda t: {n: enlarged(v) if "embed" in n else v for n, v in t.items()})},
+        lambda: {
+            "models[0].path": without_tokenizer(lambda t: {n: enlarged(v) if "embed" in n else v for n, v in t.items()})
+        },
         lambda: {"models[0].path": larger_adapter(), "base_model": "./models/base"},
     ],
     "A wrapper's prefix is in the names of tensors": [
@@ -199,7 +213,7 @@ BROKEN: dict[str, list[Callable[[], Changes]]] = {
     "The tokenizer is missing, or another's": [
         lambda: {"models[0].path": without_tokenizer()},
         lambda: {"models[0].path": other_words()},
-        lambda: {"models[0].path": other_words(), "options.tokenizer_source": "formal"},
+        lambda: {"models[0].path": new_word()},
     ],
     "An adapter was trained in 4 bits (QLoRA)": [
         lambda: {"models[0].path": adapter(), "base_model": four_bits()},

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from modelmerger import MergeConfig, ModelMerger, merge
+from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, merge
 
 FILES = [
     "tokenizer.json",
@@ -41,7 +41,8 @@ OTHERS = [
 def fill(folder: Any, names: list[str]) -> None:
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"\xff\0\r\n" + bytes([number]))
+        json_in_two_lines = b'{"n":\r\n %d}' % number
+        (folder / name).write_bytes(json_in_two_lines if name.endswith(".json") else b"\xff\0\r\n" + bytes([number]))
 
 
 def beside(models: SimpleNamespace) -> set[str]:
@@ -115,6 +116,35 @@ def test_a_folder_of_templates_that_is_a_link_is_not_followed(models: SimpleName
     assert beside(models) == {"tokenizer.json"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+     "preprocessor_config.json", "modules.json"],
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["nonsense", "", '{"a": '])
+def test_a_document_that_no_loader_takes_is_refused(
+    models: SimpleNamespace, config: dict[str, Any], name: str, text: str
+) -> None:
+    (models.a / name).write_text(text)
+    with pytest.raises(ModelCompatibilityError, match=r"is not sound JSON.*Mend it, or remove it"):
+        merge(MergeConfig(**config))
+    assert not models.output.exists()
+    merge(MergeConfig(**{**config, "models": config["models"][::-1]}))  # that of the donor alone is written
+
+
+@pytest.mark.parametrize("text", ["[1]", '"text"', "null"])
+def test_so_is_another_value_than_an_object(models: SimpleNamespace, config: dict[str, Any], text: str) -> None:
+    (models.a / "special_tokens_map.json").write_text(text)
+    with pytest.raises(ModelCompatibilityError, match=r"is not a JSON object\. Mend it, or remove it"):
+        merge(MergeConfig(**config))
+
+
+def test_a_tokenizer_without_a_model_is_warned_of(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    (models.a / "tokenizer.json").write_text("{}")
+    notes = ModelMerger(MergeConfig(**config)).check_compatibility()
+    assert [note.severity for note in notes if "has no 'model'" in note.message] == ["warning"]
+
+
 def tokenizer(vocabulary: Any, added: Any = ()) -> str:
     tokens = [{"content": content, "id": row} for content, row in added]
     return json.dumps({"model": {"vocab": vocabulary}, "added_tokens": tokens})
@@ -124,28 +154,37 @@ UNIGRAM = [["<unk>", 0.0], ["a", -1.5], ["b", -2.0]]
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "count"),
+    ("ours", "theirs", "counts"),
     [
         (tokenizer({"a": 0, "b": 1}), tokenizer({"b": 1, "a": 0}), None),
-        (tokenizer({"a": 0, "b": 1}), tokenizer({"a": 1, "b": 0}), 2),
-        (tokenizer({"a": 0, "b": 1}), tokenizer({"a": 0, "c": 1}), 2),
-        (tokenizer({"a": 0}), tokenizer({"a": 0}, [("<new>", 1)]), 1),
-        (tokenizer({"a": 0}, [("<s>", 1)]), tokenizer({"a": 0}, [("<s>", 2)]), 1),
+        (tokenizer({"a": 0, "b": 1}), tokenizer({"a": 1, "b": 0}), (2, 0, 0, 2)),
+        (tokenizer({"a": 0, "b": 1}), tokenizer({"a": 0, "c": 1}), (1, 1, 1, 0)),
+        (tokenizer({"a": 0}), tokenizer({"a": 0}, [("<new>", 1)]), (1, 1, 0, 0)),
+        (tokenizer({"a": 0}, [("<s>", 1)]), tokenizer({"a": 0}, [("<s>", 2)]), (2, 0, 0, 1)),
         (tokenizer(UNIGRAM), tokenizer({"<unk>": 0, "a": 1, "b": 2}), None),
-        (tokenizer(UNIGRAM), tokenizer(UNIGRAM[::-1]), 2),
+        (tokenizer(UNIGRAM), tokenizer(UNIGRAM[::-1]), (3, 0, 0, 2)),
     ],
     ids=["order", "swapped", "another", "added", "added elsewhere", "unigram", "unigram turned around"],
 )
-def test_tokens_that_stand_for_other_rows_are_counted(
-    models: SimpleNamespace, config: dict[str, Any], ours: str, theirs: str, count: int | None
+def test_how_vocabularies_lie_to_each_other_is_said_with_counts(
+    models: SimpleNamespace,
+    config: dict[str, Any],
+    ours: str,
+    theirs: str,
+    counts: tuple[int, int, int, int] | None,
 ) -> None:
     (models.a / "tokenizer.json").write_text(ours)
     (models.b / "tokenizer.json").write_text(theirs)
 
-    found = [n.message for n in ModelMerger(MergeConfig(**config)).check_compatibility() if n.severity == "warning"]
+    notes = ModelMerger(MergeConfig(**config)).check_compatibility()
 
-    expected = f"{count} tokens stand for other rows of the embedding than in 'a', whose tokenizer is taken."
-    assert found == ([] if count is None else [expected])
+    found = [note.message for note in notes if "shared" in note.message]
+    assert len(found) == (0 if counts is None else 1)
+    if counts is not None:
+        shared, added, missing, moved = counts
+        tokens = "token" if shared == 1 else "tokens"
+        assert f"{shared} {tokens} shared, {added} added, {missing} missing; {moved} of those shared stand" in found[0]
+        assert [note.severity for note in notes if "lost" in note.message] == ["warning"] * bool(added)
 
 
 def test_the_option_belongs_to_every_strategy(models: SimpleNamespace, config: dict[str, Any]) -> None:

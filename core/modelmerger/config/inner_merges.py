@@ -124,7 +124,12 @@ class InnerMerges:
             return None
         own_names = nameless(within, self._live_in(found.where))
         settings = settings_of(merge, given, told | {"": options}, run, self._live, own_names, found.where)
-        settings = evolve(settings, merges={key: one.settings for key, one in inner.items()}, strict=self._strict)
+        settings = evolve(
+            settings,
+            merges={key: one.settings for key, one in inner.items()},
+            strict=self._strict,
+            acts_on_base=hooks.strategy.traits.wants_base,
+        )
         hooks = evolve(hooks, merges={key: one.hooks for key, one in inner.items()})
         said = hooks.models.check_config(settings)
         problems += [problem for problem in said if problem.severity == "error"]

@@ -10,7 +10,7 @@ from modelmerger.config.found_merges import nameless, take_out
 from modelmerger.config.inner_merges import InnerMerges
 from modelmerger.config.models_in_memory import MERGES, set_apart
 from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
-from modelmerger.config.owners import declared_fields
+from modelmerger.config.owners import declared_fields, with_places
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS
 from modelmerger.config.strict_attrs import unknown_keys
@@ -23,7 +23,7 @@ from modelmerger.hooks.providers import Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
 
 
 def resolve(
@@ -55,7 +55,7 @@ def resolve(
         )
     except ConfigError as error:
         explaining = [plugin for plugin in run.always_on if "explain_config" in plugin.hooks]
-        found = expanded.as_given(error.problems)
+        found = with_places(expanded.as_given(error.problems), _places(run))
         raise ConfigError(*assemble(explaining).models.explain_config(set_apart(given)[0], found)) from error
     return evolve(settings, file=file, notes=tuple(expanded.as_given(settings.notes))), hooks
 
@@ -94,6 +94,7 @@ def _resolve(
         validation=validation.settings,
         merges={key: one.settings for key, one in inner.items()},
         strict=strict,
+        acts_on_base=hooks.strategy.traits.wants_base,
     )
     executors = [plugin for plugin in running if plugin not in run.always_on]
     settings = evolve(settings, given=_decisive(settings.given, executors))
@@ -105,6 +106,18 @@ def _resolve(
     raise_errors([*problems, *said], ConfigError, strict=strict)
     of_process = {f"{p.kind} '{p.name}'": p.digest for p in took_part if p.digest}
     return evolve(settings, notes=tuple(said), of_process=of_process), hooks
+
+
+def _places(run: Run) -> dict[str, list[str]]:
+    """The keys that each mapping of a config has whatever the strategy is, by what is said of where to write one."""
+    options = (CoreOptions, *(plugin.options for plugin in run.always_on if plugin.options))
+    sections = {f"under {section.name}": option_names(section.options) for section in run.sections}
+    return {
+        "under options": [name for cls in options for name in option_names(cls)],
+        **sections,
+        f"under {VALIDATION}": option_names(ValidationSettings),
+        "beside the path of a model, in models": option_names(ModelSettings),
+    }
 
 
 def _unknown_keys(given: Mapping[str, Any], run: Run, running: Iterable[Plugin]) -> Iterator[Problem]:

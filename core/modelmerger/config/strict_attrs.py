@@ -1,5 +1,6 @@
 """Plain data into attrs classes, strictly: no coercion, no unknown key, and every problem at once with its key."""
 
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from modelmerger.values.text import suggestion
 from modelmerger.values.weights import Weight, may_vary
 
 T = TypeVar("T")
+_UNKNOWN = re.compile(r"unknown key '(?P<key>\w+)'(, did you mean '.*'\?)?")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
 
 
@@ -83,6 +85,12 @@ def unknown_keys(data: Iterable[Any], known: Iterable[str], where: str) -> list[
     """One problem for each key that is not known, with the nearest known one."""
     known = list(known)
     return [Problem(f"unknown key {key!r}{suggestion(str(key), known)}", where) for key in data if key not in known]
+
+
+def unknown_key(problem: Problem) -> str | None:
+    """The key that a problem says is unknown; None where it says something else."""
+    found = _UNKNOWN.fullmatch(problem.message)
+    return found["key"] if found else None
 
 
 def inside(where: str, key: str) -> str:

@@ -11,9 +11,10 @@ from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.output_blocks import OutputBlocks
 from modelmerger.engine.reading.ahead import read_ahead
 from modelmerger.engine.tensors import SliceMerger, UnitState
-from modelmerger.engine.windows import BEHIND, Windows
+from modelmerger.engine.windows import Windows
 from modelmerger.output.digests import PieceDigests
 from modelmerger.output.sink import Writer
+from modelmerger.planning.cost import BEHIND
 from modelmerger.planning.slices import slices, window
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.layout import BLOCK, Placement

@@ -18,8 +18,9 @@ from modelmerger.planning.viewed_models import view_models
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.composition import Composition
 from modelmerger.values.errors import NumericError
-from modelmerger.values.plan import MergePlan, TensorPlan
+from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import TensorPlan
 
 if TYPE_CHECKING:
     from modelmerger.engine.on_demand import OnDemand

@@ -8,12 +8,10 @@ import torch
 
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.output.sink import Writer
+from modelmerger.planning.cost import BEHIND
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-BEHIND = 2
-"""Windows that are being written at a time, while the next one is made."""
 
 
 class Windows:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
 from modelmerger.inputs.direct.open_file import OpenFile
-from modelmerger.inputs.direct.read_ahead import ReadAhead, pieces
+from modelmerger.inputs.direct.read_ahead import BETWEEN, ReadAhead, pieces
 from modelmerger.inputs.unchanged import changed, reopened
 from modelmerger.values.errors import InputChangedError, InputError, Problem
 from modelmerger.values.file_identity import FileIdentity
@@ -19,8 +19,6 @@ THREADS = 4
 """How many pieces are fetched at a time."""
 SMALL = 64 << 10
 """Bytes from which on it pays to read past the page cache what nobody said would be read."""
-BETWEEN = 1 << 20
-"""Bytes, of which those in memory of our own at a time that nobody said would be read."""
 
 
 class InputFiles:
@@ -95,9 +93,12 @@ class InputFiles:
 
     def _read_some(self, opened: OpenFile, buffer: memoryview, offset: int) -> int:
         """Reads the beginning of what is wanted, as much as one call gives."""
-        if self._io == "auto" and (count := opened.read_cached(buffer, offset)):
-            return count
-        past = self._io == "direct" or (self._io == "auto" and opened.tells_what_is_cached and len(buffer) >= SMALL)
+        past = self._io == "direct" or (
+            self._io == "auto"
+            and len(buffer) >= SMALL
+            and opened.tells_what_is_cached
+            and not opened.is_cached(offset, offset + len(buffer), BETWEEN)
+        )
         if not past:
             return os.preadv(opened.descriptor, (buffer,), offset)
         before = offset - page_of(offset)
@@ -115,7 +116,7 @@ class InputFiles:
                 for piece in pieces(file, offset, length):
                     if self._io == "direct" or not opened.is_cached(piece.begin, piece.end, BETWEEN):
                         self._ahead().expect(piece)
-            elif hasattr(os, "posix_fadvise") and not opened.is_cached(offset, offset + length, length):
+            elif hasattr(os, "posix_fadvise") and not opened.ends_are_cached(offset, offset + length):
                 os.posix_fadvise(opened.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def _ahead(self) -> ReadAhead:

@@ -2,13 +2,21 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 
 from blake3 import blake3
 
+from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
+from modelmerger.inputs.direct.open_file import OpenFile
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.work.block_record import Piece
 
+READ = 2 << 20
+"""Bytes that are read at a time where digests are taken on all cores."""
+WAITING = 2
+"""Reads that the disk has to do while every core digests."""
 NAME = "blake3-pieces"
 """What the manifest calls this way to digest a file."""
 
@@ -81,6 +89,32 @@ def differing(descriptor: int, begin: int, pieces: Sequence[Piece]) -> Iterator[
         if range_digest(descriptor, begin, begin + piece.length) != piece.digest:
             yield piece
         begin += piece.length
+
+
+def differing_at_once(descriptor: int, pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """The same for all pieces of a file, on all cores, and past the page cache where they are not in it."""
+    opened = OpenFile(os.dup(descriptor))
+    begins = accumulate((piece.length for piece in pieces), initial=0)
+    try:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) + WAITING) as pool:
+            digests = pool.map(lambda begin, piece: _digest_past(opened, begin, piece.length), begins, pieces)
+            yield from (piece for piece, digest in zip(pieces, digests, strict=True) if digest != piece.digest)
+    finally:
+        opened.retire()
+
+
+def _digest_past(opened: OpenFile, begin: int, length: int) -> str:
+    hasher = blake3()
+    memory, at, end = aligned_memory(READ + PAGE), begin, begin + length
+    while at < end:
+        before, wanted = at - page_of(at), min(READ, end - at)
+        if (count := opened.read_cached(memory[before : before + wanted], at)) == 0:
+            count = min(wanted, opened.read_past(memory[: pages_for(before + wanted)], page_of(at)) - before)
+        if count <= 0:
+            break
+        hasher.update(memory[before : before + count])
+        at += count
+    return hasher.hexdigest()
 
 
 def range_digest(descriptor: int, begin: int, end: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from modelmerger.inputs.regular_files import open_regular
-from modelmerger.output.digests import differing
+from modelmerger.output.digests import differing_at_once
 from modelmerger.output.manifest import FILE, pieces_of, read_manifest, unfinished
 from modelmerger.values.errors import InputError, Problem
 from modelmerger.values.text import amount, shown, size
@@ -76,7 +76,7 @@ def _differences(directory: Path, name: str, expected: Mapping[str, Any]) -> lis
         if found != expected["size"]:
             return [Problem(f"is {found:,} bytes long and was {expected['size']:,} when it was published.", str(path))]
         pieces = pieces_of(expected)
-        bad = dict.fromkeys(piece.tensor for piece in differing(descriptor, 0, pieces))
+        bad = dict.fromkeys(piece.tensor for piece in differing_at_once(descriptor, pieces))
         what = "its header " if any(piece.tensor for piece in pieces) else ""
         return [Problem(_DIFFERS if tensor else what + _DIFFERS, str(path), tensor) for tensor in bad]
     except OSError as error:

@@ -1,17 +1,21 @@
 """What a merge will cost: how much is done at a time, the bytes that are read, the memory that is needed."""
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.planning.slices import MEASURED, OBSERVED
-from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.inputs.direct.read_ahead import AHEAD, BETWEEN
+from modelmerger.planning.slices import MEASURED, OBSERVED, WINDOW, window
+from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.plan import MergePlan, TensorPlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import TensorPlan
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 """Elements in a slice: the default, those in low_memory_mode, and the fewest."""
+BEHIND = 2
+"""Windows of a worker that are being written at a time, while it makes the next one."""
 PROCESS_MEMORY = 250 << 20
 """Resident bytes of Python with torch and modelmerger imported."""
 
@@ -31,16 +35,21 @@ def rounds_of(tensor: TensorPlan) -> int:
     return tensor.rounds
 
 
+def bytes_measured(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
+    """How many bytes are read to measure a tensor, as far as it is known before."""
+    return bytes_in(checkpoints, tensor) * tensor.measured // max(1, tensor.elements)
+
+
 def bytes_in(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
     """How many bytes are read for the inputs of a tensor, all of them once."""
     return sum(_bytes_of_inputs(checkpoints, tensor))
 
 
 def bytes_read(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    """How many bytes are read to make one tensor: all of its inputs once a round, and once more when it is merged."""
+    """How many bytes are read to make one tensor: what each round wants of its inputs, and all when it is merged."""
     if tensor.action == "copy":
         return _bytes_of_inputs(checkpoints, tensor)[0]
-    return bytes_in(checkpoints, tensor) * (1 + rounds_of(tensor))
+    return bytes_in(checkpoints, tensor) + bytes_measured(checkpoints, tensor)
 
 
 def bytes_compared(checkpoints: Sequence[Checkpoint], tensors: Iterable[TensorPlan]) -> int:
@@ -58,14 +67,14 @@ def bytes_held(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
     return sum(checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs)
 
 
-def read_once(plan: MergePlan, checkpoints: Sequence[Checkpoint], tensor: TensorPlan, memory: int) -> bool:
+def read_once(ways: Mapping[str, str], checkpoints: Sequence[Checkpoint], tensor: TensorPlan, memory: int) -> bool:
     """Whether the inputs of a tensor are kept from when it is measured until it is merged.
 
-    From the page cache, a second reading costs next to nothing. memory: bytes that may be kept.
+    From the page cache, a second reading costs next to nothing. ways: those of a plan. memory: bytes that may be kept.
     """
     if not rounds_of(tensor) or not bytes_held(checkpoints, tensor) <= memory:
         return False
-    return any(plan.ways.get(file.path) == "direct" for i in tensor.inputs for file in checkpoints[i].files)
+    return any(ways.get(file.path) == "direct" for i in tensor.inputs for file in checkpoints[i].files)
 
 
 def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:
@@ -82,10 +91,47 @@ def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan
     return slices + gram
 
 
-def memory_parts(workers: int, held: int) -> dict[str, int]:
-    """What the expected peak is made of, in bytes, as long as nothing was tried: the process, and all workers.
+def bytes_kept(
+    ways: Mapping[str, str], checkpoints: Sequence[Checkpoint], tensors: Sequence[TensorPlan], workers: int, memory: int
+) -> int:
+    """How many bytes of inputs are kept at most, until they are merged.
+
+    A tensor is measured while the blocks before it are written, and goes with the blocks that it is merged into.
+    """
+    most, end = 0, 0
+    before: deque[tuple[int, int, int]] = deque()  # where a tensor begins and ends in the output, and what is kept
+    for tensor in tensors:
+        begin, end = end, end + TensorInfo(tensor.dtype, tensor.shape).bytes
+        if not read_once(ways, checkpoints, tensor, memory):
+            continue
+        written = begin - (workers + 1) * BLOCK
+        while before and before[0][1] <= written:
+            before.popleft()
+        left = sum(kept * (stop - max(start, written)) // (stop - start) for start, stop, kept in before)
+        needed = bytes_held(checkpoints, tensor)
+        most = max(most, left + needed)
+        before.append((begin, max(end, begin + 1), needed))
+    return min(memory, most)
+
+
+def memory_parts(workers: int, held: int, moving: Mapping[str, int]) -> dict[str, int]:
+    """What the expected peak is made of, in bytes, as long as nothing was tried: the process, all workers, and what is
+    on its way from or to the disk.
 
     One block for each worker covers its window of output (a whole block where strategies see rows) and what the
-    allocator keeps. held: by a worker, besides that.
+    allocator keeps. held: by a worker, besides that. moving: see `moving_parts`.
     """
-    return {"process": PROCESS_MEMORY, "workers": workers * (BLOCK + held)}
+    return {"process": PROCESS_MEMORY, "workers": workers * (BLOCK + held), **moving}
+
+
+def moving_parts(
+    ways: Mapping[str, str], tensors: Iterable[TensorPlan], workers: int, kept: int, *, direct: bool
+) -> dict[str, int]:
+    """Bytes of what is read ahead, kept, and written behind; nothing where all goes through the page cache.
+
+    direct: whether the output is written past it.
+    """
+    reading = workers * (AHEAD + BETWEEN) * any(way == "direct" for way in ways.values())
+    writing = workers * BEHIND * WINDOW * (direct and window(tensors) == WINDOW)
+    parts = {"reading": reading, "kept": kept, "writing": writing}
+    return {part: size for part, size in parts.items() if size}

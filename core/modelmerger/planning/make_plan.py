@@ -10,7 +10,18 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.available_memory import available_memory
 from modelmerger.inputs.direct.ways import way_of, writes_past_cache
 from modelmerger.output.manifest import FILE, REPORT
-from modelmerger.planning.cost import bytes_compared, bytes_read, memory_parts, slice_elements, worker_memory
+from modelmerger.planning.cost import (
+    bytes_compared,
+    bytes_in,
+    bytes_kept,
+    bytes_read,
+    memory_parts,
+    moving_parts,
+    read_once,
+    rounds_of,
+    slice_elements,
+    worker_memory,
+)
 from modelmerger.planning.digest import deciding_parts, plan_digest
 from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_composed_tensors, plan_merged_tensors
@@ -19,8 +30,9 @@ from modelmerger.values.composition import Composition
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.options.checks import size_in_bytes
-from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import TensorPlan
 
 NOT_WRITTEN = Layout("", ())
 """The layout of a merge within another one."""
@@ -54,9 +66,12 @@ def make_plan(
     inner = [one.merge for one in merges_among(checkpoints) if one.merge is not None]
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     held = worker_memory(hooks, settings, tensors, elements)
-    parts = memory_parts(workers, held + memory + sum(one.worker_memory for one in inner))
     inputs, written = _inputs(checkpoints, composition), sum(file.size for file in layout.files)
-    io = settings.options.io
+    io, most = settings.options.io, settings.options.kept_bytes
+    ways = {} if settings.where else {file.path: way_of(file, io) for file in inputs}
+    direct = written > 0 and writes_past_cache(io, sum(file.size for file in inputs), written, available_memory())
+    moving = moving_parts(ways, tensors, workers, bytes_kept(ways, read, tensors, workers, most), direct=direct)
+    parts = memory_parts(workers, held + memory + sum(one.worker_memory for one in inner), moving)
     return MergePlan(
         strategy=settings.strategy,
         donor=settings.donor,
@@ -80,8 +95,9 @@ def make_plan(
         options=settings.given.get("options") or {},
         worker_memory=held,
         bytes_compared=bytes_compared(read, tensors),
-        ways={} if settings.where else {file.path: way_of(file, io) for file in inputs},
-        direct=written > 0 and writes_past_cache(io, sum(file.size for file in inputs), written, available_memory()),
+        bytes_reused=sum(rounds_of(t) * bytes_in(read, t) for t in tensors if read_once(ways, read, t, most)),
+        ways=ways,
+        direct=direct,
     )
 
 

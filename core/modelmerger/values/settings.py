@@ -135,6 +135,8 @@ class Settings:
     """Warnings and notes about the config itself."""
     strict: bool = False
     """Whether warnings are errors."""
+    acts_on_base: bool = False
+    """Whether the strategy merges what models change of the base model."""
     given_names: bool = False
     """Whether the result goes back to a program that has the donor's tensors, by the names that it has them by."""
     of_process: Mapping[str, str] = field(factory=dict)

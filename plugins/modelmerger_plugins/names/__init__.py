@@ -11,6 +11,7 @@ from modelmerger_plugins.names.view import RenamedView
 from modelmerger_plugins.names.view import without_wrappers as without_wrappers
 from modelmerger_plugins.names.wrappers import unwrapped as unwrapped
 from modelmerger_plugins.names.wrappers import without_anywhere
+from modelmerger_plugins.names.wrappers import without_layers as without_layers
 
 within_merges = ("view_models",)  # names that are the donor's already stay as they are
 

@@ -1,7 +1,8 @@
-"""The files beside the weights: tokenizer, chat template, processor and embedding files of the model that gives them.
+"""Vocabularies, whose rows are matched by token, and the files beside the weights of the models that give them.
 
-They are copied byte for byte, or made anew where they may not stay as they are; nothing in them is run or rendered.
-What other models say otherwise is said, and so is what is left behind.
+These are tokenizer, chat template, processor and embedding files. They are copied byte for byte, or made anew where
+they may not stay as they are; nothing in them is run or rendered. What other models say otherwise is said, and so is
+what is left behind.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,35 +22,57 @@ from modelmerger import (
 from modelmerger_plugins.tokenizer.checks import problems_with
 from modelmerger_plugins.tokenizer.comparing import problems_with_vocabularies
 from modelmerger_plugins.tokenizer.generation import adjusted
+from modelmerger_plugins.tokenizer.generation import matched as adjusted_as_matched
 from modelmerger_plugins.tokenizer.left_behind import problems_with_left_files
 from modelmerger_plugins.tokenizer.options import Options, sources_of
 from modelmerger_plugins.tokenizer.planned import files_to_write
+from modelmerger_plugins.tokenizer.rows.saying import problems_with_matching
+from modelmerger_plugins.tokenizer.rows.viewing import matched, matching_in
+from modelmerger_plugins.tokenizer.rows.within import problems_within
 
 __all__ = ["Options"]
 
 
+@hookimpl(trylast=True)
+def view_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Sequence[Checkpoint] | None:
+    """The models with the rows of one vocabulary, where their vocabularies differ."""
+    return matched(checkpoints, settings, options)
+
+
 @hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
-    """Errors for files that cannot go along, warnings about what the models say otherwise.
+    """What becomes of vocabularies that differ, errors for files that cannot go along, warnings about what the models
+    say otherwise.
 
     Of a merge within another one, only the vocabularies are compared: its files are not written.
     """
+    matching = matching_in(checkpoints)
     donor = checkpoints[settings.donor]
-    for other in checkpoints:
-        if other is not donor:
-            yield from problems_with_vocabularies(donor, other)
+    if settings.where and (within := list(problems_within(checkpoints, settings.donor))):
+        yield from within
+    elif matching is not None:
+        yield from problems_with_matching(matching)
+    else:
+        for other in checkpoints:
+            if other is not donor:
+                yield from problems_with_vocabularies(donor, other)
     if not settings.where:
-        yield from problems_with(checkpoints, sources_of(checkpoints, settings, options), options)
+        yield from problems_with(checkpoints, sources_of(checkpoints, settings, options), options, matching)
 
 
 @hookimpl
 def adjust_config(
     name: str, config: Mapping[str, Any], checkpoints: Sequence[Checkpoint], settings: Settings, options: Options
 ) -> Mapping[str, Any] | None:
-    """The generation settings of the model that an option names."""
-    if settings.where or options.generation_config_from is None:
+    """The ids of special tokens as the vocabulary has them, and the generation settings of the model that an option
+    names.
+    """
+    if settings.where:
         return None
-    return adjusted(name, config, sources_of(checkpoints, settings, options).generation)
+    sources, matching = sources_of(checkpoints, settings, options), matching_in(checkpoints)
+    if matching is not None:
+        return adjusted_as_matched(name, config, matching, sources)
+    return None if options.generation_config_from is None else adjusted(name, config, sources.generation)
 
 
 @hookimpl
@@ -57,7 +80,8 @@ def write_sidecars(
     plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings, options: Options
 ) -> Mapping[str, bytes | FileIdentity]:
     """Tokenizer, chat template, processor and embedding files."""
-    return files_to_write(sources_of(checkpoints, settings, options), options, whole_model=plan.writes == WHOLE_MODEL)
+    sources, matching = sources_of(checkpoints, settings, options), matching_in(checkpoints)
+    return files_to_write(sources, options, matching, whole_model=plan.writes == WHOLE_MODEL)
 
 
 @hookimpl

@@ -4,30 +4,39 @@ from collections.abc import Iterator, Sequence
 
 from modelmerger import Checkpoint, InputError, Problem
 
+from modelmerger_plugins.chat_templates import templates_in
+from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.comparing import difference_of_vocabularies
 from modelmerger_plugins.tokenizer.json_objects import own_generation
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.planned import problems_with_files
+from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.speaking import problems_with_speaking
-from modelmerger_plugins.tokenizer.templates import templates_in
 from modelmerger_plugins.tokenizer.without_row import problems_with_rows
 
 
-def problems_with(checkpoints: Sequence[Checkpoint], sources: Sources, options: Options) -> Iterator[Problem]:
-    """Errors for files that cannot be taken, and a warning about what other models say otherwise."""
-    yield from _with_tokenizer(sources, options)
+def problems_with(
+    checkpoints: Sequence[Checkpoint], sources: Sources, options: Options, matching: Matching | None
+) -> Iterator[Problem]:
+    """Errors for files that cannot be taken, and a warning about what other models say otherwise.
+
+    matching: how the models' rows are matched; None where they are as the models have them.
+    """
+    yield from _with_tokenizer(sources, options, matching)
     yield from problems_with_files(sources, options)
     yield from _with_template(sources, options)
     if "generation_config_from" in sources.decided and own_generation(sources.generation) is None:
         message = "has no generation_config.json to take. Name another model in generation_config_from."
         yield Problem(message, sources.generation.place)
     if options.preserve_tokenizer:
-        yield from problems_with_rows(sources)
-        yield from problems_with_speaking(checkpoints, sources)
+        if matching is None:
+            yield from problems_with_rows(sources)
+        yield from with_template(sources, matching)[1]
+        yield from problems_with_speaking(checkpoints, sources, matching)
 
 
-def _with_tokenizer(sources: Sources, options: Options) -> Iterator[Problem]:
+def _with_tokenizer(sources: Sources, options: Options, matching: Matching | None) -> Iterator[Problem]:
     source = sources.tokenizer
     if not options.preserve_tokenizer:
         return
@@ -35,7 +44,11 @@ def _with_tokenizer(sources: Sources, options: Options) -> Iterator[Problem]:
         named = "tokenizer_source" in sources.decided and source is not sources.donor
         message = "has no tokenizer files, so the merged model gets none."
         yield Problem(message, source.place, severity="error" if named else "note")
-    elif source is not sources.donor and (difference := difference_of_vocabularies(sources.donor, source)):
+    elif (
+        source is not sources.donor
+        and matching is None
+        and (difference := difference_of_vocabularies(sources.donor, source))
+    ):
         message = (
             f"{difference}, whose rows the merged model has, so its tokenizer cannot be taken. "
             "Leave tokenizer_source out, or name a model with the same vocabulary."

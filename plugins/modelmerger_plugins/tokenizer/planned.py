@@ -1,10 +1,12 @@
 """The files that go along: each held to what it is now, or made anew where it may not stay as it is."""
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from modelmerger import (
+    TOKENIZER_FILES,
     FileIdentity,
     InputError,
     Problem,
@@ -15,9 +17,7 @@ from modelmerger import (
     read_json,
 )
 
-from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
-from modelmerger_plugins.tokenizer.options import Options, Sources
-from modelmerger_plugins.tokenizer.templates import (
+from modelmerger_plugins.chat_templates import (
     CONFIG,
     DEFAULT,
     FILE,
@@ -27,6 +27,13 @@ from modelmerger_plugins.tokenizer.templates import (
     templates_in,
     templates_of,
 )
+from modelmerger_plugins.tokenizer.borrowed_template import with_template
+from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
+from modelmerger_plugins.tokenizer.options import Options, Sources
+from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
+from modelmerger_plugins.tokenizer.rows.matching import Matching
+from modelmerger_plugins.tokenizer.union.files import union_files
+from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
 
 LIMIT = 256 << 20
 """Bytes of one file."""
@@ -34,6 +41,11 @@ LIMIT_IN_ALL, MOST_FILES = 1 << 30, 1_000
 """Bytes of all files that are copied, and how many there may be."""
 READ_IN_FULL = 4 << 20
 """Bytes up to which a JSON document is read when it is checked; of a longer one, its beginning."""
+OBJECTS = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"
+"""Documents that must be objects, or the tokenizer does not load."""
+UNREAD = object()
+"""In place of what a long document holds."""
+MEND = "Mend it, or remove it."
 ADVICE = "Copy the .py files of the donor that it names into the output and put it back, if you trust them"
 """What to do about keys that name code."""
 
@@ -51,15 +63,37 @@ def names_to_copy(sources: Sources, options: Options, *, whole_model: bool) -> l
     return found
 
 
-def files_to_write(sources: Sources, options: Options, *, whole_model: bool) -> dict[str, bytes | FileIdentity]:
-    """Path in the output → the file that is copied, or what is made of it. Raises `InputError`."""
+def files_to_write(
+    sources: Sources, options: Options, matching: Matching | None, *, whole_model: bool
+) -> dict[str, bytes | FileIdentity]:
+    """Path in the output → the file that is copied, or what is made of it. Raises `InputError`.
+
+    matching: how the models' rows are matched, so that the tokenizer's files may be others; None where they are not.
+    """
+    sources, _ = with_template(sources, matching)
     files: dict[str, bytes | FileIdentity] = {}
     for directory, name in names_to_copy(sources, options, whole_model=whole_model):
         files[name] = _without_code(directory, name) or identify_beside(directory, name, LIMIT)
+    if matching is not None and matching.union is not None:
+        files = {name: file for name, file in files.items() if _may_stay(name)}
+    if matching is not None and matching.renamed and sources.tokenizer.donor.directory is not None:
+        for name in (name for name in files if name in FILES):
+            held = files[name]
+            content = held if isinstance(held, bytes) else read_beside(sources.tokenizer.donor.directory, name, LIMIT)
+            value = read_json(content or b"{}", name, unique=False, nodes=MOST_VALUES)
+            files[name] = encoded(with_new_names(value, matching.renamed))
+    if matching is not None and matching.union is not None and options.preserve_tokenizer:
+        files |= union_files(matching.union, files.get(CONFIG), sources.tokenizer.donor.directory)
     if options.preserve_tokenizer and (sources.template is not sources.tokenizer or options.chat_template):
         kept = {name: file for name, file in files.items() if not is_template(name)}
         files = {**kept, **_templates(sources, kept.get(CONFIG), options.chat_template)}
     return files
+
+
+def _may_stay(name: str) -> bool:
+    """Whether a file beside the weights says nothing of the vocabulary that a union would contradict."""
+    of_vocabulary = any(fnmatchcase(name, pattern) for pattern in TOKENIZER_FILES)
+    return not of_vocabulary or name in (CONFIG, "special_tokens_map.json") or is_template(name)
 
 
 def problems_with_files(sources: Sources, options: Options) -> Iterator[Problem]:
@@ -81,15 +115,19 @@ def problems_with_files(sources: Sources, options: Options) -> Iterator[Problem]
 
 
 def _in_document(directory: Path, name: str) -> Iterator[Problem]:
-    """What is to be said of a JSON document: one that is none goes along as it is, for a loader may not need it."""
+    """What is to be said of a JSON document: no loader takes one that is none, or an object of another kind."""
     if not name.endswith(".json"):
         return
     path = directory / name
-    try:
-        value = _read(directory, name)
-    except InputError as error:
-        yield Problem(f"{error.problems[0].message} It is copied as it is.", str(path), severity="warning")
+    value = _read(directory, name)
+    if value is UNREAD:
         return
+    if name in OBJECTS and not isinstance(value, Mapping):
+        raise InputError(Problem(f"is not a JSON object. {MEND}", str(path)))
+    if name == "tokenizer.json" and not isinstance(value.get("model"), Mapping):
+        yield Problem(
+            "has no 'model', and so no loader takes it. It is copied as it is.", str(path), severity="warning"
+        )
     if name == MODULES:
         yield from _in_modules(value, path)
     elif _may_name_code(name) and (keys := sorted(executable_keys(value))):
@@ -98,14 +136,18 @@ def _in_document(directory: Path, name: str) -> Iterator[Problem]:
 
 
 def _read(directory: Path, name: str) -> Any:
-    """The content of a JSON document; nothing of a long one, whose beginning is looked at. Raises `InputError`."""
+    """The content of a JSON document; `UNREAD` for a long one, whose beginning is looked at. Raises `InputError`."""
     path = directory / name
     if path.stat().st_size <= READ_IN_FULL:
-        return read_json(read_beside(directory, name, READ_IN_FULL) or b"", str(path), unique=False, finite=True)
+        content = read_beside(directory, name, READ_IN_FULL) or b""
+        try:
+            return read_json(content, str(path), unique=False)
+        except InputError as error:
+            raise InputError(Problem(f"{error.problems[0].message} {MEND}", str(path))) from error
     with path.open("rb") as opened:
         if not opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
-            raise InputError(Problem("is not sound JSON: it begins with neither { nor [.", str(path)))
-    return None
+            raise InputError(Problem(f"is not sound JSON: it begins with neither {{ nor [. {MEND}", str(path)))
+    return UNREAD
 
 
 def _in_modules(modules: Any, path: Path) -> Iterator[Problem]:

@@ -6,9 +6,11 @@ from typing import Any
 
 from modelmerger import Checkpoint, InputError, Problem, models_behind, shown
 
+from modelmerger_plugins.chat_templates import CONFIG, templates_in, templates_of
+from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.json_objects import object_in, own_generation
 from modelmerger_plugins.tokenizer.options import Sources
-from modelmerger_plugins.tokenizer.templates import CONFIG, templates_in, templates_of
+from modelmerger_plugins.tokenizer.rows.matching import Matching
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -19,13 +21,20 @@ TEMPLATE = "chat template"
 FIRST_NAMED = (TEMPLATE, "eos_token", "eos_token_id")
 
 
-def problems_with_speaking(checkpoints: Sequence[Checkpoint], sources: Sources) -> Iterator[Problem]:
+def problems_with_speaking(
+    checkpoints: Sequence[Checkpoint], sources: Sources, matching: Matching | None = None
+) -> Iterator[Problem]:
     """One warning about all that other models say of a chat template, of special tokens and of generation, and that the
     merged model will not have; nothing of what an option decides.
+
+    matching: how rows are matched. Ids then mean other tokens in other models, and a template may be borrowed.
     """
     found: dict[str, list[str]] = {}
+    sources, borrowed = with_template(sources, matching)
     for checkpoint in models_behind(checkpoints):
         for what in _not_taken(checkpoint, sources):
+            if (matching is not None and what in SPECIAL_IDS) or (borrowed and what == TEMPLATE):
+                continue
             found.setdefault(what, []).append(checkpoint.name)
     if not found:
         return

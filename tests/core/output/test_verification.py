@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence(output: Path, monkeypatch: pyt
     def broken(*_: object) -> bytes:
         raise OSError(5, os.strerror(5))
 
-    monkeypatch.setattr(os, "pread", broken)
+    monkeypatch.setattr(os, "preadv", broken)
 
     assert f"{output}/config.json: cannot be read: Input/output error." in problems(output)
 

@@ -1,4 +1,4 @@
-"""Every option of the reference is checked: good values are taken, bad ones refused with their place, later ones 'not available yet'."""
+"""Every option of the reference is checked: good values are taken, bad ones refused with their place."""
 
 from importlib.metadata import entry_points
 from typing import Any
@@ -11,7 +11,6 @@ from modelmerger.values.options.checks import size_in_bytes
 from modelmerger.values.options.core import CoreOptions
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
-NOT_YET = "is not available yet"
 
 # option: the strategy that has it, good values, bad values with a part of what is said of them
 TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
@@ -77,8 +76,9 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "merge_method": ("weighted", ["linear", "cat", "svd", "peft_linear", None], [("best", "must be one of linear")]),
     "rank": ("weighted", [1, 8, None], [(0, "in [1")]),
     "geometry": ("weighted", [True, False, None], [("yes", "true or false")]),
-    "tokenizer_source": ("weighted", ["base"], [("union", NOT_YET)]),
-    "missing_tokens": ("weighted", ["mean_subtokens"], [("zeros", NOT_YET)]),
+    "tokenizer_source": ("weighted", ["base", "first", "union", "a"], [("", "must not be empty"), (1, "a text")]),
+    "missing_tokens": ("weighted", ["owners", "base", "mean_subtokens", "zero"], [("zeros", "one of owners, base")]),
+    "token_sources": ("weighted", [None, {}, {"<s>": {"model": "a"}}, {"x": {"zero": True, "force": True}}], [({"x": {}}, "zero: true"), ([], "a mapping"), ({"x": 1}, "a mapping")]),
 }  # fmt: skip
 
 

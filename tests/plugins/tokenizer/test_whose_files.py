@@ -205,12 +205,24 @@ def test_a_name_that_no_model_has_is_refused_with_the_names(config: dict[str, An
         merge(MergeConfig(**config))
 
 
-def test_another_vocabulary_cannot_be_chosen(models: SimpleNamespace, config: dict[str, Any]) -> None:
+def test_another_vocabulary_is_chosen_with_its_rows(models: SimpleNamespace, config: dict[str, Any]) -> None:
     write_tokenizer(models.a)
     write_tokenizer(models.b, word="v")
     config["options"] = {"tokenizer_source": "b"}
 
-    with pytest.raises(ModelCompatibilityError, match="38 tokens stand for other rows of the embedding than in 'a'"):
+    merge(MergeConfig(**config))
+
+    assert (models.output / "tokenizer.json").read_bytes() == (models.b / "tokenizer.json").read_bytes()
+
+
+def test_a_vocabulary_of_which_no_file_says_the_rows_cannot_be_chosen(
+    models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    for directory, ranks in ((models.a, b"YQ== 0\nYg== 1\n"), (models.b, b"Yg== 0\nYQ== 1\n")):
+        (directory / "qwen.tiktoken").write_bytes(ranks)
+    config["options"] = {"tokenizer_source": "b"}
+
+    with pytest.raises(ModelCompatibilityError, match="2 tokens stand for other rows of the embedding than in 'a'"):
         merge(MergeConfig(**config))
 
 
@@ -230,11 +242,6 @@ def test_what_a_chosen_model_lacks_is_refused(
 
     with pytest.raises(InputError, match=words):
         merge(MergeConfig(**config))
-
-
-def test_union_is_not_available_yet(config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="'union' is not available yet"):
-        MergeConfig(**config, options={"tokenizer_source": "union"})
 
 
 def write_adapter(models: SimpleNamespace, base: str = "") -> Path:

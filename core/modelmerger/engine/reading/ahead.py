@@ -2,7 +2,7 @@
 
 from modelmerger.engine.merge import Merge
 from modelmerger.planning.slices import slices
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 STRIDE = 1 << 22
 """Elements of all inputs together that are asked for before the next ones of the first input are."""

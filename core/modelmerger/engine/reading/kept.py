@@ -50,7 +50,7 @@ class KeptInputs:
     @property
     def any(self) -> bool:
         """Whether a tensor could be kept at all."""
-        return any(read_once(self.plan, self.checkpoints, tensor, self.most) for tensor in self.plan.tensors)
+        return any(read_once(self.plan.ways, self.checkpoints, tensor, self.most) for tensor in self.plan.tensors)
 
     def measured(self, tensor: int, number: int, start: int, stop: int, workspace: Workspace) -> "Tensor":
         """Elements of an input of a tensor, for a measurement: as `Workspace.read` gives them.
@@ -58,7 +58,8 @@ class KeptInputs:
         tensor: its index in the plan. number: of the checkpoint.
         """
         checkpoint, name = self._input(tensor, number)
-        if start % MEASURED or stop - start > MEASURED or not self._admits(tensor):
+        whole = stop == min(start + MEASURED, self.plan.tensors[tensor].elements)
+        if start % MEASURED or not whole or not self._admits(tensor):
             return workspace.read(checkpoint, name, start, stop)
         length = checkpoint.tensors[name].span(start, stop)[1]
         block = self._blocks.get((tensor, number, start))
@@ -88,6 +89,11 @@ class KeptInputs:
         workspace.count(checkpoint, name, start, stop)
         return workspace.as_stored(checkpoint, name, target)
 
+    def has(self, tensor: int, start: int) -> bool:
+        """Whether the block at this element is kept, of any input."""
+        first = start // MEASURED * MEASURED
+        return any((tensor, number, first) in self._blocks for number in self.plan.tensors[tensor].inputs)
+
     def holds(self, tensor: int) -> bool:
         """Whether a tensor is kept, all of it or what was not merged yet."""
         return tensor in self._held
@@ -110,7 +116,7 @@ class KeptInputs:
             if tensor not in self._held and tensor not in self._refused:
                 needed = bytes_held(self.checkpoints, self.plan.tensors[tensor])
                 fits = sum(self._held.values()) + needed <= self.most
-                if fits and read_once(self.plan, self.checkpoints, self.plan.tensors[tensor], self.most):
+                if fits and read_once(self.plan.ways, self.checkpoints, self.plan.tensors[tensor], self.most):
                     self._held[tensor] = needed
                 else:
                     self._refused.add(tensor)

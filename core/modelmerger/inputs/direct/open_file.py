@@ -4,7 +4,11 @@ import contextlib
 import errno
 import os
 import threading
+from collections.abc import Iterable
 from functools import cached_property
+
+from modelmerger.inputs.direct.aligned import PAGE
+from modelmerger.inputs.direct.page_cache import cached_pages
 
 _DIRECT: int = getattr(os, "O_DIRECT", 0)
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
@@ -66,9 +70,22 @@ class OpenFile:
             return 0
 
     def is_cached(self, begin: int, end: int, step: int) -> bool:
-        """Whether the first byte, the last, and one in each `step` between them can be had without a device."""
+        """Whether the bytes can be had without a device.
+
+        Where the system does not say, the first one, the last, and one in each `step` between them are tried.
+        """
+        found = cached_pages(self.descriptor, begin, end)
+        if found is not None:
+            return found >= (end - 1) // PAGE - begin // PAGE + 1
+        return self._are_cached((end - 1, *range(begin, end, step)))
+
+    def ends_are_cached(self, begin: int, end: int) -> bool:
+        """Whether the first byte and the last can be had without a device."""
+        return self._are_cached((begin, end - 1))
+
+    def _are_cached(self, offsets: Iterable[int]) -> bool:
         byte = memoryview(bytearray(1))
-        return all(self.read_cached(byte, offset) == 1 for offset in (end - 1, *range(begin, end, step)))
+        return all(self.read_cached(byte, offset) == 1 for offset in offsets)
 
     def read_past(self, buffer: memoryview, offset: int) -> int:
         """Reads without leaving anything in the page cache that was not there. Buffer and offset are page-aligned.

@@ -13,6 +13,9 @@ PIECE = 4 << 20
 """Bytes that are fetched in one go at most."""
 AHEAD = 16 << 20
 """Bytes that are held for one thread, those among them that it reads at the moment."""
+BETWEEN = 1 << 20
+"""Bytes of memory through which a thread gets what nobody said would be read, and of which one byte is looked for in
+the page cache."""
 
 Fetch = Callable[[FileIdentity, int, memoryview], None]
 """Fills memory, whole pages, from an offset of a file that begins a page; of the last pages what the file has."""

@@ -57,8 +57,8 @@ def _resized(difference: ShapeDifference, first: Checkpoint, other: Checkpoint, 
     target = max(ours, theirs, most_rows)
     smaller = [f"'{model.name}'" for model, rows in ((first, ours), (other, theirs)) if rows < target]
     return Problem(
-        f"the vocabulary was resized: {theirs} rows here, {ours} in '{first.name}'. In transformers, call "
-        f"resize_token_embeddings({target}) on {' and '.join(smaller)}, save that, and give its path.",
+        f"the vocabulary was resized: {theirs} rows here, {ours} in '{first.name}', and a tokenizer is missing. "
+        f"Add it, or call resize_token_embeddings({target}) on {' and '.join(smaller)}, save that, and give its path.",
         other.place,
         difference.name,
     )

@@ -1,20 +1,22 @@
 """What a planned merge will meet on this machine: how much disk is free, and how long it will take at today's rates."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from attrs import asdict, frozen
 
-from modelmerger.inputs.regular_files import open_regular
+from modelmerger.inputs.direct.aligned import aligned_memory
+from modelmerger.inputs.files import InputFiles
 from modelmerger.output.digests import digest_of_bytes
+from modelmerger.output.direct import DIRECT
 from modelmerger.output.parent_folder import standing_folder
 from modelmerger.output.system import free_bytes
 from modelmerger.planning.outlook.trial import Trial
 from modelmerger.values.errors import InputError
-from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.text import shown, size
@@ -74,12 +76,14 @@ def look_ahead(plan: MergePlan, output: Path | None, trial: Trial | None = None)
     if folder is None or not folder.is_dir():
         return Outlook(None, None, None, None, None, None)
     free = free_bytes(folder)
-    read_rate, write_rate = _read_rate(plan.inputs), _write_rate(folder)
+    read_rate, write_rate = _read_rate(plan), _write_rate(plan, folder)
     seconds = None
     if read_rate and write_rate:
         computing = (_arithmetic(plan) if trial is None else trial.computing) / plan.workers
         least = START + A_TENSOR * len(plan.tensors)
-        seconds = least + max(plan.bytes_read / read_rate, plan.bytes_written / write_rate, computing)
+        seconds = least + max(
+            (plan.bytes_read - plan.bytes_reused) / read_rate, plan.bytes_written / write_rate, computing
+        )
     return Outlook(str(folder), free, None if free is None else free >= plan.disk, read_rate, write_rate, seconds)
 
 
@@ -92,33 +96,44 @@ def _arithmetic(plan: MergePlan) -> float:
     return ARITHMETIC * (plan.bytes_read + plan.bytes_written) + digesting
 
 
-def _read_rate(files: Sequence[FileIdentity]) -> float | None:
-    """Over chunks spread over all files, so that the page cache counts for as much of them as it holds."""
+def _read_rate(plan: MergePlan) -> float | None:
+    """Over chunks spread over all files, so that the page cache counts for as much of them as it holds, and read as the
+    merge reads them.
+    """
+    files = plan.inputs
     chunks = [(file, offset) for file in files for offset in range(0, file.size, max(CHUNK, file.size // 8))]
     chosen = chunks[:: max(1, len(chunks) // (MOST_BYTES // CHUNK))]
     buffer = memoryview(bytearray(CHUNK))
+    past = any(way == "direct" for way in plan.ways.values())
+    with contextlib.closing(InputFiles(io="auto" if past else "buffered")) as reader:
+        for file, offset in chosen if past else ():
+            reader.prefetch(file, offset, min(CHUNK, file.size - offset))
 
-    def read(number: int) -> int:
-        file, offset = chosen[number]
-        descriptor = open_regular(file.path)
+        def read(number: int) -> int:
+            file, offset = chosen[number]
+            length = min(CHUNK, file.size - offset)
+            reader.read(file, offset, buffer[:length])
+            return length
+
+        return _rate(read, len(chosen))
+
+
+def _write_rate(plan: MergePlan, folder: Path) -> float | None:
+    for direct in [DIRECT] * plan.direct + [0]:
         try:
-            return os.preadv(descriptor, [buffer], offset)
-        finally:
-            os.close(descriptor)
-
-    return _rate(read, len(chosen))
-
-
-def _write_rate(folder: Path) -> float | None:
-    try:
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except (OSError, AttributeError):  # not on this system, this file system, or not by this user
+            descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC | direct, 0o600)
+            break
+        except (OSError, AttributeError):  # not on this system, this file system, or not by this user
+            continue
+    else:
         return None
-    content = os.urandom(CHUNK)
+    content = aligned_memory(CHUNK)
+    content[:] = os.urandom(CHUNK)
 
     def write(number: int) -> int:
         count = os.pwrite(descriptor, content, number * CHUNK)
-        os.fdatasync(descriptor)
+        if not plan.direct:
+            os.fdatasync(descriptor)
         return count
 
     try:

@@ -32,7 +32,8 @@ class Trial:
 
 def with_trial(plan: MergePlan, trial: Trial) -> MergePlan:
     """The plan with the memory that the trial makes expect. Its digest is the same."""
-    expected = max(trial.highest, trial.process + trial.workers + trial.statistics)
+    moving = {part: size for part, size in plan.memory_parts.items() if part in ("reading", "kept", "writing")}
+    expected = max(trial.highest, trial.process + trial.workers + trial.statistics + sum(moving.values()))
     memory = int(MARGIN * expected)
-    parts = {"process": trial.process, "workers": trial.workers, "statistics": trial.statistics}
+    parts = {"process": trial.process, "workers": trial.workers, "statistics": trial.statistics, **moving}
     return evolve(plan, memory=memory, memory_parts=parts | {"reserve": memory - sum(parts.values())}, tried=True)

@@ -36,7 +36,7 @@ def test_a_merge_that_moves_more_takes_longer(plan: MergePlan, tmp_path: Path, m
     from attrs import evolve
 
     monkeypatch.setattr(outlook, "_read_rate", lambda _: 1e9)
-    monkeypatch.setattr(outlook, "_write_rate", lambda _: 2e9)
+    monkeypatch.setattr(outlook, "_write_rate", lambda *_: 2e9)
     monkeypatch.setattr(outlook, "digest_of_bytes", lambda _: "")  # takes no time
 
     def seconds(**changes: Any) -> float:

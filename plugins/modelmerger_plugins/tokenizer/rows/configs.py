@@ -1,0 +1,80 @@
+"""config.json and generation_config.json of a merged model, as far as they depend on the vocabulary."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelmerger import Checkpoint
+
+SIZE, EOS = "vocab_size", "eos_token_id"
+NO_TEXT = re.compile(r"audio|image|vision|video|codec|codebook|speech|vq|depth")
+"""Parts of a model whose vocabularies are not of texts."""
+_IDS = re.compile(r"_token_ids?$|_token_index$")
+
+
+def with_vocabulary_size(config: Mapping[str, Any], rows: int, wanted: int) -> dict[str, Any]:
+    """The config with another size of the vocabulary at every level that has the number of rows there was."""
+    made = dict(config)
+    if type(config.get(SIZE)) is int and config[SIZE] == rows:
+        made[SIZE] = wanted
+    for key, level in config.items():
+        if isinstance(level, Mapping) and not NO_TEXT.search(key):
+            made[key] = with_vocabulary_size(level, rows, wanted)
+    return made
+
+
+def with_ids(config: Mapping[str, Any], source: Mapping[str, Any], rows: Mapping[int, int]) -> dict[str, Any]:
+    """The config with the ids of special tokens that the source of the vocabulary has, at every level.
+
+    rows: the row of the merged model for each row of the model whose config it is. An id that the source does not have
+    is that token's there; it is left out where the vocabulary lacks the token.
+    """
+    said = dict(_ids(source))
+    made: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and not NO_TEXT.search(key):
+            made[key] = with_ids(value, source, rows)
+        elif not _IDS.search(key) or value is None:
+            made[key] = value
+        elif key in said:
+            made[key] = said[key]
+        elif (moved := moved_ids(value, rows)) not in (None, []):
+            made[key] = moved
+    return made
+
+
+def moved_ids(value: Any, rows: Mapping[int, int]) -> Any:
+    """An id, or a list of ids, in the merged vocabulary; None for one that it lacks. Negative ids stay as they are."""
+    if isinstance(value, list):
+        found = [moved_ids(one, rows) for one in value]
+        return [one for one in found if one is not None]
+    if type(value) is not int or value < 0:
+        return value
+    return rows.get(value)
+
+
+def ends_of(checkpoint: Checkpoint) -> list[int]:
+    """The ids of tokens that end an answer: those of generation_config.json, else those of config.json."""
+    generation, config = checkpoint.donor.generation or {}, checkpoint.donor.config or {}
+    value = generation.get(EOS)
+    if value is None:
+        value = dict(_ids(config)).get(EOS)
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if type(one) is int and one >= 0]
+
+
+def with_ends(generation: Mapping[str, Any], ends: list[int]) -> dict[str, Any]:
+    """generation_config.json with the tokens that end an answer; as it is where it lists these already."""
+    given = generation.get(EOS)
+    listed = given if isinstance(given, list) else [given]
+    if not ends or (len(listed) == len(ends) and set(map(str, listed)) == set(map(str, ends))):
+        return dict(generation)
+    return {**generation, EOS: ends if len(ends) > 1 else ends[0]}
+
+
+def _ids(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The ids of special tokens that a config says, those at the top last, for these count."""
+    for key, level in config.items():
+        if isinstance(level, Mapping) and not NO_TEXT.search(key):
+            yield from _ids(level)
+    yield from ((key, value) for key, value in config.items() if _IDS.search(key) and value is not None)

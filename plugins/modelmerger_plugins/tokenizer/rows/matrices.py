@@ -1,0 +1,74 @@
+"""Which tensors of a model have a row for each token."""
+
+from collections.abc import Mapping
+
+from modelmerger import DTYPES, Checkpoint, TensorInfo, is_embedding, is_head, layer_of
+
+HEADS = (
+    *("lm_head.bias", "cls.predictions.bias", "final_logits_bias", "embed_out.bias", "output.bias"),
+    *("cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "lm_head.decoder.weight"),
+    *("lm_head.decoder.bias", "vocab_projector.weight", "vocab_projector.bias"),
+)
+"""How names of further heads end, and of what is added to the scores of tokens."""
+_HEADS = tuple(f".{end}" for end in HEADS)
+
+
+def row_count(checkpoint: Checkpoint) -> int | None:
+    """How many rows the embedding of tokens has; None where no tensor is one by its name.
+
+    Of several embeddings, the first that has as many rows as the config says of the vocabulary, else the first.
+    """
+    found = [
+        info.shape[0]
+        for name, info in checkpoint.tensors.items()
+        if is_embedding(name) and len(info.shape) == 2 and layer_of(name) is None and _is_float(info)
+    ]
+    said = set(_vocabulary_sizes(checkpoint.donor.config or {}))
+    return next((rows for rows in found if rows in said), found[0] if found else None)
+
+
+def with_token_rows(checkpoint: Checkpoint, rows: int) -> dict[str, int]:
+    """The tensors that have a row for each token → how many numbers a row holds."""
+    return {
+        name: info.elements // rows
+        for name, info in checkpoint.tensors.items()
+        if rows and _may_have_rows(name) and _is_float(info) and rows_at(info, rows) is not None
+    }
+
+
+def rows_at(info: TensorInfo, rows: int) -> int | None:
+    """The dimension of the rows: the first that is not 1; None where it is no dimension of that size."""
+    at = next((place for place, size in enumerate(info.shape) if size != 1), 0)
+    return at if info.shape and info.shape[at] == rows else None
+
+
+def with_rows(info: TensorInfo, rows: int, wanted: int) -> TensorInfo:
+    """The same tensor with another number of rows."""
+    at = rows_at(info, rows)
+    shape = tuple(wanted if place == at else size for place, size in enumerate(info.shape))
+    return TensorInfo(info.dtype, shape, info.rounded)
+
+
+def name_of_rows(checkpoint: Checkpoint, name: str) -> str | None:
+    """The name under which a model has these rows: its own, or that of the matrix that it ties to; None for neither."""
+    found = name if name in checkpoint.tensors else checkpoint.aliases.get(name)
+    if found is None and is_head(name):
+        embeddings = [one for one in checkpoint.tensors if is_embedding(one) and layer_of(one) is None]
+        found = embeddings[0] if len(embeddings) == 1 else None
+    return found
+
+
+def _may_have_rows(name: str) -> bool:
+    return layer_of(name) is None and (is_embedding(name) or is_head(name) or f".{name}".endswith(_HEADS))
+
+
+def _is_float(info: TensorInfo) -> bool:
+    return DTYPES[info.dtype].family == "float" and DTYPES[info.dtype].bits >= 8
+
+
+def _vocabulary_sizes(level: Mapping[str, object]) -> list[object]:
+    found = [level.get("vocab_size")]
+    for inner in level.values():
+        if isinstance(inner, Mapping):
+            found += _vocabulary_sizes(inner)
+    return found

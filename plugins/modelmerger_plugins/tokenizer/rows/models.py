@@ -1,0 +1,145 @@
+"""What each model of a merge says of its rows: how many there are, and which token is which."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+from modelmerger import (
+    Checkpoint,
+    FileIdentity,
+    InputError,
+    Problem,
+    identify_beside,
+    is_embedding,
+    is_head,
+    list_directory,
+    read_beside,
+    read_json,
+    shown,
+)
+
+from modelmerger_plugins.tokenizer.kinds import tokenizer_files
+from modelmerger_plugins.tokenizer.rows.matrices import row_count
+from modelmerger_plugins.tokenizer.vocabularies import ADDED, FAST, LIMIT, MOST_TOKENS, MOST_VALUES, vocabulary_of
+
+PLAIN = (FAST, "vocab.json", "vocab.txt")
+"""The files whose rows are those of the embedding, the first that there is."""
+BROKEN = (InputError, ValueError, LookupError, TypeError, AttributeError)
+
+
+@frozen(eq=False)
+class OfModel:
+    """What is known of one model's rows."""
+
+    checkpoint: Checkpoint
+    """The model."""
+    rows: int | None
+    """How many rows its embedding has; None where it has none."""
+    tokens: Mapping[str, int] | None
+    """Token → row; None where no file says it."""
+    directory: Path | None = None
+    """Where its tokenizer is; None where a view says what its tokens are."""
+    file: str = ""
+    """The name of the file that says it."""
+
+    @property
+    def place(self) -> str:
+        """Where the tokens stand, for messages."""
+        return f"{self.directory}/{self.file}" if self.directory is not None else self.checkpoint.place
+
+    @property
+    def identities(self) -> tuple[FileIdentity, ...]:
+        """The files that say what the tokens are, as they are now."""
+        names = [] if self.directory is None else [self.file, ADDED]
+        present = [] if self.directory is None else list_directory(self.directory)
+        return tuple(
+            identify_beside(self.directory, name, LIMIT) for name in names if self.directory and name in present
+        )
+
+
+def of_models(checkpoints: Sequence[Checkpoint]) -> list[OfModel]:
+    """What is known of each model. Files with the same bytes are read once.
+
+    Raises `InputError` where two files of a model disagree about a token.
+    """
+    read: dict[str, Mapping[str, int] | None] = {}
+    return [_of_model(checkpoint, read) for checkpoint in checkpoints]
+
+
+def tokenizer_directory(checkpoint: Checkpoint) -> Path | None:
+    """Where the tokenizer is that goes with the rows of a model.
+
+    An adapter's own counts only where the adapter changes the embedding or the head; else its base's does.
+    """
+    own = checkpoint.donor.directory
+    if checkpoint.base is None:
+        return own
+    changes_rows = any(is_embedding(name) or is_head(name) for name in checkpoint.changes)
+    return own if changes_rows and tokenizer_files(own) else checkpoint.base.checkpoint.donor.directory
+
+
+def _of_model(checkpoint: Checkpoint, read: dict[str, Mapping[str, int] | None]) -> OfModel:
+    rows = row_count(checkpoint)
+    if checkpoint.donor.vocabulary is not None:
+        return OfModel(checkpoint, rows, checkpoint.donor.vocabulary)
+    directory = tokenizer_directory(checkpoint)
+    if directory is None or rows is None:
+        return OfModel(checkpoint, rows, None)
+    try:
+        present = list_directory(directory)
+        file = next((name for name in PLAIN if name in present), None)
+        if file is None:
+            return OfModel(checkpoint, rows, None)
+        key = _digest(directory, [name for name in (*PLAIN, ADDED) if name in present])
+        if key not in read:
+            read[key] = _tokens(directory, file, present)
+    except BROKEN as error:
+        if isinstance(error, _DisagreeingFilesError):
+            raise
+        return OfModel(checkpoint, rows, None)
+    return OfModel(checkpoint, rows, read[key], directory, file)
+
+
+class _DisagreeingFilesError(InputError):
+    """Two files of a model say otherwise of one token."""
+
+
+def _digest(directory: Path, names: Sequence[str]) -> str:
+    hasher = hashlib.blake2b()
+    for name in names:
+        hasher.update(f"{name}\0".encode() + hashlib.blake2b(read_beside(directory, name, LIMIT) or b"").digest())
+    return hasher.hexdigest()
+
+
+def _tokens(directory: Path, file: str, present: Sequence[str]) -> Mapping[str, int] | None:
+    """The tokens that a file says, with those added. Raises what cannot be read, and contradictions."""
+    found = vocabulary_of(directory, [file])
+    if found is None or len(found.rows) > MOST_TOKENS:
+        return None
+    if any(type(row) is not int or row < 0 or type(token) is not str for token, row in found.rows.items()):
+        return None
+    others = [name for name in ("vocab.json", ADDED) if name in present and name != file]
+    said = dict(found.rows) if file == FAST else dict(_of_json(directory, file)) if file.endswith(".json") else {}
+    for other in others:
+        _check_agreement(directory, file, said, other)
+    return found.rows
+
+
+def _check_agreement(directory: Path, file: str, rows: Mapping[str, int], other: str) -> None:
+    for token, row in _of_json(directory, other).items():
+        if token in rows and rows[token] != row:
+            message = (
+                f"says that {shown(token, 40)!r} is token {row}, and {file} says {rows[token]}. "
+                "Which row is it? Save the tokenizer anew with transformers, or remove the file that is wrong."
+            )
+            raise _DisagreeingFilesError(Problem(message, f"{directory}/{other}"))
+
+
+def _of_json(directory: Path, name: str) -> Mapping[str, int]:
+    """Token → row of a file that holds nothing else; empty for one that cannot be read, which is said elsewhere."""
+    try:
+        value = read_json(read_beside(directory, name, LIMIT) or b"{}", name, unique=False, nodes=MOST_VALUES)
+        return {token: row for token, row in value.items() if type(row) is int}
+    except BROKEN:
+        return {}

@@ -1,0 +1,104 @@
+"""What is said of vocabularies that differ: how they lie to each other, and what becomes of them."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from modelmerger import ModelCompatibilityError, Problem, amount, shown
+
+from modelmerger_plugins.tokenizer.readable import readable, script_of_text
+from modelmerger_plugins.tokenizer.rows.matching import Matching
+from modelmerger_plugins.tokenizer.rows.reserved import is_reserved
+from modelmerger_plugins.tokenizer.union.saying import problems_with_union
+
+LEAST_SHARED = 0.1
+"""The share of the smaller vocabulary's tokens that both must have."""
+EXAMPLES = 3
+
+
+def check_related(matching: Matching) -> None:
+    """Raises `ModelCompatibilityError` for vocabularies that have hardly a token in common, unless they are joined."""
+    problems = [] if matching.union is not None else list(_unrelated(matching))
+    if problems:
+        raise ModelCompatibilityError(*problems)
+
+
+def problems_with_matching(matching: Matching) -> Iterator[Problem]:
+    """A note on each model whose rows are matched, and a warning about what is lost."""
+    source = matching.models[matching.source]
+    message = (
+        f"gives the vocabulary: {len(matching.tokens):,} tokens, {matching.rows:,} rows. "
+        "Rows are matched by token, since the models' vocabularies differ."
+    )
+    yield Problem(message, source.place, severity="note")
+    if matching.union is not None:
+        yield from _unrelated(matching, "warning")
+        yield from problems_with_union(matching.union, source.place)
+    for index, model in enumerate(matching.models):
+        if index in matching.assumed:
+            named = matching.models[matching.assumed[index]].checkpoint.name
+            message = (
+                f"has no tokenizer that says which row is which token; its {model.rows:,} rows are taken to be those "
+                f"of '{named}'. Copy the model's own tokenizer files into it if they are others."
+            )
+            yield Problem(message, model.checkpoint.place, severity="warning")
+        elif index != matching.source and model.tokens is not None:
+            yield Problem(_relation(matching, index), model.place, severity="note")
+            if matching.union is None:
+                yield from _lost(matching, index)
+
+
+def _relation(matching: Matching, index: int) -> str:
+    """`extends the vocabulary of 'base': 1,024 tokens shared, 990 added, none missing.`"""
+    ours, theirs = matching.models[matching.source].tokens or {}, matching.own[index] or {}
+    shared = [token for token in theirs if token in ours]
+    added, missing = len(theirs) - len(shared), len(ours) - len(shared)
+    moved = sum(theirs[token] != ours[token] for token in shared)
+    name = f"'{matching.models[matching.source].checkpoint.name}'"
+    if not added and not missing:
+        what = f"has the tokens of {name} in other rows ({moved:,} moved)" if moved else f"has the tokens of {name}"
+    elif not missing:
+        what = f"extends the vocabulary of {name}"
+    elif not added:
+        what = f"has a part of the vocabulary of {name}"
+    else:
+        what = f"has another vocabulary than {name}"
+    counts = f"{amount(len(shared), 'token')} shared, {added:,} added, {missing:,} missing"
+    return f"{what}: {counts}; {moved:,} of those shared stand in other rows. They are matched."
+
+
+def _lost(matching: Matching, index: int) -> Iterator[Problem]:
+    theirs = [token for token in matching.own[index] or {} if token not in matching.tokens and not is_reserved(token)]
+    if not theirs:
+        return
+    texts = {token: readable(token) for token in theirs}
+    scripts = Counter(filter(None, map(script_of_text, texts.values())))
+    main = scripts.most_common(1)[0][0] if scripts else ""
+    examples = [text for text in texts.values() if script_of_text(text) == main][:EXAMPLES]
+    named = ", ".join(repr(shown(text, 20)) for text in examples)
+    model = matching.models[index]
+    are, them = ("is", "it") if len(theirs) == 1 else ("are", "them")
+    message = (
+        f"{amount(len(theirs), 'token')} of '{model.checkpoint.name}' {are} not in the merged vocabulary ({named}), "
+        f"and what was learnt of {them} is lost. Set options.tokenizer_source to {shown(model.checkpoint.name, 40)}, "
+        "or to union."
+    )
+    yield Problem(message, model.place, severity="warning")
+
+
+def _unrelated(matching: Matching, severity: str = "error") -> Iterator[Problem]:
+    source = matching.models[matching.source]
+    ours = source.tokens or {}
+    for index, model in enumerate(matching.models):
+        theirs = model.tokens
+        if index == matching.source or theirs is None:
+            continue
+        shared, least = sum(token in ours for token in theirs), min(len(ours), len(theirs))
+        if shared < LEAST_SHARED * least:
+            message = (
+                f"has {len(theirs):,} tokens and '{source.checkpoint.name}' {len(ours):,}, and they share {shared:,}: "
+                "unrelated vocabularies."
+            )
+            advice = " Merge models of one family" + (
+                ", or set options.tokenizer_source: union." if severity == "error" else "."
+            )
+            yield Problem(message + advice, model.place, severity="error" if severity == "error" else "warning")

@@ -1,0 +1,38 @@
+"""The pieces that a model's tokenizer cuts the text of a token into."""
+
+from collections.abc import Callable, Sequence
+
+from modelmerger import read_beside
+
+from modelmerger_plugins.tokenizer.rows.models import OfModel
+from modelmerger_plugins.tokenizer.union.spelling import spelt_in_characters
+from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT
+
+
+def pieces_of(model: OfModel, *, in_bytes: bool) -> Callable[[str], Sequence[int]]:
+    """Cuts a token into rows of the model, without normaliser or pre-tokenizer; nothing where that cannot be done.
+
+    in_bytes: whether tokens are spelt in letters for bytes, and those of the model may be spelt in characters.
+    """
+    content = None if model.directory is None else read_beside(model.directory, FAST, LIMIT)
+    if content is None:
+        return lambda _: ()
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(content.decode())
+    except Exception:  # of the library's own, for whatever it cannot read
+        return lambda _: ()
+    spelt = "ByteLevel" in f"{tokenizer.pre_tokenizer} {tokenizer.decoder}"
+    unknown = getattr(tokenizer.model, "unk_token", None)
+
+    def cut(token: str) -> Sequence[int]:
+        text = spelt_in_characters(token) if in_bytes and not spelt else token
+        try:
+            found = tokenizer.model.tokenize(text)
+        except Exception:
+            return ()
+        rows = [piece.id for piece in found]
+        return () if any(piece.value == unknown or piece.id >= (model.rows or 0) for piece in found) else rows
+
+    return cut

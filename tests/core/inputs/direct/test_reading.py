@@ -1,0 +1,234 @@
+"""Reading past the page cache, against the bytes of the files: aligned or not, with a device that refuses, and not."""
+
+import errno
+import mmap
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from modelmerger import FileIdentity, InputChangedError, InputError
+from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
+from modelmerger.inputs.direct.page_cache import cached_pages
+from modelmerger.inputs.direct.read_ahead import PIECE, Piece, ReadAhead, pieces
+from modelmerger.inputs.files import InputFiles
+from modelmerger.values.file_identity import identify
+from modelmerger.values.options.core import Io
+
+CONTENT = random.Random(0).randbytes(3 * PIECE // 2 + 12_345)
+
+
+def takes_direct(folder: Path) -> bool:
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_DIRECT))
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> FileIdentity:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    with path.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return identify(path, path.stat())
+
+
+def cached(file: FileIdentity) -> int:
+    """How many pages of a file the page cache holds."""
+    descriptor = os.open(file.path, os.O_RDONLY)
+    try:
+        if (found := cached_pages(descriptor, 0, file.size)) is None:
+            pytest.skip("this system does not say what its page cache holds")
+        return found
+    finally:
+        os.close(descriptor)
+
+
+def read(files: InputFiles, file: FileIdentity, offset: int, length: int) -> bytes:
+    buffer = bytearray(length)
+    files.read(file, offset, memoryview(buffer))
+    return bytes(buffer)
+
+
+SPANS = [(0, 1), (1, 4095), (4095, 2), (8192, 4096), (12_345, 200_000), (PIECE - 5, 10), (len(CONTENT) - 7, 7)]
+
+
+@pytest.mark.parametrize("io", ["auto", "direct", "buffered"])
+@pytest.mark.parametrize("announced", [True, False])
+def test_any_bytes_of_a_file_are_those_bytes(file: FileIdentity, io: Io, announced: bool) -> None:
+    files = InputFiles(io=io)
+    for offset, length in (*SPANS, (3, len(CONTENT) - 3)):
+        if announced:
+            files.prefetch(file, offset, length)
+        assert read(files, file, offset, length) == CONTENT[offset : offset + length]
+    files.close()
+
+
+def test_what_is_said_to_be_read_comes_in_slices_of_any_length(file: FileIdentity) -> None:
+    files = InputFiles(io="direct")
+    files.prefetch(file, 77, len(CONTENT) - 77)
+    chance, offset, found = random.Random(1), 77, b""
+    while offset < len(CONTENT):
+        length = min(chance.randrange(1, 1 << 20), len(CONTENT) - offset)
+        found += read(files, file, offset, length)
+        offset += length
+    assert found == CONTENT[77:]
+    files.close()
+
+
+@pytest.mark.parametrize("io", ["auto", "direct"])
+def test_nothing_is_left_in_the_page_cache(tmp_path: Path, file: FileIdentity, io: Io) -> None:
+    if not takes_direct(tmp_path) or cached(file):
+        pytest.skip("this file system has no O_DIRECT, or keeps what it is told to drop")
+    files = InputFiles(io=io)
+    files.prefetch(file, 0, PIECE)
+    assert read(files, file, 0, len(CONTENT)) == CONTENT
+    assert cached(file) <= 20  # the end of the file, which is less than it pays to read past the page cache
+    files.close()
+
+
+def test_what_is_in_the_page_cache_is_not_fetched(file: FileIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(file.path).read_bytes()
+    if cached(file) < len(CONTENT) // PAGE:
+        pytest.skip("the page cache does not keep it")
+    monkeypatch.setattr(ReadAhead, "expect", lambda *_: pytest.fail("it is there already"))
+    files = InputFiles(io="auto")
+    files.prefetch(file, 0, len(CONTENT))
+    assert read(files, file, 5, 100_000) == CONTENT[5:100_005]
+    files.close()
+
+
+@pytest.mark.parametrize("when", ["it is opened", "it is read"])
+def test_a_file_system_that_refuses_is_read_through_the_page_cache(
+    file: FileIdentity, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    opens, reads, direct, dropped = os.open, os.preadv, set[int](), []
+
+    def opening(path: object, flags: int, *more: object, **named: object) -> int:
+        if flags & os.O_DIRECT and when == "it is opened":
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        descriptor = opens(path, flags, *more, **named)  # type: ignore[arg-type]
+        direct.add(descriptor) if flags & os.O_DIRECT else direct.discard(descriptor)
+        return descriptor
+
+    def reading(descriptor: int, *arguments: object) -> int:
+        if descriptor in direct:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return reads(descriptor, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "preadv", reading)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, offset, length, advice: dropped.append((offset, length, advice)))
+    files = InputFiles(io="direct")
+    files.prefetch(file, 0, PIECE)
+    assert read(files, file, 0, len(CONTENT)) == CONTENT
+    assert (0, PIECE, os.POSIX_FADV_DONTNEED) in dropped
+    files.close()
+
+
+def test_the_same_file_is_read_past_the_page_cache_whatever_its_name_leads_to(file: FileIdentity) -> None:
+    files = InputFiles(io="direct")
+    read(files, file, 0, 1)
+    os.close(files._open[file]._to_close.pop())
+    files._open[file]._direct = -1  # as before it was first read so
+    os.rename(file.path, file.path + " moved")
+    Path(file.path).write_bytes(bytes(len(CONTENT)))
+
+    assert read(files, file, 0, 1000) == CONTENT[:1000]
+    files.close()
+    with pytest.raises(InputChangedError):
+        read(files, file, 0, 1000)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("left", [0, 5000, 8192])
+def test_a_file_that_ends_early_is_a_changed_input(file: FileIdentity, announced: bool, left: int) -> None:
+    files = InputFiles(io="direct")
+    read(files, file, 0, 1)
+    os.truncate(file.path, left)
+    if announced:
+        files.prefetch(file, 0, 100_000)
+
+    with pytest.raises(InputChangedError, match="is shorter than when the merge was planned"):
+        read(files, file, 0, 100_000)
+    files.close()
+
+
+def test_an_error_of_the_device_is_said_where_the_bytes_are_asked_for(
+    file: FileIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    files = InputFiles(io="direct")
+    monkeypatch.setattr(os, "preadv", broken)
+    files.prefetch(file, 0, 1000)
+    with pytest.raises(InputError, match="cannot be read: Input/output error"):
+        read(files, file, 0, 10)
+    files.close()
+
+
+class Fetched:
+    """A device whose byte at each offset is known, and that counts what is fetched."""
+
+    def __init__(self) -> None:
+        self.begins: list[int] = []
+
+    def __call__(self, _: FileIdentity, offset: int, memory: memoryview) -> None:
+        self.begins.append(offset)
+        memory[:] = bytes((offset + i) % 251 for i in range(len(memory)))
+
+
+def stretch(offset: int, length: int) -> bytes:
+    return bytes((offset + i) % 251 for i in range(length))
+
+
+def test_memory_is_bounded_and_each_piece_is_fetched_once(file: FileIdentity) -> None:
+    device = Fetched()
+    with ThreadPoolExecutor(1) as pool:
+        ahead = ReadAhead(device, pool, most=3 * PAGE)
+        for begin in range(0, 10 * PAGE, PAGE):
+            ahead.expect(Piece(file, begin, begin + PAGE))
+            assert ahead._held <= 3 * PAGE
+        for begin in range(0, 10 * PAGE, 1024):
+            buffer = bytearray(1024)
+            assert ahead.take(file, begin, memoryview(buffer)) == 1024
+            assert buffer == stretch(begin, 1024)
+            assert ahead._held <= 3 * PAGE
+    assert device.begins == list(range(0, 10 * PAGE, PAGE))
+    assert ahead._held == 0
+
+
+def test_what_is_expected_and_never_read_makes_room(file: FileIdentity) -> None:
+    device = Fetched()
+    with ThreadPoolExecutor(1) as pool:
+        ahead = ReadAhead(device, pool, most=2 * PAGE)
+        for begin in range(0, 6 * PAGE, PAGE):
+            ahead.expect(Piece(file, begin, begin + PAGE))
+        buffer = bytearray(PAGE)
+        assert ahead.take(file, 5 * PAGE, memoryview(buffer)) == PAGE
+        assert buffer == stretch(5 * PAGE, PAGE)
+        assert ahead.take(file, 7 * PAGE, memoryview(buffer)) == 0  # nobody said so
+
+
+def test_pieces_tile_a_stretch(file: FileIdentity) -> None:
+    found = list(pieces(file, 100, 2 * PIECE + 5))
+    assert [(piece.begin, piece.end) for piece in found] == [
+        (100, 100 + PIECE),
+        (100 + PIECE, 100 + 2 * PIECE),
+        (100 + 2 * PIECE, 105 + 2 * PIECE),
+    ]
+    assert [piece.size for piece in found] == [PIECE + PAGE, PIECE + PAGE, PAGE]
+
+
+def test_memory_is_of_whole_pages() -> None:
+    import numpy as np
+
+    memory = aligned_memory(5000)
+    assert len(memory) == 8192
+    assert np.frombuffer(memory, np.uint8).ctypes.data % mmap.PAGESIZE == 0
+    assert (page_of(4095), page_of(4096), pages_for(0), pages_for(1), pages_for(4096)) == (0, 4096, 0, 4096, 4096)
