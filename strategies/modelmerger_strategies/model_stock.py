@@ -11,12 +11,40 @@ their task vectors are nearly orthogonal, so c is near 0, and little but the bas
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from modelmerger import Traits, hookimpl
+from modelmerger import Checkpoint, Problem, Settings, Traits, amount, hookimpl, models_behind, shown
 
 traits = Traits(models=(2, None), inputs="updates", gram=True, weights=False)
+
+
+@hookimpl
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+    """A warning for each adapter that changes what no other model changes: of that, nothing is left."""
+    changed = {model: _changed(model) for model in checkpoints[: len(settings.models)]}
+    if not all(changed.values()):  # whole models may change anything
+        return
+    counts = Counter(name for names in changed.values() for name in names)
+    for model, names in changed.items():
+        lost = sorted(name for name in names if counts[name] == 1)
+        if lost:
+            kinds = sorted({(name.split(".")[-2:] or [name])[0] for name in lost})
+            some = ", ".join(shown(kind, 30) for kind in kinds[:3]) + (", …" if len(kinds) > 3 else "")
+            message = (
+                f"what '{model.name}' changes of {some} is lost ({amount(len(lost), 'tensor')}): "
+                "no other model changes that, and model_stock leaves the base where models do not agree."
+            )
+            yield Problem(message, model.place, severity="warning")
+
+
+def _changed(model: Checkpoint) -> set[str]:
+    """The tensors of the base that adapters change in a model; none where it is, or is made of, a whole model."""
+    behind = models_behind([model])
+    bases = [id(one.base.checkpoint) for one in behind if one.base is not None]
+    adapters = [one for one in behind if id(one) not in bases]
+    return set().union(*(one.changes for one in adapters)) if all(one.changes for one in adapters) else set()
 
 
 @hookimpl

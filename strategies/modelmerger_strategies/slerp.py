@@ -38,6 +38,8 @@ class Options:
 
     interpolation_factor: float | None = varying(default=None, check=must_be_between(0, 1))
     """The point t on the arc; 0 is the first model; where it is not given, w₂/(w₁+w₂)."""
+    extrapolation_factor: float | None = varying(default=None)
+    """In place of interpolation_factor, a point t that may also lie beyond the models, below 0 or above 1."""
     normalize_before_slerp: bool = True
     """Directions are interpolated on the sphere and the norms linearly; false: the tensors as they are."""
     epsilon: float = field(default=1e-8, validator=must_be_between(0, 1))
@@ -45,9 +47,16 @@ class Options:
 
 
 @hookimpl
+def check_config(options: Options) -> Iterable[Problem]:
+    """Only one of the factors can count."""
+    if None not in (options.interpolation_factor, options.extrapolation_factor):
+        yield Problem("goes in the place of interpolation_factor. Give one of them", "options.extrapolation_factor")
+
+
+@hookimpl
 def check_compatibility(settings: Settings, options: Options) -> Iterable[Problem]:
     """Warns where interpolation_factor overrules weights that say otherwise."""
-    factor: Any = options.interpolation_factor  # as the config gives it, which may be by layer or pattern
+    key, factor = _given_factor(options)  # as the config gives it, which may be by layer or pattern
     first, second = (model.weight for model in settings.models)
     agree = first == second
     if isinstance(first, float) and isinstance(second, float):
@@ -56,8 +65,7 @@ def check_compatibility(settings: Settings, options: Options) -> Iterable[Proble
         )
     if factor is not None and not agree:
         yield Problem(
-            f"interpolation_factor {shown_weight(factor)} wins over the weights {shown_weight(first)} "
-            f"and {shown_weight(second)}.",
+            f"{key} {shown_weight(factor)} wins over the weights {shown_weight(first)} and {shown_weight(second)}.",
             "options",
             severity="warning",
         )
@@ -99,9 +107,16 @@ def find_coefficients(
     return [arc * norm / own for arc, own in zip(arcs, norms, strict=True)]
 
 
+def _given_factor(options: Options) -> tuple[str, Any]:
+    if options.extrapolation_factor is not None:
+        return "extrapolation_factor", options.extrapolation_factor
+    return "interpolation_factor", options.interpolation_factor
+
+
 def _factor(weights: Sequence[float], options: Options) -> float:
-    if options.interpolation_factor is not None:
-        return options.interpolation_factor
+    _, factor = _given_factor(options)
+    if factor is not None:
+        return float(factor)
     total = sum(weights)
     t = weights[1] / total if total else math.nan
     if not 0 <= t <= 1:

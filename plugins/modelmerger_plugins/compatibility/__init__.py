@@ -2,16 +2,27 @@
 
 from collections.abc import Iterable, Sequence
 
+from attrs import frozen
 from modelmerger import Checkpoint, Problem, Settings, hookimpl
 
 from modelmerger_plugins.compatibility.configs import compare_configs
+from modelmerger_plugins.compatibility.depth import other_depth
 from modelmerger_plugins.compatibility.heads import missing_head, other_head
 from modelmerger_plugins.compatibility.layer_kinds import other_kinds
 from modelmerger_plugins.compatibility.weights import empty_weights, quantised_in_silence
 
 
+@frozen(kw_only=True)
+class Options:
+    """Options about what fits together."""
+
+    same_depth: bool = False
+    """Whether models of another depth than the donor are refused, whatever missing_tensors says; so it is with
+    mergekit."""
+
+
 @hookimpl
-def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterable[Problem]:
+def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Iterable[Problem]:
     """Errors where models differ in what weights depend on, warnings where the meaning of weights may differ.
 
     Weights are held against configs, and what the weights say counts.
@@ -27,3 +38,5 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
             yield from other_head(donor, other, settings)
             yield from compare_configs(donor, other, settings)
             yield from other_kinds(donor, other, settings)
+            if options.same_depth and not settings.composes:
+                yield from other_depth(donor, other)

@@ -36,17 +36,13 @@ def _dtype(given: Any, where: str, problems: list[Problem], notes: list[Problem]
     return name
 
 
-def chat_template(given: Mapping[str, Any], file: str, problems: list[Problem], notes: list[Problem]) -> dict[str, Any]:
+def chat_template(given: Mapping[str, Any], file: str, problems: list[Problem]) -> dict[str, Any]:
     """The option that gives the chat template as a text."""
     wanted, where = given.get("chat_template"), f"{file}: chat_template"
     if wanted is None:
         return {}
     if wanted == "auto":
-        message = (
-            "takes the tokenizer's own template here; mergekit takes the commonest. chat_template_from names another"
-        )
-        notes.append(Problem(message, where, severity="note"))
-        return {}
+        return {"chat_template_from": "commonest"}
     if isinstance(wanted, str) and wanted in TEMPLATES:
         return {"chat_template": TEMPLATES[wanted]}
     if isinstance(wanted, str) and len(wanted) >= 20 and "{" in wanted:

@@ -100,7 +100,7 @@ def _counts(recipe: Recipe, part: Slice, base: Reference | None, file: str) -> I
 def _ranges(recipe: Recipe, part: Slice) -> Iterator[Problem]:
     levels = [part.level, *recipe.outer]
     for name in recipe.method.parameters:
-        low, high, why = RANGES.get(name, (0.0, 1.0, "Beyond it, slerp would go past the models"))
+        low, high, why = RANGES.get(name, (0.0, 1.0, "Beyond it, slerp goes past the models, as in mergekit"))
         if name not in RANGES and not (name == "t" and recipe.name == "slerp"):
             continue
         of_sources = [source.level for source in part.sources] if name in recipe.method.per_input else []
@@ -113,5 +113,7 @@ def _ranges(recipe: Recipe, part: Slice) -> Iterator[Problem]:
                 except ValueError:
                     continue
                 if not low <= number <= high or (name == "density" and number == 0):
-                    yield Problem(f"{name} must be from {low:g} to {high:g}, got {number:g}. {why}", entry.where)
+                    verb = "is usually" if name == "t" else "must be"
+                    message = f"{name} {verb} from {low:g} to {high:g}, got {number:g}. {why}"
+                    yield Problem(message, entry.where, severity="warning" if name == "t" else "error")
                     break

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import frozen
 from modelmerger import ConfigError, Problem, shown
 
-_LOOKS = re.compile(r"""^["'{\s]*(merge_method|experts|genome)["']?\s*:""", re.MULTILINE)
+_LOOKS = re.compile(r"""^["'{\s]*(merge_method|experts|genome|max_rank|finetuned_model)["']?\s*:""", re.MULTILINE)
 """A key that only mergekit has at the top; whether it stands there is known once the text is parsed."""
 OTHERS = {
     "experts": (
@@ -17,6 +17,11 @@ OTHERS = {
     "genome": (
         "is a config of mergekit-evolve, which searches for a recipe. No command here does yet: "
         "write the recipe that it finds, and merge that"
+    ),
+    **dict.fromkeys(
+        ("max_rank", "finetuned_model"),
+        "is for mergekit-extract-lora, which makes an adapter of what a model changes of its base. "
+        "No command here does: extract it there, and merge the adapter here as any other",
     ),
 }
 """A key of files for other programs of mergekit, and what to say of them."""

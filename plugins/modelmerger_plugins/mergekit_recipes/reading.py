@@ -99,12 +99,14 @@ def _one(
         options["torch_dtype"] = dtype
     options["missing_tensors"] = "donor"
     options["unmatched_patterns"] = "warning"
+    if outermost:
+        options["same_depth"] = True
     if len(problems) + len(undefined) > before:
         return {}
     if outermost:
         donor = recipe.base or recipe.slices[0].sources[0].reference
         options |= tokenizer_options(mended, _nameable(recipe), donor, file, problems, notes)
-        options |= chat_template(mended, file, problems, notes)
+        options |= chat_template(mended, file, problems)
     elif any(mended.get(key) is not None for key in ("tokenizer", "tokenizer_source", "chat_template")):
         message = "tokenizer and chat template of a document with a name are not written, since its result is not"
         notes.append(Problem(message, file, severity="note"))

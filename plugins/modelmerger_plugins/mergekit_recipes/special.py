@@ -26,7 +26,16 @@ def finished(method: str, config: Config, told: Told, file: str, notes: list[Pro
 def slerp(config: Config, base: Config) -> Config:
     """Between base and other model, combined as they are, and linearly from a cosine of 0.9995 on."""
     options = {**config["options"], "normalize_before_slerp": False, "epsilon": NEARLY_PARALLEL}
+    if _is_beyond(options["interpolation_factor"]):
+        options["extrapolation_factor"] = options.pop("interpolation_factor")
     return {"strategy": "slerp", "models": [base, *config["models"]], "options": options}
+
+
+def _is_beyond(factor: Any) -> bool:
+    """Whether any of the numbers is below 0 or above 1."""
+    if isinstance(factor, Mapping):
+        return any(map(_is_beyond, factor.values()))
+    return any(map(_is_beyond, factor)) if isinstance(factor, list | tuple) else not 0 <= factor <= 1
 
 
 def _nuslerp(config: Config, _: Told) -> Config:

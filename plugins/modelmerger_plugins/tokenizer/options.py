@@ -1,5 +1,6 @@
 """The options about files beside the weights, and the models that they name."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -16,11 +17,11 @@ from modelmerger import (
     shown,
 )
 
-from modelmerger_plugins.chat_templates import templates_in
+from modelmerger_plugins.chat_templates import templates_in, templates_of
 from modelmerger_plugins.tokenizer.json_objects import own_generation
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 
-SOURCE, UNION = "tokenizer_source", "union"
+SOURCE, UNION, COMMONEST = "tokenizer_source", "union", "commonest"
 MISSING = ("owners", "base", "mean_subtokens", "zero")
 KEYS = ("model", "token", "zero", "force")
 
@@ -51,7 +52,8 @@ class Options:
     """Whose vocabulary and tokenizer files the merged model has: base (the base model, or the first without one),
     first, the name of a model, or union (that of the base, with what the others add). Rows are matched by token."""
     chat_template_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
-    """The name of the model whose chat template the merged model has; without it, that of tokenizer_source."""
+    """The name of the model whose chat template the merged model has, or commonest: the template that most models have,
+    the first of those that as many have; without it, that of tokenizer_source."""
     chat_template: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
     """The chat template that the merged model has, as a text in Jinja; without it, that of a model."""
     generation_config_from: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
@@ -87,7 +89,9 @@ class Sources:
 def sources_of(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Sources:
     """The models that the options name. Raises `ConfigError` for a name that no model has."""
     donor = checkpoints[settings.donor]
-    named = {key: _named(name, key, checkpoints, donor) for key, name in _given_names(settings, options).items()}
+    named = {
+        key: _named(name, key, checkpoints, donor) for key, name in _given_names(checkpoints, settings, options).items()
+    }
     chosen = {key: _with_files(model, _HELD[key]) for key, model in named.items()}
     decided = {*chosen, *(["chat_template"] if options.chat_template is not None else [])}
     tokenizer = chosen.get(SOURCE, donor)
@@ -116,17 +120,29 @@ def _with_files(model: Checkpoint, held: Callable[[Checkpoint], object]) -> Chec
 def tokenizer_source(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Checkpoint:
     """The model whose vocabulary the merged model has, or has with more tokens. Raises as `sources_of` does."""
     donor = checkpoints[settings.donor]
-    name = _given_names(settings, options).get(SOURCE)
+    name = _given_names(checkpoints, settings, options).get(SOURCE)
     return donor if name is None else _named(name, SOURCE, checkpoints, donor)
 
 
-def _given_names(settings: Settings, options: Options) -> dict[str, str]:
+def _given_names(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> dict[str, str]:
     given = settings.given.get("options") or {}
-    return {
+    names = {
         key: str(value)
         for key in (SOURCE, "chat_template_from", "generation_config_from")
         if key in given and (value := getattr(options, key)) is not None
     }
+    if names.get("chat_template_from") != COMMONEST or any(model.name == COMMONEST for model in checkpoints):
+        return names
+    found = _commonest(checkpoints[: len(settings.models)])
+    return {key: name for key, name in names.items() if key != "chat_template_from"} | found
+
+
+def _commonest(models: Sequence[Checkpoint]) -> dict[str, str]:
+    """The option that names the first model with the template that most of them have; none where none has one."""
+    held = [_with_files(model, _HELD["chat_template_from"]).donor.directory for model in models]
+    texts = [repr(sorted(templates_of(templates_in(directory)).items())) for directory in held]
+    counts = Counter(text for text in texts if text != "[]")
+    return {"chat_template_from": models[texts.index(counts.most_common(1)[0][0])].name} if counts else {}
 
 
 def _named(name: str, key: str, checkpoints: Sequence[Checkpoint], donor: Checkpoint) -> Checkpoint:

@@ -405,6 +405,9 @@ dtype: float32
         wanted[f"{name}.weight"] = base[f"{name}.weight"] + cosine / (1 + 2 * cosine) * (u + v)
     close(found, wanted)
     assert any("model_stock does not read 'weight'" in note.message for note in report.notes)
+    (lost,) = [note for note in report.notes if "is lost" in note.message]
+    assert lost.severity == "warning"
+    assert lost.message.startswith(f"what 'lora3' changes of v_proj is lost ({LAYERS} tensors)")
 
 
 @pytest.mark.parametrize("recipe", [TIES, STEPS], ids=["ties", "three steps"])
@@ -452,3 +455,45 @@ def test_vocabularies_that_differ_are_said(place: Path, command: Callable[..., S
     )
     result = command("check", "recipe.yml", *UNLOADED, "--set", "options.tokenizer_source=base")
     assert "has the tokens of 'a' in other rows (8 moved)" in result.out + result.err
+
+
+def test_slerp_beyond_the_models(of: Callable[[str], Tensors]) -> None:
+    found, report = made("""
+models: [{model: ./base}, {model: ./a}]
+merge_method: slerp
+base_model: ./base
+parameters: {t: 1.5}
+dtype: float32
+""")
+    assert any("t is usually from 0 to 1, got 1.5" in note.message for note in report.notes)
+    base, a = of("base"), of("a")
+    for name, tensor in found.items():
+        u, v = base[name].ravel(), a[name].ravel()
+        cosine = float(u @ v / np.linalg.norm(u) / np.linalg.norm(v))
+        angle = np.arccos(cosine)
+        arcs = np.sin(-0.5 * angle) / np.sin(angle), np.sin(1.5 * angle) / np.sin(angle)
+        wanted = (arcs[0] * u + arcs[1] * v) if cosine < 0.9995 else -0.5 * u + 1.5 * v
+        np.testing.assert_allclose(tensor.ravel(), wanted, rtol=2e-5, atol=2e-6)
+
+
+def test_models_of_other_depths_are_refused_as_by_mergekit(
+    place: Path, command: Callable[..., SimpleNamespace]
+) -> None:
+    tensors = load_file(place / "a/model.safetensors")
+    (place / "shallow").mkdir()
+    kept = {name: tensor for name, tensor in tensors.items() if f".layers.{LAYERS - 1}." not in name}
+    save_file(kept, place / "shallow/model.safetensors")
+    config = {**CONFIG, "num_hidden_layers": LAYERS - 1}
+    (place / "shallow/config.json").write_text(json.dumps(config))
+    for first, second in (("a", "shallow"), ("shallow", "a")):
+        models = f"models: [{{model: ./{first}}}, {{model: ./{second}}}]"
+        (place / "recipe.yml").write_text(f"merge_method: linear\n{models}\nparameters: {{weight: 1}}\n")
+        result = command("check", "recipe.yml")
+        assert result.status == 3
+        depths = {"a": LAYERS, "shallow": LAYERS - 1}
+        assert f"has {depths[second]} layers, and '{first}' has {depths[first]}" in result.err
+    (place / "recipe.yml").write_text(
+        "merge_method: linear\nslices: [{sources: [{model: ./a, layer_range: [0, 3]}, {model: ./shallow, layer_range: [0, 3]}]}]\n"
+        "parameters: {weight: 1}\n"
+    )
+    assert command("check", "recipe.yml", *UNLOADED).status == 0

@@ -225,7 +225,6 @@ def test_what_changes_no_result_is_noted() -> None:
         ("merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [3, 1]}]}, {sources: [{model: a, layer_range: [0, 2]}]}]\n", 2,
          "slices[0].sources[0].layer_range: [3, 1] is no range of layers: mergekit would write a model with layers missing, "
          "without a word. Give the first layer and the one behind the last"),
-        (f"{SLERP}parameters: {{t: 2}}\n", 2, "parameters.t: t must be from 0 to 1, got 2. Beyond it, slerp would go past the models"),
         ("merge_method: ties\nbase_model: c\nmodels: [{model: a, parameters: {weight: 1, density: 5}}]\n", 2,
          "models[0].parameters.density: density must be from 0 to 1, got 5. A share of 0 keeps nothing: give the model weight 0; "
          "more than 1 means nothing"),
@@ -378,6 +377,19 @@ def test_a_named_chat_template_renders(wanted: str) -> None:
     assert rendered.index("HOW") < rendered.index("SO")
 
 
+@pytest.mark.parametrize(("t", "due"), [("2", 2.0), ("-0.5", -0.5), ("[0, 1.5]", None)])
+def test_slerp_beyond_the_models_is_a_warning(t: str, due: float | None) -> None:
+    config, notes = read(f"{SLERP}parameters: {{t: {t}}}\n")
+    assert "interpolation_factor" not in config["options"]
+    assert due is None or config["options"]["extrapolation_factor"] == due
+    assert any("t is usually from 0 to 1" in line for line in warnings(notes))
+
+
+def test_the_commonest_chat_template_is_taken_by_name() -> None:
+    config, _ = read(f"merge_method: linear\n{TWO}chat_template: auto\n")
+    assert config["options"]["chat_template_from"] == "commonest"
+
+
 def test_dtypes_and_who_gives_the_config() -> None:
     config, notes = read(f"merge_method: linear\n{TWO}dtype: torch.bfloat16\n")
     assert config["options"]["torch_dtype"] == "bfloat16"
@@ -417,6 +429,8 @@ def test_a_key_that_is_given_twice_is_a_warning_and_the_last_counts() -> None:
     [
         ("base_model: x\nexperts: [{source_model: a}]\n", "is a recipe of mergekit-moe"),
         ("genome: {models: [a], merge_method: ties}\ntasks: []\n", "is a config of mergekit-evolve"),
+        ("model: a\nbase_model: b\nmax_rank: 32\n", "is for mergekit-extract-lora"),
+        ("finetuned_model: a\nbase_model: b\n", "is for mergekit-extract-lora"),
     ],
 )
 def test_files_for_other_programs_are_recognised(text: str, said: str) -> None:

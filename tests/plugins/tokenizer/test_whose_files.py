@@ -144,6 +144,24 @@ def test_a_template_goes_where_the_donor_keeps_its_own(
     assert {key: value for key, value in made.get_vocab().items() if value < 5}["<|im_end|>"] == 4
 
 
+@pytest.mark.parametrize(
+    ("templates", "due"),
+    [(("x", "y", "y"), "y"), (("x", "y", "x"), "x"), (("x", "y"), "x"), ((None, "y"), "y"), ((None,), None)],
+)
+def test_the_commonest_template_is_the_first_of_those_that_most_models_have(
+    models: SimpleNamespace, config: dict[str, Any], templates: tuple[str | None, ...], due: str | None
+) -> None:
+    paths = [models.a, models.b, models.base][: len(templates)]
+    for path, template in zip(paths, templates, strict=True):
+        write_tokenizer(path, template=template)
+    config["models"] = [{"path": str(path)} for path in paths]
+    config["options"] = {"chat_template_from": "commonest"}
+
+    merge(MergeConfig(**config))
+
+    assert AutoTokenizer.from_pretrained(models.output).chat_template == due
+
+
 def test_a_template_of_a_processor_goes_where_the_donor_keeps_it(
     models: SimpleNamespace, config: dict[str, Any]
 ) -> None:
