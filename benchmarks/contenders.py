@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from methods import METHODS, SCALING_FACTOR
 from shapes import Shape
 
-MERGEKIT_METHODS = {"weighted": "linear", "task_arithmetic": "task_arithmetic", "slerp": "slerp"}
 BY_PEFT = Path(__file__).resolve().parent / "by_peft.py"
 BARE = Path(__file__).resolve().parent / "bare.py"
 WITHOUT = Path(__file__).resolve().parent / "without.py"
-INTERPOLATION_FACTOR = 0.4
-SCALING_FACTOR = 0.7
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,7 @@ VARIANTS: dict[str, Variant] = {
     "no-digests": Variant(without="digests"),
     "no-fsync": Variant(without="fsync"),
     "no-finite-check": Variant(without="finite-check"),
+    "no-memory": Variant({"memory": 0}),
     "low-memory": Variant({"low_memory_mode": True}),
     "sequential-loading": Variant({"sequential_loading": True}),
     "no-parallel-loading": Variant({"parallel_loading": False}),
@@ -93,18 +92,13 @@ VARIANTS: dict[str, Variant] = {
 
 def modelmerger(merge: Merge, scratch: Path, variant: Variant) -> Run:
     output = scratch / "output"
-    options: dict[str, Any] = {**variant.options}
-    if merge.strategy in ("weighted", "adapters", "fold"):
-        options["normalize_weights"] = True
-    elif merge.strategy == "task_arithmetic":
-        options["scaling_factor"] = SCALING_FACTOR
-    else:
-        options |= {"interpolation_factor": INTERPOLATION_FACTOR, "normalize_before_slerp": False}
+    strategy = merge.strategy if merge.strategy in METHODS else "weighted"
+    method = METHODS[strategy]
+    options = {**method.ours, **variant.options}
     models: list[dict[str, Any]] = [{"path": str(path)} for path in merge.models]
-    if merge.strategy != "slerp":
+    if method.weighted:
         for model, weight in zip(models, merge.weights, strict=True):
             model["weight"] = weight
-    strategy = merge.strategy if merge.strategy in MERGEKIT_METHODS else "weighted"
     config: dict[str, Any] = {"strategy": strategy, "models": models, "options": options}
     if merge.base is not None:
         config["base_model"] = str(merge.base)
@@ -124,18 +118,13 @@ def mergekit(merge: Merge, scratch: Path, program: Path, dtype: str) -> Run:
     """
     output = scratch / "output"
     models: list[dict[str, Any]] = [{"model": str(path)} for path in merge.models]
-    parameters: dict[str, Any] = {}
-    base = merge.base
-    if merge.strategy == "slerp":
-        base, parameters = merge.models[0], {"t": INTERPOLATION_FACTOR}
-    else:
+    method = METHODS[merge.strategy]
+    base = merge.models[0] if merge.strategy == "slerp" else merge.base
+    if method.weighted:
         for model, weight in zip(models, merge.weights, strict=True):
             model["parameters"] = {"weight": weight}
-        parameters["normalize"] = merge.strategy == "weighted"
-    if merge.strategy == "task_arithmetic":
-        parameters["lambda"] = SCALING_FACTOR
-    method = MERGEKIT_METHODS[merge.strategy]
-    config: dict[str, Any] = {"merge_method": method, "models": models, "parameters": parameters, "dtype": dtype}
+    name = method.mergekit or merge.strategy
+    config: dict[str, Any] = {"merge_method": name, "models": models, "parameters": {**method.theirs}, "dtype": dtype}
     if dtype != "bfloat16":
         config["out_dtype"] = "bfloat16"
     if base is not None:

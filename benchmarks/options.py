@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from contenders import VARIANTS
-from shapes import SHAPES
+from methods import STRATEGIES
+from shapes import SHAPES, TRIAL
 from workplace import HERE
 
-STRATEGIES = ("weighted", "task_arithmetic", "slerp")
 ADAPTERS = ("adapters", "fold")
 CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "peft", "peft-svd", "cp", "import-torch", "bare")
 MOST_MODELS = 32
@@ -17,7 +17,9 @@ MOST_MODELS = 32
 def parse(description: str, arguments: Sequence[str]) -> argparse.Namespace:
     counts = [str(count) for count in range(2, MOST_MODELS + 1)]
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", type=some_of(SHAPES), default=list(SHAPES), help=",".join(SHAPES))
+    parser.add_argument(
+        "--shapes", type=some_of(SHAPES), default=[name for name in SHAPES if name != TRIAL], help=",".join(SHAPES)
+    )
     strategies = (*STRATEGIES, *ADAPTERS)
     parser.add_argument("--strategies", type=some_of(strategies), default=list(strategies), help=",".join(strategies))
     parser.add_argument("--models", type=some_of(counts), default=["2"], help="how many models are merged, e.g. 2,8")

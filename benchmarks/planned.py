@@ -27,10 +27,11 @@ PLUGINS = HERE / "strategies"
 MOST = 1.15  # times what was measured
 
 
-def built_in() -> list[tuple[str, Traits]]:
-    """The strategies of the package, by name."""
+def built_in() -> list[tuple[str, Traits, type | None]]:
+    """The strategies of the package, by name, with their options."""
     found = [entry for entry in entry_points(group=STRATEGIES) if entry.dist and entry.dist.name == "modelmerger"]
-    return sorted((entry.name, entry.load().traits) for entry in found)
+    loaded = {entry.name: entry.load() for entry in found}
+    return [(name, loaded[name].traits, getattr(loaded[name], "Options", None)) for name in sorted(loaded)]
 
 
 def config_of(name: str, traits: Traits, models: Sequence[str], base: str) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def merges(cache: Path, shape: Shape, budget: int) -> Iterator[tuple[str, dict[s
     made = prepare_models(cache, shape, range(3), budget)
     adapters = prepare_adapters(cache, shape, made[0])
     base, models = str(made[0]), [{"path": str(made[number]), "weight": 0.5} for number in (1, 2)]
-    for name, traits in built_in():
+    for name, traits, _ in built_in():
         yield name, config_of(name, traits, [model["path"] for model in models], base), ()
     folded = {"models": [{"path": str(adapters[0])}], "base_model": base}
     yield "weighted, geometry", {"strategy": "weighted", "models": models, "options": {"geometry": True}}, ()

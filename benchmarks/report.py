@@ -33,6 +33,10 @@ def markdown(machine: dict[str, Any], settings: dict[str, Any], results: Sequenc
     if compared:
         lines += ["", "How many times the figure of the first contender (medians of the ratios, round by round):", ""]
         lines += ["| merge | by | against | wall | CPU | peak memory |", "|---|---|---|---:|---:|---:|", *compared]
+    for result in results:
+        for name, (equal, compared) in result.agreements.items():
+            of_all = f"{100 * compared:.1f} % of all elements, where no magnitude equals its threshold"
+            lines += ["", f"{result.name}: {name} has modelmerger's bits in {100 * equal:.3f} % of the {of_all}."]
     lines += ["", *(f"Not measured: {reason}." for reason in settings["skipped"])]
     return "\n".join(lines).rstrip() + "\n"
 

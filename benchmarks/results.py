@@ -37,6 +37,9 @@ class Result:
     output_bytes: int
     runs: dict[str, list[Measurement]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    agreements: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of ties: the share of elements that are as modelmerger's, of those where no magnitude equals its threshold, and
+    the share of these."""
 
     def median(self, contender: str, quantity: str) -> float:
         return median(QUANTITIES[quantity](run) for run in self.runs[contender])
@@ -77,6 +80,7 @@ class Result:
             "input_bytes": self.input_bytes,
             "output_bytes": self.output_bytes,
             "failures": self.failures,
+            "agreements": self.agreements,
             "reference": self.reference,
             "medians": {c: {q: self.median(c, q) for q in QUANTITIES} for c in self.runs},
             "ratios_to_reference": {c: {q: self.ratio(c, q) for q in COMPARED} for c in self.runs},

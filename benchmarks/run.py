@@ -7,8 +7,10 @@ Contenders run in turn (A B C A B C …), each as a whole process. README.md bes
 """
 
 import argparse
+import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,14 +21,15 @@ import contenders
 import machine
 import measure
 from contenders import Merge, Run, Variant
-from options import ADAPTERS, STRATEGIES, parse
+from methods import DENSITY, METHODS, STRATEGIES
+from options import ADAPTERS, parse
 from report import markdown, write_reports
 from results import Result
 from shapes import SHAPES, Shape
-from workplace import model_limit, prepare_adapters, prepare_mergekit, prepare_models, remove_models, size_of
+from workplace import HERE, model_limit, prepare_adapters, prepare_mergekit, prepare_models, remove_models, size_of
 
 Contender = Callable[[Merge, Path], Run]
-TOUCHED = 6 << 30  # bytes of memory made ready before each run; what is written goes there first
+TOUCHED = 6 << 30  # bytes of memory made ready before each run, or fewer for a small shape; what is written goes there
 KEPT = 10**10  # bytes of a model; larger ones are removed when their rows are measured
 COMPLETE = 0.99  # of a model's bytes; a contender that wrote less has not merged
 
@@ -57,9 +60,11 @@ def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str])
     limit = model_limit(options.cache, shape, int(options.disk_gb * 1e9))
     wanted: list[tuple[str, int]] = []
     for strategy in (name for name in options.strategies if name in STRATEGIES):
-        counts = [2] if strategy == "slerp" else [int(count) for count in options.models]
-        for count in counts:
-            needed = count + (strategy == "task_arithmetic")
+        method = METHODS[strategy]
+        if method.field and shape.name != options.shapes[0]:
+            continue
+        for count in [method.models] if method.models else [int(count) for count in options.models]:
+            needed = count + method.base
             if needed > limit:
                 skipped.append(
                     f"{shape.name} {strategy} with {count} models needs more room than there is, or than {options.disk_gb:g} GB"
@@ -68,12 +73,12 @@ def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str])
                 wanted.append((strategy, count))
     of_adapters = [name for name in options.strategies if name in ADAPTERS]
     numbers = list(range(1, max((count for _, count in wanted), default=0) + 1))
-    if of_adapters or any(strategy == "task_arithmetic" for strategy, _ in wanted):
+    if of_adapters or any(METHODS[strategy].base for strategy, _ in wanted):
         numbers.insert(0, 0)
     made = prepare_models(options.cache, shape, numbers, int(options.disk_gb * 1e9))
     for strategy, count in wanted:
         models = tuple(made[number] for number in range(1, count + 1))
-        yield Merge(shape, strategy, models, made[0] if strategy == "task_arithmetic" else None)
+        yield Merge(shape, strategy, models, made[0] if METHODS[strategy].base else None)
     if of_adapters:
         adapters = prepare_adapters(options.cache, shape, made[0])
         for strategy in of_adapters:
@@ -105,7 +110,7 @@ def run_once(contender: Contender, merge: Merge, scratch: Path, page_cache: str)
         measure.read_through(merge.inputs)
     else:
         measure.evict(merge.inputs)
-    measure.touch_memory(TOUCHED)
+    measure.touch_memory(min(TOUCHED, 8 * merge.shape.bytes))
     found = measure.run(run.command, run.environment, scratch / "log")
     if found.status != 0:
         print(found.output, file=sys.stderr)
@@ -138,7 +143,32 @@ def measure_merge(merge: Merge, chosen: dict[str, Contender], options: argparse.
                 del result.runs[name]
             elif number:
                 result.runs[name].append(found)
+                if merge.strategy == "ties" and number == options.rounds:
+                    keep(options.cache, name)
+    if merge.strategy == "ties":
+        result.agreements = agreements(merge, options.cache, list(result.runs))
     return result
+
+
+def keep(cache: Path, contender: str) -> None:
+    """Keeps the last output, to be compared with those of others."""
+    kept = cache / "kept" / contender
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.parent.mkdir(exist_ok=True)
+    (cache / "scratch" / "output").rename(kept)
+
+
+def agreements(merge: Merge, cache: Path, contenders: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """What `agreement.py` finds between modelmerger and each mergekit, in a process of its own."""
+    found: dict[str, tuple[float, float]] = {}
+    for name in contenders if "modelmerger" in contenders else ():
+        if name.startswith("mergekit"):
+            inputs = [str(path) for path in (merge.base, *merge.models)]
+            outputs = [str(cache / "kept" / one) for one in ("modelmerger", name)]
+            command = [sys.executable, str(HERE / "agreement.py"), str(DENSITY), *inputs, "--", *outputs]
+            found[name] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    shutil.rmtree(cache / "kept", ignore_errors=True)
+    return found
 
 
 def main(arguments: Sequence[str]) -> int:

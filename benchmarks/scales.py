@@ -24,7 +24,7 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "dialects"
 sys.path.insert(0, str(EXAMPLE))
 
 from build import build_models  # noqa: E402
-from scoring import mean_per_token, read_heldout, score  # noqa: E402
+from scoring import Score, mean_per_token, read_heldout, score  # noqa: E402
 from sources import DIALECTS  # noqa: E402
 
 STRATEGIES = (
@@ -72,11 +72,15 @@ class Scorer:
         self._tokenizer = AutoTokenizer.from_pretrained(models / "base")
         self._heldout = read_heldout()
 
-    def loss(self, weights: Tensors, dialects: Iterable[str]) -> float:
-        """The mean over the dialects, in nats a token."""
+    def scores(self, weights: Tensors, varieties: Iterable[str]) -> dict[str, Score]:
+        """Sentence by sentence, of each variety."""
         self._model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
         self._model.tie_weights()
-        return mean_per_token([score(self._model, self._tokenizer, self._heldout[name]) for name in dialects])
+        return {name: score(self._model, self._tokenizer, self._heldout[name]) for name in varieties}
+
+    def loss(self, weights: Tensors, dialects: Iterable[str]) -> float:
+        """The mean over the dialects, in nats a token."""
+        return mean_per_token([*self.scores(weights, dialects).values()])
 
 
 def length(weights: Iterable[torch.Tensor]) -> float:

@@ -65,9 +65,12 @@ class Shape:
         }
 
 
+TRIAL = "trial"
+"""A shape of no real model, to try the benchmark itself; it takes part only where it is named."""
 SHAPES = {
     shape.name: shape
     for shape in (
+        Shape(TRIAL, hidden=256, layers=4, heads=4, intermediate=1_408, vocabulary=32_000),
         Shape("0.5B", hidden=896, layers=24, heads=14, intermediate=4_864),
         Shape("1.5B", hidden=1_536, layers=28, heads=12, intermediate=8_960),
         Shape("3B", hidden=2_048, layers=36, heads=16, intermediate=11_008),

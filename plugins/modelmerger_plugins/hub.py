@@ -1,6 +1,7 @@
 """Models by Hub id, `org/name` or `org/name@revision`: data files of one commit, downloaded into the Hub's cache."""
 
 import contextlib
+import difflib
 import logging
 import os
 import re
@@ -180,7 +181,7 @@ def _cached(model: HubId, reason: str) -> Location:
     except UnreachableError as error:
         message = (
             f"is not on this disk, nor whole in the Hub's cache, and the Hub cannot be reached ({reason}). "
-            "Run it once with a connection, or give a directory."
+            f"Run it once with a connection, or give a directory{_on_disk(model, ', such as ./{}')}."
         )
         raise InputError(Problem(message, model.given)) from error
     message = f"the Hub cannot be reached ({reason}), so {model.revision} is what the cache has, {snapshot.name}."
@@ -230,11 +231,21 @@ def _refusal(model: HubId, error: Exception) -> str:
     if isinstance(error, RepositoryNotFoundError):
         return (
             "is neither a path that exists nor a repository that the Hub shows you. "
-            f"Check the spelling; if it is private, {LOG_IN}."
+            f"Check the spelling{_on_disk(model, ' (there is ./{} here)')}; if it is private, {LOG_IN}."
         )
     if isinstance(error, DisabledRepoError):
         return "was disabled on the Hub. Give another model."
     return f"is refused by the Hub ({_reason(error)}). If it is private or gated, {LOG_IN}."
+
+
+def _on_disk(model: HubId, said: str) -> str:
+    """What is said of a path on this disk that is nearly the id, with the path in it; else an empty string."""
+    folder, name = model.repository.split("/")
+    try:
+        near = difflib.get_close_matches(name, os.listdir(folder), n=1)
+    except OSError:
+        return ""
+    return said.format(shown(f"{folder}/{near[0]}", 60)) if near else ""
 
 
 def _reason(error: Exception) -> str:

@@ -33,7 +33,6 @@ _SAME = (
 )
 HERE = {"linear": "weighted"} | {method: method for method in _SAME}
 """Methods that are strategies here."""
-"""Methods that only a plugin can bring, and the built-in strategy that is nearest to each."""
 OPTIONS = {
     "t": "interpolation_factor",
     "lambda": "scaling_factor",

@@ -26,9 +26,11 @@ class Options(family.Options):
     """Options of breadcrumbs."""
 
     density: float = varying(default=0.9, check=trimmed.SHARE_KEPT)
-    """The share of each task vector that is kept, per tensor; 0.9 as mergekit's documentation advises."""
+    """The share of each task vector that is kept, per tensor; 0.9 as mergekit's documentation advises.
+    The paper chooses its β by validation, and has no one number."""
     gamma: float = varying(default=0.01, check=_GAMMA)
-    """The share of each task vector that is dropped as outliers, per tensor; 0.01 as mergekit has it."""
+    """The share of each task vector that is dropped as outliers, per tensor; 0.01 as mergekit has it. The
+    paper chooses its γ by validation too."""
     normalize_weights: bool = False
     """Whether the sum is divided by Σ |wᵢ|; the paper adds up."""
 
@@ -41,4 +43,6 @@ class ModelOptions(trimmed.ModelOptions):
     """The share of this model's task vector that is dropped as outliers; where it is not given, that of `options`."""
 
 
-count_rounds, measure_tensor, merge_tensor = family.hooks_of(trimmed.Trimmed(middle_ranks), added_up)
+_keep = trimmed.Trimmed(middle_ranks)
+count_rounds, measure_tensor, merge_tensor = family.hooks_of(_keep, added_up)
+choose_ranges, join_measurements = trimmed.bracket_hooks(_keep)

@@ -33,7 +33,8 @@ class Options(family.Options):
     """Options of consensus."""
 
     mask_factor: float = varying(default=0.4, check=_FACTOR)
-    """How large a change must be beside those of the others; 0.4 is the middle of the paper's 0.2 to 0.6."""
+    """How large a change must be beside those of the others; 0.4 was chosen as the middle of
+    the 0.2 to 0.6 that the paper's authors try, one for each task, on validation data."""
     agreeing_models: int = field(default=2, validator=_COUNT)
     """So many models must have a change that is large enough; 2 as in the paper."""
 

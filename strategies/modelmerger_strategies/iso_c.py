@@ -31,8 +31,8 @@ class Options(spectral.Options):
 
 
 def _isotropic(updates: spectral.Updates, _: Options) -> "Tensor":
-    found = spectrum_of(updates.total, updates.total_noise)
+    found = spectrum_of(updates.total, updates.total_noise, updates.size)
     return (found.left @ found.right).mul_(found.values.mean())
 
 
-choose_view, find_coefficients, merge_tensor = spectral.hooks_of(_isotropic, SHARE)
+choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_isotropic, SHARE)

@@ -44,4 +44,6 @@ def _ranks(told: family.Told) -> list[list[int]]:
     return [[kept_count(density, elements)] if density < 1 else [] for density in told.each("density")]
 
 
-count_rounds, measure_tensor, merge_tensor = family.hooks_of(trimmed.Trimmed(_ranks), elected)
+_keep = trimmed.Trimmed(_ranks)
+count_rounds, measure_tensor, merge_tensor = family.hooks_of(_keep, elected)
+choose_ranges, join_measurements = trimmed.bracket_hooks(_keep)

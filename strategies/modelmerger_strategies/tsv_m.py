@@ -33,13 +33,13 @@ class Options(spectral.Options):
 def _separated(updates: spectral.Updates, _: Options) -> "Tensor":
     import torch
 
-    most = max(1, min(updates.tensors[0].shape) // len(updates.tensors))
+    most = max(1, min(updates.shape) // len(updates.tensors))
     pairs = zip(updates.tensors, updates.noise, strict=True)
-    found = [spectrum_of(tensor, noise).first(most) for tensor, noise in pairs]
-    left = nearest_orthogonal(torch.cat([one.left for one in found], 1))
-    right = nearest_orthogonal(torch.cat([one.right for one in found]))
+    found = [spectrum_of(tensor, noise, updates.size).first(most) for tensor, noise in pairs]
+    left = nearest_orthogonal(torch.cat([one.left for one in found], 1), updates.size)
+    right = nearest_orthogonal(torch.cat([one.right for one in found]), updates.size)
     values = torch.cat([one.values * weight for one, weight in zip(found, updates.weights, strict=True)])
     return (left * values) @ right
 
 
-choose_view, find_coefficients, merge_tensor = spectral.hooks_of(_separated, TSV_SHARE)
+choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_separated, TSV_SHARE)

@@ -270,7 +270,7 @@ def test_plugins_suggests_a_name(command: Command) -> None:
 
 def test_a_plan_warns_of_what_a_check_warns_of(models: SimpleNamespace, command: Command) -> None:
     for name in ("a", "b"):
-        (models.folder / name / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {name: 0}}}))
+        (models.folder / name / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"x": 0, name: 1}}}))
     path = models.folder / "merge.yaml"
     path.write_text(f"strategy: weighted\nmodels: [{{path: {models.a}}}, {{path: {models.b}}}]\n")
 

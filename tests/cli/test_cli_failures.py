@@ -23,10 +23,10 @@ Command = Callable[..., SimpleNamespace]
     [
         ([], "Missing command. See modelmerger --help"),
         (["mrege"], "no command is named 'mrege', did you mean 'merge'?"),
-        (["zzz"], "no command is named 'zzz' (check, merge, plan, plugins, validate, verify)"),
+        (["zzz"], "no command is named 'zzz' (check, import-recipe, merge, new-plugin, plan, plugins, validate, verify)"),
         (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
         (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
-        (["plugins", "x"], "Got unexpected extra argument (x). See modelmerger plugins --help"),
+        (["plugins", "x", "y"], "Got unexpected extra argument (y). See modelmerger plugins --help"),
         (["merge", "c.yaml", "--ouput", "x"], "No such option '--ouput'. Did you mean '--output'? See modelmerger merge --help"),
         (["--debgu"], "No such option '--debgu'. See modelmerger --help"),
     ],
@@ -156,7 +156,10 @@ def test_debug_of_a_success_shows_nothing(command: Command, path: Path) -> None:
 
 
 def test_ctrl_c_before_anything_was_written(command: Command, path: Path, distribution: Callable[..., Path]) -> None:
-    source = "from modelmerger import hookimpl\n\n@hookimpl\ndef check_compatibility():\n    raise KeyboardInterrupt\n"
+    source = (
+        "import os, signal\nfrom modelmerger import hookimpl\n\n"
+        "@hookimpl\ndef check_compatibility():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
     install(distribution, [("plugin", "interrupted", source)])
     result = command("merge", path)
     assert (result.status, result.err) == (130, "error: interrupted. Nothing was written.\n")

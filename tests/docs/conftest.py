@@ -1,5 +1,6 @@
 """What the pages take for granted: the models that they name, and the plugins that they write, installed as readers would install them."""
 
+import itertools
 import json
 import re
 import shutil
@@ -56,6 +57,8 @@ def place(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     for name in (*MODELS, EXTENDED, *DIALECTS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(library / name)
+    for run, step in itertools.product(("run", "run-a", "run-b"), range(500, 5500, 500)):
+        (tmp_path / run / f"checkpoint-{step}").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

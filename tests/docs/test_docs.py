@@ -51,7 +51,7 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_configs_in_the_docs_are_configs(page: Path, install_plugins: Callable[[Path], None]) -> None:
+def test_configs_in_the_docs_are_configs(page: Path, place: Path, install_plugins: Callable[[Path], None]) -> None:
     install_plugins(page)
     for text in blocks(page, "yaml"):
         MergeConfig.from_dict(parse_document(text, source=str(page), format="yaml"))
@@ -94,6 +94,13 @@ def cases(test: Any) -> list[Any]:
     """The test itself; or one for each set of values that it is parametrised with."""
     marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
     return [update_wrapper(partial(test, *each.values), test) for mark in marks for each in mark.args[1]] or [test]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=page_id)
+def test_no_page_has_two_versions_of_a_text(page: Path) -> None:
+    """As an unfinished merge of two branches leaves it, or a place for a table."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith(("<<<<<<<", ">>>>>>>", "=======")) or line == "TABLE"] == []
 
 
 def test_make_targets_in_the_docs_exist() -> None:

@@ -81,7 +81,7 @@ def test_a_tokenizer_is_copied_and_never_executed_or_rendered(models: SimpleName
         "tokenizer_config.json": json.dumps(
             {"auto_map": {"AutoTokenizer": ["tokenization_evil.Evil", None]}, "chat_template": EXPLODING}
         ),
-        "tokenizer.json": "not even JSON",
+        "tokenizer.json": '{"model": "none"}',
         "chat_template.jinja": EXPLODING,
         "special_tokens_map.json": '{"pad_token": "\\ud800"}',
     }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import CONFIG, random_tensors, write_model
-from modelmerger import HEADS, Checkpoint, LoadContext, MergeConfig, ModelReference, merge, torch_dtype
+from modelmerger import HEADS, Checkpoint, InputError, LoadContext, MergeConfig, ModelReference, merge, torch_dtype
 from modelmerger_plugins import directory
 from safetensors.torch import load_file, save_file
 
@@ -187,3 +187,18 @@ def test_an_index_may_lie_in_another_order_and_hold_metadata(tmp_path: Path) -> 
     shutil.copy(path / "config.json", path / "other.json")
 
     assert opened(path).tensors.keys() == random_tensors(1).keys()
+
+
+@pytest.mark.parametrize("name", ["model-00002-of-00003.safetensors", "model-00001-of-00003.safetensors"])
+def test_one_shard_that_is_left_of_several_is_no_model(
+    models: SimpleNamespace, config: dict[str, Any], name: str
+) -> None:
+    for model in (models.a, models.b):
+        (model / "model.safetensors").rename(model / name)
+    with pytest.raises(InputError, match=rf"has {name} alone of 3 files that hold a model together\. Add the others"):
+        merge(MergeConfig(**config))
+
+
+def test_a_shard_that_is_the_only_one_is_a_model(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    (models.a / "model.safetensors").rename(models.a / "model-00001-of-00001.safetensors")
+    merge(MergeConfig(**config))

@@ -369,6 +369,19 @@ def test_an_unknown_repository_is_said(hub: FakeHub, command: Command, tmp_path:
     )
 
 
+def test_a_path_that_is_nearly_the_id_is_said(
+    hub: FakeHub, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "chat").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert "Check the spelling (there is ./models/chat here); if it is private" in refusal(
+        command, tmp_path, "models/caht"
+    )
+    cut_off(hub, monkeypatch, "status 503")
+    assert refusal(command, tmp_path, "models/caht").endswith("or give a directory, such as ./models/chat.")
+    assert refusal(command, tmp_path, "models/quite-else").endswith("or give a directory.")
+
+
 def test_a_name_that_no_repository_can_have_is_said(hub: FakeHub, command: Command, tmp_path: Path) -> None:
     line = refusal(command, tmp_path, "org/a--b")
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from modelmerger import MergeConfig, ModelMerger, merge
+from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, merge
 
 FILES = [
     "tokenizer.json",
@@ -41,7 +41,8 @@ OTHERS = [
 def fill(folder: Any, names: list[str]) -> None:
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"\xff\0\r\n" + bytes([number]))
+        json_in_two_lines = b'{"n":\r\n %d}' % number
+        (folder / name).write_bytes(json_in_two_lines if name.endswith(".json") else b"\xff\0\r\n" + bytes([number]))
 
 
 def beside(models: SimpleNamespace) -> set[str]:
@@ -113,6 +114,35 @@ def test_a_folder_of_templates_that_is_a_link_is_not_followed(models: SimpleName
     merge(MergeConfig(**config))
 
     assert beside(models) == {"tokenizer.json"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+     "preprocessor_config.json", "modules.json"],
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["nonsense", "", '{"a": '])
+def test_a_document_that_no_loader_takes_is_refused(
+    models: SimpleNamespace, config: dict[str, Any], name: str, text: str
+) -> None:
+    (models.a / name).write_text(text)
+    with pytest.raises(ModelCompatibilityError, match=r"is not sound JSON.*Mend it, or remove it"):
+        merge(MergeConfig(**config))
+    assert not models.output.exists()
+    merge(MergeConfig(**{**config, "models": config["models"][::-1]}))  # that of the donor alone is written
+
+
+@pytest.mark.parametrize("text", ["[1]", '"text"', "null"])
+def test_so_is_another_value_than_an_object(models: SimpleNamespace, config: dict[str, Any], text: str) -> None:
+    (models.a / "special_tokens_map.json").write_text(text)
+    with pytest.raises(ModelCompatibilityError, match=r"is not a JSON object\. Mend it, or remove it"):
+        merge(MergeConfig(**config))
+
+
+def test_a_tokenizer_without_a_model_is_warned_of(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    (models.a / "tokenizer.json").write_text("{}")
+    notes = ModelMerger(MergeConfig(**config)).check_compatibility()
+    assert [note.severity for note in notes if "has no 'model'" in note.message] == ["warning"]
 
 
 def tokenizer(vocabulary: Any, added: Any = ()) -> str:

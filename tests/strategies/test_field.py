@@ -102,7 +102,7 @@ def test_merges_are_the_formula(strategy: str, weights: list[float], seed: int) 
 
 @pytest.mark.parametrize("strategy", EVERY)
 def test_neither_slices_nor_workers_nor_order_change_a_bit(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelmerger.engine.measuring.MEASURED", 64)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 64)
     monkeypatch.setattr("modelmerger.engine.measuring.BLOCKS_A_UNIT", 2)
     set_block(monkeypatch, 1 << 10)
     given = arguments(strategy, [1, 2, 0.5])
@@ -369,7 +369,7 @@ def test_no_strategy_imports_torch_when_it_is_imported() -> None:
 
 def test_quartiles_are_exact_however_large_the_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above 1,000,000 elements mergekit draws a sample. Blocks here are small, so that there are many."""
-    monkeypatch.setattr("modelmerger.engine.measuring.MEASURED", 1 << 12)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 1 << 12)
     generator = torch.Generator().manual_seed(1)
     base = torch.randn(500, 64, generator=generator, dtype=torch.float64)
     model = base + 0.1 * torch.randn(500, 64, generator=generator, dtype=torch.float64) ** 3

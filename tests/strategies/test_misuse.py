@@ -141,7 +141,7 @@ def test_none_of_a_block_adds_nothing_wherever_it_stands(
 ) -> None:
     source = COUNTS.format(number=number).replace("torch.tensor([float(found)])", "torch.tensor([found]).double()")
     install(distribution, [("strategy", "counts", source)])
-    monkeypatch.setattr(measuring, "MEASURED", 50)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 50)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 3)
     tensor = torch.ones(1000)
     tensor[slice(*zeros)] = 0

@@ -89,7 +89,7 @@ WEIGHTS, DENSITIES = (1.0, 0.5, 0.25), (0.3, 0.07, 1.0)
 def _installed(distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     distribution("acme", "1.0", "[modelmerger.strategies]\nmy_ties = acme_ties\n", acme_ties=TIES)
     set_block(monkeypatch, 1 << 12)
-    monkeypatch.setattr(measuring, "MEASURED", 500)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 500)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 3)
 
 

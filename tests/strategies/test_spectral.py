@@ -123,7 +123,7 @@ def low_rank(seed: int, rank: int = 3) -> torch.Tensor:
 def test_directions_that_rounding_makes_do_not_count(dtype: torch.dtype) -> None:
     base = torch.randn(60, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
     rounded = (base.double() + low_rank(1)).to(dtype)
-    found = spectrum_of(rounded.double() - base.double(), rounding_noise(rounded.double()))
+    found = spectrum_of(rounded.double() - base.double(), rounding_noise(rounded.double()), 60)
     assert len(found.values) == 3
     torch.testing.assert_close(found.values, torch.linalg.svdvals(low_rank(1))[:3], rtol=0.02, atol=0)
     unit = torch.nextafter(rounded, torch.full_like(rounded, torch.inf)).double() - rounded.double()
@@ -146,8 +146,8 @@ def test_updates_of_low_rank_are_merged_as_if_they_had_not_been_rounded(strategy
 
 def test_where_all_is_as_small_as_rounding_all_counts() -> None:
     tau = torch.full((8, 8), 2.0**-9)
-    assert len(spectrum_of(tau, 1.0).values) == 1
-    assert len(spectrum_of(torch.zeros(3, 4), 1.0).values) == 0
+    assert len(spectrum_of(tau, 1.0, 8).values) == 1
+    assert len(spectrum_of(torch.zeros(3, 4), 1.0, 4).values) == 0
 
 
 @pytest.mark.parametrize("strategy", ALL)

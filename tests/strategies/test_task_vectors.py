@@ -138,8 +138,8 @@ def test_merges_are_those_of_the_paper(strategy: str, options: Options, told: Se
 
 @pytest.mark.parametrize("strategy", ALL)
 def test_slices_blocks_and_workers_do_not_matter(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (slices, measuring):
-        monkeypatch.setattr(module, "MEASURED", 500)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 500)
+    monkeypatch.setattr(slices, "MEASURED", 500)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 2)
     merge = plan_in_memory(strategy, MODELS, BASE, WEIGHTS)
     whole = merge.merge()

@@ -1,7 +1,9 @@
 """The `models` of a config: mappings with a path, and with what the strategy wants to know of a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from attrs import frozen
 
 from modelmerger.config.owners import Owner, UnchosenPlugins, core_owner, structure_by_owner
 from modelmerger.config.strict_attrs import show_value
@@ -9,11 +11,26 @@ from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import Problem
 from modelmerger.values.settings import ModelSettings
 
-Entry = tuple[ModelSettings, Any]
-"""What the core knows of a model, and the strategy's options for it."""
+
+@frozen(eq=False)
+class Entry:
+    """A model as the config has it."""
+
+    model: ModelSettings
+    """What the core knows of it."""
+    of_strategy: Any
+    """The strategy's options for it; None where the strategy has none."""
+    of_plugins: Mapping[str, Any]
+    """Those of the plugins that are always on, by their names."""
 
 
-def read_models(given: Any, strategy: Plugin | None, others: UnchosenPlugins, problems: list[Problem]) -> list[Entry]:
+def read_models(
+    given: Any,
+    strategy: Plugin | None,
+    always_on: Iterable[Plugin],
+    others: UnchosenPlugins,
+    problems: list[Problem],
+) -> list[Entry]:
     """The models in the order of the config. If anything is wrong with one, adds to `problems` and returns none."""
     if given is None:
         problems.append(Problem("the key 'models' is missing. Give a list of models, each with a 'path'", "config"))
@@ -23,12 +40,11 @@ def read_models(given: Any, strategy: Plugin | None, others: UnchosenPlugins, pr
         problems.append(Problem("must hold at least one model", "models"))
     if not given or not is_list(given):
         return []
-    owners = [core_owner(ModelSettings)]
-    if strategy is not None and strategy.model_options is not None:
-        owners.append(Owner(strategy.key, str(strategy.provider), strategy.model_options))
-    entries = [_read_model(model, f"models[{i}]", owners, others, problems) for i, model in enumerate(given)]
+    chosen = [strategy] if strategy is not None else []
+    plugins = [plugin for plugin in (*chosen, *always_on) if plugin.model_options is not None]
+    entries = [_read_model(model, f"models[{i}]", plugins, others, problems) for i, model in enumerate(given)]
     found = [entry for entry in entries if entry is not None]
-    names = [model.name for model, _ in found if model.name]
+    names = [entry.model.name for entry in found if entry.model.name]
     problems += [
         Problem(f"two models are named '{name}'. Give each a name of its own", "models")
         for name in sorted({name for name in names if names.count(name) > 1})
@@ -42,12 +58,19 @@ def is_list(value: Any) -> bool:
 
 
 def _read_model(
-    given: Any, where: str, owners: Sequence[Owner], others: UnchosenPlugins, problems: list[Problem]
+    given: Any, where: str, plugins: Sequence[Plugin], others: UnchosenPlugins, problems: list[Problem]
 ) -> Entry | None:
+    """plugins: those that have options of models."""
     if not isinstance(given, Mapping):
         hint = f". Write it as path: {given}" if isinstance(given, str) else ""
         problems.append(Problem(f"must be a mapping with a 'path', got {show_value(given)}{hint}", where))
         return None
+    owners = [Owner(plugin.key, str(plugin.provider), plugin.model_options or object) for plugin in plugins]
     before = len(problems)
-    values = structure_by_owner(given, owners, where, others, problems)
-    return (values.pop(""), next(iter(values.values()), None)) if len(problems) == before else None
+    values = structure_by_owner(given, [core_owner(ModelSettings), *owners], where, others, problems)
+    if len(problems) > before:
+        return None
+    told = {plugin.provider: values[plugin.key] for plugin in plugins}
+    of_strategy = [options for provider, options in told.items() if provider.kind == "strategy"]
+    of_plugins = {provider.name: options for provider, options in told.items() if provider.kind != "strategy"}
+    return Entry(values[""], next(iter(of_strategy), None), of_plugins)

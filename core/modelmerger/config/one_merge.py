@@ -73,7 +73,9 @@ def read_merge(given: Mapping[str, Any], run: Run, problems: list[Problem]) -> M
     problems += _wrong_kinds(given, run.registry)
     of_strategy: list[Problem] = []
     strategy = _strategy(given.get("strategy"), run.registry, of_strategy)
-    models = read_models(given.get("models"), strategy, _unchosen(run, strategy, "ModelOptions"), problems)
+    models = read_models(
+        given.get("models"), strategy, run.always_on, _unchosen(run, strategy, "ModelOptions"), problems
+    )
     problems += of_strategy
     return Merge(given, strategy, models, read_sections(given, run.sections, problems))
 
@@ -114,8 +116,9 @@ def settings_of(
     own = {key.removeprefix(within): source for key, source in live.items() if key.startswith(within)}
     return Settings(
         strategy=merge.given["strategy"],
-        models=tuple(with_names([model for model, _ in merge.models], nameless)),
-        model_options=tuple(of_strategy for _, of_strategy in merge.models),
+        models=tuple(with_names([entry.model for entry in merge.models], nameless)),
+        model_options=tuple(entry.of_strategy for entry in merge.models),
+        plugin_model_options=tuple(entry.of_plugins for entry in merge.models),
         base_model=merge.given.get(BASE),
         output_path=merge.given.get("output_path"),
         options=shared.get("") or CoreOptions(),
@@ -181,13 +184,13 @@ def _strategy_problems(strategy: Strategy, given: Any, models: Sequence[Entry], 
                 f"{strategy.name} does not weigh models, got {shown_weight(model.weight)}. Leave it out",
                 f"models[{i}].weight",
             )
-            for i, (model, _) in enumerate(models)
+            for i, model in enumerate(entry.model for entry in models)
             if model.weight != 1
         ]
-    weights = [model.weight for model, _ in models if isinstance(model.weight, float)]
+    weights = [entry.model.weight for entry in models if isinstance(entry.model.weight, float)]
     sound = options is not None or strategy.plugin.options is None
     # other weights than numbers mean something only to tensors: the plan checks them
-    told = [of_strategy for _, of_strategy in models]
+    told = [entry.of_strategy for entry in models]
     plain = all(isinstance(number, float) for given in (options, *told) for _, number in varying_fields(given))
     if models and len(weights) == len(models) and not problems and strategy.linear and sound and plain:
         try:

@@ -1,18 +1,19 @@
 """Who owns an option: each key of the config goes to whoever declares it, and is checked against its class."""
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from modelmerger.config.sections import CORE_KEYS
-from modelmerger.config.strict_attrs import structure
+from modelmerger.config.strict_attrs import structure, unknown_key
 from modelmerger.hooks.plugins import Plugin, option_names
 from modelmerger.hooks.providers import BUILT_IN, Kind
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.sources.found import imported_names, source_of, spec_of
 from modelmerger.values.errors import ConfigError, PluginError, Problem
+from modelmerger.values.settings import BASE
 from modelmerger.values.text import suggestion
 
 
@@ -98,6 +99,20 @@ def structure_by_owner(
             problems += error.problems
             values[owner.key] = None
     return values
+
+
+def with_places(problems: Iterable[Problem], places: Mapping[str, Collection[str]]) -> list[Problem]:
+    """The problems; those of an unknown key that stands in the wrong mapping say which the right one is.
+
+    places: the keys that mappings of the config have, by what is said of where to write one.
+    """
+    told = []
+    for problem in problems:
+        key = unknown_key(problem)
+        found = [] if problem.where.endswith(BASE) else places.items()  # a base model has one key alone
+        place = next((place for place, keys in found if key in keys), None)
+        told.append(evolve(problem, message=f"unknown key {key!r} in here. Write it {place}") if place else problem)
+    return told
 
 
 def _owner_by_key(owners: Sequence[Owner]) -> dict[str, Owner]:

@@ -5,11 +5,12 @@ from typing import Any
 
 from attrs import evolve
 
+from modelmerger.config.expanding.entries import Expanded, expand
 from modelmerger.config.found_merges import nameless, take_out
 from modelmerger.config.inner_merges import InnerMerges
 from modelmerger.config.models_in_memory import MERGES, set_apart
 from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
-from modelmerger.config.owners import declared_fields
+from modelmerger.config.owners import declared_fields, with_places
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS
 from modelmerger.config.strict_attrs import unknown_keys
@@ -22,7 +23,7 @@ from modelmerger.hooks.providers import Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.settings import Settings, ValidationSettings
+from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
 
 
 def resolve(
@@ -33,23 +34,30 @@ def resolve(
     notes: Sequence[Problem] = (),
     strict: bool = False,
     file: str = "",
+    opened: bool = False,
 ) -> tuple[Settings, Hooks]:
     """The settings of a config, and the plugins of its run. Raises `ConfigError` with every problem.
 
     registry: the plugins that may be named; those that are installed, unless given. validating: whether there is a
     validation even if the config does not ask for one. notes: what is to be said of how the config was read. strict:
-    whether warnings are errors. file: that the config was read from.
+    whether warnings are errors. file: that the config was read from. opened: whether paths are names of models that are
+    open already, which stand for nothing else.
     """
     given, handed_over = name_plugins(given)
     registry = (registry or Registry.installed()).with_given(handed_over)
-    given, live = set_apart(given)
     run = Run.of(registry)
+    expanded = Expanded(given) if opened else expand(given, run)
+    plain, live = set_apart(expanded.given)
+    problems = list(expanded.problems)
     try:
-        settings, hooks = _resolve(given, live, handed_over, run, validating=validating, notes=notes, strict=strict)
+        settings, hooks = _resolve(
+            plain, live, handed_over, run, problems, validating=validating, notes=notes, strict=strict
+        )
     except ConfigError as error:
         explaining = [plugin for plugin in run.always_on if "explain_config" in plugin.hooks]
-        raise ConfigError(*assemble(explaining).models.explain_config(given, error.problems)) from error
-    return evolve(settings, file=file), hooks
+        found = with_places(expanded.as_given(error.problems), _places(run))
+        raise ConfigError(*assemble(explaining).models.explain_config(set_apart(given)[0], found)) from error
+    return evolve(settings, file=file, notes=tuple(expanded.as_given(settings.notes))), hooks
 
 
 def _resolve(
@@ -57,13 +65,13 @@ def _resolve(
     live: Mapping[str, Any],
     handed_over: Iterable[Provider],
     run: Run,
+    problems: list[Problem],
     *,
     validating: bool,
     notes: Sequence[Problem],
     strict: bool,
 ) -> tuple[Settings, Hooks]:
-    """given: the config, with texts for what `live` and `handed_over` hold."""
-    problems: list[Problem] = []
+    """given: the config, with texts for what `live` and `handed_over` hold. problems: what is known to be wrong."""
     registry = run.registry
     running, executor = _with_executor(given.get("options"), registry, run.always_on, problems)
     problems += _unknown_keys(given, run, running)
@@ -98,6 +106,18 @@ def _resolve(
     raise_errors([*problems, *said], ConfigError, strict=strict)
     of_process = {f"{p.kind} '{p.name}'": p.digest for p in took_part if p.digest}
     return evolve(settings, notes=tuple(said), of_process=of_process), hooks
+
+
+def _places(run: Run) -> dict[str, list[str]]:
+    """The keys that each mapping of a config has whatever the strategy is, by what is said of where to write one."""
+    options = (CoreOptions, *(plugin.options for plugin in run.always_on if plugin.options))
+    sections = {f"under {section.name}": option_names(section.options) for section in run.sections}
+    return {
+        "under options": [name for cls in options for name in option_names(cls)],
+        **sections,
+        f"under {VALIDATION}": option_names(ValidationSettings),
+        "beside the path of a model, in models": option_names(ModelSettings),
+    }
 
 
 def _unknown_keys(given: Mapping[str, Any], run: Run, running: Iterable[Plugin]) -> Iterator[Problem]:

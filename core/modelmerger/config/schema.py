@@ -43,6 +43,7 @@ def config_schema() -> Schema:
     always_on = plugins_of(registry, None)
     common = _properties_of([CoreOptions, *(plugin.options for plugin in always_on)])
     sections = sections_of(always_on)
+    of_models = _properties_of([plugin.model_options for plugin in always_on])
     strategy: Schema = {
         "description": "How the models are merged: the name of an installed strategy.",
         "anyOf": [{"enum": registry.names("strategy")}, {"type": "string", "minLength": 1}],
@@ -50,7 +51,7 @@ def config_schema() -> Schema:
     own = {name: schema for name, schema in _properties(CoreOptions).items() if name in OF_A_MERGE}
     inner: Schema = {
         "description": "A merge that is made while it is read, and written nowhere.",
-        **_merge({_CHOSEN: strategy, **_of_every_merge(sections)}, own, strategies, sections),
+        **_merge({_CHOSEN: strategy, **_of_every_merge(sections, of_models)}, own, strategies, sections, of_models),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -58,7 +59,7 @@ def config_schema() -> Schema:
         **_merge(
             {
                 _CHOSEN: strategy,
-                **_of_every_merge(sections),
+                **_of_every_merge(sections, of_models),
                 MERGES: {
                     "description": "Merges that paths can name, by their names.",
                     "type": ["object", "null"],
@@ -71,26 +72,30 @@ def config_schema() -> Schema:
             common,
             strategies,
             sections,
+            of_models,
         ),
         "$defs": {MERGE: inner},
     }
 
 
-def _merge(properties: Schema, options: Schema, strategies: Iterable[Plugin], sections: Sequence[Section]) -> Schema:
-    """The schema of a merge. options: of the core, and of plugins that are always on."""
+def _merge(
+    properties: Schema, options: Schema, strategies: Iterable[Plugin], sections: Sequence[Section], of_models: Schema
+) -> Schema:
+    """The schema of a merge. options, of_models: of the core, and of plugins that are always on."""
     of_options = {"description": "How it is merged.", "type": ["object", "null"], "properties": options}
     return {
         "type": "object",
         "required": [_CHOSEN, "models"],
         "additionalProperties": False,
         "properties": properties | {"options": of_options},
-        "allOf": [_of_strategy(plugin, list(options), sections) for plugin in strategies],
+        "allOf": [_of_strategy(plugin, list(options), sections, list(of_models)) for plugin in strategies],
     }
 
 
-def _of_every_merge(sections: Iterable[Section]) -> Schema:
+def _of_every_merge(sections: Iterable[Section], of_models: Schema) -> Schema:
     """The properties of a merge, be it within another one or not, besides its strategy and its options."""
     model = _object(ModelSettings)
+    model["properties"] |= of_models
     model["properties"][MERGE] = _INNER
     del model["required"]
     base = _path("The model that the others were tuned from; config and tokenizer are taken from it.")
@@ -113,12 +118,12 @@ def _of_every_merge(sections: Iterable[Section]) -> Schema:
     }
 
 
-def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section]) -> Schema:
+def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section], of_models: list[str]) -> Schema:
     """What holds for one strategy alone: its options, the number and options of models, and whether it needs a base."""
     traits = assemble([plugin]).strategy.traits
     own, of_model = _properties_of([plugin.options]), _properties_of([plugin.model_options])
     fewest, most = traits.models
-    keys = [*_properties(ModelSettings), MERGE, *of_model]
+    keys = [*_properties(ModelSettings), MERGE, *of_models, *of_model]
     if not traits.weights:
         of_model = {**of_model, "weight": {"const": 1}}
     models: Schema = {"minItems": fewest, "items": {"properties": of_model, "propertyNames": {"enum": keys}}}
@@ -228,7 +233,7 @@ def _type(kind: Any) -> Schema:
         return _any(list(arguments))
     if origin is dict:
         return {"type": "object", "additionalProperties": _value(arguments[1], None)}
-    return {"type": _TYPES[kind]}
+    return _object(kind) if attrs.has(kind) else {"type": _TYPES[kind]}
 
 
 if __name__ == "__main__":

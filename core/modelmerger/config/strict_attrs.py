@@ -1,5 +1,6 @@
 """Plain data into attrs classes, strictly: no coercion, no unknown key, and every problem at once with its key."""
 
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,6 +8,7 @@ from typing import Any, TypeVar, Union, cast
 
 import attrs
 import cattrs
+from attrs import evolve
 from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import mapping_structure_factory
 
@@ -16,6 +18,7 @@ from modelmerger.values.text import suggestion
 from modelmerger.values.weights import Weight, may_vary
 
 T = TypeVar("T")
+_UNKNOWN = re.compile(r"unknown key '(?P<key>\w+)'(, did you mean '.*'\?)?")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
 
 
@@ -84,6 +87,12 @@ def unknown_keys(data: Iterable[Any], known: Iterable[str], where: str) -> list[
     return [Problem(f"unknown key {key!r}{suggestion(str(key), known)}", where) for key in data if key not in known]
 
 
+def unknown_key(problem: Problem) -> str | None:
+    """The key that a problem says is unknown; None where it says something else."""
+    found = _UNKNOWN.fullmatch(problem.message)
+    return found["key"] if found else None
+
+
 def inside(where: str, key: str) -> str:
     """The whole key of a key inside a mapping: `options` and `seed` → `options.seed`."""
     return f"{where}.{key}" if where else key
@@ -94,6 +103,8 @@ def _problems(error: Exception, where: str) -> Iterator[Problem]:
         for inner in error.exceptions:
             notes = [note for note in getattr(inner, "__notes__", ()) if isinstance(note, IterableValidationNote)]
             yield from _problems(inner, where + "".join(f"[{note.index!r}]" for note in notes))
+    elif isinstance(error, ConfigError):
+        yield from (evolve(problem, where=inside(where, problem.where).rstrip(".")) for problem in error.problems)
     else:
         yield Problem(str(error), where)
 
@@ -143,7 +154,7 @@ def _any_of(value: Any, kind: Any) -> Any:
 
 def _kind(choice: Any) -> Any:
     origin = typing.get_origin(choice) or choice
-    return list if origin is tuple else origin
+    return list if origin is tuple else dict if attrs.has(origin) else origin
 
 
 def _name(choice: Any) -> str:
@@ -157,6 +168,7 @@ def _strict_converter() -> cattrs.Converter:
     for kind in (bool, int, str, type(None)):
         converter.register_structure_hook(kind, _exactly)
     converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_func(attrs.has, lambda value, kind: structure(value, kind, ""))
     converter.register_structure_hook_func(_is(typing.Literal), _choice)
     converter.register_structure_hook_func(_is(Union, types.UnionType), _any_of)
     converter.register_structure_hook_factory(_is(tuple), _guarded(list | tuple, "a list"))

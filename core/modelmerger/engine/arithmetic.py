@@ -15,7 +15,7 @@ from modelmerger.inputs.tensor_bytes import bytes_of
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES, max_finite
 from modelmerger.values.errors import MergeError, NumericError, Problem
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 from modelmerger.values.text import amount
 
 if TYPE_CHECKING:

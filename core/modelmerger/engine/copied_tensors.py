@@ -10,7 +10,8 @@ from modelmerger.engine.arithmetic import Workspace
 from modelmerger.planning.mismatches.quantised import is_counter, quantisation_scheme, quantised_weights
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
 from modelmerger.values.errors import ModelCompatibilityError, Problem
-from modelmerger.values.plan import MergePlan, TensorPlan
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.tensor_plan import TensorPlan
 from modelmerger.values.text import amount
 
 COMPARED = 1 << 18

@@ -11,12 +11,14 @@ from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.reading.ahead import read_ahead
 from modelmerger.engine.reading.kept import KeptInputs
-from modelmerger.engine.statistics import OrderedSum, UnsteadyError, sum_in_order
+from modelmerger.engine.statistics import Join, OrderedSum, UnsteadyError, sum_in_order
 from modelmerger.engine.strategy_inputs import slice_inputs
+from modelmerger.hooks.strategy_arguments import Measured
 from modelmerger.planning.cost import rounds_of
-from modelmerger.planning.slices import MEASURED, row_length
+from modelmerger.planning.measured import Wanted, block_length, told_of, whole_rows
+from modelmerger.planning.slices import row_length
 from modelmerger.values.errors import NumericError, Problem
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 from modelmerger.values.work.units import Unit
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ BLOCKS_A_UNIT = 32
 
 
 def measured_blocks(tensor: TensorPlan) -> int:
-    """Over how many blocks a statistic of this tensor is taken."""
-    return -(-tensor.elements // _block_length(tensor))
+    """Over how many blocks a statistic of this tensor is taken, at most."""
+    return -(-tensor.elements // block_length(tensor))
 
 
 def measuring_units(index: int, tensor: TensorPlan, rounds: int) -> Iterator[Unit]:
@@ -38,14 +40,6 @@ def measuring_units(index: int, tensor: TensorPlan, rounds: int) -> Iterator[Uni
         needs = (index,) if number else ()
         for first in range(0, blocks, BLOCKS_A_UNIT):
             yield Unit("measure", index, first, min(blocks, first + BLOCKS_A_UNIT), needs, number)
-
-
-def _block_length(tensor: TensorPlan) -> int:
-    """Elements in a block: whole rows for a rowwise strategy."""
-    if tensor.granularity != "rowwise":
-        return MEASURED
-    row = row_length(tensor)
-    return max(1, MEASURED // row) * row
 
 
 @frozen(eq=False)
@@ -74,20 +68,44 @@ class Measurer:
         earlier: the totals of the rounds before. Raises `CancelledError`.
         """
         tensor = self.merge.plan.tensors[unit.of]
-        length = _block_length(tensor)
-        if unit.round == 0 or not self.keeps(unit.of):
-            read_ahead(self.merge, tensor, unit.first * length, min(tensor.elements, unit.last * length))
+        length, wanted = block_length(tensor), self._wanted(tensor, unit.round, earlier)
+        elements = wanted.elements
+        for start, stop in wanted.between(unit.first * length, unit.last * length):
+            if self.kept is None or not self.kept.has(unit.of, start):
+                read_ahead(self.merge, tensor, start, stop)
 
         def block(number: int) -> "Tensor | None":
             if cancelled():
                 raise CancelledError
-            start, stop = number * length, min(tensor.elements, (number + 1) * length)
-            return self._block(unit.of, start, stop, earlier, workspace)
+            runs = wanted.between(number * length, (number + 1) * length)
+            return self._block(unit.of, runs, earlier, workspace)
 
+        join = self.joining(unit.of, earlier)
         try:
-            return sum_in_order(unit.first, unit.last, block)
+            return sum_in_order(unit.first, min(unit.last, -(-elements // length)), block, join)
         except UnsteadyError:
             raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+
+    def joining(self, index: int, earlier: Sequence["Tensor"]) -> Join | None:
+        """What makes one statistic of several in the next round of a tensor; None where they are added up.
+
+        earlier: the totals of the rounds before.
+        """
+        strategy = self.merge.hooks.strategy
+        tensor = self.merge.plan.tensors[index]
+        if not strategy.joins or tensor.action == "combine":
+            return None
+        return lambda parts: strategy.join_measurements(self._told(tensor), parts, earlier)
+
+    def _told(self, tensor: TensorPlan) -> Measured:
+        return told_of(tensor, [i for i in tensor.inputs if i < len(self.merge.settings.models)])
+
+    def _wanted(self, tensor: TensorPlan, number: int, earlier: Sequence["Tensor"]) -> Wanted:
+        """What a round measures."""
+        if tensor.action == "combine":
+            return Wanted.of(tensor, None)
+        strategy = self.merge.hooks.strategy
+        return Wanted.of(tensor, strategy.choose_ranges(self._told(tensor), number, earlier, whole_rows(tensor)))
 
     def measure_all(self, index: int, workspace: Workspace, cancelled: Cancelled) -> list["Tensor"]:
         """The totals of a tensor, one a round: the same bits as when its units are shared out."""
@@ -95,7 +113,7 @@ class Measurer:
         tensor, rounds = self.merge.plan.tensors[index], self.rounds(index)
         units = list(measuring_units(index, tensor, rounds))
         for number in range(rounds):
-            summed = OrderedSum(len(units) // rounds)
+            summed = OrderedSum(len(units) // rounds, self.joining(index, totals))
             for part, unit in enumerate(unit for unit in units if unit.round == number):
                 summed.add(part, self.measure(unit, totals, workspace, cancelled))
             if summed.total is None:
@@ -131,20 +149,12 @@ class Measurer:
         return found
 
     def _block(
-        self, index: int, start: int, stop: int, earlier: Sequence["Tensor"], workspace: Workspace
+        self, index: int, runs: Sequence[tuple[int, int]], earlier: Sequence["Tensor"], workspace: Workspace
     ) -> "Tensor | None":
         tensor = self.merge.plan.tensors[index]
         strategy = self.merge.hooks.strategy
         gram = tensor.action == "combine"
-        dtype = torch.float64 if gram else COMPUTE[tensor.compute]
-        inputs = []
-        for number in tensor.inputs:
-            values = workspace.tensor(f"measured {number}", stop - start, dtype)
-            if self.kept is None:
-                read = workspace.read(self.merge.checkpoints[number], tensor.name_in(number), start, stop)
-            else:
-                read = self.kept.measured(index, number, start, stop, workspace)
-            inputs.append(values.copy_(read))
+        inputs = [self._input(index, number, runs, workspace) for number in tensor.inputs]
         if not gram and not self.merge.settings.options.allow_nonfinite and not are_finite(inputs):
             raise_nonfinite(tensor, self.merge, rounded=False)
         if strategy.traits.inputs == "updates":
@@ -154,5 +164,20 @@ class Measurer:
         shape = (-1, row_length(tensor)) if tensor.granularity == "rowwise" else (-1,)
         inputs = [values.view(shape) for values in inputs]
         told = [total.to(workspace.device) for total in earlier]
-        found = strategy.measure_tensor(slice_inputs(self.merge, tensor, inputs, start, stop), told)
+        found = strategy.measure_tensor(slice_inputs(self.merge, tensor, inputs, runs), told)
         return None if found is None else found.cpu()
+
+    def _input(self, index: int, number: int, runs: Sequence[tuple[int, int]], workspace: Workspace) -> "Tensor":
+        """Some elements of an input, laid end to end, in the dtype of the arithmetic."""
+        tensor = self.merge.plan.tensors[index]
+        dtype = torch.float64 if tensor.action == "combine" else COMPUTE[tensor.compute]
+        values = workspace.tensor(f"measured {number}", sum(stop - start for start, stop in runs), dtype)
+        place = 0
+        for start, stop in runs:
+            if self.kept is None:
+                read = workspace.read(self.merge.checkpoints[number], tensor.name_in(number), start, stop)
+            else:
+                read = self.kept.measured(index, number, start, stop, workspace)
+            values[place : place + stop - start].copy_(read)
+            place += stop - start
+        return values

@@ -18,8 +18,9 @@ from modelmerger.planning.viewed_models import view_models
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.composition import Composition
 from modelmerger.values.errors import NumericError
-from modelmerger.values.plan import MergePlan, TensorPlan
+from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import TensorPlan
 
 if TYPE_CHECKING:
     from modelmerger.engine.on_demand import OnDemand
@@ -90,7 +91,9 @@ class MergedCheckpoint(Checkpoint):
             return MergedCheckpoint.of("soup", "weighted", checkpoints, weights=[1.0] * len(checkpoints))
         ```
         """
-        settings, hooks = resolve(config_of_opened(strategy, models, base, weights, model_options, options))
+        settings, hooks = resolve(
+            config_of_opened(strategy, models, base, weights, model_options, options), opened=True
+        )
         settings = evolve(settings, where=name)
         checkpoints, _ = view_models(hooks, [*models, *([base] if base is not None else [])], settings)
         plan, composition, _ = plan_inner(settings, hooks, checkpoints, ())

@@ -5,7 +5,7 @@ https://doi.org/10.1145/2660193.2660195) as a function of a counter: word i is t
 golden gamma; a and b, of 64 bits each, are a digest of the seed, the tensor's name and the model.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,16 +26,14 @@ STEPS = np.arange(WORDS, dtype=np.uint64) * np.uint64(GAMMA)
 
 @frozen
 class ElementNumbers:
-    """Uniform random numbers for some consecutive elements of a flattened tensor."""
+    """Uniform random numbers for some elements of a flattened tensor."""
 
     seed: int
     """The `seed` of the config."""
     tensor: str
     """The tensor's name in the output."""
-    first: int
-    """The first element."""
-    last: int
-    """The element behind the last one."""
+    runs: Sequence[tuple[int, int]]
+    """Ranges of elements, each from its first to the one behind its last."""
     shape: tuple[int, ...]
     """The shape that a strategy sees the elements in."""
     device: torch.device
@@ -51,7 +49,9 @@ class ElementNumbers:
         if precision not in ("float32", "float64"):
             raise ValueError(f"random numbers are 'float32' or 'float64', not {precision!r}")
         draw = _float32 if precision == "float32" else _float64
-        drawn = torch.from_numpy(draw(self._key(model), self.first, self.last))
+        key = self._key(model)
+        numbers = [draw(key, first, last) for first, last in self.runs]
+        drawn = torch.from_numpy(numbers[0] if len(numbers) == 1 else np.concatenate(numbers))
         return drawn.view(self.shape).to(self.device)
 
     def _key(self, model: int) -> tuple[int, int]:

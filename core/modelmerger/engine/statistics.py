@@ -47,20 +47,69 @@ class AsTensors(Mapping[int, "list[Tensor]"]):
         return len(self._totals)
 
 
+Join = Callable[[Sequence["Tensor"]], "Tensor | None"]
+"""Makes one statistic of several, which come in order; None says that they are added up."""
+JOINED = 8
+"""Statistics that are joined at a time."""
+
+
+class _Sum:
+    """The sum of statistics that come in order, or what is made of them otherwise."""
+
+    def __init__(self, join: Join | None) -> None:
+        self._join = join
+        self._waiting: list[Tensor] = []
+        self._total: Tensor | None = None
+
+    def take(self, values: "Tensor") -> None:
+        """Adds a part, which stays as it is. Raises `UnsteadyError`."""
+        if self._join is None:
+            self._add(values)
+            return
+        self._waiting.append(values)
+        if len(self._waiting) == JOINED:
+            self._reduce(self._join)
+
+    def close(self) -> "Tensor | None":
+        """The sum of all parts; None where there were none. Raises `UnsteadyError`."""
+        if self._join is not None and len(self._waiting) > 1:
+            self._reduce(self._join)
+        return self._waiting[0] if self._waiting else self._total
+
+    def _reduce(self, join: Join) -> None:
+        waiting, self._waiting = self._waiting, []
+        if (joined := join(waiting)) is not None:
+            self._waiting = [joined]
+            return
+        self._join = None
+        for values in waiting:
+            self._add(values)
+
+    def _add(self, values: "Tensor") -> None:
+        if self._total is None:
+            self._total = values.clone()
+        elif self._total.shape != values.shape or self._total.dtype != values.dtype:
+            raise UnsteadyError
+        else:
+            self._total.add_(values)
+
+
 class OrderedSum:
     """The sum of parts that come in any order, as if they had come in theirs.
 
     Whole numbers are added as they come. Others wait until all before them are there, so that as few are kept as the
-    order is broken by. parts: how many there will be.
+    order is broken by, and so do all that are joined. parts: how many there will be.
     """
 
-    def __init__(self, parts: int) -> None:
+    def __init__(self, parts: int, join: Join | None = None) -> None:
         self._parts = parts
+        self._joins = join is not None
         self._come: set[int] = set()
         self._nothing: set[int] = set()
         self._waiting: dict[int, Tensor] = {}
         self._next = 0
-        self._sum: Tensor | None = None
+        self._first: Tensor | None = None
+        self._sum = _Sum(join)
 
     def add(self, part: int, values: "Tensor | None") -> None:
         """Adds a part, once; None adds nothing. Raises `UnsteadyError`."""
@@ -69,14 +118,14 @@ class OrderedSum:
             self._nothing.add(part)
             self._go_on()
             return
-        kept = self._sum if self._sum is not None else next(iter(self._waiting.values()), values)
-        if kept.shape != values.shape or kept.dtype != values.dtype:
+        first = self._first = values if self._first is None else self._first
+        if not self._joins and (first.shape != values.shape or first.dtype != values.dtype):
             raise UnsteadyError
         if part in self._come:
             return
         self._come.add(part)
-        if values.dtype == torch.int64:
-            self._take(values)
+        if values.dtype == torch.int64 and not self._joins:
+            self._sum.take(values)
             return
         self._waiting[part] = values
         self._go_on()
@@ -84,11 +133,8 @@ class OrderedSum:
     def _go_on(self) -> None:
         while self._next in self._waiting or self._next in self._nothing:
             if self._next in self._waiting:
-                self._take(self._waiting.pop(self._next))
+                self._sum.take(self._waiting.pop(self._next))
             self._next += 1
-
-    def _take(self, values: "Tensor") -> None:
-        self._sum = values.clone() if self._sum is None else self._sum.add_(values)
 
     @property
     def complete(self) -> bool:
@@ -97,20 +143,20 @@ class OrderedSum:
 
     @property
     def total(self) -> "Tensor | None":
-        """The sum, once all parts have come; None where they were nothing."""
-        return self._sum if self.complete else None
+        """The sum, once all parts have come; None where they were nothing. Raises `UnsteadyError`."""
+        return self._sum.close() if self.complete else None
 
 
-def sum_in_order(first: int, last: int, measure: Callable[[int], "Tensor | None"]) -> "Tensor | None":
+def sum_in_order(
+    first: int, last: int, measure: Callable[[int], "Tensor | None"], join: Join | None = None
+) -> "Tensor | None":
     """The sum of what `measure` returns for the numbers from `first` to before `last`; None adds nothing.
 
-    None where there is nothing else. Raises `UnsteadyError`.
+    None where there is nothing else. join: what makes one statistic of several where they are not added up. Raises
+    `UnsteadyError`.
     """
-    total: Tensor | None = None
+    total = _Sum(join)
     for number in range(first, last):
-        if (values := measure(number)) is None:
-            continue
-        if total is not None and (total.shape != values.shape or total.dtype != values.dtype):
-            raise UnsteadyError
-        total = values.clone() if total is None else total.add_(values)
-    return total
+        if (values := measure(number)) is not None:
+            total.take(values)
+    return total.close()

@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING
 
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.randomness import ElementNumbers
-from modelmerger.hooks.strategy import SliceInputs
-from modelmerger.values.plan import TensorPlan
+from modelmerger.hooks.strategy_arguments import SliceInputs
+from modelmerger.values.tensor_plan import TensorPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def slice_inputs(merge: Merge, plan: TensorPlan, tensors: Sequence["Tensor"], first: int, last: int) -> SliceInputs:
-    """Elements `first` to `last` of a tensor as the strategy gets them. tensors: those elements of the inputs."""
+def slice_inputs(
+    merge: Merge, plan: TensorPlan, tensors: Sequence["Tensor"], runs: Sequence[tuple[int, int]]
+) -> SliceInputs:
+    """Elements of a tensor as the strategy gets them. tensors: those elements of the inputs. runs: ranges of them."""
     models = [i for i in plan.inputs if i < len(merge.settings.models)]
     shape = tuple(tensors[0].shape)
     return SliceInputs(
@@ -24,6 +26,6 @@ def slice_inputs(merge: Merge, plan: TensorPlan, tensors: Sequence["Tensor"], fi
         options=plan.options,
         tensor_name=plan.name,
         shape=plan.shape,
-        offset=first,
-        random=ElementNumbers(merge.settings.options.seed, plan.name, first, last, shape, tensors[0].device, models),
+        offset=runs[0][0],
+        random=ElementNumbers(merge.settings.options.seed, plan.name, runs, shape, tensors[0].device, models),
     )

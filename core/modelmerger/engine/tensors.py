@@ -205,7 +205,7 @@ class TensorMerger:
         told = inputs if base is None else [values - base for values in inputs[:-1]]
         measured = [total.to(workspace.device) for total in self._measurements]
         if told:
-            given = slice_inputs(self._merge, tensor, told, part.first, part.last)
+            given = slice_inputs(self._merge, tensor, told, [(part.first, part.last)])
             merged = self._strategy.merge_tensor(given, measured)
             flat = (merged if base is None else merged.add_(base)).reshape(-1)
         else:  # no model has a weight, so the base is what is left

@@ -31,6 +31,13 @@ def plain_json(found: Any) -> dict[str, Any] | None:
     return copy if isinstance(copy, dict) else None
 
 
+def are_shares(found: Any) -> bool:
+    """Whether this is a mapping from paths to finite numbers, of one path at least."""
+    if not isinstance(found, Mapping) or not found or not is_list_of(str, list(found)) or not all(found):
+        return False
+    return is_list_of((int, float), list(found.values())) and are_finite(found.values())
+
+
 def are_finite(numbers: Iterable[Any]) -> bool:
     """Whether none of these is a NaN or an infinity."""
     return all(math.isfinite(number) for number in numbers if isinstance(number, float))

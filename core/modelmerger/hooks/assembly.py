@@ -11,12 +11,12 @@ from attrs import frozen
 from modelmerger.hooks.binding import bind, hand_defaults
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
-from modelmerger.hooks.loaded_state import state_digest
 from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import BUILT_IN, Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.sources.digests import source_digest
+from modelmerger.hooks.sources.loaded_state import state_digest
 from modelmerger.hooks.specs import SPECIFICATIONS, STRATEGY_HOOKS
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks

@@ -10,6 +10,7 @@ import pluggy
 from attrs import evolve, field, frozen
 
 from modelmerger.hooks.faults import are_built_in, culprits, fault, named
+from modelmerger.hooks.interruptions import is_interruption
 from modelmerger.hooks.plugins import WITHIN
 from modelmerger.hooks.providers import Provider
 from modelmerger.values.errors import MergeError, NumericError, PluginError, Problem
@@ -103,9 +104,11 @@ class Calls:
             return call()
         except NumericError as error:
             raise NumericError(*(p if p.tensor else evolve(p, tensor=tensor) for p in error.problems)) from error
-        except (MergeError, KeyboardInterrupt):
+        except MergeError:
             raise
         except BaseException as error:  # SystemExit, and what cancels a coroutine, are raised by plugins too
+            if is_interruption(error):
+                raise
             found = culprits(error, self._all_with(hook), list(self.providers.values()))
             # the engine handles that of a device, and that of the machine is nobody's fault but a foreign plugin's
             if is_out_of_memory(error) or (isinstance(error, MemoryError) and are_built_in(found)):

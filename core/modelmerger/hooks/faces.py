@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from modelmerger.hooks.answers import are_finite, fault_of_tensors, is_list_of, plain_json, versions
+from modelmerger.hooks.answers import are_finite, are_shares, fault_of_tensors, is_list_of, plain_json, versions
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.compositions import check_composition
 from modelmerger.hooks.files import gather_files
@@ -45,6 +45,22 @@ class ModelHooks:
                     raise self.calls.wrong_answer("explain_config", said, "one Problem or more", plugin)
                 problems = said
         return problems
+
+    def expand_model(self, reference: ModelReference, model_options: Mapping[str, Any]) -> Mapping[str, float] | None:
+        """What an entry stands for: the path and the share of each model; None where it is a model itself.
+
+        model_options: of the plugins that have some, by their keys.
+        """
+        for plugin in self.calls.plugins_with("expand_model"):
+            arguments = {"reference": reference, "model_options": model_options.get(plugin)}
+            found = self.calls.ask_one("expand_model", plugin, **arguments)
+            if found is None:
+                continue
+            if not are_shares(found):
+                due = "None or a mapping from paths to finite numbers"
+                raise self.calls.wrong_answer("expand_model", found, due, plugin)
+            return {str(path): float(share) for path, share in found.items()}
+        return None
 
     def check_config(self, settings: Settings, without: Container[str] = ()) -> list[Problem]:
         """Problems that plugins find in a config. without: the keys of plugins that are not asked."""

@@ -12,7 +12,7 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, MergeError, PluginError, Problem
 from modelmerger.values.text import said_by
 
-_OF_CONFIGS = ("read_config", "explain_config", "check_config")
+_OF_CONFIGS = ("read_config", "explain_config", "expand_model", "check_config")
 """Hooks that are handed a config alone."""
 _OF_NOTHING = ("add_commands", "name_companions", "provide_texts", "run_slices", "wants_slices", "wants_validation")
 """Hooks that are handed nothing that was read."""

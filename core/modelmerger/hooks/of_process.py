@@ -6,12 +6,14 @@ No config names a file of code: whoever starts the process hands such plugins ov
 import os
 import sys
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
 from attrs import evolve, frozen
 from blake3 import blake3
 
+from modelmerger.hooks.interruptions import is_interruption
 from modelmerger.hooks.markers import MARK
 from modelmerger.hooks.plugins import hook_names
 from modelmerger.hooks.providers import OF_PROCESS, Kind, Provider
@@ -55,8 +57,8 @@ def provider_of(plugin: Any, kind: Kind) -> Provider:
     module = isinstance(plugin, ModuleType)
     target = plugin.__name__ if module else type(plugin).__module__
     name = target.rpartition(".")[2] if module else type(plugin).__name__
-    known = STRATEGY_HOOKS if kind == "strategy" else {VALIDATES}
-    if known.isdisjoint(hook_names(f"{kind} '{name}'", plugin)):
+    hooks = frozenset(hook_names(f"{kind} '{name}'", plugin))
+    if not (_merges(plugin, hooks) if kind == "strategy" else VALIDATES in hooks):
         raise PluginError(
             f"{kind} '{name}' has no hooks of a {kind}. Mark functions with @hookimpl, named as a hook is."
         )
@@ -84,7 +86,7 @@ def providers_of_file(path: Path) -> list[Provider]:
     digest = blake3(content).hexdigest()
     module = _imported(path, content, f"{path.stem}_{digest[:12]}")
     hooks = frozenset(hook_names(shown(path), module))
-    kinds = _kinds(hooks, shown(path))
+    kinds = _kinds(module, hooks, shown(path))
     handed = _Handed(module)
     return [
         Provider(kind, path.stem, OF_PROCESS, str(path), module.__name__, handed, roles=frozenset(kinds), digest=digest)
@@ -92,10 +94,15 @@ def providers_of_file(path: Path) -> list[Provider]:
     ]
 
 
-def _kinds(hooks: frozenset[str], file: str) -> list[Kind]:
+def _merges(plugin: Any, hooks: frozenset[str]) -> bool:
+    """Whether it is a strategy. Other plugins may compose an output too, and have no `traits`."""
+    return bool(hooks & STRATEGY_HOOKS) or ("compose_model" in hooks and hasattr(plugin, "traits"))
+
+
+def _kinds(plugin: Any, hooks: frozenset[str], file: str) -> list[Kind]:
     if not hooks:
         raise PluginError(f"{file} has no hooks. Mark functions with @hookimpl, named as a hook is.")
-    merges, validates = hooks & STRATEGY_HOOKS, VALIDATES in hooks
+    merges, validates = _merges(plugin, hooks), VALIDATES in hooks
     if merges and validates:
         raise PluginError(f"{file} has hooks of a strategy and of a validator. Make two files of it.")
     reads = "read_config" in hooks
@@ -112,9 +119,19 @@ def _imported(path: Path, content: bytes, name: str) -> ModuleType:
     sys.modules[name] = module  # where classes look up the module that they are in
     try:
         exec(compile(content, str(path), "exec"), vars(module))  # noqa: S102 (the user's own, and asked for)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
-        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        raise PluginError(f"{shown(path)} could not be imported: {type(error).__name__}: {reason}{where}") from error
+        if is_interruption(error):
+            raise
+        line = _line(error, str(path))
+        reason = f"{error.msg if isinstance(error, SyntaxError) else error}{f' (line {line})' if line else ''}"
+        raise PluginError(f"{shown(path)} could not be imported: {type(error).__name__}: {reason}") from error
     return module
+
+
+def _line(error: BaseException, file: str) -> int | None:
+    """The line of the file that an error of its import comes from; None where nothing says it."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return error.lineno
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == file]
+    return lines[-1] if lines else None

@@ -13,7 +13,7 @@ from modelmerger.hooks.providers import GROUPS, Kind, Provider
 from modelmerger.hooks.specs import HOOKS
 from modelmerger.values.errors import PluginError
 from modelmerger.values.sections import Section
-from modelmerger.values.text import suggestion
+from modelmerger.values.text import shown, suggestion
 
 DOORS: Mapping[str, Kind] = MappingProxyType({"read_config": "reader", "add_commands": "command"})
 """Hooks that are called before there is a run, and the kind of plugin that each is called of."""
@@ -54,9 +54,9 @@ def load(provider: Provider) -> Plugin:
     wanted = getattr(module, "hooks_version", HOOKS_VERSION)
     if wanted != HOOKS_VERSION:
         raise PluginError(f"{provider} wants hooks {wanted}, this is {HOOKS_VERSION}.")
-    sections = tuple(getattr(module, "sections", ()))
-    if not all(isinstance(section, Section) for section in sections):
-        raise PluginError(f"{provider}: 'sections' must hold Sections, got {sections!r}.")
+    sections = getattr(module, "sections", ())
+    if not isinstance(sections, Collection) or not all(isinstance(section, Section) for section in sections):
+        raise PluginError(f"{provider}: 'sections' must hold Sections, got {shown(sections)}.")
     hooks = frozenset(hook_names(provider, module))
     _check_doors(provider, hooks)
     _check_within(provider, getattr(module, WITHIN, ()), hooks)
@@ -66,7 +66,7 @@ def load(provider: Provider) -> Plugin:
         module,
         _options(provider, module, "Options"),
         _options(provider, module, "ModelOptions"),
-        sections,
+        tuple(sections),
         hooks,
         _options(provider, module, "ReadOptions"),
     )
@@ -109,7 +109,8 @@ def _options(provider: Provider, module: Any, name: str) -> type | None:
     if cls is None:
         return None
     if not isinstance(cls, type) or not attrs.has(cls):
-        raise PluginError(f"{provider}: the options must be an attrs class, got {cls!r}.")
+        message = f"the options must be an attrs class, got {shown(cls)}. Write @frozen, of attrs, above '{name}'."
+        raise PluginError(f"{provider}: {message}")
     try:
         attrs.resolve_types(cls)
     except NameError as error:
@@ -124,10 +125,8 @@ def hook_names(provider: Provider | str, module: Any) -> Iterable[str]:
     """The names of a module's hooks. Raises `PluginError` for a function marked as a hook that does not exist."""
     for hook, _ in _marked(module):
         if hook not in HOOKS:
-            near = suggestion(hook, HOOKS).lstrip(", ")
-            raise PluginError(
-                f"{provider} does not fit the hooks{f' ({near})' if near else ''}: there is no hook '{hook}'."
-            )
+            near = suggestion(hook, HOOKS) or "."
+            raise PluginError(f"{provider} does not fit the hooks: there is no hook '{hook}'{near}")
         yield hook
 
 

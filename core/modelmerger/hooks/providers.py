@@ -8,6 +8,7 @@ from typing import Any, Literal
 import importlib_metadata
 from attrs import field, frozen
 
+from modelmerger.hooks.interruptions import is_interruption
 from modelmerger.values.errors import PluginError
 from modelmerger.values.text import said_by
 
@@ -107,7 +108,9 @@ class Provider:
         """Imports the plugin. Whatever its import raises becomes a `PluginError`."""
         try:
             return self._entry_point.load()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_interruption(error):
+                raise
             raise PluginError(f"{self} could not be imported: {type(error).__name__}: {said_by(error)}") from error
 
 

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from modelmerger.hooks.answers import is_dense, is_list_of, kind_of, not_a_tensor, shares_memory, versions
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
+from modelmerger.hooks.strategy_arguments import Measured, SliceInputs
 from modelmerger.values.errors import ConfigError, PluginError, Problem
 from modelmerger.values.text import shown
 from modelmerger.values.traits import Traits, View
@@ -19,44 +20,6 @@ if TYPE_CHECKING:
     import torch
 
 _CHANGED = "changed its inputs; make new tensors"
-
-
-@frozen(eq=False)
-class SliceInputs:
-    """The arguments of a strategy for a slice that it measures or merges, as `merge_tensor` describes them."""
-
-    tensors: Sequence["torch.Tensor"]
-    """The slice of each input."""
-    inputs: Sequence[int]
-    """The index of each input among the config's models; the base model's index is the number of models."""
-    weights: Sequence[float]
-    """One a model that is an input."""
-    model_options: Sequence[Any]
-    """One a model that is an input."""
-    options: Any
-    """The strategy's own, for this tensor."""
-    tensor_name: str
-    """The name of the tensor in the output."""
-    shape: Sequence[int]
-    """The shape of the whole tensor."""
-    offset: int
-    """The first element of the slice in the flattened tensor."""
-    random: Callable[..., "torch.Tensor"]
-    """Returns random numbers for the elements, given the index of a model."""
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments by name."""
-        return {
-            "tensors": self.tensors,
-            "inputs": self.inputs,
-            "weights": self.weights,
-            "model_options": self.model_options,
-            "options": self.options,
-            "tensor_name": self.tensor_name,
-            "shape": self.shape,
-            "offset": self.offset,
-            "random": self.random,
-        }
 
 
 @frozen(eq=False)
@@ -105,37 +68,25 @@ class Strategy:
 
     @property
     def merges_updates(self) -> bool:
-        """Whether it can merge the updates of adapters, for which only coefficients count."""
-        return self.linear and ("finish_tensor" not in self.plugin.hooks or self.traits.updates)
+        """Whether it can merge the updates of adapters: by coefficients, or in the space that they share."""
+        able = self.linear or "merge_cores" in self.plugin.hooks
+        return able and ("finish_tensor" not in self.plugin.hooks or self.traits.updates)
 
-    def rounds_for(
-        self,
-        tensor_name: str,
-        shape: Sequence[int],
-        weights: Sequence[float],
-        model_options: Sequence[Any],
-        options: Any,
-    ) -> int:
-        """How often it measures a tensor before it merges it, at most. The other arguments: as in `SliceInputs`.
+    def rounds_for(self, given: Measured) -> int:
+        """How often it measures a tensor before it merges it, at most.
 
         Raises `ConfigError`, which names the tensor, for options that the strategy refuses.
         """
         if "measure_tensor" not in self.plugin.hooks:
             return 0
+        name = given.tensor_name
         try:
-            found = self.calls.ask_first(
-                "count_rounds",
-                tensor_name,
-                weights=weights,
-                model_options=model_options,
-                options=options,
-                shape=shape,
-            )
+            found = self.calls.ask_first("count_rounds", name, **given.arguments())
         except ConfigError as error:
-            raise ConfigError(*(p if p.tensor else evolve(p, tensor=tensor_name) for p in error.problems)) from error
+            raise ConfigError(*(p if p.tensor else evolve(p, tensor=name) for p in error.problems)) from error
         if found is not None and (type(found) is not int or not 0 <= found <= self.traits.rounds):
             due = f"a whole number from 0 to {self.traits.rounds}, the rounds of its traits,"
-            raise self._broken("count_rounds", f"gave {shown(repr(found))} where {due} is due", tensor_name)
+            raise self._broken("count_rounds", f"gave {shown(repr(found))} where {due} is due", name)
         return self.traits.rounds if found is None else found
 
     def find_coefficients(
@@ -184,11 +135,54 @@ class Strategy:
             raise self._broken("measure_tensor", _CHANGED, tensor_name)
         if found is None:
             return None
-        if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64") or not is_dense(found):
-            what = f"gave {kind_of(found)} where float64 or int64 is due{not_a_tensor(found)}"
-            raise self._broken("measure_tensor", what, tensor_name)
+        found = self._statistic("measure_tensor", found, tensor_name)
         if shares_memory(found, tensors):
             raise self._broken("measure_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
+        return found
+
+    def choose_ranges(
+        self, given: Measured, number: int, measurements: Sequence["torch.Tensor"], row: int = 1
+    ) -> Sequence[tuple[int, int]] | None:
+        """The elements that round `number` measures, as ranges in order; None for all of them.
+
+        measurements: the sums of the rounds before; none while the merge is planned. row: what the ends of ranges must
+        be multiples of.
+        """
+        asked = {"round": number, "measurements": measurements, **given.arguments()}
+        found = self.calls.ask_first("choose_ranges", given.tensor_name, **asked)
+        if found is None:
+            return None
+        ranges, end, elements = [], 0, math.prod(given.shape)
+        for pair in found if isinstance(found, Sequence) else [found]:
+            fits = isinstance(pair, Sequence) and len(pair) == 2 and is_list_of(int, list(pair))
+            if not fits or not end <= pair[0] < pair[1] <= elements or pair[0] % row or pair[1] % row:
+                rows = f", in whole rows of {row}" if row > 1 else ""
+                due = f"ranges from first to behind last within {elements} elements, in order{rows}, are due"
+                raise self._broken("choose_ranges", f"gave {shown(repr(pair))} where {due}", given.tensor_name)
+            ranges.append((pair[0], pair[1]))
+            end = pair[1]
+        return ranges
+
+    @property
+    def joins(self) -> bool:
+        """Whether it may make one statistic of several otherwise than by adding them up."""
+        return "join_measurements" in self.plugin.hooks
+
+    def join_measurements(
+        self, given: Measured, parts: Sequence["torch.Tensor"], measurements: Sequence["torch.Tensor"]
+    ) -> "torch.Tensor | None":
+        """One statistic of several: float64 or int64; None where they are added up.
+
+        measurements: the sums of the rounds before.
+        """
+        asked = {"parts": parts, "round": len(measurements), "measurements": measurements, **given.arguments()}
+        found: torch.Tensor | None = self.calls.ask_first("join_measurements", given.tensor_name, **asked)
+        return None if found is None else self._statistic("join_measurements", found, given.tensor_name)
+
+    def _statistic(self, hook: str, found: "torch.Tensor", tensor_name: str) -> "torch.Tensor":
+        if str(getattr(found, "dtype", "")) not in ("torch.float64", "torch.int64") or not is_dense(found):
+            what = f"gave {kind_of(found)} where float64 or int64 is due{not_a_tensor(found)}"
+            raise self._broken(hook, what, tensor_name)
         return found.detach()
 
     def unsteady_measure_error(self, tensor_name: str) -> PluginError:
@@ -215,6 +209,41 @@ class Strategy:
             raise self._broken("merge_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
         if versions(tensors) != before:
             raise self._broken("merge_tensor", _CHANGED, tensor_name)
+        return merged.detach()
+
+    def merge_cores(
+        self,
+        cores: Sequence["torch.Tensor"],
+        noise: Sequence[float],
+        weights: Sequence[float],
+        model_options: Sequence[Any],
+        options: Any,
+        tensor_name: str,
+        shape: Sequence[int],
+    ) -> "torch.Tensor":
+        """The merged core: finite, float64, of the shape of the others. The arguments are those of the hook."""
+        before = versions(cores)
+        merged: torch.Tensor | None = self.calls.ask_first(
+            "merge_cores",
+            tensor_name,
+            cores=cores,
+            noise=noise,
+            weights=weights,
+            model_options=model_options,
+            options=options,
+            tensor_name=tensor_name,
+            shape=shape,
+        )
+        first = cores[0]
+        if merged is None or kind_of(merged) != kind_of(first) or not is_dense(merged):
+            due = f"a tensor, {kind_of(first)}, is due"
+            raise self._broken("merge_cores", f"gave {kind_of(merged)} where {due}{not_a_tensor(merged)}", tensor_name)
+        if shares_memory(merged, cores):
+            raise self._broken("merge_cores", "gave back one of its inputs; return a new tensor", tensor_name)
+        if versions(cores) != before:
+            raise self._broken("merge_cores", _CHANGED, tensor_name)
+        if not merged.isfinite().all():
+            raise self.nonfinite_error("merge_cores", tensor_name)
         return merged.detach()
 
     def compile_merge(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:

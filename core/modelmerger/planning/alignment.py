@@ -10,7 +10,7 @@ from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import Problem
 from modelmerger.values.options.core import MissingTensors
-from modelmerger.values.plan import NO_RENAMES
+from modelmerger.values.tensor_plan import NO_RENAMES
 from modelmerger.values.text import amount, shown
 
 

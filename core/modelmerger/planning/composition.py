@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -43,6 +44,21 @@ class StrategyOnUpdates:
         except ConfigError as error:
             raise ConfigError(*(evolve(p, where=p.where or "models", tensor=tensor) for p in error.problems)) from error
         return (found or ())[: len(numbers.weights)]  # the base is an input too, but has no update
+
+    def in_cores(self, tensor: str, shape: Sequence[int]) -> bool:
+        """Whether the strategy sees the tensor otherwise than as a linear combination."""
+        return self.hooks.strategy.view_of(tensor, shape, self._numbers[tensor].options) != "linear"
+
+    def merge_cores(self, tensor: str, shape: Sequence[int], cores: Sequence[Any], noise: Sequence[float]) -> Any:
+        """The merged core of a tensor, of the models whose weight is not 0; zeros where there are none."""
+        numbers = self._numbers[tensor]
+        counted = [model for model, weight in enumerate(numbers.weights) if weight]
+        if not counted:
+            return cores[0] * 0.0
+        told = (numbers.weights, numbers.model_options)
+        weights, model_options = ([of_all[model] for model in counted] for of_all in told)
+        asked = [cores[model] for model in counted], [noise[model] for model in counted], weights, model_options
+        return self.hooks.strategy.merge_cores(*asked, numbers.options, tensor, shape)
 
 
 def compose(

@@ -9,8 +9,8 @@ from modelmerger.planning.slices import CROWD, MEASURED, OBSERVED, WINDOW, crowd
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.plan import TensorPlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import TensorPlan
 
 MOST_SLICE, FRUGAL_SLICE, LEAST_SLICE = 1 << 19, 1 << 16, OBSERVED
 """Elements in a slice: the default, those in low_memory_mode, and the fewest."""
@@ -38,16 +38,21 @@ def rounds_of(tensor: TensorPlan) -> int:
     return tensor.rounds
 
 
+def bytes_measured(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
+    """How many bytes are read to measure a tensor, as far as it is known before."""
+    return bytes_in(checkpoints, tensor) * tensor.measured // max(1, tensor.elements)
+
+
 def bytes_in(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
     """How many bytes are read for the inputs of a tensor, all of them once."""
     return sum(_bytes_of_inputs(checkpoints, tensor))
 
 
 def bytes_read(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    """How many bytes are read to make one tensor: all of its inputs once a round, and once more when it is merged."""
+    """How many bytes are read to make one tensor: what each round wants of its inputs, and all when it is merged."""
     if tensor.action == "copy":
         return _bytes_of_inputs(checkpoints, tensor)[0]
-    return bytes_in(checkpoints, tensor) * (1 + rounds_of(tensor))
+    return bytes_in(checkpoints, tensor) + bytes_measured(checkpoints, tensor)
 
 
 def bytes_compared(checkpoints: Sequence[Checkpoint], tensors: Iterable[TensorPlan]) -> int:

@@ -31,8 +31,9 @@ from modelmerger.values.composition import Composition
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import Layout, OutputTensor
 from modelmerger.values.options.checks import size_in_bytes
-from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel, TensorPlan
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan, PlannedModel
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import TensorPlan
 
 NOT_WRITTEN = Layout("", ())
 """The layout of a merge within another one."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 
 from modelmerger.values.layout import BLOCK
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 MEASURED = 1 << 18
 """Elements that a statistic is taken over at a time: fixed, so that sums do not depend on slices or threads."""

@@ -7,13 +7,14 @@ from attrs import evolve, field, frozen
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.planning.alignment import Aligned, align
 from modelmerger.planning.matrices import kept_matrices, repeated_heads
+from modelmerger.planning.measured import Wanted, told_of, whole_rows
 from modelmerger.planning.tensor_numbers import TensorNumbers, strategy_numbers_by_tensor
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import ConfigError, ModelCompatibilityError, Problem, raise_errors
-from modelmerger.values.plan import Action, TensorPlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.tensor_plan import Action, TensorPlan
 from modelmerger.values.traits import Granularity, View
 
 MOST_IN_FLOAT32 = {"F16": 3, "BF16": 31}
@@ -99,17 +100,21 @@ class _TensorPlanner:
         if told is None:
             return planned
         granularity: Granularity = view if view != "linear" else "elementwise"
-        rounds = self._rounds(tensor.name, info.shape, inputs, told) if action == "merge" else 0
         planned = evolve(planned, weights=told.weights, options=told.options, model_options=told.model_options)
-        return evolve(planned, granularity=granularity, rounds=rounds)
+        planned = evolve(planned, granularity=granularity)
+        if action == "combine":
+            return evolve(planned, measured=planned.elements if coefficients is None else 0)
+        return self._measured(planned, [i for i in inputs if i < len(self.settings.models)])
 
-    def _rounds(self, name: str, shape: tuple[int, ...], inputs: tuple[int, ...], told: TensorNumbers) -> int:
-        """How often a tensor is measured; never where no model has a weight."""
-        models = [i for i in inputs if i < len(self.settings.models)]
+    def _measured(self, planned: TensorPlan, models: Sequence[int]) -> TensorPlan:
+        """The plan of a tensor with its rounds. It is never measured where no model has a weight."""
         if not models:
-            return 0
-        weights, model_options = ([given[i] for i in models] for given in (told.weights, told.model_options))
-        return self.hooks.strategy.rounds_for(name, shape, weights, model_options, told.options)
+            return planned
+        strategy, given = self.hooks.strategy, told_of(planned, models)
+        rounds = strategy.rounds_for(given)
+        chosen = (strategy.choose_ranges(given, number, (), whole_rows(planned)) for number in range(rounds))
+        measured = sum(Wanted.of(planned, ranges).elements for ranges in chosen)
+        return evolve(planned, rounds=rounds, measured=measured)
 
     def _written(self, tensor: Aligned) -> str:
         return self.dtypes.get(tensor.name) or self.settings.written(tensor.info)

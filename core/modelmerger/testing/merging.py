@@ -76,7 +76,8 @@ class Planned:
             raise KeyError(f"no merged tensor is named {tensor!r}{suggestion(tensor, named)}")
         plan = named[tensor]
         models = range(len(self.settings.models))
-        return ElementNumbers(self.settings.options.seed, tensor, 0, plan.elements, plan.shape, CPU, models)(model)
+        runs = [(0, plan.elements)]
+        return ElementNumbers(self.settings.options.seed, tensor, runs, plan.shape, CPU, models)(model)
 
     def merge(self, **how: Any) -> dict[str, torch.Tensor]:
         """The merged tensors by name, in the shapes and dtypes that they are written in. how: as for `stage`."""

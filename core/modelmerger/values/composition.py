@@ -1,7 +1,7 @@
 """A composition: a merge whose output is a checkpoint, of which each tensor is written as it is read."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
@@ -14,7 +14,10 @@ Gram = Callable[[], Sequence[Sequence[float]]]
 
 
 class Coefficients(Protocol):
-    """The strategy, as it acts on updates: a merged update is Σ cᵢ·updateᵢ, and these are the cᵢ."""
+    """The strategy, as it acts on updates: a merged update is Σ cᵢ·updateᵢ, and these are the cᵢ.
+
+    Updates that it does not combine so are merged by `merge_cores`.
+    """
 
     @property
     def kept(self) -> frozenset[str]:
@@ -28,6 +31,16 @@ class Coefficients(Protocol):
         """One number a model, for a tensor of the base and its shape. `gram` is called where the strategy asks for it.
 
         Raises `ConfigError` for weights that make no sense, `NumericError` where the result is undefined.
+        """
+
+    def in_cores(self, tensor: str, shape: Sequence[int]) -> bool:
+        """Whether the updates of a tensor are merged by `merge_cores`, and not by coefficients."""
+
+    def merge_cores(self, tensor: str, shape: Sequence[int], cores: Sequence[Any], noise: Sequence[float]) -> Any:
+        """The merged core of a tensor: float64, of the shape of the others.
+
+        `cores`, `noise`: one of each a model, also for those of weight 0, which are left out; as the hook
+        `merge_cores` describes them.
         """
 
 

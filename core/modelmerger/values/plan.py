@@ -1,9 +1,7 @@
 """The plan of a merge: pure data, every byte to be read and written, known before the first tensor is read."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 from attrs import field, frozen
@@ -11,65 +9,14 @@ from attrs import field, frozen
 from modelmerger.values.errors import Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import FilesBeside, Layout
+from modelmerger.values.tensor_plan import TensorPlan
 from modelmerger.values.text import amount, shown, size, with_article
-from modelmerger.values.traits import Granularity
 from modelmerger.values.varied import shown_ranges
-from modelmerger.values.weights import Weight, shown_weight, varying_fields
+from modelmerger.values.weights import Weight, shown_weight
 
-Action = Literal["combine", "merge", "take", "copy"]
-""""combine" adds up coefficient · input; "merge" asks the strategy's `merge_tensor`; "take" takes one model's numbers,
-checked for NaN and infinity as merged ones are; "copy" takes the donor's bits."""
 WHOLE_MODEL = "model"
 """What a merge writes, unless it is a composition of another kind."""
 _PAST = ", past the page cache"
-NO_RENAMES: Mapping[int, str] = MappingProxyType({})
-
-
-@frozen
-class TensorPlan:
-    """What becomes of one tensor."""
-
-    name: str
-    """In the output."""
-    dtype: str
-    """What it is written in, as safetensors spells it ("BF16")."""
-    shape: tuple[int, ...]
-    """One number a dimension, () for a scalar."""
-    action: Action
-    """How its numbers are made."""
-    inputs: tuple[int, ...]
-    """Which checkpoints are read, by their number."""
-    coefficients: tuple[float, ...] | None
-    """One an input; None where they follow from a measurement, or where there are none."""
-    compute: str
-    """The dtype of the arithmetic, "F32" or "F64"."""
-    renames: Mapping[int, str] = NO_RENAMES
-    """Number of a checkpoint → the name under which that has the tensor, if another."""
-    weights: tuple[float, ...] = ()
-    """The tensor's own, one a model of the config; none where they do not count."""
-    options: Any = None
-    """The strategy's, with the numbers of this tensor; None where the strategy is not asked."""
-    model_options: tuple[Any, ...] = ()
-    """Those of each model of the config, with the numbers of this tensor; none where the strategy has none."""
-    granularity: Granularity = "elementwise"
-    """Of the slices that the strategy sees; "elementwise" where it sees none."""
-    rounds: int = 0
-    """How often the strategy measures it before it is merged, at most."""
-
-    @property
-    def elements(self) -> int:
-        """How many numbers it holds."""
-        return prod(self.shape)
-
-    def name_in(self, checkpoint: int) -> str:
-        """The name under which a checkpoint has the tensor."""
-        return self.renames.get(checkpoint, self.name)
-
-    def varying(self) -> dict[str, Any]:
-        """The numbers of this tensor among the options that may vary by tensor, where a strategy has any."""
-        own = dict(varying_fields(self.options))
-        of_models = [dict(varying_fields(told)) for told in self.model_options]
-        return ({"options": own} if own else {}) | ({"model_options": of_models} if any(of_models) else {})
 
 
 @frozen
@@ -279,11 +226,11 @@ def _what(plan: MergePlan) -> str:
 
 
 def _given_by(plan: MergePlan, model: PlannedModel, is_donor: bool) -> str:
-    """What the merged model gets from a model besides weights: the tokenizer may be another's than the config."""
+    """What a model gives besides weights."""
     givers = {giver for file, giver in plan.beside.copied.items() if file.startswith("tokenizer")}
     others = givers and givers <= {one.name for one in plan.models} - {plan.models[plan.donor].name}
     if is_donor:
-        return ", gives config" if others else ", gives config and tokenizer"
+        return f", gives config{'' if others else ' and tokenizer'}"
     return ", gives tokenizer" if others and model.name in givers else ""
 
 
@@ -297,9 +244,8 @@ def _lines_of_models(plan: MergePlan, indent: str, gives: bool, told: set[str]) 
         own = "".join(f", {shown(key)} {shown(value)}" for key, value in model.own_options(given=True).items())
         here = gives and index == plan.donor
         if model.merge is None:
-            donor = _given_by(plan, model, here)
-            commit = f", commit {shown(model.revision)}" if model.revision else ""
-            yield f"{indent}{shown(model.name)}: {role}{own}{donor} ({shown(model.path)}{commit})"
+            place = shown(model.path) + (f", commit {shown(model.revision)}" if model.revision else "")
+            yield f"{indent}{shown(model.name)}: {role}{own}{_given_by(plan, model, here)} ({place})"
             continue
         how = ", ".join(f"{shown(key)} {shown(value)}" for key, value in model.merge.options.items())
         again = ", as above" if model.merge.digest in told else ""

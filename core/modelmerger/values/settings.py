@@ -31,8 +31,8 @@ class ModelSettings:
     """One entry of `models`."""
 
     path: str = field(validator=must_not_be_empty)
-    """A model's directory, a .safetensors file, a trainer's output directory, or a Hub id; in Python also a module,
-    or a mapping of tensors."""
+    """A model's directory, a .safetensors file, a trainer's output directory, a shell pattern, or a Hub id; in Python
+    also a module, or a mapping of tensors."""
     weight: Weight = field(default=1.0, validator=sound_weight)
     """How much of the model goes into the merge: a number, numbers from the first layer to the last, or either by
     patterns on tensor names, with 'default' for the rest."""
@@ -112,6 +112,8 @@ class Settings:
     """An instance of the strategy's `Options`; None where it has none."""
     model_options: tuple[Any, ...]
     """What the strategy wants to know of each model: instances of its `ModelOptions`; None where it has none."""
+    plugin_model_options: tuple[Mapping[str, Any], ...] = ()
+    """What plugins that are always on want to know of each model, by their names: instances of their `ModelOptions`."""
     plugin_options: Mapping[str, Any]
     """Those of the plugins that are always on, by their names. A plugin is handed its own."""
     sections: Mapping[str, Any]

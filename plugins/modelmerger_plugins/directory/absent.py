@@ -42,9 +42,7 @@ _SAID: dict[str, Callable[[re.Match[str]], str]] = {
     rf"(?![.~]){_ID}/+": lambda found: (
         f"does not exist. Check the path; a model on the Hub is given without the slash, as {found['id']}."
     ),
-    r".*(?:[*?]|\[.*\]).*": lambda _: (
-        "does not exist, and patterns are not expanded. Name each model by a path of its own."
-    ),
+    r".*(?:[*?]|\[.*\]).*": lambda _: "matches nothing. Check the pattern.",
     r"""(?P<around>[\s'"].*\S.*|.*\S.*[\s'"])""": lambda found: (
         f"does not exist. Write it without what stands around it: {shown(found[0].strip(_AROUND))}."
     ),

@@ -36,7 +36,7 @@ from modelmerger import (
 from modelmerger_plugins.directory.claims import unbelievable_claims
 from modelmerger_plugins.directory.formats import FORMATS, PICKLED, SAFETENSORS, Format
 from modelmerger_plugins.directory.mlx import quantised
-from modelmerger_plugins.directory.parts import adapter_alone, one_shard
+from modelmerger_plugins.directory.parts import adapter_alone, one_shard, shard_count
 
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 128 << 20
 MOST_TENSORS = 1_000_000
@@ -195,6 +195,9 @@ def _only_file(path: Path, form: Format) -> str:
             f"has {len(names)} {form.name} files and no {form.index}, so it is unclear which belong together. "
             "Add the index."
         )
+        raise InputError(Problem(message, str(path)))
+    if count := shard_count(names[0]):
+        message = f"has {names[0]} alone of {count} files that hold a model together. Add the others and {form.index}."
         raise InputError(Problem(message, str(path)))
     return names[0]
 

@@ -40,12 +40,18 @@ def adapter_alone(path: Path, names: Collection[str]) -> Problem | None:
 
 def one_shard(path: Path) -> Problem | None:
     """What to say of a file that is one of several that hold a model; None where it may be all of one."""
-    number = _SHARD.fullmatch(path.name)
-    others = int(number["count"]) if number is not None else _indexed(path)
+    others = shard_count(path.name) or _indexed(path)
     if others < 2:
         return None
     message = f"is one of {others} files that hold a model together. Give their directory, {shown(path.parent)}."
     return Problem(message, str(path))
+
+
+def shard_count(name: str) -> int:
+    """How many files the name of a file says that there are; 0 where it says nothing, or that it is the only one."""
+    number = _SHARD.fullmatch(name)
+    count = int(number["count"]) if number is not None else 0
+    return count if count > 1 else 0
 
 
 def _indexed(path: Path) -> int:

@@ -5,8 +5,8 @@ from typing import Any
 
 from modelmerger import WHOLE_MODEL, Checkpoint, Inquiry, MergePlan, Problem, hookimpl, is_executable, quantised_tensors
 
-from modelmerger_plugins.loading_check.known_classes import is_known
 from modelmerger_plugins.loading_check.signs import signs
+from modelmerger_plugins.transformers_classes import is_known
 
 CONFIG = "config.json"
 ANSWERS = "modelmerger_plugins.loading_check.answering:answer"

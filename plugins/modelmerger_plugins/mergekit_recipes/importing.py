@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from modelmerger import OutputError, Problem, hookimpl
+from modelmerger import OutputError, Problem, hookimpl, shown
 
 from modelmerger_plugins.mergekit_recipes.documents import looks_like_one, read_documents
 
@@ -41,6 +41,7 @@ def import_recipe(file: Path, output: Path | None, intent: bool) -> None:
         raise OutputError(Problem("exists already. Give another name, or remove it", str(output))) from None
     except OSError as error:
         raise OutputError(Problem(f"cannot be written ({error.strerror}). Give another one", str(output))) from error
+    click.echo(f"wrote {shown(output)}")
 
 
 def _commented(file: Path, notes: "Sequence[Problem]", config: str) -> str:

@@ -7,13 +7,14 @@ from typing import Any
 from attrs import evolve
 from modelmerger import ConfigError, NumericError, Problem, ReadConfig, shown
 
-from modelmerger_plugins.mergekit_recipes.beside import chat_template, tokenizer_options, written_dtype
+from modelmerger_plugins.mergekit_recipes.beside import chat_template, written_dtype
 from modelmerger_plugins.mergekit_recipes.documents import Documents
 from modelmerger_plugins.mergekit_recipes.mending import UNREAD, Mender, method_of
 from modelmerger_plugins.mergekit_recipes.methods import METHODS
 from modelmerger_plugins.mergekit_recipes.recipe import Reader, Recipe
 from modelmerger_plugins.mergekit_recipes.references import Reference
 from modelmerger_plugins.mergekit_recipes.translating import Translation
+from modelmerger_plugins.mergekit_recipes.vocabulary import tokenizer_options
 
 NOT_IN_NAMES = re.compile(r"[\s/\\.~@:<>\[\]]+")
 """What the name of a merge here may not hold."""

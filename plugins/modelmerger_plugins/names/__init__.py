@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from modelmerger import Checkpoint, CheckpointView, Problem, Settings, hookimpl
 
 from modelmerger_plugins.names.matching import file_names as file_names
+from modelmerger_plugins.names.prefixes import ModelOptions as ModelOptions
 from modelmerger_plugins.names.renaming import renamed
 from modelmerger_plugins.names.view import RenamedView
 from modelmerger_plugins.names.view import without_wrappers as without_wrappers
 from modelmerger_plugins.names.wrappers import unwrapped as unwrapped
 from modelmerger_plugins.names.wrappers import without_anywhere
+from modelmerger_plugins.names.wrappers import without_layers as without_layers
 
 within_merges = ("view_models",)  # names that are the donor's already stay as they are
 

@@ -6,7 +6,7 @@ from math import prod
 from attrs import evolve, frozen
 from modelmerger import DTYPES, Checkpoint, Problem, TensorInfo, amount
 
-from modelmerger_plugins.names.view import Piece, PiecedView
+from modelmerger_plugins.names.view import Piece, PiecedView, RenamedView
 
 EXPERTS = "experts"
 FUSED = "gate_up_proj", "down_proj"
@@ -44,11 +44,13 @@ def with_experts_of(donor: Checkpoint, model: Checkpoint, notes: tuple[Problem, 
     notes: what is to be said of the model already.
     """
     ours, theirs = layout_of(donor.tensors), layout_of(model.tensors)
-    if ours is None or theirs is None or (ours.leaves == FUSED) == (theirs.leaves == FUSED):
+    if ours is None or theirs is None or ours.leaves == theirs.leaves:
         return model
     if set(ours.sizes.values()) != set(theirs.sizes.values()):
         return model
     new = Layout(ours.leaves, theirs.sizes)
+    if FUSED not in (ours.leaves, theirs.leaves):
+        return _respelled(donor, model, theirs, new, notes)
     pieces = {name: [Piece(name, 0, info.elements)] for name, info in model.tensors.items()}
     tensors = dict(model.tensors)
     for parent in theirs.sizes:
@@ -63,6 +65,22 @@ def with_experts_of(donor: Checkpoint, model: Checkpoint, notes: tuple[Problem, 
     how = "put together" if ours.leaves == FUSED else "taken apart"
     message = f"the experts of {amount(len(theirs.sizes), 'layer')} are {how}, as '{donor.name}' holds them."
     return PiecedView(model, tensors, pieces, (*notes, Problem(message, model.place, severity="note")))
+
+
+def _respelled(
+    donor: Checkpoint, model: Checkpoint, old: Layout, new: Layout, notes: tuple[Problem, ...]
+) -> RenamedView:
+    """The model with the words for the matrices of one expert that the new layout has."""
+    names = {name: name for name in model.tensors}
+    for parent in old.sizes:
+        for (before, _), (name, _) in zip(old.shapes(parent), new.shapes(parent), strict=True):
+            del names[before]
+            names[name] = before
+    message = (
+        f"the experts of {amount(len(old.sizes), 'layer')} under the names of '{donor.name}': "
+        f"{', '.join(new.leaves)} for {', '.join(old.leaves)}."
+    )
+    return RenamedView(model, names, {}, (*notes, Problem(message, model.place, severity="note")))
 
 
 def layout_of(tensors: Mapping[str, TensorInfo]) -> Layout | None:

@@ -7,7 +7,7 @@ from attrs import field, frozen
 from modelmerger_plugins.names.rules import Found, Rule, find_rules
 from modelmerger_plugins.names.spellings import todays
 from modelmerger_plugins.names.templates import Shape, name_of, template_of, templates
-from modelmerger_plugins.names.wrappers import unwrapped
+from modelmerger_plugins.names.wrappers import unwrapped, without_layers
 
 Spelling = Callable[[str], str]
 """How a name is spelled so that it can be compared."""
@@ -49,6 +49,7 @@ def match(names: Mapping[str, Shape], stored: Mapping[str, Shape], *, whole: boo
     ours, theirs = _plain(names), _plain(stored)
     if ours is None or theirs is None:
         return Matching()
+    ours, theirs = _without_layers(ours, theirs), _without_layers(theirs, ours)
     found = {name: ours[name] for name in ours if name in theirs}
     matched = {ours[name]: theirs[name] for name in found}
     settled = {template_of(name)[0] for name in found}
@@ -74,6 +75,14 @@ def _plain(shapes: Mapping[str, Shape]) -> dict[str, str] | None:
     """Name without wrappers → the given one; None where two come to one."""
     found = unwrapped(shapes)
     return None if found.collision else {plain: name for name, plain in found.names.items()}
+
+
+def _without_layers(names: dict[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    """The names without what wrappers of single layers write, where the other side has them so."""
+    new = {name: plain for name in names if name not in others and (plain := without_layers(name)) in others}
+    if not new or len({new.get(name, name) for name in names}) < len(names):
+        return names
+    return {new.get(name, name): given for name, given in names.items()}
 
 
 def _compared(

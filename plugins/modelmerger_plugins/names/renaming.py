@@ -7,6 +7,7 @@ from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem
 from modelmerger_plugins.names.expert_layouts import with_experts_of
 from modelmerger_plugins.names.experts import fused_in_one
 from modelmerger_plugins.names.matching import Matching, match
+from modelmerger_plugins.names.prefixes import Prefixes, given_prefix
 from modelmerger_plugins.names.templates import Shape
 from modelmerger_plugins.names.view import RenamedView, without_wrappers
 
@@ -21,7 +22,13 @@ def renamed(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Check
     """
     plain = checkpoints if settings.given_names else _without_wrappers(checkpoints)
     donor = plain[settings.donor]
-    return [donor if i == settings.donor else _like(donor, model, settings) for i, model in enumerate(plain)]
+    said = given_prefix(settings, settings.donor)
+    return [
+        donor
+        if i == settings.donor
+        else _like(donor, model, settings, Prefixes.of(model, donor, given_prefix(settings, i), said))
+        for i, model in enumerate(plain)
+    ]
 
 
 def _without_wrappers(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -37,12 +44,17 @@ def _without_wrappers(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     return found
 
 
-def _like(donor: Checkpoint, model: Checkpoint, settings: Settings) -> Checkpoint:
+def _like(donor: Checkpoint, model: Checkpoint, settings: Settings, prefixes: Prefixes | None) -> Checkpoint:
     model = with_experts_of(donor, model, _notes(model))
     found = Matching({name: name for name in model.tensors})
-    if not model.tensors.keys() <= donor.tensors.keys():
+    if prefixes is not None:
+        found = prefixes.matched(_shapes(model), _shapes(donor) | _tied(donor))
+        fits = any(name != other for names in (found.names, found.others) for name, other in names.items())
+        if not fits and not found.doubts:
+            raise ModelCompatibilityError(_unfit(donor, model))
+    elif not model.tensors.keys() <= donor.tensors.keys():
         found = match(_shapes(model), _shapes(donor) | _tied(donor), whole=True)
-    if found.doubts and settings.options.missing_tensors == "error":
+    if found.doubts:
         raise ModelCompatibilityError(_unclear(donor, model, found))
     new = {name: found.names.get(name) or found.others.get(name, name) for name in model.tensors}
     if settings.options.missing_tensors == "error" and (problem := fused_in_one(donor, model, new.values())):
@@ -84,10 +96,20 @@ def _note(donor: Checkpoint, model: Checkpoint, found: Matching) -> tuple[Proble
     return (Problem(message, model.place, severity="note"),)
 
 
+def _unfit(donor: Checkpoint, model: Checkpoint) -> Problem:
+    message = (
+        f"has no tensor that fits one of '{donor.name}' with the prefix that the config gives. "
+        "Check the prefix, and that both are of one architecture."
+    )
+    return Problem(message, model.place)
+
+
 def _unclear(donor: Checkpoint, model: Checkpoint, found: Matching) -> Problem:
     one, other, *_ = found.doubts[0]
+    parts = one.theirs if one.ours != other.ours or one.theirs != other.theirs else ()
+    example = f", such as {shown('.'.join(parts), 50)}." if parts else ""
     message = (
         f"has other names of tensors than '{donor.name}', and it is unclear which of its tensors are meant: "
-        f"{shown(one, 60)} or {shown(other, 60)} they would fit as well. Rename them."
+        f"{shown(one, 60)} or {shown(other, 60)} they would fit as well. Give the model a prefix{example}."
     )
     return Problem(message, model.place)

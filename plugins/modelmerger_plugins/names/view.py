@@ -7,7 +7,8 @@ from attrs import frozen
 from blake3 import blake3
 from modelmerger import Checkpoint, CheckpointView, InputError, Problem, TensorInfo, shown
 
-from modelmerger_plugins.names.wrappers import Unwrapped, unwrapped, writer
+from modelmerger_plugins.names.wrappers import OF_LAYERS, Unwrapped, unwrapped, writer
+from modelmerger_plugins.transformers_classes import has_no_module
 
 
 class RenamedView(CheckpointView):
@@ -95,12 +96,16 @@ def without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
 
     Raises `InputError` where two names would come to one.
     """
-    found = unwrapped(checkpoint.tensors)
+    layers = any(f".{OF_LAYERS}." in name for name in checkpoint.tensors) and has_no_module(
+        OF_LAYERS, checkpoint.donor.config or {}
+    )
+    found = unwrapped(checkpoint.tensors, layers=layers)
     if not found.counts:
         return checkpoint
     check_unwrapped(checkpoint, found)
     names = {plain: name for name, plain in found.names.items()}
-    return RenamedView(checkpoint, names, unwrapped(checkpoint.aliases).names, (note_of_wrappers(checkpoint, found),))
+    aliases = unwrapped(checkpoint.aliases, layers=layers).names
+    return RenamedView(checkpoint, names, aliases, (note_of_wrappers(checkpoint, found),))
 
 
 def check_unwrapped(checkpoint: Checkpoint, found: Unwrapped) -> None:

@@ -18,6 +18,8 @@ IN_FRONT = {
     "base_model.model": "PEFT",
 }
 """Parts that a wrapper writes in front of all names of what it wraps → the wrapper."""
+OF_LAYERS = "module"
+"""The part of `IN_FRONT` that stands further behind where each layer is wrapped by itself."""
 
 
 @frozen
@@ -39,11 +41,12 @@ class Unwrapped:
         return None
 
 
-def unwrapped(names: Iterable[str]) -> Unwrapped:
+def unwrapped(names: Iterable[str], *, layers: bool = False) -> Unwrapped:
     """Takes wrappers' parts off, however they are nested.
 
     A part of `IN_FRONT` could be a module's own. It goes where all names begin with it, or where one and the same
-    module is named with it and without it.
+    module is named with it and without it. layers: the model has no module of its own that is called `OF_LAYERS`, which
+    then also goes where it is all that another module holds.
     """
     plain = {name: name for name in names}
     counts: dict[str, int] = {}
@@ -52,6 +55,8 @@ def unwrapped(names: Iterable[str]) -> Unwrapped:
         for name, now in before.items():
             if (kept := without_anywhere(now, counts)) != now:
                 plain[name] = kept
+        if layers:
+            _unwrap_layers(plain, counts)
         for part in IN_FRONT:
             if _is_wrapper(part, plain.values()):
                 begun = [name for name, now in plain.items() if now.startswith(f"{part}.")]
@@ -71,10 +76,33 @@ def without_anywhere(name: str, counts: dict[str, int] | None = None) -> str:
     if "_m" not in name and "_f" not in name:  # most names
         return name
     parts = name.split(".")
-    for part in set(parts[:-1]) & ANYWHERE.keys():
-        if counts is not None:
+    for part in ANYWHERE:
+        if counts is not None and part in parts[:-1]:
             counts[part] = counts.get(part, 0) + 1
     return ".".join([part for part in parts[:-1] if part not in ANYWHERE] + parts[-1:])
+
+
+def without_layers(name: str) -> str:
+    """The name without the parts that wrappers of single layers write."""
+    first, *rest, last = f".{name}".split(".")
+    return ".".join([first, *(part for part in rest if part != OF_LAYERS), last]).removeprefix(".")
+
+
+def _unwrap_layers(plain: dict[str, str], counts: dict[str, int]) -> None:
+    wrapped = [name for name, now in plain.items() if f".{OF_LAYERS}." in now]
+    if not wrapped:
+        return
+    held: dict[str, set[str]] = {}
+    for now in plain.values():
+        parts = now.split(".")
+        for at in range(1, len(parts)):
+            held.setdefault(".".join(parts[:at]), set()).add(parts[at])
+    for name in wrapped:
+        parts = plain[name].split(".")
+        kept = [part for at, part in enumerate(parts) if at == 0 or held[".".join(parts[:at])] != {OF_LAYERS}]
+        if len(kept) < len(parts):
+            plain[name] = ".".join(kept)
+            counts[OF_LAYERS] = counts.get(OF_LAYERS, 0) + 1
 
 
 def _is_wrapper(part: str, names: Iterable[str]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelmerger import MergeConfig, ModelMerger, Settings, merge
 
+from modelmerger_plugins.chat_templates import templates_in
 from modelmerger_plugins.peft_adapters.section import NAME, given_base, of_adapters
 
 log = logging.getLogger("modelmerger")
@@ -46,7 +47,8 @@ def full_model(directory: Path, merged: bool, settings: Settings | None, target:
 def _alone(directory: Path, merged: bool, settings: Settings | None, target: Path | None) -> MergeConfig:
     """A merge of this one adapter.
 
-    What came out of a merge has no name of its own; a source has those that the config says.
+    What came out of a merge has no name of its own; a source has those that the config says. The adapter's own chat
+    template is taken, since it was trained with it.
     """
     section: dict[str, Any] = {}
     base: Any = None
@@ -55,10 +57,13 @@ def _alone(directory: Path, merged: bool, settings: Settings | None, target: Pat
         base = settings.live.get("base_model")
         if base is None and (given := given_base(settings)):
             section["base_model_path"] = given
+    spoken = bool(templates_in(directory))
+    named = {"name": directory.name} if spoken else {}
     return MergeConfig(
         strategy="weighted",
-        models=[{"path": str(directory)}],
+        models=[{"path": str(directory), **named}],
         base_model=base,
         output_path=str(target) if target is not None else None,
+        options={"chat_template_from": directory.name} if spoken else {},
         **dict[str, Any]({NAME: section}),
     )

@@ -3,9 +3,9 @@
 from attrs import evolve
 from modelmerger import InputError, Problem
 
+from modelmerger_plugins.chat_templates import templates_in, templates_of
 from modelmerger_plugins.tokenizer.options import Sources
 from modelmerger_plugins.tokenizer.rows.matching import Matching
-from modelmerger_plugins.tokenizer.templates import templates_in, templates_of
 
 
 def with_template(sources: Sources, matching: Matching | None) -> tuple[Sources, list[Problem]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from modelmerger import Checkpoint, InputError, Problem
 
+from modelmerger_plugins.chat_templates import templates_in
 from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.comparing import difference_of_vocabularies
 from modelmerger_plugins.tokenizer.json_objects import own_generation
@@ -12,7 +13,6 @@ from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.planned import problems_with_files
 from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.speaking import problems_with_speaking
-from modelmerger_plugins.tokenizer.templates import templates_in
 from modelmerger_plugins.tokenizer.without_row import problems_with_rows
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from modelmerger import Checkpoint, InputError, Problem, identify_beside, read_beside
 
+from modelmerger_plugins.chat_templates import is_template
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
-from modelmerger_plugins.tokenizer.templates import is_template
 from modelmerger_plugins.tokenizer.vocabularies import ADDED, FAST, LIMIT, Vocabulary, vocabulary_of
 
 SAYING_ELSE = ("tokenizer_config.json", "special_tokens_map.json", "normalizer.json")

@@ -16,9 +16,9 @@ from modelmerger import (
     shown,
 )
 
+from modelmerger_plugins.chat_templates import templates_in
 from modelmerger_plugins.tokenizer.json_objects import own_generation
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
-from modelmerger_plugins.tokenizer.templates import templates_in
 
 SOURCE, UNION = "tokenizer_source", "union"
 MISSING = ("owners", "base", "mean_subtokens", "zero")

@@ -17,12 +17,7 @@ from modelmerger import (
     read_json,
 )
 
-from modelmerger_plugins.tokenizer.borrowed_template import with_template
-from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
-from modelmerger_plugins.tokenizer.options import Options, Sources
-from modelmerger_plugins.tokenizer.rows.matching import Matching
-from modelmerger_plugins.tokenizer.rows.renaming import FILES, with_new_names
-from modelmerger_plugins.tokenizer.templates import (
+from modelmerger_plugins.chat_templates import (
     CONFIG,
     DEFAULT,
     FILE,
@@ -32,6 +27,11 @@ from modelmerger_plugins.tokenizer.templates import (
     templates_in,
     templates_of,
 )
+from modelmerger_plugins.tokenizer.borrowed_template import with_template
+from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
+from modelmerger_plugins.tokenizer.options import Options, Sources
+from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
+from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.union.files import union_files
 from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
 
@@ -41,6 +41,11 @@ LIMIT_IN_ALL, MOST_FILES = 1 << 30, 1_000
 """Bytes of all files that are copied, and how many there may be."""
 READ_IN_FULL = 4 << 20
 """Bytes up to which a JSON document is read when it is checked; of a longer one, its beginning."""
+OBJECTS = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"
+"""Documents that must be objects, or the tokenizer does not load."""
+UNREAD = object()
+"""In place of what a long document holds."""
+MEND = "Mend it, or remove it."
 ADVICE = "Copy the .py files of the donor that it names into the output and put it back, if you trust them"
 """What to do about keys that name code."""
 
@@ -110,15 +115,19 @@ def problems_with_files(sources: Sources, options: Options) -> Iterator[Problem]
 
 
 def _in_document(directory: Path, name: str) -> Iterator[Problem]:
-    """What is to be said of a JSON document: one that is none goes along as it is, for a loader may not need it."""
+    """What is to be said of a JSON document: no loader takes one that is none, or an object of another kind."""
     if not name.endswith(".json"):
         return
     path = directory / name
-    try:
-        value = _read(directory, name)
-    except InputError as error:
-        yield Problem(f"{error.problems[0].message} It is copied as it is.", str(path), severity="warning")
+    value = _read(directory, name)
+    if value is UNREAD:
         return
+    if name in OBJECTS and not isinstance(value, Mapping):
+        raise InputError(Problem(f"is not a JSON object. {MEND}", str(path)))
+    if name == "tokenizer.json" and not isinstance(value.get("model"), Mapping):
+        yield Problem(
+            "has no 'model', and so no loader takes it. It is copied as it is.", str(path), severity="warning"
+        )
     if name == MODULES:
         yield from _in_modules(value, path)
     elif _may_name_code(name) and (keys := sorted(executable_keys(value))):
@@ -127,14 +136,18 @@ def _in_document(directory: Path, name: str) -> Iterator[Problem]:
 
 
 def _read(directory: Path, name: str) -> Any:
-    """The content of a JSON document; nothing of a long one, whose beginning is looked at. Raises `InputError`."""
+    """The content of a JSON document; `UNREAD` for a long one, whose beginning is looked at. Raises `InputError`."""
     path = directory / name
     if path.stat().st_size <= READ_IN_FULL:
-        return read_json(read_beside(directory, name, READ_IN_FULL) or b"", str(path), unique=False, finite=True)
+        content = read_beside(directory, name, READ_IN_FULL) or b""
+        try:
+            return read_json(content, str(path), unique=False)
+        except InputError as error:
+            raise InputError(Problem(f"{error.problems[0].message} {MEND}", str(path))) from error
     with path.open("rb") as opened:
         if not opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
-            raise InputError(Problem("is not sound JSON: it begins with neither { nor [.", str(path)))
-    return None
+            raise InputError(Problem(f"is not sound JSON: it begins with neither {{ nor [. {MEND}", str(path)))
+    return UNREAD
 
 
 def _in_modules(modules: Any, path: Path) -> Iterator[Problem]:

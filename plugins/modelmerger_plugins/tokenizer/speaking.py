@@ -6,11 +6,11 @@ from typing import Any
 
 from modelmerger import Checkpoint, InputError, Problem, models_behind, shown
 
+from modelmerger_plugins.chat_templates import CONFIG, templates_in, templates_of
 from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.json_objects import object_in, own_generation
 from modelmerger_plugins.tokenizer.options import Sources
 from modelmerger_plugins.tokenizer.rows.matching import Matching
-from modelmerger_plugins.tokenizer.templates import CONFIG, templates_in, templates_of
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")

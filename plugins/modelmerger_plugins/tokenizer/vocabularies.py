@@ -11,6 +11,8 @@ from modelmerger import list_directory, read_beside, read_json
 
 LIMIT, MOST_VALUES = 256 << 20, 4_000_000
 """Bytes of a file, and values in one; the largest vocabularies have 1.6 million, their merges included."""
+MOST_TOKENS = 1 << 20
+"""Tokens of a vocabulary; the largest have a quarter of that."""
 FAST, ADDED = "tokenizer.json", "added_tokens.json"
 SENTENCEPIECE = (".model", ".spm")
 

@@ -52,6 +52,11 @@ class Dropped:
         self.check(told)
         return int(told.options.rescale == "l1")
 
+    def taken(self, told: Told, measurements: Sequence["Tensor"]) -> int | None:
+        """As many as there are."""
+        rounds = self.rounds(told)
+        return rounds if len(measurements) >= rounds else None
+
     def measure(self, _: int, given: Slice) -> "Tensor":
         """Sums of magnitudes, before and after."""
         return dropping.measure_sums(given.tensors, self.drop(given))

@@ -83,7 +83,10 @@ class Keep(Protocol):
     """What is kept of task vectors."""
 
     def rounds(self, told: Told, /) -> int:
-        """How many rounds must be measured before it is known."""
+        """How many rounds must be measured before it is known, at most."""
+
+    def taken(self, told: Told, measurements: Sequence["Tensor"], /) -> int | None:
+        """How many rounds it took; None as long as it is not known."""
 
     def measure(self, number: int, given: Slice, /) -> "Tensor":
         """What round `number` measures of a block."""
@@ -132,7 +135,7 @@ def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
             measurements=measurements,
             random=random,
         )
-        if round < keep.rounds(given):
+        if keep.taken(given, measurements) is None:
             return keep.measure(round, given)
         return scaling.measure(_merged(given, keep, merge), tensors, weights)
 

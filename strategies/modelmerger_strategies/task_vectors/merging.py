@@ -26,7 +26,10 @@ def elected(given: Slice, kept: Sequence["Tensor"]) -> "Tensor":
     signs = total(kept, weights).sign_()
     summed, divisor = signs.new_zeros(signs.shape), signs.new_zeros(signs.shape)
     for tensor, weight in zip(kept, weights, strict=True):
-        agreeing = (tensor * signs).mul_(weight).clamp_(min=0)
+        agreeing = tensor * signs
+        if weight != 1:
+            agreeing.mul_(weight)
+        agreeing.clamp_(min=0)
         summed.add_(agreeing)
         if normalize:
             divisor.add_(agreeing.sign_(), alpha=abs(weight))

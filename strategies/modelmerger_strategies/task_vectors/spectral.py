@@ -39,6 +39,13 @@ class Updates:
     """One a model."""
     noise: Sequence[float]
     """The root mean square of what rounding has changed in the numbers of each model."""
+    shape: Sequence[int]
+    """Of the matrix. The task vectors have it, or they are cores of updates to it."""
+
+    @property
+    def size(self) -> int:
+        """The larger side of the matrix."""
+        return max(self.shape)
 
     @property
     def total(self) -> "Tensor":
@@ -54,8 +61,8 @@ class Updates:
 Hook = Callable[..., Any]
 
 
-def hooks_of(merge: Callable[[Updates, Any], "Tensor"], share: float) -> tuple[Hook, Hook, Hook]:
-    """The hooks `choose_view`, `find_coefficients` and `merge_tensor` of such a strategy.
+def hooks_of(merge: Callable[[Updates, Any], "Tensor"], share: float) -> tuple[Hook, Hook, Hook, Hook]:
+    """The hooks `choose_view`, `find_coefficients`, `merge_tensor` and `merge_cores` of such a strategy.
 
     merge: makes the merged task vector of a matrix, a new tensor, also from the options. share: of `matched`, for
     four models or more.
@@ -75,16 +82,34 @@ def hooks_of(merge: Callable[[Updates, Any], "Tensor"], share: float) -> tuple[H
         shares = [factor * weight / models if weight else 0.0 for weight in weights]
         return [*shares, 1.0 - sum(shares)]
 
-    @hookimpl
-    def merge_tensor(tensors: Sequence["Tensor"], weights: Sequence[float], options: Options) -> "Tensor":
-        """The base and λ times the merged task vector."""
-        base = tensors[-1]
-        taus = [tensor - base for tensor in tensors[:-1]]
-        updates = Updates(taus, weights, [rounding_noise(tensor) for tensor in tensors[:-1]])
-        if not taus or not updates.total.any():
-            return base.clone()
+    def scaled(updates: Updates, options: Options) -> "Tensor | None":
+        """λ times the merged task vector; None where there is none."""
+        if not updates.tensors or not updates.total.any():
+            return None
         merged = merge(updates, options)
-        measured = [scaling.measure(merged, taus, weights)]
-        return merged.mul_(scaling.scale(options.scaling_factor, len(taus), measured, share)).add_(base)
+        measured = [scaling.measure(merged, updates.tensors, updates.weights)]
+        return merged.mul_(scaling.scale(options.scaling_factor, len(updates.tensors), measured, share))
 
-    return choose_view, find_coefficients, merge_tensor
+    @hookimpl
+    def merge_tensor(
+        tensors: Sequence["Tensor"], weights: Sequence[float], options: Options, shape: Sequence[int]
+    ) -> "Tensor":
+        """The base and λ times the merged task vector."""
+        *models, base = tensors
+        noise = [rounding_noise(model) for model in models]
+        merged = scaled(Updates([model - base for model in models], weights, noise, shape), options)
+        return base.clone() if merged is None else merged.add_(base)
+
+    @hookimpl
+    def merge_cores(
+        cores: Sequence["Tensor"],
+        noise: Sequence[float],
+        weights: Sequence[float],
+        options: Options,
+        shape: Sequence[int],
+    ) -> "Tensor":
+        """The same of the cores of adapters' updates: singular values and norms are those of the updates."""
+        merged = scaled(Updates(cores, weights, noise, shape), options)
+        return cores[0] * 0.0 if merged is None else merged
+
+    return choose_view, find_coefficients, merge_tensor, merge_cores

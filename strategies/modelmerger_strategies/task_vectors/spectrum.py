@@ -37,13 +37,16 @@ class Spectrum:
         return Spectrum(self.left[:, :rank], self.values[:rank], self.right[:rank])
 
 
-def spectrum_of(matrix: "Tensor", noise: float) -> Spectrum:
-    """The singular values of a matrix that count, and their vectors. noise: of its numbers, from `rounding_noise`."""
+def spectrum_of(matrix: "Tensor", noise: float, size: int) -> Spectrum:
+    """The singular values of a matrix that count, and their vectors.
+
+    noise: of its numbers, as from `rounding_noise`. size: the larger side of the matrix, or of the one it stands for.
+    """
     import torch
 
     left, values, right = torch.linalg.svd(matrix.clone(memory_format=torch.contiguous_format), full_matrices=False)
     most = float(values[0])
-    least = max(matrix.shape) * torch.finfo(matrix.dtype).eps * most
+    least = size * torch.finfo(matrix.dtype).eps * most
     rounded = ROUNDING * noise * sum(map(math.sqrt, matrix.shape))
     rank = int((values > max(least, rounded if rounded < most else 0.0)).sum())
     return Spectrum(left, values, right).first(rank)
@@ -61,9 +64,12 @@ def rounding_noise(model: "Tensor") -> float:
     return float(torch.linalg.vector_norm(units, dtype=torch.float64)) / math.sqrt(12 * model.numel())
 
 
-def nearest_orthogonal(matrix: "Tensor") -> "Tensor":
-    """The factor of the polar decomposition that is nearest to a matrix: orthonormal on what the matrix spans."""
-    found = spectrum_of(matrix, 0.0)
+def nearest_orthogonal(matrix: "Tensor", size: int) -> "Tensor":
+    """The factor of the polar decomposition that is nearest to a matrix: orthonormal on what the matrix spans.
+
+    size: as in `spectrum_of`.
+    """
+    found = spectrum_of(matrix, 0.0, size)
     return found.left @ found.right
 
 

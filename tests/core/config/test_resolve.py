@@ -408,6 +408,28 @@ def check_config(settings):
     assert [str(note) for note in notes] == ["models: only one model"] * 2
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"peft_config": {"rank": 4}}, "peft_config: unknown key 'rank' in here. Write it under options"),
+        ({"options": {"merge_adapters": True}}, "options: unknown key 'merge_adapters' in here. Write it under peft_config"),
+        ({"options": {"metrics": []}}, "options: unknown key 'metrics' in here. Write it under validation"),
+        ({"options": {"weight": 2}}, "options: unknown key 'weight' in here. Write it beside the path of a model, in models"),
+        ({"models": [{"path": "a", "seed": 1}]}, "models[0]: unknown key 'seed' in here. Write it under options"),
+        ({"validation": {"torch_dtype": "float32"}}, "validation: unknown key 'torch_dtype' in here. Write it under options"),
+        ({"metrics": []}, "config: unknown key 'metrics' in here. Write it under validation"),
+        ({"options": {"metric": []}}, "options: unknown key 'metric'"),
+        ({"validation": {"seeed": 1}}, "validation: unknown key 'seeed', did you mean 'seed'?"),
+        (
+            {"models": [{"merge": {"strategy": "weighted", "models": [{"path": "a"}], "options": {"merge_adapters": True}}}]},
+            "models[0].merge.options: unknown key 'merge_adapters' in here. Write it under peft_config",
+        ),
+    ],
+)  # fmt: skip
+def test_a_key_in_the_wrong_place_says_the_right_one(given: dict[str, Any], said: str) -> None:
+    assert problems(**{"models": [{"path": "a"}], **given}) == [said]
+
+
 def test_a_key_of_what_is_switched_off_is_said_to_be_its(
     distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,6 @@ import torch
 from blocks import CountingSink, contents, set_block
 from conftest import random_tensors, write_model
 from modelmerger import MemorySink, MergeConfig, Unit, verify
-from modelmerger.engine import measuring
 from modelmerger.planning import slices
 from modelmerger.testing import Planned, plan_in_memory
 from safetensors.torch import load_file
@@ -113,7 +112,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of files of 1 KiB, windows of 256 bytes, blocks of measurements of 500 numbers: small tensors lie in many."""
     set_block(monkeypatch, 1 << 10)
     monkeypatch.setattr(slices, "WINDOW", 1 << 8)
-    monkeypatch.setattr(measuring, "MEASURED", 500)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 500)
 
 
 @pytest.fixture(autouse=True)

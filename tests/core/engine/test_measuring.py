@@ -1,5 +1,6 @@
 """Statistics of whole tensors: the same sum whoever takes it, in rounds that see those before them."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,56 @@ def merge_tensor(tensors, measurements):
 """
 
 
+SAMPLED = """
+import torch
+from modelmerger import Traits, hookimpl
+
+traits = Traits(rounds=4)
+asked = []
+
+@hookimpl
+def choose_ranges(round, measurements):
+    asked.append((round, len(measurements)))
+    if round == 0:
+        return [(0, 30), (70, 150), (990, 1000)]
+    return None if round == 1 else ()
+
+@hookimpl
+def measure_tensor(tensors, offset, random):
+    return torch.cat([tensors[0].double(), random(0).double(), torch.tensor([offset]).double()])
+
+@hookimpl
+def join_measurements(parts, round):
+    assert len(parts) > 1
+    return torch.cat(list(parts))
+
+@hookimpl
+def merge_tensor(tensors, measurements):
+    return tensors[0] * 1
+"""
+ROWS_OF = """
+import torch
+from modelmerger import Traits, hookimpl
+
+traits = Traits(granularity="rowwise")
+
+@hookimpl
+def choose_ranges():
+    return {ranges}
+
+@hookimpl
+def measure_tensor(tensors):
+    return tensors[0].double().sum(0)
+
+@hookimpl
+def merge_tensor(tensors, measurements):
+    return tensors[0] * 1
+"""
+
+
 @pytest.fixture(autouse=True)
 def blocks_of_60_elements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "MEASURED", 60)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 60)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 3)
 
 
@@ -286,3 +334,40 @@ def test_rounds_that_the_traits_do_not_have_are_refused(distribution: Callable[.
 def test_options_that_make_no_sense_for_a_tensor_are_refused_with_its_name(distribution: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match=r"^t: three dimensions are too many\. Take two$"):
         counted(distribution, "1", torch.ones(1, 1, 1), [1])
+
+
+def test_a_round_reads_and_measures_what_the_strategy_wants(distribution: Callable[..., Path]) -> None:
+    """120 elements in three runs, in blocks of 60 of them; then all 1,000 in 17, and nothing more."""
+    (name,) = install(distribution, [("strategy", "sampled", SAMPLED)], "sampled")
+    merge = plan_in_memory("sampled", [{"t": FIRST}])
+    module = importlib.import_module(name)
+    planned = [(number, 0) for number in range(4)]
+
+    assert module.asked == planned
+    (tensor,) = merge.plan.tensors
+    assert (tensor.rounds, tensor.measured) == (4, 120 + 1000)
+    assert merge.plan.bytes_read == 4 * (120 + 1000 + 1000)
+
+    found = measurer(merge).measure_all(0, Workspace(), never)
+
+    values, numbers = FIRST.double().view(-1), merge.random("t", 0).double().view(-1)
+    chosen = torch.cat([torch.arange(*ends) for ends in ((0, 30), (70, 150), (990, 1000))])
+    places = [chosen.split(60), torch.arange(1000).split(60)]
+    for total, blocks in zip(found, places, strict=True):
+        expected = [torch.cat([values[block], numbers[block], block[:1].double()]) for block in blocks]
+        assert torch.equal(total, torch.cat(expected))
+    assert module.asked[4:].count((2, 2)) == len({unit.first for unit in measuring_units(0, tensor, 1)})
+
+
+@pytest.mark.parametrize("ranges", ["[(0, 30)]", "[(50, 25)]", "[(0, 50), (25, 75)]", "[(0, 1025)]", "[3]", "7"])
+def test_ranges_are_whole_rows_in_order_within_the_tensor(distribution: Callable[..., Path], ranges: str) -> None:
+    install(distribution, [("strategy", "askew", ROWS_OF.format(ranges=ranges))])
+    with pytest.raises(PluginError, match=r"choose_ranges gave .* within 1000 elements, in order, in whole rows of 25"):
+        plan_in_memory("askew", [{"t": FIRST}])
+
+
+def test_a_rowwise_strategy_gets_the_rows_that_it_wants(distribution: Callable[..., Path]) -> None:
+    install(distribution, [("strategy", "rows_of", ROWS_OF.format(ranges="[(25, 100), (975, 1000)]"))])
+    merge = plan_in_memory("rows_of", [{"t": FIRST}])
+
+    assert measured(merge).numpy() == pytest.approx(FIRST.double().numpy()[[1, 2, 3, 39]].sum(0), rel=1e-13)

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 def drawn(
     first: int, last: int, seed: int = 1, tensor: str = "w", model: int = 0, precision: Precision = "float32"
 ) -> torch.Tensor:
-    return ElementNumbers(seed, tensor, first, last, (last - first,), CPU, range(9))(model, precision)
+    return ElementNumbers(seed, tensor, [(first, last)], (last - first,), CPU, range(9))(model, precision)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -82,7 +82,7 @@ def test_streams_of_models_are_not_one_stream_moved() -> None:
 
 
 def test_a_slice_comes_in_its_shape() -> None:
-    rows = ElementNumbers(1, "w", 6, 18, (4, 3), CPU, [0])(0)
+    rows = ElementNumbers(1, "w", [(6, 18)], (4, 3), CPU, [0])(0)
     assert (rows.shape, rows.dtype) == ((4, 3), torch.float32)
     assert torch.equal(rows.view(-1), drawn(6, 18))
 

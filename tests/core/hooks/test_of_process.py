@@ -234,6 +234,30 @@ def test_a_validator_may_be_an_object_or_a_file(
     assert "no validator is named 'counting'" in command("check", path, *told).err
 
 
+COPYING = """
+from modelmerger import Composition, Traits, hookimpl
+
+traits = Traits(models=(1, None))
+
+@hookimpl
+def compose_model(checkpoints):
+    return Composition(checkpoints[1])
+"""
+
+
+def test_a_strategy_may_do_nothing_but_compose(
+    command: Command, path: Path, config: dict[str, Any], models: SimpleNamespace, tmp_path: Path
+) -> None:
+    (file := tmp_path / "copying.py").write_text(COPYING)
+    result = command("merge", path, "--plugin", file, "--set", "strategy=copying")
+    assert result.status == 0, result.err
+    by_file = (models.output / "model.safetensors").read_bytes()
+    merge(MergeConfig(**{**config, "strategy": imported(file), "options": {"overwrite": True}}))
+    assert (models.output / "model.safetensors").read_bytes() == by_file
+    merged = load_file(models.output / "model.safetensors")
+    assert all(torch.equal(value, models.tensors["b"][name]) for name, value in merged.items())
+
+
 def test_a_strategy_may_be_tried_in_memory(squares: Path) -> None:
     merged = merge_in_memory(
         imported(squares), [{"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}], weights=[1, 3]
@@ -246,10 +270,11 @@ def test_a_strategy_may_be_tried_in_memory(squares: Path) -> None:
     [
         ("x.py", None, 2, "{file}: cannot be opened: No such file or directory."),
         ("x.py", "", 7, "{file} has no hooks. Mark functions with @hookimpl, named as a hook is."),
-        ("x.py", "def broken(:", 7, "{file} could not be imported: SyntaxError: invalid syntax (line 1)"),
-        ("x.py", "\n1 / 0", 7, "{file} could not be imported: ZeroDivisionError: division by zero"),
-        ("x.py", "raise SystemExit(0)", 7, "{file} could not be imported: SystemExit: 0"),
-        ("x.py", "from modelmerger import hookimpl\n@hookimpl\ndef merge_tensors(): ...", 7, "{file} does not fit the hooks (did you mean 'merge_tensor'?): there is no hook 'merge_tensors'."),
+        ("x.py", "def broken(:", 7, "{file} could not be imported: SyntaxError: invalid syntax (line 1)\n"),
+        ("x.py", "\n1 / 0", 7, "{file} could not be imported: ZeroDivisionError: division by zero (line 2)\n"),
+        ("x.py", "raise SystemExit(0)", 7, "{file} could not be imported: SystemExit: 0 (line 1)\n"),
+        ("x.py", "raise KeyboardInterrupt", 7, "{file} could not be imported: KeyboardInterrupt:  (line 1)\n"),
+        ("x.py", "from modelmerger import hookimpl\n@hookimpl\ndef merge_tensors(): ...", 7, "{file} does not fit the hooks: there is no hook 'merge_tensors', did you mean 'merge_tensor'?"),
         ("x.py", WEIGHTS_SQUARED + COUNTING, 7, "{file} has hooks of a strategy and of a validator. Make two files of it."),
         ("x.py", "from modelmerger import hookimpl\n@hookimpl\ndef add_commands(): ...", 7, "plugin 'x' from this process ({file}, blake3 "),
         ("slerp.py", WEIGHTS_SQUARED, 2, "strategy 'slerp' is provided twice: by this process ({file}, blake3 "),

@@ -23,9 +23,13 @@ ORDER = [
     # a config file is read
     "read_config",
     # the config is made
+    "expand_model",
+    "expand_model",
     "wants_validation",
     "check_config",
     # the merge begins, with the config as it is by now
+    "expand_model",
+    "expand_model",
     "wants_validation",
     "check_config",
     # the models, headers only
@@ -39,6 +43,7 @@ ORDER = [
     # the plan: tensor `a` is merged elementwise, `b` is linear
     "choose_view",
     "count_rounds",
+    "choose_ranges",
     "choose_view",
     "find_coefficients",
     "save_model",
@@ -54,6 +59,7 @@ ORDER = [
     "wants_slices",
     "wants_finish",
     "run_slices",
+    "choose_ranges",
     "measure_tensor",
     "merge_tensor",
     "observe_slice",
@@ -76,6 +82,8 @@ ORDER = [
 ELSEWHERE = {
     "add_commands": "called when one of these commands is asked for, before there is a config",
     "explain_config": "called where a config is refused",
+    "join_measurements": "called where a tensor is measured in several blocks",
+    "merge_cores": "called where the updates of adapters are merged, in place of merge_tensor",
     "name_saved_tensors": "called where a returned model is saved elsewhere",
 }
 """The hooks that no such merge calls, and why."""

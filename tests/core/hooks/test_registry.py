@@ -143,6 +143,7 @@ def test_the_name_of_a_built_in_plugin_cannot_be_taken_either(distribution: Dist
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("def broken(:", "SyntaxError: invalid syntax"),
         ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt: "),
     ],
 )
 def test_a_plugin_that_cannot_be_imported_is_named_with_the_reason(

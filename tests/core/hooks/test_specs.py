@@ -1,6 +1,7 @@
 """The specification of the hooks: typed, documented, each with an example that is a whole plugin and works."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -33,14 +34,18 @@ from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
     "read_config",
+    "expand_model",
     "locate_model",
     "load_model",
     "compose_model",
     "find_coefficients",
     "choose_view",
     "count_rounds",
+    "choose_ranges",
     "measure_tensor",
+    "join_measurements",
     "merge_tensor",
+    "merge_cores",
     "finish_tensor",
     "wants_finish",
     "save_model",
@@ -153,6 +158,18 @@ def test_the_example_explanation_says_what_a_key_is_called_by_now() -> None:
     assert hook("explain_config")({}, [Problem("unknown key 'x'")]) is None
 
 
+def test_the_example_expansion_knows_a_folder_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+    scandir = os.scandir
+    monkeypatch.setattr(
+        os, "scandir", lambda path: scandir(tmp_path) if path == "/models/of-the-team" else scandir(path)
+    )
+    found = hook("expand_model")(ModelReference("team:chats", "", "models[0].path"))
+    assert found == {str(tmp_path / "a"): 0.5, str(tmp_path / "b"): 0.5}
+    assert hook("expand_model")(ModelReference("./chats", "", "models[0].path")) is None
+
+
 def test_the_example_check_of_a_config_counts_the_models() -> None:
     settings = [SimpleNamespace(models=[None] * count) for count in (8, 9)]
     assert [len(list(hook("check_config")(given))) for given in settings] == [0, 1]
@@ -248,6 +265,16 @@ def test_the_example_of_a_strategy_with_two_views_gives_matrices_the_mean_of_the
     torch.testing.assert_close(torch.linalg.svdvals(merged), torch.tensor([1.5, 1.5]))
 
 
+def test_the_example_that_merges_cores_does_what_it_does_with_matrices() -> None:
+    module = example("merge_cores")
+    core = torch.diag(torch.tensor([4.0, 3.0, 1.0]))
+    left, right = (torch.linalg.qr(torch.randn(7, 3)).Q for _ in range(2))
+    base = torch.randn(7, 7)
+    merged = module.merge_tensor([base + left @ core @ right.T, base]) - base
+    torch.testing.assert_close(merged, left @ module.merge_cores([core]) @ right.T, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module.merge_cores([core]), torch.diag(torch.tensor([2.0, 2.0, 1.0])))
+
+
 def test_the_example_that_counts_rounds_keeps_the_norm_of_the_first_model() -> None:
     module = example("count_rounds")
     tensors = [torch.tensor([3.0, 4.0]), torch.tensor([0.0, 8.0])]
@@ -256,6 +283,22 @@ def test_the_example_that_counts_rounds_keeps_the_norm_of_the_first_model() -> N
         assert module.count_rounds(options) == rounds
         measured = [module.measure_tensor(tensors)] * rounds
         assert float(module.merge_tensor(tensors, measured, options).norm()) == pytest.approx(expected)
+
+
+def test_the_example_that_samples_weighs_models_by_their_size() -> None:
+    module = example("choose_ranges")
+    assert module.choose_ranges((3, 1400)) == [(0, 256), (4096, 4200)]
+    tensors = [torch.tensor([1.0, -1.0]), torch.tensor([3.0, 3.0])]
+    merged = module.merge_tensor(tensors, [module.measure_tensor(tensors)])
+    assert merged.tolist() == pytest.approx([0.75 + 0.25 * 3, -0.75 + 0.25 * 3])
+
+
+def test_the_example_that_joins_bounds_the_largest_number() -> None:
+    module = example("join_measurements")
+    tensors = [torch.tensor([1.0, -2.0]), torch.tensor([8.0, 1.0])]
+    parts = [module.measure_tensor([tensor[i : i + 1] for tensor in tensors]) for i in range(2)]
+    assert module.join_measurements(parts).tolist() == [2.0, 8.0]
+    assert module.merge_tensor(tensors, [module.join_measurements(parts)]).tolist() == [1.5, -0.875]
 
 
 def test_the_example_layout_places_every_tensor() -> None:

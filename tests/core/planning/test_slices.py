@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelmerger.planning.slices import WINDOW, Slice, slices, window
 from modelmerger.values.layout import BLOCK
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 from modelmerger.values.traits import Granularity
 
 shapes = st.lists(st.integers(1, 9), max_size=4).map(tuple)

@@ -69,7 +69,7 @@ ABSENT = {
     "./hub/models--org--m": "write org/m.",
     "org/m:v1": "A revision on the Hub stands behind an @: org/m@v1.",
     "org/m/": "as org/m.",
-    "./models/*": "patterns are not expanded",
+    "./models/*": "matches nothing",
     " ./a": "Write it without what stands around it: ./a.",
     "'./a'": "Write it without what stands around it: ./a.",
 }

@@ -260,8 +260,8 @@ def test_what_changes_no_result_is_noted() -> None:
          "here. Give weights by patterns on tensor names, in a config of ours"),
         (f"merge_method: linear\n{TWO}chat_template: nope\n", 2,
          "chat_template: must be one of auto, alpaca, chatml, exaone, llama3, mistral, or a template in Jinja, got 'nope'"),
-        (f"merge_method: linear\n{TWO}tokenizer: {{pad_to_multiple_of: 8}}\n", 2,
-         "tokenizer: 'pad_to_multiple_of' is not available yet: rows of the vocabulary stay as they are. Leave it out"),
+        (f"merge_method: linear\n{TWO}tokenizer: {{tokens: {{x: {{force: true}}}}}}\n", 2, "tokenizer.tokens.x: must have a source: a model, or a mapping of kind zero or model_token"),
+        (f"merge_method: linear\n{TWO}tokenizer: {{tokens: {{x: {{source: c}}}}}}\n", 2, "tokenizer.tokens.x: 'c' is none of the models that are merged. Name one of the models that are merged"),
         (f"merge_method: linear\n{TWO}tokenizer: union\n", 2, "tokenizer: must be a mapping, got 'union'. Write {source: …}"),
         (f"merge_method: linear\n{TWO}tokenizer_source: Union\n", 2, "tokenizer_source: 'Union' is none of the models that are merged. Write union"),
         (f"merge_method: linear\n{TWO}tokenizer_source: a\ntokenizer: {{}}\n", 2, "has tokenizer_source and tokenizer. Give one of them"),
@@ -319,11 +319,35 @@ def test_sce_says_that_energies_count_however_small() -> None:
 
 
 @pytest.mark.parametrize("tokenizer", ["tokenizer: {}", "tokenizer_source: union", "tokenizer: {source: union}"])
-def test_a_union_of_equal_vocabularies_is_the_donors_tokenizer(tokenizer: str) -> None:
+def test_a_union_of_vocabularies_is_one_here_too(tokenizer: str) -> None:
     config, notes = read(f"merge_method: linear\n{TWO}{tokenizer}\n")
-    assert config["options"]["tokenizer_source"] == "base"
+    assert config["options"]["tokenizer_source"] == "union"
     assert len(notes) == 1
-    assert "Where they are equal, the donor's tokenizer is copied" in notes[0]
+    assert "joins vocabularies that differ script by script" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "due"),
+    [
+        ("{source: ./x/b}", {"model": "b"}),
+        ("{source: ./x/b, force: true}", {"model": "b", "force": True}),
+        ("{source: {kind: zero}}", {"zero": True}),
+        ("{source: {kind: model_token, model: a, token: <s>}}", {"model": "a", "token": "<s>"}),
+        (
+            "{source: {kind: model_token, model: a, token_id: 7}, force: true}",
+            {"model": "a", "token": 7, "force": True},
+        ),
+    ],
+)
+def test_rows_of_single_tokens_come_from_where_the_recipe_says(entry: str, due: dict[str, Any]) -> None:
+    models = "models: [{model: a, parameters: {weight: 1}}, {model: ./x/b, parameters: {weight: 1}}]\n"
+    text = f"merge_method: linear\n{models}tokenizer: {{source: base, tokens: {{<x>: {entry}}}}}\n"
+    assert read(text)[0]["options"]["token_sources"] == {"<x>": due}
+
+
+def test_rows_are_as_many_as_the_sources_whatever_the_recipe_pads_to() -> None:
+    _, notes = read(f"merge_method: linear\n{TWO}tokenizer: {{source: base, pad_to_multiple_of: 8}}\n")
+    assert "'pad_to_multiple_of' is not read" in "".join(warnings(notes))
 
 
 @pytest.mark.parametrize(

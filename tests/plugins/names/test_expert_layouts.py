@@ -80,6 +80,22 @@ def test_one_of_each_is_merged_as_two_of_one_layout(tmp_path: Path, old: bool) -
     assert "m1: the experts of 2 layers are put together, as 'm0' holds them." in put
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["same place", "other place"])
+def test_one_by_one_in_both_under_other_words(tmp_path: Path, moved: bool) -> None:
+    def other(tensors: Tensors) -> Tensors:
+        new = renamed(tensors)
+        return new if moved else {name.replace("block_sparse_moe", "mlp"): tensor for name, tensor in new.items()}
+
+    a, b = single(1), single(2)
+    plain, _ = merged(tmp_path / "plain", a, b)
+    to_ours, (note, *_) = merged(tmp_path / "ours", a, other(b))
+    to_theirs, (back, *_) = merged(tmp_path / "theirs", other(a), b)
+    assert_same(to_ours, plain)
+    assert_same(to_theirs, other(plain))
+    assert "m1: the experts of 2 layers under the names of 'm0': gate_proj, up_proj, down_proj for w1, w3, w2." in note
+    assert "w1, w3, w2 for gate_proj, up_proj, down_proj." in back
+
+
 @pytest.mark.parametrize("strategy", ["slerp", "task_arithmetic", "ties"])
 def test_other_strategies_see_the_donors_layout_too(tmp_path: Path, strategy: str) -> None:
     a, b, base = single(1), single(2), single(3)

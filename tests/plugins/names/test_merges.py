@@ -87,6 +87,56 @@ def test_wrappers_are_taken_off_with_one_note_a_model(
     check_model_compatibility([{"path": str(models.a)}, {"path": str(models.b)}])
 
 
+def parallel_layers(name: str) -> str:
+    return name.replace(".layers.0.", ".layers.0.module.")
+
+
+def parallel_parts(name: str) -> str:
+    return name.replace(".weight", ".module.weight")
+
+
+@pytest.mark.parametrize("who", ["a", "b", "both"])
+@pytest.mark.parametrize("new", [parallel_layers, parallel_parts])
+def test_layers_in_data_parallelism_one_by_one(
+    models: SimpleNamespace, config: dict[str, Any], new: Rename, who: str
+) -> None:
+    for name in ("a", "b"):
+        edit_config(models.folder / name, architectures=["LlamaForCausalLM"])
+    plain, _ = merged(config, models.folder / "plain")
+    wrapped = ("a", "b") if who == "both" else (who,)
+    for name in wrapped:
+        rename(models.folder / name, new)
+    result, notes = merged(config, models.output)
+    assert_same(result, plain)
+    assert len(notes) == len(wrapped)
+    assert all("'module.', which DistributedDataParallel or DeepSpeed writes" in note for note in notes)
+
+
+def edit_config(directory: Path, **keys: object) -> None:
+    file = directory / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **keys}))
+
+
+@pytest.mark.parametrize(
+    "keys", [{"model_type": "levit", "architectures": ["LevitModel"]}, {"architectures": ["OwnModel"]}, {}]
+)
+def test_a_module_that_may_be_the_models_own_stays(
+    models: SimpleNamespace, config: dict[str, Any], keys: dict[str, Any]
+) -> None:
+    for name in ("a", "b"):
+        edit_config(models.folder / name, **keys)
+        rename(models.folder / name, parallel_layers)
+    result, notes = merged({**config, "options": {"check_loading": False}}, models.output)
+    assert result.keys() == load_file(models.a / "model.safetensors").keys()
+    assert notes == []
+
+
+def test_an_unknown_class_is_compared_with_the_other_model(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    plain, _ = merged(config, models.folder / "plain")
+    rename(models.b, parallel_parts)
+    assert_same(merged(config, models.output)[0], plain)
+
+
 def test_the_note_names_the_wrapper_and_who_writes_it(models: SimpleNamespace, config: dict[str, Any]) -> None:
     rename(models.b, front("module._orig_mod"))
     _, (note,) = merged(config, models.output)

@@ -47,6 +47,15 @@ def test_a_part_of_a_model_that_is_called_like_a_wrapper_stays() -> None:
     assert found.counts == {}
 
 
+def test_layers_that_are_wrapped_one_by_one() -> None:
+    names = ["a.layers.0.module.b.weight", "a.layers.0.module.c.module.weight", "a.d.module.weight", "a.d.bias"]
+    assert unwrapped(names).counts == {}
+    found = unwrapped(names, layers=True)
+    plain = ["a.layers.0.b.weight", "a.layers.0.c.weight", "a.d.module.weight", "a.d.bias"]  # d holds more than that
+    assert list(found.names.values()) == plain
+    assert found.counts == {"module": 2}
+
+
 def test_two_names_that_come_to_one_are_told() -> None:
     assert unwrapped(["a.weight", "b.weight", "_orig_mod.a.weight"]).collision == ("a.weight", "_orig_mod.a.weight")
     assert unwrapped(["a.weight", "_orig_mod.b.weight"]).collision is None

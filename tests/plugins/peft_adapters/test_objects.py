@@ -46,6 +46,19 @@ def test_a_check_writes_nothing(adapter: Path, tied: SimpleNamespace, tmp_path: 
     assert directory_state(tmp_path) == before
 
 
+@pytest.mark.parametrize("base_has_one", [False, True])
+def test_an_adapter_speaks_as_it_was_trained_to(
+    adapter: Path, tied: SimpleNamespace, tmp_path: Path, base_has_one: bool
+) -> None:
+    (tied.base / "tokenizer.json").write_text('{"model": {"vocab": {}}}')
+    if base_has_one:
+        (tied.base / "chat_template.jinja").write_text("the base's")
+    (adapter / "chat_template.jinja").write_text("its own")
+    made = materialised(adapter, tmp_path / "made", naming(adapter, tied, "default"), merged=False)
+    assert made is not None
+    assert (made / "chat_template.jinja").read_text() == "its own"
+
+
 def test_the_names_of_the_config_are_those_of_sources(adapter: Path, tied: SimpleNamespace, tmp_path: Path) -> None:
     """The merged adapter is the directory itself."""
     settings = naming(adapter, tied, "one")

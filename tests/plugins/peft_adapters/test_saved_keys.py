@@ -58,6 +58,14 @@ def test_keys_of_others_are_read_as_those_of_peft(made: Made, tmp_path: Path, na
         np.testing.assert_allclose(found[f"{module}.weight"].numpy(), wanted, rtol=1e-6, atol=1e-6)
 
 
+def test_layers_in_data_parallelism_one_by_one(made: Made, tmp_path: Path) -> None:
+    plain = merged(tmp_path / "plain", made.path)
+    rename(made.path, lambda key: key.replace(".layers.0.", ".layers.0.module."))
+    found = merged(tmp_path / "merged", made.path)
+    assert found.keys() == plain.keys()
+    assert all(bool((found[name] == plain[name]).all()) for name in plain)
+
+
 def test_keys_of_peft_are_no_matter(made: Made) -> None:
     assert not [note for note in merger(made.path).check_compatibility() if "keys" in note.message]
 

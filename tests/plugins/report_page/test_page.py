@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from inputs.tiny_models import arabic
-from modelmerger import MergeConfig, ModelMerger, ValidationReport, merge, verify
+from modelmerger import MergeConfig, ModelMerger, Traits, ValidationReport, hookimpl, merge, verify
 from modelmerger_plugins import report_page
 from modelmerger_plugins.report_page.page import is_arabic, render, visible
 
@@ -162,6 +162,24 @@ def test_the_plots_can_be_made_later_if_the_merge_collected_what_they_show(
     empty = ValidationReport(directory=str(models.output), validators={}, settings={}, findings=[], samples=[])
     (page,) = report_page.write_companions(manifest, empty).values()
     assert b"Distance from the merged model" in page
+
+
+class Mean:
+    """A strategy that is not installed."""
+
+    traits = Traits(models=(2, None))
+
+    @hookimpl
+    def find_coefficients(self, weights: list[float]) -> list[float]:
+        return [1 / len(weights)] * len(weights)
+
+
+def test_a_plugin_that_is_not_installed_is_named_by_its_digest(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    merge(MergeConfig(**{**config, "strategy": Mean()}))
+    manifest = json.loads((models.output / "modelmerger.json").read_bytes())
+    (digest,) = [plugin["digest"] for plugin in manifest["plugins"] if plugin["name"] == "Mean"]
+    empty = ValidationReport(directory=str(models.output), validators={}, settings={}, findings=[], samples=[])
+    assert f"Mean (this process blake3 {digest[:12]})" in render(manifest, empty).decode()
 
 
 def test_without_jinja_there_is_a_warning_and_no_page(

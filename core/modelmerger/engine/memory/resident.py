@@ -9,8 +9,11 @@ from pathlib import Path
 
 MAPPED = 6 << 20
 """Bytes from which on memory is taken from the system, and goes back when it is freed. Slices are smaller."""
+KEPT = 4 * MAPPED
+"""Bytes that were freed and are kept for what comes next. The C library would give back all but 128 KiB, and the first
+use of each page of a new slice costs more than the arithmetic on it."""
 _PROCESS = Path("/proc/self")
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def resident() -> tuple[int, int]:
@@ -42,4 +45,6 @@ def map_from(size: int) -> None:
     Otherwise it is kept for the thread that had it, in pieces that the next tensor may not fit in.
     """
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, size)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, size)
+        library.mallopt(_M_TRIM_THRESHOLD, KEPT)

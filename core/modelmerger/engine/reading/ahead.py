@@ -3,7 +3,7 @@
 from modelmerger.engine.merge import Merge
 from modelmerger.inputs.direct.read_ahead import piece_for
 from modelmerger.planning.slices import slices
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 
 def read_ahead(merge: Merge, tensor: TensorPlan, start: int, stop: int) -> None:

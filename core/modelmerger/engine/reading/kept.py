@@ -61,7 +61,8 @@ class KeptInputs:
         tensor: its index in the plan. number: of the checkpoint.
         """
         checkpoint, name = self._input(tensor, number)
-        if start % MEASURED or stop - start > MEASURED or not self._admits(tensor):
+        whole = stop == min(start + MEASURED, self.plan.tensors[tensor].elements)
+        if start % MEASURED or not whole or not self._admits(tensor):
             return workspace.read(checkpoint, name, start, stop)
         length = checkpoint.tensors[name].span(start, stop)[1]
         block = self._blocks.get((tensor, number, start))
@@ -87,6 +88,11 @@ class KeptInputs:
                 target[info.span(start, low)[1] : info.span(start, high)[1]] = block.content[part]
         workspace.count(checkpoint, name, start, stop)
         return workspace.as_stored(checkpoint, name, target)
+
+    def has(self, tensor: int, start: int) -> bool:
+        """Whether the block at this element is kept, of any input."""
+        first = start // MEASURED * MEASURED
+        return any((tensor, number, first) in self._blocks for number in self.plan.tensors[tensor].inputs)
 
     def holds(self, tensor: int) -> bool:
         """Whether a tensor is kept, all of it or what was not merged yet."""

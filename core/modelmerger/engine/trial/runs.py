@@ -12,7 +12,7 @@ from modelmerger.engine.memory.resident import forget_peak, give_back, resident
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.trial.samples import trial_plan
 from modelmerger.engine.work.schedule import Schedule
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 from modelmerger.values.work.block_record import BlockRecord
 
 

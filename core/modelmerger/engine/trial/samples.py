@@ -8,7 +8,8 @@ from attrs import evolve, frozen
 from modelmerger.planning.slices import MEASURED
 from modelmerger.values.checkpoint import TensorInfo
 from modelmerger.values.layout import Layout, OutputFile, OutputTensor, Placement
-from modelmerger.values.plan import MergePlan, TensorPlan
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 SHAPES = 6
 """Of a kind, that are tried out at most: those with the most elements."""

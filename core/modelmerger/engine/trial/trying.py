@@ -19,7 +19,8 @@ from modelmerger.planning.prepared import Prepared
 from modelmerger.planning.slices import window
 from modelmerger.values.checkpoint import TensorInfo
 from modelmerger.values.layout import BLOCK
-from modelmerger.values.plan import MergePlan, TensorPlan
+from modelmerger.values.plan import MergePlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 SECONDS = 0.7
 """What the slices of the last run may take, all together."""

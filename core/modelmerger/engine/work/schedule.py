@@ -16,7 +16,7 @@ from modelmerger.engine.tensors import SliceMerger
 from modelmerger.engine.work.totals import Totals
 from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
 from modelmerger.output.sink import Sink
-from modelmerger.planning.cost import bytes_in, most_kept
+from modelmerger.planning.cost import bytes_measured, most_kept
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
@@ -59,8 +59,8 @@ class Schedule:
         units = list(units_in_order(merge.plan, self._blocks, self._measurer, sink.records))
         self._waiting = dict.fromkeys(units)
         self._taken: set[Unit] = set()
-        self._totals = Totals(units)
-        self._moved: dict[int, int] = {}
+        self._totals = Totals(units, self._measurer.joining)
+        self._left: dict[int, int] = {}
 
     @property
     def workers(self) -> int:
@@ -90,7 +90,7 @@ class Schedule:
             self._taken.remove(done.unit)
             moved = done.moved
             if done.unit.kind == "measure":
-                moved += self._measured(done.unit, done.statistic, done.moved)
+                moved = self._measured(done.unit, done.statistic, done.moved)
             for block, record in done.records.items():
                 self._sink.record(done.unit.of, block, record)
             for tensor in self._totals.forget(done.unit):
@@ -128,19 +128,22 @@ class Schedule:
         return self._order()
 
     def _measured(self, unit: Unit, statistic: Statistic | None, moved: int) -> int:
-        """Returns how many bytes will not be read, since the measurement ended before all of its rounds."""
+        """Returns how many of the bytes that the plan counts for the tensor's measurement are done with this unit.
+
+        Those are no more than it read, unless the measurement ended with fewer than were planned.
+        """
         tensor = self._merge.plan.tensors[unit.of]
         try:
             self._totals.add(unit, statistic)
         except UnsteadyError:
             raise self._merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
-        self._moved[unit.of] = self._moved.get(unit.of, 0) + moved
-        if self._totals.ended_early(unit.of):
+        left = self._left.get(unit.of, bytes_measured(self._merge.checkpoints, tensor))
+        counted = left if self._totals.over(unit.of) else min(left, moved)
+        self._left[unit.of] = left - counted
+        if self._totals.over(unit.of):
             for later in [other for other in self._waiting if other.kind == "measure" and other.of == unit.of]:
                 del self._waiting[later]
-            planned = self._measurer.rounds(unit.of) * bytes_in(self._merge.checkpoints, tensor)
-            return planned - self._moved.pop(unit.of)
-        return 0
+        return counted
 
 
 def units_in_order(

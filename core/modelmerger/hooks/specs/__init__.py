@@ -20,9 +20,9 @@ from types import MappingProxyType
 from typing import Any
 
 from modelmerger.hooks.markers import PROJECT
-from modelmerger.hooks.specs import doors, models, output, strategies, validation
+from modelmerger.hooks.specs import doors, measuring, models, output, strategies, validation
 
-SPECIFICATIONS = (doors, models, strategies, output, validation)
+SPECIFICATIONS = (doors, models, strategies, measuring, output, validation)
 """The modules of hooks, in the order in which a run calls them."""
 
 
@@ -32,5 +32,5 @@ def _specified(module: Any) -> dict[str, Any]:
 
 HOOKS = MappingProxyType({name: spec for module in SPECIFICATIONS for name, spec in _specified(module).items()})
 """Every hook by its name, in the order of the documentation."""
-STRATEGY_HOOKS = frozenset(_specified(strategies))
+STRATEGY_HOOKS = frozenset(_specified(measuring) | _specified(strategies))
 """The hooks that only a strategy has. They get its options from the caller."""

@@ -35,6 +35,30 @@ def explain_config(config: Mapping[str, Any], problems: Sequence[Problem]) -> Se
     """
 
 
+@hookspec(firstresult=True)
+def expand_model(reference: ModelReference, model_options: Any) -> Mapping[str, float] | None:
+    """Returns the models that an entry of `models` stands for: path → share of its weight. None: ask the next plugin.
+
+    Called for each entry that has a path, of the outermost merge and of those within it, before models have names. What
+    it returns is as if the config had it: the members take the entry's place in that order, each with the entry's keys,
+    and with its share of the weight. Shares are finite, and usually sum to 1. `model_options` is an instance of the
+    plugin's own `ModelOptions`, whose keys the members do not get; None where it has none. `reference` has no name yet.
+    There are no options, since the config is not checked yet. Raise `ConfigError` to refuse an entry.
+
+    ```python
+    import os
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def expand_model(reference):                       # team:chats are all models in a folder that everyone has
+        if reference.path != "team:chats":
+            return None
+        paths = sorted(entry.path for entry in os.scandir("/models/of-the-team") if entry.is_dir())
+        return {path: 1 / len(paths) for path in paths}
+    ```
+    """
+
+
 @hookspec
 def check_config(settings: Settings, options: Any) -> Iterable[Problem]:
     """Yields problems with a config, from the config alone. Every plugin and the strategy are asked.

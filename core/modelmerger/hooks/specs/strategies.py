@@ -75,91 +75,6 @@ def choose_view(tensor_name: str, shape: Sequence[int], options: Any) -> View:
 
 
 @hookspec(firstresult=True)
-def count_rounds(
-    weights: Sequence[float], model_options: Sequence[Any], options: Any, shape: Sequence[int]
-) -> int | None:
-    """Strategy, optional, beside `measure_tensor`: returns how often one tensor is measured before it is merged.
-
-    It is at most the `rounds` of the traits, which hold for all tensors without this hook or where it answers None. The
-    inputs are read once for each round, so a strategy whose options make a round needless saves time here. It is
-    called once for each tensor, while the merge is planned, with the arguments of `merge_tensor`. Raise `ConfigError`
-    for options that make no sense for the tensor.
-
-    ```python
-    import torch
-    from attrs import frozen
-    from modelmerger import Traits, hookimpl
-
-    traits = Traits(models=(1, None))
-
-    @frozen(kw_only=True)
-    class Options:
-        keep_norm: bool = False
-
-    @hookimpl
-    def count_rounds(options):                         # the norms are needed only if they are kept
-        return 1 if options.keep_norm else 0
-
-    @hookimpl
-    def measure_tensor(tensors):
-        return torch.stack([tensor.double().square().sum() for tensor in (tensors[0], sum(tensors))])
-
-    @hookimpl
-    def merge_tensor(tensors, measurements, options):  # the sum, as long as the first model
-        first, whole = measurements[0].sqrt().tolist() if options.keep_norm else (1.0, 1.0)
-        return sum(tensors) * (first / whole if whole else 0.0)
-    ```
-    """
-
-
-@hookspec(firstresult=True)
-def measure_tensor(
-    tensors: Sequence["torch.Tensor"],
-    round: int,
-    measurements: Sequence["torch.Tensor"],
-    inputs: Sequence[int],
-    weights: Sequence[float],
-    model_options: Sequence[Any],
-    options: Any,
-    tensor_name: str,
-    shape: Sequence[int],
-    offset: int,
-    random: Callable[..., "torch.Tensor"],
-) -> "torch.Tensor | None":
-    """Strategy, optional, beside `merge_tensor`: returns an additive statistic of a block of a tensor.
-
-    It is float64 or int64, of any shape. The engine sums it over fixed blocks in a fixed order, so that the sum does
-    not depend on threads or slices, and hands the sums of all rounds to `merge_tensor` as `measurements`. Of a large
-    tensor, no more than a few statistics are kept at a time. The other arguments are those of `merge_tensor`, for the
-    block.
-
-    A strategy whose traits say `rounds=2` or more is asked again for the whole tensor, with the number of the `round`,
-    which begins at 0, and the sums of the rounds before it in `measurements`. None in answer to a block adds nothing;
-    in answer to all blocks of a round, it ends the measurement early.
-
-    ```python
-    import math
-    import torch
-    from modelmerger import Traits, hookimpl
-
-    traits = Traits(models=(1, None), rounds=2)        # the variance, around the exact mean
-
-    @hookimpl
-    def measure_tensor(tensors, round, measurements, shape):
-        if round == 0:
-            return torch.stack([tensor.double().sum() for tensor in tensors])
-        means = measurements[0] / math.prod(shape)
-        return torch.stack([((t.double() - mean) ** 2).sum() for t, mean in zip(tensors, means, strict=True)])
-
-    @hookimpl
-    def merge_tensor(tensors, measurements):           # models that vary less count for more
-        shares = 1 / measurements[1].clamp(min=1e-30)
-        return sum(t * float(share / shares.sum()) for t, share in zip(tensors, shares, strict=True))
-    ```
-    """
-
-
-@hookspec(firstresult=True)
 def merge_tensor(
     tensors: Sequence["torch.Tensor"],
     inputs: Sequence[int],
@@ -202,6 +117,52 @@ def merge_tensor(
     @hookimpl
     def merge_tensor(tensors):
         return torch.stack(list(tensors)).median(dim=0).values
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def merge_cores(
+    cores: Sequence["torch.Tensor"],
+    noise: Sequence[float],
+    weights: Sequence[float],
+    model_options: Sequence[Any],
+    options: Any,
+    tensor_name: str,
+    shape: Sequence[int],
+) -> "torch.Tensor | None":
+    """Strategy, optional, beside `merge_tensor`: merges the updates of adapters to a matrix in the space they share.
+
+    The updates are U·coreᵢ·V, where the columns of U and the rows of V are orthonormal and the same for all models, so
+    a core has the singular values, the inner products and the norm of its update; it is only as large as the sum of
+    the ranks, and the cost of a merge falls from the cube of the matrix's size to the cube of that. Returns the merged
+    core, and U·core·V is then the merged update. For strategies that give the same in any orthonormal basis: those by
+    singular values do, those by single elements do not. A strategy with this hook merges the updates of adapters: those
+    to tensors that it sees as "linear" by its coefficients, all others here.
+
+    `cores`: one (r, c) matrix a model, float64; zeros for a model that leaves the tensor as it is. Models of weight 0
+    are left out. `noise`: one a model, the root mean square of what rounding may have changed in the numbers of its
+    core. `weights`, `model_options`, `options`: as in `merge_tensor`. `shape`: of the matrix, (rows, columns). The
+    inputs must not be changed or returned.
+
+    ```python
+    import torch
+    from modelmerger import Traits, hookimpl
+
+    traits = Traits(models=(1, None), needs_base=True, granularity="whole")
+
+    def capped(total):                                 # no direction counts for more than half of the strongest
+        u, values, v = torch.linalg.svd(total, full_matrices=False)
+        return u * values.clamp(max=float(values[0]) / 2) @ v
+
+    @hookimpl
+    def merge_tensor(tensors):
+        *models, base = tensors
+        return base + capped(sum(model - base for model in models))
+
+    @hookimpl
+    def merge_cores(cores):
+        return capped(sum(cores))
     ```
     """
 

@@ -27,7 +27,9 @@ FROM_ZERO = ("global_attn_every_n_layers",)
 """Those of `PERIODS` in which layer 0 is of the kind; in the others, layer n − 1 is the first."""
 BEFORE, BEHIND = ("first_k_dense_replace",), ("max_window_layers",)
 """The layers before this one are of a kind, and those from it on."""
-WHOLE = ("num_kv_shared_layers", "hidden_size_per_layer_input")
+IN_ONE_MATRIX = "hidden_size_per_layer_input"
+"""How wide the part is that each layer has of one matrix, unless that is 0."""
+WHOLE = ("num_kv_shared_layers", IN_ONE_MATRIX)
 """So many of the last layers are of a kind; each layer has a part of one matrix. Such layers stay as they are."""
 IMPLIED = {
     **dict.fromkeys(("gemma2",), ("sliding_window_pattern", 2)),

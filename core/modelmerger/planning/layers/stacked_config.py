@@ -10,6 +10,7 @@ from modelmerger.planning.layers.layer_keys import (
     COUNTS,
     FROM_ZERO,
     IMPLIED,
+    IN_ONE_MATRIX,
     INDICES,
     LISTS,
     OFFSETS,
@@ -134,5 +135,8 @@ def _thresholds(config: Config, taken: Taken, changed: Config, place: str) -> di
 
 
 def _unsayable(key: str, place: str) -> Problem:
+    if key == IN_ONE_MATRIX:
+        message = f"'{key}' says that each layer has a part of one matrix, which goes with these layers alone. Take all"
+        return Problem(message, f"{place}/config.json")
     message = f"'{key}' says which layers are of a kind, and no number says it of these layers. Take others"
     return Problem(message, f"{place}/config.json")

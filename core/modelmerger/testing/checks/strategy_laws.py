@@ -4,10 +4,12 @@ import torch
 
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.strategy_inputs import slice_inputs
+from modelmerger.hooks.strategy_arguments import Measured
+from modelmerger.planning.measured import Wanted, told_of, whole_rows
 from modelmerger.testing.checks.check import Tensors, assert_close, works
 from modelmerger.testing.checks.strategy import Inputs, StrategyUnderTest, drawn
 from modelmerger.testing.merging import Planned
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 
 def check_permutation(strategy: StrategyUnderTest) -> None:
@@ -63,7 +65,9 @@ def check_homogeneity(strategy: StrategyUnderTest) -> None:
 
 
 def check_measurements_add_up(strategy: StrategyUnderTest) -> None:
-    """What `measure_tensor` finds in two parts of a tensor adds up to what it finds in the whole, in every round.
+    """What `measure_tensor` finds in two parts of a tensor makes up what it finds in the whole, in every round.
+
+    Parts are added up, or joined by `join_measurements`. With `choose_ranges`, the whole is what the round wants.
 
     For strategies with that hook.
     """
@@ -73,17 +77,18 @@ def check_measurements_add_up(strategy: StrategyUnderTest) -> None:
     sums: list[torch.Tensor] = []
     for number in range(plan.rounds):
         with works(what):
-            whole = _measured(planned, plan, 0, plan.elements, sums)
-            middle = plan.elements if plan.granularity == "whole" else plan.elements // 2
-            parts = [
-                _measured(planned, plan, *part, sums)
-                for part in ((0, middle), (middle, plan.elements))
-                if part[0] < part[1]
-            ]
-        found = sum(part for part in parts if part is not None)
+            told = told_of(plan, range(len(planned.settings.models)))
+            chosen = planned.hooks.strategy.choose_ranges(told, number, sums, whole_rows(plan))
+            wanted = Wanted.of(plan, chosen)
+            end, row = wanted.elements, whole_rows(plan)
+            whole = _measured(planned, plan, wanted.between(0, end), sums)
+            middle = end if plan.granularity == "whole" else end // 2 // row * row
+            parts = [_measured(planned, plan, wanted.between(*part), sums) for part in ((0, middle), (middle, end))]
+            found = _made_up(planned, told, [part for part in parts if part is not None], sums)
         sentence = (
-            f"{what} must give statistics that add up to those of the whole (round {number}). Return sums, counts or "
-            "histograms of the block; divide when they are used, not here."
+            f"{what} must give statistics that add up to those of the whole (round {number}), or that "
+            "join_measurements joins to them. Return sums, counts or histograms of the block; divide when they are "
+            "used, not here."
         )
         if whole is None or not isinstance(found, torch.Tensor):
             if whole is not None or isinstance(found, torch.Tensor):
@@ -97,20 +102,33 @@ def _times(model: Tensors, factor: float) -> dict[str, torch.Tensor]:
     return {name: tensor * factor for name, tensor in model.items()}
 
 
+def _made_up(
+    planned: Planned, told: Measured, parts: list[torch.Tensor], sums: list[torch.Tensor]
+) -> torch.Tensor | None:
+    """One statistic of those that were measured; None where there is none."""
+    strategy = planned.hooks.strategy
+    if len(parts) > 1 and strategy.joins and (joined := strategy.join_measurements(told, parts, sums)) is not None:
+        return joined
+    return torch.stack(parts).sum(dim=0) if parts else None
+
+
 def _measured(
-    planned: Planned, plan: TensorPlan, first: int, last: int, sums: list[torch.Tensor]
+    planned: Planned, plan: TensorPlan, runs: list[tuple[int, int]], sums: list[torch.Tensor]
 ) -> torch.Tensor | None:
     """What the strategy measures in some elements of a tensor, which the engine would hand it in this form."""
     strategy = planned.hooks.strategy
     stored = []
-    for number in plan.inputs:
+    for number in plan.inputs if runs else ():
         checkpoint = planned.checkpoints[number]
-        buffer = bytearray(checkpoint.tensors[plan.name].span(first, last)[1])
-        checkpoint.read(plan.name, first, last, memoryview(buffer))
-        stored.append(torch.frombuffer(buffer, dtype=torch.float32).double())
+        buffer = bytearray(checkpoint.tensors[plan.name].bytes)
+        checkpoint.read(plan.name, 0, plan.elements, memoryview(buffer))
+        values = torch.frombuffer(buffer, dtype=torch.float32).double()
+        stored.append(torch.cat([values[start:stop] for start, stop in runs]))
+    if not stored:
+        return None
     if strategy.traits.inputs == "updates":
         stored = [tensor - stored[-1] for tensor in stored[:-1]]
     if plan.granularity != "elementwise":
         stored = [tensor.view(-1, plan.shape[-1]) for tensor in stored]
     merge = Merge(planned.plan, planned.checkpoints, planned.hooks, planned.settings)
-    return strategy.measure_tensor(slice_inputs(merge, plan, stored, first, last), sums)
+    return strategy.measure_tensor(slice_inputs(merge, plan, stored, runs), sums)

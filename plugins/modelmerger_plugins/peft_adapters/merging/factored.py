@@ -1,6 +1,7 @@
 """The part of a merged adapter that is a pair of factors: the sum of the adapters' low-rank updates of a tensor."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from attrs import evolve, field, frozen
@@ -9,16 +10,20 @@ from torch import Tensor
 
 from modelmerger_plugins.peft_adapters.changes.change import Change
 from modelmerger_plugins.peft_adapters.changes.low_rank import LowRank
+from modelmerger_plugins.peft_adapters.merging.cores import MergeCores, merged_in_cores
 from modelmerger_plugins.peft_adapters.merging.factors import Pair, Product, as_peft_does, best, inner_product
 from modelmerger_plugins.peft_adapters.merging.part import Measured, Part
 from modelmerger_plugins.peft_adapters.merging.products import Products
 from modelmerger_plugins.peft_adapters.merging.term import Term
 from modelmerger_plugins.peft_adapters.reading.modules import name_in_memory
 
+CORES = 8
+"""So many matrices of the size of a core are held, for each copy of the factors."""
+
 
 @frozen(eq=False)
 class FactoredPart(Part):
-    """Σ c·update, as one low-rank update."""
+    """Σ c·update, or what a merge of the updates' cores comes to, as one low-rank update."""
 
     tensor: str
     """The tensor of the base."""
@@ -32,6 +37,8 @@ class FactoredPart(Part):
     """The largest rank; None for the sum itself."""
     coefficients: Sequence[float] = ()
     """One a model, once they are known."""
+    merge_cores: MergeCores | None = None
+    """How cores are merged, once that is known; None for coefficients."""
     rank: int = 0
     """Of the sum, once it is known."""
     products: Products = field(factory=Products)
@@ -68,18 +75,21 @@ class FactoredPart(Part):
 
     @property
     def counts(self) -> bool:
-        """Whether any term has another coefficient than 0."""
-        return any(self.coefficients[term.model] for term in self.terms)
+        """Whether any term has another coefficient than 0. What cores come to always counts."""
+        return self.merge_cores is not None or any(self.coefficients[term.model] for term in self.terms)
 
     @property
     def numbers(self) -> int:
-        """How many numbers the factors of all terms have."""
-        return sum(term.numbers for term in self.terms)
+        """How many numbers the factors of all terms have, and what is made of their cores."""
+        cores = CORES * sum(term.rank for term in self.terms) ** 2 if self.merge_cores is not None else 0
+        return cores + sum(term.numbers for term in self.terms)
 
     def weighed(self, base: Checkpoint, coefficients: Coefficients) -> "FactoredPart":
-        """With the coefficients."""
-        found = coefficients(self.tensor, base.tensors[self.tensor].shape, self._gram)
-        return evolve(self, coefficients=found)
+        """With the coefficients, or with the strategy's way to merge cores."""
+        shape = base.tensors[self.tensor].shape
+        if coefficients.in_cores(self.tensor, shape):
+            return evolve(self, merge_cores=partial(coefficients.merge_cores, self.tensor, shape))
+        return evolve(self, coefficients=coefficients(self.tensor, shape, self._gram))
 
     def measured(self, dtype: torch.dtype) -> Measured:
         """With the rank; the factors of all terms are read."""
@@ -95,12 +105,18 @@ class FactoredPart(Part):
 
     def product(self) -> Product:
         """The merged update in its factors."""
+        if self.merge_cores is not None:
+            return best([merged_in_cores(self._updates(), self.merge_cores)], self.most, self.rank)
         pairs = self._pairs(self.coefficients)
         return as_peft_does(pairs) if self.as_peft else best(pairs, self.most, self.rank)
 
     def _gram(self) -> list[list[float]]:
-        pairs = [self._pairs([float(model == i) for model in range(self.models)]) for i in range(self.models)]
-        return [[inner_product(ours, theirs) for theirs in pairs] for ours in pairs]
+        updates = self._updates()
+        return [[inner_product(ours, theirs) for theirs in updates] for ours in updates]
+
+    def _updates(self) -> list[list[Pair]]:
+        """Those of each model."""
+        return [self._pairs([float(model == i) for model in range(self.models)]) for i in range(self.models)]
 
     def _pairs(self, coefficients: Sequence[float]) -> list[Pair]:
         """An update of coefficient 0 is not read."""

@@ -54,7 +54,7 @@ def best(pairs: Sequence[Pair], most: int | None = None, exactly: int | None = N
     Eckart and Young 1936, https://doi.org/10.1007/BF02288367: the largest singular values, here of the small matrix
     between the orthogonal factors of the stacked ones. The rank is at least one; the factors of a zero sum are zero.
     """
-    left, right = _stacked(pairs)
+    left, right = stacked(pairs)
     rows, inner_left = torch.linalg.qr(left)
     columns, inner_right = torch.linalg.qr(right.T)
     u, values, v = torch.linalg.svd(inner_left @ inner_right.T, full_matrices=False)
@@ -80,7 +80,7 @@ def as_peft_does(pairs: Sequence[Pair]) -> Product:
     for pair, root, sign in zip(pairs, roots, signs, strict=True):
         left += root * pair.left
         right += sign * pair.right
-    exact = _stacked(pairs)
+    exact = stacked(pairs)
     return Product(left, right, [exact, (-left, right)], _norm(*exact))
 
 
@@ -88,11 +88,11 @@ def inner_product(ours: Sequence[Pair], theirs: Sequence[Pair]) -> float:
     """⟨Σ c·left·right, Σ c·left·right⟩ = tr((L₁ᵀL₂)(R₂R₁ᵀ))."""
     if not ours or not theirs:
         return 0.0
-    (left, right), (other_left, other_right) = _stacked(ours), _stacked(theirs)
+    (left, right), (other_left, other_right) = stacked(ours), stacked(theirs)
     return float(((left.T @ other_left) * (right @ other_right.T)).sum())
 
 
-def _stacked(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+def stacked(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """The two factors whose product is the sum.
 
     Those of a pair get equal norms, so that none drowns in the rounding of another.

@@ -25,6 +25,7 @@ from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.folding.untrained import untrained
 from modelmerger_plugins.peft_adapters.merging.adapter_config import adapter_config
+from modelmerger_plugins.peft_adapters.merging.in_cores import check_cores
 from modelmerger_plugins.peft_adapters.merging.merged_adapter import MergedAdapter
 from modelmerger_plugins.peft_adapters.merging.names import with_peft_names
 from modelmerger_plugins.peft_adapters.merging.part import Measured, Part
@@ -48,6 +49,7 @@ def merge(
     """
     written = settings.options.written("F32")
     parts = Sorter(models, base, options).parts(coefficients.kept)
+    check_cores(parts, base, settings, options, coefficients)
     found = _measured(
         parts, base, settings, coefficients, torch_dtype(written) if options.to_adapter else torch.float64
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from modelmerger import Checkpoint
 
-from modelmerger_plugins.names import file_names
+from modelmerger_plugins.names import file_names, without_layers
 from modelmerger_plugins.peft_adapters.reading.modules import BELOW, TRAINED_WHOLE, Keys
 
 LAYER = re.compile(r"(.+?\.(?:0|[1-9]\d*))\.(.+)")
@@ -39,8 +39,15 @@ def names_in_base(
     }
     if all(name in stored for name in wanted):
         return {name: name for name in wanted}
+    plain = {name: without_layers(name) for name in wanted if name not in stored}
+    if wrapped := {name: there for name, there in plain.items() if there in stored and there not in wanted}:
+        return wrapped | _renamed({name: shape for name, shape in wanted.items() if name not in wrapped}, stored)
+    return _renamed(wanted, stored)
+
+
+def _renamed(wanted: Mapping[str, Shape | None], stored: Mapping[str, Shape | None]) -> dict[str, str]:
     layers = {match[1] for name in wanted if name not in stored and (match := LAYER.fullmatch(name))}
-    asked = wanted | {f"{layer}.{name}": None for layer in layers for name in _OF_LAYERS}
+    asked = {**wanted} | {f"{layer}.{name}": None for layer in layers for name in _OF_LAYERS}
     found = file_names(asked, stored)
     if missed := {name: None for name in asked if name not in found}:
         found |= {name: there for name, there in file_names(asked | missed, stored).items() if name in missed}

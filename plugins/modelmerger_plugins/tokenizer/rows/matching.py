@@ -7,8 +7,8 @@ from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem
 
 from modelmerger_plugins.tokenizer.rows.models import OfModel, of_models
 from modelmerger_plugins.tokenizer.rows.reserved import renamed_tokens
+from modelmerger_plugins.tokenizer.rows.unions import union_of_models
 from modelmerger_plugins.tokenizer.union.joining import Union
-from modelmerger_plugins.tokenizer.union.of_models import union_of_models
 
 MULTIPLES = (128, 64, 8)
 """What the number of rows of the merged model is a multiple of, the first that divides that of the source."""

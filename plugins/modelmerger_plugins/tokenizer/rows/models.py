@@ -21,11 +21,10 @@ from modelmerger import (
 
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 from modelmerger_plugins.tokenizer.rows.matrices import row_count
-from modelmerger_plugins.tokenizer.vocabularies import ADDED, FAST, LIMIT, MOST_VALUES, vocabulary_of
+from modelmerger_plugins.tokenizer.vocabularies import ADDED, FAST, LIMIT, MOST_TOKENS, MOST_VALUES, vocabulary_of
 
 PLAIN = (FAST, "vocab.json", "vocab.txt")
 """The files whose rows are those of the embedding, the first that there is."""
-MOST_TOKENS = 1 << 20
 BROKEN = (InputError, ValueError, LookupError, TypeError, AttributeError)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from modelmerger import ModelCompatibilityError, Problem, amount, shown
 
+from modelmerger_plugins.tokenizer.readable import readable, script_of_text
 from modelmerger_plugins.tokenizer.rows.matching import Matching
-from modelmerger_plugins.tokenizer.rows.readable import readable, script_of_text
 from modelmerger_plugins.tokenizer.rows.reserved import is_reserved
 from modelmerger_plugins.tokenizer.union.saying import problems_with_union
 

@@ -7,8 +7,7 @@ from typing import Any
 from attrs import frozen
 from modelmerger import InputError, Problem, read_beside, read_json
 
-from modelmerger_plugins.tokenizer.rows.models import MOST_TOKENS
-from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, MOST_VALUES
+from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, MOST_TOKENS, MOST_VALUES
 
 TYPES = ("BPE", "Unigram", "WordPiece")
 LONGEST = 1 << 16

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from modelmerger import FileIdentity, read_beside, read_json
 
-from modelmerger_plugins.tokenizer.templates import CONFIG, encoded
+from modelmerger_plugins.chat_templates import CONFIG, encoded
 from modelmerger_plugins.tokenizer.union.joining import Union
 from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT
 

@@ -62,7 +62,7 @@ def check_normaliser(first: Document, second: Second, leaders: Leaders) -> None:
 
 
 def _text(token: str, second: Second) -> str:
-    from modelmerger_plugins.tokenizer.rows.readable import readable
+    from modelmerger_plugins.tokenizer.readable import readable
 
     return readable(token) if second.document.by_bytes else token
 

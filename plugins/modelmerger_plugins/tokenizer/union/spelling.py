@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-from modelmerger_plugins.tokenizer.rows.readable import byte_letters
+from modelmerger_plugins.tokenizer.readable import byte_letters
 from modelmerger_plugins.tokenizer.union.scripts import Scripts
 
 SPACE = "\u2581"

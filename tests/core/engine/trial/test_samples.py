@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from modelmerger.engine.trial.samples import SHAPES, SPREAD, cut, samples, spread, trial_plan
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 from modelmerger.values.traits import Granularity
 
 

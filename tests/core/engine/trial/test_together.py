@@ -7,7 +7,7 @@ import pytest
 from blocks import set_block
 from modelmerger.engine.trial.together import Needs, together
 from modelmerger.values.layout import Layout, OutputFile, OutputTensor, Placement
-from modelmerger.values.plan import TensorPlan
+from modelmerger.values.tensor_plan import TensorPlan
 
 NEEDS = Needs(cut=1000, whole={100: 10.0, 10: 20.0})
 

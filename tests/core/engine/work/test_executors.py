@@ -120,7 +120,7 @@ MERGES = {
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tensors lie in many blocks, and are measured in many units."""
     set_block(monkeypatch, 1 << 10)
-    monkeypatch.setattr(measuring, "MEASURED", 100)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 100)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 2)
 
 

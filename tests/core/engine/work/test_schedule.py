@@ -21,7 +21,7 @@ OTHER = {**TENSORS, "a": TENSORS["a"].flip(0), "b": torch.arange(50.0)}
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "MEASURED", 60)
+    monkeypatch.setattr("modelmerger.planning.measured.MEASURED", 60)
     monkeypatch.setattr(measuring, "BLOCKS_A_UNIT", 2)
 
 

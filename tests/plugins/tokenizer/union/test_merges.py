@@ -9,6 +9,7 @@ import torch
 from conftest import random_tensors, write_model
 from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, merge
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from tests.plugins.tokenizer.rows.vocabularies import EMBEDDING, HEAD
@@ -115,3 +116,27 @@ def test_a_model_without_tokenizer_json_is_refused_with_what_to_do(tmp_path: Pat
 
     with pytest.raises(Exception, match="Load the tokenizer once with transformers and save it"):
         ModelMerger(MergeConfig(**config_of(tmp_path))).plan()
+
+
+def test_transformers_cuts_as_the_file_says_though_it_makes_the_class_anew(tmp_path: Path) -> None:
+    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    steps = {"type": "Sequence", "pretokenizers": [split, level]}
+    qwen = {**FIRST, "normalizer": {"type": "NFC"}, "pre_tokenizer": steps}
+    llama = by_characters(TEXTS[0], 500, fallback=True)
+    for kind, first, second in (("Qwen2Tokenizer", qwen, SECOND), ("LlamaTokenizer", llama, OF_CHARACTERS)):
+        folder = tmp_path / kind
+        folder.mkdir()
+        family = kind.removesuffix("Tokenizer").lower()
+        write(folder / "a", 1, first, 512, kind, model_type=family, num_attention_heads=2)
+        write(folder / "b", 2, second, 456, kind, model_type=family, num_attention_heads=2)
+
+        merge(MergeConfig(**config_of(folder)))
+
+        made = AutoTokenizer.from_pretrained(folder / "merged")
+        assert type(made).__name__ == kind
+        plain = Tokenizer.from_file(str(folder / "merged/tokenizer.json"))
+        for text in (*TEXTS[0], *TEXTS[1], "It's 42 — سلام! \n  x"):
+            found = made(text, add_special_tokens=False)["input_ids"]
+            assert found == plain.encode(text, add_special_tokens=False).ids, (kind, text)

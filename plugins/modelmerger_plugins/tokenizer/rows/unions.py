@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from modelmerger import InputError, Problem
 
+from modelmerger_plugins.tokenizer.renaming import with_new_names
 from modelmerger_plugins.tokenizer.rows.models import OfModel
-from modelmerger_plugins.tokenizer.rows.renaming import with_new_names
 from modelmerger_plugins.tokenizer.union.documents import Document, document_of, read_document
 from modelmerger_plugins.tokenizer.union.joining import Union, union_of
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import attrs
 import pytest
-from modelmerger.hooks.loaded_state import state_digest
+from modelmerger.hooks.sources.loaded_state import state_digest
 
 SOURCE = """
 import re
@@ -81,7 +81,7 @@ def test_where_it_stands_and_what_is_said_of_it_do_not_count() -> None:
 
 def test_running_it_and_another_process_change_nothing(tmp_path: Path) -> None:
     (tmp_path / "acme_state.py").write_text(SOURCE)
-    code = "import acme_state, sys; from modelmerger.hooks.loaded_state import state_digest as digest\n"
+    code = "import acme_state, sys; from modelmerger.hooks.sources.loaded_state import state_digest as digest\n"
     code += "print(digest(acme_state)); [acme_state.helped(n) for n in range(5000)]; print(digest(acme_state))"
     path = os.pathsep.join([str(tmp_path), *sys.path])
     found = [

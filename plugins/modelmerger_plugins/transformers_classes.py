@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ def is_known(name: str, model_type: Any) -> bool:
         folder.isidentifier()
         and re.search(rf"^class {name}\(", _source(f"{folder}/modeling_{folder}.py"), re.MULTILINE) is not None
     )
+
+
+def has_no_module(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether it is certain that none of the modules of a model has this name: its family's source sets no such one."""
+    architectures, folder = config.get("architectures"), str(config.get("model_type")).replace("-", "_")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else None
+    if not (isinstance(architecture, str) and folder.isidentifier()):
+        return False
+    source = _source(f"{folder}/modeling_{folder}.py")
+    return f"class {architecture}(" in source and re.search(rf"self\.{name}\s*[:=]", source) is None
 
 
 def _auto_classes() -> str:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from modelmerger_plugins.loading_check.known_classes import is_known
+from modelmerger_plugins.transformers_classes import is_known
 
 KNOWN = {
     "LlamaForCausalLM": "llama",
@@ -38,7 +38,7 @@ def test_unknown(name: str) -> None:
 
 def test_transformers_is_not_imported() -> None:
     code = (
-        "import sys; from modelmerger_plugins.loading_check.known_classes import is_known; "
+        "import sys; from modelmerger_plugins.transformers_classes import is_known; "
         "assert is_known('LlamaForCausalLM', 'llama'); print({'torch', 'transformers'} & {*sys.modules})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
