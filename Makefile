@@ -47,6 +47,7 @@ lint: $(VENV)/installed-lint
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	$(BIN)/check-wheel-contents dist/*.whl
 
+# BENCH: options of benchmarks/run.py, such as "--shapes 1.5B --variants one-core".
 bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/run.py $(BENCH)
 	$(BIN)/python benchmarks/planned.py
