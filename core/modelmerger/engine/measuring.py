@@ -71,7 +71,8 @@ class Measurer:
         length, wanted = block_length(tensor), self._wanted(tensor, unit.round, earlier)
         elements = wanted.elements
         for start, stop in wanted.between(unit.first * length, unit.last * length):
-            if self.kept is None or not self.kept.has(unit.of, start):
+            short = len(wanted.runs) > 1  # what is read ahead takes 4 MiB, however short it is
+            if not short and (self.kept is None or not self.kept.has(unit.of, start)):
                 read_ahead(self.merge, tensor, start, stop)
 
         def block(number: int) -> "Tensor | None":
