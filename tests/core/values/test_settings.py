@@ -17,6 +17,8 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "io": ("weighted", ["auto", "buffered", "direct"], [("fast", "one of auto, buffered, direct"), (True, "one of auto, buffered, direct")]),
     "memory": ("weighted", ["512MiB", 0, "0", 1], [("much", "a size such as"), (-1, "a size such as")]),
     "boosted_from": ("boost", [0.1, 0.5, 1], [(2, "[0, 1]"), ("much", "a number")]),
+    "extrapolation_factor": ("slerp", [1.5, -0.2, None], [("far", "a number")]),
+    "same_depth": ("weighted", [True, False], [("no", "true or false")]),
     "growth": ("lines", [1, 2.5], [("much", "a number")]),
     "executor": ("weighted", ["threads", None], [("", "must not be empty"), (1, "a text"), ("ray", "no executor is named")]),
     "normalize_weights": ("weighted", [True, False], [("no", "true or false")]),
@@ -158,6 +160,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
     }
     assert attrs.asdict(settings("slerp").strategy_options) == {
         "interpolation_factor": None,
+        "extrapolation_factor": None,
         "normalize_before_slerp": True,
         "epsilon": 1e-8,
     }
