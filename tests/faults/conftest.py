@@ -34,7 +34,7 @@ def sharded(tmp_path: Path, io: str) -> SimpleNamespace:
     for number, name in enumerate("ab"):
         directory = write_model(tmp_path / name, random_tensors(number + 1, near=base))
         (directory / "LICENSE").write_text(f"the licence of {name}\n")
-        (directory / "tokenizer.json").write_text("{}")
+        (directory / "tokenizer.json").write_text('{"model": {}}')
     output = tmp_path / "merged"
 
     def config(shard: int = FEW, *, weight: float = 0.5, **options: Any) -> dict[str, Any]:
