@@ -11,10 +11,6 @@ Severity = Literal["error", "warning", "note"]
 """How bad it is."""
 MOST_SHOWN = 20
 """Problems of one error that are said; of the others, how many there are."""
-MOST_IN_LINE = LINE_LIMIT - len("warning: ")
-"""Characters of a problem."""
-LEAST_OF_PLACE = 60
-"""Characters of a path that are left where what is wrong with it needs the room."""
 
 
 @frozen
@@ -33,9 +29,9 @@ class Problem:
     def __str__(self) -> str:
         parts = [shown(self.where), shown(self.tensor), shown(self.message, LINE_LIMIT)]
         line = ": ".join(part for part in parts if part)
-        if (over := len(line) - MOST_IN_LINE) > 0:  # what to do is worth more than all of a long path
-            parts[0] = shown(self.where, max(LEAST_OF_PLACE, len(parts[0]) - over))
-            parts[2] = shown(self.message, MOST_IN_LINE - sum(len(part) + 2 for part in parts[:2] if part))
+        if len(line) > LINE_LIMIT - len("warning: "):
+            room = LINE_LIMIT - len("warning: ") - sum(len(part) + 2 for part in parts[:2] if part)
+            parts[2] = shown(self.message, room)
             line = ": ".join(part for part in parts if part)
         return line
 
