@@ -19,9 +19,8 @@ def fused_in_one(donor: Checkpoint, model: Checkpoint, names: Iterable[str]) -> 
         other = min(filter(_SINGLE.search, single_names), default=None)
         if one is not None and other is not None:
             message = (
-                f"holds all experts of a layer in one tensor ({shown(one, 60)}), and '{single.name}' holds each by "
-                f"itself ({shown(other, 60)}). Save '{fused.name}' with save_pretrained of transformers, which writes "
-                "the latter."
+                f"has the experts of a layer in one tensor ({shown(one, 60)}), and '{single.name}' has them one by one "
+                f"({shown(other, 60)}). Save '{fused.name}' with save_pretrained, which parts them."
             )
             return Problem(message, fused.place)
     return None

@@ -337,7 +337,7 @@ def test_a_resized_vocabulary_is_one_problem_with_both_sizes_and_the_way_out() -
         smaller = "m0" if first is ours else "m1"
         assert line == (
             f"m1: embed_tokens.weight: the vocabulary was resized: {said}, and a tokenizer is missing. "
-            f"Add it, or call resize_token_embeddings(12) on '{smaller}', save that, and give its path."
+            f"Add it, or call resize_token_embeddings(12) on '{smaller}', and save that."
         )
 
 

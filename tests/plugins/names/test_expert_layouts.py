@@ -140,7 +140,7 @@ def test_what_is_not_proven_stays_one_error(tmp_path: Path, change: Any, first: 
     with pytest.raises(ModelCompatibilityError) as refusal:
         merged(tmp_path / "refused", *(models if first else reversed(models)))
     (problem,) = refusal.value.problems
-    assert "holds all experts of a layer in one tensor" in problem.message
+    assert "has the experts of a layer in one tensor" in problem.message
 
 
 def test_files_that_transformers_writes_either_way_merge(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def _resized(difference: ShapeDifference, first: Checkpoint, other: Checkpoint, 
     smaller = [f"'{model.name}'" for model, rows in ((first, ours), (other, theirs)) if rows < target]
     return Problem(
         f"the vocabulary was resized: {theirs} rows here, {ours} in '{first.name}', and a tokenizer is missing. "
-        f"Add it, or call resize_token_embeddings({target}) on {' and '.join(smaller)}, save that, and give its path.",
+        f"Add it, or call resize_token_embeddings({target}) on {' and '.join(smaller)}, and save that.",
         other.place,
         difference.name,
     )
