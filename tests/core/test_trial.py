@@ -174,7 +174,7 @@ def test_plan_says_that_nothing_was_tried(
 def test_the_table_of_planned_memory_has_every_built_in_strategy_with_a_config_that_holds() -> None:
     code = (
         "import planned, modelmerger as m\n"
-        "for name, traits in planned.built_in():\n"
+        "for name, traits, _ in planned.built_in():\n"
         "    m.MergeConfig(**planned.config_of(name, traits, ['a', 'b'], 'base'))\n"
         "    print(name)\n"
     )
