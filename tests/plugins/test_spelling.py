@@ -12,7 +12,7 @@ from modelmerger_plugins.compatibility.configs import compare_configs
 OLD: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data/configs_of_transformers_4.json").read_text()
 )  # as transformers 4.57.3 saves them
-SETTINGS: Any = SimpleNamespace(options=SimpleNamespace(missing_tensors="error"))
+SETTINGS: Any = SimpleNamespace(composes=False, options=SimpleNamespace(missing_tensors="error"))
 
 
 def said(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
