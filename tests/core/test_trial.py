@@ -61,9 +61,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("weighted", {}),
         ("weighted", {"geometry": True, "low_memory_mode": True}),
-        ("weighted", {"use_safetensors": False}),
-        ("sequential", {}),
-        ("task_arithmetic", {"clamp_weights": True}),
+        pytest.param("weighted", {"use_safetensors": False}, marks=pytest.mark.long),
+        pytest.param("sequential", {}, marks=pytest.mark.long),
+        pytest.param("task_arithmetic", {"clamp_weights": True}, marks=pytest.mark.long),
         ("slerp", {}),
         ("ties", {}),
         ("spectral", {}),
