@@ -38,6 +38,13 @@ BLAMED = re.compile(r"\w+ '[\w-]+' from modelmerger \d")
 """What no error with exit status 7 says: a plugin that comes with the package is never to blame for what it was given."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Folders of tests have names as short with several workers as with one: a line about a file has an end."""
+    if hasattr(config, "workerinput"):
+        place = Path(config.option.basetemp)  # …/popen-gw0
+        config.option.basetemp = str(place.with_name(place.name.removeprefix("popen-gw")))
+
+
 def random_tensors(
     seed: int,
     dtype: torch.dtype = torch.bfloat16,
