@@ -610,11 +610,11 @@ merge(MergeConfig(strategy="weighted", models=[{{"path": {model!r}}}], output_pa
     ("setup", "options", "lines"),
     [
         ("", {"verbose": True}, 2),
-        ("", {"log_level": "INFO"}, 2),
+        pytest.param("", {"log_level": "INFO"}, 2, marks=pytest.mark.long),
         ("", {}, 0),
-        ("", {"verbose": True, "log_level": "ERROR"}, 0),
+        pytest.param("", {"verbose": True, "log_level": "ERROR"}, 0, marks=pytest.mark.long),
         ("logging.basicConfig(level=logging.INFO)", {"verbose": True}, 2),
-        ("logging.basicConfig(level=logging.WARNING)", {"verbose": True}, 2),
+        pytest.param("logging.basicConfig(level=logging.WARNING)", {"verbose": True}, 2, marks=pytest.mark.long),
     ],
     ids=["verbose", "level", "quiet", "level wins", "a root handler", "a quiet root"],
 )

@@ -60,11 +60,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("strategy", "options"),
     [
         ("weighted", {}),
-        ("weighted", {"geometry": True, "low_memory_mode": True}),
+        pytest.param("weighted", {"geometry": True, "low_memory_mode": True}, marks=pytest.mark.long),
         pytest.param("weighted", {"use_safetensors": False}, marks=pytest.mark.long),
         pytest.param("sequential", {}, marks=pytest.mark.long),
         pytest.param("task_arithmetic", {"clamp_weights": True}, marks=pytest.mark.long),
-        ("slerp", {}),
+        pytest.param("slerp", {}, marks=pytest.mark.long),
         ("ties", {}),
         ("spectral", {}),
     ],
@@ -111,7 +111,7 @@ def test_a_trial_changes_the_memory_of_a_plan_and_not_its_digest(
     [
         ("os._exit(3)", "its process ended with status 3"),
         ("os.kill(os.getpid(), 9)", "its process ended with status -9"),
-        ("time.sleep(600)", "it took more than 8 s"),
+        ("time.sleep(600)", "it took more than 4 s"),
         ("raise ValueError('no')", "strategy 'ending' from acme-merge 1.0 raised ValueError in merge_tensor: no"),
         ("print('{}'); sys.stdout.flush()", None),
     ],
@@ -126,7 +126,7 @@ def test_a_trial_that_fails_is_a_note(
     install(distribution, [("strategy", "ending", ENDING.format(body=body))])
     settings, hooks = resolve(config | {"strategy": "ending"})
     with prepare(settings, hooks, merged=MergedCheckpoint) as ready:
-        found = try_out(ready, patience=8 if "sleep" in body else 100)
+        found = try_out(ready, patience=4 if "sleep" in body else 100)
     if reason is None:
         assert isinstance(found, Trial)
         return

@@ -70,7 +70,7 @@ def test_a_tokenizer_that_runs_away_is_stopped(
     """B24"""
     from transformers import PreTrainedTokenizerFast
 
-    monkeypatch.setattr(tokenizing, "SECONDS", 2)
+    monkeypatch.setattr(tokenizing, "SECONDS", 1)
     monkeypatch.setattr(tokenizing, "MEMORY", 1 << 30)
     directory = changed(tied.a, tmp_path / "a", **parts)
     place: Any = ModelReference(str(directory), "a", "m")
@@ -88,7 +88,7 @@ def test_a_decoder_that_runs_away_is_stopped(tied: SimpleNamespace, monkeypatch:
     opened.tokenizer.backend_tokenizer.decoder = decoders.Sequence([decoders.Replace("a", "aa")] * 60)
     special = opened.tokenizer.all_special_ids
     word = next(i for text, i in sorted(opened.tokenizer.get_vocab().items()) if "a" in text and i not in special)
-    monkeypatch.setattr(tokenizing, "SECONDS", 2)
+    monkeypatch.setattr(tokenizing, "SECONDS", 1)
     monkeypatch.setattr(tokenizing, "MEMORY", 1 << 30)
     monkeypatch.setattr("modelmerger.validation.language_model.continued", lambda *_: [[word]])
     with pytest.raises(UnmeasurableError, match="the tokenizer of a fails: it takes more than"):
