@@ -12,7 +12,10 @@ def spec_of(module: str) -> ModuleSpec | None:
     name = ""
     for part in module.split("."):
         name = f"{name}.{part}" if name else part
-        spec = PathFinder.find_spec(name, spec.submodule_search_locations if spec is not None else None)
+        places = spec.submodule_search_locations if spec is not None else None
+        if spec is not None and places is None:  # no package, so what is taken from it is no module
+            return None
+        spec = PathFinder.find_spec(name, places)
         if spec is None:
             return None
     return spec
