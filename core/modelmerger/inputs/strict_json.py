@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from modelmerger.values.errors import InputError, Problem
 
@@ -34,8 +34,8 @@ def read_json(
     content: UTF-8, with or without a byte order mark. depth: how many lists and objects may lie in each other. nodes:
     how many values there may be; keys do not count, and an empty list or object counts like one that holds a value.
     unique: whether a key that an object has twice is refused; otherwise the last one counts. finite: whether NaN,
-    infinities and numbers beyond float64 are refused. tagged: whether NaN and infinities within the document are read
-    as the objects that transformers writes for them, `{"__float__": "NaN"}`, and numbers beyond float64 are refused.
+    infinities and numbers beyond float64 are refused. tagged: whether infinities within the document are read as the
+    objects that transformers writes for them, `{"__float__": "Infinity"}`, and NaN and numbers beyond float64 refused.
 
     Otherwise these, which Python writes though JSON has none, are read as what they are, and so are halves of surrogate
     pairs.
@@ -112,11 +112,14 @@ class _Placing(json.JSONDecoder):
             raise json.JSONDecodeError(str(error), text, after - 1) from None
 
 
-def _no_constant(text: str) -> float:
+def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number in JSON")
 
 
 def _tag(text: str) -> dict[str, str]:
+    """An infinity may be meant, as a limit that is none; a NaN is what went wrong."""
+    if text == "NaN":
+        _no_constant(text)
     return {"__float__": text}
 
 

@@ -166,12 +166,12 @@ def test_what_is_no_finite_number_is_refused_where_that_is_asked(text: str) -> N
 
 
 @pytest.mark.parametrize("unique", [True, False])
-@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("name", ["Infinity", "-Infinity"])
 def test_what_is_no_finite_number_is_an_object_where_that_is_asked(name: str, unique: bool) -> None:
     text = f'[{{"a": {name}}}, {name}, "{name}", 1.5]'
     found = read_json(text, "file", tagged=True, unique=unique)
     assert found == [{"a": {"__float__": name}}, {"__float__": name}, name, 1.5]
-    for wrong in (name, f" {name}", "[1e999]", '{"a": -1e400}'):
+    for wrong in (name, f" {name}", "[NaN]", '{"a": [0.0, NaN]}', "[1e999]", '{"a": -1e400}'):
         with pytest.raises(InputError, match=r"no number in JSON|beyond what"):
             read_json(wrong, "file", tagged=True, unique=unique)
 
