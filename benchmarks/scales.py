@@ -23,9 +23,9 @@ from transformers.utils import logging
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "dialects"
 sys.path.insert(0, str(EXAMPLE))
 
-from build import build_models  # noqa: E402
-from scoring import Score, mean_per_token, read_heldout, score  # noqa: E402
-from sources import DIALECTS  # noqa: E402
+from build import build_models  # noqa: E402 (in the folder that was just put on the path)
+from scoring import Score, mean_per_token, read_heldout, score  # noqa: E402 (in the folder that was just put on the path)
+from sources import DIALECTS  # noqa: E402 (in the folder that was just put on the path)
 
 STRATEGIES = (
     "task_arithmetic",

@@ -1,6 +1,6 @@
 """`modelmerger plugins`."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -43,7 +43,7 @@ def _all(registry: "Registry") -> "list[Provider]":
     return [*registry.providers, *registry.never_asked, *dict(registry.switched_off)]
 
 
-def _listed(registry: "Registry", own_commands: object) -> Iterator[str]:
+def _listed(registry: "Registry", own_commands: "Collection[str]") -> Iterator[str]:
     """The lines about all plugins, by kind. own_commands: the names of the core's commands."""
     from modelmerger.hooks.providers import PLURALS
     from modelmerger.hooks.sources.found import summary_of
@@ -60,12 +60,12 @@ def _listed(registry: "Registry", own_commands: object) -> Iterator[str]:
             yield "  none"
 
 
-def _states(registry: "Registry", own_commands: object) -> "dict[Provider, str]":
+def _states(registry: "Registry", own_commands: "Collection[str]") -> "dict[Provider, str]":
     """What keeps plugins from being used, in parentheses."""
     from modelmerger.hooks.providers import DEFAULT_VALIDATORS, PLURALS
 
     clashing = {p for kind in PLURALS for clash in registry.clashes(kind).values() for p in clash}
-    clashing |= {p for p in registry.providers if p.kind == "command" and p.name in own_commands}  # type: ignore[operator]
+    clashing |= {p for p in registry.providers if p.kind == "command" and p.name in own_commands}
     never_asked = f"  (only in {DEFAULT_VALIDATORS}, so never asked)"
     return {
         **dict.fromkeys(clashing, "  (clash)"),

@@ -73,7 +73,7 @@ class LoaderUnderTest:
         """The model under its path. Raises `AssertionError` where it is not opened."""
         with works(f"{self.name}: opening {self.path}"), self.opened() as found:
             if not isinstance(found, Checkpoint):
-                raise AssertionError(  # noqa: TRY004
+                raise AssertionError(  # noqa: TRY004 (a check)
                     f"{self.name}: load_model gave {found!r} for {self.path}, and a Checkpoint is due."
                 )
             yield found
@@ -170,7 +170,7 @@ def check_damage_is_refused(loader: LoaderUnderTest) -> None:
             except MergeError as error:
                 if isinstance(error, PluginError):
                     sentence = "Check what the files claim, and raise an InputError that names the file."
-                    raise AssertionError(f"{what} raised what is no InputError: {error} {sentence}") from error  # noqa: TRY004
+                    raise AssertionError(f"{what} raised what is no InputError: {error} {sentence}") from error  # noqa: TRY004 (a check)
                 continue
             if numbers != due:
                 raise AssertionError(f"{what} gave other numbers. Check that files are as long as their tensors are.")

@@ -18,17 +18,17 @@ def seed_globally(seed: int) -> None:
 
 def global_states() -> tuple[bytes, Any, Any]:
     """Their states, to be compared."""
-    torchs, numpys = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    torchs, numpys = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 (the global state)
     return bytes(torchs.numpy()), str(numpys), random.getstate()
 
 
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
     """Puts the states back afterwards."""
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 (the global state)
     try:
         yield
     finally:
         torch.set_rng_state(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+        np.random.set_state(before[1])  # noqa: NPY002 (the global state)
         random.setstate(before[2])

@@ -74,7 +74,7 @@ def check_findings(validator: ValidatorUnderTest) -> None:
     """Findings are of the metrics that it declares, are finite or None, and say what they were measured on."""
     found = validator.find(validator.subject())
     if isinstance(found, str):
-        raise AssertionError(f"{validator.name}: nothing was measured ({found}). Give a `subject` that it can measure.")  # noqa: TRY004
+        raise AssertionError(f"{validator.name}: nothing was measured ({found}). Give a `subject` that it can measure.")  # noqa: TRY004 (a check)
     if not found:
         raise AssertionError(f"{validator.name}: nothing was found. Yield a Finding, or raise UnmeasurableError.")
     for finding in found:

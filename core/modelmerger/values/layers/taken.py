@@ -17,7 +17,7 @@ def layers_problem(layers: Layers) -> str | None:
         if isinstance(part, int):
             if part < 0:
                 return f"must not be negative, got {part}"
-        elif len(part) != 2 or part[0] < 0 or part[1] <= part[0]:  # type: ignore[operator]
+        elif len(part) != 2 or part[0] < 0 or part[1] <= part[0]:  # type: ignore[operator]  # a range of numbers here
             return f"must be ranges [first, behind the last] or single layers, got {list(part)}"
     return None if layers else "must hold at least one layer"
 
