@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
+    from modelmerger.merger import merge_part as merge_part
     from modelmerger.output.sink import Sink as Sink
     from modelmerger.output.sink import Writer as Writer
     from modelmerger.output.sinks.memory_sink import MemorySink as MemorySink
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.read_config import ReadConfig as ReadConfig
     from modelmerger.values.report import MergeReport as MergeReport
+    from modelmerger.values.report import PartReport as PartReport
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
@@ -175,7 +177,7 @@ _HOMES = {
     "inputs.strict_json": ("read_json",),
     "inputs.tensor_selection": ("TensorSelection",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
-    "merger": ("ModelMerger", "check_model_compatibility", "merge"),
+    "merger": ("ModelMerger", "check_model_compatibility", "merge", "merge_part"),
     "output.sinks.memory_sink": ("MemorySink",),
     "output.sinks.module_sink": ("ModuleSink",),
     "output.sink": ("Sink", "Writer"),
@@ -230,7 +232,7 @@ _HOMES = {
     "values.plain_names": ("is_plain_path",),
     "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
     "values.read_config": ("ReadConfig",),
-    "values.report": ("MergeReport",),
+    "values.report": ("MergeReport", "PartReport"),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
     "values.subject": ("Answer", "LabelScores", "LanguageModel", "OpenedModel", "Subject"),

@@ -25,6 +25,7 @@ from modelmerger.planning.prepared import Prepared, prepare
 from modelmerger.refusals import check_output_of
 from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge, say
 from modelmerger.run_in_memory import fits_in_memory, merge_to_memory
+from modelmerger.run_part import run_part
 from modelmerger.validation.candidate import merged_candidate
 from modelmerger.validation.running import save_report, validate, validate_published
 from modelmerger.values.checkpoint import Checkpoint
@@ -33,8 +34,9 @@ from modelmerger.values.findings import ValidationReport
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL
-from modelmerger.values.report import MergeReport
+from modelmerger.values.report import MergeReport, PartReport
 from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
+from modelmerger.values.work.part import Part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,15 +44,27 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
 
 
-def merge(config: ConfigLike, watch: Watch | None = None) -> MergeReport:
+def merge(config: ConfigLike, watch: Watch | None = None, *, reread: bool = False) -> MergeReport:
     """Merges and publishes to the config's output_path, and validates the result if the config says so.
 
     config: also a mapping with its keys, or the path of its file. Loads no model, except to validate it. watch: what is
-    called while the merge runs. Raises `MergeError`. If a threshold is crossed, nothing is raised: see `validation` in
-    the report.
+    called while the merge runs. reread: whether what `merge_part` made is read again, although it ended well. Raises
+    `MergeError`. If a threshold is crossed, nothing is raised: see `validation` in the report.
     """
     settings, hooks = MergeConfig.of(config).resolved()
-    return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
+    return validate_published(run_merge(settings, hooks, watch=watch, reread=reread), settings, hooks)
+
+
+def merge_part(config: ConfigLike, part: str, watch: Watch | None = None) -> PartReport:
+    """Makes one share of the blocks of a merge, and publishes nothing: `merge` does, with what all shares have made.
+
+    part: its number, counted from 0, and how many there are: `3/16`. config, watch: as in `merge`. Shares may run at
+    the same time, on one machine or on many that see the same files; so may not two of one number, or a share and a
+    merge. Raises `MergeError`.
+    """
+    share = Part.parsed(part)
+    settings, hooks = MergeConfig.of(config).resolved()
+    return run_part(settings, hooks, share, watch=watch)
 
 
 class ModelMerger:

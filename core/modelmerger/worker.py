@@ -1,24 +1,29 @@
 """A worker of a merge that another process runs: rebuilt from its work order, with the same plan or not at all."""
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
-from modelmerger.planning.prepared import Prepared, prepare
+from modelmerger.hooks.registry import Registry
+from modelmerger.planning.prepared import prepare
 from modelmerger.values.errors import MergeError
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.work.units import Done, Task, Worker, WorkOrder
 
 
-def open_worker(order: WorkOrder) -> Worker:
+def open_worker(order: WorkOrder, node: str = "") -> Worker:
     """Opens the models of a merge that runs elsewhere, and returns what does its tasks; close it at the end.
 
-    Nothing is looked for: models are where the order says. Raises `MergeError` where the config, the inputs, the
-    plugins or the machine's arithmetic come to other bytes than those of the run.
+    Nothing is looked for: models are where the order says. node: what this machine is called in messages; without it,
+    by its host name. Raises `InputError` where an input is not seen here as it is by the run, `OutputError` where the
+    staged files are not, and `MergeError` where the config, the plugins, torch or the machine's arithmetic come to
+    other bytes than those of the run. Each names the node and the first thing that differs.
     """
     from modelmerger.engine.arithmetic_digest import with_digest
     from modelmerger.engine.blocks import BlockWriter
@@ -28,17 +33,23 @@ def open_worker(order: WorkOrder) -> Worker:
     from modelmerger.engine.merge import Merge
     from modelmerger.engine.output_blocks import OutputBlocks
     from modelmerger.engine.tensors import SliceMerger
+    from modelmerger.engine.work import node as of_node
     from modelmerger.engine.work.executing import compiled
     from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
     from modelmerger.output.staged_files import SharedFiles
 
-    settings, hooks = resolve(order.config)
+    node = node or socket.gethostname()
+    of_node.check_places(order, node)
+    registry = Registry.installed()
+    of_node.check_plugins(order, of_node.plugins_of(registry.providers), node)
+    settings, hooks = resolve(order.config, registry)
+    of_node.check_no_more_plugins(order, hooks.all_providers, node)
     with ExitStack() as closing:
         ready = closing.enter_context(
             prepare(settings, hooks, locate=where_located(order.located), merged=MergedCheckpoint)
         )
         ready = with_digest(ready)
-        _check_plan(order, ready)
+        of_node.check_plan(order, ready.plan.digest, ready.plan.decides, node)
         files = closing.enter_context(
             SharedFiles(Path(order.tree), ready.plan.layout, order.token, direct=ready.plan.direct)
         )
@@ -46,19 +57,21 @@ def open_worker(order: WorkOrder) -> Worker:
         merge = compiled(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device))
         slices = SliceMerger(merge, Measurer(merge))
         blocks = BlockWriter(slices, OutputBlocks(ready.plan), files, never)
-        return _OpenWorker(MergeWorker(blocks, DeviceInUse(device)), closing.pop_all())
+        worker = MergeWorker(blocks, DeviceInUse(device))
+        return _OpenWorker(worker, f"process {os.getpid()} on node '{node}'", closing.pop_all())
 
 
 @frozen(eq=False)
 class _OpenWorker:
     _worker: Worker
+    _name: str
     _closing: ExitStack
 
     def do(self, task: Task) -> Done:
         from modelmerger.engine.arithmetic import one_thread_each
 
         with one_thread_each():
-            return self._worker.do(task)
+            return evolve(self._worker.do(task), worker=self._name)
 
     def close(self) -> None:
         self._worker.close()
@@ -75,10 +88,3 @@ def where_located(located: Sequence[tuple[str, str, str]]) -> Callable[[ModelRef
         return places[reference.path]
 
     return locate
-
-
-def _check_plan(order: WorkOrder, ready: Prepared) -> None:
-    if ready.plan.digest != order.plan:
-        ours = ready.plan.decides
-        differing = [part for part in {**order.decides, **ours} if order.decides.get(part) != ours.get(part)]
-        raise MergeError(f"this worker would come to another plan than the run: {', '.join(differing)} differ here.")

@@ -27,6 +27,8 @@ from modelmerger.values.text import shown
 @OVERWRITE
 @KEEP_EXTRA
 @RECORD_PATHS
+@click.option("--part", metavar="I/N", help="Make this share of the merge alone, as 3/16, and publish nothing.")
+@click.option("--reread", is_flag=True, help="Read again what parts have made, though they ended well.")
 @with_changes
 @JSON
 @DEBUG
@@ -36,6 +38,8 @@ def merge(
     overwrite: bool,
     keep_extra: bool,
     record_paths: bool,
+    part: str | None,
+    reread: bool,
     changes: Changes,
     as_json: bool,
 ) -> None:
@@ -43,8 +47,14 @@ def merge(
     from modelmerger.cli.progress import show_progress, show_tasks
     from modelmerger.engine.memory.resident import MAPPED, map_from
     from modelmerger.run import Watch, run_merge
+    from modelmerger.run_part import run_part
     from modelmerger.validation.running import validate_published
+    from modelmerger.values.errors import ConfigError
+    from modelmerger.values.work.part import Part
 
+    share = None if part is None else Part.parsed(part)
+    if share is not None and reread:
+        raise ConfigError("--reread is for the merge that publishes what parts made, and not for a part. Leave it out.")
     asked = read_changed(config, changes).asking_for(
         overwrite=overwrite, keep_extra=keep_extra, record_paths=record_paths
     )
@@ -54,15 +64,22 @@ def merge(
     map_from(MAPPED)
     with show_progress("merging") as progress:
         settings_and_hooks = asked.resolve()
-        report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
+        watch = Watch(progress=progress)
+        if share is None:
+            report = run_merge(*settings_and_hooks, output, watch, reread=reread)
+        else:
+            made = run_part(*settings_and_hooks, share, output, watch)
+    if share is not None:
+        click.echo(printed.to_json(made.as_dict()) if as_json else str(made))
+        return
     options = settings_and_hooks[0].options
     if options.log_level is None and not options.verbose:  # else the logger says what is asked for
         for note in (note for note in report.notes if note.severity == "note"):
             say(f"note: {note}")
     if not as_json:
         click.echo(str(report))
-    with show_tasks("validating") as watch:
-        report = validate_published(report, *settings_and_hooks, watch)
+    with show_tasks("validating") as tasks:
+        report = validate_published(report, *settings_and_hooks, tasks)
     if as_json:
         click.echo(printed.to_json(report.as_dict()))
     if report.validation is not None:
