@@ -326,7 +326,7 @@ def test_a_worker_says_what_would_come_out_otherwise(order: WorkOrder, models: S
         with pytest.raises(MergeError, match=re.escape(sentence)):
             open_worker(evolve(order, **told))
     os.utime(models.b / "model.safetensors")
-    with pytest.raises(MergeError, match="is another file on node '.*': its time of change .* is [0-9]+ here and"):
+    with pytest.raises(MergeError, match=r"is another file on node '.*': its time of change .* is [0-9]+ here and"):
         open_worker(order)
 
 
@@ -341,7 +341,7 @@ def test_models_are_where_the_order_says_and_nobody_is_asked_again(
 ) -> None:
     source = "from modelmerger import hookimpl\n@hookimpl\ndef locate_model():\n    raise OSError('asked')\n"
     install(distribution, [("plugin", "finder", source)], "acme-finder")
-    with pytest.raises(PluginError, match="plugin 'finder' from acme-finder 1.0 takes part there, and none of that"):
+    with pytest.raises(PluginError, match=r"plugin 'finder' from acme-finder 1.0 takes part there, and none of that"):
         open_worker(order)
 
 
