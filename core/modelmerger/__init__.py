@@ -142,6 +142,7 @@ if TYPE_CHECKING:
     from modelmerger.values.work.units import Worker as Worker
     from modelmerger.values.work.units import WorkOrder as WorkOrder
     from modelmerger.worker import open_worker as open_worker
+    from modelmerger.worker import open_workers as open_workers
 
 _HOMES = {
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
@@ -241,7 +242,7 @@ _HOMES = {
     "values.work.block_record": ("BlockRecord",),
     "values.work.inquiry": ("Inquiry",),
     "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
-    "worker": ("open_worker",),
+    "worker": ("open_worker", "open_workers"),
     "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

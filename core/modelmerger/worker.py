@@ -2,11 +2,12 @@
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import define, evolve
 
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -18,13 +19,23 @@ from modelmerger.values.work.units import Done, Task, Worker, WorkOrder
 
 
 def open_worker(order: WorkOrder, node: str = "") -> Worker:
-    """Opens the models of a merge that runs elsewhere, and returns what does its tasks; close it at the end.
+    """One of `open_workers`."""
+    (worker,) = open_workers(order, 1, node)
+    return worker
+
+
+def open_workers(order: WorkOrder, count: int, node: str = "") -> list[Worker]:
+    """Opens the models of a merge that runs elsewhere, and returns workers that do its tasks and share the models.
+
+    Give each thread its own, and close all of them at the end. While they are open, torch computes in the calling
+    threads alone.
 
     Nothing is looked for: models are where the order says. node: what this machine is called in messages; without it,
     by its host name. Raises `InputError` where an input is not seen here as it is by the run, `OutputError` where the
     staged files are not, and `MergeError` where the config, the plugins, torch or the machine's arithmetic come to
     other bytes than those of the run. Each names the node and the first thing that differs.
     """
+    from modelmerger.engine.arithmetic import one_thread_each
     from modelmerger.engine.arithmetic_digest import with_digest
     from modelmerger.engine.blocks import BlockWriter
     from modelmerger.engine.cancelling import never
@@ -45,6 +56,7 @@ def open_worker(order: WorkOrder, node: str = "") -> Worker:
     settings, hooks = resolve(order.config, registry)
     of_node.check_no_more_plugins(order, hooks.all_providers, node)
     with ExitStack() as closing:
+        closing.enter_context(one_thread_each())
         ready = closing.enter_context(
             prepare(settings, hooks, locate=where_located(order.located), merged=MergedCheckpoint)
         )
@@ -57,25 +69,44 @@ def open_worker(order: WorkOrder, node: str = "") -> Worker:
         merge = compiled(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device))
         slices = SliceMerger(merge, Measurer(merge))
         blocks = BlockWriter(slices, OutputBlocks(ready.plan), files, never)
-        worker = MergeWorker(blocks, DeviceInUse(device))
-        return _OpenWorker(worker, f"process {os.getpid()} on node '{node}'", closing.pop_all())
+        shared = _Shared(f"process {os.getpid()} on node '{node}'", closing.pop_all(), count)
+        in_use = DeviceInUse(device)
+        return [_OpenWorker(MergeWorker(blocks, in_use), shared) for _ in range(count)]
 
 
-@frozen(eq=False)
+class _Shared:
+    """What the workers of a process have together, closed by the last of them."""
+
+    def __init__(self, name: str, closing: ExitStack, workers: int) -> None:
+        self.name = name
+        self._closing, self._left, self._lock = closing, workers, threading.Lock()
+
+    def leave(self) -> None:
+        """Called once by each worker."""
+        with self._lock:
+            self._left -= 1
+            last = not self._left
+        if last:
+            self._closing.close()
+
+
+@define(eq=False)
 class _OpenWorker:
     _worker: Worker
-    _name: str
-    _closing: ExitStack
+    _shared: _Shared
+    _closed: bool = False
 
     def do(self, task: Task) -> Done:
-        from modelmerger.engine.arithmetic import one_thread_each
+        import torch
 
-        with one_thread_each():
-            return evolve(self._worker.do(task), worker=self._name)
+        torch.set_num_threads(1)  # of this thread, which may be another one than that which opened the models
+        return evolve(self._worker.do(task), worker=self._shared.name)
 
     def close(self) -> None:
-        self._worker.close()
-        self._closing.close()
+        if not self._closed:
+            self._closed = True
+            self._worker.close()
+            self._shared.leave()
 
 
 def where_located(located: Sequence[tuple[str, str, str]]) -> Callable[[ModelReference], Location]:

@@ -119,6 +119,7 @@ PUBLIC = [
     "one_thread_each",
     "open_regular",
     "open_worker",
+    "open_workers",
     "parse_document",
     "precedes_layers",
     "quantised_tensors",
