@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -13,10 +13,7 @@ from attrs import define, field
 from modelmerger import Done, PluginError, SliceWork, Task, Worker, WorkOrder, hookimpl, open_workers
 
 BUNDLE, AHEAD, STARTS = 64, 2, 3
-"""Tasks of mostly 16 MiB of output that are sent at once at most, such bundles a node has, and starts of its process."""
-PATIENCE = 1.0
-"""Seconds between two looks at what is done."""
-_MISSING = "executor 'ray' needs Ray, which is not installed. Run: pip install 'modelmerger[ray]'"
+"""Tasks of 16 MiB of output that are sent at once, at most; such bundles that a node has; starts of a process."""
 
 
 class Node:
@@ -56,16 +53,15 @@ class _Place:
     running: dict[Any, list[Task] | None] = field(factory=dict)
 
     def start(self, ray: Any, order: str) -> None:
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(self.node["NodeID"], soft=False)
-        threads = int(self.node["Resources"]["CPU"])
-        how = {"num_cpus": threads, "max_concurrency": AHEAD, "scheduling_strategy": here}
-        self.process, self.starts = ray.remote(Node).options(**how).remote(), self.starts + 1
+        threads, by_node = int(self.node["Resources"]["CPU"]), ray.util.scheduling_strategies
+        here = by_node.NodeAffinitySchedulingStrategy(self.node["NodeID"], soft=False)
+        self.starts += 1
+        self.process = ray.remote(num_cpus=threads, max_concurrency=AHEAD, scheduling_strategy=here)(Node).remote()
         self.running = {self.process.open.remote(order, threads, self.node["NodeName"]): None}
 
     def fill(self, work: SliceWork, again: list[Task]) -> None:
-        if len(self.running) == AHEAD or None in self.running.values():
-            return
-        size = min(BUNDLE, int(self.node["Resources"]["CPU"]))
+        may = len(self.running) < AHEAD and None not in self.running.values()
+        size = min(BUNDLE, int(self.node["Resources"]["CPU"])) * may
         tasks = [again.pop() for _ in range(min(size, len(again)))]
         while len(tasks) < size and (task := work.take(0)):
             tasks.append(task)
@@ -79,15 +75,15 @@ def _connected() -> Iterator[Any]:
     try:
         import ray.util.scheduling_strategies
     except ImportError:
-        raise PluginError(_MISSING) from None
+        raise PluginError("executor 'ray' needs Ray. Run: pip install 'modelmerger[ray]'") from None
     if ray.is_initialized():
         yield ray
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False, logging_level=logging.ERROR)
-        for number, handler in handlers.items():  # Ray's own would print a trace
-            signal.signal(number, handler)
+        with suppress(ValueError, TypeError):  # in the main thread, if it is Python's: Ray's own would print a trace
+            signal.signal(signal.SIGTERM, handler)
         yield ray
     finally:
         ray.shutdown()
@@ -102,9 +98,8 @@ def run_slices(work: SliceWork) -> bool:
         try:
             for place in places:
                 place.start(ray, order)
-            ray.wait(refs := [ref for place in places for ref in place.running], num_returns=len(refs))
-            while places and (refs := [ref for place in places for ref in place.running]):
-                ready = set(ray.wait(refs, timeout=PATIENCE)[0])
+            while refs := [ref for place in places for ref in place.running]:
+                ready = set(ray.wait(refs, timeout=1)[0])
                 for place in [place for place in places if not ready.isdisjoint(place.running)]:
                     try:
                         for ref in ready.intersection(place.running):
@@ -114,11 +109,12 @@ def run_slices(work: SliceWork) -> bool:
                     except ray.exceptions.RayError:
                         again += [task for tasks in place.running.values() for task in tasks or ()]
                         place.start(ray, order) if place.starts < STARTS else places.remove(place)
-                for place in places * AHEAD:  # each gets one before any gets two
+                answered = all(place.starts > 1 or None not in place.running.values() for place in places)
+                for place in places * AHEAD if answered else ():  # each gets one before any gets two
                     place.fill(work, again)
         finally:
             for place in places:
                 ray.kill(place.process)
-    if again:
-        raise OSError("no node of the cluster is left")
+    if not places:
+        raise OSError("no node of the cluster is left that has a processor")
     return True
