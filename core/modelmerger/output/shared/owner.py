@@ -142,6 +142,9 @@ class Ownership:
                 continue
             try:
                 write_all(descriptor, json.dumps(asdict(self.owner)).encode())
+            except BaseException:  # of a disk that is full: nobody is to wait for who could not begin
+                discard(self.name, self.directory)
+                raise
             finally:
                 os.close(descriptor)
             threading.Thread(target=self._renew_always, name="owner", daemon=True).start()

@@ -1,5 +1,6 @@
 """A name in a directory is one process's at a time, also where no lock is shared. No test waits: clocks are given."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -105,6 +106,18 @@ def test_what_nobody_can_read_is_an_owner_until_it_is_old(directory: int, tmp_pa
     mine = ownership(directory)
     mine.take()
     mine.release()
+
+
+def test_who_cannot_write_its_name_keeps_nobody_waiting(
+    directory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr("modelmerger.output.shared.owner.write_all", full)
+        ownership(directory).take()
+    assert os.listdir(tmp_path) == []
 
 
 def test_two_that_take_over_at_once_do_not_both_succeed(directory: int, tmp_path: Path) -> None:
