@@ -63,12 +63,12 @@ def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> N
     result = command("merge", path)
     assert result.status == 2
     assert sorted(result.err.splitlines()) == [
-        "error: config: unknown key 'output', did you mean 'output_path'?",
-        "error: models[0]: the key 'path' is missing",
-        "error: models[0]: unknown key 'pth', did you mean 'path'?",
-        "error: models[1].weight: must be a number or a list or a mapping, got '1'",
-        "error: no strategy is named 'slrp'; did you mean 'slerp'?",
-        "error: options.verbose: must be true or false, got 1",
+        f"error: config: unknown key 'output', did you mean 'output_path'? ({path}:7)",
+        f"error: models[0]: the key 'path' is missing ({path}:3)",
+        f"error: models[0]: unknown key 'pth', did you mean 'path'? ({path}:3)",
+        f"error: models[1].weight: must be a number or a list or a mapping, got '1' ({path}:5)",
+        f"error: no strategy is named 'slrp'; did you mean 'slerp'? ({path}:1)",
+        f"error: options.verbose: must be true or false, got 1 ({path}:6)",
     ]
 
 
@@ -216,4 +216,4 @@ def test_options_that_are_no_mapping_are_refused_with_overwrite_too(
     result = command("merge", path, "--overwrite")
 
     assert (result.status, result.out) == (2, "")
-    assert result.err == f"error: options: must be a mapping, got {options!r}\n"
+    assert result.err == f"error: options: must be a mapping, got {options!r} ({path}:1)\n"
