@@ -27,9 +27,8 @@ def line_of(problem: Problem, text: str) -> int | None:
     quoted = _QUOTED.findall(problem.message)
     if found is None:
         return None
-    if isinstance(found, yaml.MappingNode):
-        if problem.message.startswith("unknown key"):
-            return next((_line(key) for key, _ in found.value if key.value in quoted[:1]), None)
+    if isinstance(found, yaml.MappingNode) and problem.message.startswith("unknown key"):
+        return next((_line(key) for key, _ in found.value if key.value in quoted[:1]), None)
     if not where:
         return next((_line(node) for node in _scalars(root) if node.value in quoted), None)
     return _line(found)
