@@ -70,7 +70,7 @@ def merge(
         else:
             made = run_part(*settings_and_hooks, share, output, watch)
     if share is not None:
-        click.echo(printed.to_json(made.as_dict()) if as_json else str(made))
+        printed.print_json(made.as_dict()) if as_json else click.echo(str(made))
         return
     options = settings_and_hooks[0].options
     if options.log_level is None and not options.verbose:  # else the logger says what is asked for
@@ -81,7 +81,7 @@ def merge(
     with show_tasks("validating") as tasks:
         report = validate_published(report, *settings_and_hooks, tasks)
     if as_json:
-        click.echo(printed.to_json(report.as_dict()))
+        printed.print_json(report.as_dict())
     if report.validation is not None:
         printed.show_validation(
             report.validation, as_json, f"the merged model is at {shown(report.output)}; its validation", saved=True

@@ -98,10 +98,8 @@ def _show(ready: "Prepared", outlook: "Outlook", nodes: "Sequence[OnNodes]", as_
     if as_json:
         notes = printed.notes_as_data(ready.notes)
         as_data = _with_digest(ready).plan.as_dict()
-        told = {"notes": notes, "outlook": outlook.as_dict()} | (
-            {"nodes": [row.as_dict() for row in nodes]} if nodes else {}
-        )
-        click.echo(printed.to_json(as_data | told))
+        told = {"notes": notes, "outlook": outlook.as_dict()}
+        printed.print_json(as_data | told | ({"nodes": [row.as_dict() for row in nodes]} if nodes else {}))
         return
     for note in ready.notes:
         if note.severity == "warning" and note not in ready.plan.notes:  # which the plan itself shows
