@@ -56,6 +56,7 @@ lint: $(VENV)/installed-lint
 bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/run.py $(BENCH)
 	$(BIN)/python benchmarks/planned.py
+	$(BIN)/python benchmarks/executors.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist

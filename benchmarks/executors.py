@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from shapes import SHAPES, Shape
@@ -100,6 +101,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     ctypes.CDLL(None).prctl(ADOPTS, 1)
     print(f"driver: {driver_rate():,.0f} tasks of {BLOCKS_A_TASK} blocks a second", flush=True)
+    if find_spec("ray") is None:
+        print("Ray is not installed, so nothing is compared: pip install 'modelmerger[ray]'")
+        return 0
     print("| merge | threads, CPU s | Ray, CPU s | its start and imports | the rest over threads |")
     print("|---|---:|---:|---:|---:|")
     shapes = [SHAPES["trial"], SHAPES[options.shape]]
