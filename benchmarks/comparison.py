@@ -198,7 +198,7 @@ def main() -> None:
             for tool, command in commands(place, strategy, place.models, output):
                 status, said, found = run(command, output)
                 lines.append(
-                    f"| {strategy} | {tool} | {rounding(found, wanted, inputs) if status == 0 else f'{said} |'} |"
+                    f"| {strategy} | {tool} | {rounding(found, wanted, inputs) if status == 0 else f'ended with an error: {said} |'} |"
                 )
         lines += ["", "| one NaN among the inputs | exit status | NaN written |", "|---|---:|---:|"]
         with_nan = [place.folder / "a", place.folder / "nan"]

@@ -84,6 +84,7 @@ ELSEWHERE = {
     "dialects.md": "examples/dialects/README.md",
     "benchmarks.md": "benchmarks/README.md",
     "benchmarks/latest.md": "benchmarks/results/latest.md",
+    "benchmarks/comparison.md": "benchmarks/results/comparison.md",
     "benchmarks/large.md": "benchmarks/results/large.md",
     "benchmarks/planned.md": "benchmarks/results/planned.md",
     "arabic-texts.md": "validators/modelmerger_validators/data/README.md",
