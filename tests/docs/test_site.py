@@ -56,3 +56,17 @@ def test_pages_that_the_rooms_name_exist() -> None:
     rooms = script("rooms")
     named = [f"docs/{page}" for _, pages in rooms.ROOMS.values() for page in pages]
     assert [page for page in [*named, *rooms.ELSEWHERE.values()] if not (ROOT / page).is_file()] == []
+
+
+def test_every_page_has_one_sentence_a_line() -> None:
+    """`python docs/building/sentences.py` makes it so."""
+    sentences = script("sentences")
+    texts = {page: page.read_text(encoding="utf-8") for page in sentences.pages()}
+    assert [page for page, text in texts.items() if sentences.written_anew(text) != text] == []
+
+
+def test_sentences_are_told_apart_outside_of_code() -> None:
+    sentences = script("sentences").sentences
+    assert sentences("One, e.g. this. `a. b` is two? Yes.") == ["One, e.g. this.", "`a. b` is two?", "Yes."]
+    assert sentences("**Exact.** Once. (See [it](a. b).) Ends") == ["**Exact.** Once.", "(See [it](a. b).)", "Ends"]
+    assert sentences("سؤال؟ جواب. نعم") == ["سؤال؟", "جواب.", "نعم"]
