@@ -98,6 +98,10 @@ def test_a_plan_and_a_check_print_what_the_page_says(printed: Callable[..., Any]
     compare(printed("plan", "merge.yaml", "--no-trial"), table("json", "plan"))
 
 
+def test_differences_are_printed_as_the_page_says(printed: Callable[..., Any]) -> None:
+    compare(printed("diff", "models/chat", "models/extended"), table("json", "diff"))
+
+
 def test_plugins_print_what_the_page_says(printed: Callable[..., Any]) -> None:
     compare(printed("plugins"), table("json", "plugins"))
     compare(printed("plugins", "ties"), table("json", "plugins NAME"))
