@@ -49,7 +49,7 @@ lint: $(VENV)/installed-lint
 
 # The site, in site/: every link and every docstring is looked at, and a warning is an error.
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # BENCH: options of benchmarks/run.py, such as "--shapes 1.5B --variants one-core".
 bench: $(VENV)/installed-base
