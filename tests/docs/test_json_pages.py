@@ -112,3 +112,11 @@ def test_failures_print_what_the_page_says(place: Path, command: Callable[..., S
     result = command("merge", "missing.yaml", "--json")
     assert result.status == 2
     compare(json.loads(result.out), table("json", "A command that fails"))
+
+
+def test_every_command_with_json_is_on_the_page(command: Callable[..., SimpleNamespace]) -> None:
+    listed = re.findall(r"^  ([a-z-]+) ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
+    assert "merge" in listed
+    text = (DOCS / "json.md").read_text(encoding="utf-8")
+    with_json = [name for name in listed if "--json" in command(name, "--help").out]
+    assert [name for name in with_json if f"\n## {name}\n" not in text] == []
