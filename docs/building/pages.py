@@ -22,7 +22,6 @@ ROOT = api.ROOT
 SHOWN = {".svg", ".png", ".json", ".html"}
 """Suffixes of files that a browser shows as what they are; others are shown as text."""
 _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
-_CODE = re.compile(r"(<pre[^>]*>(?:<span></span>)?<code)(?![^>]*tabindex)")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -72,11 +71,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     if not page.file.generated_by or here in rooms.ELSEWHERE:
         markdown = outside_fences(markdown)
     return markdown.replace('<div dir="rtl">', '<div dir="rtl" lang="ar" markdown>')
-
-
-def on_page_content(html: str, **_: Any) -> str:
-    """Lets the keyboard scroll code that is wider than the page."""
-    return _CODE.sub(r'\1 tabindex="0"', html)
 
 
 def source_of(page: str) -> str:

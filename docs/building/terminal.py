@@ -31,7 +31,7 @@ models:
 output_path: merged
 options: {scaling_factor: 0.7}
 peft_config: {base_model_path: base}
-validation: {metrics: [perplexity], compare_with_sources: true, thresholds: {bits_per_byte: 2.1}}
+validation: {metrics: [perplexity], compare_with_sources: true, thresholds: {bits_per_byte: 2.6}}
 """
 COMMANDS = (("merge", "merge.yaml"), ("verify", "merged"))
 THEME = TerminalTheme(
