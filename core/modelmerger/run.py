@@ -26,7 +26,7 @@ from modelmerger.refusals import check_executor, check_output_of, check_target, 
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.plan import WHOLE_MODEL
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
 from modelmerger.values.work.block_record import BlockRecord
@@ -189,9 +189,16 @@ def _merge(
     from modelmerger.engine.merge import Merge
     from modelmerger.engine.work.executing import carry_out
 
-    total = ready.plan.bytes_read + ready.plan.bytes_written
+    advance = counted(ready.plan, watch, compared, asked, reused)
+    merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
+    carry_out(merge, staging, advance, lambda: _order(ready, staging), staging.token)
+
+
+def counted(plan: MergePlan, watch: Watch, compared: int, asked: Asked, reused: int = 0) -> Callable[[int], None]:
+    """What is called with bytes that were read or written. compared, reused: those that are done already."""
+    total = plan.bytes_read + plan.bytes_written
     lock = threading.Lock()
-    done = compared + (total - compared) * reused // max(1, ready.plan.bytes_written)
+    done = compared + (total - compared) * reused // max(1, plan.bytes_written)
 
     def advance(count: int) -> None:
         nonlocal done
@@ -200,8 +207,7 @@ def _merge(
             watch.progress(done, total)
         asked.look()
 
-    merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
-    carry_out(merge, staging, advance, lambda: _order(ready, staging), staging.token)
+    return advance
 
 
 def _order(ready: Prepared, staging: Staging) -> WorkOrder:

@@ -40,8 +40,8 @@ def merge(
     as_json: bool,
 ) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
-    from modelmerger.cli.progress import show_progress, show_tasks
     from modelmerger.engine.memory.resident import MAPPED, map_from
+    from modelmerger.progress import show_progress, show_tasks
     from modelmerger.run import Watch, run_merge
     from modelmerger.validation.running import validate_published
 
