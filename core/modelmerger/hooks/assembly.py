@@ -11,13 +11,14 @@ from attrs import frozen
 from modelmerger.hooks.binding import answers_of, bind, hand_defaults
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
-from modelmerger.hooks.manager import Manager
+from modelmerger.hooks.observers import Observers
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import BUILT_IN, Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.sources.digests import source_digest
 from modelmerger.hooks.sources.loaded_state import state_digest
 from modelmerger.hooks.specs import STRATEGY_HOOKS
+from modelmerger.hooks.specs.manager import Manager
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.hooks.validators import read_validator, refuse_shared_metrics
@@ -45,6 +46,8 @@ class Hooks:
     """Hooks about what is written."""
     validation: ValidationHooks
     """Hooks about merged models."""
+    observers: Observers
+    """The plugins that observe slices."""
     providers: tuple[Provider, ...]
     """The plugins that take part in the merge itself, without validators."""
     sections: tuple[Section, ...]
@@ -97,6 +100,7 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS,
         ModelHooks(calls),
         OutputHooks(calls, executor),
         ValidationHooks(calls, {validator.plugin.provider.name: validator for validator in validators}),
+        Observers(calls),
         tuple(plugin.provider for plugin in plugins if plugin.provider.kind not in ("validator", "executor")),
         tuple(section for plugin in plugins for section in plugin.sections),
     )
