@@ -10,7 +10,6 @@ from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_o
 from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.reading.ahead import read_ahead
-from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import Join, OrderedSum, UnsteadyError, sum_in_order
 from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.hooks.arguments.of_strategies import Measured
@@ -23,6 +22,8 @@ from modelmerger.values.work.units import Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from modelmerger.engine.reading.kept import KeptInputs
 
 BLOCKS_A_UNIT = 32
 """Blocks of a tensor that one unit measures."""
@@ -48,7 +49,7 @@ class Measurer:
 
     merge: Merge
     """What is carried out."""
-    kept: KeptInputs | None = None
+    kept: "KeptInputs | None" = None
     """What keeps inputs for when they are merged; None where everything is read again."""
     _coefficients: dict[int, tuple[float, ...]] = field(factory=dict)
 

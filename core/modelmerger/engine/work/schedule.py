@@ -1,26 +1,29 @@
 """What is to be done next: the units of a merge in an order, what each waits for, and what has come of them."""
 
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from modelmerger.engine.blocks import BlockWriter
 from modelmerger.engine.cancelling import CancelledError
 from modelmerger.engine.measuring import Measurer, measuring_units
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.output_blocks import OutputBlocks
-from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import UnsteadyError
 from modelmerger.engine.tensors import SliceMerger
 from modelmerger.engine.work.totals import Totals
 from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
 from modelmerger.output.sink import Sink
-from modelmerger.planning.cost import bytes_measured, most_kept
+from modelmerger.planning.cost import bytes_measured, most_kept, read_once
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.work.units import Done, Statistic, Task, Unit, WorkOrder
+
+if TYPE_CHECKING:
+    from modelmerger.engine.reading.kept import KeptInputs
 
 PATIENCE = 0.1
 """Seconds between two looks at whether the run was cancelled, for who waits."""
@@ -47,12 +50,11 @@ class Schedule:
         self._sink = sink
         self._advance = advance
         self._order = order
-        self._token = token or secrets.token_hex(16)
+        self._token = token or os.urandom(16).hex()
         self._cancelled = threading.Event()
         self._changed = threading.Condition()
-        most = most_kept(merge.settings.options, merge.plan.tensors)
-        self._kept = KeptInputs(merge.plan, merge.checkpoints, most)
-        self._measurer = Measurer(merge, self._kept if self._kept.any else None)
+        self._kept = _kept(merge)
+        self._measurer = Measurer(merge, self._kept)
         self._blocks = OutputBlocks(merge.plan)
         self._slices = SliceMerger(merge, self._measurer)
         self._device = DeviceInUse(merge.device)
@@ -94,7 +96,8 @@ class Schedule:
             for block, record in done.records.items():
                 self._sink.record(done.unit.of, block, record)
             for tensor in self._totals.forget(done.unit):
-                self._kept.forget(tensor)
+                if self._kept is not None:
+                    self._kept.forget(tensor)
             self._changed.notify_all()
         self._advance(moved)
 
@@ -144,6 +147,16 @@ class Schedule:
             for later in [other for other in self._waiting if other.kind == "measure" and other.of == unit.of]:
                 del self._waiting[later]
         return counted
+
+
+def _kept(merge: Merge) -> "KeptInputs | None":
+    """What holds the inputs of tensors between measuring and merging; None where there are none to hold."""
+    plan, most = merge.plan, most_kept(merge.settings.options, merge.plan.tensors)
+    if not any(read_once(plan.ways, merge.checkpoints, tensor, most) for tensor in plan.tensors):
+        return None
+    from modelmerger.engine.reading.kept import KeptInputs
+
+    return KeptInputs(plan, merge.checkpoints, most)
 
 
 def units_in_order(
