@@ -106,8 +106,7 @@ def bytes_kept(
 ) -> int:
     """How many bytes of inputs are kept at most, until they are merged.
 
-    A tensor is measured while the blocks before it are written, some of which a worker expects and has not begun, and
-    goes with the blocks that it is merged into.
+    A tensor is measured while the blocks before it are written, and goes with the blocks that it is merged into.
     """
     most, end = 0, 0
     before: deque[tuple[int, int, int]] = deque()  # where a tensor begins and ends in the output, and what is kept
@@ -115,7 +114,7 @@ def bytes_kept(
         begin, end = end, end + TensorInfo(tensor.dtype, tensor.shape).bytes
         if not read_once(ways, checkpoints, tensor, memory):
             continue
-        written = begin - (workers + 3) * BLOCK
+        written = begin - (workers + 2) * BLOCK
         while before and before[0][1] <= written:
             before.popleft()
         left = sum(kept * (stop - max(start, written)) // (stop - start) for start, stop, kept in before)
