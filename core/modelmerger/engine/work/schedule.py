@@ -60,6 +60,7 @@ class Schedule:
         self._device = DeviceInUse(merge.device)
         units = list(units_in_order(merge.plan, self._blocks, self._measurer, sink.records))
         self._waiting = dict.fromkeys(units)
+        self._expected: set[Unit] = set()
         self._taken: set[Unit] = set()
         self._totals = Totals(units, self._measurer.joining)
         self._left: dict[int, int] = {}
@@ -69,20 +70,29 @@ class Schedule:
         """How many tasks to do at a time."""
         return self._merge.plan.workers
 
-    def take(self, wait: float | None = None) -> Task | None:
-        """The next task that can be done."""
+    def take(self, wait: float | None = None, expected: Task | None = None) -> Task | None:
+        """The next task that can be done, the expected one if nobody has it."""
         until = None if wait is None else time.monotonic() + wait
         with self._changed:
             while self._waiting and not self._cancelled.is_set():
-                if (unit := next(filter(self._totals.ready, self._waiting), None)) is not None:
+                if (unit := self._next(expected)) is not None:
                     del self._waiting[unit]
+                    self._expected.discard(unit)
                     self._taken.add(unit)
-                    return Task(unit, self._totals.needed(unit), self._token)
+                    return self._task(unit)
                 left = PATIENCE if until is None else until - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(min(PATIENCE, left))
         return None
+
+    def expect(self) -> Task | None:
+        """The next task that can be done and that nobody expects. It may be taken all the same."""
+        with self._changed:
+            if self._cancelled.is_set() or (unit := self._unexpected()) is None:
+                return None
+            self._expected.add(unit)
+            return self._task(unit)
 
     def done(self, done: Done) -> None:
         """Notes finished blocks, or adds to a statistic. What is not of this run, or known already, changes nothing."""
@@ -129,6 +139,18 @@ class Schedule:
             message = "models in memory are merged, which no worker elsewhere can open. Give paths, or leave it out."
             raise ConfigError(Problem(message, "options.executor"))
         return self._order()
+
+    def _next(self, expected: Task | None) -> Unit | None:
+        """The unit that is taken now: the expected one, one that nobody expects, or what somebody else does."""
+        if expected is not None and expected.unit in self._waiting:
+            return expected.unit
+        return self._unexpected() or next(filter(self._totals.ready, self._waiting), None)
+
+    def _unexpected(self) -> Unit | None:
+        return next((u for u in self._waiting if u not in self._expected and self._totals.ready(u)), None)
+
+    def _task(self, unit: Unit) -> Task:
+        return Task(unit, self._totals.needed(unit), self._token)
 
     def _measured(self, unit: Unit, statistic: Statistic | None, moved: int) -> int:
         """Returns how many of the bytes that the plan counts for the tensor's measurement are done with this unit.
