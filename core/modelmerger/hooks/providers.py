@@ -154,4 +154,9 @@ def discover() -> tuple[list[Provider], list[Provider]]:
 
 def _identity(distribution: importlib_metadata.Distribution | None) -> tuple[str, str]:
     """Name and version of a distribution."""
-    return (distribution.name, distribution.version) if distribution else ("an unknown distribution", "?")
+    if distribution is None:
+        return "an unknown distribution", "?"
+    metadata = distribution.metadata  # which each of the two properties would parse anew
+    if metadata is None:
+        return distribution.name, distribution.version
+    return metadata["Name"], metadata["Version"]
