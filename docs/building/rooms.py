@@ -91,6 +91,14 @@ ELSEWHERE = {
 }
 """Page of the site → the file of the repository, outside of docs/, that it is."""
 
+MEASURED = {
+    "benchmarks/latest.md": "Times, beside other tools",
+    "benchmarks/comparison.md": "Numbers, beside other tools",
+    "benchmarks/large.md": "Times of 7B",
+    "benchmarks/planned.md": "What was planned, and what it took",
+}
+"""What the site calls pages of figures, whose own headings are alike."""
+
 Nav = list[dict[str, object]]
 
 
@@ -114,4 +122,5 @@ def navigation(pages: Iterable[str], reference: Nav) -> Nav:
         if room == "Explanation":
             listed.append({"Decisions": decisions})
         nav.append({room: listed})
-    return [*nav, {"Project": [page for page in ELSEWHERE if not page.startswith("index")]}]
+    project = [{MEASURED[page]: page} if page in MEASURED else page for page in ELSEWHERE if page[:5] != "index"]
+    return [*nav, {"Project": project}]
