@@ -11,7 +11,7 @@ from attrs import frozen
 from modelmerger.hooks.binding import bind, hand_defaults
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
-from modelmerger.hooks.markers import PROJECT
+from modelmerger.hooks.markers import MARK, PROJECT
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import BUILT_IN, Provider
 from modelmerger.hooks.registry import Registry
@@ -104,7 +104,7 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS,
 
 def register(plugins: Sequence[Plugin]) -> Calls:
     """The calls of some plugins, whose options the caller gives. Raises `PluginError` for hooks that do not fit."""
-    manager = pluggy.PluginManager(PROJECT)
+    manager = _Manager(PROJECT)
     for specification in SPECIFICATIONS:
         manager.add_hookspecs(specification)
     for plugin in plugins:
@@ -116,6 +116,14 @@ def _handed(plugin: Plugin, options: Mapping[str, Any]) -> Any:
     if plugin.key in options:
         return options[plugin.key]
     return plugin.options() if plugin.options is not None and plugin.provider.kind != "strategy" else None
+
+
+class _Manager(pluggy.PluginManager):
+    """Looks closely only at what is marked as a hook: a module has many other names, and is registered several times."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        marked = getattr(getattr(plugin, name, None), MARK, None) is not None
+        return super().parse_hookimpl_opts(plugin, name) if marked else None
 
 
 def _register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
