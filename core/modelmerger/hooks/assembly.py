@@ -17,7 +17,7 @@ from modelmerger.hooks.providers import BUILT_IN, Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.sources.digests import source_digest
 from modelmerger.hooks.sources.loaded_state import state_digest
-from modelmerger.hooks.specs import SPECIFICATIONS, STRATEGY_HOOKS
+from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS, STRATEGY_HOOKS
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.hooks.validators import read_validator, refuse_shared_metrics
@@ -121,6 +121,9 @@ def _handed(plugin: Plugin, options: Mapping[str, Any]) -> Any:
 class _Manager(pluggy.PluginManager):
     """Looks closely only at what is marked as a hook: a module has many other names, and is registered several times."""
 
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
+        return super().parse_hookspec_opts(module_or_class, name) if name in HOOKS else None
+
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         marked = getattr(getattr(plugin, name, None), MARK, None) is not None
         return super().parse_hookimpl_opts(plugin, name) if marked else None
@@ -132,7 +135,8 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{plugin.provider} does not fit the hooks: {' '.join(str(error).split())}") from error
-    for caller in manager.get_hookcallers(plugin.module) or ():
+    callers = manager.get_hookcallers(plugin.module) or []
+    for caller in callers:
         collects = caller.spec is not None and not caller.spec.opts["firstresult"]
         for implementation in caller.get_hookimpls():
             wraps = implementation.hookwrapper or (implementation.wrapper and collects)
@@ -141,7 +145,7 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
                     f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, "
                     "with wrapper=True."
                 )
-    hand_defaults(manager, plugin.module)
+    hand_defaults(callers, plugin.module)
 
 
 def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:

@@ -1,6 +1,6 @@
 """Hands plugins their arguments: those with a default too, and as `options` their own, which callers leave open."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pluggy
@@ -10,12 +10,12 @@ from modelmerger.hooks.specs import STRATEGY_HOOKS
 OPTIONS = "options"
 
 
-def hand_defaults(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Arguments of a registered plugin's hooks are handed over though they have a default.
+def hand_defaults(callers: Iterable[pluggy.HookCaller], plugin: Any) -> None:
+    """Arguments of a registered plugin's hooks are handed over though they have a default. callers: of its hooks.
 
     Whether pluggy itself does so depends on its version.
     """
-    for caller in manager.get_hookcallers(plugin) or ():
+    for caller in callers:
         known = caller.spec.argnames if caller.spec is not None else ()
         for implementation in caller.get_hookimpls():
             names = [name for name in implementation.kwargnames if name in known]

@@ -122,7 +122,7 @@ def is_ours(kind: type) -> bool:
 def discover() -> tuple[list[Provider], list[Provider]]:
     """The installed plugins, and those validators that are declared as default ones alone."""
     installed = importlib_metadata.entry_points()
-    identity = functools.cache(_identity)  # every access parses the metadata again
+    identity = functools.cache(_identity)
     roles: dict[tuple[str, tuple[str, str]], frozenset[Kind]] = {}
     points: dict[tuple[Kind, str, str, tuple[str, str]], Any] = {}
     for kind, group in GROUPS.items():
@@ -146,4 +146,7 @@ def discover() -> tuple[list[Provider], list[Provider]]:
 
 def _identity(distribution: importlib_metadata.Distribution | None) -> tuple[str, str]:
     """Name and version of a distribution."""
-    return (distribution.name, distribution.version) if distribution else ("an unknown distribution", "?")
+    if distribution is None:
+        return "an unknown distribution", "?"
+    metadata = distribution.metadata  # parsed at each access
+    return metadata["Name"], metadata["Version"]
