@@ -127,6 +127,23 @@ def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]
     return run
 
 
+FSYNC = os.fsync
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_power_fails() -> Iterator[None]:
+    """Nothing in this process waits for the disk: a merge would, seven times. See `power_may_fail`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)
+        yield
+
+
+@pytest.fixture
+def power_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to reach the disk does."""
+    monkeypatch.setattr(os, "fsync", FSYNC)
+
+
 @pytest.fixture
 def tokenizers_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokenizers and chat templates run in this process, without limits: processes of theirs are not what is tested."""
