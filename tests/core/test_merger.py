@@ -631,7 +631,9 @@ def test_what_is_asked_for_is_shown_once(models: SimpleNamespace) -> None:
     said = done.stderr.split("END\n")
     assert said.pop() == ""
     lines = {
-        name: sum("merging 7 tensors" in line or "published" in line for line in text.splitlines() if "modelmerger" in line)
+        name: sum(
+            "merging 7 tensors" in line or "published" in line for line in text.splitlines() if "modelmerger" in line
+        )
         for name, text in zip(cases, said, strict=True)
     }
     assert lines == {name: case[2] for name, case in cases.items()}

@@ -119,7 +119,7 @@ def _handed(plugin: Plugin, options: Mapping[str, Any]) -> Any:
 
 
 class _Manager(pluggy.PluginManager):
-    """Looks closely only at what is marked as a hook: a module has many other names, and is registered several times."""
+    """Looks closely only at what is marked as a hook: a module has many other names, and is registered often."""
 
     def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
         return super().parse_hookspec_opts(module_or_class, name) if name in HOOKS else None

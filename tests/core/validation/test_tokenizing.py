@@ -53,7 +53,12 @@ def test_what_a_tokenizer_takes_in_time_is_as_before(tied: SimpleNamespace) -> N
         ({"pre_tokenizer": SPLIT}, RUNAWAY, "retry-limit", False),
         ({"pre_tokenizer": SPLIT}, RUNAWAY, "retry-limit", True),
         ({"normalizer": REPLACE}, RUNAWAY, "retry-limit", False),
-        ({"normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 60}}, "a", "it takes more than 1 s or 1024", False),
+        (
+            {"normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 60}},
+            "a",
+            "it takes more than 1 s or 1024",
+            False,
+        ),
         ({"pre_tokenizer": SLOW}, ("a" * 20 + "!") * 2000, "it takes more than 1 s or 1024 MiB", False),
     ],
     ids=["a pattern", "a pattern in memory", "a replacement", "letters that double", "a little at each letter"],
