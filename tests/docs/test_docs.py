@@ -62,6 +62,7 @@ def test_configs_in_the_docs_are_configs(page: Path, place: Path, install_plugin
         MergeConfig.from_dict(parse_document(text, source=str(page), format="yaml"))
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 @pytest.mark.parametrize(
     "page",
     [p for p in RUN_HERE if p != IN_SECTIONS and any(c[0].endswith("modelmerger") for c in commands(p))],
@@ -79,6 +80,7 @@ def test_commands_in_the_docs_succeed(
             assert result.status == 0, (arguments, result.err)
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 @pytest.mark.parametrize("page", [p for p in RUN_HERE if blocks(p, "python")], ids=page_id)
 def test_python_in_the_docs_runs(page: Path, place: Path, install_plugins: Callable[[Path], None]) -> None:
     """Tests in a snippet are called too."""

@@ -84,6 +84,7 @@ def printed(place: Path, command: Callable[..., SimpleNamespace]) -> Callable[..
     return run
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_a_merge_prints_and_writes_what_the_pages_say(printed: Callable[..., Any], place: Path) -> None:
     report = printed("merge", "merge.yaml")
     compare(report, table("json", "merge"))
