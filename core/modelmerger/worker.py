@@ -1,7 +1,6 @@
 """A worker of a merge that another process runs: rebuilt from its work order, with the same plan or not at all."""
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -49,7 +48,7 @@ def open_workers(order: WorkOrder, count: int, node: str = "") -> list[Worker]:
     from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
     from modelmerger.output.staged_files import SharedFiles
 
-    node = node or socket.gethostname()
+    node = node or os.uname().nodename
     of_node.check_places(order, node)
     registry = Registry.installed()
     of_node.check_plugins(order, of_node.plugins_of(registry.providers), node)
@@ -96,11 +95,11 @@ class _OpenWorker:
     _shared: _Shared
     _closed: bool = False
 
-    def do(self, task: Task) -> Done:
+    def do(self, task: Task, then: Task | None = None) -> Done:
         import torch
 
         torch.set_num_threads(1)  # of this thread, which may be another one than that which opened the models
-        return evolve(self._worker.do(task), worker=self._shared.name)
+        return evolve(self._worker.do(task, then), worker=self._shared.name)
 
     def close(self) -> None:
         if not self._closed:

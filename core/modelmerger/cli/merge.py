@@ -44,11 +44,9 @@ def merge(
     as_json: bool,
 ) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
-    from modelmerger.cli.progress import show_progress, show_tasks
     from modelmerger.engine.memory.resident import MAPPED, map_from
+    from modelmerger.progress import show_progress, show_tasks
     from modelmerger.run import Watch, run_merge
-    from modelmerger.run_part import run_part
-    from modelmerger.validation.running import validate_published
     from modelmerger.values.errors import ConfigError
     from modelmerger.values.work.part import Part
 
@@ -63,23 +61,28 @@ def merge(
     click.get_current_context().find_root().obj["target"] = target
     map_from(MAPPED)
     with show_progress("merging") as progress:
-        settings_and_hooks = asked.resolve()
+        settings, hooks = asked.resolve()
         watch = Watch(progress=progress)
-        if share is None:
-            report = run_merge(*settings_and_hooks, output, watch, reread=reread)
+        if share is not None:
+            from modelmerger.run_part import run_part
+
+            made = run_part(settings, hooks, share, output, watch)
         else:
-            made = run_part(*settings_and_hooks, share, output, watch)
+            report = run_merge(settings, hooks, output, watch, reread=reread)
     if share is not None:
         printed.print_json(made.as_dict()) if as_json else click.echo(str(made))
         return
-    options = settings_and_hooks[0].options
+    options = settings.options
     if options.log_level is None and not options.verbose:  # else the logger says what is asked for
         for note in (note for note in report.notes if note.severity == "note"):
             say(f"note: {note}")
     if not as_json:
         click.echo(str(report))
-    with show_tasks("validating") as tasks:
-        report = validate_published(report, *settings_and_hooks, tasks)
+    if settings.validation is not None:
+        from modelmerger.validation.running import validate_published
+
+        with show_tasks("validating") as tasks:
+            report = validate_published(report, settings, hooks, tasks)
     if as_json:
         printed.print_json(report.as_dict())
     if report.validation is not None:

@@ -1,5 +1,6 @@
 """A plugin as its module declares it: its options, its sections of the config, and its hooks."""
 
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -100,12 +101,17 @@ def _check_within(provider: Provider, named: Any, hooks: Collection[str]) -> Non
 def _check_arguments(provider: Provider, module: Any) -> None:
     """Raises `PluginError` for an argument without a default that the hook does not have."""
     for hook, function in _marked(module):
-        known = inspect.signature(HOOKS[hook]).parameters
+        known = _arguments_of(hook)
         for argument in inspect.signature(function).parameters.values():
             handed = argument.kind in (argument.POSITIONAL_ONLY, argument.POSITIONAL_OR_KEYWORD)
             if handed and argument.default is argument.empty and argument.name not in known:
                 near = suggestion(argument.name, known) or f" (it has {', '.join(known)})."
                 raise PluginError(f"{provider}: {hook} has no argument '{argument.name}'{near}")
+
+
+@functools.cache
+def _arguments_of(hook: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(HOOKS[hook]).parameters)
 
 
 def option_names(cls: type) -> list[str]:

@@ -7,13 +7,11 @@ survives kills.
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, Self
 
 from modelmerger.output import journal, run_token
-from modelmerger.output.earlier.old_output import remove_old_output
 from modelmerger.output.entries import discard, is_directory, open_directory, owner_of_new, same_entry
 from modelmerger.output.journal import Journal, read_journal
 from modelmerger.output.parent_folder import make_parent, staging_path
@@ -176,6 +174,8 @@ class StagingDirectory:
         """
         self.step("remove", self.tree)
         if self.holds_old_output():
+            from modelmerger.output.earlier.old_output import remove_old_output
+
             return remove_old_output(self.tree, self.target)
         discard(TREE, self.descriptor)
         return []
@@ -199,7 +199,7 @@ class StagingDirectory:
         except LockedError:
             self.say_who()
             raise
-        owner = Owner.this(secrets.token_hex(16), self._doing)
+        owner = Owner.this(os.urandom(16).hex(), self._doing)
         ownership = Ownership(self.descriptor, OWNER, owner, str(self.target))
         try:
             self.check_trusted()
@@ -216,7 +216,7 @@ class StagingDirectory:
 
     def say_who(self) -> None:
         """Raises `OutputError` that says who has the directory, if that can be found out."""
-        token = secrets.token_hex(16)
+        token = os.urandom(16).hex()
         with contextlib.suppress(OSError, ValueError), open_for_now(self.root) as descriptor:
             check_free(descriptor, OWNER, token, str(self.target))
             check_no_parts(descriptor, token, str(self.target))

@@ -2,7 +2,6 @@
 
 import os
 import random
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -77,7 +76,7 @@ class PartStaging(StagedFiles):
         self._lock = threading.Lock()
         self._journal_fd = self._parts_fd = -1
         self._journalled: set[tuple[int, int]] = set()
-        self._owner = Owner.this(secrets.token_hex(16), str(part))
+        self._owner = Owner.this(os.urandom(16).hex(), str(part))
         self._ownership: Ownership | None = None
         self._closing = ExitStack()
 
@@ -184,7 +183,7 @@ class PartStaging(StagedFiles):
             how = {"decides": self._decides, "wanted": frozenset[tuple[int, int]]()}
             ready = made_ready(directory, self._plan, self._layout, closing, **how)  # type: ignore[arg-type]
             self.removed_other_plan |= ready.removed_other_plan
-            run_token.write_token(directory.descriptor, secrets.token_hex(16))
+            run_token.write_token(directory.descriptor, os.urandom(16).hex())
 
     def _hold(self, closing: ExitStack) -> None:
         directory, target = self._directory, str(self._directory.target)

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 import os
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any, Self
@@ -44,7 +43,7 @@ class Owner:
     @classmethod
     def this(cls, token: str, doing: str) -> Self:
         """The process that asks."""
-        return cls(socket.gethostname(), _machine(), os.getpid(), _started(os.getpid()), token, doing)
+        return cls(os.uname().nodename, _machine(), os.getpid(), _started(os.getpid()), token, doing)
 
     @property
     def is_over(self) -> bool:
@@ -61,7 +60,7 @@ def _machine() -> str:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return socket.gethostname()
+        return os.uname().nodename
 
 
 def _started(process: int) -> str:

@@ -1,6 +1,6 @@
 """What shares of a merge have made stays where it is, though this machine's arithmetic would come to other bits."""
 
-import socket
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def check_same_arithmetic(journals: PartJournals, plan: str, decides: Mapping[st
         if theirs and {part for part in {**theirs, **decides} if theirs.get(part) != decides.get(part)} == {ARITHMETIC}:
             message = (
                 f"holds parts of this merge, made where floating-point sums come to other bits than on "
-                f"{socket.gethostname()}. Run it on machines with the same kind of processor and the same environment, "
+                f"{os.uname().nodename}. Run it on machines with the same kind of processor and the same environment, "
                 "or remove that directory to begin anew here."
             )
             raise MergeError(Problem(message, str(root)))
