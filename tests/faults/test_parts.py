@@ -44,7 +44,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def told(models: SimpleNamespace) -> dict[str, Any]:
+def told(models: SimpleNamespace, small_blocks: None) -> dict[str, Any]:
     """A merge by slerp, which measures, in several shards."""
     return {
         "strategy": "slerp",
