@@ -8,10 +8,8 @@ Ray's own start and the workers' import of torch, which every merge on it pays o
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,8 +22,8 @@ from shapes import SHAPES, Shape
 from synthetic import write_model
 from workplace import HERE
 
-ADOPTS = 36
-"""PR_SET_CHILD_SUBREAPER: daemons that Ray leaves behind become children of this process, and are counted."""
+MARK, SAMPLING = "MODELMERGER_BENCHMARK", 0.05
+"""The variable that all processes of a merge have in their environment, and seconds between two looks at them."""
 BLOCKS_A_TASK = 16
 """What the rate of the driver is measured with."""
 RAY = """
@@ -36,16 +34,30 @@ ray.init = lambda *given, **told: init(*given, num_cpus={cpus}, include_dashboar
 
 
 def cpu_seconds(config: Path, executor: str) -> float:
-    """CPU seconds of a merge with all of its processes."""
+    """CPU seconds of a merge with all of its processes, those of Ray among them, whoever waits for them."""
     code = RAY.format(cpus=len(os.sched_getaffinity(0))) if executor == "ray" else ""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     code += f"from modelmerger import MergeConfig, merge\nmerge(MergeConfig.from_file({str(config)!r}))"
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    mark = f"{MARK}={os.urandom(8).hex()}"
+    key, _, value = mark.partition("=")
+    seen: dict[str, float] = {}
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, key: value}, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        for entry in os.listdir("/proc"):
+            if entry.isdecimal():
+                look(entry, mark.encode(), seen)
+        time.sleep(SAMPLING)
+    if process.returncode:
+        raise SystemExit(f"{config} failed")
+    return sum(seen.values())
+
+
+def look(process: str, mark: bytes, seen: dict[str, float]) -> None:
+    """Notes what a process that has the mark in its environment has used so far."""
+    with contextlib.suppress(OSError):
+        if process not in seen and mark not in Path("/proc", process, "environ").read_bytes():
+            return
+        fields = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
+        seen[process] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def config_of(folder: Path, strategy: str, sources: Sequence[Path], executor: str) -> Path:
@@ -99,7 +111,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--shape", default="1.5B")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    ctypes.CDLL(None).prctl(ADOPTS, 1)
     print(f"driver: {driver_rate():,.0f} tasks of {BLOCKS_A_TASK} blocks a second", flush=True)
     if find_spec("ray") is None:
         print("Ray is not installed, so nothing is compared: pip install 'modelmerger[ray]'")
