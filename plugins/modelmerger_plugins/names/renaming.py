@@ -9,7 +9,7 @@ from modelmerger_plugins.names.experts import fused_in_one
 from modelmerger_plugins.names.matching import Matching, match
 from modelmerger_plugins.names.prefixes import Prefixes, given_prefix
 from modelmerger_plugins.names.templates import Shape
-from modelmerger_plugins.names.view import RenamedView, without_wrappers
+from modelmerger_plugins.names.view import RenamedView, without_layers_of, without_wrappers
 
 MOST_RULES = 2
 """Rules that a note says."""
@@ -20,7 +20,10 @@ def renamed(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Check
 
     Raises `ModelCompatibilityError` for names that cannot go together.
     """
-    plain = checkpoints if settings.given_names else _without_wrappers(checkpoints)
+    plain = list(checkpoints) if settings.given_names else _without_wrappers(checkpoints)
+    if not settings.given_names:
+        others = [model for i, model in enumerate(plain) if i != settings.donor]
+        plain[settings.donor] = without_layers_of(plain[settings.donor], others)
     donor = plain[settings.donor]
     said = given_prefix(settings, settings.donor)
     return [
