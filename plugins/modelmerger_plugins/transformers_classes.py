@@ -69,9 +69,8 @@ def _own_source(directory: Path) -> str:
     """All source in a directory; empty where it cannot be read: nobody else needs it."""
     try:
         names = [name for name in list_directory(directory) if name.endswith(".py")]
-        return "\n".join(
-            (read_beside(directory, name, _MOST_OF_SOURCE) or b"").decode(errors="replace") for name in names
-        )
+        texts = [read_beside(directory, name, _MOST_OF_SOURCE) or b"" for name in names]
+        return b"\n".join(texts).decode(errors="replace")
     except InputError:
         return ""
 
