@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 Place = ModelReference | tuple[Any, Any]
-"""A model as the user names it, or model and tokenizer as the caller holds them; in place of the tokenizer, its directory.
-"""
+"""A model as the user names it, or model and tokenizer as the caller holds them, or the directory of the tokenizer."""
 
 
 @frozen(eq=False, kw_only=True)
