@@ -84,8 +84,8 @@ class Measurer:
         join = self.joining(unit.of, earlier)
         try:
             return sum_in_order(unit.first, min(unit.last, -(-elements // length)), block, join)
-        except UnsteadyError:
-            raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+        except UnsteadyError as error:
+            raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
 
     def joining(self, index: int, earlier: Sequence["Tensor"]) -> Join | None:
         """What makes one statistic of several in the next round of a tensor; None where they are added up.
@@ -115,11 +115,15 @@ class Measurer:
         units = list(measuring_units(index, tensor, rounds))
         for number in range(rounds):
             summed = OrderedSum(len(units) // rounds, self.joining(index, totals))
-            for part, unit in enumerate(unit for unit in units if unit.round == number):
-                summed.add(part, self.measure(unit, totals, workspace, cancelled))
-            if summed.total is None:
+            try:
+                for part, unit in enumerate(unit for unit in units if unit.round == number):
+                    summed.add(part, self.measure(unit, totals, workspace, cancelled))
+                total = summed.total
+            except UnsteadyError as error:
+                raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
+            if total is None:
                 break
-            totals.append(summed.total)
+            totals.append(total)
         return totals
 
     def coefficients(self, index: int, gram: "Tensor") -> tuple[float, ...]:
