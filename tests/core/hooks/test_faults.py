@@ -138,5 +138,5 @@ def test_the_place_in_the_code_of_a_plugin_is_said(
 ) -> None:
     """The innermost that is its own, whatever it called."""
     install(distribution, [("plugin", "deep", DEEP)])
-    with pytest.raises(PluginError, match=r"raised KeyError in adjust_config: 'absent' \(.*\.py, line 4\)$"):
+    with pytest.raises(PluginError, match=r"raised KeyError in adjust_config: 'absent' \(.*\.py, line 4\)"):
         merge(MergeConfig(**config))
