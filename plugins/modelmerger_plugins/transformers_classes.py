@@ -12,6 +12,8 @@ from modelmerger import InputError, list_directory, read_beside
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 """How classes end that predict the next token."""
 _MOST_OF_SOURCE = 1 << 20
+_LONGEST_NAME = 200
+"""Characters of the name of a file, longer than those of any family."""
 
 
 def is_known(name: str, model_type: Any) -> bool:
@@ -90,6 +92,6 @@ def _source(name: str) -> str:
     spec = importlib.util.find_spec("transformers")
     folders = (spec.submodule_search_locations if spec is not None else None) or []
     for file in (Path(folder, "models", name) for folder in folders):
-        if file.is_file():
+        if len(file.name) <= _LONGEST_NAME and file.is_file():
             return file.read_text(encoding="utf-8")
     return ""

@@ -355,3 +355,17 @@ def test_what_to_do_about_code_of_the_model_is_said_once(models: SimpleNamespace
         "Copy configuration_*.py and modeling_*.py of the donor into the output and put auto_map back, if you trust them."
     )
     assert len(str(warning)) <= 300
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize("odd", [{"vocab_size": []}, {"vocab_size": {"a": 1}}, {"model_type": "x" * 5000}], ids=str)
+def test_odd_values_in_a_config_are_no_bug_of_a_plugin(
+    models: SimpleNamespace, config: dict[str, Any], who: str, odd: dict[str, Any]
+) -> None:
+    (getattr(models, who) / "config.json").write_text(
+        json.dumps({**CONFIG, "architectures": ["LlamaForCausalLM"], **odd})
+    )
+    try:
+        merge(MergeConfig(**config))
+    except InputError as error:
+        assert "cannot be handled" not in str(error)

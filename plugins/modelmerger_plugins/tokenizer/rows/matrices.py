@@ -66,8 +66,9 @@ def _is_float(info: TensorInfo) -> bool:
     return DTYPES[info.dtype].family == "float" and DTYPES[info.dtype].bits >= 8
 
 
-def _vocabulary_sizes(level: Mapping[str, object]) -> list[object]:
-    found = [level.get("vocab_size")]
+def _vocabulary_sizes(level: Mapping[str, object]) -> list[int]:
+    size = level.get("vocab_size")
+    found = [size] if isinstance(size, int) else []
     for inner in level.values():
         if isinstance(inner, Mapping):
             found += _vocabulary_sizes(inner)
