@@ -65,6 +65,7 @@ def test_a_model_is_measured_and_its_report_written_beside_it(command: Command, 
     assert json.loads(as_json.out) == saved | {"directory": str(merged)}
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_a_directory_that_no_merge_wrote_is_measured_and_left_alone(command: Command, arabic: SimpleNamespace) -> None:
     before = directory_state(arabic.a)
     assert command("validate", arabic.a, *BRIEF).status == 0
@@ -96,6 +97,7 @@ def test_an_adapter_is_told_its_base_without_a_config(
     assert re.search(r"^  perplexity +all +[\d.]+ +per token$", result.out, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_against_puts_others_beside_it(command: Command, merged: Path, arabic: SimpleNamespace) -> None:
     arguments = ("--against", arabic.a, "--against", arabic.b, "--set", "validation.metrics=[perplexity, fluency]")
     result = command("validate", merged, *arguments, *BRIEF)
@@ -104,6 +106,7 @@ def test_against_puts_others_beside_it(command: Command, merged: Path, arabic: S
     assert "fluency: 2 continuations under a " in result.out
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_the_sources_and_the_validation_come_from_a_config(command: Command, merged: Path, config: Path) -> None:
     result = command("validate", merged, "--config", config, *BRIEF, "--set", "validation.metrics=[fluency]")
     assert result.status == 0, result.err
@@ -114,6 +117,7 @@ def test_the_sources_and_the_validation_come_from_a_config(command: Command, mer
     assert "fluency: not measured: no source models are given" in result.out
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_a_model_of_the_config_may_have_the_name_of_the_merged_one(command: Command, arabic: SimpleNamespace) -> None:
     result = command("validate", arabic.a, "--against", arabic.a, *BRIEF)
     assert result.status == 0, result.err
@@ -155,6 +159,7 @@ def test_what_is_wrong_is_one_sentence(
     assert (result.status, result.out, result.err) == (status, "", f"error: {sentence.format(**places)}\n")
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_a_crossed_threshold_is_status_8_and_the_report_is_there(command: Command, merged: Path) -> None:
     result = command("validate", merged, *BRIEF, "--set", "validation.thresholds.perplexity=1.5")
     assert result.status == 8
@@ -163,6 +168,7 @@ def test_a_crossed_threshold_is_status_8_and_the_report_is_there(command: Comman
     assert "✗" in result.out
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_merge_validates_where_the_config_says_so(command: Command, config: Path, data: dict[str, Any]) -> None:
     result = command("merge", config, *BRIEF, "--set", f"validation.test_prompts=[{TEXTS[0]}]")
     assert (result.status, result.err) == (0, "")
@@ -178,6 +184,7 @@ def test_merge_validates_where_the_config_says_so(command: Command, config: Path
     assert not (Path(data["output_path"]) / "validation.json").exists()
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_a_threshold_that_a_merge_crosses_leaves_the_model(
     command: Command, config: Path, data: dict[str, Any]
 ) -> None:

@@ -12,6 +12,7 @@ from modelmerger_validators.perplexity import metrics, validate_model
 from tests.validators.looking import looked_at, nats
 
 __all__ = ["tied"]
+pytestmark = pytest.mark.usefixtures("tokenizers_here")
 BY_VARIETY = {"egyptian": TEXTS[:2], "gulf": TEXTS[2:3]}
 
 

@@ -1,6 +1,7 @@
 """A plugin as its module declares it: its options, its sections of the config, and its hooks."""
 
 import dis
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -102,7 +103,7 @@ def _check_within(provider: Provider, named: Any, hooks: Collection[str]) -> Non
 def _check_arguments(provider: Provider, module: Any) -> None:
     """Raises `PluginError` for an argument without a default that the hook does not have, or options that are none."""
     for hook, function in _marked(module):
-        known = inspect.signature(HOOKS[hook]).parameters
+        known = _arguments_of(hook)
         for argument in inspect.signature(function).parameters.values():
             handed = argument.kind in (argument.POSITIONAL_ONLY, argument.POSITIONAL_OR_KEYWORD)
             if handed and argument.default is argument.empty and argument.name not in known:
@@ -122,6 +123,11 @@ def _read_of(function: Callable[..., Any], name: str) -> str | None:
         if one.opname.startswith("LOAD_FAST") and one.argval == name and other.opname in ("LOAD_ATTR", "LOAD_METHOD"):
             return str(other.argval)
     return None
+
+
+@functools.cache
+def _arguments_of(hook: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(HOOKS[hook]).parameters)
 
 
 def option_names(cls: type) -> list[str]:

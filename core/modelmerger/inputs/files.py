@@ -6,14 +6,18 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
+from modelmerger.inputs.direct.amounts import BETWEEN, PIECES, piece_for
 from modelmerger.inputs.direct.open_file import OpenFile
-from modelmerger.inputs.direct.read_ahead import BETWEEN, PIECES, ReadAhead, piece_for, pieces
 from modelmerger.inputs.unchanged import changed, reopened
 from modelmerger.values.errors import InputChangedError, InputError, Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.options.core import Io
+
+if TYPE_CHECKING:
+    from modelmerger.inputs.direct.read_ahead import ReadAhead
 
 THREADS = 4
 """How many pieces are fetched at a time, at least."""
@@ -117,14 +121,18 @@ class InputFiles:
     def _expect(self, opened: OpenFile, file: FileIdentity, offset: int, length: int) -> None:
         with contextlib.suppress(OSError):  # whoever reads will hear of it
             if self._io == "direct" or (self._io == "auto" and opened.tells_what_is_cached):
+                from modelmerger.inputs.direct.read_ahead import pieces
+
                 for piece in pieces(file, offset, length, self._piece):
                     if self._io == "direct" or not opened.is_cached(piece.begin, piece.end, BETWEEN):
                         self._ahead().expect(piece)
             elif hasattr(os, "posix_fadvise") and not opened.ends_are_cached(offset, offset + length):
                 os.posix_fadvise(opened.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
-    def _ahead(self) -> ReadAhead:
+    def _ahead(self) -> "ReadAhead":
         """That of this thread."""
+        from modelmerger.inputs.direct.read_ahead import ReadAhead
+
         ahead: ReadAhead | None = getattr(self._local, "ahead", None)
         process = os.getpid()
         if ahead is None or ahead.process != process:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from modelmerger.values.dtypes import DTYPES
-from modelmerger.values.errors import ConfigError, MergeError, Problem
+from modelmerger.values.errors import MOST_SHOWN, ConfigError, MergeError, Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import Location, ModelReference
-from modelmerger.values.text import shown
+from modelmerger.values.text import html_table, shown
 
 if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
@@ -147,6 +147,12 @@ class Checkpoint(ABC):
         size = sum(info.bytes for info in self.tensors.values())
         what = f"{len(self.tensors):,} tensors, {size:,} bytes, from {shown(self.place)}"
         return f"<{type(self).__name__} '{shown(self.name)}': {what}>"
+
+    def _repr_html_(self) -> str:
+        listed = list(self.tensors.items())
+        rows = [[name, info.dtype, " × ".join(map(str, info.shape)) or "scalar"] for name, info in listed[:MOST_SHOWN]]
+        more = [[f"… and {len(listed) - MOST_SHOWN:,} more", "", ""]] if len(listed) > MOST_SHOWN else []
+        return html_table(repr(self)[1:-1], [*rows, *more], ["tensor", "dtype", "shape"])
 
     @property
     def content(self) -> str:

@@ -1,6 +1,7 @@
 """What stands against the files that the options choose."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from modelmerger import Checkpoint, InputError, Problem
 
@@ -11,9 +12,11 @@ from modelmerger_plugins.tokenizer.json_objects import own_generation
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.planned import problems_with_files
-from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.speaking import problems_with_speaking
 from modelmerger_plugins.tokenizer.without_row import problems_with_rows
+
+if TYPE_CHECKING:
+    from modelmerger_plugins.tokenizer.rows.matching import Matching
 
 _USELESS = "has no effect without a tokenizer: preserve_tokenizer is false."
 _OF_ROWS = (
@@ -22,7 +25,7 @@ _OF_ROWS = (
 
 
 def problems_with(
-    checkpoints: Sequence[Checkpoint], sources: Sources, options: Options, matching: Matching | None
+    checkpoints: Sequence[Checkpoint], sources: Sources, options: Options, matching: "Matching | None"
 ) -> Iterator[Problem]:
     """Errors for files that cannot be taken, and a warning about what other models say otherwise.
 
@@ -41,7 +44,7 @@ def problems_with(
         yield from problems_with_speaking(checkpoints, sources, matching)
 
 
-def _with_tokenizer(sources: Sources, options: Options, matching: Matching | None) -> Iterator[Problem]:
+def _with_tokenizer(sources: Sources, options: Options, matching: "Matching | None") -> Iterator[Problem]:
     source = sources.tokenizer
     if not options.preserve_tokenizer:
         if "tokenizer_source" in sources.decided:

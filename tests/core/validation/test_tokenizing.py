@@ -48,16 +48,21 @@ def test_what_a_tokenizer_takes_in_time_is_as_before(tied: SimpleNamespace) -> N
 
 
 @pytest.mark.parametrize(
-    ("parts", "text", "reason"),
+    ("parts", "text", "reason", "held"),
     [
-        ({"pre_tokenizer": SPLIT}, RUNAWAY, "retry-limit"),
-        ({"normalizer": REPLACE}, RUNAWAY, "retry-limit"),
-        ({"normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 60}}, "a", "it takes more than 1 s or 1024"),
-        ({"pre_tokenizer": SLOW}, ("a" * 20 + "!") * 2000, "(retry-limit|it takes more than 1 s or 1024 MiB)"),
+        ({"pre_tokenizer": SPLIT}, RUNAWAY, "retry-limit", False),
+        ({"pre_tokenizer": SPLIT}, RUNAWAY, "retry-limit", True),
+        ({"normalizer": REPLACE}, RUNAWAY, "retry-limit", False),
+        (
+            {"normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 60}},
+            "a",
+            "it takes more than 1 s or 1024",
+            False,
+        ),
+        ({"pre_tokenizer": SLOW}, ("a" * 20 + "!") * 2000, "(retry-limit|it takes more than 1 s or 1024 MiB)", False),
     ],
-    ids=["a pattern", "a replacement", "letters that double", "a little at each letter"],
+    ids=["a pattern", "a pattern in memory", "a replacement", "letters that double", "a little at each letter"],
 )
-@pytest.mark.parametrize("held", [False, True], ids=["of a directory", "in memory"])
 def test_a_tokenizer_that_runs_away_is_stopped(
     tied: SimpleNamespace,
     tmp_path: Path,

@@ -65,13 +65,20 @@ def checkpointed(name: str) -> str:
     return "_fsdp_wrapped_module." + name.replace("mlp.", "_fsdp_wrapped_module.mlp._checkpoint_wrapped_module.")
 
 
-@pytest.mark.parametrize("who", ["a", "b", "both"])
-@pytest.mark.parametrize(
-    "new",
-    [front("_orig_mod"), front("module"), front("base_model.model"), front("module._orig_mod"), compiled_layers, half,
-     checkpointed, lambda name: "module." + name if "layers.0" in name else name],
-    ids=["compiled", "parallel", "peft", "nested", "layers", "half", "fsdp", "half parallel"],
-)  # fmt: skip
+WRAPPED: dict[str, Rename] = {
+    "compiled": front("_orig_mod"),
+    "parallel": front("module"),
+    "peft": front("base_model.model"),
+    "nested": front("module._orig_mod"),
+    "layers": compiled_layers,
+    "half": half,
+    "fsdp": checkpointed,
+    "half parallel": lambda name: "module." + name if "layers.0" in name else name,
+}
+ONE_OF_TWO = [(WRAPPED[kind], who) for kind in ("compiled", "half") for who in "ab"]
+
+
+@pytest.mark.parametrize(("new", "who"), [(new, "both") for new in WRAPPED.values()] + ONE_OF_TWO)
 def test_wrappers_are_taken_off_with_one_note_a_model(
     models: SimpleNamespace, config: dict[str, Any], new: Rename, who: str
 ) -> None:
@@ -416,8 +423,10 @@ def inner(where: str, models: SimpleNamespace, config: dict[str, Any], options: 
 
 
 @pytest.mark.parametrize("where", ["model", "named", "deeper", "base"])
-@pytest.mark.parametrize("new", [front("_orig_mod"), compiled_layers, front("transformer")])
-@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize(
+    ("new", "who"),
+    [(front("_orig_mod"), "a"), (compiled_layers, "b"), (front("transformer"), "a"), (front("transformer"), "b")],
+)
 def test_models_of_a_merge_within_the_merge_are_named_as_those_of_the_outermost(
     models: SimpleNamespace, config: dict[str, Any], where: str, new: Rename, who: str
 ) -> None:

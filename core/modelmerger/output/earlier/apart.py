@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from modelmerger.inputs.one_place import is_or_lies_in, touch
+from modelmerger.inputs.one_place import Place, is_or_lies_in
 from modelmerger.output.manifest import FILE, is_ours
 from modelmerger.output.parent_folder import staging_path
 from modelmerger.values.checkpoint import Checkpoint, models_behind
@@ -64,10 +64,10 @@ def check_in_no_output(target: Path) -> None:
 
 def check_apart(target: Path, inputs: Inputs) -> None:
     """Raises `OutputError` where the output equals, contains or lies in an input, whatever links are on the way."""
-    outputs = (target, staging_path(target))
+    outputs = [Place.of(target), Place.of(staging_path(target))]
     for name, given in inputs.items():
         for path in sorted({Path(os.path.realpath(path)) for path in given}):
-            if any(touch(output, path) for output in outputs):
+            if any(place.touches(output) for place in [Place.of(path)] for output in outputs):
                 message = f"is, contains or lies in the input '{name}' ({path}). Give another output path."
                 raise OutputError(Problem(message, str(target)))
 
