@@ -184,13 +184,9 @@ class Measurer:
         """Some elements of an input, laid end to end, in the dtype of the arithmetic."""
         tensor = self.merge.plan.tensors[index]
         dtype = torch.float64 if tensor.action == "combine" else COMPUTE[tensor.compute]
-        values = workspace.tensor(f"measured {number}", sum(stop - start for start, stop in runs), dtype)
-        place = 0
-        for start, stop in runs:
-            if self.kept is None:
-                read = workspace.read(self.merge.checkpoints[number], tensor.name_in(number), start, stop)
-            else:
-                read = self.kept.measured(index, number, start, stop, workspace)
-            values[place : place + stop - start].copy_(read)
-            place += stop - start
-        return values
+        if self.kept is None or len(runs) > 1:  # whole blocks are kept, and no parts of them
+            read = workspace.read_runs(self.merge.checkpoints[number], tensor.name_in(number), runs)
+        else:
+            read = self.kept.measured(index, number, *runs[0], workspace)
+        values = workspace.tensor(f"measured {number}", len(read), dtype)
+        return values.copy_(read)
