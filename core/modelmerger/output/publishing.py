@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from modelmerger.output.earlier.apart import Inputs, check_apart
+from modelmerger.output.earlier.apart import Inputs, check_apart, check_in_no_output
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import read_manifest, read_manifest_of_weights
 from modelmerger.output.parent_folder import check_parent, standing_folder
@@ -29,7 +29,8 @@ _UNEXCHANGED = "cannot be overwritten in one step on this file system. Give anot
 
 
 def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
-    """Raises `OutputError` for a target that exists, whose folder cannot be made, or that touches an input.
+    """Raises `OutputError` for a target that exists, whose folder cannot be made, that touches an input, or
+    that lies in another output.
 
     With `overwrite`, one that exists must be an earlier output, as it was published; with `keep_extra`, others may
     have put something there.
@@ -39,6 +40,7 @@ def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
     with output_errors(target):
         check_parent(target)
         _check_kind(target)
+        check_in_no_output(target)
         check_apart(target, inputs)
         _check_free(target, options)
         check_staging(target)

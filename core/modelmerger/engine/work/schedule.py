@@ -180,8 +180,8 @@ class Schedule:
         tensor = self._merge.plan.tensors[unit.of]
         try:
             self._totals.add(unit, statistic)
-        except UnsteadyError:
-            raise self._merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+        except UnsteadyError as error:
+            raise self._merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
         left = self._left.get(unit.of, bytes_measured(self._merge.checkpoints, tensor))
         counted = left if self._totals.over(unit.of) else min(left, moved)
         self._left[unit.of] = left - counted
