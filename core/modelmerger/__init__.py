@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from modelmerger.merger import ModelMerger as ModelMerger
     from modelmerger.merger import check_model_compatibility as check_model_compatibility
     from modelmerger.merger import merge as merge
-    from modelmerger.merger import merge_part as merge_part
     from modelmerger.output.sink import Sink as Sink
     from modelmerger.output.sink import Writer as Writer
     from modelmerger.output.sinks.memory_sink import MemorySink as MemorySink
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.views import CheckpointView as CheckpointView
     from modelmerger.run import Watch as Watch
+    from modelmerger.run_part import merge_part as merge_part
     from modelmerger.tensors import merge_tensors as merge_tensors
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
@@ -178,7 +178,7 @@ _HOMES = {
     "inputs.strict_json": ("read_json",),
     "inputs.tensor_selection": ("TensorSelection",),
     "inputs.torch_dtypes": ("dtype_from_torch", "torch_dtype"),
-    "merger": ("ModelMerger", "check_model_compatibility", "merge", "merge_part"),
+    "merger": ("ModelMerger", "check_model_compatibility", "merge"),
     "output.sinks.memory_sink": ("MemorySink",),
     "output.sinks.module_sink": ("ModuleSink",),
     "output.sink": ("Sink", "Writer"),
@@ -191,6 +191,7 @@ _HOMES = {
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.views": ("CheckpointView",),
     "run": ("Watch",),
+    "run_part": ("merge_part",),
     "tensors": ("merge_tensors",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
     "values.composition": ("Coefficients", "Composition", "DeferredComposition"),

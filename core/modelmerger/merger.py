@@ -26,7 +26,6 @@ from modelmerger.progress import show_progress, show_tasks
 from modelmerger.refusals import check_output_of
 from modelmerger.run import Watch, begin, check, merge_to_directory, no_progress, run_merge, say
 from modelmerger.run_in_memory import fits_in_memory, merge_to_memory
-from modelmerger.run_part import run_part
 from modelmerger.validation.candidate import merged_candidate
 from modelmerger.validation.running import no_progress as no_tasks
 from modelmerger.validation.running import save_report, validate, validate_published
@@ -36,10 +35,9 @@ from modelmerger.values.findings import ValidationReport
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL
-from modelmerger.values.report import MergeReport, PartReport
+from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
 from modelmerger.values.text import said_by, shown
-from modelmerger.values.work.part import Part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,18 +61,6 @@ def merge(
         report = run_merge(settings, hooks, watch=watch or Watch(progress=advance), reread=reread)
     with _tasks(shown and settings.validation is not None) as tell:
         return validate_published(report, settings, hooks, tell)
-
-
-def merge_part(config: ConfigLike, part: str, watch: Watch | None = None) -> PartReport:
-    """Makes one share of the blocks of a merge, and publishes nothing: `merge` does, with what all shares have made.
-
-    part: its number, counted from 0, and how many there are: `3/16`. config, watch: as in `merge`. Shares may run at
-    the same time, on one machine or on many that see the same files; so may not two of one number, or a share and a
-    merge. Raises `MergeError`.
-    """
-    share = Part.parsed(part)
-    settings, hooks = MergeConfig.of(config).resolved()
-    return run_part(settings, hooks, share, watch=watch)
 
 
 class ModelMerger:

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from modelmerger.config.merge_config import ConfigLike, MergeConfig
 from modelmerger.engine.devices import slice_device
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks
@@ -22,6 +23,18 @@ from modelmerger.values.settings import Settings
 from modelmerger.values.work.part import Part
 
 log = logging.getLogger("modelmerger")
+
+
+def merge_part(config: ConfigLike, part: str, watch: Watch | None = None) -> PartReport:
+    """Makes one share of the blocks of a merge, and publishes nothing: `merge` does, with what all shares have made.
+
+    part: its number, counted from 0, and how many there are: `3/16`. config, watch: as in `merge`. Shares may run at
+    the same time, on one machine or on many that see the same files; so may not two of one number, or a share and a
+    merge. Raises `MergeError`.
+    """
+    share = Part.parsed(part)
+    settings, hooks = MergeConfig.of(config).resolved()
+    return run_part(settings, hooks, share, watch=watch)
 
 
 def run_part(
