@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")  # the same examples in every run; --hypothesis-profile=default: new ones
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test may reach the Hub
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every process that a test starts compiles the package anew
+sys.dont_write_bytecode = (
+    True  # tests write modules anew within a second, which is too soon for bytecode to be told apart
+)
 
 SHAPES = {
     "model.embed_tokens.weight": (24, 16),
