@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from modelmerger import Problem, Section, Settings, hookimpl
 
 from modelmerger_plugins.tune.marks import KEY, holds_marks
-from modelmerger_plugins.tune.section import Tune, Tuned
+from modelmerger_plugins.tune.section import Found, Tune, Tuned
 
 if TYPE_CHECKING:
     from modelmerger_plugins.tune.report import TuneReport as TuneReport
     from modelmerger_plugins.tune.tuner import MergeTuner as MergeTuner
 
-sections = (Section(KEY, Tune), Section("tuned", Tuned))
+stand_ins = (Found,)
+sections = (
+    Section(KEY, Tune, description="How `modelmerger tune` finds the numbers that the config leaves open."),
+    Section("tuned", Tuned, description="How `modelmerger tune` found the numbers of the config."),
+)
 _SAID = "this config leaves numbers to be found. Run `modelmerger tune` on it, and merge the tuned.yaml that it writes"
 _HOMES = {"MergeTuner": "tuner", "TuneReport": "report"}
 

@@ -10,6 +10,18 @@ Per = Literal["model", "layer", "tensor", "auto"]
 
 
 @frozen(kw_only=True)
+class Found:
+    """A number that `modelmerger tune` finds, in place of a weight or of another number."""
+
+    tune: tuple[float, float]
+    """The smallest value that it may have, and the largest."""
+    start: float | None = None
+    """Where the search begins; without it, in the middle."""
+    per: Per = "auto"
+    """What has a number of its own; auto: the finest that the lines bear."""
+
+
+@frozen(kw_only=True)
 class Objective:
     """What is made as small as it can be."""
 
