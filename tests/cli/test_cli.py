@@ -114,7 +114,10 @@ def test_check_says_no_for_each_cause_of_what_does_not_fit(
     assert len(result.err.splitlines()) == 4
     assert all(line.startswith("error: ") and "model." in line for line in result.err.splitlines())
     as_json = command("check", path, "--json")
-    assert (as_json.status, as_json.out, as_json.err) == (3, "", result.err)
+    assert (as_json.status, as_json.err) == (3, result.err)
+    error = json.loads(as_json.out)["error"]
+    assert (error["kind"], error["exit_status"]) == ("ModelCompatibilityError", 3)
+    assert [f"error: {problem['message']}" for problem in error["problems"]] == result.err.splitlines()
 
 
 def test_plan_says_what_would_be_read_and_written(command: Command, path: Path, models: SimpleNamespace) -> None:
@@ -146,7 +149,7 @@ def test_verify_finds_what_changed(command: Command, path: Path, models: SimpleN
     content[-1] ^= 1
     weights.write_bytes(content)
     damaged = command("verify", models.output, "--json")
-    assert (damaged.status, damaged.out) == (3, "")
+    assert damaged.status == json.loads(damaged.out)["error"]["exit_status"] == 3
     assert damaged.err.startswith(f"error: {weights}: ")
 
 
@@ -260,6 +263,24 @@ def test_plugins_describes_validators_with_their_metrics(command: Command) -> No
     lines = command("plugins", "perplexity").out.splitlines()
     assert lines[0] == f"validator perplexity, modelmerger {version('modelmerger')}"
     assert lines[2:] == ["metrics:", "  perplexity     lower is better", "  bits_per_byte  lower is better"]
+
+
+def test_plugins_are_checked_all_at_once(command: Command, distribution: Callable[..., Path]) -> None:
+    own = f"modelmerger {version('modelmerger')}"
+    assert command("plugins", "--check").out.endswith(" plugins can be used\n")
+    assert json.loads(command("plugins", "weighted", "--check", "--json").out)["usable"] == [
+        f"strategy 'weighted' from {own}"
+    ]
+    points = "[modelmerger.plugins]\nbroken = acme_broken\nodd = acme_odd\n"
+    distribution("acme-merge", "1.0", points, acme_broken="1 / 0", acme_odd="Options = 3")
+    result = command("plugins", "--check")
+    assert result.status == 7
+    assert result.err.splitlines() == [
+        "error: plugin 'broken' from acme-merge 1.0 could not be imported: ZeroDivisionError: division by zero. "
+        "MODELMERGER_DISABLE_PLUGINS=broken switches it off.",
+        "error: plugin 'odd' from acme-merge 1.0: the options must be an attrs class, got 3. Write @frozen, of attrs, "
+        "above 'Options'. MODELMERGER_DISABLE_PLUGINS=odd switches it off.",
+    ]
 
 
 def test_plugins_suggests_a_name(command: Command) -> None:

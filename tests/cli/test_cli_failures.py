@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import directory_state, write_model
+from modelmerger.cli.printed import to_json
 
 from tests.core.plugging import install
 
@@ -21,9 +22,8 @@ Command = Callable[..., SimpleNamespace]
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "Missing command. See modelmerger --help"),
         (["mrege"], "no command is named 'mrege', did you mean 'merge'?"),
-        (["zzz"], "no command is named 'zzz' (check, import-recipe, merge, new-plugin, plan, plugins, validate, verify)"),
+        (["zzz"], "no command is named 'zzz' (check, diff, import-recipe, merge, new-plugin, plan, plugins, validate, verify)"),
         (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
         (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
         (["plugins", "x", "y"], "Got unexpected extra argument (y). See modelmerger plugins --help"),
@@ -63,12 +63,12 @@ def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> N
     result = command("merge", path)
     assert result.status == 2
     assert sorted(result.err.splitlines()) == [
-        "error: config: unknown key 'output', did you mean 'output_path'?",
-        "error: models[0]: the key 'path' is missing",
-        "error: models[0]: unknown key 'pth', did you mean 'path'?",
-        "error: models[1].weight: must be a number or a list or a mapping, got '1'",
-        "error: no strategy is named 'slrp'; did you mean 'slerp'?",
-        "error: options.verbose: must be true or false, got 1",
+        f"error: config: unknown key 'output', did you mean 'output_path'? ({path}:7)",
+        f"error: models[0]: the key 'path' is missing ({path}:3)",
+        f"error: models[0]: unknown key 'pth', did you mean 'path'? ({path}:3)",
+        f"error: models[1].weight: must be a number or a list or a mapping, got '1' ({path}:5)",
+        f"error: no strategy is named 'slrp'; did you mean 'slerp'? ({path}:1)",
+        f"error: options.verbose: must be true or false, got 1 ({path}:6)",
     ]
 
 
@@ -175,16 +175,46 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (4, b"")
 
 
-def test_errors_leave_stdout_empty_for_machines(command: Command, path: Path, models: SimpleNamespace) -> None:
-    for arguments in (
-        ("merge", path, "--set", "strategy=x"),
-        ("plan", path, "--set", "models=3"),
-        ("verify", models.a),
+def test_machines_get_one_object_of_a_command_that_fails(command: Command, path: Path, models: SimpleNamespace) -> None:
+    for arguments, kind in (
+        (("merge", path, "--set", "strategy=x"), "ConfigError"),
+        (("plan", path, "--set", "models=3"), "ConfigError"),
+        (("verify", models.a), "InputError"),
+        (("merge", path, "--ouput", "x"), "ConfigError"),
+        (("mrege", path), "ConfigError"),
     ):
-        result = command(*arguments, "--json")
-        assert result.status != 0
-        assert result.out == ""
+        alone, result = command(*arguments), command(*arguments, "--json")
+        assert (result.status, result.err) == (alone.status, alone.err)
+        assert alone.out == ""
+        error = json.loads(result.out)["error"]
+        assert (error["kind"], error["exit_status"]) == (kind, result.status)
+        assert [f"error: {problem['message']}" for problem in error["problems"]] == result.err.splitlines()
     assert json.loads(command("plan", path, "--no-trial", "--json").out)
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError, OSError(28, "No space left"), ZeroDivisionError])
+def test_machines_get_one_object_however_a_command_fails(
+    command: Command, path: Path, monkeypatch: pytest.MonkeyPatch, failure: Any
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("modelmerger.run.check", fail)
+    result = command("check", path, "--json")
+    error = json.loads(result.out)["error"]
+    assert error["exit_status"] == result.status
+    assert [f"error: {problem['message']}" for problem in error["problems"]] == result.err.splitlines()
+
+
+def test_the_list_of_commands_is_what_a_bare_command_shows(command: Command) -> None:
+    result = command()
+    assert (result.status, result.out) == (2, "")
+    assert all(name in result.err for name in ("check", "merge", "plan", "plugins", "validate", "verify"))
+
+
+def test_whole_numbers_that_not_every_reader_holds_are_texts() -> None:
+    shown = json.loads(to_json({"a": [2**53, 2**53 + 1, -(2**63)], "b": True, "c": 0.5}))
+    assert shown == {"a": [2**53, str(2**53 + 1), str(-(2**63))], "b": True, "c": 0.5}
 
 
 def test_the_end_of_the_process_flushes_and_clears_up() -> None:
@@ -216,4 +246,4 @@ def test_options_that_are_no_mapping_are_refused_with_overwrite_too(
     result = command("merge", path, "--overwrite")
 
     assert (result.status, result.out) == (2, "")
-    assert result.err == f"error: options: must be a mapping, got {options!r}\n"
+    assert result.err == f"error: options: must be a mapping, got {options!r} ({path}:1)\n"

@@ -57,6 +57,23 @@ def test_a_terminal_sees_bytes_rate_and_all_of_the_work(path: Path) -> None:
     assert plain.rstrip().splitlines()[-1].startswith("merged 2 models (weighted)")
 
 
+@pytest.mark.parametrize("variable", ["", "NO_COLOR"])
+def test_what_went_wrong_has_a_colour_on_a_terminal(path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    status, screen = on_a_terminal("check", path, "--set", "strategy=slrp")
+    assert status == 2
+    start = "error: " if variable else "\x1b[31m\x1b[1merror:\x1b[0m "
+    assert screen.startswith(f"{start}no strategy is named")
+
+
+def test_a_terminal_sees_at_once_that_something_happens(path: Path) -> None:
+    _, screen = on_a_terminal("merge", path, "--set", "strategy=slrp")
+    assert screen.startswith("starting …\r")
+    assert "\r\x1b[K" in screen.partition("error")[0]
+
+
 def test_a_pipe_sees_no_progress(command: Command, path: Path) -> None:
     result = command("merge", path)
     assert all(line.startswith("note: ") for line in result.err.splitlines())

@@ -166,7 +166,7 @@ def test_a_plugin_that_is_always_on_cannot_add_commands_unasked(
     install(distribution, [("plugin", "x", COUNT)])
     assert command("check", path).err == (
         "error: plugin 'x' from acme-merge 1.0 has the hook add_commands, which is called only of entry points of "
-        "modelmerger.commands.\n"
+        "modelmerger.commands. MODELMERGER_DISABLE_PLUGINS=x switches it off.\n"
     )
 
 

@@ -163,12 +163,6 @@ def write_companions(report):
             "release.json",
             "release.json is written twice: by plugin 'release' .* and by plugin 'other'",
         ),
-        (
-            "write_companions",
-            "release.html",
-            "release.html is written twice: by plugin 'release' .* and by plugin 'other'",
-        ),
-        ("write_companions", "release.json", "release.json is written twice: by the merge and by plugin 'other'"),
     ],
 )
 def test_names_that_clash_are_refused_with_both(

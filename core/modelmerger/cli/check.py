@@ -28,7 +28,7 @@ def check(
         *read_changed(config, changes).asking_for(overwrite=overwrite, keep_extra=keep_extra).resolve(), output=output
     )
     if as_json:
-        click.echo(printed.to_json({"compatible": True, "notes": printed.notes_as_data(notes)}))
+        printed.print_json({"compatible": True, "notes": printed.notes_as_data(notes)})
         return
     for note in notes:
         say(f"{note.severity}: {note}")

@@ -81,7 +81,8 @@ def read_changed(path: Path | None, changes: Changes) -> Asked:
     data = dict(given.data)
     for change in changes.settings:
         _set(data, change)
-    return Asked(evolve(given, data=data), registry, changes.strict)
+    changed = tuple(change.partition("=")[0] for change in changes.settings)
+    return Asked(evolve(given, data=data, changed=changed), registry, changes.strict)
 
 
 def _set(data: dict[str, Any], change: str) -> None:

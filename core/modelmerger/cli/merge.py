@@ -64,7 +64,7 @@ def merge(
     with show_tasks("validating") as watch:
         report = validate_published(report, *settings_and_hooks, watch)
     if as_json:
-        click.echo(printed.to_json(report.as_dict()))
+        printed.print_json(report.as_dict())
     if report.validation is not None:
         printed.show_validation(
             report.validation, as_json, f"the merged model is at {shown(report.output)}; its validation", saved=True

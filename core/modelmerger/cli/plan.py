@@ -91,7 +91,7 @@ def _show(ready: "Prepared", outlook: "Outlook", as_json: bool) -> None:
     if as_json:
         notes = printed.notes_as_data(ready.notes)
         as_data = _with_digest(ready).plan.as_dict()
-        click.echo(printed.to_json(as_data | {"notes": notes, "outlook": outlook.as_dict()}))
+        printed.print_json(as_data | {"notes": notes, "outlook": outlook.as_dict()})
         return
     for note in ready.notes:
         if note.severity == "warning" and note not in ready.plan.notes:  # which the plan itself shows

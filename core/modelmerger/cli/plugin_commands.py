@@ -7,8 +7,8 @@ import click
 import importlib_metadata
 
 from modelmerger.cli.options import add_debug
-from modelmerger.hooks.providers import BUILT_IN, GROUPS, Kind, Provider
-from modelmerger.hooks.registry import DISABLE, Registry
+from modelmerger.hooks.providers import BUILT_IN, DISABLE, GROUPS, Kind, Provider
+from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, MergeError, PluginError
 from modelmerger.values.text import said_by, shown
 

@@ -8,8 +8,8 @@ import click
 from modelmerger.cli import printed
 from modelmerger.cli.installed import installed
 from modelmerger.cli.options import DEBUG, JSON
-from modelmerger.values.errors import ConfigError
-from modelmerger.values.text import shown, suggestion
+from modelmerger.values.errors import ConfigError, MergeError, PluginError, Problem, raise_errors
+from modelmerger.values.text import amount, shown, suggestion
 
 if TYPE_CHECKING:
     from modelmerger.hooks.providers import Provider
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
+@click.option("--check", is_flag=True, help="Import all of them, and say which cannot be used.")
 @JSON
 @DEBUG
-def plugins(name: str | None, as_json: bool) -> None:
+def plugins(name: str | None, check: bool, as_json: bool) -> None:
     """List the installed strategies, validators and plugins, without importing them; or describe the plugin NAME."""
     context = click.get_current_context()
     registry = installed(context)
+    if check:
+        _check(registry, name, as_json)
+        return
     if name is not None:
         _describe(registry, name, as_json)
         return
@@ -33,10 +37,37 @@ def plugins(name: str | None, as_json: bool) -> None:
             {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version, "on": p not in off}
             for p in _all(registry)
         ]
-        click.echo(printed.to_json(rows))
+        printed.print_json(rows)
         return
     for line in _listed(registry, getattr(context.find_root().command, "commands", ())):
         click.echo(line)
+
+
+def _check(registry: "Registry", name: str | None, as_json: bool) -> None:
+    """Imports the plugins that may be used, or those of a name. Raises `PluginError` with those that cannot be."""
+    from modelmerger.hooks.assembly import register
+    from modelmerger.hooks.plugins import load
+    from modelmerger.hooks.providers import PLURALS
+
+    problems: list[Problem] = []
+    asked = [provider for provider in registry.providers if name in (None, provider.name)]
+    if not asked:
+        raise ConfigError(f"no plugin is named '{shown(name)}'. 'modelmerger plugins' lists those that are installed.")
+    for provider in asked:
+        try:
+            register([load(provider)])
+        except MergeError as error:
+            problems += error.problems
+    for kind in PLURALS:
+        try:
+            registry.of_kind(kind)
+        except ConfigError as error:
+            problems += error.problems
+    raise_errors(problems, PluginError)
+    if as_json:
+        printed.print_json({"usable": [str(provider) for provider in asked]})
+        return
+    click.echo(f"{amount(len(asked), 'plugin')} can be used")
 
 
 def _all(registry: "Registry") -> "list[Provider]":
@@ -86,6 +117,6 @@ def _describe(registry: "Registry", name: str, as_json: bool) -> None:
     off = dict(registry.switched_off)
     details = [details_of(provider, off.get(provider)) for provider in found]
     if as_json:
-        click.echo(printed.to_json(details))
+        printed.print_json(details)
         return
     click.echo("\n\n".join("\n".join(lines_of(one)) for one in details))

@@ -3,24 +3,52 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from modelmerger.values.errors import Problem, ThresholdError
-from modelmerger.values.text import shown
+from modelmerger.values.errors import MergeError, Problem, ThresholdError
+from modelmerger.values.text import said_by, shown
 
 if TYPE_CHECKING:
     from modelmerger.values.findings import ValidationReport
 
+_EXACT = 2**53
+"""Beyond it, a double-precision number does not hold every whole number."""
+
+
+def print_json(value: Any) -> None:
+    """Prints the one JSON document of a command."""
+    click.get_current_context().find_root().obj["printed"] = True
+    click.echo(to_json(value))
+
 
 def to_json(value: Any) -> str:
-    """Indented JSON, with escapes for what cannot be seen, and where standard output cannot take every letter."""
+    """Indented JSON, with escapes for what cannot be seen, and where standard output cannot take every letter.
+
+    A whole number that not every reader of JSON holds exactly, beyond 2⁵³, is a text of its digits.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    text = json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"), indent=1)
+    text = json.dumps(_exact(value), ensure_ascii=not encoding.lower().startswith("utf"), indent=1)
     return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+
+
+def failure(error: BaseException, status: int) -> dict[str, Any]:
+    """What `--json` prints of a command that fails: the exit status and the problems, as they are said on stderr."""
+    problems = error.problems if isinstance(error, MergeError) else ()
+    said = [{"message": str(p), "where": p.where, "tensor": p.tensor} for p in problems]
+    kind = "Interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+    return {"error": {"kind": kind, "exit_status": status, "problems": said or [{"message": said_by(error)}]}}
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _exact(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_exact, value))
+    return str(value) if isinstance(value, int) and abs(value) > _EXACT else value
 
 
 def _escaped(line: str) -> str:

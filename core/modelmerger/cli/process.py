@@ -16,8 +16,9 @@ import click
 
 from modelmerger.cli.commands import cli
 from modelmerger.cli.interrupts import Interrupts, Terminated, interrupts
-from modelmerger.cli.streams import discard_output, make_usable, say
-from modelmerger.values.errors import MergeError, OutputError, Problem
+from modelmerger.cli.printed import failure, to_json
+from modelmerger.cli.streams import coloured, discard_output, make_usable, say
+from modelmerger.values.errors import ConfigError, MergeError, OutputError, Problem
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.text import LINE_LIMIT, said_by, shown
 
@@ -32,12 +33,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None, signals: Interrupts) -> int:
-    state: dict[str, Any] = {"debug": False, "target": None}
+    state: dict[str, Any] = {"debug": False, "target": None, "printed": False}
+    # click's own main would turn a signal and a broken pipe into something else
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in given  # it may be what cannot be parsed that fails
     with _logging():
         try:
-            # click's own main would turn a signal and a broken pipe into something else
-            given = sys.argv[1:] if arguments is None else list(arguments)
             with cli.make_context("modelmerger", given, obj=state) as context:
+                if not given:
+                    click.echo(context.get_help(), err=True)
+                    return 2
                 cli.invoke(context)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -45,32 +50,44 @@ def _run(arguments: list[str] | None, signals: Interrupts) -> int:
         except click.exceptions.Exit as exit_:
             return exit_.exit_code
         except (click.ClickException, MergeError) as error:
-            _say(error)
             status = error.exit_status if isinstance(error, MergeError) else 2
+            failed = error if isinstance(error, MergeError) else ConfigError(_usage(error))
+            _say(failed)
+            _print_failure(failed, status, as_json, state)
             _trace(state)
         except KeyboardInterrupt as error:
-            say(f"error: {str(error) or 'interrupted.' + _resumable(state['target'])}")
+            said = str(error) or "interrupted." + _resumable(state["target"])
+            say(f"error: {said}")
             signals.said = True
             status = 143 if isinstance(error, Terminated) else 130
+            _print_failure(KeyboardInterrupt(said), status, as_json, state)
         except BrokenPipeError:
             discard_output()
             status = 4
         except OSError as error:
-            _say(OutputError(Problem(f"{error.strerror or error}.", str(error.filename or "standard output"))))
-            discard_output()
+            failed = OutputError(Problem(f"{error.strerror or error}.", str(error.filename or "standard output")))
             status = 4
+            _say(failed)
+            _print_failure(failed, status, as_json, state)
+            discard_output()
             _trace(state)
         except MemoryError:
-            say("error: the machine's memory does not suffice. Free some, or set low_memory_mode: true.")
+            failed = MergeError("the machine's memory does not suffice. Free some, or set low_memory_mode: true.")
             status = 1
+            _say(failed)
+            _print_failure(failed, status, as_json, state)
             _trace(state)
         except Exception as error:
             if sys.stdout is not None and sys.stdout.closed:  # by a plugin: what was done is done, and not told
                 _say(OutputError(Problem("was closed, so what was to be printed is lost.", "standard output")))
                 return 4
             text = f"{type(error).__name__}: {said_by(error)}"
-            say(f"error: a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it.")
+            failed = MergeError(
+                f"a bug in modelmerger: {shown(text, LINE_LIMIT - 80)}. Run it with --debug and report it."
+            )
             status = 1
+            _say(failed)
+            _print_failure(failed, status, as_json, state)
             _trace(state)
         return status
 
@@ -112,10 +129,16 @@ def _trace(state: Mapping[str, Any]) -> None:
         traceback.print_exc()
 
 
-def _say(error: click.ClickException | MergeError) -> None:
-    lines = error.lines() if isinstance(error, MergeError) else [str(Problem(_usage(error)))]
-    for line in lines:
+def _say(error: MergeError) -> None:
+    for line in error.lines():
         say(line if line.startswith("… and") else f"error: {line}")
+
+
+def _print_failure(error: BaseException, status: int, asked: bool, state: Mapping[str, Any]) -> None:
+    """An object on standard output, so that whoever parses it always gets one. asked: whether JSON was asked for."""
+    if asked and not state["printed"]:
+        with contextlib.suppress(OSError, ValueError):
+            click.echo(to_json(failure(error, status)))
 
 
 def _usage(error: click.ClickException) -> str:
@@ -140,7 +163,7 @@ def _resumable(target: Path | None) -> str:
 
 class _Lowercase(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {shown(record.getMessage(), LONGEST_RECORD)}"
+        return coloured(f"{record.levelname.lower()}: {shown(record.getMessage(), LONGEST_RECORD)}", sys.stderr)
 
 
 @contextlib.contextmanager

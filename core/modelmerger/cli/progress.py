@@ -10,6 +10,9 @@ from modelmerger.values.text import shown
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
+_CLEAR = "\r\x1b[K"
+"""Clears the line of a terminal."""
+
 
 @contextlib.contextmanager
 def show_progress(description: str) -> Iterator[Callable[[int, int], None]]:
@@ -26,13 +29,16 @@ def show_progress(description: str) -> Iterator[Callable[[int, int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with _drawn(columns) as update:
+    with _starting(), _drawn(columns) as update:
         yield lambda done, total: update(description=description, completed=done, total=total)
 
 
 @contextlib.contextmanager
-def show_tasks(description: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Shows a bar on stderr while the context lasts, which gives a function of the next task, tasks done and tasks."""
+def show_tasks(description: str, *, first: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows a bar on stderr while the context lasts, which gives a function of the next task, tasks done and tasks.
+
+    first: whether nothing was shown before.
+    """
     if not sys.stderr.isatty():
         yield lambda _, __, ___: None
         return
@@ -46,7 +52,7 @@ def show_tasks(description: str) -> Iterator[Callable[[str, int, int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with _drawn(columns) as update:
+    with _starting() if first else contextlib.nullcontext(), _drawn(columns) as update:
 
         def draw(what: str, done: int, total: int) -> None:
             doing = escape(f"{description} {shown(what, 40)}")
@@ -73,3 +79,15 @@ def _drawn(columns: "Iterable[ProgressColumn]") -> Iterator[Callable[..., None]]
     finally:
         if progress.live.is_started:
             progress.stop()
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Shows that something is done before there is anything to count: importing torch takes a second and more."""
+    sys.stderr.write("starting …\r")  # what is said next stands in its place
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write(_CLEAR)
+        sys.stderr.flush()

@@ -4,8 +4,11 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 import click
+
+_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan", "info": "cyan"}
 
 
 def make_usable() -> None:
@@ -28,7 +31,22 @@ def make_usable() -> None:
 def say(line: str) -> None:
     """A line on stderr, if that takes one."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(line, err=True)
+        click.echo(coloured(line, sys.stderr), err=True)
+
+
+def coloured(line: str, stream: TextIO | None) -> str:
+    """The line with its first word in the colour of what it says, where a terminal shows colours and NO_COLOR is unset.
+
+    See https://no-color.org.
+    """
+    word, colon, rest = line.partition(":")
+    try:
+        plain = stream is None or not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    except ValueError:  # it is closed
+        plain = True
+    if plain or not colon or word not in _COLOURS:
+        return line
+    return click.style(word + colon, fg=_COLOURS[word], bold=True) + rest
 
 
 def discard_output() -> None:

@@ -36,10 +36,10 @@ def validate(model: str, against: tuple[str, ...], config: Path | None, changes:
     saved = candidate.directory == user_path(model) and is_ours(candidate.directory)
     if saved:
         check_companions(candidate.directory, hooks.validation)
-    with show_tasks("validating") as watch:
+    with show_tasks("validating", first=True) as watch:
         report = run_validation(candidate, wanted, hooks, watch)
     if saved:
         save_report(candidate.directory, report, hooks)
     if as_json:
-        click.echo(printed.to_json(report.as_dict()))
+        printed.print_json(report.as_dict())
     printed.show_validation(report, as_json, report.directory, saved)

@@ -17,8 +17,7 @@ def verify(model: Path, as_json: bool) -> None:
     from modelmerger.output.verification import verify as verify_files
 
     found = verify_files(model)
-    click.echo(
-        printed.to_json({"directory": found.directory, "files": found.files, "bytes": found.bytes})
-        if as_json
-        else str(found)
-    )
+    if as_json:
+        printed.print_json({"directory": found.directory, "files": found.files, "bytes": found.bytes})
+        return
+    click.echo(str(found))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field, fields
+from attrs import define, evolve, field, fields
 
 from modelmerger.config.documents.document import dump_yaml
 from modelmerger.config.models_in_memory import set_apart, shown_in_memory
@@ -84,6 +84,7 @@ class MergeConfig:
         core |= {key: {} for key in ("options", "validation", "merges") if core[key] is None}
         self.__attrs_init__(**core, sections=sections, strict=strict, origin=origin)
         _, hooks = self.resolved()
+        self._origin = evolve(origin, text="")  # whoever changes a value does not change the file
         for section in hooks.sections:
             self.sections.setdefault(section.name, {})
 

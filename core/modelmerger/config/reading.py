@@ -33,19 +33,31 @@ class GivenConfig:
     """That plugin and the file, for messages; empty for a config of our own."""
     file: str = ""
     """Where it was read from; empty for one that was not."""
+    text: str = ""
+    """What stands there, if it is in our keys."""
+    changed: tuple[str, ...] = ()
+    """Keys whose values were given elsewhere."""
 
     @contextlib.contextmanager
     def blaming(self) -> Iterator[None]:
-        """What is wrong with the config, as it is found in here, says which plugin read it."""
+        """What is wrong with the config, as it is found in here, says in which line, or which plugin read it."""
         try:
             yield
         except ConfigError as error:
-            if self.reader:
-                error.problems = tuple(
-                    p if p in self.notes else evolve(p, message=f"{p.message} ({self.reader})") for p in error.problems
-                )
-                error.args = error.problems
+            error.problems = tuple(p if p in self.notes else self._placed(p) for p in error.problems)
+            error.args = error.problems
             raise
+
+    def _placed(self, problem: Problem) -> Problem:
+        place = self.reader
+        if self.text and not problem.where.startswith(self.changed or "\n"):
+            from modelmerger.config.documents.positions import line_of
+
+            line = line_of(problem, self.text)
+            near = os.path.relpath(self.file)
+            file = self.file if near.startswith(os.pardir) else near
+            place = f"{shown(file)}:{line}" if line is not None else ""
+        return evolve(problem, message=f"{problem.message} ({place})") if place else problem
 
 
 def read_config(path: Path, registry: Registry, told: Mapping[str, Any] | None = None) -> GivenConfig:
@@ -72,7 +84,7 @@ def read_config(path: Path, registry: Registry, told: Mapping[str, Any] | None =
         )
         nobody = f"this is read as a config of our own, as {asked}. Leave it out"
         raise ConfigError(*(Problem(f"nothing reads '{key}' ({READ}): {nobody}", str(path)) for key in told))
-    return GivenConfig(data, file=os.path.abspath(path))
+    return GivenConfig(data, file=os.path.abspath(path), text=decode_document(content, source=str(path)))
 
 
 def _options(plugin: Plugin, told: Mapping[str, Any]) -> tuple[Any, Sequence[Problem]]:

@@ -84,7 +84,7 @@ class SliceMerger:
 
     @observers.default
     def _find_observers(self) -> frozenset[str]:
-        return frozenset() if self.merge.plan.composed else self.merge.hooks.output.observers(self.merge.settings)
+        return frozenset() if self.merge.plan.composed else self.merge.hooks.observers.wanted(self.merge.settings)
 
     @finishes.default
     def _find_finishes(self) -> bool:
@@ -222,7 +222,7 @@ class TensorMerger:
 
     def _observe(self, inputs: Sequence["Tensor"], merged: "Tensor", state: UnitState) -> None:
         arguments = inputs, merged, self.plan.name, self.plan.inputs, self._merge.settings
-        state.observe(self.plan.name, self._merge.hooks.output.observe_slice(self._of.observers, *arguments))
+        state.observe(self.plan.name, self._merge.hooks.observers.observe(self._of.observers, *arguments))
 
     def _input(self, i: int, part: Slice, workspace: Workspace) -> "Tensor":
         """An input in memory of its own, in the dtype of the arithmetic and the shape that the strategy sees."""

@@ -12,6 +12,7 @@ from modelmerger.hooks.binding import bind, hand_defaults
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
 from modelmerger.hooks.markers import PROJECT
+from modelmerger.hooks.observers import Observers
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import BUILT_IN, Provider
 from modelmerger.hooks.registry import Registry
@@ -45,6 +46,8 @@ class Hooks:
     """Hooks about what is written."""
     validation: ValidationHooks
     """Hooks about merged models."""
+    observers: Observers
+    """The plugins that observe slices."""
     providers: tuple[Provider, ...]
     """The plugins that take part in the merge itself, without validators."""
     sections: tuple[Section, ...]
@@ -97,6 +100,7 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS,
         ModelHooks(calls),
         OutputHooks(calls, executor),
         ValidationHooks(calls, {validator.plugin.provider.name: validator for validator in validators}),
+        Observers(calls),
         tuple(plugin.provider for plugin in plugins if plugin.provider.kind not in ("validator", "executor")),
         tuple(section for plugin in plugins for section in plugin.sections),
     )

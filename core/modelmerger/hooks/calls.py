@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pluggy
 from attrs import evolve, field, frozen
 
-from modelmerger.hooks.faults import are_built_in, culprits, fault, named
+from modelmerger.hooks.faults import are_built_in, culprits, fault, named, with_way_out
 from modelmerger.hooks.interruptions import is_interruption
 from modelmerger.hooks.plugins import WITHIN
 from modelmerger.hooks.providers import Provider
@@ -117,8 +117,9 @@ class Calls:
 
     def wrong_answer(self, hook: str, answer: Any, due: str, plugin: str = "", tensor: str = "") -> PluginError:
         """The error for an answer that is not what the hook must give."""
-        who = str(self.providers[plugin]) if plugin else self.suspects(hook)
-        return PluginError(Problem(f"{who}: {hook} gave {shown(answer)} instead of {due}.", tensor=tensor))
+        asked = [self.providers[plugin]] if plugin else self._all_with(hook)
+        message = f"{named(asked)}: {hook} gave {shown(answer)} instead of {due}."
+        return PluginError(Problem(with_way_out(message, asked), tensor=tensor))
 
     def suspects(self, hook: str) -> str:
         """The plugins that may have answered a hook: those of other distributions, or else the built-in ones."""

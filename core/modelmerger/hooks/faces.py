@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import frozen
 
-from modelmerger.hooks.answers import are_finite, are_shares, fault_of_tensors, is_list_of, plain_json, versions
+from modelmerger.hooks.answers import are_shares, fault_of_tensors, is_list_of, plain_json
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.compositions import check_composition
 from modelmerger.hooks.files import gather_files
@@ -24,9 +24,6 @@ from modelmerger.values.settings import Settings
 from modelmerger.values.text import amount, said_by
 from modelmerger.values.work.inquiry import Inquiry
 from modelmerger.values.work.units import SliceWork
-
-if TYPE_CHECKING:
-    import torch
 
 
 @frozen(eq=False)
@@ -239,41 +236,6 @@ class OutputHooks:
         return PluginError(
             f"{self.calls.suspects('run_slices')}: run_slices came back before all of the work was done."
         )
-
-    def observers(self, settings: Settings) -> frozenset[str]:
-        """The keys of the plugins whose `observe_slice` is called: none for a merge within another one."""
-        if settings.where:
-            return frozenset()
-        wants = self.calls.ask_each("wants_slices", settings=settings)
-        for name, wanted in wants:
-            if not isinstance(wanted, bool):
-                raise self.calls.wrong_answer("wants_slices", wanted, "True or False", name)
-        declined = {name for name, wanted in wants if not wanted}
-        return frozenset(self.calls.plugins_with("observe_slice")) - declined
-
-    def observe_slice(
-        self,
-        observers: Container[str],
-        tensors: Sequence["torch.Tensor"],
-        merged: "torch.Tensor",
-        tensor_name: str,
-        inputs: Sequence[int],
-        settings: Settings,
-    ) -> Mapping[str, float]:
-        """The statistics of the observers for a slice, each by its plugin's key and its own name."""
-        arguments = {"tensors": tensors, "merged": merged, "tensor_name": tensor_name, "inputs": inputs}
-        before = versions([*tensors, merged])
-        answers = self.calls.ask_each("observe_slice", tensor_name, observers, settings=settings, **arguments)
-        if versions([*tensors, merged]) != before:
-            who = " or ".join(str(self.calls.providers[name]) for name, _ in answers)
-            message = f"{who}: observe_slice changed what it was shown; make new tensors."
-            raise PluginError(Problem(message, tensor=tensor_name))
-        for name, found in answers:
-            numbers = list(found.values()) if isinstance(found, Mapping) else [found or 0]
-            if not is_list_of((int, float), numbers) or not are_finite(numbers):
-                due = "finite numbers by name" if is_list_of((int, float), numbers) else "numbers by name"
-                raise self.calls.wrong_answer("observe_slice", found, due, name, tensor_name)
-        return {f"{plugin}: {key}": value for plugin, found in answers for key, value in (found or {}).items()}
 
     def write_sidecars(
         self,

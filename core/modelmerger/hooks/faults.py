@@ -29,7 +29,7 @@ def fault(
     """
     message = f"{named(providers)} raised {type(error).__name__} in {hook}: {said_by(error)}"
     if not are_built_in(providers):
-        return PluginError(Problem(message, tensor=tensor))
+        return PluginError(Problem(with_way_out(message, providers), tensor=tensor))
     if hook in _OF_NOTHING:
         return MergeError(
             Problem(f"a bug in modelmerger: {message}. Run it with --debug and report it.", tensor=tensor)
@@ -42,6 +42,13 @@ def named(providers: Sequence[Provider]) -> str:
     """The plugins that are to blame where it may be any of these: those of others, or else the built-in ones."""
     others = [provider for provider in providers if not provider.built_in]
     return " or ".join(map(str, others or providers))
+
+
+def with_way_out(message: str, providers: Sequence[Provider]) -> str:
+    """A sentence about plugins, and how to do without the one of another distribution if there is one alone."""
+    ways = {provider.way_out for provider in providers if not provider.built_in}
+    way = ways.pop() if len(ways) == 1 else ""
+    return f"{message.rstrip('.')}.{way}" if way else message
 
 
 def are_built_in(providers: Sequence[Provider]) -> bool:

@@ -1,10 +1,11 @@
 """Files that plugins bring: content by name, with plain names, each brought by one plugin."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from modelmerger.hooks.answers import are_contents
 from modelmerger.hooks.calls import Calls
+from modelmerger.hooks.faults import with_way_out
 from modelmerger.values.errors import PluginError
 from modelmerger.values.plain_names import is_plain_path
 
@@ -15,22 +16,34 @@ def gather_files(
     reserved: Mapping[str, str],
     allowed: Callable[[str], bool] = is_plain_path,
     kinds: tuple[type, ...] = (bytes,),
+    without: Callable[[PluginError], None] | None = None,
     **arguments: Any,
 ) -> dict[str, Any]:
     """The answers of all plugins to a hook that asks for files: content by name.
 
     reserved: names that are taken, and who has them. allowed: whether a name may be used. kinds: what a content may be.
-    Raises `PluginError`.
+    without: what is told that the files of a plugin are left out; None: they must not be. Raises `PluginError`.
     """
     owners, files = dict(reserved), dict[str, Any]()
-    for plugin, found in calls.ask_each(hook, **arguments):
-        if not are_contents(found):
-            raise calls.wrong_answer(hook, found, "contents by file name", plugin)
+    for plugin in calls.plugins_with(hook):
         provider = str(calls.providers[plugin])
-        for name, content in (found or {}).items():
-            if not allowed(name) or not isinstance(content, kinds):
-                raise PluginError(f"{provider} wants to write {name!r}, which is not a plain file name with bytes.")
-            if name in owners:
-                raise PluginError(f"{name} is written twice: by {owners[name]} and by {provider}.")
-            files[name], owners[name] = content, provider
+        try:
+            found = calls.ask_one(hook, plugin, **arguments)
+            found = dict(found) if isinstance(found, Iterator) else found
+            if not are_contents(found):
+                raise calls.wrong_answer(hook, found, "contents by file name", plugin)
+            for name, content in (found or {}).items():
+                if not allowed(name) or not isinstance(content, kinds):
+                    message = f"{provider} wants to write {name!r}, which is not a plain file name with bytes."
+                    raise PluginError(with_way_out(message, [calls.providers[plugin]]))
+                if name in owners:
+                    message = f"{name} is written twice: by {owners[name]} and by {provider}."
+                    raise PluginError(with_way_out(message, [calls.providers[plugin]]))
+        except PluginError as error:
+            if without is None:
+                raise
+            without(error)
+            continue
+        files |= found or {}
+        owners |= dict.fromkeys(found or {}, provider)
     return files

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 import attrs
-from attrs import frozen
+from attrs import evolve, frozen
 
+from modelmerger.hooks.faults import with_way_out
 from modelmerger.hooks.markers import HOOKS_VERSION, MARK
 from modelmerger.hooks.providers import GROUPS, Kind, Provider
 from modelmerger.hooks.specs import HOOKS
@@ -52,6 +53,14 @@ class Plugin:
 
 def load(provider: Provider) -> Plugin:
     """Imports a plugin. Raises `PluginError` where it does not keep to the conventions."""
+    try:
+        return _load(provider)
+    except PluginError as error:
+        said = [evolve(p, message=with_way_out(p.message, [provider])) for p in error.problems]
+        raise PluginError(*said) from error
+
+
+def _load(provider: Provider) -> Plugin:
     module = provider.load()
     wanted = getattr(module, "hooks_version", HOOKS_VERSION)
     if wanted != HOOKS_VERSION:

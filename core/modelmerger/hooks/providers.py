@@ -33,6 +33,8 @@ BUILT_IN = "modelmerger"
 _OUR_PACKAGES = (BUILT_IN, *(f"{BUILT_IN}_{part}" for part in ("plugins", "strategies", "validators")))
 OF_PROCESS = "this process"
 """In place of a distribution for plugins that are not installed, and were handed over as a file or an object."""
+DISABLE = "MODELMERGER_DISABLE_PLUGINS"
+"""The environment variable that names plugins that may not be used."""
 PLURALS: Mapping[Kind, str] = MappingProxyType(
     {
         "strategy": "strategies",
@@ -103,6 +105,12 @@ class Provider:
         if self.digest:
             return f"{self.distribution} ({self.version}, blake3 {self.digest[:12]})"
         return f"{self.distribution} {self.version}"
+
+    @property
+    def way_out(self) -> str:
+        """A sentence for errors about a plugin that takes part in every merge: how to do without it."""
+        installed_by_others = self.kind == "plugin" and not self.built_in and not self.digest
+        return f" {DISABLE}={self.name} switches it off." if installed_by_others else ""
 
     def load(self) -> Any:
         """Imports the plugin. Whatever its import raises becomes a `PluginError`."""

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Mapping
 
 from attrs import evolve, frozen
 
-from modelmerger.hooks.providers import DEFAULT_VALIDATORS, GROUPS, Kind, Provider, discover
+from modelmerger.hooks.providers import DEFAULT_VALIDATORS, DISABLE, GROUPS, Kind, Provider, discover
 from modelmerger.values.errors import ConfigError, PluginError
 from modelmerger.values.text import shown, suggestion
 
 ALLOW = "MODELMERGER_PLUGINS"
 """The environment variable that names the only plugins of other distributions that may be used."""
-DISABLE = "MODELMERGER_DISABLE_PLUGINS"
-"""The environment variable that names plugins that may not be used."""
 
 
 @frozen

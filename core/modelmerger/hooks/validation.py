@@ -12,7 +12,7 @@ from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.files import gather_files
 from modelmerger.hooks.validators import Validator
-from modelmerger.values.errors import UnmeasurableError
+from modelmerger.values.errors import PluginError, UnmeasurableError
 from modelmerger.values.findings import Better, Finding, ValidationReport
 from modelmerger.values.plain_names import is_plain_name
 from modelmerger.values.settings import Settings, ValidationSettings
@@ -123,8 +123,16 @@ class ValidationHooks:
             yield finding
 
     def write_companions(
-        self, directory: Path, manifest: Mapping[str, Any], report: ValidationReport, reserved: Mapping[str, str]
+        self,
+        directory: Path,
+        manifest: Mapping[str, Any],
+        report: ValidationReport,
+        reserved: Mapping[str, str],
+        without: Callable[[PluginError], None],
     ) -> dict[str, bytes]:
-        """The files about a validation: content by name. reserved: names that are taken, and who has them."""
+        """The files about a validation: content by name. reserved: names that are taken, and who has them.
+
+        without: what is told that a plugin failed, whose files are left out.
+        """
         arguments: dict[str, Any] = {"directory": directory, "manifest": manifest, "report": report}
-        return gather_files(self.calls, "write_companions", reserved, is_plain_name, **arguments)
+        return gather_files(self.calls, "write_companions", reserved, is_plain_name, without=without, **arguments)

@@ -128,14 +128,21 @@ def total_counts(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, in
 
 
 def total_observed(records: Mapping[tuple[int, int], BlockRecord]) -> dict[str, dict[str, float]]:
-    """What plugins observed: tensor → statistic → sum over all blocks, added in the order of the blocks."""
+    """What plugins observed: tensor → statistic → sum over all blocks, added in the order of the blocks.
+
+    Nothing of a plugin that failed on a slice: there, its key stands alone (`plugin 'x'`, not `plugin 'x': found`).
+    """
     totals: dict[str, dict[str, float]] = {}
     for _, record in sorted(records.items()):
         for tensor, found in record.observed.items():
             sums = totals.setdefault(tensor, {})
             for name, value in found.items():
                 sums[name] = sums.get(name, 0) + value
-    return {tensor: dict(sorted(sums.items())) for tensor, sums in sorted(totals.items())}
+    failed = {name for sums in totals.values() for name in sums if ": " not in name}
+    kept = {
+        tensor: {n: v for n, v in sums.items() if n.split(": ")[0] not in failed} for tensor, sums in totals.items()
+    }
+    return {tensor: dict(sorted(sums.items())) for tensor, sums in sorted(kept.items()) if sums}
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def read_once(ways: Mapping[str, str], checkpoints: Sequence[Checkpoint], tensor
 def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], elements: int) -> int:
     """Bytes that a worker holds at once: a raw slice and the converted ones. elements: in a slice."""
     width = 8 if any(tensor.compute == "F64" for tensor in tensors) else 4
-    held = ("merge", "combine") if hooks.output.observers(settings) else ("merge",)
+    held = ("merge", "combine") if hooks.observers.wanted(settings) else ("merge",)
     together = max((len(tensor.inputs) for tensor in tensors if tensor.action in held), default=0)
     whole = max((tensor.elements for tensor in tensors if tensor.granularity == "whole"), default=0)
     most = max(elements, whole)

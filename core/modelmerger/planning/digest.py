@@ -39,7 +39,7 @@ def deciding_parts(
         "arithmetic": [options.torch_compile, repr(options.device_map)],
         "taken": [options.missing_tensors, options.merge_embeddings, options.merge_lm_head],
         "sections": [[name, repr(value)] for name, value in sorted(settings.sections.items())],
-        "observers": sorted(hooks.output.observers(settings)),  # what they find is in the manifest
+        "observers": sorted(hooks.observers.wanted(settings)),  # what they find is in the manifest
         "options of plugins": [[name, repr(value)] for name, value in sorted(settings.plugin_options.items())],
         "plugins": [provider.identity for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,

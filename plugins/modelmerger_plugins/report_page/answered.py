@@ -9,6 +9,10 @@ from modelmerger import Sample, ValidationReport
 from modelmerger_plugins.report_page.measured import models_of
 
 NONE = "no label"
+ROOM = 180_000
+"""Bytes of the page that prompts and answers may take together."""
+MARKUP = 250
+"""Bytes around a text on the page, about."""
 
 
 @frozen
@@ -59,6 +63,39 @@ def confusions(report: ValidationReport) -> list[Confusion]:
         right = sum(counts[one, one] for one in asked)
         found.append(Confusion(model, columns, rows, right, len(samples)))
     return found
+
+
+@frozen
+class Group:
+    """The prompts of a label."""
+
+    shown: Sequence[Asked]
+    """Those that the page has room for, in their order; one at least."""
+    left_out: int
+    """How many others there are."""
+
+
+def by_label(report: ValidationReport) -> list[tuple[str, Group]]:
+    """The prompts of each label, the labels in the order of their first prompts. Each label has an equal share of the
+    room that there is.
+    """
+    groups: dict[str, list[Asked]] = {}
+    for one in asked(report):
+        groups.setdefault(one.label, []).append(one)
+    return [(label, _fitting(group, ROOM // len(groups))) for label, group in groups.items()]
+
+
+def _fitting(group: Sequence[Asked], room: int) -> Group:
+    kept = 0
+    for one in group:
+        room -= sum(
+            len(text.encode(errors="surrogatepass")) + MARKUP
+            for text in (one.prompt, *(sample.answer for sample in one.answers))
+        )
+        if room < 0 and kept:
+            break
+        kept += 1
+    return Group(group[:kept], len(group) - kept)
 
 
 def asked(report: ValidationReport) -> list[Asked]:

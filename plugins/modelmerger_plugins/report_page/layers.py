@@ -7,23 +7,11 @@ from typing import Any
 from attrs import frozen
 from modelmerger import layer_of, precedes_layers
 
+from modelmerger_plugins.pages.plots import Series, Value
 from modelmerger_plugins.report_page.geometry import MERGED, Geometry, kept, together
 
-Value = float | None
 Key = tuple[int, str, int]
 """Before, in or behind the layers; the prefix of the layers; the number of the layer."""
-
-
-@frozen
-class Series:
-    """One line of a plot."""
-
-    name: str
-    """The model, or two of them."""
-    values: Sequence[Value]
-    """One for each layer, None where there is none."""
-    dashed: bool = False
-    """Whether it is about the merged model."""
 
 
 @frozen

@@ -524,10 +524,6 @@ BROKEN_PLUGINS = {
     "run_slices(work)": ("return True", "run_slices came back before all of the work was done"),
     "run_slices()": ("raise OSError('no cluster')", "raised OSError in run_slices: no cluster"),
     "wants_slices(settings)": ("return 'always'", "wants_slices gave always instead of True or False"),
-    "observe_slice(merged)": ("return {'x': 'y'}", "observe_slice gave {'x': 'y'} instead of numbers by name"),
-    "observe_slice(merged, tensors)": ("return {'x': float('nan')}", "observe_slice gave {'x': nan} instead of finite numbers by name"),
-    "observe_slice(tensors, merged)": ("raise MemoryError", "raised MemoryError in observe_slice: "),
-    "observe_slice(tensors)": ("raise ValueError('odd')", "raised ValueError in observe_slice: odd"),
     "write_sidecars(plan)": ("return ['README.md']", "write_sidecars gave ['README.md'] instead of contents by file name"),
     "write_sidecars(settings)": ("return {'../x': b''}", "wants to write '../x', which is not a plain file name"),
     "write_sidecars(checkpoints)": ("return {'x': 'text'}", "wants to write 'x', which is not a plain file name with bytes"),
@@ -558,6 +554,40 @@ def test_a_plugin_that_breaks_its_contract_is_named(
     assert "plugin 'careless' from acme-merge 1.0" in line
     assert reason in line
     assert not models.output.exists()
+
+
+FAILING_OBSERVERS = {
+    "merged": ("return {'x': 'y'}", "observe_slice gave {'x': 'y'} instead of numbers by name"),
+    "merged, tensors": ("return {'x': float('nan')}", "observe_slice gave {'x': nan} instead of finite numbers by name"),
+    "tensors, merged": ("raise MemoryError", "raised MemoryError in observe_slice"),
+    "tensor_name, merged": ("return {'x': 1} if 'mlp' in tensor_name else 1 / 0", "raised ZeroDivisionError in observe_slice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", FAILING_OBSERVERS)
+def test_an_observer_that_fails_is_a_warning_and_observes_nothing(
+    arguments: str, distribution: Distribution, command: Command, models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    path = models.folder / "merge.json"
+    path.write_text(json.dumps(config))
+    assert command("merge", path, "--output", models.folder / "without").status == 0
+    body, reason = FAILING_OBSERVERS[arguments]
+    head = "from modelmerger import hookimpl\n\n@hookimpl\ndef observe_slice("
+    counts = f"{head}merged):\n    return {{'n': merged.numel()}}\n"
+    install(distribution, [("plugin", "careless", f"{head}{arguments}):\n    {body}\n"), ("plugin", "counts", counts)])
+
+    result = command("merge", path, "--json")
+
+    assert result.status == 0
+    (line,) = (line for line in result.err.splitlines() if line.startswith("warning: "))
+    assert f"plugin 'careless' from acme-merge 1.0{' raised' if 'raised' in reason else ': observe'}" in line
+    assert reason in line
+    assert "MODELMERGER_DISABLE_PLUGINS=careless switches it off. The merge goes on without what it observes." in line
+    manifest = json.loads((models.output / "modelmerger.json").read_bytes())
+    assert {name for found in manifest["observed"].values() for name in found} == {"plugin counts: n"}
+    assert json.loads(result.out)["observed"] == manifest["observed"]
+    for name in ("model.safetensors", "config.json"):
+        assert (models.output / name).read_bytes() == (models.folder / "without" / name).read_bytes()
 
 
 BROKEN_DECLARATIONS = {

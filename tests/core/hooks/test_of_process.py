@@ -372,8 +372,8 @@ def test_a_name_that_is_taken_names_both(
     ("changes", "said"),
     [
         ({"strategy": "./squares.py"}, "a config names no file of code (./squares.py). Give --plugin ./squares.py, and call it 'squares' here"),
-        ({"validation": {"metrics": ["./x.py"]}}, "validation.metrics: a config names no file of code (./x.py). Give --plugin ./x.py, and call it 'x' here"),
-        ({"plugin": "./squares.py"}, "config: unknown key 'plugin'"),
+        ({"validation": {"metrics": ["./x.py"]}}, "validation.metrics: a config names no file of code (./x.py). Give --plugin ./x.py, and call it 'x' here ({path}:1)"),
+        ({"plugin": "./squares.py"}, "config: unknown key 'plugin' ({path}:1)"),
     ],
 )  # fmt: skip
 def test_a_config_file_cannot_name_code(
@@ -388,7 +388,7 @@ def test_a_config_file_cannot_name_code(
     monkeypatch.chdir(squares.parent)
     path.write_text(json.dumps(config | changes))
     result = command("check", path)
-    assert (result.status, result.err) == (2, f"error: {said}\n")
+    assert (result.status, result.err) == (2, f"error: {said.format(path=path.name)}\n")
 
 
 def test_a_module_whose_file_has_changed_since_is_refused(config: dict[str, Any], squares: Path) -> None:

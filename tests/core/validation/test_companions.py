@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import directory_state
-from modelmerger import Finding, MergeConfig, OutputError, PluginError, Sample, ValidationReport, merge, verify
+from modelmerger import Finding, MergeConfig, OutputError, Sample, ValidationReport, merge, verify
 from modelmerger.validation.companions import write_companions
 
 from tests.core.plugging import install
@@ -106,21 +107,29 @@ def test_a_file_that_no_validation_made_is_left_alone(distribution: Distribution
         ("1 / 0", "plugin 'page' from acme-merge 1.0 raised ZeroDivisionError in write_companions"),
     ],
 )
-def test_what_a_plugin_may_not_write_is_refused_before_anything_is_written(
-    distribution: Distribution, published: Path, answer: str, reason: str
+def test_the_validation_is_saved_without_what_a_plugin_may_not_write(
+    distribution: Distribution, published: Path, caplog: pytest.LogCaptureFixture, answer: str, reason: str
 ) -> None:
-    install(distribution, [("plugin", "page", WRITES.format(answer=answer))])
-    before = directory_state(published)
-    with pytest.raises(PluginError, match=reason):
-        write(published)
-    assert directory_state(published) == before
+    """And a plugin that fails loses nothing but its own files."""
+    sheet = WRITES.format(answer='{"sheet.csv": b"1"}')
+    install(distribution, [("plugin", "page", WRITES.format(answer=answer)), ("plugin", "sheet", sheet)])
+    write(published)
+    (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert re.search(reason, said)
+    assert "MODELMERGER_DISABLE_PLUGINS=page switches it off." in said
+    assert json.loads((published / "validation.json").read_bytes())["metrics"]
+    assert (published / "sheet.csv").read_bytes() == b"1"
+    assert verify(published)
 
 
-def test_two_plugins_with_one_name_are_both_named(distribution: Distribution, published: Path) -> None:
-    source = WRITES.format(answer='{"report.html": b""}')
-    install(distribution, [("plugin", "page", source), ("plugin", "sheet", source)])
-    with pytest.raises(PluginError, match=r"written twice: by plugin '(page|sheet)' .* and by plugin '(page|sheet)'"):
-        write(published)
+def test_two_plugins_with_one_name_are_both_named(
+    distribution: Distribution, published: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (WRITES.format(answer=f'{{"report.html": b"{name}"}}') for name in ("page", "sheet"))
+    install(distribution, [("plugin", "page", first), ("plugin", "sheet", second)])
+    write(published)
+    assert re.search(r"written twice: by plugin '(page|sheet)' .* and by plugin '(page|sheet)'", caplog.text)
+    assert (published / "report.html").read_bytes() in (b"page", b"sheet")
 
 
 def test_no_link_is_followed_and_what_a_killed_run_left_is_replaced(published: Path, models: SimpleNamespace) -> None:

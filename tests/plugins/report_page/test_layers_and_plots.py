@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from modelmerger_plugins.report_page.layers import Layers, Series, layers_of
-from modelmerger_plugins.report_page.plots import MOST_LINES, plot
+from modelmerger_plugins.pages.plots import MOST_LINES, Series, plot
+from modelmerger_plugins.report_page.layers import Layers, layers_of
 
 UNIT = 2**80
 FIRST, SECOND, HEAD = "model.embed_tokens.weight", "model.layers.0.w", "lm_head.weight"

@@ -13,7 +13,8 @@ import pytest
 from inputs.tiny_models import arabic
 from modelmerger import MergeConfig, ModelMerger, Traits, ValidationReport, hookimpl, merge, verify
 from modelmerger_plugins import report_page
-from modelmerger_plugins.report_page.page import is_arabic, render, visible
+from modelmerger_plugins.pages.rendering import is_arabic, visible
+from modelmerger_plugins.report_page.page import render
 
 from tests.plugins.report_page import merges
 
@@ -50,8 +51,8 @@ def test_it_is_one_file_that_runs_and_loads_nothing() -> None:
     outward = {
         name
         for _, attributes in tags
-        for name in attributes
-        if name in ("src", "href", "style") or name.startswith("on")
+        for name, value in attributes.items()
+        if name in ("src", "style") or name.startswith("on") or (name == "href" and not (value or "").startswith("#"))
     }
     assert not outward
     (policy,) = [a["content"] for tag, a in tags if a.get("http-equiv") == "Content-Security-Policy"]
@@ -186,7 +187,8 @@ def test_without_jinja_there_is_a_warning_and_no_page(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.delitem(sys.modules, "modelmerger_plugins.report_page.page", raising=False)
+    for module in ("report_page.page", "pages.rendering"):
+        monkeypatch.delitem(sys.modules, f"modelmerger_plugins.{module}", raising=False)
     with caplog.at_level(logging.WARNING, "modelmerger"):
         assert report_page.write_companions(merges.manifest(), merges.report()) == {}
     assert "Install modelmerger[report]" in caplog.text

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modelmerger_plugins.diff.differences import Differences, Group
+from modelmerger_plugins.diff.documents import Changed
+from modelmerger_plugins.diff.page import render as render_diff
 from modelmerger_plugins.report_page.page import render
 
 from tests.plugins.report_page import merges
@@ -41,6 +44,39 @@ def test_it_fits_and_is_accessible_in_both_schemes_at_both_widths(name: str, tab
             assert tab.value("document.documentElement.scrollWidth") <= width
         tab.value(axe + ";0")
         assert tab.value(AXE) == [], (width, scheme)
+
+
+def test_the_page_of_a_diff_fits_and_is_accessible(tab: Page, page_file: Path) -> None:
+    axe = (resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    hostile = merges.HOSTILE[0]
+    changed = [
+        {
+            "name": f"model.layers.{i}.{hostile}",
+            "elements": 10,
+            "changed": 3,
+            "relative": 0.1 * i,
+            "largest": 1.0,
+            "dtypes": ["BF16", "F32"],
+        }
+        for i in range(12)
+    ]
+    groups = [Group(f"model.layers.{i}", 4, 2, 0.1 * i) for i in range(12)]
+    documents = [Changed("config.json: x", hostile, None), Changed("tokenizer.json", "a", "b", True)]
+    shapes = {"w" * 200: ((1, 2), (3,))}
+    page_file.write_bytes(
+        render_diff(
+            Differences("a", hostile, "numbers", 48, 12, 0.3, 0.9, groups, changed, ["x"], [hostile], shapes, documents)
+        )
+    )
+    for width, scheme in VIEWS[:2]:
+        tab.open(page_file, width, scheme=scheme)
+        assert tab.said == []
+        assert tab.requested == [page_file.as_uri()]
+        tab.value(OPEN_ALL)
+        assert tab.value("document.documentElement.scrollWidth") <= width
+        tab.value(axe + ";0")
+        assert tab.value(AXE) == [], (width, scheme)
+    assert tab.value("window.owned") is None
 
 
 def test_each_scheme_has_colours_of_its_own(tab: Page, page_file: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_weight_of_a_block_is_told(
     assert result.status == 2
     (line,) = result.err.splitlines()
     assert "models[0].weight: must be a number" in line
-    assert line.endswith("Write 0.5, with a point and the digits 0 to 9")
+    assert line.endswith(f"Write 0.5, with a point and the digits 0 to 9 ({config}:4)")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,24 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from modelmerger_plugins.report_page.layers import Series
-
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 30
 MOST_LINES = 6
 """Lines that one plot can hold; a table has the others."""
+Value = float | None
+"""A number, or None where there is none."""
+
+
+@frozen
+class Series:
+    """One line of a plot."""
+
+    name: str
+    """The model, or two of them."""
+    values: Sequence[Value]
+    """One for each place, None where there is none."""
+    dashed: bool = False
+    """Whether it is about the merged model."""
 
 
 @frozen
@@ -48,7 +60,7 @@ class Plot:
     explained: str
     """What is shown, in a sentence."""
     places: Sequence[str]
-    """The names of the layers in order."""
+    """The names along the horizontal axis in order."""
     series: Sequence[Series]
     """All of them, for the table."""
     percent: bool
@@ -63,6 +75,8 @@ class Plot:
     """Where a line with a meaning lies, and what it means."""
     left_out: int
     """How many series are not drawn."""
+    axis: str = "layer"
+    """What the places are."""
 
     def cell(self, value: float | None) -> str:
         """A value as the plot's table shows it."""
@@ -76,7 +90,7 @@ class Plot:
             known = [value for value in one.values if value is not None]
             if known:
                 parts.append(f"{one.name} from {self.cell(min(known))} to {self.cell(max(known))}")
-        return f"{self.title}, by layer: {'; '.join(parts) or 'nothing to show'}."
+        return f"{self.title}, by {self.axis}: {'; '.join(parts) or 'nothing to show'}."
 
 
 def plot(
@@ -86,8 +100,12 @@ def plot(
     series: Sequence[Series],
     percent: bool = False,
     reference: tuple[float, str] | None = None,
+    axis: str = "layer",
 ) -> Plot:
-    """Lines over the layers. The vertical axis has the reference in it where one is given, else 0."""
+    """Lines over places, which are layers unless `axis` says what they are.
+
+    The vertical axis has the reference in it where one is given, else 0.
+    """
     drawn = _drawn(series)
     known = [value for one in drawn for value in one.values if value is not None]
     known.append(reference[0] if reference else 0.0)
@@ -116,6 +134,7 @@ def plot(
         [Tick(y(value), _number(value, percent)) for value in ticks],
         Tick(y(reference[0]), reference[1]) if reference else None,
         len(series) - len(drawn),
+        axis,
     )
 
 

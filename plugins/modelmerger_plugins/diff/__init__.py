@@ -1,0 +1,77 @@
+"""Compare two models: which tensors changed and how far, layer by layer, and what else differs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from modelmerger import OutputError, Problem, hookimpl, shown
+
+if TYPE_CHECKING:
+    from modelmerger_plugins.diff.differences import Differences
+
+
+@hookimpl
+def add_commands(cli: click.Group) -> None:
+    """Adds `diff`."""
+    cli.add_command(diff)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--base", help="The base model of adapters, where they name none that is there.")
+@click.option("--page", type=click.Path(path_type=Path), help="File to write an HTML page to.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def diff(a: str, b: str, base: str | None, page: Path | None, as_json: bool) -> None:
+    """Compare the model B with the model A: directories, Hub ids, or manifests of merges (modelmerger.json)."""
+    import json
+
+    from modelmerger_plugins.diff.differences import compare
+    from modelmerger_plugins.diff.table import lines_of
+
+    if page is not None and page.exists():
+        raise OutputError(Problem("exists already. Give another name, or remove it", str(page)))
+    with _progress() as advance:
+        found = compare(a, b, base, advance)
+    if page is not None:
+        _write(page, found)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
+        return
+    for line in lines_of(found):
+        click.echo(line)
+
+
+def _write(page: Path, found: "Differences") -> None:
+    from modelmerger_plugins.diff.page import render
+
+    try:
+        with page.open("xb") as opened:
+            opened.write(render(found))
+    except OSError as error:
+        raise OutputError(Problem(f"cannot be written ({error.strerror}). Give another one", str(page))) from error
+    click.echo(f"wrote {shown(page)}", err=True)
+
+
+class _progress:  # noqa: N801 (a context manager)
+    """Shows on a terminal how much was compared."""
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        import sys
+
+        self._bar = None
+        if not sys.stderr.isatty():
+            return lambda _, __: None
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("comparing"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn()
+        bar = self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        task = bar.add_task("", total=None)
+        bar.start()
+        return lambda done, total: bar.update(task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
