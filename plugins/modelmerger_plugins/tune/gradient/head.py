@@ -33,11 +33,11 @@ class _Nats(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, coefficients: Tensor, bias: Tensor | None, source: "Source", targets: Tensor, f: Any
     ) -> Tensor:
-        total = torch.full((len(hidden),), -torch.inf, dtype=torch.float32, device=hidden.device)
+        total = torch.full((len(hidden),), -torch.inf, dtype=_wide(hidden.dtype), device=hidden.device)
         chosen = torch.zeros_like(total)
         for first, last in _chunks(source, len(hidden)):
             weight = _weight(source, coefficients, first, last)
-            logits = f(_logits(hidden, weight, bias, first, last)).float()
+            logits = f(_logits(hidden, weight, bias, first, last)).to(total.dtype)
             total = torch.logaddexp(total, logits.logsumexp(-1))
             here = (targets >= first) & (targets < last)
             chosen[here] = logits[here, targets[here] - first]
@@ -57,7 +57,7 @@ class _Nats(torch.autograd.Function):
             with torch.enable_grad():
                 raw = _logits(hidden, weight, bias, first, last).detach().requires_grad_()
                 logits = ctx.f(raw)
-            share = (logits.detach().float() - total[:, None]).exp_()
+            share = (logits.detach().to(total.dtype) - total[:, None]).exp_()
             here = ((targets >= first) & (targets < last)).nonzero().squeeze(-1)
             share[here, targets[here] - first] -= 1
             share = (share * upstream[:, None]).to(hidden.dtype)
@@ -73,13 +73,17 @@ class _Nats(torch.autograd.Function):
 def nats(
     hidden: Tensor, coefficients: Tensor, bias: Tensor | None, source: "Source", targets: Tensor, shaped: Shaping
 ) -> Tensor:
-    """The nats of each token, float32: (tokens,).
+    """The nats of each token, float32, or float64 where `hidden` is that: (tokens,).
 
     hidden: (tokens, width). bias: of the head, (vocabulary,), if it has one. targets: the tokens, int64. shaped: what
     becomes of logits before the softmax.
     """
     arguments = hidden, coefficients, bias, source, targets, shaped
     return cast("Tensor", _Nats.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _chunks(source: "Source", tokens: int) -> list[tuple[int, int]]:

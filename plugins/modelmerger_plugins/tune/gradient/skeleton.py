@@ -101,7 +101,7 @@ class Skeleton:
         self._device = self._head.device
 
     def nats(self, tokens: Tensor, attention: Tensor, scored: Tensor, coefficients: Coefficients) -> Tensor:
-        """The nats of each token that is scored, given those before it: float32, in the order of the rows.
+        """The nats of each token that is scored, given those before it: float32 at least, in the order of the rows.
 
         tokens: (texts, length) int64. attention: the same shape, 1 where there is a token. scored: bool, the same
         shape; no first token is.
