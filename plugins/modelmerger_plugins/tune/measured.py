@@ -85,7 +85,7 @@ class Goal:
 
     def excess(self, losses: Mapping[str, float]) -> float:
         """By how much the constraints do not hold, added up."""
-        known = self._known(losses)
+        known = self._known(losses) if self.constraints else {}
         return float(sum(max(0.0, one.excess(known)) for one in self.constraints))
 
     def slopes(self, losses: Mapping[str, float]) -> dict[str, float]:
@@ -98,7 +98,7 @@ class Goal:
             cost = torch.stack(list(terms.values())).div(SHARP).logsumexp(0) * SHARP
         else:
             cost = cast("torch.Tensor", sum(weight * terms[split] for split, weight in self._weights().items()))
-        known = self._known(given)
+        known = self._known(given) if self.constraints else {}
         for one in self.constraints:
             cost = cost + BREACH * torch.relu(torch.as_tensor(one.excess(known), dtype=torch.float64))
         found = torch.autograd.grad(cost, list(given.values()), materialize_grads=True)

@@ -71,7 +71,10 @@ def _divided(lines: Lines) -> Texts:
     """A third of each split to test on, those of the smallest hashes; lines that are nearly the same stay together."""
     flat = [(split, text) for split, texts in lines.items() for text in texts]
     groups = near_groups([text for _, text in flat])
-    ranks = {group: hashlib.sha256(flat[group][1].encode()).digest() for group in groups}
+    ranks: dict[int, bytes] = {}
+    for (_, text), group in zip(flat, groups, strict=True):
+        digest = hashlib.sha256(text.encode()).digest()
+        ranks[group] = min(digest, ranks.get(group, digest))
     tested: dict[int, bool] = {}
     for split in lines:
         own = Counter(group for (of, _), group in zip(flat, groups, strict=True) if of == split)

@@ -17,7 +17,9 @@ LETTERS = {"a": "abcdefgh", "b": "hijklmno", "c": "opqrstuv"}
 def lines_of(name: str, count: int, seed: int = 0) -> list[str]:
     drawn = random.Random(f"{name} {seed}")
     words = ["".join(drawn.choice(LETTERS[name]) for _ in range(drawn.randint(2, 6))) for _ in range(40)]
-    return [" ".join(drawn.choice(words) for _ in range(8))[:26].ljust(26, LETTERS[name][0]) for _ in range(count)]
+    return [
+        " ".join(drawn.choice(words) for _ in range(8))[:26].strip().ljust(26, LETTERS[name][0]) for _ in range(count)
+    ]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -84,7 +86,7 @@ def config(tiny: Path, tmp_path: Path) -> Make:
                 file = tmp_path / f"{part}-{name}.txt"
                 file.write_text("\n".join(lines_of(name, lines if part == "texts" else 12, seed)), encoding="utf-8")
                 texts[part][name] = str(file)
-        weight = mark or {"tune": [0, 3], "start": 1.0}
+        weight = mark or {"tune": [0, 3], "start": 0.4}
         return {
             "strategy": "task_arithmetic",
             "base_model": str(tiny / "base"),

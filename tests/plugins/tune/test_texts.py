@@ -56,7 +56,7 @@ def test_a_line_to_tune_on_that_is_nearly_one_to_test_on_is_refused(tmp_path: Pa
 def test_texts_that_validators_measure_with_are_refused(tmp_path: Path) -> None:
     own = lines_of("a", 6)
     with pytest.raises(InputError, match="validators measure with"):
-        texts_of(written(tmp_path / "a.txt", own), "", [own[0].upper()])
+        texts_of(written(tmp_path / "a.txt", own), "", [line.upper() for line in own])
 
 
 @pytest.mark.parametrize(

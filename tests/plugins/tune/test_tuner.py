@@ -26,7 +26,7 @@ def written(config: dict[str, Any], path: Path) -> str:
 def test_the_merged_model_has_the_loss_that_the_search_saw(
     config: Make, tmp_path: Path, lines: int, per: str, count: int
 ) -> None:
-    tuner = MergeTuner(config(lines))
+    tuner = MergeTuner(config(lines, search={"steps": 8 if per == "model" else 3}))
     report = tuner.tune()
     assert set(report.per.values()) == {per}
     assert len(report.coordinates) == len(report.best.vector) == count
@@ -97,13 +97,13 @@ def test_the_one_pass_rule_gives_weights_in_proportion_to_gaps(config: Make) -> 
     start = report.trials[0]
     judged = {one.name: one for one in report.judged}
     assert len(report.trials) == 2
-    assert sum(report.trials[1].vector) == pytest.approx(3.0)
+    assert sum(report.trials[1].vector) == pytest.approx(1.2)
     best = json.loads(
         next(line for line in Path(report.folder, "study.jsonl").read_text().splitlines() if '"model": "a"' in line)
     )
     assert best["part"] == "tune"
     assert judged["tuned"].gain is None
-    assert start.vector == (1.0, 1.0, 1.0)
+    assert start.vector == (0.4, 0.4, 0.4)
 
 
 def test_constraints_that_nothing_meets_leave_a_config_and_no_model(config: Make, tmp_path: Path, capsys: Any) -> None:
@@ -114,11 +114,13 @@ def test_constraints_that_nothing_meets_leave_a_config_and_no_model(config: Make
     assert "no numbers met all constraints" in capsys.readouterr().err
 
 
-def test_a_constraint_holds_back_what_the_objective_wants(config: Make) -> None:
-    free = MergeTuner(config(30, objective={"take": {"a": 1}}, search={"steps": 8})).tune("free")
+def test_a_constraint_holds_back_what_the_objective_wants(config: Make, tmp_path: Path) -> None:
+    free = MergeTuner(config(30, objective={"take": {"a": 1}}, search={"steps": 8})).tune(tmp_path / "free")
     limit = 1.05 * free.trials[0].losses["b"]
     bound = f"loss(b) <= {limit}"
-    held = MergeTuner(config(30, objective={"take": {"a": 1}}, search={"steps": 8}, constraints=[bound])).tune("held")
+    held = MergeTuner(config(30, objective={"take": {"a": 1}}, search={"steps": 8}, constraints=[bound])).tune(
+        tmp_path / "held"
+    )
     assert free.best.losses["b"] > limit
     assert held.feasible
     assert held.best.losses["b"] <= limit
@@ -132,7 +134,7 @@ def test_other_commands_end_with_2_and_name_this_one(config: Make, tmp_path: Pat
 
 
 def test_few_lines_are_warned_of_and_never_fitted_finely(config: Make) -> None:
-    report = MergeTuner(config(6, mark={"tune": [0, 3], "start": 1.0, "per": "tensor"})).tune()
+    report = MergeTuner(config(6, mark={"tune": [0, 3], "start": 0.4, "per": "tensor"})).tune()
     assert set(report.per.values()) == {"model"}
     assert any("too few" in note for note in report.notes)
     assert any("not per tensor" in note for note in report.notes)
@@ -145,13 +147,13 @@ def test_the_start_is_recommended_where_nothing_is_gained(config: Make) -> None:
     assert "no better than the start" in Path(report.folder, "tuned.yaml").read_text()
 
 
-def test_any_function_of_the_model_may_be_made_small(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_function_of_the_model_may_be_made_small(config: Make) -> None:
     pytest.importorskip("optuna")
     seen: list[float] = []
 
     def objective(model: Any, tokenizer: Any) -> float:
         assert tokenizer.bos_token_id == 0
-        seen.append(float(model.get_input_embeddings().weight.float().norm()))
+        seen.append(float(model.get_input_embeddings().weight.detach().float().norm()))
         return seen[-1]
 
     report = MergeTuner(config(), objective=objective).tune()
@@ -160,10 +162,10 @@ def test_any_function_of_the_model_may_be_made_small(config: Make, monkeypatch: 
 
 
 @pytest.mark.parametrize("method", ["tpe", "cma"])
-def test_trials_of_whole_models_are_the_same_function(config: Make, method: str) -> None:
+def test_trials_of_whole_models_are_the_same_function(config: Make, tmp_path: Path, method: str) -> None:
     pytest.importorskip("optuna")
     report = MergeTuner(config(search={"method": method, "steps": 2})).tune()
-    wanted = MergeTuner(config(search={"steps": 1})).tune("gradient")
+    wanted = MergeTuner(config(search={"steps": 1})).tune(tmp_path / "gradient")
     assert len(report.trials) == 3
     assert report.trials[0].losses == pytest.approx(wanted.trials[0].losses, rel=1e-4)
 
@@ -177,7 +179,7 @@ def test_a_strategy_without_a_gradient_says_so(config: Make) -> None:
 
 def test_numbers_by_pattern_are_written_where_the_pattern_was(config: Make) -> None:
     given = config(100)
-    given["models"][0]["weight"] = {"*.mlp.*": {"tune": [0, 3], "start": 1.0}, "default": 1.0}
+    given["models"][0]["weight"] = {"*.mlp.*": {"tune": [0, 3], "start": 0.4}, "default": 1.0}
     report = MergeTuner(given).tune()
     weights = report.config["models"][0]["weight"]
     assert "*.mlp.*" not in weights

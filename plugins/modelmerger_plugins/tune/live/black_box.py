@@ -28,7 +28,7 @@ def by_trials(task: Task, method: str, measure: Callable[[Sequence[float]], Tria
     names = task.space.names()
     start = dict(zip(names, task.space.start, strict=True))
     seed = task.search.seed
-    sampler = CmaEsSampler(x0=start, seed=seed) if method == "cma" else TPESampler(seed=seed, multivariate=True)
+    sampler = CmaEsSampler(seed=seed) if method == "cma" else TPESampler(seed=seed, multivariate=True)
     study = optuna.create_study(sampler=sampler)
     study.enqueue_trial(start)
     bounds = dict(zip(names, task.space.bounds, strict=True))

@@ -1,0 +1,104 @@
+"""How far tuning narrows the worst gap of the dialect models, on their held-out lines, and by how much that is sure.
+
+    python benchmarks/tuning.py FOLDER [--lines 100] [--per tensor] [--steps 20]
+
+FOLDER holds `DIALECT.tsv`, a source and a text in each line, tabulator between them. Lines are taken evenly from all
+sources of a dialect. Nothing of them is written to anywhere but a temporary directory. Build the models first:
+`python examples/dialects/build.py`.
+"""
+
+import argparse
+import itertools
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelmerger_plugins.tune import MergeTuner
+from modelmerger_plugins.tune.evaluating import ByCoefficients, encoded, tokenizer_of
+from modelmerger_plugins.tune.honesty import gain, ratio
+from modelmerger_plugins.tune.measured import Goal, per_token
+from modelmerger_plugins.tune.opened import opened, read
+
+EXAMPLE = Path(__file__).parents[1] / "examples/dialects"
+DIALECTS = ("egyptian", "gulf", "levantine", "maghrebi")
+SCALE = 0.35
+FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
+
+
+def lines_of(folder: Path, dialect: str, count: int) -> list[str]:
+    by_source: dict[str, list[str]] = {}
+    for row in (folder / f"{dialect}.tsv").read_text(encoding="utf-8").splitlines():
+        source, _, text = row.partition("\t")
+        by_source.setdefault(source, []).append(text)
+    drawn = random.Random(0)
+    for own in by_source.values():
+        drawn.shuffle(own)
+    evenly = (text for turn in itertools.zip_longest(*by_source.values()) for text in turn if text is not None)
+    return list(itertools.islice(evenly, count))
+
+
+def config_of(texts: dict[str, str], per: str, steps: int, output: Path) -> dict[str, object]:
+    return {
+        "strategy": "task_arithmetic",
+        "base_model": str(EXAMPLE / "models/base"),
+        "models": [
+            {"path": str(EXAMPLE / "models" / name), "weight": {"tune": [0, 3], "start": 1.0, "per": per}}
+            for name in DIALECTS
+        ],
+        "options": {"scaling_factor": SCALE},
+        "output_path": str(output),
+        "tune": {
+            "texts": texts,
+            "test_texts": {name: str(EXAMPLE / "heldout" / f"{name}.txt") for name in DIALECTS},
+            "search": {"steps": steps},
+        },
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lines", type=int, default=100)
+    parser.add_argument("--per", default="tensor", choices=("model", "layer", "tensor"))
+    parser.add_argument("--steps", type=int, default=20)
+    told = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as place:
+        texts = {}
+        for name in DIALECTS:
+            texts[name] = str(Path(place) / f"{name}.txt")
+            Path(texts[name]).write_text("\n".join(lines_of(told.folder, name, told.lines)), encoding="utf-8")
+        config = config_of(texts, told.per, told.steps, Path(place) / "out")
+        report = MergeTuner(config).tune(
+            progress=lambda done, total, value: print(f"{done}/{total} {value:.4f}", flush=True)
+        )
+        print(report)
+        compare(config, told.lines, report.best.vector)
+
+
+def compare(config: dict[str, object], lines: int, tuned: Sequence[float]) -> None:
+    """The tuned numbers beside task arithmetic with the scale that is best on the very lines that judge."""
+    found = opened(read(config), lines)
+    evaluator = ByCoefficients(found)
+    heldout = {
+        name: (EXAMPLE / "heldout" / f"{name}.txt").read_text(encoding="utf-8").splitlines() for name in DIALECTS
+    }
+    test = encoded(heldout, tokenizer_of(found))
+    sources = {name: per_token(evaluator.source_nats(test, i), test) for i, name in enumerate(found.models)}
+    goal = Goal(found.read.tune.goal, (), sources, test)
+    start = found.space.start
+    scaled = {factor: evaluator.nats(test, [factor * one for one in start]) for factor in FACTORS}
+    worst = {factor: goal.value(per_token(nats, test)) for factor, nats in scaled.items()}
+    best = min(worst, key=worst.__getitem__)
+    nats = evaluator.nats(test, tuned)
+    share = ratio(goal.value, nats, scaled[best], test, 0)
+    less = gain(goal.value, nats, scaled[best], test, 0)
+    print(f"task arithmetic at its best, {SCALE * best:.3f}: worst gap {worst[best]:.4f}")
+    print(
+        f"tuned: {goal.value(per_token(nats, test)):.4f}, {share.value:.2f} of that ({share.low:.2f} to {share.high:.2f})"
+    )
+    print(f"less by {less.value:.4f} ({less.low:.4f} to {less.high:.4f})")
+
+
+if __name__ == "__main__":
+    main()
