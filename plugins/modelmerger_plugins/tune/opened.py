@@ -66,8 +66,24 @@ def read(config: Mapping[str, Any] | str | os.PathLike[str]) -> Read:
         raise ConfigError(
             *(evolve(p, where=p.where.replace(f"{SECTION}.search", KEY)) for p in error.problems)
         ) from None
+    _check_bounds(given, marks)
     tuned = settings.sections[SECTION]
     return Read(given, marks, tuned.search if tuned is not None else Tune(), settings, hooks)
+
+
+def _check_bounds(given: Mapping[str, Any], marks: Sequence[Mark]) -> None:
+    """Raises `ConfigError` where an option may not have a value that a mark allows. Weights may have any."""
+    start = {mark.place: mark.start for mark in marks}
+    problems = []
+    for mark in (mark for mark in marks if mark.place[-1] != "weight"):
+        for name, bound in (("smallest", mark.low), ("largest", mark.high)):
+            try:
+                MergeConfig.from_dict(_without_output(with_values(given, start | {mark.place: bound})))
+            except ConfigError as error:
+                message = f"the {name} value that '{KEY}' allows cannot be used: it {error.problems[0].message}"
+                problems.append(Problem(message, mark.where))
+    if problems:
+        raise ConfigError(*problems)
 
 
 @frozen(eq=False)

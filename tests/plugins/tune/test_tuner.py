@@ -187,3 +187,12 @@ def test_numbers_by_pattern_are_written_where_the_pattern_was(config: Make) -> N
     assert sum(".mlp." in name for name in weights) == 6
     assert len(weights) == 7
     assert report.per["models[0].weight.*.mlp.*"] == "tensor"
+
+
+def test_bounds_that_an_option_may_not_have_are_refused_before_the_search(config: Make) -> None:
+    given: dict[str, Any] = config()
+    given["strategy"] = "ties"
+    given["options"] = {"density": {"tune": [0, 1]}}
+    with pytest.raises(ConfigError, match="smallest value that 'tune' allows") as caught:
+        MergeTuner(given)
+    assert caught.value.problems[0].where == "options.density"
