@@ -1,9 +1,10 @@
 """How far tuning narrows the worst gap of the dialect models, on their held-out lines, and by how much that is sure.
 
-    python benchmarks/tuning.py FOLDER [--lines 100] [--per tensor] [--steps 20]
+    python benchmarks/tuning.py FOLDER [--lines 100] [--per tensor] [--steps 20] [--sources PREFIX]
 
 FOLDER holds `DIALECT.tsv`, a source and a text in each line, tabulator between them. Lines are taken evenly from all
-sources of a dialect. Nothing of them is written to anywhere but a temporary directory. Build the models first:
+sources of a dialect, or, where it has such, from those whose names begin with PREFIX, so that a domain does not stand
+in for a dialect. Nothing of them is written to anywhere but a temporary directory. Build the models first:
 `python examples/dialects/build.py`.
 """
 
@@ -26,11 +27,12 @@ SCALE = 0.35
 FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 
 
-def lines_of(folder: Path, dialect: str, count: int) -> list[str]:
+def lines_of(folder: Path, dialect: str, count: int, prefix: str) -> list[str]:
     by_source: dict[str, list[str]] = {}
     for row in (folder / f"{dialect}.tsv").read_text(encoding="utf-8").splitlines():
         source, _, text = row.partition("\t")
         by_source.setdefault(source, []).append(text)
+    by_source = {name: own for name, own in by_source.items() if name.startswith(prefix)} or by_source
     drawn = random.Random(0)
     for own in by_source.values():
         drawn.shuffle(own)
@@ -62,12 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lines", type=int, default=100)
     parser.add_argument("--per", default="tensor", choices=("model", "layer", "tensor"))
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--sources", default="")
     told = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as place:
         texts = {}
         for name in DIALECTS:
             texts[name] = str(Path(place) / f"{name}.txt")
-            Path(texts[name]).write_text("\n".join(lines_of(told.folder, name, told.lines)), encoding="utf-8")
+            Path(texts[name]).write_text(
+                "\n".join(lines_of(told.folder, name, told.lines, told.sources)), encoding="utf-8"
+            )
         config = config_of(texts, told.per, told.steps, Path(place) / "out")
         report = MergeTuner(config).tune(
             progress=lambda done, total, value: print(f"{done}/{total} {value:.4f}", flush=True)

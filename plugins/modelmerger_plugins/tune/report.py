@@ -94,6 +94,10 @@ class TuneReport:
             return f"better than the start on the test lines: the objective gains {interval}"
         return f"{NO_BETTER} on the test lines ({interval}), so keep the start"
 
+    def _best_factor(self) -> str:
+        best = min(self.line, key=lambda one: one.value)
+        return f"one factor for all numbers is best at {best.name}: objective {best.value:.4f} on tuning lines"
+
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data."""
         return {
@@ -143,6 +147,7 @@ class TuneReport:
                 f"tuning   objective {self.trials[0].value:.4f} at the start, {self.best.value:.4f} tuned",
                 f"  {'test':<{width}}  {head}  objective",
                 *rows,
+                *([f"factor   {self._best_factor()}"] if self.line else []),
                 f"result   {self.verdict}",
                 f"fitted   the objective on test lines less that on tuning lines: {self.over:+.4f}",
                 *(f"note     {note}" for note in self.notes),

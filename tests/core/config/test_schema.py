@@ -161,5 +161,8 @@ def test_what_a_plugin_says_may_stand_in_place_of_numbers(validator: Any) -> Non
     for weight in (mark, {"*.mlp.*": mark, "default": 1}, [mark, 1]):
         validator.validate({"strategy": "weighted", "models": [{"path": "a", "weight": weight}]})
     validator.validate({"strategy": "weighted", "models": TWO, "options": {"weight_decay": mark}})
-    for wrong in ({"models": [{"path": "a", "weight": {**mark, "per": "head"}}]}, {"models": TWO, "options": {"seed": mark}}):
+    for wrong in (
+        {"models": [{"path": "a", "weight": {**mark, "per": "head"}}]},
+        {"models": TWO, "options": {"seed": mark}},
+    ):
         assert not validator.is_valid({"strategy": "weighted", **wrong})
