@@ -9,7 +9,7 @@ NEWEST := .venv-newest
 WHEEL := build/wheel
 ON_ALL_CORES := --numprocesses logical --dist worksteal
 
-.PHONY: demo test test-all test-oldest test-newest test-wheel lint bench clean
+.PHONY: demo test test-all test-oldest test-newest test-wheel lint docs bench clean
 
 demo: $(VENV)/installed-base
 	$(BIN)/python examples/dialects/demo.py
@@ -47,13 +47,17 @@ lint: $(VENV)/installed-lint
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	$(BIN)/check-wheel-contents dist/*.whl
 
+# The site, in site/: every link and every docstring is looked at, and a warning is an error.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # BENCH: options of benchmarks/run.py, such as "--shapes 1.5B --variants one-core".
 bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/run.py $(BENCH)
 	$(BIN)/python benchmarks/planned.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist site
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -68,6 +72,10 @@ $(VENV)/installed-test: $(VENV)/installed-base
 
 $(VENV)/installed-lint: $(VENV)/installed-test
 	$(INSTALL) --editable ".[test,lint]"
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed-base
+	$(INSTALL) --editable ".[docs]"
 	touch $@
 
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt

@@ -26,11 +26,10 @@ from options import ADAPTERS, parse
 from report import markdown, write_reports
 from results import Result
 from shapes import SHAPES, Shape
-from workplace import HERE, model_limit, prepare_adapters, prepare_mergekit, prepare_models, remove_models, size_of
+from workplace import HERE, model_limit, prepare_adapters, prepare_mergekit, prepare_models, remove_large, size_of
 
 Contender = Callable[[Merge, Path], Run]
 TOUCHED = 6 << 30  # bytes of memory made ready before each run, or fewer for a small shape; what is written goes there
-KEPT = 10**10  # bytes of a model; larger ones are removed when their rows are measured
 COMPLETE = 0.99  # of a model's bytes; a contender that wrote less has not merged
 
 
@@ -55,34 +54,34 @@ def choose_contenders(options: argparse.Namespace, mergekit: Path | None) -> dic
     return chosen
 
 
-def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str]) -> Iterator[Merge]:
-    """The merges of one shape, its models ready; what the disk has no room for is added to `skipped`."""
-    limit = model_limit(options.cache, shape, int(options.disk_gb * 1e9))
-    wanted: list[tuple[str, int]] = []
+def rows(options: argparse.Namespace, shape: Shape) -> Iterator[tuple[str, list[int]]]:
+    """The strategy of each merge of a shape, and the numbers of the models that it needs; 0 is the base."""
     for strategy in (name for name in options.strategies if name in STRATEGIES):
         method = METHODS[strategy]
-        if method.field and shape.name != options.shapes[0]:
+        if not method.field or shape.name == options.shapes[0]:
+            for count in [method.models] if method.models else [int(count) for count in options.models]:
+                yield strategy, list(range(0 if method.base else 1, count + 1))
+    yield from ((strategy, [0]) for strategy in options.strategies if strategy in ADAPTERS)
+
+
+def choose_merges(options: argparse.Namespace, shape: Shape, skipped: list[str]) -> Iterator[Merge]:
+    """The merges of one shape, the models of each ready when it comes; what the disk has no room for is added to
+    `skipped`.
+    """
+    budget = int(options.disk_gb * 1e9)
+    for strategy, numbers in rows(options, shape):
+        if len(numbers) > model_limit(options.cache, shape, budget):
+            room = (
+                f"{(len(numbers) + 1) * shape.bytes / 1e9:.0f} GB, more than there is, or than {options.disk_gb:g} GB"
+            )
+            skipped.append(f"{shape.name} {strategy} with {len(numbers)} models on the disk and an output needs {room}")
             continue
-        for count in [method.models] if method.models else [int(count) for count in options.models]:
-            needed = count + method.base
-            if needed > limit:
-                skipped.append(
-                    f"{shape.name} {strategy} with {count} models needs more room than there is, or than {options.disk_gb:g} GB"
-                )
-            else:
-                wanted.append((strategy, count))
-    of_adapters = [name for name in options.strategies if name in ADAPTERS]
-    numbers = list(range(1, max((count for _, count in wanted), default=0) + 1))
-    if of_adapters or any(METHODS[strategy].base for strategy, _ in wanted):
-        numbers.insert(0, 0)
-    made = prepare_models(options.cache, shape, numbers, int(options.disk_gb * 1e9))
-    for strategy, count in wanted:
-        models = tuple(made[number] for number in range(1, count + 1))
-        yield Merge(shape, strategy, models, made[0] if METHODS[strategy].base else None)
-    if of_adapters:
-        adapters = prepare_adapters(options.cache, shape, made[0])
-        for strategy in of_adapters:
-            yield Merge(shape, strategy, tuple(adapters if strategy == "adapters" else adapters[:1]), made[0])
+        made = prepare_models(options.cache, shape, numbers, budget)
+        models = tuple(made[number] for number in numbers if number)
+        if strategy in ADAPTERS:
+            adapters = prepare_adapters(options.cache, shape, made[0])
+            models = tuple(adapters if strategy == "adapters" else adapters[:1])
+        yield Merge(shape, strategy, models, made.get(0))
 
 
 def takes_part(name: str, merge: Merge) -> bool:
@@ -186,8 +185,7 @@ def main(arguments: Sequence[str]) -> int:
         for place, merge in enumerate(choose_merges(options, shape, skipped)):
             results.append(measure_merge(merge, chosen, options, warm_up=place == 0))
             write_reports(options.results, described, settings, results)
-        if shape.bytes > KEPT:
-            remove_models(options.cache, shape)
+        remove_large(options.cache, shape)
     shutil.rmtree(options.cache / "scratch", ignore_errors=True)
     print(markdown(described, settings, results))
     print(f"written: {options.results}/latest.json, latest.md, latest.svg")

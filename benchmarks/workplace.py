@@ -9,6 +9,7 @@ from pathlib import Path
 from shapes import LAYOUT, Shape
 
 HERE = Path(__file__).resolve().parent
+KEPT = 10**10  # bytes of a model; larger ones are removed when their rows are measured
 
 
 def model_limit(cache: Path, shape: Shape, budget: int) -> int:
@@ -19,15 +20,17 @@ def model_limit(cache: Path, shape: Shape, budget: int) -> int:
 
 
 def prepare_models(cache: Path, shape: Shape, numbers: Iterable[int], budget: int) -> dict[int, Path]:
-    """Make the models that are not there yet; models of other shapes go when the budget asks for it.
+    """Make the models that are not there yet; others go when the budget or the disk asks for it, those of other shapes
+    first.
 
     They are written by another process: what this one ever held in memory would count as the peak of its children.
     """
     root = cache / f"models-{LAYOUT}"
     wanted = {number: root / shape.name / f"model-{number}" for number in numbers}
-    others = [path for path in sorted(root.glob("*")) if path.name != shape.name]
-    needed = (len(wanted) + 1) * shape.bytes
-    while others and size_of(others) + needed > budget:
+    others = [path for path in sorted(root.glob("*/*")) if path not in wanted.values()]
+    others.sort(key=lambda path: path.parent.name == shape.name)
+    room = min(budget, shutil.disk_usage(cache).free + size_of([root]))
+    while others and size_of(others) + (len(wanted) + 1) * shape.bytes > room:
         shutil.rmtree(others.pop(0))
     for number, directory in wanted.items():
         if not directory.exists():
@@ -36,9 +39,10 @@ def prepare_models(cache: Path, shape: Shape, numbers: Iterable[int], budget: in
     return wanted
 
 
-def remove_models(cache: Path, shape: Shape) -> None:
-    """Of a shape that is too large to be kept until the next time."""
-    shutil.rmtree(cache / f"models-{LAYOUT}" / shape.name, ignore_errors=True)
+def remove_large(cache: Path, shape: Shape) -> None:
+    """Models of a shape that is too large to be kept until the next time go."""
+    if shape.bytes > KEPT:
+        shutil.rmtree(cache / f"models-{LAYOUT}" / shape.name, ignore_errors=True)
 
 
 def prepare_adapters(cache: Path, shape: Shape, base: Path) -> list[Path]:

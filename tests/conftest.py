@@ -1,5 +1,6 @@
 """Small checkpoints, configs, installed distributions that are not, and the command line in this process."""
 
+import importlib
 import json
 import os
 import re
@@ -15,9 +16,12 @@ import torch
 from safetensors.torch import save_file
 
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # what a test takes is no matter of the machine's other work
 hypothesis.settings.load_profile("repeatable")  # the same examples in every run; --hypothesis-profile=default: new ones
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test may reach the Hub
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every process that a test starts compiles the package anew
 
 SHAPES = {
     "model.embed_tokens.weight": (24, 16),
@@ -123,6 +127,39 @@ def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]
         return SimpleNamespace(status=status, out=out, err=err)
 
     return run
+
+
+FSYNC = os.fsync
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_power_fails() -> Iterator[None]:
+    """Nothing in this process waits for the disk: a merge would, seven times. See `power_may_fail`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)
+        yield
+
+
+@pytest.fixture
+def power_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to reach the disk does."""
+    monkeypatch.setattr(os, "fsync", FSYNC)
+
+
+@pytest.fixture
+def tokenizers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizers and chat templates run in this process, without limits: processes of theirs are not what is tested."""
+    from modelmerger.hooks.inquiries.child import Call, NoAnswerError
+
+    def called(call: Call) -> Any:
+        module, _, name = call.function.partition(":")
+        try:
+            return json.loads(json.dumps(getattr(importlib.import_module(module), name)(call.argument)))
+        except Exception as error:
+            raise NoAnswerError(f"{type(error).__name__}: {error}") from error
+
+    for module in ("rendering", "tokenizing"):
+        monkeypatch.setattr(f"modelmerger.validation.{module}.called", called)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import os
 import time
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,12 @@ from modelmerger.output.scratch import Scratch
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.opening import ModelCache, open_models
 from modelmerger.planning.prepared import Prepared, prepare
+from modelmerger.progress import show_progress, show_tasks
 from modelmerger.refusals import check_output_of
-from modelmerger.run import Watch, begin, check, merge_to_directory, run_merge, say
+from modelmerger.run import Watch, begin, check, merge_to_directory, no_progress, run_merge, say
 from modelmerger.run_in_memory import fits_in_memory, merge_to_memory
 from modelmerger.validation.candidate import merged_candidate
+from modelmerger.validation.running import no_progress as no_tasks
 from modelmerger.validation.running import save_report, validate, validate_published
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, ModelCompatibilityError, Problem, raise_errors
@@ -35,6 +37,7 @@ from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
+from modelmerger.values.text import said_by, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,15 +45,19 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
 
 
-def merge(config: ConfigLike, watch: Watch | None = None) -> MergeReport:
+def merge(config: ConfigLike, watch: Watch | None = None, *, progress: bool = True) -> MergeReport:
     """Merges and publishes to the config's output_path, and validates the result if the config says so.
 
     config: also a mapping with its keys, or the path of its file. Loads no model, except to validate it. watch: what is
-    called while the merge runs. Raises `MergeError`. If a threshold is crossed, nothing is raised: see `validation` in
-    the report.
+    called while the merge runs. progress: whether a bar is shown on a terminal or in a notebook; with `watch`, none is.
+    Raises `MergeError`. If a threshold is crossed, nothing is raised: see `validation` in the report.
     """
     settings, hooks = MergeConfig.of(config).resolved()
-    return validate_published(run_merge(settings, hooks, watch=watch), settings, hooks)
+    shown = progress and watch is None
+    with _bar(shown) as advance:
+        report = run_merge(settings, hooks, watch=watch or Watch(progress=advance))
+    with _tasks(shown and settings.validation is not None) as tell:
+        return validate_published(report, settings, hooks, tell)
 
 
 class ModelMerger:
@@ -102,7 +109,7 @@ class ModelMerger:
         with prepare(*self.config.resolved(), self._cache, merged=MergedCheckpoint) as ready:
             return with_digest(ready).plan
 
-    def merge(self) -> Any:
+    def merge(self, *, progress: bool = True) -> Any:
         """Merges, publishes to output_path, and returns the merged model in evaluation mode.
 
         It is an instance of the transformers class that `architectures[0]` of its config names, placed as `device_map`
@@ -114,7 +121,8 @@ class ModelMerger:
         object. The returned model is the same either way.
 
         If the config asks for a validation, it comes before the model is returned. If a threshold is crossed, nothing
-        is raised, but `validation_report.passed` is False. Raises `MergeError`.
+        is raised, but `validation_report.passed` is False. progress: whether a bar is shown on a terminal or in a
+        notebook. Raises `MergeError`.
         """
         from modelmerger.validation.transformers_model import check_loadable, load_merged
 
@@ -131,28 +139,35 @@ class ModelMerger:
             ) as ready:
                 begin(ready, check_loadable)
                 self._inputs = ready.inputs
-                if output is not None and _stays_in_memory(ready):
-                    report, tensors = merge_to_memory(ready, output, started)
-                else:
-                    report, tensors = merge_to_directory(ready, output, Watch(), started), None
+                with _bar(progress) as advance:
+                    watch = Watch(progress=advance)
+                    if output is not None and _stays_in_memory(ready):
+                        report, tensors = merge_to_memory(ready, output, watch, started)
+                    else:
+                        report, tensors = merge_to_directory(ready, output, watch, started), None
             self.merge_report, self._published = report, Path(report.output)
             if tensors is not None:
-                model = self._built(report, tensors, settings, hooks)
+                model = self._built(report, tensors, settings, hooks, progress)
             else:
                 base = Path(report.base) if report.base else None
-                self.merge_report = validate_published(report, settings, hooks)
+                with _tasks(progress and settings.validation is not None) as tell:
+                    self.merge_report = validate_published(report, settings, hooks, tell)
                 model = load_merged(self._published, settings.options, scratch.path / "offload", hooks, base)
             self.validation_report = self.merge_report.validation
             scratch.goes_with(model)
         return model
 
-    def _built(self, report: MergeReport, tensors: "dict[str, Tensor]", settings: Settings, hooks: Hooks) -> Any:
+    def _built(
+        self, report: MergeReport, tensors: "dict[str, Tensor]", settings: Settings, hooks: Hooks, progress: bool
+    ) -> Any:
         """The model of tensors in memory, validated if the config says so."""
         from modelmerger.validation.built_model import build
         from modelmerger.validation.transformers_model import checkpoint_gradients
 
         model = build(Path(report.output), tensors, settings.options)
-        self.merge_report = validate_published(report, settings, hooks, held=(model, self.tokenizer))
+        with _tasks(progress and settings.validation is not None) as tell:
+            held = model, Path(report.output)
+            self.merge_report = validate_published(report, settings, hooks, tell, held=held)
         if settings.options.gradient_checkpointing:
             checkpoint_gradients(model)
         return model
@@ -165,7 +180,7 @@ class ModelMerger:
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is nothing to validate. Call merge() first.")
         settings, hooks = self.config.resolved(validating=True)
-        candidate = merged_candidate(self._published, settings, held=(model, self.tokenizer))
+        candidate = merged_candidate(self._published, settings, held=(model, self._published))
         report = validate(candidate, settings.validation or ValidationSettings(), hooks)
         save_report(self._published, report, hooks)
         self.validation_report = report
@@ -177,16 +192,22 @@ class ModelMerger:
     def tokenizer(self) -> Any:
         """The merged model's tokenizer; None where it has none.
 
-        Raises `ConfigError` before the first merge, and after a merge without output_path once its model is gone.
+        Raises `ConfigError` before the first merge, and after a merge without output_path once its model is gone, and
+        `InputError` for a tokenizer that runs away where it is tried out, or that transformers cannot load.
         """
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is no tokenizer. Call merge() first.")
         if not self._published.exists():
             gone = "the merged model was in a temporary directory, which is gone with the model that merge() returned"
             raise ConfigError(f"{gone}. Keep that model, or give output_path.")
+        from modelmerger.validation.tokenizing import Proof
         from modelmerger.validation.transformers_model import load_tokenizer
 
-        return load_tokenizer(self._published)
+        try:
+            return load_tokenizer(self._published, Proof(self._published.name))
+        except Exception as error:
+            reason = f"has a tokenizer that cannot be loaded: {shown(said_by(error), 200)}"
+            raise InputError(Problem(reason, str(self._published))) from error
 
     def save_merged_model(self, model: Any, output_path: str | os.PathLike[str]) -> None:
         """Saves a model that `merge()` returned to another directory, which appears whole or not at all.
@@ -201,6 +222,14 @@ class ModelMerger:
         target = Path(os.path.abspath(user_path(output_path)))
         names = hooks.validation.name_saved_tensors
         say(save(model, self._published, target, settings.options, self._inputs, file_names=names))
+
+
+def _bar(wanted: bool) -> AbstractContextManager[Callable[[int, int], None]]:
+    return show_progress("merging") if wanted else nullcontext(no_progress)
+
+
+def _tasks(wanted: bool) -> AbstractContextManager[Callable[[str, int, int], None]]:
+    return show_tasks("validating") if wanted else nullcontext(no_tasks)
 
 
 def _stays_in_memory(ready: Prepared) -> bool:

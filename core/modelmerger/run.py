@@ -12,7 +12,6 @@ from attrs import evolve, frozen
 
 from modelmerger.before_publishing import asking, is_thorough, removed_if_refused
 from modelmerger.engine.devices import slice_device
-from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.inquiries.asking import Asked
 from modelmerger.inputs.unchanged import recheck
@@ -24,9 +23,11 @@ from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
 from modelmerger.refusals import check_executor, check_output_of, check_target, output_of, refuse
 from modelmerger.validation.texts import check_dataset
+from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.composition import Composition
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.plan import WHOLE_MODEL
+from modelmerger.values.plan import WHOLE_MODEL, MergePlan
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
 from modelmerger.values.work.block_record import BlockRecord
@@ -74,10 +75,24 @@ def check(
 
     cache: see `open_models`. output: wins over the config's output_path.
     """
-    with check_models(settings, hooks, cache, merged=MergedCheckpoint) as checked:
+    with check_models(settings, hooks, cache, merged=make_merged) as checked:
         refuse(checked.settings, hooks, output, checked.inputs, checked.plan)
     with asking(settings, checked.inquiries) as asked:
         return [*checked.notes, *asked.answers()]
+
+
+def make_merged(
+    name: str,
+    plan: MergePlan,
+    checkpoints: Sequence[Checkpoint],
+    hooks: Hooks,
+    settings: Settings,
+    composition: Composition | None,
+) -> Checkpoint:
+    """The checkpoint of a merge within the merge, whose module few merges need."""
+    from modelmerger.engine.merged_checkpoint import MergedCheckpoint
+
+    return MergedCheckpoint(name, plan, checkpoints, hooks, settings, composition)
 
 
 def accept_all(_: Prepared) -> None:
@@ -101,7 +116,7 @@ def run_merge(
     loads = settings.validation is not None and settings.validation.run_tests
     thorough = partial(is_thorough, settings, loads=loads)
     opened = partial(check_output_of, output)
-    with prepare(settings, hooks, cache, merged=MergedCheckpoint, thorough=thorough, opened=opened) as ready:
+    with prepare(settings, hooks, cache, merged=make_merged, thorough=thorough, opened=opened) as ready:
         begin(ready, accept)
         return merge_to_directory(ready, output, watch or Watch(), started)
 
@@ -189,9 +204,16 @@ def _merge(
     from modelmerger.engine.merge import Merge
     from modelmerger.engine.work.executing import carry_out
 
-    total = ready.plan.bytes_read + ready.plan.bytes_written
+    advance = counted(ready.plan, watch, compared, asked, reused)
+    merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
+    carry_out(merge, staging, advance, lambda: _order(ready, staging), staging.token)
+
+
+def counted(plan: MergePlan, watch: Watch, compared: int, asked: Asked, reused: int = 0) -> Callable[[int], None]:
+    """What is called with bytes that were read or written. compared, reused: those that are done already."""
+    total = plan.bytes_read + plan.bytes_written
     lock = threading.Lock()
-    done = compared + (total - compared) * reused // max(1, ready.plan.bytes_written)
+    done = compared + (total - compared) * reused // max(1, plan.bytes_written)
 
     def advance(count: int) -> None:
         nonlocal done
@@ -200,8 +222,7 @@ def _merge(
             watch.progress(done, total)
         asked.look()
 
-    merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
-    carry_out(merge, staging, advance, lambda: _order(ready, staging), staging.token)
+    return advance
 
 
 def _order(ready: Prepared, staging: Staging) -> WorkOrder:

@@ -16,7 +16,7 @@ from modelmerger.output.documents import write_document
 from modelmerger.output.steps import no_step
 from modelmerger.output.system_errors import output_errors
 from modelmerger.planning.prepared import Prepared
-from modelmerger.run import report_of, say
+from modelmerger.run import Watch, counted, report_of, say
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.report import MergeReport
 
@@ -34,11 +34,13 @@ def fits_in_memory(ready: Prepared) -> bool:
     return known and ready.plan.bytes_written < SHARE * available_memory()
 
 
-def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[MergeReport, dict[str, Tensor]]":
+def merge_to_memory(
+    ready: Prepared, directory: Path, watch: Watch, started: float
+) -> "tuple[MergeReport, dict[str, Tensor]]":
     """Carries out a merge that was begun, and returns its report and the merged tensors by name.
 
-    directory: is made, for config, tokenizer, manifest and whatever else lies beside weights. started: when the merge
-    was begun, by `time.monotonic`. Raises `MergeError`.
+    directory: is made, for config, tokenizer, manifest and whatever else lies beside weights. watch: whose `progress`
+    is called. started: when the merge was begun, by `time.monotonic`. Raises `MergeError`.
     """
     from modelmerger.engine.arithmetic_digest import with_digest
     from modelmerger.engine.copied_tensors import check_exact_tensors, check_exact_tensors_within
@@ -55,7 +57,8 @@ def merge_to_memory(ready: Prepared, directory: Path, started: float) -> "tuple[
     log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
     sink = MemorySink(ready.plan.layout)
     with asking(ready.settings, ready.inquiries) as asked:
-        carry_out(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device), sink, lambda _: asked.look())
+        advance = counted(ready.plan, watch, compared.bytes, asked)
+        carry_out(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device), sink, advance)
         answers = asked.answers()
     say(answers)
     ready = evolve(ready, notes=[*ready.notes, *answers])

@@ -54,11 +54,11 @@ class _OpenWorker:
     _worker: Worker
     _closing: ExitStack
 
-    def do(self, task: Task) -> Done:
+    def do(self, task: Task, then: Task | None = None) -> Done:
         from modelmerger.engine.arithmetic import one_thread_each
 
         with one_thread_each():
-            return self._worker.do(task)
+            return self._worker.do(task, then)
 
     def close(self) -> None:
         self._worker.close()

@@ -10,13 +10,17 @@ PATIENCE = 0.1
 
 @hookimpl(trylast=True)
 def run_slices(work: SliceWork) -> bool:
-    """Runs `work.workers` threads, each with a worker of its own. The first error stops all at their next slice."""
+    """Runs `work.workers` threads, each with a worker of its own, which hears what it will do next. The first error
+    stops all at their next slice.
+    """
 
     def run() -> None:
         try:
             worker = work.local()
-            while task := work.take():
-                work.done(worker.do(task))
+            then = None
+            while task := work.take(expected=then):
+                then = work.expect()
+                work.done(worker.do(task, then))
         except BaseException as error:
             work.failed(error)
 

@@ -23,7 +23,7 @@ Command = Callable[..., SimpleNamespace]
     ("arguments", "sentence"),
     [
         (["mrege"], "no command is named 'mrege', did you mean 'merge'?"),
-        (["zzz"], "no command is named 'zzz' (check, diff, import-recipe, merge, new-plugin, plan, plugins, validate, verify)"),
+        (["zzz"], "no command is named 'zzz' (check, diff, import-recipe, init, merge, new-plugin, plan, plugins, validate, verify)"),
         (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
         (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
         (["plugins", "x", "y"], "Got unexpected extra argument (y). See modelmerger plugins --help"),

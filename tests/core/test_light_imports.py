@@ -1,5 +1,6 @@
 """Commands that merge nothing import neither torch nor transformers; a merge imports no transformers, and no strategy but its own."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -75,6 +76,39 @@ def test_a_merge_imports_torch_but_no_transformers(path: str, models: SimpleName
     assert not modules & {"transformers", "peft", "accelerate", "huggingface_hub", "rich"}
     built_in = {name for name in modules if name.startswith("modelmerger_strategies.")}
     assert built_in == {"modelmerger_strategies.weighted"}
+
+
+OF_SOME_MERGES = (
+    "modelmerger.engine.merged_checkpoint",
+    "modelmerger.engine.reading.kept",
+    "modelmerger.hooks.inquiries.child",
+    "modelmerger.inputs.direct.read_ahead",
+    "modelmerger.output.earlier.foreign",
+    "modelmerger.output.earlier.kept_entries",
+    "modelmerger.output.earlier.old_output",
+    "modelmerger.planning.layers.layer_view",
+    "modelmerger.planning.mismatches.names",
+    "modelmerger.planning.mismatches.shapes",
+    "modelmerger.validation.models",
+    "modelmerger.validation.running",
+    "modelmerger_plugins.names.counterparts",
+    "modelmerger_plugins.names.matching",
+    "modelmerger_plugins.names.rules",
+    "modelmerger_plugins.names.view",
+    "modelmerger_plugins.peft_adapters.loading",
+    "modelmerger_plugins.tokenizer.rows.recipes",
+    "modelmerger_plugins.tokenizer.rows.view",
+    "modelmerger_plugins.tokenizer.union.joining",
+    "modelmerger_plugins.trainer.schedules",
+)
+"""Modules that a merge of models with one vocabulary and the same names has no need of."""
+
+
+def test_a_plain_merge_imports_nothing_that_only_some_merges_need(path: str) -> None:
+    assert not [name for name in OF_SOME_MERGES if importlib.util.find_spec(name) is None]
+    statuses, modules = run(["merge", path, "--set", "options.io=buffered"])
+    assert statuses == [0]
+    assert sorted(modules & set(OF_SOME_MERGES)) == []
 
 
 def test_only_the_named_strategy_of_others_is_imported(path: str, distribution: Callable[..., Path]) -> None:

@@ -201,6 +201,7 @@ def test_parameters_are_independent_and_may_be_trained(tied: SimpleNamespace) ->
     assert not torch.equal(logits(model.eval()), before)
 
 
+@pytest.mark.usefixtures("tokenizers_here")
 def test_a_validation_finds_what_it_finds_of_the_directory(
     arabic_texts: dict[str, Any], tied: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -366,10 +367,10 @@ print(peak() - before, sum(parameter.nbytes for parameter in model.parameters())
 
 
 def test_memory_grows_by_the_merged_weights_and_no_more(tied: SimpleNamespace, tmp_path: Path) -> None:
-    """150 MB of weights, in a process that has merged before: a second copy of them would show."""
+    """90 MB of weights, in a process that has merged before: a second copy of them would show."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    shape = {"vocab_size": 40_000, "hidden_size": 448, "intermediate_size": 448, "num_hidden_layers": 2}
+    shape = {"vocab_size": 24_000, "hidden_size": 448, "intermediate_size": 448, "num_hidden_layers": 2}
     model = Qwen2ForCausalLM(Qwen2Config(**shape, num_attention_heads=4, num_key_value_heads=4))
     for name in "ab":
         model.save_pretrained(tmp_path / name)
@@ -380,5 +381,5 @@ def test_memory_grows_by_the_merged_weights_and_no_more(tied: SimpleNamespace, t
     )  # fmt: skip
     grown, weights, in_memory = done.stdout.split()
     assert in_memory == "True"
-    assert int(weights) > 140 << 20
-    assert int(grown) < int(weights) + (60 << 20)
+    assert int(weights) > 80 << 20
+    assert int(grown) < int(weights) + (50 << 20)

@@ -23,7 +23,7 @@ from tests.core.plugging import install
 
 SHAPES = {"model.embed_tokens.weight": (2000, 512)} | {
     f"model.layers.{layer}.{name}": shape
-    for layer in range(6)
+    for layer in range(3)
     for name, shape in (("mlp.weight", (2048, 1024)), ("attention.weight", (512, 512)), ("norm.weight", (512,)))
 }
 STRATEGIES = Path(__file__).parents[2] / "benchmarks" / "strategies"
@@ -48,7 +48,7 @@ def merge_tensor(tensors):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base and two fine-tunes of 32 MB."""
+    """A base and two fine-tunes of 17 MB."""
     folder = tmp_path_factory.mktemp("sources")
     base = random_tensors(0, shapes=SHAPES)
     for number, name in enumerate(("base", "a", "b")):
@@ -111,7 +111,7 @@ def test_a_trial_changes_the_memory_of_a_plan_and_not_its_digest(
     [
         ("os._exit(3)", "its process ended with status 3"),
         ("os.kill(os.getpid(), 9)", "its process ended with status -9"),
-        ("time.sleep(600)", "it took more than 4 s"),
+        ("time.sleep(600)", "it took more than 3 s"),
         ("raise ValueError('no')", "strategy 'ending' from acme-merge 1.0 raised ValueError in merge_tensor: no"),
         ("print('{}'); sys.stdout.flush()", None),
     ],
@@ -126,7 +126,7 @@ def test_a_trial_that_fails_is_a_note(
     install(distribution, [("strategy", "ending", ENDING.format(body=body))])
     settings, hooks = resolve(config | {"strategy": "ending"})
     with prepare(settings, hooks, merged=MergedCheckpoint) as ready:
-        found = try_out(ready, patience=4 if "sleep" in body else 100)
+        found = try_out(ready, patience=3 if "sleep" in body else 100)
     if reason is None:
         assert isinstance(found, Trial)
         return

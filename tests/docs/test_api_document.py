@@ -55,6 +55,9 @@ def snippets() -> dict[str, str]:
 SNIPPETS = snippets()
 
 
+pytestmark = pytest.mark.usefixtures("tokenizers_here")
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return make_tiny(tmp_path_factory.mktemp("tiny"), tied=True)

@@ -21,6 +21,11 @@ both_ways = pytest.mark.parametrize("io", ["buffered", "direct"])
 """For tests of what is read and written: through the page cache, and past it."""
 
 
+@pytest.fixture(autouse=True)
+def whole(power_may_fail: None) -> None:
+    """Every step is the real one."""
+
+
 @pytest.fixture
 def io() -> str:
     """The option of that name, in `sharded.config`."""

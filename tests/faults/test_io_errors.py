@@ -44,13 +44,13 @@ def test_an_error_at_any_step_leaves_the_output_as_it_was(
     if before is not None:
         merge(MergeConfig(**sharded.config(before, weight=0.7)))
     old = directory_state(sharded.output)
-    config = sharded.config(FEW, overwrite=before is not None)
+    config = MergeConfig(**sharded.config(FEW, overwrite=before is not None))
     at, failed = 0, set[str]()
     while True:
         at += 1
         steps = Steps(at, failing(number))
         try:
-            merge(MergeConfig(**config), Watch(step=steps))
+            merge(config, Watch(step=steps))
         except OutputError as error:
             if at == 1:
                 descriptors = open_descriptors()

@@ -51,8 +51,11 @@ def kill_everywhere(sharded: SimpleNamespace, before: int | None, after: int, mo
         assert not staging_path(sharded.output).exists(), where
 
 
-@both_ways
-@pytest.mark.parametrize(("before", "after"), SCENARIOS.values(), ids=SCENARIOS)
+@pytest.mark.parametrize(
+    ("before", "after", "io"),
+    [(*numbers, "buffered") for numbers in SCENARIOS.values()] + [(FEW, MANY, "direct")],
+    ids=[*SCENARIOS, "more shards than before, directly"],
+)
 def test_a_kill_leaves_the_output_absent_old_or_new_and_a_second_run_succeeds(
     sharded: SimpleNamespace, before: int | None, after: int
 ) -> None:

@@ -29,7 +29,7 @@ def check_compatibility():
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "status", "io"), [(signal.SIGINT, 130, "direct"), (signal.SIGTERM, 143, "buffered")])
 @pytest.mark.parametrize("overwrite", [False, True], ids=["new output", "overwrite"])
 def test_an_interrupted_merge_ends_soon_and_is_resumed(
     sharded: SimpleNamespace, config_file: Callable[..., Path], sent: int, status: int, overwrite: bool

@@ -21,19 +21,28 @@ class Work:
     units: list[Unit] = field(factory=lambda: [Unit("write", 0, number, number + 1) for number in range(20)])
     started: list[int] = field(factory=list)
     finished: list[int] = field(factory=list)
+    told: list[tuple[int, int | None]] = field(factory=list)
     error: BaseException | None = None
     cancelled: threading.Event = field(factory=threading.Event)
     lock: threading.Lock = field(factory=threading.Lock)
 
-    def take(self) -> Task | None:
+    def take(self, wait: float | None = None, expected: Task | None = None) -> Task | None:
         with self.lock:
-            return Task(self.units.pop(0), {}, "") if self.units and not self.cancelled.is_set() else None
+            if not self.units or self.cancelled.is_set():
+                return None
+            place = self.units.index(expected.unit) if expected and expected.unit in self.units else 0
+            return Task(self.units.pop(place), {}, "")
+
+    def expect(self) -> Task | None:
+        with self.lock:
+            return Task(self.units[-1], {}, "") if self.units else None
 
     def local(self) -> "Work":
         return self
 
-    def do(self, task: Task) -> Done:
+    def do(self, task: Task, then: Task | None = None) -> Done:
         self.started.append(task.unit.first)
+        self.told.append((task.unit.first, then and then.unit.first))
         self.act(task.unit)
         return Done(task.unit, task.token, 0)
 
@@ -59,9 +68,17 @@ def test_every_unit_is_run_once_in_the_order_of_its_start(workers: int) -> None:
     assert run_slices(work) is True
 
     assert sorted(work.started) == sorted(work.finished) == list(range(20))
-    assert workers > 1 or work.started == list(range(20))
     assert not work.cancelled.is_set()
     assert merging() == []
+
+
+def test_a_worker_hears_what_it_will_do_next_and_does_that() -> None:
+    work = Work(lambda _: None, 1)
+
+    run_slices(work)
+
+    expected = [0, *range(19, 0, -1)]
+    assert work.told == list(zip(expected, [*expected[1:], None], strict=True))
 
 
 def test_units_run_side_by_side() -> None:

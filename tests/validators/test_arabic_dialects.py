@@ -67,7 +67,7 @@ def test_the_accuracy_it_states_on_the_texts_that_ship_is_measured_again() -> No
     texts = provide_texts("scoring")
     assert texts is not None
     own = FACTS["own_texts"]
-    for variety, lines in texts.items():
+    for variety, lines in ((label, lines) for label, lines in texts.items() if label in FACTS["labels"]):
         found = score_labels(lines).best_labels()
         assert [found.count(label) for label in FACTS["labels"]] == own["confusion"][variety]
         assert own["recall"][variety] == pytest.approx(found.count(variety) / len(lines), abs=5e-5)

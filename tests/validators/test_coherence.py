@@ -10,6 +10,7 @@ from modelmerger_validators.coherence import repetition, validate_model
 from tests.validators.looking import looked_at, nats
 
 __all__ = ["tied"]
+pytestmark = pytest.mark.usefixtures("tokenizers_here")
 PROMPTS = {"egyptian": TEXTS[:2], "gulf": TEXTS[2:3]}
 
 

@@ -37,10 +37,32 @@ def words(line: str) -> str:
 
 @pytest.mark.parametrize(("kind", "least"), [("texts", 60), ("prompts", 25)])
 def test_every_variety_has_enough_and_nothing_twice(kind: str, least: int) -> None:
-    assert sorted(path.stem for path in (DATA / kind).iterdir()) == list(VARIETIES)
+    others = ["english"] if kind == "texts" else []
+    assert sorted(path.stem for path in (DATA / kind).iterdir()) == sorted([*VARIETIES, *others])
     everything = [words(line) for variety in VARIETIES for line in lines(kind, variety)]
     assert len(set(everything)) == len(everything)
     assert min(len(lines(kind, variety)) for variety in VARIETIES) >= least
+
+
+def test_english_lines_are_english_and_none_stands_twice() -> None:
+    found = lines("texts", "english")
+    assert len({words(line.lower()) for line in found}) == len(found) >= 60
+    assert [line for line in found if not re.fullmatch(r"[A-Z][A-Za-z ,;'?]+[.?]", line)] == []
+
+
+@pytest.mark.parametrize("variety", VARIETIES)
+def test_lines_to_tune_by_are_apart_from_those_that_are_measured(variety: str) -> None:
+    tuning = (HELDOUT.parent / f"tuning/{variety}.txt").read_text(encoding="utf-8").splitlines()
+    assert len(set(map(words, tuning))) == len(tuning) >= 60
+    measured = [*(HELDOUT / f"{variety}.txt").read_text(encoding="utf-8").splitlines(), *lines("texts", variety)]
+    runs = {run for line in measured for run in runs_of_words(line)}
+    assert [line for line in tuning if runs_of_words(line) & runs] == []
+
+
+def runs_of_words(line: str) -> set[tuple[str, ...]]:
+    """Runs of four words, of which near-duplicates share some."""
+    found = words(line).split()
+    return {tuple(found[i : i + 4]) for i in range(len(found) - 3)}
 
 
 @pytest.mark.parametrize("variety", VARIETIES)

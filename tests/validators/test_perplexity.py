@@ -12,6 +12,7 @@ from modelmerger_validators.perplexity import metrics, validate_model
 from tests.validators.looking import looked_at, nats
 
 __all__ = ["tied"]
+pytestmark = pytest.mark.usefixtures("tokenizers_here")
 BY_VARIETY = {"egyptian": TEXTS[:2], "gulf": TEXTS[2:3]}
 
 
@@ -44,7 +45,10 @@ def test_it_says_on_what_and_how_it_was_measured(tied: SimpleNamespace) -> None:
     first, *_ = validate_model(*looked_at(tied, texts={"": TEXTS[:2]}, dataset="texts.txt"))
     tokens = sum(len(tied.words.encode(text, add_special_tokens=False)) for text in TEXTS[:2])
     size = sum(len(text.encode()) for text in TEXTS[:2])
-    assert first.evidence == f"2 texts, {tokens} tokens, {size} bytes of texts.txt; window of 64 tokens, stride 32"
+    assert (
+        first.evidence
+        == f"2 texts, {tokens} tokens, {size} bytes of texts.txt, chosen by seed 0; window of 64 tokens, stride 32"
+    )
     assert first.unit == "per token"
 
 

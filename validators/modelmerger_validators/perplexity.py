@@ -39,6 +39,7 @@ def validate_model(subject: Subject, settings: ValidationSettings) -> Iterable[F
     sizes = {variety: sum(len(text.encode()) for text in texts) for variety, texts in subject.texts.items()}
     window = f"window of {model.window} tokens, stride {model.stride}"
     source = settings.dataset or "the set that is installed"
+    source += "" if settings.sample_size == "all" else f", chosen by seed {settings.seed}"
     unknown = model.unknown([token for ids in flat for token in ids])
     warning = f"; the tokenizer lacks the text of {amount(unknown, 'token')}, so both flatter" if unknown else ""
     what = f"{_counted(subject.texts, sum(tokens.values()), sum(sizes.values()))} of {source}; {window}{warning}"

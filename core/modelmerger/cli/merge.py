@@ -40,10 +40,9 @@ def merge(
     as_json: bool,
 ) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
-    from modelmerger.cli.progress import show_progress, show_tasks
     from modelmerger.engine.memory.resident import MAPPED, map_from
+    from modelmerger.progress import show_progress, show_tasks
     from modelmerger.run import Watch, run_merge
-    from modelmerger.validation.running import validate_published
 
     asked = read_changed(config, changes).asking_for(
         overwrite=overwrite, keep_extra=keep_extra, record_paths=record_paths
@@ -53,16 +52,19 @@ def merge(
     click.get_current_context().find_root().obj["target"] = target
     map_from(MAPPED)
     with show_progress("merging") as progress:
-        settings_and_hooks = asked.resolve()
-        report = run_merge(*settings_and_hooks, output, Watch(progress=progress))
-    options = settings_and_hooks[0].options
+        settings, hooks = asked.resolve()
+        report = run_merge(settings, hooks, output, Watch(progress=progress))
+    options = settings.options
     if options.log_level is None and not options.verbose:  # else the logger says what is asked for
         for note in (note for note in report.notes if note.severity == "note"):
             say(f"note: {note}")
     if not as_json:
         click.echo(str(report))
-    with show_tasks("validating") as watch:
-        report = validate_published(report, *settings_and_hooks, watch)
+    if settings.validation is not None:
+        from modelmerger.validation.running import validate_published
+
+        with show_tasks("validating") as watch:
+            report = validate_published(report, settings, hooks, watch)
     if as_json:
         printed.print_json(report.as_dict())
     if report.validation is not None:

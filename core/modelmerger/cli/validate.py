@@ -21,8 +21,8 @@ from modelmerger.cli.streams import say
 @DEBUG
 def validate(model: str, against: tuple[str, ...], config: Path | None, changes: Changes, as_json: bool) -> None:
     """Measure MODEL, a directory or a Hub id, as the 'validation' of the config says."""
-    from modelmerger.cli.progress import show_tasks
     from modelmerger.output.manifest import is_ours
+    from modelmerger.progress import show_tasks
     from modelmerger.validation.candidate import named_candidate
     from modelmerger.validation.companions import check_companions
     from modelmerger.validation.running import save_report

@@ -60,7 +60,6 @@ class BlockWriter:
             state = UnitState(totals)
             for block in range(unit.first, unit.last):
                 begin, end = block * BLOCK, min(file.size, (block + 1) * BLOCK)
-                self._read_ahead(unit.of, begin, end)
                 with Windows(self.writer, handle, unit.of, begin, workspace, self._behind) as windows:
                     pieces = self._write_block(windows, unit.of, begin, end, workspace, state)
                 records[block] = BlockRecord(pieces, *state.take())
@@ -68,6 +67,19 @@ class BlockWriter:
         finally:
             self.writer.close_file(handle, unit.of)
         return records
+
+    def read_ahead(self, unit: Unit) -> None:
+        """Says that a unit will be written next: which parts of the inputs it needs, in the order of reading."""
+        merge = self.merger.merge
+        begin, end = unit.first * BLOCK, unit.last * BLOCK
+        for placement in self.blocks.placements(unit.of, begin, end):
+            index = self.blocks.index[placement.tensor.name]
+            if self.merger.measurer.keeps(index):
+                continue
+            tensor = merge.plan.tensors[index]
+            bits = DTYPES[tensor.dtype].bits
+            low, high = max(0, begin - placement.offset), min(placement.tensor.bytes, end - placement.offset)
+            read_ahead(merge, tensor, low * 8 // bits, high * 8 // bits)
 
     def _write_block(
         self, windows: Windows, file: int, begin: int, end: int, workspace: Workspace, state: UnitState
@@ -94,19 +106,6 @@ class BlockWriter:
                         window, out = windows.next(min(self._window, end - written))
                 low = high
         return digests.pieces()
-
-    def _read_ahead(self, file: int, begin: int, end: int) -> None:
-        """Says which parts of the inputs the bytes between two offsets of a file need, in the order of reading."""
-        merge = self.merger.merge
-        for placement in self.blocks.placements(file, begin, end):
-            index = self.blocks.index[placement.tensor.name]
-            tensor = merge.plan.tensors[index]
-            read = tensor.granularity == "whole" and placement.offset < begin  # with an earlier block
-            if read or self.merger.measurer.keeps(index):
-                continue
-            bits = DTYPES[tensor.dtype].bits
-            low, high = max(0, begin - placement.offset), min(placement.tensor.bytes, end - placement.offset)
-            read_ahead(merge, tensor, low * 8 // bits, high * 8 // bits)
 
     def _fill(
         self, source: Placement, low: int, high: int, out: "Tensor", workspace: Workspace, state: UnitState

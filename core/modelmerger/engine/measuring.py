@@ -10,7 +10,6 @@ from modelmerger.engine.arithmetic import COMPUTE, Workspace, are_finite, gram_o
 from modelmerger.engine.cancelling import Cancelled, CancelledError
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.reading.ahead import read_ahead
-from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import Join, OrderedSum, UnsteadyError, sum_in_order
 from modelmerger.engine.strategy_inputs import slice_inputs
 from modelmerger.hooks.arguments.of_strategies import Measured
@@ -23,6 +22,8 @@ from modelmerger.values.work.units import Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from modelmerger.engine.reading.kept import KeptInputs
 
 BLOCKS_A_UNIT = 32
 """Blocks of a tensor that one unit measures."""
@@ -48,7 +49,7 @@ class Measurer:
 
     merge: Merge
     """What is carried out."""
-    kept: KeptInputs | None = None
+    kept: "KeptInputs | None" = None
     """What keeps inputs for when they are merged; None where everything is read again."""
     _coefficients: dict[int, tuple[float, ...]] = field(factory=dict)
 
@@ -60,6 +61,16 @@ class Measurer:
         """Whether what was read of a tensor is kept until it is merged."""
         return self.kept is not None and self.kept.holds(index)
 
+    def read_ahead(self, unit: Unit, earlier: Sequence["Tensor"]) -> None:
+        """Says that a unit will be measured next. earlier: as in `measure`."""
+        tensor = self.merge.plan.tensors[unit.of]
+        length, wanted = block_length(tensor), self._wanted(tensor, unit.round, earlier)
+        if len(wanted.runs) > 1:  # what is read ahead takes 4 MiB, however short it is
+            return
+        for start, stop in wanted.between(unit.first * length, unit.last * length):
+            if self.kept is None or not self.kept.has(unit.of, start):
+                read_ahead(self.merge, tensor, start, stop)
+
     def measure(
         self, unit: Unit, earlier: Sequence["Tensor"], workspace: Workspace, cancelled: Cancelled
     ) -> "Tensor | None":
@@ -70,10 +81,6 @@ class Measurer:
         tensor = self.merge.plan.tensors[unit.of]
         length, wanted = block_length(tensor), self._wanted(tensor, unit.round, earlier)
         elements = wanted.elements
-        for start, stop in wanted.between(unit.first * length, unit.last * length):
-            short = len(wanted.runs) > 1  # what is read ahead takes 4 MiB, however short it is
-            if not short and (self.kept is None or not self.kept.has(unit.of, start)):
-                read_ahead(self.merge, tensor, start, stop)
 
         def block(number: int) -> "Tensor | None":
             if cancelled():
@@ -84,8 +91,8 @@ class Measurer:
         join = self.joining(unit.of, earlier)
         try:
             return sum_in_order(unit.first, min(unit.last, -(-elements // length)), block, join)
-        except UnsteadyError:
-            raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+        except UnsteadyError as error:
+            raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
 
     def joining(self, index: int, earlier: Sequence["Tensor"]) -> Join | None:
         """What makes one statistic of several in the next round of a tensor; None where they are added up.
@@ -115,11 +122,16 @@ class Measurer:
         units = list(measuring_units(index, tensor, rounds))
         for number in range(rounds):
             summed = OrderedSum(len(units) // rounds, self.joining(index, totals))
-            for part, unit in enumerate(unit for unit in units if unit.round == number):
-                summed.add(part, self.measure(unit, totals, workspace, cancelled))
-            if summed.total is None:
+            try:
+                for part, unit in enumerate(unit for unit in units if unit.round == number):
+                    self.read_ahead(unit, totals)
+                    summed.add(part, self.measure(unit, totals, workspace, cancelled))
+                total = summed.total
+            except UnsteadyError as error:
+                raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
+            if total is None:
                 break
-            totals.append(summed.total)
+            totals.append(total)
         return totals
 
     def coefficients(self, index: int, gram: "Tensor") -> tuple[float, ...]:
@@ -172,13 +184,9 @@ class Measurer:
         """Some elements of an input, laid end to end, in the dtype of the arithmetic."""
         tensor = self.merge.plan.tensors[index]
         dtype = torch.float64 if tensor.action == "combine" else COMPUTE[tensor.compute]
-        values = workspace.tensor(f"measured {number}", sum(stop - start for start, stop in runs), dtype)
-        place = 0
-        for start, stop in runs:
-            if self.kept is None:
-                read = workspace.read(self.merge.checkpoints[number], tensor.name_in(number), start, stop)
-            else:
-                read = self.kept.measured(index, number, start, stop, workspace)
-            values[place : place + stop - start].copy_(read)
-            place += stop - start
-        return values
+        if self.kept is None or len(runs) > 1:  # whole blocks are kept, and no parts of them
+            read = workspace.read_runs(self.merge.checkpoints[number], tensor.name_in(number), runs)
+        else:
+            read = self.kept.measured(index, number, *runs[0], workspace)
+        values = workspace.tensor(f"measured {number}", len(read), dtype)
+        return values.copy_(read)

@@ -8,17 +8,17 @@ from typing import Any
 import pluggy
 from attrs import frozen
 
-from modelmerger.hooks.binding import bind, hand_defaults
+from modelmerger.hooks.binding import answers_of, bind, hand_defaults
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.faces import ModelHooks, OutputHooks
-from modelmerger.hooks.markers import PROJECT
 from modelmerger.hooks.observers import Observers
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import BUILT_IN, Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.sources.digests import source_digest
 from modelmerger.hooks.sources.loaded_state import state_digest
-from modelmerger.hooks.specs import SPECIFICATIONS, STRATEGY_HOOKS
+from modelmerger.hooks.specs import STRATEGY_HOOKS
+from modelmerger.hooks.specs.manager import Manager
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.hooks.validation import ValidationHooks
 from modelmerger.hooks.validators import read_validator, refuse_shared_metrics
@@ -90,7 +90,7 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS,
     calls = register(plugins)
     handed = {plugin.key: _handed(plugin, options) for plugin in plugins}
     for plugin in plugins:
-        bind(calls.manager, plugin.module, handed[plugin.key])
+        bind(calls.manager, plugin, handed[plugin.key])
     validators = [
         read_validator(plugin, handed[plugin.key]) for plugin in plugins if plugin.provider.kind == "validator"
     ]
@@ -108,9 +108,7 @@ def assemble(plugins: Sequence[Plugin], options: Mapping[str, Any] = NO_OPTIONS,
 
 def register(plugins: Sequence[Plugin]) -> Calls:
     """The calls of some plugins, whose options the caller gives. Raises `PluginError` for hooks that do not fit."""
-    manager = pluggy.PluginManager(PROJECT)
-    for specification in SPECIFICATIONS:
-        manager.add_hookspecs(specification)
+    manager = Manager()
     for plugin in plugins:
         _register(manager, plugin)
     return Calls(manager, {plugin.key: plugin.provider for plugin in plugins})
@@ -125,19 +123,15 @@ def _handed(plugin: Plugin, options: Mapping[str, Any]) -> Any:
 def _register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
     try:
         manager.register(plugin.module, plugin.key)
-        manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{plugin.provider} does not fit the hooks: {' '.join(str(error).split())}") from error
-    for caller in manager.get_hookcallers(plugin.module) or ():
+    for caller, implementation in answers_of(manager, plugin):
         collects = caller.spec is not None and not caller.spec.opts["firstresult"]
-        for implementation in caller.get_hookimpls():
-            wraps = implementation.hookwrapper or (implementation.wrapper and collects)
-            if implementation.plugin is plugin.module and wraps:
-                raise PluginError(
-                    f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, "
-                    "with wrapper=True."
-                )
-    hand_defaults(manager, plugin.module)
+        if implementation.hookwrapper or (implementation.wrapper and collects):
+            raise PluginError(
+                f"{plugin.provider} wraps {caller.name}; only hooks with one result can be wrapped, with wrapper=True."
+            )
+    hand_defaults(manager, plugin)
 
 
 def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:

@@ -1,7 +1,9 @@
 """The entry points of plugins, as package metadata has them. A plugin is imported when it is first needed."""
 
 import functools
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -127,10 +129,29 @@ def is_ours(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in _OUR_PACKAGES
 
 
-def discover() -> tuple[list[Provider], list[Provider]]:
-    """The installed plugins, and those validators that are declared as default ones alone."""
+def discover() -> tuple[Sequence[Provider], Sequence[Provider]]:
+    """The installed plugins, and those validators that are declared as default ones alone.
+
+    Metadata is read again where a folder of the import path has other entries than before, as after an installation.
+    """
+    places = [os.path.abspath(place) for place in sys.path]
+    return _discovered(tuple((place, _changed(place)) for place in places), tuple(map(id, sys.meta_path)))
+
+
+def _changed(place: str) -> int | None:
+    try:
+        return os.stat(place).st_mtime_ns
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=4)
+def _discovered(
+    _places: tuple[tuple[str, int | None], ...], _finders: tuple[int, ...]
+) -> tuple[Sequence[Provider], Sequence[Provider]]:
+    """The import path, and who finds distributions on it: all that is found depends on them."""
     installed = importlib_metadata.entry_points()
-    identity = functools.cache(_identity)  # every access parses the metadata again
+    identity = functools.cache(_identity)
     roles: dict[tuple[str, tuple[str, str]], frozenset[Kind]] = {}
     points: dict[tuple[Kind, str, str, tuple[str, str]], Any] = {}
     for kind, group in GROUPS.items():
@@ -149,9 +170,14 @@ def discover() -> tuple[list[Provider], list[Provider]]:
         for (name, distribution), point in defaults.items()
         if (name, distribution) not in validators
     ]
-    return sorted(found, key=lambda p: (p.kind, p.name, p.distribution)), alone
+    return tuple(sorted(found, key=lambda p: (p.kind, p.name, p.distribution))), tuple(alone)
 
 
 def _identity(distribution: importlib_metadata.Distribution | None) -> tuple[str, str]:
     """Name and version of a distribution."""
-    return (distribution.name, distribution.version) if distribution else ("an unknown distribution", "?")
+    if distribution is None:
+        return "an unknown distribution", "?"
+    metadata = distribution.metadata  # which each of the two properties would parse anew
+    if metadata is None:
+        return distribution.name, distribution.version
+    return metadata["Name"], metadata["Version"]

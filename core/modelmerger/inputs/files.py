@@ -4,16 +4,20 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
+from modelmerger.inputs.direct.amounts import BETWEEN, PIECES, piece_for
 from modelmerger.inputs.direct.open_file import OpenFile
-from modelmerger.inputs.direct.read_ahead import BETWEEN, PIECES, ReadAhead, piece_for, pieces
 from modelmerger.inputs.unchanged import changed, reopened
 from modelmerger.values.errors import InputChangedError, InputError, Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.options.core import Io
+
+if TYPE_CHECKING:
+    from modelmerger.inputs.direct.read_ahead import ReadAhead
 
 THREADS = 4
 """How many pieces are fetched at a time, at least."""
@@ -52,12 +56,17 @@ class InputFiles:
                 buffer, offset = buffer[count:], offset + count
             if not len(buffer):
                 return
+        self.read_parts(file, [(offset, buffer)])
 
-        def fill(opened: OpenFile, at: int = offset, rest: memoryview = buffer) -> None:
-            while (count := self._read_some(opened, rest, at)) < len(rest):
-                if count == 0:
-                    raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
-                rest, at = rest[count:], at + count
+    def read_parts(self, file: FileIdentity, parts: Sequence[tuple[int, memoryview]]) -> None:
+        """Fills each buffer from its offset, without looking at what was said before. Raises `InputChangedError`."""
+
+        def fill(opened: OpenFile) -> None:
+            for at, rest in parts:
+                while (count := self._read_some(opened, rest, at)) < len(rest):
+                    if count == 0:
+                        raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
+                    rest, at = rest[count:], at + count  # noqa: PLW2901 (what is left of it)
 
         self._use(file, fill)
 
@@ -117,14 +126,18 @@ class InputFiles:
     def _expect(self, opened: OpenFile, file: FileIdentity, offset: int, length: int) -> None:
         with contextlib.suppress(OSError):  # whoever reads will hear of it
             if self._io == "direct" or (self._io == "auto" and opened.tells_what_is_cached):
+                from modelmerger.inputs.direct.read_ahead import pieces
+
                 for piece in pieces(file, offset, length, self._piece):
                     if self._io == "direct" or not opened.is_cached(piece.begin, piece.end, BETWEEN):
                         self._ahead().expect(piece)
             elif hasattr(os, "posix_fadvise") and not opened.ends_are_cached(offset, offset + length):
                 os.posix_fadvise(opened.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
-    def _ahead(self) -> ReadAhead:
+    def _ahead(self) -> "ReadAhead":
         """That of this thread."""
+        from modelmerger.inputs.direct.read_ahead import ReadAhead
+
         ahead: ReadAhead | None = getattr(self._local, "ahead", None)
         process = os.getpid()
         if ahead is None or ahead.process != process:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from modelmerger.output.earlier.apart import Inputs, check_apart
-from modelmerger.output.earlier.foreign import check_all_ours, unlisted
+from modelmerger.output.earlier.apart import Inputs, check_apart, check_in_no_output
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import read_manifest, read_manifest_of_weights
 from modelmerger.output.parent_folder import check_parent, standing_folder
@@ -29,7 +28,8 @@ _UNEXCHANGED = "cannot be overwritten in one step on this file system. Give anot
 
 
 def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
-    """Raises `OutputError` for a target that exists, whose folder cannot be made, or that touches an input.
+    """Raises `OutputError` for a target that exists, whose folder cannot be made, that touches an input, or
+    that lies in another output.
 
     With `overwrite`, one that exists must be an earlier output, as it was published; with `keep_extra`, others may
     have put something there.
@@ -39,6 +39,7 @@ def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
     with output_errors(target):
         check_parent(target)
         _check_kind(target)
+        check_in_no_output(target)
         check_apart(target, inputs)
         _check_free(target, options)
         check_staging(target)
@@ -64,6 +65,8 @@ def _check_free(target: Path, options: CoreOptions) -> None:
     except InputError:
         message = "exists and no merge wrote it (it has no sound modelmerger.json), so it is not overwritten."
         raise OutputError(Problem(f"{message} Give another path.", str(target))) from None
+    from modelmerger.output.earlier.foreign import check_all_ours
+
     check_all_ours(target, manifest, keep_extra=options.keep_extra)
     if target.is_mount():
         message = "is where a disk is mounted, so no other directory can get its name. Give a path inside it."
@@ -77,6 +80,8 @@ def extra_entries(target: Path, options: CoreOptions) -> list[str]:
     """What no merge wrote of the output that is overwritten, and is to be in the new one too."""
     if not (options.overwrite and options.keep_extra):
         return []
+    from modelmerger.output.earlier.foreign import unlisted
+
     with output_errors(target), contextlib.suppress(InputError):  # there is no output, or none of ours
         return list(unlisted(target, read_manifest(target)))
     return []
@@ -190,6 +195,8 @@ def _check_named(staging: Staging) -> None:
 
 def _check_replaced(old: Path, staging: Staging) -> None:
     """Raises `OutputError` unless a directory is an output of ours, and holds nothing else but what is kept."""
+    from modelmerger.output.earlier.foreign import unlisted
+
     try:
         strange = [name for name in unlisted(old, read_manifest_of_weights(old)) if name not in staging.extra]
     except InputError:

@@ -1,7 +1,6 @@
 """A merge being written: blocks by position, each journalled when it is done, and small documents beside them."""
 
 import os
-import secrets
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -10,7 +9,6 @@ from typing import Self
 
 from modelmerger.output import journal, run_token
 from modelmerger.output.documents import write_document
-from modelmerger.output.earlier.kept_entries import keep_entries
 from modelmerger.output.entries import same_entry, sync_directory
 from modelmerger.output.resuming import Records, made_ready
 from modelmerger.output.staged_files import StagedFiles
@@ -33,7 +31,7 @@ class Staging(StagedFiles):
     ) -> None:
         self.directory = StagingDirectory(target, step)
         super().__init__(self.directory.tree, layout, step, direct=direct)
-        self.token = secrets.token_hex(16)
+        self.token = os.urandom(16).hex()
         """Of this run."""
         self.records: Records = {}
         """The blocks that are done: those of an earlier run of the same plan too."""
@@ -97,7 +95,10 @@ class Staging(StagedFiles):
 
     def keep(self, names: Sequence[str]) -> None:
         """Takes entries of the old output into the new one, by their names. Raises `OutputError`."""
-        keep_entries(names, self.target, self._tree_fd, self._step)
+        if names:
+            from modelmerger.output.earlier.kept_entries import keep_entries
+
+            keep_entries(names, self.target, self._tree_fd, self._step)
         self.extra = names
 
     def sync(self) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 from modelmerger.output import journal, run_token
-from modelmerger.output.earlier.old_output import remove_old_output
 from modelmerger.output.entries import close_quietly, discard, is_directory, open_directory, owner_of_new, same_entry
 from modelmerger.output.journal import Journal, read_journal
 from modelmerger.output.parent_folder import make_parent, staging_path
@@ -165,6 +164,8 @@ class StagingDirectory:
         """
         self.step("remove", self.tree)
         if self.holds_old_output():
+            from modelmerger.output.earlier.old_output import remove_old_output
+
             return remove_old_output(self.tree, self.target)
         discard(TREE, self.descriptor)
         return []

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.inputs.direct.read_ahead import held_for
+from modelmerger.inputs.direct.amounts import held_for
 from modelmerger.planning.slices import CROWD, MEASURED, OBSERVED, WINDOW, crowding, window
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.layout import BLOCK
@@ -40,6 +40,8 @@ def rounds_of(tensor: TensorPlan) -> int:
 
 def bytes_measured(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
     """How many bytes are read to measure a tensor, as far as it is known before."""
+    if not tensor.measured:
+        return 0
     return bytes_in(checkpoints, tensor) * tensor.measured // max(1, tensor.elements)
 
 

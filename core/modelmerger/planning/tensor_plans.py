@@ -96,14 +96,15 @@ class _TensorPlanner:
         action: Action = "take" if told is None else "combine" if view == "linear" else "merge"
         many = action == "combine" and len(inputs) > MOST_IN_FLOAT32.get(dtype, 511)
         compute = "F64" if dtype in ("F32", "F64") or "F64" in stored or many else "F32"
-        planned = TensorPlan(tensor.name, dtype, info.shape, action, inputs, coefficients, compute, tensor.renames)
+        common = (tensor.name, dtype, info.shape, action, inputs, coefficients, compute, tensor.renames)
         if told is None:
-            return planned
+            return TensorPlan(*common)
         granularity: Granularity = view if view != "linear" else "elementwise"
-        planned = evolve(planned, weights=told.weights, options=told.options, model_options=told.model_options)
-        planned = evolve(planned, granularity=granularity)
+        measured = info.elements if action == "combine" and coefficients is None else 0
+        of_strategy = (told.weights, told.options, told.model_options, granularity)
+        planned = TensorPlan(*common, *of_strategy, measured=measured)
         if action == "combine":
-            return evolve(planned, measured=planned.elements if coefficients is None else 0)
+            return planned
         return self._measured(planned, [i for i in inputs if i < len(self.settings.models)])
 
     def _measured(self, planned: TensorPlan, models: Sequence[int]) -> TensorPlan:

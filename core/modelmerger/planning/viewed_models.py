@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.planning.layers.layer_view import LayerView
-from modelmerger.planning.ties.drifted import check_drift, untie
+from modelmerger.planning.ties.drifted import check_drift
 from modelmerger.planning.ties.seen_ties import see_ties
+from modelmerger.planning.ties.untying import untie
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import Problem
 from modelmerger.values.layers.taken import layer_numbers
@@ -15,6 +15,10 @@ from modelmerger.values.settings import Settings
 def with_layers(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Checkpoint]:
     """The models with the layers that the config takes of them. Raises `InputError` for layers that are not there."""
     taken = {i: layer_numbers(model.layers) for i, model in enumerate(settings.models) if model.layers is not None}
+    if not taken:
+        return list(checkpoints)
+    from modelmerger.planning.layers.layer_view import LayerView
+
     return [LayerView(checkpoint, taken[i]) if i in taken else checkpoint for i, checkpoint in enumerate(checkpoints)]
 
 

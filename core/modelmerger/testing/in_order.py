@@ -34,7 +34,7 @@ class _Reordered:
     def workers(self) -> int:
         return self._work.workers
 
-    def take(self, wait: float | None = None) -> Task | None:
+    def take(self, wait: float | None = None, expected: Task | None = None) -> Task | None:  # noqa: ARG002 (order decides)
         until = None if wait is None else time.monotonic() + wait
         with self._changed:
             while True:
@@ -50,6 +50,9 @@ class _Reordered:
                 if not self._running or left <= 0:
                     return None
                 self._changed.wait(min(left, PATIENCE))
+
+    def expect(self) -> Task | None:
+        return None
 
     def done(self, done: Done) -> None:
         self._work.done(done)

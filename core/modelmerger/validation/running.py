@@ -80,7 +80,7 @@ def validate_published(
 ) -> MergeReport:
     """The report of a merge with that of its validation, if the config asks for one, whose companions are written.
 
-    held: the model and its tokenizer, where they are in memory alone.
+    held: the model and its tokenizer, or the directory of that, where the model is in memory alone.
     """
     directory = Path(report.output)
     with published_already(directory) if held is None else contextlib.nullcontext():
@@ -157,4 +157,5 @@ def _plain(settings: ValidationSettings, validators: Mapping[str, Validator]) ->
     filled = {"test_prompts": given, "metrics": list(validators), "max_new_tokens": settings.new_tokens}
     for validator in validators.values():
         filled |= asdict(validator.options) if validator.options is not None else {}
-    return asdict(settings) | filled | {"sample_size": settings.most_texts, "thresholds": settings.thresholds or {}}
+    size = settings.most_texts or (f"{settings.each} of each label" if settings.each else "all")
+    return asdict(settings) | filled | {"sample_size": size, "thresholds": settings.thresholds or {}}

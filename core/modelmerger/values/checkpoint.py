@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from modelmerger.values.dtypes import DTYPES
-from modelmerger.values.errors import ConfigError, MergeError, Problem
+from modelmerger.values.errors import MOST_SHOWN, ConfigError, MergeError, Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import Location, ModelReference
-from modelmerger.values.text import shown
+from modelmerger.values.text import html_table, shown
 
 if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
@@ -148,6 +148,12 @@ class Checkpoint(ABC):
         what = f"{len(self.tensors):,} tensors, {size:,} bytes, from {shown(self.place)}"
         return f"<{type(self).__name__} '{shown(self.name)}': {what}>"
 
+    def _repr_html_(self) -> str:
+        listed = list(self.tensors.items())
+        rows = [[name, info.dtype, " × ".join(map(str, info.shape)) or "scalar"] for name, info in listed[:MOST_SHOWN]]
+        more = [[f"… and {len(listed) - MOST_SHOWN:,} more", "", ""]] if len(listed) > MOST_SHOWN else []
+        return html_table(repr(self)[1:-1], [*rows, *more], ["tensor", "dtype", "shape"])
+
     @property
     def content(self) -> str:
         """A digest of what no file holds, so that other numbers make another plan. Empty where `files` say it all."""
@@ -177,6 +183,18 @@ class Checkpoint(ABC):
         several threads. Raises `InputChangedError` when the file is no longer what it was, and `ConfigError` for a
         buffer that cannot be filled and for elements that the tensor does not have.
         """
+
+    def read_ranges(self, tensor: str, ranges: "Sequence[tuple[int, int]]", buffer: memoryview) -> None:
+        """Fills bytes with several ranges of elements, laid end to end: the same as `read` for one after the other.
+
+        ranges: from the first element to before the last. A class whose calls cost more than their bytes may do
+        better. Raises what `read` raises.
+        """
+        place = 0
+        for start, stop in ranges:
+            length = self.tensors[tensor].span(start, stop)[1]
+            self.read(tensor, start, stop, buffer[place : place + length])
+            place += length
 
     def not_there(self, tensor: str, start: int, stop: int) -> MergeError:
         """What is raised where these elements are asked for, and the tensor does not have them."""

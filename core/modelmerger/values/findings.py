@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from attrs import asdict, evolve, field, frozen
 
-from modelmerger.values.text import LINE_LIMIT, amount, isolated, shown
+from modelmerger.values.text import LINE_LIMIT, amount, html_table, isolated, shown
 
 MOST_EXAMPLES = 10
 """Answers that a report shows as text."""
@@ -55,7 +55,7 @@ class Sample:
     """The name of the model."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class ValidationReport:
     """What was found about the merged model, and about its sources where they were compared."""
 
@@ -117,6 +117,14 @@ class ValidationReport:
         if self.passed:
             return "passed" if self.has_thresholds else "no threshold set"
         return f"{len(self.crossings)} crossed: " + ", ".join(map(crossing, self.crossings))
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{shown(n)} {'–' if v is None else f'{v:.4g}'}" for n, v in self.metrics.items())
+        return f"<{type(self).__name__} of {shown(self.directory)}: {numbers or 'nothing measured'}; {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        head, *rows = self.rows()
+        return html_table(f"Validation: {self.verdict}", rows, head)
 
     def rows(self) -> list[list[str]]:
         """Headings, then a row for each metric and label, with a column for each model; `–`: not measured."""

@@ -10,7 +10,7 @@ from modelmerger.values.errors import Problem
 from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.layout import FilesBeside, Layout
 from modelmerger.values.tensor_plan import TensorPlan
-from modelmerger.values.text import amount, shown, size, with_article
+from modelmerger.values.text import amount, html_table, shown, size, with_article
 from modelmerger.values.varied import shown_ranges
 from modelmerger.values.weights import Weight, shown_weight
 
@@ -51,7 +51,7 @@ class PlannedModel:
         return data if self.merge is None else data | {"merge": self.merge.as_inner_dict()}
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class MergePlan:
     """Everything that decides the output's bytes, and what the merge will cost."""
 
@@ -181,6 +181,13 @@ class MergePlan:
             without_base = self.updates and self.writes != WHOLE_MODEL
             return [model.name for model in self.models if model.weight is not None or not without_base]
         return [self.models[i].name for i in tensor.inputs]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {_what(self)}, {self._counted()}, {size(self.bytes_written)}>"
+
+    def _repr_html_(self) -> str:
+        lines = [line.split("  ", 1) if "  " in line.strip() else [line, ""] for line in str(self).splitlines()]
+        return html_table("Plan", [[first, rest.strip()] for first, rest in lines])
 
     def __str__(self) -> str:
         of_what = ", of what they change of their base" if self.updates else ""

@@ -8,10 +8,10 @@ from attrs import asdict, field, frozen
 from modelmerger.values.errors import Problem
 from modelmerger.values.findings import ValidationReport
 from modelmerger.values.layout import FilesBeside
-from modelmerger.values.text import amount, shown, size
+from modelmerger.values.text import amount, html_table, shown, size
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class MergeReport:
     """What a merge made, of what, and what is to be said of it."""
 
@@ -59,6 +59,23 @@ class MergeReport:
         data["validation"] = self.validation.as_dict() if self.validation is not None else None
         data["notes"] = [{"severity": note.severity, "message": str(note)} for note in self.notes]
         return data
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+    def _repr_html_(self) -> str:
+        facts: list[tuple[str, object]] = [
+            ("output", "memory" if self.in_memory else self.output),
+            ("strategy", self.strategy),
+            ("models", ", ".join(self.models)),
+            ("tensors", f"{self.tensors:,}"),
+            ("written", size(self.bytes_written)),
+            ("seconds", f"{self.seconds:.1f}"),
+        ]
+        facts += [(what, f"{count:,}") for what, count in self.counts.items()]
+        facts += [(note.severity, note) for note in self.notes]
+        validation = self.validation._repr_html_() if self.validation is not None else ""
+        return html_table("Merge", facts) + validation
 
     def __str__(self) -> str:
         counts = "".join(f", {count:,} {shown(what)}" for what, count in self.counts.items())

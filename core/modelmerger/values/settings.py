@@ -21,6 +21,15 @@ from modelmerger.values.weights import Weight, sound_weight
 _AT_LEAST_ONE = Check({"minItems": 1}, lambda names: None if names else "must hold at least one name")
 
 
+EACH = 32
+"""How many texts of each label are scored, and prompts answered, where the config does not say."""
+
+
+def _sample(_: Any, __: "Attribute[Any]", size: Any) -> None:
+    if isinstance(size, int):
+        must_be_between(1, 2**31)(_, __, size)
+
+
 def _finite_values(_: Any, __: "Attribute[Any]", values: Mapping[str, float]) -> None:
     for value in values.values():
         must_be_finite(_, __, value)
@@ -57,18 +66,19 @@ class ValidationSettings:
     """Whether prompts go through the tokenizer's chat template; auto: where it has one."""
     metrics: tuple[str, ...] | None = field(default=None, validator=validators.optional(_AT_LEAST_ONE))
     """Names of validators. Without it, those that run by default."""
-    sample_size: int | None = field(default=None, validator=validators.optional(must_be_between(1, 2**31)))
-    """How many texts are scored, and how many prompts are answered; without it, all."""
+    sample_size: int | Literal["all"] | None = field(default=None, validator=_sample)
+    """How many texts are scored, and how many prompts are answered; without it, 32 of each label."""
     test_batch_size: int = field(default=8, validator=must_be_between(1, 2**31))
     """How many texts or prompts at a time."""
     quick_test: bool = False
     """One prompt per label, at most 50 texts, answers of at most 16 tokens."""
     dataset: str | None = field(default=None, validator=validators.optional(must_not_be_empty))
-    """A file of texts, one a line, or JSONL with a 'text' and perhaps a 'dialect', its label, in each line."""
+    """A file of texts, one a line; JSONL with a 'text' and perhaps a 'dialect', its label, in each line; or a folder
+    with a file of texts for each label (`gulf.txt`)."""
     max_new_tokens: int = field(default=64, validator=must_be_between(1, 2**20))
     """Length of generated answers at most."""
     seed: int = field(default=0, validator=must_be_between(0, 2**63, open_above=True))
-    """Makes generation reproducible."""
+    """Decides which texts and prompts are taken, and what is generated."""
     compare_with_sources: bool = False
     """The same metrics for every source model."""
     thresholds: dict[str, float] | None = field(default=None, validator=validators.optional(_finite_values))
@@ -80,9 +90,19 @@ class ValidationSettings:
         return min(16, self.max_new_tokens) if self.quick_test else self.max_new_tokens
 
     @property
+    def each(self) -> int | None:
+        """How many texts or prompts of each label are taken at most; None: the label does not matter."""
+        return EACH if self.sample_size is None else None
+
+    @property
     def most_texts(self) -> int | None:
-        """How many texts are scored at most; None: all."""
-        return min(50, self.sample_size or 50) if self.quick_test else self.sample_size
+        """How many texts are scored at most, whatever their labels; None: no such limit."""
+        return min(50, self.most_prompts or 50) if self.quick_test else self.most_prompts
+
+    @property
+    def most_prompts(self) -> int | None:
+        """How many prompts are answered at most, whatever their labels; None: no such limit."""
+        return self.sample_size if isinstance(self.sample_size, int) else None
 
 
 BASE = "base_model"

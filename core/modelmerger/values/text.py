@@ -58,6 +58,19 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f", did you mean '{near[0]}'?" if near else ""
 
 
+def html_table(caption: str, rows: Iterable[Iterable[object]], head: Iterable[object] = ()) -> str:
+    """A table as notebooks show it. What is invisible is escaped, and all of it is text. head: of the columns."""
+    import html  # which is not needed to merge
+
+    def row(cells: Iterable[object], tag: str) -> str:
+        inner = "".join(f'<{tag} style="text-align:start">{html.escape(shown(cell, 300))}</{tag}>' for cell in cells)
+        return f"<tr>{inner}</tr>"
+
+    heading = f"<thead>{row(head, 'th')}</thead>" if head else ""
+    body = "".join(row(cells, "td") for cells in rows)
+    return f"<table><caption>{html.escape(shown(caption, 300))}</caption>{heading}<tbody>{body}</tbody></table>"
+
+
 def isolated(text: object, limit: int = 120) -> str:
     """`shown` text between U+2068 and U+2069, so that its direction and that of what is around it do not mix."""
     return f"\u2068{shown(text, limit)}\u2069"

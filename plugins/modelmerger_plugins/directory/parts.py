@@ -25,6 +25,9 @@ def adapter_alone(path: Path, names: Collection[str]) -> Problem | None:
     names: of the tensors. A model may have adapters in it; what has at least as many of their tensors as of others is
     no model.
     """
+    every = "\n".join(names)
+    if not any(factor in every for factor in FACTORS):  # as in most models
+        return None
     parts = [name.split(".") for name in names]
     factors = [part for name in parts if (part := next((p for p in name if p.startswith(FACTORS)), None)) is not None]
     if not factors or 2 * len(factors) < len(parts) or any(WRAPPED in name for name in parts):

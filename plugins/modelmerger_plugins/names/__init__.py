@@ -4,11 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from modelmerger import Checkpoint, CheckpointView, Problem, Settings, hookimpl
 
-from modelmerger_plugins.names.matching import file_names as file_names
-from modelmerger_plugins.names.prefixes import ModelOptions as ModelOptions
+from modelmerger_plugins.names.options import ModelOptions as ModelOptions
 from modelmerger_plugins.names.renaming import renamed
-from modelmerger_plugins.names.view import RenamedView
-from modelmerger_plugins.names.view import without_wrappers as without_wrappers
 from modelmerger_plugins.names.wrappers import unwrapped as unwrapped
 from modelmerger_plugins.names.wrappers import without_anywhere
 from modelmerger_plugins.names.wrappers import without_layers as without_layers
@@ -33,7 +30,30 @@ def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
     """What was renamed: one note a model."""
     for checkpoint in checkpoints:
         while isinstance(checkpoint, CheckpointView):
+            from modelmerger_plugins.names.view import RenamedView
+
             if isinstance(checkpoint, RenamedView):
                 yield from checkpoint.notes
                 break
             checkpoint = checkpoint.checkpoint  # noqa: PLW2901 (what is viewed)
+
+
+def file_names(
+    names: Mapping[str, tuple[int, ...] | None] | Iterable[str], stored: Mapping[str, tuple[int, ...] | None]
+) -> dict[str, str]:
+    """The names in a file of tensors that are named as in memory, as wrappers write them, or as another file has them.
+
+    names: with the shape of each, or None where it is not known; or names alone. They may be a part of the model, such
+    as what an adapter changes. stored: the file's names and shapes, all of them. Names without a counterpart, or with
+    several that are equally good, are left out. No two names come to one.
+
+    ```python
+    file_names(["model.language_model.layers.0.self_attn.q_proj.weight"],
+               {"language_model.model.layers.0.self_attn.q_proj.weight": (32, 32), …})
+    # {"model.language_model.layers.0.self_attn.q_proj.weight": "language_model.model.layers.0.self_attn.q_proj.weight"}
+    ```
+    """
+    from modelmerger_plugins.names.matching import match
+
+    shapes = names if isinstance(names, Mapping) else dict.fromkeys(names)
+    return dict(match(shapes, stored, whole=False).names)

@@ -1,6 +1,6 @@
 """Any names of tensors → the names of a file: wrappers, prefixes and spellings apart."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
 
@@ -27,25 +27,12 @@ class Matching:
     """Ways to do so between which nothing decides."""
 
 
-def file_names(names: Mapping[str, Shape] | Iterable[str], stored: Mapping[str, Shape]) -> dict[str, str]:
-    """The names in a file of tensors that are named as in memory, as wrappers write them, or as another file has them.
-
-    names: with the shape of each, or None where it is not known; or names alone. They may be a part of the model, such
-    as what an adapter changes. stored: the file's names and shapes, all of them. Names without a counterpart, or with
-    several that are equally good, are left out. No two names come to one.
-
-    ```python
-    file_names(["model.language_model.layers.0.self_attn.q_proj.weight"],
-               {"language_model.model.layers.0.self_attn.q_proj.weight": (32, 32), …})
-    # {"model.language_model.layers.0.self_attn.q_proj.weight": "language_model.model.layers.0.self_attn.q_proj.weight"}
-    ```
-    """
-    shapes = names if isinstance(names, Mapping) else dict.fromkeys(names)
-    return dict(match(shapes, stored, whole=False).names)
-
-
 def match(names: Mapping[str, Shape], stored: Mapping[str, Shape], *, whole: bool) -> Matching:
-    """What `file_names` says, and how it comes to it. whole: `names` are all tensors of a model."""
+    """Which names stand for names of a file, and how that is told.
+
+    names: with the shape of each, or None where it is not known. stored: all of the file. whole: `names` are all
+    tensors of a model. Names without a counterpart, or with several that are equally good, are left out.
+    """
     ours, theirs = _plain(names), _plain(stored)
     if ours is None or theirs is None:
         return Matching()

@@ -2,31 +2,11 @@
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
-from modelmerger import Checkpoint, ModelCompatibilityError, Problem, Settings, shown
+from attrs import frozen
+from modelmerger import Checkpoint, ModelCompatibilityError, Problem, shown
 
 from modelmerger_plugins.names.matching import Matching, match
 from modelmerger_plugins.names.templates import Shape
-
-
-def _with_dot(prefix: str | None) -> str | None:
-    return prefix if not prefix or prefix.endswith(".") else f"{prefix}."
-
-
-@frozen(kw_only=True)
-class ModelOptions:
-    """Keys of models."""
-
-    prefix: str | None = field(default=None, converter=_with_dot)
-    """What the names of the tensors that are merged begin with, in this model or in the donor, where several parts
-    could be meant: model.language_model."""
-
-
-def given_prefix(settings: Settings, index: int) -> str | None:
-    """What the config says of a checkpoint; the base model has no keys."""
-    told = settings.plugin_model_options
-    found: str | None = told[index]["names"].prefix if index < len(told) else None
-    return found
 
 
 @frozen

@@ -1,18 +1,11 @@
-"""The models of a merge, with the names of the donor."""
+"""The models of a merge, with the names of the donor. What compares names is imported where they are not the same."""
 
 from collections.abc import Sequence
 
-from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, Settings, amount, shown
+from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, Settings
 
-from modelmerger_plugins.names.expert_layouts import with_experts_of
-from modelmerger_plugins.names.experts import fused_in_one
-from modelmerger_plugins.names.matching import Matching, match
-from modelmerger_plugins.names.prefixes import Prefixes, given_prefix
-from modelmerger_plugins.names.templates import Shape
-from modelmerger_plugins.names.view import RenamedView, without_wrappers
-
-MOST_RULES = 2
-"""Rules that a note says."""
+from modelmerger_plugins.names.options import given_prefix
+from modelmerger_plugins.names.unwrapping import without_layers_of, without_wrappers
 
 
 def renamed(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Checkpoint]:
@@ -20,15 +13,27 @@ def renamed(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Check
 
     Raises `ModelCompatibilityError` for names that cannot go together.
     """
-    plain = checkpoints if settings.given_names else _without_wrappers(checkpoints)
+    plain = list(checkpoints) if settings.given_names else _without_wrappers(checkpoints)
+    if not settings.given_names:
+        others = [model for i, model in enumerate(plain) if i != settings.donor]
+        plain[settings.donor] = without_layers_of(plain[settings.donor], others)
     donor = plain[settings.donor]
     said = given_prefix(settings, settings.donor)
     return [
-        donor
-        if i == settings.donor
-        else _like(donor, model, settings, Prefixes.of(model, donor, given_prefix(settings, i), said))
+        donor if i == settings.donor else _like(donor, model, settings, given_prefix(settings, i), said)
         for i, model in enumerate(plain)
     ]
+
+
+def _like(
+    donor: Checkpoint, model: Checkpoint, settings: Settings, of_model: str | None, of_donor: str | None
+) -> Checkpoint:
+    if of_model is None and of_donor is None and model.tensors.keys() == donor.tensors.keys():
+        return model
+    from modelmerger_plugins.names.counterparts import like
+    from modelmerger_plugins.names.prefixes import Prefixes
+
+    return like(donor, model, settings, Prefixes.of(model, donor, of_model, of_donor))
 
 
 def _without_wrappers(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -42,74 +47,3 @@ def _without_wrappers(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     if problems:
         raise ModelCompatibilityError(*problems)
     return found
-
-
-def _like(donor: Checkpoint, model: Checkpoint, settings: Settings, prefixes: Prefixes | None) -> Checkpoint:
-    model = with_experts_of(donor, model, _notes(model))
-    found = Matching({name: name for name in model.tensors})
-    if prefixes is not None:
-        found = prefixes.matched(_shapes(model), _shapes(donor) | _tied(donor))
-        fits = any(name != other for names in (found.names, found.others) for name, other in names.items())
-        if not fits and not found.doubts:
-            raise ModelCompatibilityError(_unfit(donor, model))
-    elif not model.tensors.keys() <= donor.tensors.keys():
-        found = match(_shapes(model), _shapes(donor) | _tied(donor), whole=True)
-    if found.doubts:
-        raise ModelCompatibilityError(_unclear(donor, model, found))
-    new = {name: found.names.get(name) or found.others.get(name, name) for name in model.tensors}
-    if settings.options.missing_tensors == "error" and (problem := fused_in_one(donor, model, new.values())):
-        raise ModelCompatibilityError(problem)
-    taken = set(new.values())
-    left = {name: shape for name, shape in _shapes(donor).items() if name not in taken}
-    aliases = match(_tied(model), left, whole=False).names if left else {}
-    moved = any(name != other for names in (new, aliases) for name, other in names.items())
-    if not moved or len(taken) < len(new):
-        return model
-    names = {other: name for name, other in new.items()}
-    return RenamedView(model, names, aliases, (*_notes(model), *_note(donor, model, found)))
-
-
-def _notes(model: Checkpoint) -> tuple[Problem, ...]:
-    return model.notes if isinstance(model, RenamedView) else ()
-
-
-def _shapes(checkpoint: Checkpoint) -> dict[str, Shape]:
-    return {name: info.shape for name, info in checkpoint.tensors.items()}
-
-
-def _tied(checkpoint: Checkpoint) -> dict[str, Shape]:
-    """Names that stand for a tensor of another name, with its shape."""
-    return {alias: checkpoint.tensors[name].shape for alias, name in checkpoint.aliases.items()}
-
-
-def _note(donor: Checkpoint, model: Checkpoint, found: Matching) -> tuple[Problem, ...]:
-    changed = {name: other for name, other in found.names.items() if name != other}
-    if not changed:
-        return ()
-    if found.rules:
-        said = [shown(rule, 70) for rule in found.rules[:MOST_RULES]]
-        how = ", ".join(said) + (", …" if len(found.rules) > MOST_RULES else "")
-    else:
-        name = min(changed, key=len)
-        how = f"with {shown(changed[name], 60)} for {shown(name, 60)}"
-    message = f"{amount(len(changed), 'tensor')} under the names of '{donor.name}': {how}."
-    return (Problem(message, model.place, severity="note"),)
-
-
-def _unfit(donor: Checkpoint, model: Checkpoint) -> Problem:
-    message = (
-        f"has no tensor that fits one of '{donor.name}' with the prefix that the config gives. "
-        "Check the prefix, and that both are of one architecture."
-    )
-    return Problem(message, model.place)
-
-
-def _unclear(donor: Checkpoint, model: Checkpoint, found: Matching) -> Problem:
-    one, other, *_ = found.doubts[0]
-    parts = one.theirs if one.ours != other.ours or one.theirs != other.theirs else ()
-    example = f", such as {shown('.'.join(parts), 50)}." if parts else ""
-    message = (
-        f"has other names of tensors than '{donor.name}', and it is unclear which of its tensors are meant: "
-        f"{shown(one, 60)} or {shown(other, 60)} they would fit as well. Give the model a prefix{example}."
-    )
-    return Problem(message, model.place)

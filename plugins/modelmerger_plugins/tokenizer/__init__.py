@@ -19,14 +19,11 @@ from modelmerger import (
     hookimpl,
 )
 
-from modelmerger_plugins.tokenizer.checks import problems_with
+from modelmerger_plugins.tokenizer.checks import in_config, problems_with
 from modelmerger_plugins.tokenizer.comparing import problems_with_vocabularies
-from modelmerger_plugins.tokenizer.generation import adjusted
-from modelmerger_plugins.tokenizer.generation import matched as adjusted_as_matched
 from modelmerger_plugins.tokenizer.left_behind import problems_with_left_files
 from modelmerger_plugins.tokenizer.options import Options, sources_of
 from modelmerger_plugins.tokenizer.planned import files_to_write
-from modelmerger_plugins.tokenizer.rows.saying import problems_with_matching
 from modelmerger_plugins.tokenizer.rows.viewing import matched, matching_in
 from modelmerger_plugins.tokenizer.rows.within import problems_within
 
@@ -37,6 +34,12 @@ __all__ = ["Options"]
 def view_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Sequence[Checkpoint] | None:
     """The models with the rows of one vocabulary, where their vocabularies differ."""
     return matched(checkpoints, settings, options)
+
+
+@hookimpl
+def check_config(options: Options) -> Iterable[Problem]:
+    """What is wrong with a chat template that the config gives."""
+    return in_config(options)
 
 
 @hookimpl
@@ -51,6 +54,8 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
     if settings.where and (within := list(problems_within(checkpoints, settings.donor))):
         yield from within
     elif matching is not None:
+        from modelmerger_plugins.tokenizer.rows.saying import problems_with_matching
+
         yield from problems_with_matching(matching)
     else:
         for other in checkpoints:
@@ -70,9 +75,13 @@ def adjust_config(
     if settings.where:
         return None
     sources, matching = sources_of(checkpoints, settings, options), matching_in(checkpoints)
+    if matching is None and options.generation_config_from is None:
+        return None
+    from modelmerger_plugins.tokenizer import generation
+
     if matching is not None:
-        return adjusted_as_matched(name, config, matching, sources)
-    return None if options.generation_config_from is None else adjusted(name, config, sources.generation)
+        return generation.matched(name, config, matching, sources)
+    return generation.adjusted(name, config, sources.generation)
 
 
 @hookimpl

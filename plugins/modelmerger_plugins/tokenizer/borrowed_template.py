@@ -1,14 +1,18 @@
 """The chat template of another model, where that of the vocabulary has none."""
 
+from typing import TYPE_CHECKING
+
 from attrs import evolve
 from modelmerger import InputError, Problem
 
 from modelmerger_plugins.chat_templates import templates_in, templates_of
 from modelmerger_plugins.tokenizer.options import Sources
-from modelmerger_plugins.tokenizer.rows.matching import Matching
+
+if TYPE_CHECKING:
+    from modelmerger_plugins.tokenizer.rows.matching import Matching
 
 
-def with_template(sources: Sources, matching: Matching | None) -> tuple[Sources, list[Problem]]:
+def with_template(sources: Sources, matching: "Matching | None") -> tuple[Sources, list[Problem]]:
     """The sources with a template, where an option does not decide, and what is to be said of that.
 
     Of models whose rows were matched, one lends its template to a source that has none, if no other has another one.

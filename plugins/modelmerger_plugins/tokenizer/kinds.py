@@ -90,4 +90,9 @@ def _is_folder(directory: Path, path: str) -> bool:
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     """Those of the names that a pattern fits, without what macOS keeps beside a file."""
     plain = [name for name in names if is_plain_path(name) and not name.startswith(".")]
-    return [name for name in plain if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    return [name for name in plain if any(_fits(name, pattern) for pattern in patterns)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern fits. Most are names as they are, which cost nothing to compare."""
+    return fnmatchcase(name, pattern) if "*" in pattern else name == pattern

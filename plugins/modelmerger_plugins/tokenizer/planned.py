@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelmerger import (
     TOKENIZER_FILES,
@@ -30,10 +30,10 @@ from modelmerger_plugins.chat_templates import (
 from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
-from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
-from modelmerger_plugins.tokenizer.rows.matching import Matching
-from modelmerger_plugins.tokenizer.union.files import union_files
 from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
+
+if TYPE_CHECKING:
+    from modelmerger_plugins.tokenizer.rows.matching import Matching
 
 LIMIT = 256 << 20
 """Bytes of one file."""
@@ -64,7 +64,7 @@ def names_to_copy(sources: Sources, options: Options, *, whole_model: bool) -> l
 
 
 def files_to_write(
-    sources: Sources, options: Options, matching: Matching | None, *, whole_model: bool
+    sources: Sources, options: Options, matching: "Matching | None", *, whole_model: bool
 ) -> dict[str, bytes | FileIdentity]:
     """Path in the output → the file that is copied, or what is made of it. Raises `InputError`.
 
@@ -77,12 +77,16 @@ def files_to_write(
     if matching is not None and matching.union is not None:
         files = {name: file for name, file in files.items() if _may_stay(name)}
     if matching is not None and matching.renamed and sources.tokenizer.donor.directory is not None:
+        from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
+
         for name in (name for name in files if name in FILES):
             held = files[name]
             content = held if isinstance(held, bytes) else read_beside(sources.tokenizer.donor.directory, name, LIMIT)
             value = read_json(content or b"{}", name, unique=False, nodes=MOST_VALUES)
             files[name] = encoded(with_new_names(value, matching.renamed))
     if matching is not None and matching.union is not None and options.preserve_tokenizer:
+        from modelmerger_plugins.tokenizer.union.files import union_files
+
         files |= union_files(matching.union, files.get(CONFIG), sources.tokenizer.donor.directory)
     if options.preserve_tokenizer and (sources.template is not sources.tokenizer or options.chat_template):
         kept = {name: file for name, file in files.items() if not is_template(name)}
@@ -141,7 +145,7 @@ def _read(directory: Path, name: str) -> Any:
     if path.stat().st_size <= READ_IN_FULL:
         content = read_beside(directory, name, READ_IN_FULL) or b""
         try:
-            return read_json(content, str(path), unique=False)
+            return read_json(content, str(path), unique=False, infinite=())
         except InputError as error:
             raise InputError(Problem(f"{error.problems[0].message} {MEND}", str(path))) from error
     with path.open("rb") as opened:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelmerger import Checkpoint, InputError, Problem, models_behind, shown
 
@@ -10,7 +10,9 @@ from modelmerger_plugins.chat_templates import CONFIG, templates_in, templates_o
 from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.json_objects import object_in, own_generation
 from modelmerger_plugins.tokenizer.options import Sources
-from modelmerger_plugins.tokenizer.rows.matching import Matching
+
+if TYPE_CHECKING:
+    from modelmerger_plugins.tokenizer.rows.matching import Matching
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -22,7 +24,7 @@ FIRST_NAMED = (TEMPLATE, "eos_token", "eos_token_id")
 
 
 def problems_with_speaking(
-    checkpoints: Sequence[Checkpoint], sources: Sources, matching: Matching | None = None
+    checkpoints: Sequence[Checkpoint], sources: Sources, matching: "Matching | None" = None
 ) -> Iterator[Problem]:
     """One warning about all that other models say of a chat template, of special tokens and of generation, and that the
     merged model will not have; nothing of what an option decides.

@@ -21,13 +21,14 @@ from modelmerger import (
 
 from modelmerger_plugins.trainer.directories import STATE, best_of, checkpoints_of
 from modelmerger_plugins.trainer.patterns import is_pattern, matching
-from modelmerger_plugins.trainer.schedules import DECAYS, shares
 
 
 def _fits(chosen: Any, _: "Attribute[Any]", decay: float | str | None) -> None:
-    named = isinstance(decay, str)
     if decay is None:
         return
+    from modelmerger_plugins.trainer.schedules import DECAYS
+
+    named = isinstance(decay, str)
     if chosen.schedule not in ("ema", "wsm"):
         raise ValueError(f"goes with the schedules ema and wsm, and this one is {chosen.schedule}. Leave it out")
     if named != (chosen.schedule == "wsm"):
@@ -77,6 +78,8 @@ def expand_model(reference: ModelReference, model_options: ModelOptions) -> Mapp
     found = members_of(reference.path) if wanted else matching(reference.path)
     if not found:
         return None
+    from modelmerger_plugins.trainer.schedules import shares
+
     chosen = model_options.checkpoints or Chosen()
     if chosen.last is not None and chosen.last > len(found):
         message = f"wants the last {chosen.last} of {amount(len(found), 'checkpoint')}. Give {len(found)} at most"

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from modelmerger import MergeConfig, merge
+from blocks import set_block
+from modelmerger import InputError, MergeConfig, merge
 from modelmerger.engine.reading.kept import KeptInputs
+from modelmerger.inputs.direct.read_ahead import Piece, ReadAhead
 from modelmerger.inputs.files import InputFiles
+from modelmerger.output.staged_files import StagedFiles
 from safetensors.torch import save_file
 
 SHAPES = {"large.weight": (1100, 1024), "odd": (777,), "row.weight": (3, 5), "second.weight": (900, 1001)}
@@ -97,6 +100,63 @@ def test_nothing_stays_when_all_is_merged(models: list[str], tmp_path: Path, mon
     (kept,) = [one for one in made if one._free]
     assert not kept._blocks
     assert not kept._held
+
+
+@pytest.mark.parametrize("io", ["buffered", "direct"])
+def test_a_read_error_belongs_to_the_block_that_reads_and_not_to_the_one_before_it(
+    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, io: str
+) -> None:
+    """What is read ahead for the next block fails while a block is made, which is done all the same."""
+    set_block(monkeypatch, 1 << 20)
+    reads = os.preadv
+
+    def broken(descriptor: int, buffers: Any, offset: int, *flags: int) -> int:
+        if offset >= (2 << 20) + 4096:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return reads(descriptor, buffers, offset, *flags)
+
+    config = {"strategy": "weighted", "models": [{"path": path} for path in models]}
+    options = {"io": io, "low_memory_mode": True, "check_loading": False}  # so one worker
+    expected = merged(models, tmp_path / "merged", "weighted", **options, max_shard_size="1GB")
+    config |= {"output_path": str(tmp_path / "merged"), "options": options | {"max_shard_size": "1GB"}}
+    monkeypatch.setattr(os, "preadv", broken)
+    with pytest.raises(InputError, match="cannot be read: Input/output error"):
+        merge(MergeConfig.from_dict(config))
+    monkeypatch.setattr(os, "preadv", reads)
+
+    report = merge(MergeConfig.from_dict(config))
+
+    assert report.bytes_reused == 2 << 20
+    found = hashlib.sha256((tmp_path / "merged/model.safetensors").read_bytes()).hexdigest()
+    assert found == expected["model.safetensors"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_next_block_is_fetched_before_this_one_is_written(
+    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    set_block(monkeypatch, 1 << 20)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(workers)))
+    begun: list[int] = []
+    ahead: dict[int, int] = {}
+    begin, write = ReadAhead._begin, StagedFiles.write
+
+    def beginning(self: ReadAhead, piece: Piece) -> Any:
+        begun.append(piece.begin)
+        return begin(self, piece)
+
+    def writing(self: StagedFiles, handle: int, file: int, content: memoryview, offset: int) -> None:
+        ahead[offset >> 20] = max(begun)
+        write(self, handle, file, content, offset)
+
+    monkeypatch.setattr(ReadAhead, "_begin", beginning)
+    monkeypatch.setattr(StagedFiles, "write", writing)
+    merged(models, tmp_path / "merged", "weighted", io="direct", max_shard_size="1GB")
+
+    last = max(ahead)
+    assert last >= 3
+    for block in range(last):
+        assert ahead[block] >= (block + 1 << 20) - 4096  # which is where the inputs of the next block begin
 
 
 def test_an_output_system_that_refuses_direct_writes_gets_buffered_ones(

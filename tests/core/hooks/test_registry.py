@@ -1,5 +1,7 @@
 """What is installed is known from metadata alone; a plugin is imported when it is named, and its failings are named after it."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -42,6 +44,23 @@ def test_the_built_ins_are_found_as_everything_else_is() -> None:
     assert [p.name for p in built_in if p.kind == "strategy"] == BUILT_IN_STRATEGIES
     assert {p.distribution for p in built_in} == {"modelmerger"}
     assert all(provider.target.startswith(OUR_PACKAGES) for provider in built_in)
+
+
+def test_what_is_installed_or_removed_later_is_seen(distribution: Distribution) -> None:
+    """In a folder of the import path too that was there before."""
+    site = distribution("acme-merge", "1.0", "[modelmerger.strategies]\ntrims = acme_trims\n")
+    assert "trims" in strategies()
+    shutil.copytree(site / "acme_merge-1.0.dist-info", site / "acme_more-2.0.dist-info")
+    (site / "acme_more-2.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: acme-more\nVersion: 2.0\n")
+    (site / "acme_more-2.0.dist-info/entry_points.txt").write_text("[modelmerger.strategies]\nmore = acme_more\n")
+    os.utime(site, ns=(1, 1))  # as it would be a moment later, by the clock of any file system
+    assert {"trims", "more"} < set(strategies())
+    shutil.rmtree(site / "acme_merge-1.0.dist-info")
+    os.utime(site, ns=(2, 2))
+    assert {"trims", "more"} & set(strategies()) == {"more"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "path", [place for place in sys.path if place != str(site)])
+        assert "more" not in strategies()
 
 
 def test_discovery_imports_nothing(distribution: Distribution) -> None:

@@ -27,7 +27,14 @@ def answering(distribution: Distribution, hook: str, argument: str, answer: str)
 
 def test_the_built_ins_answer_where_nobody_else_does() -> None:
     hooks = assemble(plugins_of(Registry.installed(), None))
-    assert set(hooks.validation.provide_texts("scoring")) == {"egyptian", "gulf", "levantine", "maghrebi", "msa"}
+    assert set(hooks.validation.provide_texts("scoring")) == {
+        "egyptian",
+        "english",
+        "gulf",
+        "levantine",
+        "maghrebi",
+        "msa",
+    }
     assert hooks.validation.score_labels(["شلونك", "x"]).best_labels()[1] is None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelmerger.inputs.one_place import identity, is_or_lies_in, touch
+from modelmerger.inputs.one_place import Place, identity, is_or_lies_in
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("path", ["there", "there/new", "there/inner/new/newer"])
 def test_a_second_name_of_a_folder_is_that_folder(mounted: Path, path: str) -> None:
     assert is_or_lies_in(mounted / path, mounted / "here" / "model")
-    assert touch(mounted / "here" / "model", mounted / path)
+    assert Place.of(mounted / "here" / "model").touches(Place.of(mounted / path))
 
 
 @pytest.mark.parametrize("path", ["here", "here/models", "new", "here/other/model"])
@@ -36,9 +36,9 @@ def test_what_lies_beside_or_around_is_not_in_it(mounted: Path, path: str) -> No
 def test_one_of_two_may_lie_in_the_other(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
 
-    assert touch(tmp_path, tmp_path / "model")
-    assert touch(tmp_path / "model" / "new", tmp_path / "model")
-    assert not touch(tmp_path / "model", tmp_path / "models")
+    assert Place.of(tmp_path).touches(Place.of(tmp_path / "model"))
+    assert Place.of(tmp_path / "model" / "new").touches(Place.of(tmp_path / "model"))
+    assert not Place.of(tmp_path / "model").touches(Place.of(tmp_path / "models"))
 
 
 def test_links_are_followed_and_what_is_not_there_has_no_identity(tmp_path: Path) -> None:

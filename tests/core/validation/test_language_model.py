@@ -10,6 +10,7 @@ from modelmerger import UnmeasurableError
 from modelmerger.validation.language_model import CausalLanguageModel
 
 __all__ = ["tied"]
+pytestmark = pytest.mark.usefixtures("tokenizers_here")
 
 LONG = " ".join(TEXTS * 8)
 

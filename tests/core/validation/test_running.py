@@ -26,6 +26,7 @@ from modelmerger.validation.running import published_already
 from tests.core.plugging import install
 
 __all__ = ["arabic"]
+pytestmark = pytest.mark.usefixtures("tokenizers_here")
 Distribution = Callable[..., Path]
 ALL = ["perplexity", "coherence", "fluency", "dialect_prompts"]
 BRIEF = {"sample_size": 4, "max_new_tokens": 4}

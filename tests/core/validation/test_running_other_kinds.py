@@ -16,6 +16,7 @@ from tests.core.plugging import install
 from tests.core.validation.other_kinds import encoder, encoder_decoder
 
 __all__ = ["encoder", "encoder_decoder"]
+pytestmark = pytest.mark.usefixtures("tokenizers_here")
 Distribution = Callable[..., Path]
 SIMILARITY = """
 import torch

@@ -15,6 +15,7 @@ from modelmerger_validators.arabic_dialects import score_labels
 from tests.core.validation.assembled import always_on
 
 __all__ = ["tied"]
+pytestmark = pytest.mark.usefixtures("tokenizers_here")
 PROMPTS = {"egyptian": ["إزيك؟"], "gulf": ["شلونك؟", "شخبارك؟"]}
 
 

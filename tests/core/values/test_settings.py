@@ -132,7 +132,7 @@ def test_the_table_holds_every_option_there_is() -> None:
     assert TABLE.keys() == of_core | OF_PLUGINS | OF_STRATEGIES.keys()
 
 
-@pytest.mark.parametrize("strategy", ["weighted", "sequential", "slerp", "task_arithmetic"])
+@pytest.mark.parametrize("strategy", ["weighted", "task_arithmetic"])
 @pytest.mark.parametrize(
     ("option", "owners"), [(o, s) for o, s in OF_STRATEGIES.items() if o != "t"]
 )  # mergekit's word

@@ -16,7 +16,7 @@ from modelmerger.config.models_in_memory import DEEPEST, MERGE, MERGES
 from modelmerger.config.one_merge import Run
 from modelmerger.config.strict_attrs import structure
 from modelmerger.hooks.assembly import assemble
-from modelmerger.hooks.plugins import load, option_names
+from modelmerger.hooks.plugins import Plugin, load, option_names
 from modelmerger.hooks.strategy import Strategy
 from modelmerger.values.errors import ConfigError, MergeError, PluginError, Problem
 from modelmerger.values.model_reference import ModelReference
@@ -57,12 +57,12 @@ def expand(given: Mapping[str, Any], run: Run) -> Expanded:
     plugins = [plugin for plugin in run.always_on if "expand_model" in plugin.hooks]
     if not plugins:
         return Expanded(given)
-    return _Expanding(run).expand(given)
+    return _Expanding(run, plugins).expand(given)
 
 
 class _Expanding:
-    def __init__(self, run: Run) -> None:
-        self._run, self._hooks = run, assemble(run.always_on).models
+    def __init__(self, run: Run, asked: Sequence[Plugin]) -> None:
+        self._run, self._hooks = run, assemble(asked).models
         self._owners = [plugin for plugin in run.always_on if plugin.model_options is not None]
         self._of_plugins = {name for plugin in self._owners for name in option_names(plugin.model_options or object)}
         self._problems: list[Problem] = []

@@ -1,7 +1,7 @@
 """Checkpoints hear what will be read of them soon, in the order in which it will be."""
 
 from modelmerger.engine.merge import Merge
-from modelmerger.inputs.direct.read_ahead import piece_for
+from modelmerger.inputs.direct.amounts import piece_for
 from modelmerger.planning.slices import slices
 from modelmerger.values.tensor_plan import TensorPlan
 

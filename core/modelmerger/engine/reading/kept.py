@@ -50,11 +50,6 @@ class KeptInputs:
     _free: "list[Tensor]" = field(factory=list, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
-    @property
-    def any(self) -> bool:
-        """Whether a tensor could be kept at all."""
-        return any(read_once(self.plan.ways, self.checkpoints, tensor, self.most) for tensor in self.plan.tensors)
-
     def measured(self, tensor: int, number: int, start: int, stop: int, workspace: Workspace) -> "Tensor":
         """Elements of an input of a tensor, for a measurement: as `Workspace.read` gives them.
 
@@ -68,7 +63,7 @@ class KeptInputs:
         block = self._blocks.get((tensor, number, start))
         if block is None:
             content = self._memory(length)
-            workspace.fill(checkpoint, name, start, stop, bytes_of(content))
+            workspace.fill(checkpoint, name, [(start, stop)], bytes_of(content))
             block = _Block(content, stop - start)
             with self._lock:
                 self._blocks[tensor, number, start] = block

@@ -23,7 +23,7 @@ class Took:
     elements: int
     """In the sample."""
     seconds: float
-    """Its measurement with it."""
+    """Of the processor, so that other programs make no sample smaller; its measurement with it."""
     memory: int
     """Bytes that a worker added at its peak, with all of the samples."""
     statistics: int
@@ -91,13 +91,13 @@ class _Trying:
         until = time.perf_counter() + self._seconds
         worker = self._work.local()
         while (task := self._work.take()) and time.perf_counter() < until:
-            started = time.perf_counter()
+            started = time.thread_time()
             done = worker.do(task)
             took = self.took[task.unit.of]
             counts = done.statistic is not None and not task.unit.first  # as much as for the other parts of the tensor
             self.took[task.unit.of] = evolve(
                 took,
-                seconds=took.seconds + time.perf_counter() - started,
+                seconds=took.seconds + time.thread_time() - started,
                 statistics=took.statistics + (len(done.statistic.content) if counts and done.statistic else 0),
             )
             self._work.done(done)

@@ -1,26 +1,29 @@
 """What is to be done next: the units of a merge in an order, what each waits for, and what has come of them."""
 
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from modelmerger.engine.blocks import BlockWriter
 from modelmerger.engine.cancelling import CancelledError
 from modelmerger.engine.measuring import Measurer, measuring_units
 from modelmerger.engine.merge import Merge
 from modelmerger.engine.output_blocks import OutputBlocks
-from modelmerger.engine.reading.kept import KeptInputs
 from modelmerger.engine.statistics import UnsteadyError
 from modelmerger.engine.tensors import SliceMerger
 from modelmerger.engine.work.totals import Totals
 from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
 from modelmerger.output.sink import Sink
-from modelmerger.planning.cost import bytes_measured, most_kept
+from modelmerger.planning.cost import bytes_measured, most_kept, read_once
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.work.units import Done, Statistic, Task, Unit, WorkOrder
+
+if TYPE_CHECKING:
+    from modelmerger.engine.reading.kept import KeptInputs
 
 PATIENCE = 0.1
 """Seconds between two looks at whether the run was cancelled, for who waits."""
@@ -47,17 +50,17 @@ class Schedule:
         self._sink = sink
         self._advance = advance
         self._order = order
-        self._token = token or secrets.token_hex(16)
+        self._token = token or os.urandom(16).hex()
         self._cancelled = threading.Event()
         self._changed = threading.Condition()
-        most = most_kept(merge.settings.options, merge.plan.tensors)
-        self._kept = KeptInputs(merge.plan, merge.checkpoints, most)
-        self._measurer = Measurer(merge, self._kept if self._kept.any else None)
+        self._kept = _kept(merge)
+        self._measurer = Measurer(merge, self._kept)
         self._blocks = OutputBlocks(merge.plan)
         self._slices = SliceMerger(merge, self._measurer)
         self._device = DeviceInUse(merge.device)
         units = list(units_in_order(merge.plan, self._blocks, self._measurer, sink.records))
         self._waiting = dict.fromkeys(units)
+        self._expected: set[Unit] = set()
         self._taken: set[Unit] = set()
         self._totals = Totals(units, self._measurer.joining)
         self._left: dict[int, int] = {}
@@ -67,20 +70,29 @@ class Schedule:
         """How many tasks to do at a time."""
         return self._merge.plan.workers
 
-    def take(self, wait: float | None = None) -> Task | None:
-        """The next task that can be done."""
+    def take(self, wait: float | None = None, expected: Task | None = None) -> Task | None:
+        """The next task that can be done, the expected one if nobody has it."""
         until = None if wait is None else time.monotonic() + wait
         with self._changed:
             while self._waiting and not self._cancelled.is_set():
-                if (unit := next(filter(self._totals.ready, self._waiting), None)) is not None:
+                if (unit := self._next(expected)) is not None:
                     del self._waiting[unit]
+                    self._expected.discard(unit)
                     self._taken.add(unit)
-                    return Task(unit, self._totals.needed(unit), self._token)
+                    return self._task(unit)
                 left = PATIENCE if until is None else until - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(min(PATIENCE, left))
         return None
+
+    def expect(self) -> Task | None:
+        """The next task that can be done and that nobody expects. It may be taken all the same."""
+        with self._changed:
+            if self._cancelled.is_set() or (unit := self._unexpected()) is None:
+                return None
+            self._expected.add(unit)
+            return self._task(unit)
 
     def done(self, done: Done) -> None:
         """Notes finished blocks, or adds to a statistic. What is not of this run, or known already, changes nothing."""
@@ -94,7 +106,8 @@ class Schedule:
             for block, record in done.records.items():
                 self._sink.record(done.unit.of, block, record)
             for tensor in self._totals.forget(done.unit):
-                self._kept.forget(tensor)
+                if self._kept is not None:
+                    self._kept.forget(tensor)
             self._changed.notify_all()
         self._advance(moved)
 
@@ -127,6 +140,18 @@ class Schedule:
             raise ConfigError(Problem(message, "options.executor"))
         return self._order()
 
+    def _next(self, expected: Task | None) -> Unit | None:
+        """The unit that is taken now: the expected one, one that nobody expects, or what somebody else does."""
+        if expected is not None and expected.unit in self._waiting:
+            return expected.unit
+        return self._unexpected() or next(filter(self._totals.ready, self._waiting), None)
+
+    def _unexpected(self) -> Unit | None:
+        return next((u for u in self._waiting if u not in self._expected and self._totals.ready(u)), None)
+
+    def _task(self, unit: Unit) -> Task:
+        return Task(unit, self._totals.needed(unit), self._token)
+
     def _measured(self, unit: Unit, statistic: Statistic | None, moved: int) -> int:
         """Returns how many of the bytes that the plan counts for the tensor's measurement are done with this unit.
 
@@ -135,8 +160,8 @@ class Schedule:
         tensor = self._merge.plan.tensors[unit.of]
         try:
             self._totals.add(unit, statistic)
-        except UnsteadyError:
-            raise self._merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+        except UnsteadyError as error:
+            raise self._merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
         left = self._left.get(unit.of, bytes_measured(self._merge.checkpoints, tensor))
         counted = left if self._totals.over(unit.of) else min(left, moved)
         self._left[unit.of] = left - counted
@@ -144,6 +169,16 @@ class Schedule:
             for later in [other for other in self._waiting if other.kind == "measure" and other.of == unit.of]:
                 del self._waiting[later]
         return counted
+
+
+def _kept(merge: Merge) -> "KeptInputs | None":
+    """What holds the inputs of tensors between measuring and merging; None where there are none to hold."""
+    plan, most = merge.plan, most_kept(merge.settings.options, merge.plan.tensors)
+    if not any(read_once(plan.ways, merge.checkpoints, tensor, most) for tensor in plan.tensors):
+        return None
+    from modelmerger.engine.reading.kept import KeptInputs
+
+    return KeptInputs(plan, merge.checkpoints, most)
 
 
 def units_in_order(

@@ -1,7 +1,10 @@
 """Does tasks in this process: measures or writes what a unit says, on the CPU if the device runs out of memory."""
 
+import contextlib
 import logging
 import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,7 +15,10 @@ from modelmerger.engine.merge import CPU
 from modelmerger.engine.statistics import AsTensors, as_statistic
 from modelmerger.values.errors import MergeError
 from modelmerger.values.text import said_by
-from modelmerger.values.work.units import Done, Task
+from modelmerger.values.work.units import Done, Task, Unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("modelmerger")
 
@@ -41,10 +47,12 @@ class MergeWorker:
         self._blocks = blocks
         self._device = device
         self._workspace: Workspace | None = None
+        self._said: Unit | None = None  # whose inputs it was said of that they will be read
 
-    def do(self, task: Task) -> Done:
-        """Measures or writes what the task says."""
+    def do(self, task: Task, then: Task | None = None) -> Done:
+        """Measures or writes what the task says, and has the inputs of the next one read meanwhile."""
         try:
+            self._read_ahead(task, then)
             try:
                 return self._do(task)
             except torch.OutOfMemoryError as error:
@@ -64,17 +72,39 @@ class MergeWorker:
         """Frees the memory of the worker."""
         self._workspace = None
 
+    def _read_ahead(self, task: Task, then: Task | None) -> None:
+        """Says what will be read of a task, if it was not said when this was the next one, and behind it, of the next
+        one.
+        """
+        if task.unit != self._said:
+            self._say(task)
+        self._said = None
+        if then is not None:
+            with contextlib.suppress(Exception):  # the error is of the next task, which meets it when its turn comes
+                self._say(then)
+                self._said = then.unit
+
+    def _say(self, task: Task) -> None:
+        unit = task.unit
+        if unit.kind == "measure":
+            self._blocks.merger.measurer.read_ahead(unit, _earlier(task))
+        else:
+            self._blocks.read_ahead(unit)
+
     def _do(self, task: Task) -> Done:
         workspace = self._workspace
         if workspace is None or workspace.device != self._device.current:
             workspace = self._workspace = Workspace(self._device.current)
         unit = task.unit
-        totals = AsTensors(task.totals)
         if unit.kind == "measure":
-            earlier = totals.get(unit.of, ())[: unit.round]
-            found = self._blocks.merger.measurer.measure(unit, earlier, workspace, self._blocks.cancelled)
+            found = self._blocks.merger.measurer.measure(unit, _earlier(task), workspace, self._blocks.cancelled)
             statistic = None if found is None else as_statistic(found)
             return Done(unit, task.token, workspace.take_bytes_read(), statistic=statistic)
-        records = self._blocks.write(unit, totals, workspace)
+        records = self._blocks.write(unit, AsTensors(task.totals), workspace)
         written = sum(piece.length for record in records.values() for piece in record.pieces)
         return Done(unit, task.token, workspace.take_bytes_read() + written, records)
+
+
+def _earlier(task: Task) -> "Sequence[Tensor]":
+    """The totals of the rounds before that of a measuring task."""
+    return AsTensors(task.totals).get(task.unit.of, ())[: task.unit.round]

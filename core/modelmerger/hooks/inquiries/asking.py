@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from modelmerger.hooks.inquiries.answering import answer
-from modelmerger.hooks.inquiries.child import Call, Child, Limits, NoAnswerError, without_process
-from modelmerger.output.scratch import Scratch
 from modelmerger.values.errors import ModelCompatibilityError, OutputError, Problem, Severity, raise_errors
 from modelmerger.values.text import shown
 from modelmerger.values.work.inquiry import Inquiry
+
+if TYPE_CHECKING:
+    from modelmerger.hooks.inquiries.child import Child
 
 SECONDS = 120
 """How long an answer may take, on the clock and of the processor."""
@@ -68,6 +68,10 @@ class Asked:
             time.sleep(PATIENCE)
 
     def _ask(self, inquiry: Inquiry, closing: ExitStack) -> None:
+        from modelmerger.hooks.inquiries.answering import answer
+        from modelmerger.hooks.inquiries.child import Call, Child, Limits, without_process
+        from modelmerger.output.scratch import Scratch
+
         cheap = inquiry.costs and all(module in sys.modules for module in inquiry.costs)
         alone = without_process()
         if alone and not cheap:
@@ -89,13 +93,17 @@ class Asked:
         try:
             self._found += find()
         except Exception as error:
+            from modelmerger.hooks.inquiries.child import NoAnswerError
+
             reason = str(error) if isinstance(error, NoAnswerError) else f"{type(error).__name__}: {error}"
             message = f"it is not known {inquiry.question}: {shown(reason, 150).rstrip('.')}. {WITHOUT}."
             self._found.append(Problem(message, severity=self._unanswered))
 
 
-def _answer_of(child: Child) -> list[Problem]:
+def _answer_of(child: "Child") -> list[Problem]:
     """What it found. Raises `NoAnswerError`."""
+    from modelmerger.hooks.inquiries.child import NoAnswerError
+
     try:
         return [Problem(**problem) for problem in child.answer()]
     except NoAnswerError as error:

@@ -6,19 +6,19 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 
-def spec_of(module: str) -> ModuleSpec | None:
-    """Where a module comes from; None where it is not found. Its packages are not imported either."""
-    spec: ModuleSpec | None = None
-    name = ""
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        places = spec.submodule_search_locations if spec is not None else None
-        if spec is not None and places is None:  # no package, so what is taken from it is no module
-            return None
-        spec = PathFinder.find_spec(name, places)
-        if spec is None:
-            return None
-    return spec
+def spec_of(module: str, known: dict[str, ModuleSpec | None] | None = None) -> ModuleSpec | None:
+    """Where a module comes from; None where it is not found. Its packages are not imported either.
+
+    known: what was found before, to which it is added.
+    """
+    known = {} if known is None else known
+    if module not in known:
+        package = module.rpartition(".")[0]
+        above = spec_of(package, known) if package else None
+        places = above.submodule_search_locations if above is not None else None
+        # what is taken from a module that is no package is no module
+        known[module] = None if package and places is None else PathFinder.find_spec(module, places)
+    return known[module]
 
 
 def source_of(module: str) -> bytes:

@@ -7,6 +7,7 @@ top-level package, if it comes in the same distribution, or, outside of `site-pa
 import ast
 import functools
 from collections.abc import Collection, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from modelmerger.hooks.providers import BUILT_IN
@@ -24,17 +25,15 @@ def own_modules(plugin: str, file: Path, shipped: Collection[str] = ()) -> dict[
     root = _root(plugin, file)
     beside = root if root.name not in _SHARED else None
     found: dict[str, bytes] = {}
+    known: dict[str, ModuleSpec | None] = {}
     asked = {plugin}
-    waiting = [(plugin, file, file.read_bytes()), *_parents(plugin, plugin, beside, shipped)]
+    waiting = [(plugin, file, file.read_bytes()), *_parents(plugin, plugin, beside, shipped, asked, known)]
     while waiting:
         name, source, content = waiting.pop()
-        if name in found:
-            continue
         found[name] = content
         for imported in _imports(name, source.suffix, source.name == "__init__.py", content):
             if imported not in asked:
-                asked.add(imported)
-                waiting += _parents(imported, plugin, beside, shipped)
+                waiting += _parents(imported, plugin, beside, shipped, asked, known)
     del found[plugin]
     return found
 
@@ -61,24 +60,33 @@ def _both(module: str, taken: str) -> tuple[str, ...]:
 
 
 def _parents(
-    module: str, plugin: str, beside: Path | None, shipped: Collection[str]
+    module: str,
+    plugin: str,
+    beside: Path | None,
+    shipped: Collection[str],
+    asked: set[str],
+    known: dict[str, ModuleSpec | None],
 ) -> Iterator[tuple[str, Path, bytes]]:
-    """A module and the packages it is in, with their files, as far as they are the plugin's own."""
+    """A module and the packages it is in, with their files, as far as they are the plugin's own and not asked before.
+
+    known: as for `spec_of`.
+    """
     parts = module.split(".")
     top, home = parts[0], plugin.partition(".")[0]
     if not top or (top == BUILT_IN and home != BUILT_IN):
         return
-    if top != home and top not in shipped and (beside is None or not _lies_in(top, beside)):
+    if top != home and top not in shipped and (beside is None or not _lies_in(top, beside, known)):
         return
     for length in range(1, len(parts) + 1):
         name = ".".join(parts[:length])
-        spec = spec_of(name)
+        spec = spec_of(name, known) if name not in asked else None
+        asked.add(name)
         if spec is not None and spec.has_location and spec.origin:
             file = Path(spec.origin)
             yield name, file, file.read_bytes()
 
 
-def _lies_in(top: str, folder: Path) -> bool:
-    spec = spec_of(top)
+def _lies_in(top: str, folder: Path, known: dict[str, ModuleSpec | None]) -> bool:
+    spec = spec_of(top, known)
     places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec is not None else []
     return any(place and Path(place).parent in (folder, folder / top) for place in places)

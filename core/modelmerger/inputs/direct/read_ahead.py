@@ -8,19 +8,8 @@ from concurrent.futures import Executor, Future
 from attrs import field, frozen
 
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
+from modelmerger.inputs.direct.amounts import PIECE, PIECES
 from modelmerger.values.file_identity import FileIdentity
-
-PIECE = 4 << 20
-"""Bytes that are fetched in one go at most."""
-PIECES = 4
-"""How many of them are held for one thread, those among them that it reads at the moment."""
-TOGETHER = 32 << 20
-"""Bytes that are held for all threads together: the more there are, the smaller are the pieces."""
-LEAST = 64 << 10
-"""Bytes of a piece, however many threads there are."""
-BETWEEN = 1 << 20
-"""Bytes of memory at most through which a thread gets what nobody said would be read, and of which one byte is looked
-for in the page cache."""
 
 Fetch = Callable[[FileIdentity, int, memoryview], None]
 """Fills memory, whole pages, from an offset of a file that begins a page; of the last pages what the file has."""
@@ -41,17 +30,6 @@ class Piece:
     def size(self) -> int:
         """Bytes of the pages around it."""
         return pages_for(self.end - page_of(self.begin))
-
-
-def piece_for(threads: int) -> int:
-    """How many bytes are fetched in one go, where so many threads read."""
-    return min(PIECE, max(LEAST, page_of(TOGETHER // threads // PIECES)))
-
-
-def held_for(threads: int) -> int:
-    """Bytes that each of so many threads holds at most: of what is read ahead, and of what is not."""
-    piece = piece_for(threads)
-    return PIECES * (piece + PAGE) + min(BETWEEN, piece) + PAGE
 
 
 def pieces(file: FileIdentity, offset: int, length: int, size: int = PIECE) -> Iterator[Piece]:

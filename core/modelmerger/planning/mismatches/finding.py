@@ -2,16 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from modelmerger.planning.mismatches.names import name_problems
 from modelmerger.planning.mismatches.quantised import quantisation_scheme, quantised_problem
-from modelmerger.planning.mismatches.shapes import ShapeDifference, shape_problems
 from modelmerger.planning.tensor_names import is_embedding
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import Problem
+
+if TYPE_CHECKING:
+    from modelmerger.planning.mismatches.shapes import ShapeDifference
 
 
 @frozen
@@ -32,7 +34,7 @@ class _Differences:
 
     missing: list[str] = field(factory=list)
     surplus: list[str] = field(factory=list)
-    shapes: list[ShapeDifference] = field(factory=list)
+    shapes: "list[ShapeDifference]" = field(factory=list)
     dtypes: dict[tuple[str, str], list[str]] = field(factory=lambda: defaultdict(list))
 
 
@@ -49,7 +51,12 @@ def mismatches(
     surplus: tensors that the donor lacks, each with a checkpoint that has it. complete: whether all must have all.
     """
     found = _find(checkpoints, donor, matches, surplus if complete else (), complete)
-    quantised = {i for i, checkpoint in enumerate(checkpoints) if found and quantisation_scheme(checkpoint)}
+    if not found:
+        return
+    from modelmerger.planning.mismatches.names import name_problems
+    from modelmerger.planning.mismatches.shapes import shape_problems
+
+    quantised = {i for i, checkpoint in enumerate(checkpoints) if quantisation_scheme(checkpoint)}
     yield from (quantised_problem(checkpoints[i]) for i in sorted(quantised & {i for pair in found for i in pair}))
     rows = [
         info.shape[0] for one in checkpoints for name, info in one.tensors.items() if is_embedding(name) and info.shape
@@ -82,6 +89,8 @@ def _find(
                 continue
             other = checkpoints[index].tensors[name]
             if other.shape != info.shape:
+                from modelmerger.planning.mismatches.shapes import ShapeDifference
+
                 found[pair].shapes.append(ShapeDifference(match.name, info.shape, other.shape))
             families = DTYPES[other.dtype].family, DTYPES[info.dtype].family
             if families[0] != families[1] or (families[0] != "float" and other.dtype != info.dtype):

@@ -106,10 +106,11 @@ class WorkOrder:
 class Worker(Protocol):
     """What does tasks, one at a time: each thread or process has its own."""
 
-    def do(self, task: Task) -> Done:
+    def do(self, task: Task, then: Task | None = None) -> Done:
         """Does a task. Any worker of the merge comes to the same bytes, however often it is done. Raises `MergeError`.
 
-        Raises `CancelledError` where the run was cancelled meanwhile.
+        then: the task that it will do next, if that is known. Its inputs are read meanwhile, and nothing more comes of
+        it. Raises `CancelledError` where the run was cancelled meanwhile.
         """
 
     def close(self) -> None:
@@ -123,11 +124,18 @@ class SliceWork(Protocol):
     def workers(self) -> int:
         """How many tasks to do at a time."""
 
-    def take(self, wait: float | None = None) -> Task | None:
+    def take(self, wait: float | None = None, expected: Task | None = None) -> Task | None:
         """A task that nobody has taken yet and that can be done now, in order; the only method that waits.
 
-        wait: seconds to wait for one that cannot be done yet; None: as long as it takes. None is returned where all
-        tasks were taken or the run is cancelled, and where there was none in time.
+        wait: seconds to wait for one that cannot be done yet; None: as long as it takes. expected: what `expect` said,
+        which is preferred. None is returned where all tasks were taken or the run is cancelled, and where there was
+        none in time.
+        """
+
+    def expect(self) -> Task | None:
+        """The task that whoever asks will get from `take` next: others get it only where nothing else is left.
+
+        None where no task can be done now that nobody expects.
         """
 
     def done(self, done: Done) -> None:

@@ -1,14 +1,15 @@
 """The rows of a merged model, and which row of each model is the same token's."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, shown
 
 from modelmerger_plugins.tokenizer.rows.models import OfModel, of_models
-from modelmerger_plugins.tokenizer.rows.reserved import renamed_tokens
-from modelmerger_plugins.tokenizer.rows.unions import union_of_models
-from modelmerger_plugins.tokenizer.union.joining import Union
+
+if TYPE_CHECKING:
+    from modelmerger_plugins.tokenizer.union.joining import Union
 
 MULTIPLES = (128, 64, 8)
 """What the number of rows of the merged model is a multiple of, the first that divides that of the source."""
@@ -32,7 +33,7 @@ class Matching:
     """Models without a tokenizer → the model whose rows theirs are taken to be."""
     renamed: Mapping[str, str] = field(factory=dict)
     """Reserved tokens of the source → what another model has made of them."""
-    union: Union | None = None
+    union: "Union | None" = None
     """What was joined; None where one model's vocabulary is taken as it is."""
 
     @property
@@ -55,6 +56,8 @@ def matching_of(checkpoints: Sequence[Checkpoint], source: int, *, joined: bool 
     models = of_models(checkpoints)
     if not differ(models):
         return None
+    from modelmerger_plugins.tokenizer.rows.reserved import renamed_tokens
+
     models, assumed = _assumed(models, source)
     check_rows(models)
     of_source = models[source]
@@ -68,6 +71,8 @@ def matching_of(checkpoints: Sequence[Checkpoint], source: int, *, joined: bool 
     own[source] = {token: row for token, row in of_source.tokens.items() if token not in renamed}
     if not joined:
         return Matching(models, source, tokens, of_source.rows, own, assumed, renamed)
+    from modelmerger_plugins.tokenizer.rows.unions import union_of_models
+
     union, numbers = union_of_models(models, source, renamed)
     for position, of_document in enumerate(union.own):
         for index in (index for index, number in enumerate(numbers) if number == position and index != source):

@@ -6,9 +6,6 @@ from modelmerger import Checkpoint, CheckpointView, ModelCompatibilityError, Pro
 
 from modelmerger_plugins.tokenizer.options import UNION, Options, tokenizer_source
 from modelmerger_plugins.tokenizer.rows.matching import Matching, matching_of
-from modelmerger_plugins.tokenizer.rows.recipes import rows_of
-from modelmerger_plugins.tokenizer.rows.saying import check_related
-from modelmerger_plugins.tokenizer.rows.view import RowsView
 
 
 def matched(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> list[Checkpoint] | None:
@@ -21,6 +18,10 @@ def matched(checkpoints: Sequence[Checkpoint], settings: Settings, options: Opti
     matching = matching_of(checkpoints, source, joined=joined)
     if matching is None:
         return None
+    from modelmerger_plugins.tokenizer.rows.recipes import rows_of
+    from modelmerger_plugins.tokenizer.rows.saying import check_related
+    from modelmerger_plugins.tokenizer.rows.view import RowsView
+
     _check_adapters(matching, settings)
     check_related(matching)
     views: list[Checkpoint] = []
@@ -34,6 +35,8 @@ def matching_in(checkpoints: Iterable[Checkpoint]) -> Matching | None:
     """How the rows of these models, seen through views, are matched; None where they are not."""
     for checkpoint in checkpoints:
         while isinstance(checkpoint, CheckpointView):
+            from modelmerger_plugins.tokenizer.rows.view import RowsView
+
             if isinstance(checkpoint, RowsView):
                 return checkpoint.matching
             checkpoint = checkpoint.checkpoint  # noqa: PLW2901 (what is viewed)

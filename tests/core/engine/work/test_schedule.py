@@ -94,6 +94,35 @@ def test_who_waits_is_let_go_when_the_run_ends(how: str) -> None:
     assert (run.work.error is not None) == (how == "failed")
 
 
+def test_what_somebody_expects_is_taken_by_others_last() -> None:
+    run, ours = Run(), Run()
+    order = [task.unit for task in ours.take_all()]
+
+    first, second = run.work.expect(), run.work.expect()
+    assert first is not None
+    assert second is not None
+    assert [first.unit, second.unit] == order[:2]
+    assert [task.unit for task in (run.work.take(), run.work.take(0, second)) if task] == [order[2], order[1]]
+    rest = run.take_all()
+    assert [task.unit for task in rest] == [*order[3:], order[0]]
+    assert run.work.take(0, first) is None
+    assert run.work.expect() is None
+
+
+def test_nothing_is_expected_that_waits_for_something_or_of_a_run_that_is_over() -> None:
+    run = Run()
+    tasks = run.take_all()
+    assert run.work.expect() is None
+    for task in tasks:
+        run.work.done(run.worker.do(task))
+    write = run.work.expect()
+    assert write is not None
+    assert (write.unit.kind, len(write.totals)) == ("write", 2)
+    over = Run()
+    over.work.cancel()
+    assert over.work.expect() is None
+
+
 def test_what_is_done_again_changes_nothing() -> None:
     expected, run = Run().finish(), Run()
     for task in run.take_all():

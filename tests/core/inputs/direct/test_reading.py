@@ -12,8 +12,9 @@ import pytest
 from faults.stopping import ended, fork
 from modelmerger import FileIdentity, InputChangedError, InputError
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
+from modelmerger.inputs.direct.amounts import PIECE, held_for, piece_for
 from modelmerger.inputs.direct.page_cache import cached_pages
-from modelmerger.inputs.direct.read_ahead import PIECE, Piece, ReadAhead, held_for, piece_for, pieces
+from modelmerger.inputs.direct.read_ahead import Piece, ReadAhead, pieces
 from modelmerger.inputs.files import InputFiles
 from modelmerger.values.file_identity import identify
 from modelmerger.values.options.core import Io

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal: bytes, rate and time left, or tasks and what is being done. Nothing in a pipe."""
+"""Progress bars on a terminal or in a notebook: bytes, rate and time left, or tasks. Nothing in a pipe."""
 
 import contextlib
 import sys
@@ -17,7 +17,7 @@ _CLEAR = "\r\x1b[K"
 @contextlib.contextmanager
 def show_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """Shows a bar on stderr while the context lasts, which gives a function of bytes done and bytes in all."""
-    if not sys.stderr.isatty():
+    if not _somebody_sees_it():
         yield lambda _, __: None
         return
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -39,7 +39,7 @@ def show_tasks(description: str, *, first: bool = False) -> Iterator[Callable[[s
 
     first: whether nothing was shown before.
     """
-    if not sys.stderr.isatty():
+    if not _somebody_sees_it():
         yield lambda _, __, ___: None
         return
     from rich.markup import escape
@@ -81,9 +81,23 @@ def _drawn(columns: "Iterable[ProgressColumn]") -> Iterator[Callable[..., None]]
             progress.stop()
 
 
+def _somebody_sees_it() -> bool:
+    """Whether stderr is a terminal, or this is a notebook."""
+    return sys.stderr.isatty() or _in_notebook()
+
+
+def _in_notebook() -> bool:
+    """As rich tells one from other shells of IPython."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell" or "google.colab" in str(type(shell))
+
+
 @contextlib.contextmanager
 def _starting() -> Iterator[None]:
     """Shows that something is done before there is anything to count: importing torch takes a second and more."""
+    if _in_notebook():
+        yield
+        return
     sys.stderr.write("starting …\r")  # what is said next stands in its place
     sys.stderr.flush()
     try:
