@@ -39,8 +39,8 @@ def searched(
     interrupted = False
     try:
         _search(method, task, evaluator)
-    except KeyboardInterrupt:
-        if not task.trials:
+    except KeyboardInterrupt as signal:
+        if type(signal) is not KeyboardInterrupt or not task.trials:  # SIGTERM ends the program
             raise
         interrupted = True
     best = best_of(task.trials)

@@ -48,6 +48,8 @@ def test_the_manifest_names_the_study_and_the_texts(config: Make, tmp_path: Path
     tuner = MergeTuner(config())
     report = tuner.tune()
     tuner.merge()
+    page = (Path(__file__).parents[3] / "docs/reference/json.md").read_text(encoding="utf-8").partition("## tune")[2]
+    assert [key for key in report.as_dict() if f"| `{key}` |" not in page] == []
     tuned = json.loads((tmp_path / "out" / "modelmerger.json").read_text())["config"]["tuned"]
     assert tuned["study"] == report.study
     assert set(tuned["texts"]) == {f"{part}/{name}" for part in ("tune", "test") for name in NAMES}

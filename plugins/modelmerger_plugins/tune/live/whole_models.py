@@ -59,8 +59,8 @@ def searched_whole(
     interrupted = False
     try:
         by_trials(task, method, lambda vector: task.add(vector, {name: measured(vector, "tune", texts.tune)}, 0.0))
-    except KeyboardInterrupt:
-        if not task.trials:
+    except KeyboardInterrupt as signal:
+        if type(signal) is not KeyboardInterrupt or not task.trials:  # SIGTERM ends the program
             raise
         interrupted = True
     best = best_of(task.trials)
