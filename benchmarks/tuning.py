@@ -1,10 +1,11 @@
 """How far tuning narrows the worst gap of the dialect models, on their held-out lines, and by how much that is sure.
 
-    python benchmarks/tuning.py FOLDER [--lines 100] [--per tensor] [--steps 20] [--sources PREFIX]
+    python benchmarks/tuning.py FOLDER [--lines 100] [--per tensor] [--steps 20] [--sources PREFIX] [--within 200]
 
 FOLDER holds `DIALECT.tsv`, a source and a text in each line, tabulator between them. Lines are taken evenly from all
 sources of a dialect, or, where it has such, from those whose names begin with PREFIX, so that a domain does not stand
-in for a dialect. Nothing of them is written to anywhere but a temporary directory. Build the models first:
+in for a dialect. Nothing of them is written to anywhere but a temporary directory. With `--within`, so many other lines of FOLDER judge in place
+of the held-out ones. Build the models first:
 `python examples/dialects/build.py`.
 """
 
@@ -19,6 +20,7 @@ from modelmerger_plugins.tune import MergeTuner
 from modelmerger_plugins.tune.evaluating import ByCoefficients, encoded, tokenizer_of
 from modelmerger_plugins.tune.honesty import gain, ratio
 from modelmerger_plugins.tune.measured import Goal, per_token
+from modelmerger_plugins.tune.nearness import near_groups
 from modelmerger_plugins.tune.opened import opened, read
 
 EXAMPLE = Path(__file__).parents[1] / "examples/dialects"
@@ -40,7 +42,7 @@ def lines_of(folder: Path, dialect: str, count: int, prefix: str) -> list[str]:
     return list(itertools.islice(evenly, count))
 
 
-def config_of(texts: dict[str, str], per: str, steps: int, output: Path) -> dict[str, object]:
+def config_of(texts: dict[str, str], test: dict[str, str], per: str, steps: int, output: Path) -> dict[str, object]:
     return {
         "strategy": "task_arithmetic",
         "base_model": str(EXAMPLE / "models/base"),
@@ -52,7 +54,7 @@ def config_of(texts: dict[str, str], per: str, steps: int, output: Path) -> dict
         "output_path": str(output),
         "tune": {
             "texts": texts,
-            "test_texts": {name: str(EXAMPLE / "heldout" / f"{name}.txt") for name in DIALECTS},
+            "test_texts": test,
             "search": {"steps": steps},
         },
     }
@@ -65,30 +67,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--per", default="tensor", choices=("model", "layer", "tensor"))
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--sources", default="")
+    parser.add_argument("--within", type=int, default=0)
     told = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as place:
-        texts = {}
+        texts, test = {}, {name: str(EXAMPLE / "heldout" / f"{name}.txt") for name in DIALECTS}
         for name in DIALECTS:
-            texts[name] = str(Path(place) / f"{name}.txt")
-            Path(texts[name]).write_text(
-                "\n".join(lines_of(told.folder, name, told.lines, told.sources)), encoding="utf-8"
-            )
-        config = config_of(texts, told.per, told.steps, Path(place) / "out")
+            drawn = lines_of(told.folder, name, told.lines + told.within, told.sources)
+            texts[name] = written(Path(place) / f"{name}.txt", drawn[: told.lines])
+            if told.within:
+                groups = near_groups(drawn)
+                apart = [line for line, group in zip(drawn, groups, strict=True) if group >= told.lines]
+                test[name] = written(Path(place) / f"{name}-test.txt", apart)
+        config = config_of(texts, test, told.per, told.steps, Path(place) / "out")
         report = MergeTuner(config).tune(
             progress=lambda done, total, value: print(f"{done}/{total} {value:.4f}", flush=True)
         )
         print(report)
-        compare(config, told.lines, report.best.vector)
+        compare(config, test, told.lines, report.best.vector)
 
 
-def compare(config: dict[str, object], lines: int, tuned: Sequence[float]) -> None:
+def written(path: Path, lines: Sequence[str]) -> str:
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+def compare(config: dict[str, object], files: dict[str, str], lines: int, tuned: Sequence[float]) -> None:
     """The tuned numbers beside task arithmetic with the scale that is best on the very lines that judge."""
     found = opened(read(config), lines)
     evaluator = ByCoefficients(found)
-    heldout = {
-        name: (EXAMPLE / "heldout" / f"{name}.txt").read_text(encoding="utf-8").splitlines() for name in DIALECTS
-    }
-    test = encoded(heldout, tokenizer_of(found))
+    texts = {name: Path(file).read_text(encoding="utf-8").splitlines() for name, file in files.items()}
+    test = encoded(texts, tokenizer_of(found))
     sources = {name: per_token(evaluator.source_nats(test, i), test) for i, name in enumerate(found.models)}
     goal = Goal(found.read.tune.goal, (), sources, test)
     start = found.space.start

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from modelmerger import ConfigError, InputError
+from modelmerger_plugins.tune.coordinates import granularity
 from modelmerger_plugins.tune.nearness import near_groups
+from modelmerger_plugins.tune.opened import read
 from modelmerger_plugins.tune.texts import texts_of
 
 from tests.plugins.tune.conftest import lines_of
@@ -79,3 +81,11 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, tune: str, test: str, error
     given = [str(tmp_path / file) if file else "" for file in (tune, test)]
     with pytest.raises(error, match=said):
         texts_of(given[0], given[1], [])
+
+
+def test_the_lines_of_the_example_are_apart_and_enough_for_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    example = read("examples/dialects/tune.yaml").tune
+    found = texts_of(example.texts, example.test_texts, [])
+    assert len(found.tune) == 4
+    assert granularity("auto", found.fewest) == "layer"
