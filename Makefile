@@ -9,7 +9,7 @@ NEWEST := .venv-newest
 WHEEL := build/wheel
 ON_ALL_CORES := --numprocesses logical --dist worksteal
 
-.PHONY: demo test test-all test-oldest test-newest test-wheel lint docs bench clean
+.PHONY: demo test test-all test-ray test-oldest test-newest test-wheel lint docs bench clean
 
 demo: $(VENV)/installed-base
 	$(BIN)/python examples/dialects/demo.py
@@ -19,6 +19,11 @@ test: $(VENV)/installed-test
 
 test-all: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
+
+# The tests that need Ray, which is large: 80 MB, and a cluster of three nodes on this machine.
+test-ray: $(VENV)/installed-test
+	$(INSTALL) --editable ".[test,ray]"
+	$(BIN)/python -m pytest tests/plugins/test_ray.py
 
 # With the lowest versions that pyproject.toml allows, on Python 3.11.
 test-oldest: $(OLDEST)/installed
@@ -55,6 +60,7 @@ docs: $(VENV)/installed-docs
 bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/run.py $(BENCH)
 	$(BIN)/python benchmarks/planned.py
+	$(BIN)/python benchmarks/executors.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist site

@@ -45,17 +45,20 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
 
 
-def merge(config: ConfigLike, watch: Watch | None = None, *, progress: bool = True) -> MergeReport:
+def merge(
+    config: ConfigLike, watch: Watch | None = None, *, progress: bool = True, reread: bool = False
+) -> MergeReport:
     """Merges and publishes to the config's output_path, and validates the result if the config says so.
 
     config: also a mapping with its keys, or the path of its file. Loads no model, except to validate it. watch: what is
     called while the merge runs. progress: whether a bar is shown on a terminal or in a notebook; with `watch`, none is.
-    Raises `MergeError`. If a threshold is crossed, nothing is raised: see `validation` in the report.
+    reread: whether what `merge_part` made is read again, although it ended well. Raises `MergeError`. If a threshold is
+    crossed, nothing is raised: see `validation` in the report.
     """
     settings, hooks = MergeConfig.of(config).resolved()
     shown = progress and watch is None
     with _bar(shown) as advance:
-        report = run_merge(settings, hooks, watch=watch or Watch(progress=advance))
+        report = run_merge(settings, hooks, watch=watch or Watch(progress=advance), reread=reread)
     with _tasks(shown and settings.validation is not None) as tell:
         return validate_published(report, settings, hooks, tell)
 

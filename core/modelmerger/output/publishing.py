@@ -13,6 +13,7 @@ from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import read_manifest, read_manifest_of_weights
 from modelmerger.output.parent_folder import check_parent, standing_folder
 from modelmerger.output.scratch import Scratch
+from modelmerger.output.shared.part_files import PartJournals
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory, check_staging, is_empty, is_published
 from modelmerger.output.steps import Step
@@ -141,11 +142,12 @@ def finish_earlier(target: Path, plan: Callable[[], str], overwrite: bool, step:
             return None
         if journal.plan and journal.tree != target.stat().st_ino:
             return None
+        records = {**PartJournals.of(directory.descriptor).of_plan(published).records, **journal.records}
         step("fsync", target.parent)
         sync_file(target.parent)
         message = "was published by an earlier run, which was stopped before it had cleared up. That is done now."
         notes = [Problem(message, str(target), severity="note"), *_cleared_up(directory)]
-        return Finished(notes, journal.records)
+        return Finished(notes, records)
 
 
 def give_name(staging: Staging, overwrite: bool, step: Step) -> None:
