@@ -12,7 +12,7 @@ from modelmerger.hooks.faults import reading_fault
 from modelmerger.hooks.providers import is_ours
 from modelmerger.inputs.direct.aligned import PAGE
 from modelmerger.inputs.tensor_bytes import bytes_of
-from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.dtypes import DTYPES, max_finite
 from modelmerger.values.errors import MergeError, NumericError, Problem
 from modelmerger.values.tensor_plan import TensorPlan
@@ -78,9 +78,11 @@ class Workspace:
 
         They are in the machine's memory, which the next read for this purpose reuses.
         """
-        length = checkpoint.tensors[name].span(start, stop)[1]
+        info = checkpoint.tensors[name]
+        length = info.span(start, stop)[1]
         self.fill(checkpoint, name, start, stop, self.memory(purpose, length))
-        return self.as_stored(checkpoint, name, self.host(purpose, length, torch.uint8))
+        dtype = _stored_dtype(info)
+        return self.host(purpose, length, torch.uint8) if dtype is None else self.host(purpose, stop - start, dtype)
 
     def fill(self, checkpoint: Checkpoint, name: str, start: int, stop: int, memory: memoryview) -> None:
         """Fills memory with elements of a flattened tensor in the stored dtype."""
@@ -96,7 +98,7 @@ class Workspace:
 
     def as_stored(self, checkpoint: Checkpoint, name: str, content: "Tensor") -> "Tensor":
         """Bytes as elements of the stored dtype, or as they are if torch has no such dtype."""
-        dtype: torch.dtype | None = getattr(torch, DTYPES[checkpoint.tensors[name].dtype].torch_name or "", None)
+        dtype = _stored_dtype(checkpoint.tensors[name])
         return content if dtype is None else content.view(dtype)
 
     def count(self, checkpoint: Checkpoint, name: str, start: int, stop: int) -> None:
@@ -118,6 +120,11 @@ def one_thread_each() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _stored_dtype(info: TensorInfo) -> torch.dtype | None:
+    """None if torch has no such dtype."""
+    return getattr(torch, DTYPES[info.dtype].torch_name or "", None)
 
 
 def factors(coefficients: "Tensor") -> list["Tensor | None"]:

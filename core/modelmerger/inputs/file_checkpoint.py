@@ -48,8 +48,7 @@ class FileCheckpoint(HandsOut, Checkpoint):
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Reads the elements from the tensor's file."""
         stored = self.stored[tensor]
-        offset, length = stored.info.span(start, stop)
-        self.reader.read(stored.file, stored.offset + offset, buffer[:length])
+        self.reader.read(stored.file, stored.offset + stored.info.span(start, stop)[0], buffer)
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
         """Tells the system that the elements will be read from the tensor's file soon."""
