@@ -5,7 +5,14 @@ from collections.abc import Iterable
 ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Tutorials": (
         "tutorials/",
-        ("tutorial.md", "tutorials/fine-tunes.md", "tutorials/lora.md", "tutorials/notebook.md", "tutorial.ar.md"),
+        (
+            "tutorial.md",
+            "tutorials/fine-tunes.md",
+            "tutorials/lora.md",
+            "tutorials/notebook.md",
+            "tutorials/tune.md",
+            "tutorial.ar.md",
+        ),
     ),
     "How to": (
         "how-to/",

@@ -45,6 +45,8 @@ class Plugin:
     """The names of the hooks that it has."""
     read_options: type | None = None
     """The attrs class of its options as a reader of configs; None where it has none."""
+    stand_ins: tuple[type, ...] = ()
+    """Attrs classes of what may stand in place of a number of a config until a command of the plugin finds that."""
 
     @property
     def key(self) -> str:
@@ -81,6 +83,7 @@ def _load(provider: Provider) -> Plugin:
         tuple(sections),
         hooks,
         _options(provider, module, "ReadOptions"),
+        _stand_ins(provider, module),
     )
 
 
@@ -150,6 +153,13 @@ def _options(provider: Provider, module: Any, name: str) -> type | None:
     if required and provider.kind != "strategy":  # a strategy is never used without a config that could give it
         raise PluginError(f"{provider}: the option '{required[0]}' has no default. Give it one.")
     return cls
+
+
+def _stand_ins(provider: Provider, module: Any) -> tuple[type, ...]:
+    found = getattr(module, "stand_ins", ())
+    if not isinstance(found, Collection) or not all(isinstance(cls, type) and attrs.has(cls) for cls in found):
+        raise PluginError(f"{provider}: 'stand_ins' must hold attrs classes, got {shown(found)}.")
+    return tuple(found)
 
 
 def hook_names(provider: Provider | str, module: Any) -> Iterable[str]:
