@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
     from modelmerger.values.work.block_record import BlockRecord as BlockRecord
+    from modelmerger.values.work.figures import Figures as Figures
     from modelmerger.values.work.inquiry import Inquiry as Inquiry
     from modelmerger.values.work.units import Done as Done
     from modelmerger.values.work.units import SliceWork as SliceWork
@@ -237,6 +238,7 @@ _HOMES = {
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
     "values.work.block_record": ("BlockRecord",),
+    "values.work.figures": ("Figures",),
     "values.work.inquiry": ("Inquiry",),
     "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker",),

@@ -21,6 +21,7 @@ PUBLIC = [
     "Done",
     "Donor",
     "EMBEDDER_FILES",
+    "Figures",
     "FileCheckpoint",
     "FileIdentity",
     "FilesBeside",

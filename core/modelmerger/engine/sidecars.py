@@ -42,6 +42,7 @@ def write_documents(
         [recording.note(note) for note in ready.notes],
         companions,
         extra,
+        ready.figures,
     )
     write(FILE, [manifest])
 

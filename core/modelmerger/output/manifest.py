@@ -17,6 +17,7 @@ from modelmerger.values.plain_names import is_plain_name, is_plain_path
 from modelmerger.values.plan import MergePlan, PlannedModel
 from modelmerger.values.settings import Settings
 from modelmerger.values.work.block_record import BlockRecord, Piece
+from modelmerger.values.work.figures import Rows
 
 FILE = "modelmerger.json"
 """The manifest's name."""
@@ -37,6 +38,7 @@ def make_manifest(
     notes: Sequence[Problem],
     companions: Sequence[str],
     extra: Sequence[str] = (),
+    figures: Mapping[str, Rows] | None = None,
 ) -> bytes:
     """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal
     manifests.
@@ -44,7 +46,7 @@ def make_manifest(
     plan, settings, notes: as they are recorded. plugins: a row for each that took part, of plain data. records: of
     every block of the plan's layout, by file and block. documents: the pieces of the other files, by name. companions:
     names of files that may be written again after the merge, and so are not digested. extra: names of what no merge
-    wrote and the output holds.
+    wrote and the output holds. figures: what plugins measured of the output, by title.
     """
     files = {}
     for number, file in enumerate(plan.layout.files):
@@ -65,6 +67,7 @@ def make_manifest(
         "counts": total_counts(records),
         "observed": total_observed(records),
         "beside": plan.beside.as_dict(),
+        **({"figures": dict(figures)} if figures else {}),
         "digest": NAME,
         "files": dict(sorted(files.items())),
         "companions": list(companions),

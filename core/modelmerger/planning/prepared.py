@@ -22,6 +22,7 @@ from modelmerger.values.file_identity import FileIdentity
 from modelmerger.values.model_reference import Location
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.work.figures import Rows
 from modelmerger.values.work.inquiry import Inquiry
 
 
@@ -49,6 +50,8 @@ class Prepared:
     """What must be answered before anything is published."""
     sidecars: Sidecars = field(factory=Sidecars)
     """The files beside the weights."""
+    figures: Mapping[str, Rows] = field(factory=dict)
+    """What plugins measured of what is written, by title; known once the merge is done."""
 
     @property
     def input_files(self) -> list[FileIdentity]:

@@ -9,6 +9,7 @@ from modelmerger.values.errors import Problem
 from modelmerger.values.findings import ValidationReport
 from modelmerger.values.layout import FilesBeside
 from modelmerger.values.text import amount, html_table, shown, size
+from modelmerger.values.work.figures import Rows
 
 
 @frozen(kw_only=True, repr=False)
@@ -48,6 +49,8 @@ class MergeReport:
     """Whether the weights are in memory alone."""
     beside: FilesBeside = field(factory=FilesBeside)
     """What became of the files beside the weights."""
+    figures: Mapping[str, Rows] = field(factory=dict, repr=False)
+    """What plugins measured of what is written: title → row (a model) → column (a label) → number."""
     validation: ValidationReport | None = None
     """What was found about the merged model, where the config asks for it."""
 

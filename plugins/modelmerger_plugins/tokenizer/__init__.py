@@ -5,7 +5,7 @@ they may not stay as they are; nothing in them is run or rendered. What other mo
 what is left behind.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from modelmerger import (
@@ -13,6 +13,7 @@ from modelmerger import (
     Checkpoint,
     FileIdentity,
     FilesBeside,
+    Inquiry,
     MergePlan,
     Problem,
     Settings,
@@ -76,6 +77,19 @@ def adjust_config(
     if matching is not None:
         return generation.matched(name, config, matching, sources)
     return generation.adjusted(name, config, sources.generation)
+
+
+@hookimpl
+def measure_output(
+    texts: Callable[[], Mapping[str, Sequence[str]]], checkpoints: Sequence[Checkpoint]
+) -> Iterable[Inquiry]:
+    """Into how many tokens words are cut, by the models' tokenizers and the merged model's, where these differ."""
+    matching = matching_in(checkpoints)
+    if matching is None:
+        return []
+    from modelmerger_plugins.tokenizer.rows.measuring import inquiries
+
+    return inquiries(matching, texts())
 
 
 @hookimpl
