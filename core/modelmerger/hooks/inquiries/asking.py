@@ -30,7 +30,8 @@ class Asked:
 
     An inquiry that costs little here, since what it needs is imported, is answered on entering, which raises errors.
     unanswered: how bad it is not to get an answer; of a "note", nothing is said that could be done. strict: whether
-    warnings are errors. seconds: how long an answer may take, on the clock and of the processor; None: `SECONDS`. Any thread may look.
+    warnings are errors. seconds: how long an answer may take, on the clock and of the processor; None: `SECONDS`.
+    Any thread may look.
     """
 
     def __init__(
