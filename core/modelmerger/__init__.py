@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
     from modelmerger.values.layout import FilesBeside as FilesBeside
+    from modelmerger.values.layout import InputTensors as InputTensors
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
@@ -210,6 +211,7 @@ _HOMES = {
     "values.findings": ("Better", "Finding", "MOST_EXAMPLES", "Sample", "ValidationReport"),
     "values.layout": (
         "FilesBeside",
+        "InputTensors",
         "Layout",
         "OutputFile",
         "OutputTensor",

@@ -139,7 +139,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
         ready = _with_digest(ready)
         say(finished.notes)
         notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
-        ready = evolve(ready, figures=read_manifest(target).get("figures", {}))
+        ready = evolve(ready, figures=read_manifest(target).get("figures", {})).with_stock()
         return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
     left_before = clear_published(target, watch.step)
     check_target(target, ready.settings, ready.inputs, ready.plan)
@@ -167,7 +167,7 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
             answers = [*asked.answers(), *measured.answers()]
         say(answers)
         extra = extra_entries(target, options)
-        ready = evolve(ready, notes=[*ready.notes, *answers], figures=measured.figures)
+        ready = evolve(ready, notes=[*ready.notes, *answers], figures=measured.figures).with_stock()
         write_documents(ready, staging.records, staging.write_document, extra)
         staging.keep(extra)
         staging.sync()
@@ -278,6 +278,7 @@ def report_of(
         in_memory=in_memory,
         beside=ready.plan.beside,
         figures=ready.figures,
+        input_tensors=ready.input_tensors,
     )
 
 

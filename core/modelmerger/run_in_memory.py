@@ -61,7 +61,7 @@ def merge_to_memory(
         carry_out(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device), sink, advance)
         answers = [*asked.answers(), *measured.answers()]
     say(answers)
-    ready = evolve(ready, notes=[*ready.notes, *answers], figures=measured.figures)
+    ready = evolve(ready, notes=[*ready.notes, *answers], figures=measured.figures).with_stock()
     with output_errors(directory):
         directory.mkdir()
         tree = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

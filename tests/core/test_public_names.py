@@ -31,6 +31,7 @@ PUBLIC = [
     "HeaderError",
     "InputChangedError",
     "InputError",
+    "InputTensors",
     "Inquiry",
     "LabelScores",
     "LanguageModel",

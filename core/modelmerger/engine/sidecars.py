@@ -43,6 +43,7 @@ def write_documents(
         companions,
         extra,
         ready.figures,
+        ready.input_tensors,
     )
     write(FILE, [manifest])
 

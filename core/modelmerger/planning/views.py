@@ -71,6 +71,10 @@ class CheckpointView(Checkpoint):
             raise self.not_there(tensor, start, stop)
         self.checkpoint.read(self.names[tensor], start, stop, buffer)
 
+    def shows(self, tensor: str) -> Sequence[str]:
+        """The names of the checkpoint's tensors that a tensor of the view is: one, unless a subclass says otherwise."""
+        return (self.names[tensor],)
+
     def not_there(self, tensor: str, start: int, stop: int) -> MergeError:
         """Names the view, which asks for what the checkpoint does not have."""
         elements = self.checkpoint.tensors[self.names[tensor]].elements

@@ -31,4 +31,4 @@ def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _shown(value: float | None) -> str:
-    return f"{value:,}" if isinstance(value, int) else number(value)
+    return f"{value:,.0f}" if value is not None and value == round(value) else number(value)
