@@ -62,8 +62,9 @@ def matching_of(
     if not (differs := differ(models)) and not _is_padded(models[source], multiple):
         return None
     from modelmerger_plugins.tokenizer.rows.reserved import renamed_tokens
+    from modelmerger_plugins.tokenizer.rows.shared import shared
 
-    models, assumed = _assumed(models, source)
+    models, assumed = _assumed(shared(models, source), source)
     check_rows(models)
     of_source = models[source]
     if of_source.tokens is None or of_source.rows is None:
@@ -72,9 +73,11 @@ def matching_of(
         raise ModelCompatibilityError(Problem(f"{message} {WAY_OUT}", of_source.checkpoint.place))
     others = [model.tokens for i, model in enumerate(models) if i != source and model.tokens is not None]
     renamed = renamed_tokens(of_source.tokens, others)
-    tokens = {renamed.get(token, token): row for token, row in of_source.tokens.items()}
+    tokens = of_source.tokens
     own: list[Mapping[str, int] | None] = [model.tokens for model in models]
-    own[source] = {token: row for token, row in of_source.tokens.items() if token not in renamed}
+    if renamed:
+        tokens = {renamed.get(token, token): row for token, row in tokens.items()}
+        own[source] = {token: row for token, row in of_source.tokens.items() if token not in renamed}
     if not joined:
         rows = rows_for(max(tokens.values()) + 1, of_source.rows, multiple)
         return Matching(models, source, tokens, rows, own, assumed, renamed, differs=differs)
