@@ -9,7 +9,7 @@ NEWEST := .venv-newest
 WHEEL := build/wheel
 ON_ALL_CORES := --numprocesses logical --dist worksteal
 
-.PHONY: demo test test-all test-oldest test-newest test-wheel lint bench clean
+.PHONY: demo test test-all test-ray test-oldest test-newest test-wheel lint docs bench clean
 
 demo: $(VENV)/installed-base
 	$(BIN)/python examples/dialects/demo.py
@@ -19,6 +19,11 @@ test: $(VENV)/installed-test
 
 test-all: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
+
+# The tests that need Ray, which is large: 80 MB, and a cluster of three nodes on this machine.
+test-ray: $(VENV)/installed-test
+	$(INSTALL) --editable ".[test,ray]"
+	$(BIN)/python -m pytest tests/plugins/test_ray.py
 
 # With the lowest versions that pyproject.toml allows, on Python 3.11.
 test-oldest: $(OLDEST)/installed
@@ -47,13 +52,18 @@ lint: $(VENV)/installed-lint
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	$(BIN)/check-wheel-contents dist/*.whl
 
+# The site, in site/: every link and every docstring is looked at, and a warning is an error.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # BENCH: options of benchmarks/run.py, such as "--shapes 1.5B --variants one-core".
 bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/run.py $(BENCH)
 	$(BIN)/python benchmarks/planned.py
+	$(BIN)/python benchmarks/executors.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist site
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -68,6 +78,10 @@ $(VENV)/installed-test: $(VENV)/installed-base
 
 $(VENV)/installed-lint: $(VENV)/installed-test
 	$(INSTALL) --editable ".[test,lint]"
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed-base
+	$(INSTALL) --editable ".[docs]"
 	touch $@
 
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt

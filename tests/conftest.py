@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +17,15 @@ import torch
 from safetensors.torch import save_file
 
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # what a test takes is no matter of the machine's other work
 hypothesis.settings.load_profile("repeatable")  # the same examples in every run; --hypothesis-profile=default: new ones
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test may reach the Hub
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every process that a test starts compiles the package anew
+sys.dont_write_bytecode = (
+    True  # tests write modules anew within a second, which is too soon for bytecode to be told apart
+)
 
 SHAPES = {
     "model.embed_tokens.weight": (24, 16),

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from modelmerger.planning.tensor_names import tied_heads as tied_heads
     from modelmerger.planning.views import CheckpointView as CheckpointView
     from modelmerger.run import Watch as Watch
+    from modelmerger.run_part import merge_part as merge_part
     from modelmerger.tensors import merge_tensors as merge_tensors
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.read_config import ReadConfig as ReadConfig
     from modelmerger.values.report import MergeReport as MergeReport
+    from modelmerger.values.report import PartReport as PartReport
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
@@ -142,6 +144,7 @@ if TYPE_CHECKING:
     from modelmerger.values.work.units import Worker as Worker
     from modelmerger.values.work.units import WorkOrder as WorkOrder
     from modelmerger.worker import open_worker as open_worker
+    from modelmerger.worker import open_workers as open_workers
 
 _HOMES = {
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
@@ -190,6 +193,7 @@ _HOMES = {
     "planning.tensor_names": ("HEADS", "is_embedding", "is_head", "layer_of", "precedes_layers", "tied_heads"),
     "planning.views": ("CheckpointView",),
     "run": ("Watch",),
+    "run_part": ("merge_part",),
     "tensors": ("merge_tensors",),
     "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
     "values.composition": ("Coefficients", "Composition", "DeferredComposition"),
@@ -233,7 +237,7 @@ _HOMES = {
     "values.plain_names": ("is_plain_path",),
     "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
     "values.read_config": ("ReadConfig",),
-    "values.report": ("MergeReport",),
+    "values.report": ("MergeReport", "PartReport"),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
     "values.subject": ("Answer", "LabelScores", "LanguageModel", "OpenedModel", "Subject"),
@@ -243,7 +247,7 @@ _HOMES = {
     "values.work.figures": ("Figures",),
     "values.work.inquiry": ("Inquiry",),
     "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
-    "worker": ("open_worker",),
+    "worker": ("open_worker", "open_workers"),
     "values.weights": ("shown_weight", "varying"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -37,6 +37,7 @@ from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
+from modelmerger.values.text import said_by, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,17 +45,20 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import MergePlan
 
 
-def merge(config: ConfigLike, watch: Watch | None = None, *, progress: bool = True) -> MergeReport:
+def merge(
+    config: ConfigLike, watch: Watch | None = None, *, progress: bool = True, reread: bool = False
+) -> MergeReport:
     """Merges and publishes to the config's output_path, and validates the result if the config says so.
 
     config: also a mapping with its keys, or the path of its file. Loads no model, except to validate it. watch: what is
     called while the merge runs. progress: whether a bar is shown on a terminal or in a notebook; with `watch`, none is.
-    Raises `MergeError`. If a threshold is crossed, nothing is raised: see `validation` in the report.
+    reread: whether what `merge_part` made is read again, although it ended well. Raises `MergeError`. If a threshold is
+    crossed, nothing is raised: see `validation` in the report.
     """
     settings, hooks = MergeConfig.of(config).resolved()
     shown = progress and watch is None
     with _bar(shown) as advance:
-        report = run_merge(settings, hooks, watch=watch or Watch(progress=advance))
+        report = run_merge(settings, hooks, watch=watch or Watch(progress=advance), reread=reread)
     with _tasks(shown and settings.validation is not None) as tell:
         return validate_published(report, settings, hooks, tell)
 
@@ -165,7 +169,8 @@ class ModelMerger:
 
         model = build(Path(report.output), tensors, settings.options)
         with _tasks(progress and settings.validation is not None) as tell:
-            self.merge_report = validate_published(report, settings, hooks, tell, held=(model, self.tokenizer))
+            held = model, Path(report.output)
+            self.merge_report = validate_published(report, settings, hooks, tell, held=held)
         if settings.options.gradient_checkpointing:
             checkpoint_gradients(model)
         return model
@@ -178,7 +183,7 @@ class ModelMerger:
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is nothing to validate. Call merge() first.")
         settings, hooks = self.config.resolved(validating=True)
-        candidate = merged_candidate(self._published, settings, held=(model, self.tokenizer))
+        candidate = merged_candidate(self._published, settings, held=(model, self._published))
         report = validate(candidate, settings.validation or ValidationSettings(), hooks)
         save_report(self._published, report, hooks)
         self.validation_report = report
@@ -190,16 +195,22 @@ class ModelMerger:
     def tokenizer(self) -> Any:
         """The merged model's tokenizer; None where it has none.
 
-        Raises `ConfigError` before the first merge, and after a merge without output_path once its model is gone.
+        Raises `ConfigError` before the first merge, and after a merge without output_path once its model is gone, and
+        `InputError` for a tokenizer that runs away where it is tried out, or that transformers cannot load.
         """
         if self._published is None:
             raise ConfigError("nothing is merged yet, so there is no tokenizer. Call merge() first.")
         if not self._published.exists():
             gone = "the merged model was in a temporary directory, which is gone with the model that merge() returned"
             raise ConfigError(f"{gone}. Keep that model, or give output_path.")
+        from modelmerger.validation.tokenizing import Proof
         from modelmerger.validation.transformers_model import load_tokenizer
 
-        return load_tokenizer(self._published)
+        try:
+            return load_tokenizer(self._published, Proof(self._published.name))
+        except Exception as error:
+            reason = f"has a tokenizer that cannot be loaded: {shown(said_by(error), 200)}"
+            raise InputError(Problem(reason, str(self._published))) from error
 
     def save_merged_model(self, model: Any, output_path: str | os.PathLike[str]) -> None:
         """Saves a model that `merge()` returned to another directory, which appears whole or not at all.

@@ -15,23 +15,22 @@ from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.inquiries.asking import Asked
 from modelmerger.inputs.unchanged import recheck
+from modelmerger.orders import for_workers
 from modelmerger.output.manifest import read_manifest, total_counts, total_observed
 from modelmerger.output.publishing import clear_published, extra_entries, finish_earlier, publish
 from modelmerger.output.staging import Staging
 from modelmerger.output.steps import Step, no_step
 from modelmerger.planning.opening import ModelCache
 from modelmerger.planning.prepared import Prepared, check_models, prepare
-from modelmerger.refusals import check_executor, check_output_of, check_target, output_of, refuse
+from modelmerger.refusals import check_output_of, check_target, output_of, refuse
 from modelmerger.validation.texts import check_dataset
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
 from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.plan import WHOLE_MODEL, MergePlan
 from modelmerger.values.report import MergeReport
 from modelmerger.values.settings import Settings
 from modelmerger.values.work.block_record import BlockRecord
-from modelmerger.values.work.units import WorkOrder
 
 if TYPE_CHECKING:
     import torch
@@ -106,11 +105,14 @@ def run_merge(
     watch: Watch | None = None,
     accept: Callable[[Prepared], None] = accept_all,
     cache: ModelCache | None = None,
+    *,
+    reread: bool = False,
 ) -> MergeReport:
     """Merges and publishes. Raises `MergeError`.
 
     output: wins over the config's output_path. accept: called before the first write; raises where the caller cannot
-    accept the merge. cache: see `open_models`.
+    accept the merge. cache: see `open_models`. reread: whether what shares of the merge made is read again, although
+    they ended well.
     """
     started = time.monotonic()
     loads = settings.validation is not None and settings.validation.run_tests
@@ -118,7 +120,7 @@ def run_merge(
     opened = partial(check_output_of, output)
     with prepare(settings, hooks, cache, merged=make_merged, thorough=thorough, opened=opened) as ready:
         begin(ready, accept)
-        return merge_to_directory(ready, output, watch or Watch(), started)
+        return merge_to_directory(ready, output, watch or Watch(), started, reread=reread)
 
 
 def begin(ready: Prepared, accept: Callable[[Prepared], None]) -> None:
@@ -128,8 +130,10 @@ def begin(ready: Prepared, accept: Callable[[Prepared], None]) -> None:
     check_dataset(ready.settings.validation)
 
 
-def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, started: float) -> MergeReport:
-    """Publishes a merge that was begun. started: when that was, by `time.monotonic`."""
+def merge_to_directory(
+    ready: Prepared, output: Path | None, watch: Watch, started: float, *, reread: bool = False
+) -> MergeReport:
+    """Publishes a merge that was begun. started: when that was, by `time.monotonic`. reread: see `run_merge`."""
     target = output_of(ready.settings, output)
     if target is None:
         raise ConfigError("no output path. Give the config an output_path; on the command line, --output does as well.")
@@ -153,7 +157,8 @@ def merge_to_directory(ready: Prepared, output: Path | None, watch: Watch, start
     ready = evolve(ready, notes=[*ready.notes, *compared.notes])
     ready = _with_digest(ready)
     inquiries = asking(ready.settings, ready.inquiries)
-    staged = Staging(target, ready.plan.digest, ready.plan.layout, watch.step, direct=ready.plan.direct)
+    how: dict[str, Any] = {"direct": ready.plan.direct, "decides": ready.plan.decides, "reread": reread}
+    staged = Staging(target, ready.plan.digest, ready.plan.layout, watch.step, **how)
     with inquiries as asked, measuring(ready) as measured, staged as staging:
         notes = [*ready.notes, *left_before, *staging.notes]
         if staging.removed_other_plan:
@@ -207,7 +212,7 @@ def _merge(
 
     advance = counted(ready.plan, watch, compared, asked, reused)
     merge = Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device)
-    carry_out(merge, staging, advance, lambda: _order(ready, staging), staging.token)
+    carry_out(merge, staging, advance, for_workers(ready, staging))
 
 
 def counted(plan: MergePlan, watch: Watch, compared: int, asked: Asked, reused: int = 0) -> Callable[[int], None]:
@@ -224,26 +229,6 @@ def counted(plan: MergePlan, watch: Watch, compared: int, asked: Asked, reused: 
         asked.look()
 
     return advance
-
-
-def _order(ready: Prepared, staging: Staging) -> WorkOrder:
-    check_executor(ready.settings, ready.hooks)
-    return WorkOrder(
-        config=_config_for_workers(ready.settings),
-        located=[(path, str(place.directory), place.revision) for path, place in ready.located.items()],
-        plan=ready.plan.digest,
-        decides=ready.plan.decides,
-        tree=str(staging.tree),
-        token=staging.token,
-    )
-
-
-def _config_for_workers(settings: Settings) -> Mapping[str, Any]:
-    """With which way bytes go and how much of them is kept, which the manifest does not hold."""
-    how = {"io": settings.options.io, "memory": settings.options.memory}
-    default = CoreOptions()
-    told = {key: value for key, value in how.items() if value != getattr(default, key)}
-    return {**settings.given, "options": {**settings.given.get("options", {}), **told}} if told else settings.given
 
 
 def report_of(

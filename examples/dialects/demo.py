@@ -4,7 +4,8 @@
 
 Offline and on the CPU: builds the models from what ships in this directory, runs `modelmerger merge` on the five YAML
 files beside it, and prints held-out losses and one generated sentence per model. At the end `modelmerger validate`
-holds one of the merges against its sources. Ends with a non-zero status if a merge fails.
+holds one of the merges against its sources, and `modelmerger tune` finds better weights on other lines. Ends with a
+non-zero status if one of these fails.
 """
 
 import os
@@ -60,6 +61,25 @@ def validate(name: str, console: Console) -> None:
     if status != 0:
         sys.exit(status if status > 0 else 1)
     console.print(f"The page about it: {merged}/report.html")
+
+
+def tune(console: Console) -> None:
+    """Finds weights for the merge of all four on the tuning lines as a user would, and shows what held-out lines say."""
+    config = (HERE / "tune.yaml").relative_to(ROOT)
+    console.print(f"\n[bold]Tuning[/] the weights of all four: modelmerger tune {config}")
+    sys.stdout.flush()
+    arguments = [
+        sys.executable,
+        "-m",
+        "modelmerger",
+        "tune",
+        str(config),
+        "--resume",
+    ]  # a second run finds all measured
+    status = subprocess.run(arguments, cwd=ROOT, check=False).returncode
+    if status != 0:
+        sys.exit(status if status > 0 else 1)
+    console.print("The page about it: examples/dialects/merged/tuned.tune/tune.html")
 
 
 def measure(
@@ -126,6 +146,7 @@ def main() -> None:
     console.print(sentences_table(rows, PROMPT, console.width), "")
     console.print(verdict(rows))
     validate("weighted", console)
+    tune(console)
     console.print(f"\n{time.monotonic() - started:.0f} s in all.", style="dim")
 
 

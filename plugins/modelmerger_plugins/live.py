@@ -21,6 +21,7 @@ from modelmerger import (
 )
 
 from modelmerger_plugins.names import unwrapped
+from modelmerger_plugins.special_floats import MAY_BE_INFINITE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,7 +165,7 @@ def _donor(module: Any) -> Donor:
     config.dtype = str(module.dtype).removeprefix("torch.")
     generation = module.generation_config.to_json_string() if module.can_generate() else "null"
     texts = config.to_json_string(), generation
-    return Donor(None, *(read_json(text, type(module).__name__, tagged=True) for text in texts))
+    return Donor(None, *(read_json(text, type(module).__name__, infinite=MAY_BE_INFINITE) for text in texts))
 
 
 def _check_kind(module: "Module", place: str) -> None:

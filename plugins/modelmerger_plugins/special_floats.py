@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+MAY_BE_INFINITE = frozenset({"time_step_limit"})
+"""The keys that a config class of transformers gives an infinity by default, which its version 4 wrote as `Infinity`:
+those of Mamba2, Bamba, FalconH1, GraniteMoeHybrid and NemotronH; Zamba2 has the key too."""
+
 _TAG = "__float__"
 _NAMES = ("NaN", "Infinity", "-Infinity")
 

@@ -25,17 +25,16 @@ def run_slices(work: SliceWork) -> bool:
             work.failed(error)
 
     threads = [threading.Thread(target=run, name=f"merge-{number}", daemon=True) for number in range(work.workers)]
-    started: list[threading.Thread] = []
     try:
         for thread in threads:
             thread.start()
-            started.append(thread)
         for thread in threads:
             while thread.is_alive():
                 thread.join(PATIENCE)
     except BaseException:
-        work.cancel()
-        for thread in started:
-            thread.join()
+        work.cancel()  # so that a thread which has not come to its first task by now does none
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
         raise
     return True

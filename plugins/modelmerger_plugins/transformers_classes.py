@@ -3,9 +3,17 @@
 import functools
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from modelmerger import InputError, list_directory, read_beside
+
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+"""How classes end that predict the next token."""
+_MOST_OF_SOURCE = 1 << 20
+_LONGEST_NAME = 200
+"""Characters of the name of a file, longer than those of any family."""
 
 
 def is_known(name: str, model_type: Any) -> bool:
@@ -21,14 +29,57 @@ def is_known(name: str, model_type: Any) -> bool:
     )
 
 
-def has_no_module(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether it is certain that none of the modules of a model has this name: its family's source sets no such one."""
-    architectures, folder = config.get("architectures"), str(config.get("model_type")).replace("-", "_")
-    architecture = architectures[0] if isinstance(architectures, list) and architectures else None
-    if not (isinstance(architecture, str) and folder.isidentifier()):
-        return False
-    source = _source(f"{folder}/modeling_{folder}.py")
-    return f"class {architecture}(" in source and re.search(rf"self\.{name}\s*[:=]", source) is None
+def has_no_module(name: str, config: Mapping[str, Any], directory: Path | None = None) -> bool:
+    """Whether it is certain that none of the modules of a model has this name: its source sets no such one.
+
+    directory: where the model lies, with the source of classes of its own, of which nothing is run.
+    """
+    source = _source_of(config, directory)
+    return bool(source) and re.search(rf"""self\.{name}\s*[:=]|["']{name}["']""", source) is None
+
+
+def foreign_fronts(config: Mapping[str, Any], names: Iterable[str]) -> Iterable[str]:
+    """The part in front of all these names if the model's family in transformers has no such module, now or before.
+
+    Or if the LM head or PEFT's model has it too, which classes of causal models have at the top.
+    """
+    all_names = list(names)
+    fronts = {name.partition(".")[0] for name in all_names}
+    source = _source_of(config, None)
+    if len(fronts) != 1 or not source or not (front := fronts.pop()).isidentifier() or front in all_names:
+        return ()
+    if _architecture(config).endswith(CAUSAL) and any(
+        name.startswith((f"{front}.lm_head.", f"{front}.base_model.model.")) for name in all_names
+    ):
+        return (front,)
+    known = rf"""self\.{front}\b|["'^|(]{front}\b"""
+    return () if re.search(known, source) or re.search(known, _source("../conversion_mapping.py")) else (front,)
+
+
+def _source_of(config: Mapping[str, Any], directory: Path | None) -> str:
+    """The source that has the model's class; empty where there is none."""
+    architecture, folder = _architecture(config), str(config.get("model_type")).replace("-", "_")
+    if not architecture:
+        return ""
+    source = _source(f"{folder}/modeling_{folder}.py") if folder.isidentifier() else ""
+    if f"class {architecture}(" not in source and directory is not None:
+        source = _own_source(directory)
+    return source if f"class {architecture}(" in source else ""
+
+
+def _own_source(directory: Path) -> str:
+    """All source in a directory; empty where it cannot be read: nobody else needs it."""
+    try:
+        names = [name for name in list_directory(directory) if name.endswith(".py")]
+        texts = [read_beside(directory, name, _MOST_OF_SOURCE) or b"" for name in names]
+        return b"\n".join(texts).decode(errors="replace")
+    except InputError:
+        return ""
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    found = config.get("architectures")
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], str) else ""
 
 
 def _auto_classes() -> str:
@@ -41,6 +92,6 @@ def _source(name: str) -> str:
     spec = importlib.util.find_spec("transformers")
     folders = (spec.submodule_search_locations if spec is not None else None) or []
     for file in (Path(folder, "models", name) for folder in folders):
-        if file.is_file():
+        if len(file.name) <= _LONGEST_NAME and file.is_file():
             return file.read_text(encoding="utf-8")
     return ""

@@ -31,8 +31,8 @@ class Options(spectral.Options):
 
     boosted_from: float = varying(default=0.5, check=must_be_between(0, 1))
     """Singular values behind this share of their sum are raised to the one that reaches it, by tensor; 1 leaves them,
-    0 makes all equal to the first. 0.5 was chosen here, on small language models, and
-    not taken from the paper."""
+    0 makes all equal to the first. 0.5 was measured on small language models: the 0.01 of programs for image
+    classifiers is nearly iso_c, and loses there."""
 
 
 def _boosted(updates: spectral.Updates, options: Options) -> "Tensor":

@@ -26,11 +26,11 @@ class Options(family.Options):
     """Options of breadcrumbs."""
 
     density: float = varying(default=0.9, check=trimmed.SHARE_KEPT)
-    """The share of each task vector that is kept, per tensor; 0.9 as mergekit's documentation advises.
-    The paper chooses its β by validation, and has no one number."""
+    """The share of each task vector that is kept, per tensor; 0.9 as mergekit's documentation advises. The paper
+    has no one number: the authors' program searches its β from 0.05 to 0.2, by row, with λ, on validation data."""
     gamma: float = varying(default=0.01, check=_GAMMA)
-    """The share of each task vector that is dropped as outliers, per tensor; 0.01 as mergekit has it. The
-    paper chooses its γ by validation too."""
+    """The share of each task vector that is dropped as outliers, per tensor; 0.01 as mergekit has it, and the
+    largest that the authors' program searches, from 0.001 on."""
     normalize_weights: bool = False
     """Whether the sum is divided by Σ |wᵢ|; the paper adds up."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from modelmerger_strategies.task_vectors import spectral
-from modelmerger_strategies.task_vectors.scaling import SHARE
+from modelmerger_strategies.task_vectors.scaling import EVEN_SHARE
 from modelmerger_strategies.task_vectors.spectrum import spectrum_of
 
 if TYPE_CHECKING:
@@ -35,4 +35,4 @@ def _isotropic(updates: spectral.Updates, _: Options) -> "Tensor":
     return (found.left @ found.right).mul_(found.values.mean())
 
 
-choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_isotropic, SHARE)
+choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_isotropic, EVEN_SHARE)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from modelmerger_strategies.task_vectors import spectral
-from modelmerger_strategies.task_vectors.scaling import TSV_SHARE
+from modelmerger_strategies.task_vectors.scaling import EVEN_SHARE
 from modelmerger_strategies.task_vectors.spectrum import nearest_orthogonal, spectrum_of
 
 if TYPE_CHECKING:
@@ -42,4 +42,4 @@ def _separated(updates: spectral.Updates, _: Options) -> "Tensor":
     return (left * values) @ right
 
 
-choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_separated, TSV_SHARE)
+choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_separated, EVEN_SHARE)

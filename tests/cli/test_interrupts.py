@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from modelmerger.cli.interrupts import Interrupts, Terminated, interrupts
@@ -43,6 +45,25 @@ def test_while_a_command_imports_what_it_needs(sent: signal.Signals, status: int
     """A20"""
     found = ended("modelmerger.planning.outlook.rates", sent, "plan", str(path))
     assert found == (status, "error: interrupted. Nothing was written.\n")
+
+
+def test_a_library_that_makes_another_exception_of_the_signal_changes_no_status(
+    path: Path, distribution: Callable[..., Path], command: Callable[..., SimpleNamespace]
+) -> None:
+    """A20: as Ray does with SIGTERM while it waits."""
+    source = """
+import os, signal
+from modelmerger import hookimpl
+
+@hookimpl
+def check_compatibility():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        signal.default_int_handler(signal.SIGINT, None)
+"""
+    distribution("acme-waits", "1.0", "[modelmerger.plugins]\nwaits = acme_waits\n", acme_waits=source)
+    assert command("check", path).status == 143
 
 
 def test_an_ignored_signal_stays_ignored(path: Path) -> None:

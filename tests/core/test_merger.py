@@ -137,7 +137,9 @@ def test_merging_and_loading_open_no_socket(tiny: dict[str, Any]) -> None:
         merger.merge()
         _ = merger.tokenizer
 
-    assert (seen.network, seen.processes) == ([], [])
+    assert seen.network == []
+    # a tokenizer is tried out in a process of its own
+    assert all("modelmerger.hooks.inquiries" in process for process in seen.processes)
 
 
 def test_saving_writes_a_directory_that_loads_and_verifies(tiny: dict[str, Any], tmp_path: Path) -> None:

@@ -18,8 +18,12 @@ from modelmerger import MergeConfig, ValidationSettings, parse_document
 from tests.core.plugging import BUILT_IN_STRATEGIES
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "README.ar.md", *(ROOT / "docs").rglob("*.md")])
 IN_SECTIONS = ROOT / "docs/how-to/when-it-does-not-work.md"  # each section of which has a test of its own
+IN_ARABIC = [page for page in PAGES if page.name.endswith(".ar.md")]  # which have the snippets of the English pages
+RUN_HERE = [
+    p for p in PAGES if p not in IN_ARABIC and p.parent.name != "tutorials"
+]  # done from top to bottom, elsewhere
 WRITTEN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
 
 
@@ -51,7 +55,7 @@ def commands(page: Path) -> list[list[str]]:
     return [line for line in lines if line]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
+@pytest.mark.parametrize("page", RUN_HERE, ids=page_id)
 def test_configs_in_the_docs_are_configs(page: Path, place: Path, install_plugins: Callable[[Path], None]) -> None:
     install_plugins(page)
     for text in blocks(page, "yaml"):
@@ -61,7 +65,7 @@ def test_configs_in_the_docs_are_configs(page: Path, place: Path, install_plugin
 @pytest.mark.usefixtures("tokenizers_here")
 @pytest.mark.parametrize(
     "page",
-    [p for p in PAGES if p != IN_SECTIONS and any(c[0].endswith("modelmerger") for c in commands(p))],
+    [p for p in RUN_HERE if p != IN_SECTIONS and any(c[0].endswith("modelmerger") for c in commands(p))],
     ids=page_id,
 )
 def test_commands_in_the_docs_succeed(
@@ -77,7 +81,7 @@ def test_commands_in_the_docs_succeed(
 
 
 @pytest.mark.usefixtures("tokenizers_here")
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=page_id)
+@pytest.mark.parametrize("page", [p for p in RUN_HERE if blocks(p, "python")], ids=page_id)
 def test_python_in_the_docs_runs(page: Path, place: Path, install_plugins: Callable[[Path], None]) -> None:
     """Tests in a snippet are called too."""
     install_plugins(page)
@@ -93,6 +97,15 @@ def test_python_in_the_docs_runs(page: Path, place: Path, install_plugins: Calla
         for test in [case for name, value in names.items() if name.startswith("test_") for case in cases(value)]:
             (folder := place / test.__name__).mkdir(exist_ok=True)
             test(**{"tmp_path": folder} if "tmp_path" in inspect.signature(test).parameters else {})
+
+
+@pytest.mark.parametrize("page", IN_ARABIC, ids=page_id)
+def test_pages_in_arabic_have_the_snippets_of_the_english_ones(page: Path) -> None:
+    english = page.with_name(page.name.replace(".ar.md", ".md"))
+    for language in ("yaml", "python"):
+        assert blocks(page, language)
+        assert set(blocks(page, language)) <= set(blocks(english, language))
+    assert commands(page) == commands(english)
 
 
 def cases(test: Any) -> list[Any]:
@@ -124,7 +137,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", WRITTEN, ids=page_id)
 def test_modules_that_the_pages_name_exist(page: Path) -> None:
-    folders = ("core/modelmerger", "benchmarks", "examples/dialects", "validators", "tests")
+    folders = ("core/modelmerger", "benchmarks", "docs/building", "examples/dialects", "validators", "tests")
     known = {f"/{file.relative_to(ROOT)}" for folder in folders for file in (ROOT / folder).rglob("*.py")}
     named = set(re.findall(r"`([a-z_/]+\.py)`", page.read_text())) - {"src/training/model_merger.py"}
     assert [name for name in sorted(named) if not any(file.endswith(f"/{name}") for file in known)] == []

@@ -1,6 +1,7 @@
 """What may not be written is not touched: outputs that exist, are inputs, or belong to somebody else."""
 
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import command_line, directory_state
 from inputs.watching import watched_reads
-from modelmerger import MergeConfig, OutputError, Watch, merge, verify
+from modelmerger import MergeConfig, OutputError, Watch, merge, merge_part, verify
 
 from tests.faults.conftest import MANY
 from tests.faults.stopping import assert_sentences, ended, fork, staging_path, wait_until
@@ -65,6 +66,54 @@ def test_many_merges_at_once_give_one_whole_output(sharded: SimpleNamespace) -> 
     statuses = [ended(child) for child in [fork(attempt) for _ in range(5)]]
 
     assert sorted(statuses) == [0, 4, 4, 4, 4]
+    verify(sharded.output)
+
+
+def test_where_locks_are_local_to_a_machine_an_owner_keeps_the_other_away(
+    sharded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A10: as on two machines, of which neither hears of the other's lock; a killed one keeps nobody away."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    config = sharded.config(MANY)
+    started = sharded.folder / "started"
+
+    def hold(name: str, _: Path) -> None:
+        if name == "write":
+            started.touch()
+            signal.pause()
+
+    first = fork(lambda: merge(MergeConfig(**config), Watch(step=hold)) and None)
+    wait_until(started.exists)
+    try:
+        refusal = rf"is being written by another merge at this moment \(process {first} on "
+        with pytest.raises(OutputError, match=refusal):
+            merge(MergeConfig(**config))
+        with pytest.raises(OutputError, match=refusal):
+            merge_part(config, "0/2")
+    finally:
+        os.kill(first, signal.SIGKILL)
+    assert ended(first) == -signal.SIGKILL
+
+    merge(MergeConfig(**config))
+    verify(sharded.output)
+    assert not staging_path(sharded.output).exists()
+
+
+def test_of_many_merges_without_a_lock_one_succeeds(sharded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A10: each sees the others through their files alone."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    config = sharded.config(MANY)
+
+    def attempt() -> int:
+        try:
+            merge(MergeConfig(**config))
+        except OutputError:
+            return 4
+        return 0
+
+    statuses = [ended(child) for child in [fork(attempt) for _ in range(4)]]
+
+    assert sorted(statuses) == [0, 4, 4, 4]
     verify(sharded.output)
 
 

@@ -1,15 +1,20 @@
 """The merged model's config: the donor's, true about dtypes at every level, and unable to make a loader run code."""
 
+import ast
 import json
 import math
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from conftest import CONFIG, random_tensors, write_model
 from modelmerger import InputError, MergeConfig, merge
-from transformers import GenerationConfig, PreTrainedConfig
+from modelmerger_plugins.special_floats import MAY_BE_INFINITE
+from transformers import PreTrainedConfig
 
 
 def merged_config(models: SimpleNamespace, config: dict[str, Any], donors: dict[str, Any] | str) -> Any:
@@ -196,8 +201,9 @@ def test_a_generation_config_is_copied_byte_for_byte(
         (b"\xff\xfe\0", "is not sound JSON"),
         (b"", "is not sound JSON"),
         (b"[]", "is not a JSON object"),
-        (b"NaN", "NaN is no number in JSON"),
-        (b'{"temperature": 1e999}', "the number 1e999 is beyond what a float64 can hold"),
+        (b"NaN", "NaN (line 1) is no number in JSON"),
+        (b'{"temperature": 1e999}', "1e999 (line 1, key temperature) is beyond what a float64 can hold"),
+        (b'{"length_penalty": Infinity}', "Infinity (line 1, key length_penalty) is no number in JSON"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
     ],
 )
@@ -216,15 +222,16 @@ def test_a_generation_config_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("1e999", "beyond"), ("[{}, -1e400]", "beyond"), ("[0.0, NaN]", "NaN is no number in JSON")]
+    ("content", "words"),
+    [("1e999", "beyond"), ("[{}, -1e400]", "beyond"), ("[0.0, NaN]", "no number"), ("-Infinity", "no number")],
 )
 def test_a_config_with_nan_or_numbers_beyond_any_float_is_refused(
     models: SimpleNamespace, config: dict[str, Any], content: str, words: str
 ) -> None:
     """B23"""
-    (models.b / "config.json").write_text(f'{{"model_type": "llama", "a": {content}}}')
+    (models.b / "config.json").write_text(f'{{"model_type": "llama", \n"a": {content}}}')
 
-    with pytest.raises(InputError, match=rf"b/config\.json: is not sound JSON: .*{words}"):
+    with pytest.raises(InputError, match=rf"b/config\.json: is not sound JSON: .* \(line 2, key a\) .*{words}"):
         merge(MergeConfig(**config))
 
 
@@ -238,7 +245,7 @@ def numbers(config: Any) -> Any:
 
 def limits(spelled: str) -> str:
     return (
-        json.dumps({**CONFIG, "time_step_limit": [0.0, 7], "inner": {"x": 8}})
+        json.dumps({**CONFIG, "time_step_limit": [0.0, 7], "inner": {"time_step_limit": 8}})
         .replace("7", spelled)
         .replace("8", spelled)
     )
@@ -258,7 +265,7 @@ def test_infinity_in_a_config_is_kept_as_transformers_writes_them(
 
     assert [note for note in report.notes if "time_step_limit" in note.message] == []
     told = json.loads((models.output / "config.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert [told["time_step_limit"][1], told["inner"]["x"]] == [{"__float__": name}] * 2
+    assert [told["time_step_limit"][1], told["inner"]["time_step_limit"]] == [{"__float__": name}] * 2
     assert repr(numbers(told)["time_step_limit"]) == repr([0.0, NUMBERS[name]])
 
 
@@ -266,28 +273,37 @@ def test_infinity_in_a_config_is_kept_as_transformers_writes_them(
 def test_an_infinity_in_one_config_alone_is_a_difference(
     models: SimpleNamespace, config: dict[str, Any], ours: str, theirs: str
 ) -> None:
-    (models.a / "config.json").write_text(json.dumps({**CONFIG, "limit": NUMBERS.get(ours, 1.5)}))
-    (models.b / "config.json").write_text(json.dumps({**CONFIG, "limit": NUMBERS.get(theirs, 1.5)}))
+    (models.a / "config.json").write_text(json.dumps({**CONFIG, "time_step_limit": NUMBERS.get(ours, 1.5)}))
+    (models.b / "config.json").write_text(json.dumps({**CONFIG, "time_step_limit": NUMBERS.get(theirs, 1.5)}))
 
     report = merge(MergeConfig(**config))
 
     here, there = NUMBERS.get(theirs, 1.5), NUMBERS.get(ours, 1.5)
     assert [note.message for note in report.notes if note.severity == "warning"] == [
-        f"limit is {here} here and {there} in 'a', whose config is taken."
+        f"time_step_limit is {here} here and {there} in 'a', whose config is taken."
     ]
 
 
-def test_infinities_in_a_generation_config_stay_numbers(models: SimpleNamespace, config: dict[str, Any]) -> None:
-    """Of generation, transformers writes and reads numbers, and no objects."""
-    for name, penalty in (("a", "Infinity"), ("b", "-Infinity")):
-        (getattr(models, name) / "generation_config.json").write_text(f'{{"length_penalty": {penalty}}}')
-    for chosen, penalty in (("a", math.inf), ("b", -math.inf)):
-        output = models.output.with_name(f"from_{chosen}")
-        options = {"generation_config_from": chosen}
+def test_an_object_for_an_infinity_may_stand_anywhere(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    (models.a / "config.json").write_text(json.dumps({**CONFIG, "limit": {"__float__": "-Infinity"}}))
 
-        merge(MergeConfig(**{**config, "output_path": str(output), "options": options}))
+    merge(MergeConfig(**config))
 
-        assert GenerationConfig.from_pretrained(output).length_penalty == penalty
+    assert json.loads((models.output / "config.json").read_bytes())["limit"] == {"__float__": "-Infinity"}
+
+
+def test_the_keys_that_may_be_infinite_are_those_of_the_classes_of_transformers() -> None:
+    """Fields of config classes whose default holds an infinity; read as text, as importing them all takes minutes."""
+    folder = Path(transformers.__file__).parent
+    found = set()
+    for path in (*folder.rglob("configuration_*.py"), folder / "configuration_utils.py"):
+        text = path.read_text(encoding="utf-8")
+        if not re.search(r"""\(["'][-+]?inf|\b(math|np|torch)\.inf\b""", text):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.AnnAssign) and node.value and re.search(r"\binf\b", ast.unparse(node.value)):
+                found.add(ast.unparse(node.target))
+    assert found - {"_FLOAT_TAG_VALUES"} == MAY_BE_INFINITE
 
 
 def test_a_donor_without_config_gives_none(models: SimpleNamespace, config: dict[str, Any]) -> None:
@@ -339,3 +355,17 @@ def test_what_to_do_about_code_of_the_model_is_said_once(models: SimpleNamespace
         "Copy configuration_*.py and modeling_*.py of the donor into the output and put auto_map back, if you trust them."
     )
     assert len(str(warning)) <= 300
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize("odd", [{"vocab_size": []}, {"vocab_size": {"a": 1}}, {"model_type": "x" * 5000}], ids=str)
+def test_odd_values_in_a_config_are_no_bug_of_a_plugin(
+    models: SimpleNamespace, config: dict[str, Any], who: str, odd: dict[str, Any]
+) -> None:
+    (getattr(models, who) / "config.json").write_text(
+        json.dumps({**CONFIG, "architectures": ["LlamaForCausalLM"], **odd})
+    )
+    try:
+        merge(MergeConfig(**config))
+    except InputError as error:
+        assert "cannot be handled" not in str(error)

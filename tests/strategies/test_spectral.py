@@ -16,7 +16,7 @@ Tensors = dict[str, torch.Tensor]
 MATRICES = {"model.layers.0.w": (24, 15), "model.layers.1.w": (7, 20), "column": (9, 1)}
 OTHERS = {"norm": (11,), "model.embed_tokens.weight": (13, 6), "lm_head.weight": (13, 6), "experts": (2, 5, 4)}
 WEIGHTS = [1.0, 0.5, -0.75]
-SHARES = {"tsv_m": 0.55, "iso_c": 0.4, "boost": 0.4}
+SHARES = {"tsv_m": 0.55, "iso_c": 0.55, "boost": 0.4}
 ALL = sorted(SHARES)
 
 

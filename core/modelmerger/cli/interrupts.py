@@ -22,6 +22,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.said = False
         """Whether the user was told already."""
+        self.terminated = False
+        """Whether SIGTERM came. What a library makes of the exception may not say so."""
         self._raised = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -40,6 +42,7 @@ class Interrupts:
             again.start()
             return
         self._raised = True
+        self.terminated = number == signal.SIGTERM
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def install(self) -> dict[int, Callable[..., object] | int | None]:

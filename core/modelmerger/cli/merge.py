@@ -27,6 +27,8 @@ from modelmerger.values.text import shown
 @OVERWRITE
 @KEEP_EXTRA
 @RECORD_PATHS
+@click.option("--part", metavar="I/N", help="Make this share of the merge alone, as 3/16, and publish nothing.")
+@click.option("--reread", is_flag=True, help="Read again what parts have made, though they ended well.")
 @with_changes
 @JSON
 @DEBUG
@@ -36,6 +38,8 @@ def merge(
     overwrite: bool,
     keep_extra: bool,
     record_paths: bool,
+    part: str | None,
+    reread: bool,
     changes: Changes,
     as_json: bool,
 ) -> None:
@@ -43,7 +47,12 @@ def merge(
     from modelmerger.engine.memory.resident import MAPPED, map_from
     from modelmerger.progress import show_progress, show_tasks
     from modelmerger.run import Watch, run_merge
+    from modelmerger.values.errors import ConfigError
+    from modelmerger.values.work.part import Part
 
+    share = None if part is None else Part.parsed(part)
+    if share is not None and reread:
+        raise ConfigError("--reread is for the merge that publishes what parts made, and not for a part. Leave it out.")
     asked = read_changed(config, changes).asking_for(
         overwrite=overwrite, keep_extra=keep_extra, record_paths=record_paths
     )
@@ -53,7 +62,16 @@ def merge(
     map_from(MAPPED)
     with show_progress("merging") as progress:
         settings, hooks = asked.resolve()
-        report = run_merge(settings, hooks, output, Watch(progress=progress))
+        watch = Watch(progress=progress)
+        if share is not None:
+            from modelmerger.run_part import run_part
+
+            made = run_part(settings, hooks, share, output, watch)
+        else:
+            report = run_merge(settings, hooks, output, watch, reread=reread)
+    if share is not None:
+        printed.print_json(made.as_dict()) if as_json else click.echo(str(made))
+        return
     options = settings.options
     if options.log_level is None and not options.verbose:  # else the logger says what is asked for
         for note in (note for note in report.notes if note.severity == "note"):
@@ -63,8 +81,8 @@ def merge(
     if settings.validation is not None:
         from modelmerger.validation.running import validate_published
 
-        with show_tasks("validating") as watch:
-            report = validate_published(report, settings, hooks, watch)
+        with show_tasks("validating") as tasks:
+            report = validate_published(report, settings, hooks, tasks)
     if as_json:
         printed.print_json(report.as_dict())
     if report.validation is not None:

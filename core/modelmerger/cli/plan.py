@@ -1,6 +1,6 @@
 """`modelmerger plan`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from modelmerger.cli.streams import say
 from modelmerger.values.errors import MergeError, Problem
 
 if TYPE_CHECKING:
+    from modelmerger.planning.outlook.nodes import OnNodes
     from modelmerger.planning.outlook.rates import Outlook
     from modelmerger.planning.prepared import Prepared
     from modelmerger.values.plan import MergePlan
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 @OVERWRITE
 @KEEP_EXTRA
 @click.option("--no-trial", is_flag=True, help="Do not try the strategy out on a few slices.")
+@click.option(
+    "--nodes", type=click.IntRange(1, 10_000), help="Say too what it would take on up to so many machines like this."
+)
 @with_changes
 @JSON
 @DEBUG
@@ -35,12 +39,14 @@ def plan(
     overwrite: bool,
     keep_extra: bool,
     no_trial: bool,
+    nodes: int | None,
     changes: Changes,
     as_json: bool,
 ) -> None:
     """Print what merging CONFIG would read and write, the memory and disk that it needs, and how long it would take."""
     from modelmerger.before_publishing import asking
     from modelmerger.engine.merged_checkpoint import MergedCheckpoint
+    from modelmerger.planning.outlook.nodes import on_nodes
     from modelmerger.planning.outlook.rates import look_ahead
     from modelmerger.planning.outlook.trial import Trial, with_trial
     from modelmerger.planning.prepared import prepare
@@ -61,7 +67,8 @@ def plan(
             shown = evolve(shown, notes=[*shown.notes, *asked.answers()])
         except MergeError as error:
             refused = refused or error
-        _show(shown, look_ahead(ready.plan, output_of(ready.settings, output), tried), as_json)
+        outlook = look_ahead(ready.plan, output_of(ready.settings, output), tried)
+        _show(shown, outlook, on_nodes(shown.plan, outlook, nodes) if nodes else [], as_json)
         if refused:
             raise refused
 
@@ -87,16 +94,21 @@ def _with_note(ready: "Prepared", note: Problem) -> "Prepared":
     return evolve(ready, notes=[*ready.notes, note], plan=plan)
 
 
-def _show(ready: "Prepared", outlook: "Outlook", as_json: bool) -> None:
+def _show(ready: "Prepared", outlook: "Outlook", nodes: "Sequence[OnNodes]", as_json: bool) -> None:
     if as_json:
         notes = printed.notes_as_data(ready.notes)
         as_data = _with_digest(ready).plan.as_dict()
-        printed.print_json(as_data | {"notes": notes, "outlook": outlook.as_dict()})
+        told = {"notes": notes, "outlook": outlook.as_dict()}
+        printed.print_json(as_data | told | ({"nodes": [row.as_dict() for row in nodes]} if nodes else {}))
         return
     for note in ready.notes:
         if note.severity == "warning" and note not in ready.plan.notes:  # which the plan itself shows
             say(f"{note.severity}: {note}")
     click.echo(f"{ready.plan}\n{outlook}".rstrip())
+    if nodes:
+        from modelmerger.planning.outlook.nodes import shown_nodes
+
+        click.echo(shown_nodes(nodes))
 
 
 def _with_digest(ready: "Prepared") -> "Prepared":

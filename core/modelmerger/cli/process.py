@@ -59,7 +59,7 @@ def _run(arguments: list[str] | None, signals: Interrupts) -> int:
             said = str(error) or "interrupted." + _resumable(state["target"])
             say(f"error: {said}")
             signals.said = True
-            status = 143 if isinstance(error, Terminated) else 130
+            status = 143 if signals.terminated or isinstance(error, Terminated) else 130
             _print_failure(KeyboardInterrupt(said), status, as_json, state)
         except BrokenPipeError:
             discard_output()
@@ -118,7 +118,7 @@ def run() -> None:
     try:
         status = _run(None, signals)
     except KeyboardInterrupt as error:  # it came while another end was being told
-        status = 143 if isinstance(error, Terminated) else 130
+        status = 143 if signals.terminated or isinstance(error, Terminated) else 130
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(status)

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from modelmerger.config.found_merges import Found, nameless, read_named, take_out
-from modelmerger.config.models_in_memory import DEEPEST, MERGES
+from modelmerger.config.models_in_memory import DEEPEST, MERGE, MERGES
 from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
 from modelmerger.config.places import inside_merge
 from modelmerger.config.sections import INNER_KEYS
@@ -15,7 +15,7 @@ from modelmerger.hooks.assembly import Hooks, assemble
 from modelmerger.hooks.plugins import option_names
 from modelmerger.values.errors import Problem
 from modelmerger.values.options.core import INHERITED, OF_A_MERGE, CoreOptions
-from modelmerger.values.settings import Settings
+from modelmerger.values.settings import BASE, Settings
 from modelmerger.values.text import shown
 
 MOST = 1000
@@ -99,6 +99,10 @@ class InnerMerges:
             return None
         if not isinstance(found.given, Mapping):
             message = f"must be a mapping with a 'strategy' and 'models', got {show_value(found.given)}"
+            if isinstance(found.given, str) and found.given in self.names:
+                named = found.where.removesuffix(f".{MERGE}").endswith(BASE)
+                message += f". Write {'base_model' if named else 'path'}: {found.given} to use that merge"
+                self._named.add(found.given)
             self._problems.append(Problem(message, found.where))
             return None
         problems: list[Problem] = []

@@ -70,7 +70,7 @@ class Merge:
 
 def read_merge(given: Mapping[str, Any], run: Run, problems: list[Problem]) -> Merge:
     """All of a merge but its options. What is wrong, `problems` gets."""
-    problems += _wrong_kinds(given, run.registry)
+    problems += [*_missing_strategy(given, run.registry), *_wrong_kinds(given)]
     of_strategy: list[Problem] = []
     strategy = _strategy(given.get("strategy"), run.registry, of_strategy)
     models = read_models(
@@ -78,6 +78,17 @@ def read_merge(given: Mapping[str, Any], run: Run, problems: list[Problem]) -> M
     )
     problems += of_strategy
     return Merge(given, strategy, models, read_sections(given, run.sections, problems))
+
+
+def read_no_merge(given: Mapping[str, Any], run: Run, problems: list[Problem]) -> tuple[Merge, dict[str, Any]]:
+    """What a config says that names no strategy and no models, and its options by the key of their owner."""
+    problems += _wrong_kinds(given)
+    merge = Merge(given, None, (), read_sections(given, run.sections, problems))
+    owners: list[Owner] = [core_owner(CoreOptions), *owners_of(run.always_on)]
+    others = UnchosenPlugins(run.registry, "strategy", ["none"], "Options")
+    options = given.get("options")
+    plain = options if isinstance(options, Mapping) else {}
+    return merge, structure_by_owner(plain, owners, "options", others, problems)
 
 
 def read_options(
@@ -115,21 +126,21 @@ def settings_of(
     within = f"{where}." if where else ""
     own = {key.removeprefix(within): source for key, source in live.items() if key.startswith(within)}
     return Settings(
-        strategy=merge.given["strategy"],
+        strategy=merge.given.get("strategy", ""),
         models=tuple(with_names([entry.model for entry in merge.models], nameless)),
         model_options=tuple(entry.of_strategy for entry in merge.models),
         plugin_model_options=tuple(entry.of_plugins for entry in merge.models),
         base_model=merge.given.get(BASE),
         output_path=merge.given.get("output_path"),
         options=shared.get("") or CoreOptions(),
-        strategy_options=shared.get(merge.chosen[0].key),
+        strategy_options=next((shared.get(plugin.key) for plugin in merge.chosen), None),
         plugin_options={p.provider.name: shared[p.key] for p in run.always_on if shared.get(p.key) is not None},
         sections=merge.sections,
         validation=None,
         given={key: deepcopy(given[key]) for key in as_written(merge.sections) if given.get(key) not in (None, {})},
         live={key: source for key, source in own.items() if _OWN.fullmatch(key)},
         where=where,
-        composes="compose_model" in merge.chosen[0].hooks,
+        composes=any("compose_model" in plugin.hooks for plugin in merge.chosen),
     )
 
 
@@ -148,14 +159,17 @@ def _strategy(given: Any, registry: Registry, problems: list[Problem]) -> Plugin
         return None
 
 
-def _wrong_kinds(given: Mapping[str, Any], registry: Registry) -> list[Problem]:
-    problems = []
+def _missing_strategy(given: Mapping[str, Any], registry: Registry) -> Iterable[Problem]:
     strategy = given.get("strategy")
     if strategy is None:
         names = ", ".join(registry.names("strategy"))
-        problems.append(Problem(f"the key 'strategy' is missing. Installed are {names}", "config"))
+        yield Problem(f"the key 'strategy' is missing. Installed are {names}", "config")
     elif not isinstance(strategy, str):
-        problems.append(Problem(f"must be the name of a strategy, got {strategy!r}", "strategy"))
+        yield Problem(f"must be the name of a strategy, got {strategy!r}", "strategy")
+
+
+def _wrong_kinds(given: Mapping[str, Any]) -> list[Problem]:
+    problems = []
     for key in ("base_model", "output_path"):
         path = given.get(key)
         if path is not None and not isinstance(path, str):

@@ -9,7 +9,7 @@ from modelmerger.config.expanding.entries import Expanded, expand
 from modelmerger.config.found_merges import nameless, take_out
 from modelmerger.config.inner_merges import InnerMerges
 from modelmerger.config.models_in_memory import MERGES, set_apart
-from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
+from modelmerger.config.one_merge import Merge, Run, read_merge, read_no_merge, read_options, settings_of, unmet
 from modelmerger.config.owners import declared_fields, with_places
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS
@@ -18,12 +18,12 @@ from modelmerger.config.unused_plugins import unused
 from modelmerger.config.validation_settings import KEY as VALIDATION
 from modelmerger.config.validation_settings import read_validation
 from modelmerger.hooks.assembly import Hooks, assemble, with_executor
-from modelmerger.hooks.plugins import Plugin, load, option_names
+from modelmerger.hooks.plugins import Plugin, option_names
 from modelmerger.hooks.providers import Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.options.core import CoreOptions
-from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
+from modelmerger.values.settings import BASE, ModelSettings, Settings, ValidationSettings
 
 
 def resolve(
@@ -144,21 +144,25 @@ def resolve_validation(
     """How a model is validated: settings of the merge, settings of the validation, plugins, and
     what is to be said.
 
-    given: the config of a merge, or one with `validation` alone, for which there are no settings of a merge. The others
-    are as in `resolve`. Raises `ConfigError` with every problem.
+    given: the config of a merge, or one without: `validation`, `options`, `base_model` and sections of plugins; its
+    settings have no models, and there are none for `validation` alone. The others are as in `resolve`. Raises
+    `ConfigError` with every problem.
     """
-    if given.keys() - {VALIDATION}:
+    registry = registry or Registry.installed()
+    run = Run.of(registry)
+    if given.keys() - {VALIDATION, "options", BASE, *(section.name for section in run.sections)}:
         settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict, file=file)
         return settings, settings.validation or ValidationSettings(), hooks, settings.notes
-    registry = registry or Registry.installed()
     problems: list[Problem] = []
     validation = read_validation(given.get(VALIDATION), registry, problems, validating=True)
+    around, shared = read_no_merge(given, run, problems)
     if problems or validation.settings is None:
         raise ConfigError(*problems)
     said = [*notes, *unused(registry, {validator.provider for validator in validation.validators})]
     raise_errors(said, ConfigError, strict=strict)
-    plugins = [*validation.validators, *map(load, registry.always_on())]
-    return None, validation.settings, assemble(plugins, validation.options), said
+    handed = {key: value for key, value in shared.items() if value is not None} | validation.options
+    around_it = settings_of(around, given, shared, run, {}, ()) if given.keys() - {VALIDATION} else None
+    return around_it, validation.settings, assemble([*validation.validators, *run.always_on], handed), said
 
 
 def _unsound(plugins: Iterable[Plugin], shared: Mapping[str, Any], merge: Merge) -> list[str]:

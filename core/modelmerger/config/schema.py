@@ -31,6 +31,7 @@ from modelmerger.values.settings import BASE, ModelSettings, ValidationSettings
 Schema = dict[str, Any]
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _CHOSEN = "strategy"
+_NUMBERS = ("number", "integer")
 _GIVEN: Schema = {"type": ["string", "object"]}
 _INNER: Schema = {"description": "A merge in place of a model.", "$ref": f"#/$defs/{MERGE}"}
 
@@ -53,7 +54,7 @@ def config_schema() -> Schema:
         "description": "A merge that is made while it is read, and written nowhere.",
         **_merge({_CHOSEN: strategy, **_of_every_merge(sections, of_models)}, own, strategies, sections, of_models),
     }
-    return {
+    schema: Schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "modelmerger config",
         **_merge(
@@ -76,6 +77,33 @@ def config_schema() -> Schema:
         ),
         "$defs": {MERGE: inner},
     }
+    stand_ins = [cls for plugin in always_on for cls in plugin.stand_ins]
+    return _with_stand_ins(schema, stand_ins) if stand_ins else schema
+
+
+def _with_stand_ins(schema: Schema, stand_ins: Sequence[type]) -> Schema:
+    """The schema with what may stand in place of the numbers of models, and of options of strategies."""
+
+    def numbers(value: Any) -> Any:
+        if isinstance(value, list):
+            return [numbers(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        found = {key: item if key == "$defs" else numbers(item) for key, item in value.items()}
+        kind = value.get("type")
+        return {"$ref": f"#/$defs/{kind}"} | _without_type(found) if kind in _NUMBERS else found
+
+    def of_merge(merge: Schema) -> Schema:
+        properties = merge["properties"] | {"models": numbers(merge["properties"]["models"])}
+        return merge | {"properties": properties, "allOf": numbers(merge["allOf"])}
+
+    defs = {name: of_merge(inner) for name, inner in schema["$defs"].items()}
+    others = list(map(_object, stand_ins))
+    return of_merge(schema) | {"$defs": defs | {kind: {"anyOf": [{"type": kind}, *others]} for kind in _NUMBERS}}
+
+
+def _without_type(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key != "type"}
 
 
 def _merge(
@@ -114,7 +142,7 @@ def _of_every_merge(sections: Iterable[Section], of_models: Schema) -> Schema:
             "items": model | {"additionalProperties": True, "anyOf": either},
         },
         BASE: {"description": base.pop("description"), "anyOf": [base, of_merge]},
-        **{section.name: _optional_object(section.options) for section in sections},
+        **{section.name: _section(section) for section in sections},
     }
 
 
@@ -162,6 +190,11 @@ def _optional_object(cls: type) -> Schema:
     return {"anyOf": [{"type": "null"}, {"type": "object", "maxProperties": 0}, _object(cls)]}
 
 
+def _section(section: Section) -> Schema:
+    described = {"description": section.description} if section.description else {}
+    return described | _optional_object(section.options)
+
+
 def _object(cls: type) -> Schema:
     properties = _properties(cls)
     required = [name for name, schema in properties.items() if _must_be_given(schema)]
@@ -184,9 +217,17 @@ def _properties(cls: type) -> dict[str, Schema]:
     for field in fields:
         schema: Schema = {"description": descriptions[field.name]} | _value(kind_of(field), field.validator)
         if field.default is not attrs.NOTHING:
-            schema["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
+            schema["default"] = _plain_default(field.default)
         properties[field.name] = schema
     return properties
+
+
+def _plain_default(default: Any) -> Any:
+    """A default as a config would have it."""
+    default = default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+    if attrs.has(type(default)):
+        return {field.name: _plain_default(getattr(default, field.name)) for field in attrs.fields(type(default))}
+    return list(default) if isinstance(default, tuple) else default
 
 
 def descriptions_of(cls: type) -> dict[str, str]:

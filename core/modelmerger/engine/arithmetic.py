@@ -78,21 +78,32 @@ class Workspace:
 
         They are in the machine's memory, which the next read for this purpose reuses.
         """
-        length = checkpoint.tensors[name].span(start, stop)[1]
-        self.fill(checkpoint, name, start, stop, self.memory(purpose, length))
+        return self.read_runs(checkpoint, name, [(start, stop)], purpose)
+
+    def read_runs(
+        self, checkpoint: Checkpoint, name: str, runs: Sequence[tuple[int, int]], purpose: str = "raw"
+    ) -> "Tensor":
+        """Elements of several ranges, laid end to end, as `read` gives those of one."""
+        info = checkpoint.tensors[name]
+        length = sum(info.span(start, stop)[1] for start, stop in runs)
+        self.fill(checkpoint, name, runs, self.memory(purpose, length))
         return self.as_stored(checkpoint, name, self.host(purpose, length, torch.uint8))
 
-    def fill(self, checkpoint: Checkpoint, name: str, start: int, stop: int, memory: memoryview) -> None:
-        """Fills memory with elements of a flattened tensor in the stored dtype."""
+    def fill(self, checkpoint: Checkpoint, name: str, runs: Sequence[tuple[int, int]], memory: memoryview) -> None:
+        """Fills memory with ranges of elements of a flattened tensor in the stored dtype, laid end to end."""
         try:
-            checkpoint.read(name, start, stop, memory)
+            if len(runs) == 1:
+                checkpoint.read(name, *runs[0], memory)
+            else:
+                checkpoint.read_ranges(name, runs, memory)
         except MergeError:
             raise
         except (Exception, SystemExit) as error:
             if isinstance(error, MemoryError) and is_ours(type(checkpoint)):
                 raise
             raise reading_fault(checkpoint, error, name) from error
-        self.count(checkpoint, name, start, stop)
+        for start, stop in runs:
+            self.count(checkpoint, name, start, stop)
 
     def as_stored(self, checkpoint: Checkpoint, name: str, content: "Tensor") -> "Tensor":
         """Bytes as elements of the stored dtype, or as they are if torch has no such dtype."""

@@ -7,6 +7,7 @@ from blake3 import blake3
 
 from modelmerger.engine.arithmetic import one_thread_each
 from modelmerger.inputs.tensor_bytes import bytes_of
+from modelmerger.output.shared.same_machine import ARITHMETIC
 from modelmerger.planning.prepared import Prepared
 
 _SIDE = 96
@@ -19,7 +20,7 @@ def with_digest(ready: Prepared) -> Prepared:
 
 def kernels() -> dict[str, str]:
     """The part of a plan's digest that is this machine's own."""
-    return {"floating-point kernels": arithmetic_digest()}
+    return {ARITHMETIC: arithmetic_digest()}
 
 
 @functools.cache

@@ -91,8 +91,8 @@ class Measurer:
         join = self.joining(unit.of, earlier)
         try:
             return sum_in_order(unit.first, min(unit.last, -(-elements // length)), block, join)
-        except UnsteadyError:
-            raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+        except UnsteadyError as error:
+            raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
 
     def joining(self, index: int, earlier: Sequence["Tensor"]) -> Join | None:
         """What makes one statistic of several in the next round of a tensor; None where they are added up.
@@ -122,12 +122,16 @@ class Measurer:
         units = list(measuring_units(index, tensor, rounds))
         for number in range(rounds):
             summed = OrderedSum(len(units) // rounds, self.joining(index, totals))
-            for part, unit in enumerate(unit for unit in units if unit.round == number):
-                self.read_ahead(unit, totals)
-                summed.add(part, self.measure(unit, totals, workspace, cancelled))
-            if summed.total is None:
+            try:
+                for part, unit in enumerate(unit for unit in units if unit.round == number):
+                    self.read_ahead(unit, totals)
+                    summed.add(part, self.measure(unit, totals, workspace, cancelled))
+                total = summed.total
+            except UnsteadyError as error:
+                raise self.merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
+            if total is None:
                 break
-            totals.append(summed.total)
+            totals.append(total)
         return totals
 
     def coefficients(self, index: int, gram: "Tensor") -> tuple[float, ...]:
@@ -180,13 +184,9 @@ class Measurer:
         """Some elements of an input, laid end to end, in the dtype of the arithmetic."""
         tensor = self.merge.plan.tensors[index]
         dtype = torch.float64 if tensor.action == "combine" else COMPUTE[tensor.compute]
-        values = workspace.tensor(f"measured {number}", sum(stop - start for start, stop in runs), dtype)
-        place = 0
-        for start, stop in runs:
-            if self.kept is None:
-                read = workspace.read(self.merge.checkpoints[number], tensor.name_in(number), start, stop)
-            else:
-                read = self.kept.measured(index, number, start, stop, workspace)
-            values[place : place + stop - start].copy_(read)
-            place += stop - start
-        return values
+        if self.kept is None or len(runs) > 1:  # whole blocks are kept, and no parts of them
+            read = workspace.read_runs(self.merge.checkpoints[number], tensor.name_in(number), runs)
+        else:
+            read = self.kept.measured(index, number, *runs[0], workspace)
+        values = workspace.tensor(f"measured {number}", len(read), dtype)
+        return values.copy_(read)

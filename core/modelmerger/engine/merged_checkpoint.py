@@ -71,7 +71,7 @@ class MergedCheckpoint(Checkpoint):
     def of(
         cls,
         name: str,
-        strategy: str,
+        strategy: Any,
         models: Sequence[Checkpoint],
         base: Checkpoint | None = None,
         weights: Sequence[Any] | None = None,
@@ -81,8 +81,9 @@ class MergedCheckpoint(Checkpoint):
         """A merge of opened models, which must stay open while it is read.
 
         models: each with another name, merged as a merge within a merge is: plugins view them that act there. weights,
-        model_options: one a model. options, strategy: as in the config of a merge within a merge, so without options
-        of the whole run. Raises what planning a merge of that config raises.
+        model_options: one a model. strategy: the name of an installed one, or a module or an object of this process.
+        options: as in the config of a merge within a merge, so without those of the whole run. Raises what planning a
+        merge of that config raises.
 
         ```python
         from modelmerger import MergedCheckpoint

@@ -14,7 +14,10 @@ _DTYPES: dict[Literal["F64", "I64"], torch.dtype] = {"F64": torch.float64, "I64"
 
 
 class UnsteadyError(Exception):
-    """A statistic has another shape or dtype for another part of its tensor."""
+    """A statistic has another shape or dtype for another part of its tensor, or sums that no int64 holds."""
+
+    def __init__(self, what: str = "gave another shape or dtype for another block") -> None:
+        super().__init__(what)
 
 
 def as_statistic(values: "Tensor") -> Statistic:
@@ -60,6 +63,8 @@ class _Sum:
         self._join = join
         self._waiting: list[Tensor] = []
         self._total: Tensor | None = None
+        self._beyond: Tensor | None = None
+        """How often whole numbers went over, less how often under, so that no order of the parts matters."""
 
     def take(self, values: "Tensor") -> None:
         """Adds a part, which stays as it is. Raises `UnsteadyError`."""
@@ -74,6 +79,8 @@ class _Sum:
         """The sum of all parts; None where there were none. Raises `UnsteadyError`."""
         if self._join is not None and len(self._waiting) > 1:
             self._reduce(self._join)
+        if self._beyond is not None and self._beyond.any():
+            raise UnsteadyError("adds up to more than int64 holds; give float64")
         return self._waiting[0] if self._waiting else self._total
 
     def _reduce(self, join: Join) -> None:
@@ -91,7 +98,16 @@ class _Sum:
         elif self._total.shape != values.shape or self._total.dtype != values.dtype:
             raise UnsteadyError
         else:
+            before = self._total if values.dtype == torch.float64 else self._total.clone()
             self._total.add_(values)
+            if values.dtype != torch.float64:
+                self._count(before, values, self._total)
+
+    def _count(self, before: "Tensor", values: "Tensor", after: "Tensor") -> None:
+        wrapped = ((before ^ after) & (values ^ after)) < 0
+        if wrapped.any():
+            signs = torch.where(values < 0, -1, 1) * wrapped
+            self._beyond = signs if self._beyond is None else self._beyond + signs
 
 
 class OrderedSum:

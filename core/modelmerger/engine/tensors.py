@@ -202,7 +202,7 @@ class TensorMerger:
         if self._check and not are_finite(inputs):
             raise_nonfinite(tensor, self._merge, rounded=False)
         base = inputs[-1] if self._strategy.traits.inputs == "updates" else None
-        told = inputs if base is None else [values - base for values in inputs[:-1]]
+        told = inputs if base is None else self._updates(inputs, base)
         measured = [total.to(workspace.device) for total in self._measurements]
         if told:
             given = slice_inputs(self._merge, tensor, told, [(part.first, part.last)])
@@ -219,6 +219,12 @@ class TensorMerger:
             seen = slice(None) if whole else wanted
             self._observe([values.reshape(-1)[seen] for values in inputs], flat[seen], state)
         return flat[wanted]
+
+    def _updates(self, inputs: "Sequence[Tensor]", base: "Tensor") -> "list[Tensor]":
+        """What the models change of the base: in place of the inputs, unless somebody observes these."""
+        if self._of.observers:
+            return [values - base for values in inputs[:-1]]
+        return [values.sub_(base) for values in inputs[:-1]]
 
     def _observe(self, inputs: Sequence["Tensor"], merged: "Tensor", state: UnitState) -> None:
         arguments = inputs, merged, self.plan.name, self.plan.inputs, self._merge.settings

@@ -5,12 +5,13 @@ This is for the others: a plugin of another distribution is named, and a built-i
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 from modelmerger.hooks.providers import Provider, is_ours
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import ConfigError, InputError, MergeError, PluginError, Problem
-from modelmerger.values.text import said_by
+from modelmerger.values.text import said_by, shown
 
 _OF_CONFIGS = ("read_config", "explain_config", "expand_model", "check_config")
 """Hooks that are handed a config alone."""
@@ -29,13 +30,23 @@ def fault(
     """
     message = f"{named(providers)} raised {type(error).__name__} in {hook}: {said_by(error)}"
     if not are_built_in(providers):
-        return PluginError(Problem(with_way_out(message, providers), tensor=tensor))
+        message = with_way_out(f"{message}{_place(providers, error)}", providers)
+        return PluginError(Problem(message, tensor=tensor))
     if hook in _OF_NOTHING:
         return MergeError(
             Problem(f"a bug in modelmerger: {message}. Run it with --debug and report it.", tensor=tensor)
         )
     kind = ConfigError if hook in _OF_CONFIGS else InputError
     return kind(Problem(f"cannot be handled: {message}. {_ADVICE}.", _where(given), tensor))
+
+
+def _place(providers: Sequence[Provider], error: BaseException) -> str:
+    """Where the code of the plugins was, as far as it ran: ` (weights.py, line 12)`."""
+    found = ""
+    for name, trace in _modules(error):
+        if any(_is_of(name, provider) or name.startswith(f"{provider.module}.") for provider in providers):
+            found = f" ({shown(trace.tb_frame.f_code.co_filename, 80)}, line {trace.tb_lineno})"
+    return found
 
 
 def named(providers: Sequence[Provider]) -> str:
@@ -60,17 +71,17 @@ def culprits(error: BaseException, among: Sequence[Provider], all_providers: Seq
     """The plugin whose module is in the traceback: one of another distribution if any is, for what it handed over may
     be what a built-in one could not take. Else all of those that may have been called.
     """
-    found = [provider for module in _modules(error) for provider in all_providers if _is_of(module, provider)]
+    found = [provider for module, _ in _modules(error) for provider in all_providers if _is_of(module, provider)]
     others = [provider for provider in found if not provider.built_in]
     asked = [provider for provider in found if provider in among]
     return (others or asked)[-1:] or among
 
 
-def _modules(error: BaseException) -> Iterator[str]:
-    """Those whose code ran, the innermost last."""
+def _modules(error: BaseException) -> Iterator[tuple[str, TracebackType]]:
+    """The names of those whose code ran, the innermost last, and where."""
     trace = error.__traceback__
     while trace is not None:
-        yield trace.tb_frame.f_globals.get("__name__", "")
+        yield trace.tb_frame.f_globals.get("__name__", ""), trace
         trace = trace.tb_next
 
 

@@ -1,8 +1,10 @@
 """A plugin as its module declares it: its options, its sections of the config, and its hooks."""
 
+import dis
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -43,6 +45,8 @@ class Plugin:
     """The names of the hooks that it has."""
     read_options: type | None = None
     """The attrs class of its options as a reader of configs; None where it has none."""
+    stand_ins: tuple[type, ...] = ()
+    """Attrs classes of what may stand in place of a number of a config until a command of the plugin finds that."""
 
     @property
     def key(self) -> str:
@@ -79,6 +83,7 @@ def _load(provider: Provider) -> Plugin:
         tuple(sections),
         hooks,
         _options(provider, module, "ReadOptions"),
+        _stand_ins(provider, module),
     )
 
 
@@ -99,7 +104,7 @@ def _check_within(provider: Provider, named: Any, hooks: Collection[str]) -> Non
 
 
 def _check_arguments(provider: Provider, module: Any) -> None:
-    """Raises `PluginError` for an argument without a default that the hook does not have."""
+    """Raises `PluginError` for an argument without a default that the hook does not have, or options that are none."""
     for hook, function in _marked(module):
         known = _arguments_of(hook)
         for argument in inspect.signature(function).parameters.values():
@@ -107,6 +112,20 @@ def _check_arguments(provider: Provider, module: Any) -> None:
             if handed and argument.default is argument.empty and argument.name not in known:
                 near = suggestion(argument.name, known) or f" (it has {', '.join(known)})."
                 raise PluginError(f"{provider}: {hook} has no argument '{argument.name}'{near}")
+            kind = "ReadOptions" if hook == "read_config" else "Options"
+            if argument.name == "options" and not hasattr(module, kind) and (read := _read_of(function, "options")):
+                message = f"{hook} reads options.{read}, and the plugin declares no options, so they are None."
+                raise PluginError(f"{provider}: {message} Declare them in an attrs class '{kind}'.")
+
+
+def _read_of(function: Callable[..., Any], name: str) -> str | None:
+    """The first attribute that a function reads of an argument; None where none is found."""
+    if not inspect.isfunction(plain := inspect.unwrap(function)):
+        return None
+    for one, other in pairwise(dis.get_instructions(plain)):
+        if one.opname.startswith("LOAD_FAST") and one.argval == name and other.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            return str(other.argval)
+    return None
 
 
 @functools.cache
@@ -134,6 +153,13 @@ def _options(provider: Provider, module: Any, name: str) -> type | None:
     if required and provider.kind != "strategy":  # a strategy is never used without a config that could give it
         raise PluginError(f"{provider}: the option '{required[0]}' has no default. Give it one.")
     return cls
+
+
+def _stand_ins(provider: Provider, module: Any) -> tuple[type, ...]:
+    found = getattr(module, "stand_ins", ())
+    if not isinstance(found, Collection) or not all(isinstance(cls, type) and attrs.has(cls) for cls in found):
+        raise PluginError(f"{provider}: 'stand_ins' must hold attrs classes, got {shown(found)}.")
+    return tuple(found)
 
 
 def hook_names(provider: Provider | str, module: Any) -> Iterable[str]:

@@ -185,9 +185,9 @@ class Strategy:
             raise self._broken(hook, what, tensor_name)
         return found.detach()
 
-    def unsteady_measure_error(self, tensor_name: str) -> PluginError:
-        """The error for a statistic whose shape or dtype changes from block to block."""
-        return self._broken("measure_tensor", "gave another shape or dtype for another block", tensor_name)
+    def unsteady_measure_error(self, tensor_name: str, what: str) -> PluginError:
+        """The error for a statistic whose parts cannot be added up. what: why."""
+        return self._broken("measure_tensor", what, tensor_name)
 
     def merge_tensor(self, given: "SliceInputs", measurements: Sequence["torch.Tensor"]) -> "torch.Tensor":
         """The merged slice: a tensor of the inputs' shape and dtype that shares no memory with them."""

@@ -1,6 +1,6 @@
 """A checkpoint whose tensors are in files unchanged, each in one stretch of bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -50,6 +50,21 @@ class FileCheckpoint(HandsOut, Checkpoint):
         stored = self.stored[tensor]
         offset, length = stored.info.span(start, stop)
         self.reader.read(stored.file, stored.offset + offset, buffer[:length])
+
+    def read_ranges(self, tensor: str, ranges: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+        """Reads them from the tensor's file in one go."""
+        if type(self).read is not FileCheckpoint.read:
+            super().read_ranges(tensor, ranges, buffer)
+            return
+        stored, place = self.stored[tensor], 0
+        parts = []
+        for start, stop in ranges:
+            if not 0 <= start <= stop <= stored.info.elements:
+                raise self.not_there(tensor, start, stop)
+            offset, length = stored.info.span(start, stop)
+            parts.append((stored.offset + offset, buffer[place : place + length]))
+            place += length
+        self.reader.read_parts(stored.file, parts)
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
         """Tells the system that the elements will be read from the tensor's file soon."""

@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -56,12 +56,17 @@ class InputFiles:
                 buffer, offset = buffer[count:], offset + count
             if not len(buffer):
                 return
+        self.read_parts(file, [(offset, buffer)])
 
-        def fill(opened: OpenFile, at: int = offset, rest: memoryview = buffer) -> None:
-            while (count := self._read_some(opened, rest, at)) < len(rest):
-                if count == 0:
-                    raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
-                rest, at = rest[count:], at + count
+    def read_parts(self, file: FileIdentity, parts: Sequence[tuple[int, memoryview]]) -> None:
+        """Fills each buffer from its offset, without looking at what was said before. Raises `InputChangedError`."""
+
+        def fill(opened: OpenFile) -> None:
+            for at, rest in parts:
+                while (count := self._read_some(opened, rest, at)) < len(rest):
+                    if count == 0:
+                        raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
+                    rest, at = rest[count:], at + count  # noqa: PLW2901 (what is left of it)
 
         self._use(file, fill)
 

@@ -1,21 +1,20 @@
 """JSON from files that may come from anyone: one reader, so that the same things are refused in the same words."""
 
 import json
-import math
 import re
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
 
+from modelmerger.inputs.odd_numbers import TEXT, OddNumbers
 from modelmerger.values.errors import InputError, Problem
 
 MOST_LEVELS = 100
 MOST_VALUES = 5_000_000
 """Half a gigabyte once they are read, and twice as many as the tokenizer or the index of any model holds."""
 
-# Possessive, and an unfinished text runs to the end: nothing makes this try a character twice.
-_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_PART = re.compile(rf"(?:[^\"]*+{_TEXT.pattern}){{1,10000}}+|[^\"]++", re.DOTALL)
+_PART = re.compile(rf"(?:[^\"]*+{TEXT.pattern}){{1,10000}}+|[^\"]++", re.DOTALL)
 """Some texts with what is between them, so that what is left when they are taken out never is all in memory."""
 
 
@@ -26,24 +25,23 @@ def read_json(
     depth: int = MOST_LEVELS,
     nodes: int = MOST_VALUES,
     unique: bool = True,
-    finite: bool = False,
-    tagged: bool = False,
+    infinite: Collection[str] | None = None,
 ) -> Any:
     """The value in a JSON document, as plain data. `source` names it in errors.
 
     content: UTF-8, with or without a byte order mark. depth: how many lists and objects may lie in each other. nodes:
     how many values there may be; keys do not count, and an empty list or object counts like one that holds a value.
-    unique: whether a key that an object has twice is refused; otherwise the last one counts. finite: whether NaN,
-    infinities and numbers beyond float64 are refused. tagged: whether infinities within the document are read as the
-    objects that transformers writes for them, `{"__float__": "Infinity"}`, and NaN and numbers beyond float64 refused.
+    unique: whether a key that an object has twice is refused; otherwise the last one counts. infinite: keys that
+    infinities may stand at, or in a list there: they are read as the objects that transformers writes for them,
+    `{"__float__": "Infinity"}`; other infinities, NaN and numbers beyond float64 are refused with line and key. None:
+    all these, which Python writes though JSON has none, are read as what they are.
 
-    Otherwise these, which Python writes though JSON has none, are read as what they are, and so are halves of surrogate
-    pairs.
+    Halves of surrogate pairs are read in any case.
     Raises `InputError` for all else that is no JSON, and for what is too deep or too much.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        return decode_json(text, source, depth=depth, nodes=nodes, unique=unique, finite=finite, tagged=tagged)
+        return decode_json(text, source, depth=depth, nodes=nodes, unique=unique, infinite=infinite)
     except ValueError as error:
         reason = f"is not sound JSON: {error}"
     # Out here, so that the error does not keep the text alive.
@@ -57,28 +55,27 @@ def decode_json(
     depth: int = MOST_LEVELS,
     nodes: int = MOST_VALUES,
     unique: bool = True,
-    finite: bool = False,
-    tagged: bool = False,
+    infinite: Collection[str] | None = None,
 ) -> Any:
     """As `read_json`, but what is no JSON raises `ValueError`: a `JSONDecodeError`, where one place is to blame."""
     if _holds_more(text, nodes):
         raise InputError(Problem(f"holds more than {nodes:,} values.", source))
     with suppress(RecursionError):
-        if finite or (tagged and not text.lstrip().startswith(("{", "["))):
-            _FINITE.decode(text)
-        value = (_unique_keys if unique else _last_keys)(text, tagged)
+        odd = None if infinite is None else OddNumbers(infinite)
+        value = _decoded(text, unique, odd)
         if not _is_deeper(value, depth, text):
-            return value
+            return odd.settle(value, text) if odd else value
     raise InputError(Problem(f"is nested more than {depth} levels deep.", source))
 
 
-def _last_keys(text: str, tagged: bool) -> Any:
-    return (_LAST_TAGGED if tagged else _LAST).decode(text)
-
-
-def _unique_keys(text: str, tagged: bool) -> Any:
+def _decoded(text: str, unique: bool, odd: OddNumbers | None) -> Any:
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_no_key_twice if unique else None,
+        parse_constant=odd.constant if odd else None,
+        parse_float=odd.number if odd else None,
+    )
     try:
-        return (_UNIQUE_TAGGED if tagged else _UNIQUE).decode(text)
+        return decoder.decode(text)
     except _KeyGivenTwiceError:
         return _Placing().decode(text)  # slower, and raises it with its place
 
@@ -112,37 +109,13 @@ class _Placing(json.JSONDecoder):
             raise json.JSONDecodeError(str(error), text, after - 1) from None
 
 
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number in JSON")
-
-
-def _tag(text: str) -> dict[str, str]:
-    """An infinity may be meant, as a limit that is none; a NaN is what went wrong."""
-    if text == "NaN":
-        _no_constant(text)
-    return {"__float__": text}
-
-
-def _finite(text: str) -> float:
-    if math.isinf(value := float(text)):
-        raise ValueError(f"the number {text[:40]} is beyond what a float64 can hold")
-    return value
-
-
-_FINITE = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
-_UNIQUE = json.JSONDecoder(object_pairs_hook=_no_key_twice)
-_UNIQUE_TAGGED = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_tag, parse_float=_finite)
-_LAST = json.JSONDecoder()
-_LAST_TAGGED = json.JSONDecoder(parse_constant=_tag, parse_float=_finite)
-
-
 def _holds_more(text: str, nodes: int) -> bool:
     """Whether a text holds more values, before it is read: one is the whole, others follow a bracket or a comma."""
     if len(text) <= nodes or text.count(",") + _openings(text) < nodes:
         return False
     found = 0
     for part in _PART.finditer(text):
-        bare = _TEXT.sub("", part[0])
+        bare = TEXT.sub("", part[0])
         found += bare.count(",") + _openings(bare)
         if found >= nodes:
             return True

@@ -1,7 +1,8 @@
 """The journal of a staging directory: a header with the plan's digest, then a line for each finished block.
 
-A block's line is believed only if the block still has the digests it names, so lines need no fsync of their own. What
-is torn or damaged is passed over. Before the staged tree gets the output's name, a line says which tree (inode) that
+A block's line is believed only if the block still has the digests it names, so lines need no fsync of their own; but a
+share of a merge that ended well says so in a line behind those of its blocks, which are then on the disk. What is torn
+or damaged is passed over. Before the staged tree gets the output's name, a line says which tree (inode) that
 is, so that a later run can tell a merge that was stopped before that moment from one that was stopped after it.
 """
 
@@ -10,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from attrs import field, frozen
@@ -34,11 +36,19 @@ class Journal:
     """Of the blocks that were finished, by file and block."""
     tree: int | None = None
     """The inode of the tree that was about to be published; None before that moment."""
+    ended: Mapping[int, int] | None = None
+    """The inode of each file that a share wrote to, by its number, where the share ended well; else None."""
+    sure: AbstractSet[tuple[int, int]] = frozenset()
+    """Those of the blocks that were on the disk when the share ended well."""
+    reread: bool = False
+    """Whether a run wanted the blocks of shares to be read again: what they say is not believed unread any more."""
+    decides: Mapping[str, str] = field(factory=dict)
+    """What the plan's digest is made of, in the journal of a share."""
 
 
-def header(plan: str) -> dict[str, Any]:
+def header(plan: str, decides: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The line that a journal begins with."""
-    return {"modelmerger": 1, "plan": plan}
+    return {"modelmerger": 1, "plan": plan} | ({"decides": dict(decides)} if decides else {})
 
 
 def block_line(file: int, block: int, record: BlockRecord) -> dict[str, Any]:
@@ -53,15 +63,25 @@ def tree_line(inode: int) -> dict[str, Any]:
     return {"tree": inode}
 
 
+def ended_line(inodes: Mapping[int, int]) -> dict[str, Any]:
+    """The line that says that a share ended well. inodes: of the files that it wrote to, by their number."""
+    return {"ended": {str(file): inode for file, inode in inodes.items()}}
+
+
+def reread_line() -> dict[str, Any]:
+    """The line that says that what shares made is read again."""
+    return {"reread": True}
+
+
 def append(descriptor: int, line: Mapping[str, Any]) -> None:
     """Writes a line to a journal that is open for appending."""
     write_all(descriptor, json.dumps(line).encode() + b"\n")
 
 
-def read_journal(directory: int) -> Journal | None:
-    """The journal in an open directory. None where there is none, or where a file of that name is none of ours."""
+def read_journal(directory: int, name: str = NAME) -> Journal | None:
+    """A journal in an open directory. None where there is none, or where a file of that name is none of ours."""
     try:
-        descriptor = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return None
     try:
@@ -76,8 +96,10 @@ def read_journal(directory: int) -> Journal | None:
     start = _parsed(first)
     if start.get("modelmerger") != 1 or not isinstance(start.get("plan"), str):
         return None
-    records = {}
-    tree = None
+    records: dict[tuple[int, int], BlockRecord] = {}
+    tree = ended = None
+    reread = False
+    sure: AbstractSet[tuple[int, int]] = frozenset()
     for line in map(_parsed, lines):
         if _is_block(line):
             with contextlib.suppress(ValueError):
@@ -86,7 +108,12 @@ def read_journal(directory: int) -> Journal | None:
                 records[line["file"], line["block"]] = record
         elif isinstance(line.get("tree"), int):
             tree = line["tree"]
-    return Journal(start["plan"], records, tree)
+        elif _is_mapping_to(int, line.get("ended")) and all(map(str.isdecimal, line["ended"])):
+            ended, sure = {int(file): inode for file, inode in line["ended"].items()}, frozenset(records)
+        elif line.get("reread") is True:
+            reread = True
+    decides = start["decides"] if _is_mapping_to(str, start.get("decides")) else {}
+    return Journal(start["plan"], records, tree, ended, sure, reread, decides)
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

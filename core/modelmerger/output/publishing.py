@@ -8,11 +8,12 @@ from pathlib import Path
 
 from attrs import frozen
 
-from modelmerger.output.earlier.apart import Inputs, check_apart
+from modelmerger.output.earlier.apart import Inputs, check_apart, check_in_no_output
 from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import read_manifest, read_manifest_of_weights
 from modelmerger.output.parent_folder import check_parent, standing_folder
 from modelmerger.output.scratch import Scratch
+from modelmerger.output.shared.part_files import PartJournals
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory, check_staging, is_empty, is_published
 from modelmerger.output.steps import Step
@@ -28,7 +29,8 @@ _UNEXCHANGED = "cannot be overwritten in one step on this file system. Give anot
 
 
 def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
-    """Raises `OutputError` for a target that exists, whose folder cannot be made, or that touches an input.
+    """Raises `OutputError` for a target that exists, whose folder cannot be made, that touches an input, or
+    that lies in another output.
 
     With `overwrite`, one that exists must be an earlier output, as it was published; with `keep_extra`, others may
     have put something there.
@@ -38,6 +40,7 @@ def check_output(target: Path, options: CoreOptions, inputs: Inputs) -> None:
     with output_errors(target):
         check_parent(target)
         _check_kind(target)
+        check_in_no_output(target)
         check_apart(target, inputs)
         _check_free(target, options)
         check_staging(target)
@@ -139,11 +142,12 @@ def finish_earlier(target: Path, plan: Callable[[], str], overwrite: bool, step:
             return None
         if journal.plan and journal.tree != target.stat().st_ino:
             return None
+        records = {**PartJournals.of(directory.descriptor).of_plan(published).records, **journal.records}
         step("fsync", target.parent)
         sync_file(target.parent)
         message = "was published by an earlier run, which was stopped before it had cleared up. That is done now."
         notes = [Problem(message, str(target), severity="note"), *_cleared_up(directory)]
-        return Finished(notes, journal.records)
+        return Finished(notes, records)
 
 
 def give_name(staging: Staging, overwrite: bool, step: Step) -> None:

@@ -22,13 +22,19 @@ def write_token(directory: int, token: str) -> None:
 
 def check_token(directory: int, token: str, path: str) -> None:
     """Raises `OutputError` where the run that has this token is over. path: of the directory, for the message."""
+    if read_token(directory) != token:
+        raise OutputError(Problem("is not of this run any more. The worker that wanted to write there stops.", path))
+
+
+def read_token(directory: int) -> str:
+    """That of the run that goes on in an open directory; empty where there is none."""
     try:
         descriptor = open_entry(NAME, directory, os.O_RDONLY)
-        try:
-            found = os.read(descriptor, _LONGEST).decode(errors="replace")
-        finally:
-            os.close(descriptor)
     except OSError:
-        found = ""
-    if found != token:
-        raise OutputError(Problem("is not of this run any more. The worker that wanted to write there stops.", path))
+        return ""
+    try:
+        return os.read(descriptor, _LONGEST).decode(errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)

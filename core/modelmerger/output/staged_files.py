@@ -7,13 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from modelmerger.output.digests import differing
 from modelmerger.output.direct import DIRECT, write_past_cache
 from modelmerger.output.entries import close_quietly, open_directory, open_entry, write_all_at
 from modelmerger.output.run_token import check_token
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system import start_writeback
 from modelmerger.output.system_errors import output_error, output_errors
-from modelmerger.values.layout import Layout
+from modelmerger.values.layout import BLOCK, Layout
+from modelmerger.values.work.block_record import BlockRecord
 
 
 class StagedFiles:
@@ -64,6 +66,16 @@ class StagedFiles:
         with output_errors(self._paths[file]):
             os.close(handle)
 
+    def is_written(self, file: int, block: int, record: BlockRecord) -> bool:
+        """Whether a block of a file has the digests of its record, as this process reads it."""
+        path = self._paths[file]
+        with output_errors(path):
+            descriptor = open_entry(path.name, self._tree_fd, os.O_RDONLY)
+            try:
+                return not any(True for _ in differing(descriptor, block * BLOCK, record.pieces))
+            finally:
+                os.close(descriptor)
+
 
 class SharedFiles(StagedFiles):
     """The files of a tree that another process has staged, for as long as the context lasts and its run goes on.
@@ -95,3 +107,11 @@ class SharedFiles(StagedFiles):
         """A descriptor of a file of the layout. Raises `OutputError` once the run is over."""
         check_token(self._root_fd, self._token, str(self._tree.parent))
         return super().open_file(file)
+
+    def close_file(self, handle: int, file: int) -> None:
+        """Closes it once what was written is on the storage: who asked for it may be on another machine."""
+        try:
+            with output_errors(self._paths[file]):
+                os.fdatasync(handle)
+        finally:
+            super().close_file(handle, file)

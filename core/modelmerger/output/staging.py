@@ -2,15 +2,17 @@
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 from modelmerger.output import journal, run_token
 from modelmerger.output.documents import write_document
 from modelmerger.output.entries import same_entry, sync_directory
-from modelmerger.output.resuming import Records, made_ready
+from modelmerger.output.resuming import made_ready
+from modelmerger.output.shared.part_files import Records
 from modelmerger.output.staged_files import StagedFiles
 from modelmerger.output.staging_directory import JOURNAL, StagingDirectory
 from modelmerger.output.steps import Step, no_step
@@ -23,11 +25,19 @@ from modelmerger.values.work.block_record import BlockRecord
 class Staging(StagedFiles):
     """What is staged for a target, locked and ready to be written to for as long as the context lasts.
 
-    direct: see `StagedFiles`.
+    direct: see `StagedFiles`. decides, reread: see `made_ready`.
     """
 
     def __init__(
-        self, target: Path, plan_digest: str, layout: Layout, step: Step = no_step, *, direct: bool = False
+        self,
+        target: Path,
+        plan_digest: str,
+        layout: Layout,
+        step: Step = no_step,
+        *,
+        direct: bool = False,
+        decides: Mapping[str, str] = MappingProxyType({}),
+        reread: bool = False,
     ) -> None:
         self.directory = StagingDirectory(target, step)
         super().__init__(self.directory.tree, layout, step, direct=direct)
@@ -43,6 +53,7 @@ class Staging(StagedFiles):
         """Names of what no merge wrote and was taken from the old output."""
         self._plan_digest = plan_digest
         self._layout = layout
+        self._decides, self._reread = decides, reread
         self._lock = threading.Lock()
         self._closing = ExitStack()
         self._journal_fd = -1
@@ -67,7 +78,8 @@ class Staging(StagedFiles):
         with ExitStack() as closing:
             closing.enter_context(self.directory)
             with output_errors(self.root):
-                ready = made_ready(self.directory, self._plan_digest, self._layout, closing)
+                how: dict[str, Any] = {"decides": self._decides, "reread": self._reread}
+                ready = made_ready(self.directory, self._plan_digest, self._layout, closing, **how)
                 self._step("create", self.root / run_token.NAME)
                 run_token.write_token(self.directory.descriptor, self.token)
             self._tree_fd, self._journal_fd = ready.tree, ready.journal
@@ -83,6 +95,7 @@ class Staging(StagedFiles):
 
     def record(self, file: int, block: int, record: BlockRecord) -> None:
         """Notes a finished block."""
+        self.directory.check_held()
         with self._lock, output_errors(self.root / JOURNAL):
             self._step("journal", self.root / JOURNAL)
             journal.append(self._journal_fd, journal.block_line(file, block, record))
@@ -117,6 +130,7 @@ class Staging(StagedFiles):
 
     def check_held(self) -> None:
         """Raises `OutputError` where a name leads to something else than what this merge has made under it."""
+        self.directory.check_held()
         held: list[tuple[Path | str, int | None, os.stat_result]] = [
             (self.root, None, os.fstat(self.directory.descriptor))
         ]

@@ -1,31 +1,30 @@
 """The directory beside the output where a merge is staged: found by name, held by a lock, and removed in an order that
 survives kills.
 
-`.NAME.modelmerger/` holds `journal`, `run` and `model/`, the tree that becomes the output in one rename.
+`.NAME.modelmerger/` holds `journal`, `run`, `owner` and `model/`, the tree that becomes the output in one rename; and
+`parts/`, what shares of the merge say of themselves.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, Self
 
 from modelmerger.output import journal, run_token
-from modelmerger.output.entries import close_quietly, discard, is_directory, open_directory, owner_of_new, same_entry
+from modelmerger.output.entries import discard, is_directory, open_directory, owner_of_new, same_entry
 from modelmerger.output.journal import Journal, read_journal
 from modelmerger.output.parent_folder import make_parent, staging_path
+from modelmerger.output.shared.locking import ATTEMPTS, NOT_OURS, LockedError, locked, unlock
+from modelmerger.output.shared.owner import MERGES, Owner, Ownership, check_free
+from modelmerger.output.shared.part_files import PARTS, check_no_parts
 from modelmerger.output.steps import Step, no_step
 from modelmerger.output.system_errors import output_errors
 from modelmerger.values.errors import OutputError, Problem
 
 JOURNAL, TREE = journal.NAME, "model"
-_ATTEMPTS = 1_000
-"""How often the directory may go or be another one at the moment in which it is locked."""
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
-_UNLOCKED = "is on a file system without locks, which keep two merges apart"
-_ELSEWHERE = "Give an output path on another disk, or have this one mounted with locks (flock)"
-NOT_OURS = "exists and is not a staging directory of a merge. Move it away, or give another output path."
+OWNER = "owner"
+"""What the file is called that says who merges."""
 
 
 def staged_size(target: Path) -> int:
@@ -58,7 +57,17 @@ def is_empty(target: Path) -> bool:
     except (OSError, ValueError):  # the latter of a NUL in the path
         return False
     try:
-        return os.listdir(descriptor) == []
+        return _entries(descriptor) == []
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def open_for_now(root: Path) -> Iterator[int]:
+    """A descriptor of a directory. Raises `OSError`."""
+    descriptor = open_directory(root)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -73,33 +82,25 @@ def check_staging(target: Path) -> None:
     except NotADirectoryError:
         raise OutputError(Problem(NOT_OURS, str(root))) from None
     try:
-        if _journal_in(descriptor) is None:
+        at_work = OWNER in os.listdir(descriptor)  # and may be about to begin the journal anew
+        if _journal_in(descriptor) is None and not at_work:
             raise OutputError(Problem(NOT_OURS, str(root)))
     finally:
         os.close(descriptor)
 
 
+def _entries(directory: int) -> list[str]:
+    """What is staged in an open directory, without what says who is at work there."""
+    return [name for name in os.listdir(directory) if name.partition(".")[0] != OWNER]
+
+
 def _journal_in(directory: int) -> Journal | None:
     """See `StagingDirectory.journal`. directory: a descriptor."""
-    entries = os.listdir(directory)
+    entries = _entries(directory)
     if not entries:
         return Journal()
     found = read_journal(directory)
     return None if found is None or (not found.plan and entries != [JOURNAL]) else found
-
-
-_held: set[int] = set()
-"""Descriptors of locked directories."""
-
-
-def _let_go() -> None:
-    """A fork has them too, and would hold the lock for as long as it lives, even when its parent is gone."""
-    for descriptor in _held:
-        close_quietly(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 class StagingDirectory:
@@ -110,7 +111,7 @@ class StagingDirectory:
     something else has the directory's name.
     """
 
-    def __init__(self, target: Path, step: Step = no_step) -> None:
+    def __init__(self, target: Path, step: Step = no_step, *, doing: str = MERGES) -> None:
         self.target = target
         self.root = staging_path(target)
         self.tree = self.root / TREE
@@ -120,23 +121,29 @@ class StagingDirectory:
         """Of the directory, while it is locked."""
         self.owner = os.geteuid()
         """The user whose what is staged must be, while it is locked."""
+        self._doing = doing
+        self._ownership: Ownership | None = None
 
     def __enter__(self) -> Self:
         with output_errors(self.root):
             make_parent(self.target, self.step)
-            self.descriptor = self._locked()
-            try:
-                self._check_trusted()
-            except BaseException:
-                os.close(self.descriptor)
-                raise
-        _held.add(self.descriptor)
-        return self
+            for _ in range(ATTEMPTS):
+                if self._hold():
+                    return self
+        raise OutputError(
+            Problem("is removed whenever it is looked at. Give an output path elsewhere.", str(self.root))
+        )
 
     def __exit__(self, *_: object) -> None:
-        _held.discard(self.descriptor)
-        close_quietly(self.descriptor)
-        self.descriptor = -1
+        if self._ownership is not None:
+            self._ownership.release()  # before the lock, so that who gets that finds nobody
+        unlock(self.descriptor)
+        self.descriptor, self._ownership = -1, None
+
+    def check_held(self) -> None:
+        """Raises `OutputError` where another machine took over."""
+        if self._ownership is not None:
+            self._ownership.check()
 
     def journal(self) -> Journal | None:
         """What the journal says; an empty one for an empty directory. None: the directory is none of ours."""
@@ -151,8 +158,11 @@ class StagingDirectory:
         said = self.remove_tree()
         self.step("remove", self.root / run_token.NAME)
         discard(run_token.NAME, self.descriptor)
+        discard(PARTS, self.descriptor)
         self.step("remove", self.root / JOURNAL)
         discard(JOURNAL, self.descriptor)
+        if self._ownership is not None:
+            self._ownership.release()
         self.step("remove", self.root)
         if same_entry(self.root, os.fstat(self.descriptor)):
             self.root.rmdir()
@@ -182,7 +192,36 @@ class StagingDirectory:
         if found.st_uid != self.owner:
             self._refuse(self.root / name, f"belongs to user {found.st_uid}, and this merge to {self.owner}")
 
-    def _check_trusted(self) -> None:
+    def _hold(self) -> bool:
+        """Whether the directory is locked now; another machine may remove it at that moment."""
+        try:
+            self.descriptor = locked(self.root, self.target, self.step)
+        except LockedError:
+            self.say_who()
+            raise
+        owner = Owner.this(os.urandom(16).hex(), self._doing)
+        ownership = Ownership(self.descriptor, OWNER, owner, str(self.target))
+        try:
+            self.check_trusted()
+            with contextlib.suppress(FileNotFoundError):
+                ownership.take()
+                self._ownership = ownership
+                check_no_parts(self.descriptor, owner.token, str(self.target))
+                return True
+        except BaseException:
+            self.__exit__()
+            raise
+        self.__exit__()
+        return False
+
+    def say_who(self) -> None:
+        """Raises `OutputError` that says who has the directory, if that can be found out."""
+        token = os.urandom(16).hex()
+        with contextlib.suppress(OSError, ValueError), open_for_now(self.root) as descriptor:
+            check_free(descriptor, OWNER, token, str(self.target))
+            check_no_parts(descriptor, token, str(self.target))
+
+    def check_trusted(self) -> None:
         """What is in the directory is gone on with, so nobody else may have made it, or be able to write to it."""
         found = os.fstat(self.descriptor)
         if found.st_uid != self.owner:
@@ -190,40 +229,10 @@ class StagingDirectory:
         self.check_own(found, "")
         if found.st_mode & 0o022:
             self._refuse(self.root, "may be written to by others")
-        for name in (JOURNAL, TREE, run_token.NAME):
+        for name in (JOURNAL, TREE, run_token.NAME, OWNER, PARTS):
             with contextlib.suppress(FileNotFoundError):
                 self.check_own(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False), name)
 
     def _refuse(self, path: Path, why: str) -> NoReturn:
         message = f"{why}, so what is staged there is not trusted. Remove {self.root}, or give another output path."
         raise OutputError(Problem(message, str(path)))
-
-    def _locked(self) -> int:
-        for _ in range(_ATTEMPTS):
-            self.step("create", self.root)
-            with contextlib.suppress(FileExistsError):
-                self.root.mkdir(0o700)
-            try:
-                descriptor = open_directory(self.root)
-            except FileNotFoundError:
-                continue  # whoever held it has just removed it
-            except NotADirectoryError:
-                raise OutputError(Problem(NOT_OURS, str(self.root))) from None
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(descriptor), os.stat(self.root, follow_symlinks=False)):
-                        return descriptor
-            except BaseException as error:
-                os.close(descriptor)
-                if isinstance(error, OSError) and error.errno in _NO_LOCKS:
-                    raise OutputError(
-                        Problem(f"{_UNLOCKED} ({error.strerror}). {_ELSEWHERE}.", str(self.root))
-                    ) from None
-                if not isinstance(error, BlockingIOError):
-                    raise
-                message = "is being written by another merge at this moment. Wait for it, or give another output path."
-                raise OutputError(Problem(message, str(self.target))) from None
-            os.close(descriptor)
-        message = "is another directory whenever it is looked at. Give an output path on another disk."
-        raise OutputError(Problem(message, str(self.root)))

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from modelmerger.hooks.assembly import Hooks
-from modelmerger.planning.ties.drifted import check_drift, untie
+from modelmerger.planning.ties.drifted import check_drift
 from modelmerger.planning.ties.seen_ties import see_ties
+from modelmerger.planning.ties.untying import untie
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import Problem
 from modelmerger.values.layers.taken import layer_numbers

@@ -75,6 +75,17 @@ class CheckpointView(Checkpoint):
         """The names of the checkpoint's tensors that a tensor of the view is: one, unless a subclass says otherwise."""
         return (self.names[tensor],)
 
+    def read_ranges(self, tensor: str, ranges: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+        """Reads the ranges from the checkpoint, or one by one where a subclass reads otherwise."""
+        if type(self).read is not CheckpointView.read:
+            super().read_ranges(tensor, ranges, buffer)
+            return
+        elements = self.checkpoint.tensors[self.names[tensor]].elements
+        for start, stop in ranges:
+            if not 0 <= start <= stop <= elements:
+                raise self.not_there(tensor, start, stop)
+        self.checkpoint.read_ranges(self.names[tensor], ranges, buffer)
+
     def not_there(self, tensor: str, start: int, stop: int) -> MergeError:
         """Names the view, which asks for what the checkpoint does not have."""
         elements = self.checkpoint.tensors[self.names[tensor]].elements

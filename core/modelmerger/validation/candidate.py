@@ -23,7 +23,7 @@ class Candidate:
     directory: Path
     """Where it lies."""
     held: tuple[Any, Any] | None = None
-    """Its model and tokenizer, where the caller has them in memory."""
+    """Its model and tokenizer, or the directory of that, where the caller has the model in memory."""
     settings: Settings | None = None
     """Of the merge that it came from, where that is known."""
     sources: Sequence[ModelReference] = ()

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, frozen
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 Place = ModelReference | tuple[Any, Any]
-"""A model as the user names it, or model and tokenizer as the caller holds them."""
+"""A model as the user names it, or model and tokenizer as the caller holds them, or the directory of the tokenizer."""
 
 
 @frozen(eq=False, kw_only=True)
@@ -87,6 +88,8 @@ class Models:
             place, proof = self._places[name], Proof(name)
             model, tokenizer = place if isinstance(place, tuple) else self._loaded(name, place, proof)
             _check_module(name, model)
+            if isinstance(tokenizer, Path):
+                tokenizer = self._tokenizer(name, tokenizer, proof)
             proof.of_texts(tokenizer, self._texts)
             self._current = LoadedModel(
                 name=name, model=model.eval(), tokenizer=tokenizer, batch_size=self._batch_size, proof=proof
@@ -99,24 +102,36 @@ class Models:
             return reference.source, None
         if self._settings is not None and reference.where in self._settings.merges:
             raise UnmeasurableError(f"{name} is a merge that is written nowhere, so it cannot be loaded")
-        try:
-            from modelmerger.validation.transformers_model import load_merged, load_tokenizer
+        from modelmerger.validation.transformers_model import load_merged, load_tokenizer
 
+        with _unloadable(name):
             located, hooks, is_merged = self._hooks.models.locate_model(reference), self._hooks, name == self._merged
             with Scratch(None) as scratch, _no_bars():
                 target = scratch.path / "materialised"
                 directory = loadable(located.directory, hooks, self._settings, target, merged=is_merged)
-                proof.of_file(directory, self._texts)
                 options = CoreOptions(device_map=self._device_map)
                 model = load_merged(directory, options, scratch.path / "offload", hooks)
-                tokenizer = load_tokenizer(directory)
+                tokenizer = load_tokenizer(directory, proof, self._texts)
                 scratch.goes_with(model)
             return model, tokenizer
-        except MergeError as error:
-            raise UnmeasurableError(f"{name} cannot be loaded: {error.problems[0]}") from error
-        except Exception as error:
-            reason = " ".join(said_by(error).split())[:300]
-            raise UnmeasurableError(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
+
+    def _tokenizer(self, name: str, directory: Path, proof: Proof) -> Any:
+        from modelmerger.validation.transformers_model import load_tokenizer
+
+        with _unloadable(name):
+            return load_tokenizer(directory, proof, self._texts)
+
+
+@contextlib.contextmanager
+def _unloadable(name: str) -> Iterator[None]:
+    """Whatever is raised is that the model cannot be loaded, and so not measured."""
+    try:
+        yield
+    except MergeError as error:
+        raise UnmeasurableError(f"{name} cannot be loaded: {error.problems[0]}") from error
+    except Exception as error:
+        reason = " ".join(said_by(error).split())[:300]
+        raise UnmeasurableError(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
 def _check_module(name: str, model: Any) -> None:

@@ -80,7 +80,7 @@ def validate_published(
 ) -> MergeReport:
     """The report of a merge with that of its validation, if the config asks for one, whose companions are written.
 
-    held: the model and its tokenizer, where they are in memory alone.
+    held: the model and its tokenizer, or the directory of that, where the model is in memory alone.
     """
     directory = Path(report.output)
     with published_already(directory) if held is None else contextlib.nullcontext():

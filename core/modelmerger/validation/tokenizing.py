@@ -19,6 +19,11 @@ LETTERS = 50_000
 MEMORY = 4 << 30
 """Bytes that the process may hold."""
 FILE = "tokenizer.json"
+PROBES = (
+    *(f"{letter * 64}!" for letter in ("a", "A", "0", " ", "\n", ".", "_", "é", "م", "中", "😀")),
+    "Words of several kinds, don't they? مرحبا بالعالم 2026.",
+)
+"""Texts on which every tokenizer is tried out, whatever it is loaded for: what patterns that run away do so on."""
 
 
 class Proof:

@@ -3,7 +3,7 @@
 import json
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from modelmerger.inputs.files import InputFiles
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.configs import CONFIG
 from modelmerger.planning.prepared import Prepared
+from modelmerger.validation.tokenizing import PROBES, Proof
 from modelmerger.values.errors import InputError, Problem
 from modelmerger.values.model_reference import ModelReference
 from modelmerger.values.options.core import CoreOptions
@@ -95,10 +96,15 @@ def checkpoint_gradients(model: Any) -> None:
         log.warning("gradient_checkpointing: the weights stay on the disk, and training needs them loaded.")
 
 
-def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer in a directory, or None where it has none."""
+def load_tokenizer(directory: Path, proof: Proof, texts: Sequence[str] = ()) -> Any:
+    """The tokenizer in a directory, or None where it has none. Everybody's comes from here: it is tried out first.
+
+    proof: what it is known to end with then. texts: what it is about to be given, if that is known. Raises
+    `UnmeasurableError` for one that runs away, and what transformers raises for one that it cannot load.
+    """
     if not any(any(directory.glob(pattern)) for pattern in VOCABULARY_FILES):
         return None
+    proof.of_file(directory, [*PROBES, *texts])
     import transformers
 
     return transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)

@@ -184,6 +184,18 @@ class Checkpoint(ABC):
         buffer that cannot be filled and for elements that the tensor does not have.
         """
 
+    def read_ranges(self, tensor: str, ranges: "Sequence[tuple[int, int]]", buffer: memoryview) -> None:
+        """Fills bytes with several ranges of elements, laid end to end: the same as `read` for one after the other.
+
+        ranges: from the first element to before the last. A class whose calls cost more than their bytes may do
+        better. Raises what `read` raises.
+        """
+        place = 0
+        for start, stop in ranges:
+            length = self.tensors[tensor].span(start, stop)[1]
+            self.read(tensor, start, stop, buffer[place : place + length])
+            place += length
+
     def not_there(self, tensor: str, start: int, stop: int) -> MergeError:
         """What is raised where these elements are asked for, and the tensor does not have them."""
         message = f"has {self.tensors[tensor].elements:,} elements, and elements {start:,} to {stop:,} are asked for."

@@ -14,3 +14,5 @@ class Section:
     brings_base: str = ""
     """How models that this section is about bring a base model, where the config needs one and names none: a clause for
     the message ("adapters know theirs, given a peft_config"). Empty: they bring none."""
+    description: str = ""
+    """What it is for, in a sentence that editors show."""

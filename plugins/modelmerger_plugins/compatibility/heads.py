@@ -5,8 +5,7 @@ from typing import Any
 
 from modelmerger import Checkpoint, Problem, Settings, is_embedding, is_head, layer_of, shown
 
-CAUSAL = ("ForCausalLM", "LMHeadModel")
-"""How classes end that predict the next token."""
+from modelmerger_plugins.transformers_classes import CAUSAL
 
 
 def missing_head(checkpoints: Sequence[Checkpoint], settings: Settings) -> Iterator[Problem]:

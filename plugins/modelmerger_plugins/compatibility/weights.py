@@ -10,8 +10,9 @@ def empty_weights(checkpoints: Sequence[Checkpoint]) -> Iterator[Problem]:
     found = {checkpoint: _empty(checkpoint) for checkpoint in checkpoints}
     if affected := [checkpoint for checkpoint in checkpoints if found[checkpoint]]:
         first = affected[0]
+        shape = list(first.tensors[found[first][0]].shape)
         message = (
-            f"{len(found[first]):,} of {amount(len(first.tensors), 'tensor')} are empty (shape [0]), as DeepSpeed "
+            f"{len(found[first]):,} of {amount(len(first.tensors), 'tensor')} are empty (shape {shape}), as DeepSpeed "
             f"ZeRO-3 leaves them{_likewise(affected)}. Run zero_to_fp32.py beside the checkpoint, and give what it "
             "writes."
         )
@@ -37,9 +38,9 @@ def quantised_in_silence(checkpoints: Sequence[Checkpoint]) -> Iterator[Problem]
 
 
 def _empty(checkpoint: Checkpoint) -> Sequence[str]:
-    """Floating tensors of shape [0], if one of them is called a weight: no weight is empty by design."""
+    """Floating tensors without elements, if one of them is called a weight: no weight is empty by design."""
     names = [
-        name for name, info in checkpoint.tensors.items() if info.shape == (0,) and DTYPES[info.dtype].family == "float"
+        name for name, info in checkpoint.tensors.items() if not info.elements and DTYPES[info.dtype].family == "float"
     ]
     return names if any(name.endswith("weight") for name in names) else ()
 

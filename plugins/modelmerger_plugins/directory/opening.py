@@ -5,7 +5,7 @@ What tells a path that is refused what it is instead is imported when there is o
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from modelmerger_plugins.directory.claims import unbelievable_claims
 from modelmerger_plugins.directory.formats import FORMATS, PICKLED, SAFETENSORS, Format
 from modelmerger_plugins.directory.mlx import quantised
 from modelmerger_plugins.directory.parts import adapter_alone, one_shard, shard_count
+from modelmerger_plugins.special_floats import MAY_BE_INFINITE
 
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 128 << 20
 MOST_TENSORS = 1_000_000
@@ -95,7 +96,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def _directory(reference: ModelReference, path: Path, reader: "Reader") -> Checkpoint:
-    config = _json_object(path, "config.json", CONFIG_LIMIT)
+    config = _json_object(path, "config.json", CONFIG_LIMIT, infinite=MAY_BE_INFINITE)
     form = _format(path)
     shards = _shards(path, form, reader)
     stored: dict[str, StoredTensor] = {}
@@ -204,7 +205,7 @@ def _only_file(path: Path, form: Format) -> str:
 
 def _weight_map(path: Path, form: Format) -> dict[str, str] | None:
     """Tensor → file name, from the index; None without one. Raises `InputError` for names that are not plain."""
-    index = _json_object(path, form.index, INDEX_LIMIT, MOST_TENSORS, tagged=False)
+    index = _json_object(path, form.index, INDEX_LIMIT, MOST_TENSORS)
     if index is None:
         return None
     weight_map = index.get("weight_map")
@@ -266,13 +267,13 @@ def _disagreement(path: Path, name: str, form: Format, wanted: set[str], found: 
 
 
 def _json_object(
-    path: Path, name: str, limit: int, most: int = MOST_CONFIG_VALUES, *, tagged: bool = True
+    path: Path, name: str, limit: int, most: int = MOST_CONFIG_VALUES, infinite: Collection[str] = ()
 ) -> dict[str, Any] | None:
-    """A document; None where there is none. tagged: as `read_json` has it, else all numbers must be finite."""
+    """A document; None where there is none. infinite: as `read_json` has it."""
     content = read_beside(path, name, limit)
     if content is None:
         return None
-    value = read_json(content, str(path / name), finite=not tagged, tagged=tagged, nodes=most)
+    value = read_json(content, str(path / name), infinite=infinite, nodes=most)
     if not isinstance(value, dict):
         raise InputError(Problem("is not a JSON object.", str(path / name)))
     return value
@@ -281,7 +282,7 @@ def _json_object(
 def _generation(path: Path) -> dict[str, Any] | None:
     """None also for what is not sound: a merge can do without it, and only the donor's counts."""
     with contextlib.suppress(InputError):
-        return _json_object(path, "generation_config.json", CONFIG_LIMIT)
+        return _json_object(path, "generation_config.json", CONFIG_LIMIT, infinite=MAY_BE_INFINITE)
     return None
 
 

@@ -26,7 +26,7 @@ from modelmerger import (
 
 from modelmerger_plugins.model_config.quantisation import is_left_over, without_quantisation
 from modelmerger_plugins.model_config.true_sizes import KEY, false_sizes, with_sizes
-from modelmerger_plugins.special_floats import bare
+from modelmerger_plugins.special_floats import MAY_BE_INFINITE, bare
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 PLACE, HUB_ID = "_name_or_path", re.compile(r"(\w[\w.-]*/)?\w[\w.-]*|")
@@ -102,7 +102,7 @@ def _in_generation(directory: Path) -> Iterable[Problem]:
     """What stands against copying the generation config of a directory."""
     try:
         content = read_beside(directory, GENERATION, GENERATION_LIMIT) or b""
-        value = read_json(content, str(directory / GENERATION), tagged=True)
+        value = read_json(content, str(directory / GENERATION), infinite=MAY_BE_INFINITE)
     except InputError as error:
         yield from error.problems
         return
@@ -116,7 +116,7 @@ def _stored_generation(directory: Path | None) -> bytes | None:
 
 def _says(stored: bytes, config: Mapping[str, Any] | None) -> bool:
     """Whether the file says just this, so that its bytes can stay. None: nobody could read it, or adjust it."""
-    return config is None or read_json(stored, GENERATION, tagged=True) == config
+    return config is None or read_json(stored, GENERATION, infinite=MAY_BE_INFINITE) == config
 
 
 def _encoded(config: Any) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, Settings
 
 from modelmerger_plugins.names.options import given_prefix
-from modelmerger_plugins.names.unwrapping import without_wrappers
+from modelmerger_plugins.names.unwrapping import without_layers_of, without_wrappers
 
 
 def renamed(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Checkpoint]:
@@ -13,7 +13,10 @@ def renamed(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[Check
 
     Raises `ModelCompatibilityError` for names that cannot go together.
     """
-    plain = checkpoints if settings.given_names else _without_wrappers(checkpoints)
+    plain = list(checkpoints) if settings.given_names else _without_wrappers(checkpoints)
+    if not settings.given_names:
+        others = [model for i, model in enumerate(plain) if i != settings.donor]
+        plain[settings.donor] = without_layers_of(plain[settings.donor], others)
     donor = plain[settings.donor]
     said = given_prefix(settings, settings.donor)
     return [

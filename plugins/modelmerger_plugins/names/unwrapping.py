@@ -1,9 +1,12 @@
 """A checkpoint without what wrappers write into the names of its tensors."""
 
+from collections.abc import Sequence
+from functools import partial
+
 from modelmerger import Checkpoint, InputError, Problem, shown
 
 from modelmerger_plugins.names.wrappers import OF_LAYERS, Unwrapped, unwrapped, writer
-from modelmerger_plugins.transformers_classes import has_no_module
+from modelmerger_plugins.transformers_classes import foreign_fronts, has_no_module
 
 
 def without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
@@ -11,10 +14,9 @@ def without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
 
     Raises `InputError` where two names would come to one.
     """
-    layers = any(f".{OF_LAYERS}." in name for name in checkpoint.tensors) and has_no_module(
-        OF_LAYERS, checkpoint.donor.config or {}
-    )
-    found = unwrapped(checkpoint.tensors, layers=layers)
+    donor = checkpoint.donor
+    layers = [part for part in _parts_within(checkpoint) if has_no_module(part, donor.config or {}, donor.directory)]
+    found = unwrapped(checkpoint.tensors, layers=layers, fronts=partial(foreign_fronts, donor.config or {}))
     if not found.counts:
         return checkpoint
     from modelmerger_plugins.names.view import RenamedView
@@ -23,6 +25,28 @@ def without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
     names = {plain: name for name, plain in found.names.items()}
     aliases = unwrapped(checkpoint.aliases, layers=layers).names
     return RenamedView(checkpoint, names, aliases, (note_of_wrappers(checkpoint, found),))
+
+
+def without_layers_of(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:
+    """The checkpoint without what wrappers of single layers write, where another one has just those names without it.
+
+    Of a class that nobody knows, its own names say nothing of that.
+    """
+    layers = _parts_within(checkpoint)
+    found = unwrapped(checkpoint.tensors, layers=layers)
+    changed = {name: plain for name, plain in found.names.items() if name != plain}
+    if not changed or found.collision or not any(other.tensors.keys() >= {*changed.values()} for other in others):
+        return checkpoint
+    from modelmerger_plugins.names.view import RenamedView
+
+    names = {plain: name for name, plain in found.names.items()}
+    aliases = unwrapped(checkpoint.aliases, layers=layers).names
+    said = checkpoint.notes if isinstance(checkpoint, RenamedView) else ()
+    return RenamedView(checkpoint, names, aliases, (*said, note_of_wrappers(checkpoint, found)))
+
+
+def _parts_within(checkpoint: Checkpoint) -> list[str]:
+    return [part for part in OF_LAYERS if any(f".{part}." in name for name in checkpoint.tensors)]
 
 
 def check_unwrapped(checkpoint: Checkpoint, found: Unwrapped) -> None:

@@ -1,6 +1,6 @@
 """What wrappers write into names: torch.compile, data parallelism, FSDP, checkpointing of activations, PEFT."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from attrs import frozen
 
@@ -18,8 +18,15 @@ IN_FRONT = {
     "base_model.model": "PEFT",
 }
 """Parts that a wrapper writes in front of all names of what it wraps → the wrapper."""
-OF_LAYERS = "module"
-"""The part of `IN_FRONT` that stands further behind where each layer is wrapped by itself."""
+OF_LAYERS = ("module", "_module")
+"""Parts of `IN_FRONT` that stand further behind where each layer is wrapped by itself."""
+
+Fronts = Callable[[Iterable[str]], Iterable[str]]
+"""Names → the parts in front of all of them that no module of the model is called."""
+
+
+def _no_fronts(_: Iterable[str]) -> Iterable[str]:
+    return ()
 
 
 @frozen
@@ -41,12 +48,12 @@ class Unwrapped:
         return None
 
 
-def unwrapped(names: Iterable[str], *, layers: bool = False) -> Unwrapped:
+def unwrapped(names: Iterable[str], *, layers: Collection[str] = (), fronts: Fronts = _no_fronts) -> Unwrapped:
     """Takes wrappers' parts off, however they are nested.
 
     A part of `IN_FRONT` could be a module's own. It goes where all names begin with it, or where one and the same
-    module is named with it and without it. layers: the model has no module of its own that is called `OF_LAYERS`, which
-    then also goes where it is all that another module holds.
+    module is named with it and without it. layers: those of `OF_LAYERS` that no module of the model is called; they go
+    where they are all that another module holds, too. fronts: which parts go from the front of these names, besides.
     """
     plain = {name: name for name in names}
     counts: dict[str, int] = {}
@@ -56,8 +63,8 @@ def unwrapped(names: Iterable[str], *, layers: bool = False) -> Unwrapped:
             if (kept := without_anywhere(now, counts)) != now:
                 plain[name] = kept
         if layers:
-            _unwrap_layers(plain, counts)
-        for part in IN_FRONT:
+            _unwrap_layers(plain, counts, layers)
+        for part in (*IN_FRONT, *fronts(plain.values())):
             if _is_wrapper(part, plain.values()):
                 begun = [name for name, now in plain.items() if now.startswith(f"{part}.")]
                 counts[part] = counts.get(part, 0) + len(begun)
@@ -68,7 +75,7 @@ def unwrapped(names: Iterable[str], *, layers: bool = False) -> Unwrapped:
 
 def writer(part: str) -> str:
     """Who writes a part into names."""
-    return ANYWHERE.get(part) or IN_FRONT[part]
+    return ANYWHERE.get(part) or IN_FRONT.get(part) or "a module around the model"
 
 
 def without_anywhere(name: str, counts: dict[str, int] | None = None) -> str:
@@ -85,11 +92,11 @@ def without_anywhere(name: str, counts: dict[str, int] | None = None) -> str:
 def without_layers(name: str) -> str:
     """The name without the parts that wrappers of single layers write."""
     first, *rest, last = f".{name}".split(".")
-    return ".".join([first, *(part for part in rest if part != OF_LAYERS), last]).removeprefix(".")
+    return ".".join([first, *(part for part in rest if part not in OF_LAYERS), last]).removeprefix(".")
 
 
-def _unwrap_layers(plain: dict[str, str], counts: dict[str, int]) -> None:
-    wrapped = [name for name, now in plain.items() if f".{OF_LAYERS}." in now]
+def _unwrap_layers(plain: dict[str, str], counts: dict[str, int], layers: Collection[str]) -> None:
+    wrapped = [name for name, now in plain.items() if not {*layers}.isdisjoint(now.split(".")[1:-1])]
     if not wrapped:
         return
     held: dict[str, set[str]] = {}
@@ -99,10 +106,10 @@ def _unwrap_layers(plain: dict[str, str], counts: dict[str, int]) -> None:
             held.setdefault(".".join(parts[:at]), set()).add(parts[at])
     for name in wrapped:
         parts = plain[name].split(".")
-        kept = [part for at, part in enumerate(parts) if at == 0 or held[".".join(parts[:at])] != {OF_LAYERS}]
-        if len(kept) < len(parts):
-            plain[name] = ".".join(kept)
-            counts[OF_LAYERS] = counts.get(OF_LAYERS, 0) + 1
+        gone = {at for at, part in enumerate(parts) if at and part in layers and held[".".join(parts[:at])] == {part}}
+        plain[name] = ".".join(part for at, part in enumerate(parts) if at not in gone)
+        for part in {parts[at] for at in gone}:
+            counts[part] = counts.get(part, 0) + 1
 
 
 def _is_wrapper(part: str, names: Iterable[str]) -> bool:

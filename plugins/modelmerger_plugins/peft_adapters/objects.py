@@ -47,13 +47,13 @@ def full_model(directory: Path, merged: bool, settings: Settings | None, target:
 def _alone(directory: Path, merged: bool, settings: Settings | None, target: Path | None) -> MergeConfig:
     """A merge of this one adapter.
 
-    What came out of a merge has no name of its own; a source has those that the config says. The adapter's own chat
+    What came out of a merge has no name of its own; any other has those that the config says. The adapter's own chat
     template is taken, since it was trained with it.
     """
     section: dict[str, Any] = {}
     base: Any = None
     if settings is not None:
-        section = {} if merged else {"adapter_names": list(of_adapters(settings).adapter_names)}
+        section = {} if merged and settings.models else {"adapter_names": list(of_adapters(settings).adapter_names)}
         base = settings.live.get("base_model")
         if base is None and (given := given_base(settings)):
             section["base_model_path"] = given

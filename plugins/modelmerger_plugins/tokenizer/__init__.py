@@ -20,7 +20,7 @@ from modelmerger import (
     hookimpl,
 )
 
-from modelmerger_plugins.tokenizer.checks import problems_with
+from modelmerger_plugins.tokenizer.checks import in_config, problems_with
 from modelmerger_plugins.tokenizer.comparing import problems_with_vocabularies
 from modelmerger_plugins.tokenizer.left_behind import problems_with_left_files
 from modelmerger_plugins.tokenizer.options import Options, sources_of
@@ -36,6 +36,12 @@ within_merges = ("view_models", "adjust_config")  # as that merge has them once 
 def view_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Sequence[Checkpoint] | None:
     """The models with the rows of one vocabulary, where their vocabularies differ."""
     return matched(checkpoints, settings, options)
+
+
+@hookimpl
+def check_config(options: Options) -> Iterable[Problem]:
+    """What is wrong with a chat template that the config gives."""
+    return in_config(options)
 
 
 @hookimpl

@@ -18,6 +18,11 @@ from modelmerger_plugins.tokenizer.without_row import problems_with_rows
 if TYPE_CHECKING:
     from modelmerger_plugins.tokenizer.rows.matching import Matching
 
+_USELESS = "has no effect without a tokenizer: preserve_tokenizer is false."
+_OF_ROWS = (
+    "says which rows the merged model has, and no tokenizer that goes with them is copied: preserve_tokenizer is false."
+)
+
 
 def problems_with(
     checkpoints: Sequence[Checkpoint], sources: Sources, options: Options, matching: "Matching | None"
@@ -42,6 +47,8 @@ def problems_with(
 def _with_tokenizer(sources: Sources, options: Options, matching: "Matching | None") -> Iterator[Problem]:
     source = sources.tokenizer
     if not options.preserve_tokenizer:
+        if "tokenizer_source" in sources.decided:
+            yield Problem(_USELESS if matching is None else _OF_ROWS, "options.tokenizer_source", severity="warning")
         return
     if not tokenizer_files(source.donor.directory):
         named = "tokenizer_source" in sources.decided and source is not sources.donor
@@ -60,13 +67,7 @@ def _with_tokenizer(sources: Sources, options: Options, matching: "Matching | No
 
 
 def _with_template(sources: Sources, options: Options) -> Iterator[Problem]:
-    if options.chat_template is not None:
-        yield from _with_given_template(sources, options, options.chat_template)
-    if "chat_template_from" not in sources.decided:
-        return
-    place = "options.chat_template_from"
-    if not options.preserve_tokenizer:
-        yield Problem("has no effect without a tokenizer: preserve_tokenizer is false.", place, severity="warning")
+    if "chat_template_from" not in sources.decided or not options.preserve_tokenizer:
         return
     try:
         found = templates_in(sources.template.donor.directory)
@@ -78,17 +79,25 @@ def _with_template(sources: Sources, options: Options) -> Iterator[Problem]:
         yield Problem(message, sources.template.place)
 
 
-def _with_given_template(sources: Sources, options: Options, text: str) -> Iterator[Problem]:
-    """What stands against a template that the config gives; it is parsed, and never rendered."""
+def in_config(options: Options) -> Iterator[Problem]:
+    """What the config alone says against the chat template that it gives, which is parsed, and never rendered."""
+    templates = {"chat_template_from": options.chat_template_from, "chat_template": options.chat_template}
+    given = [f"options.{key}" for key, value in templates.items() if value is not None]
+    if not options.preserve_tokenizer:
+        yield from (Problem(_USELESS, place, severity="warning") for place in given)
+    if len(given) > 1:
+        yield Problem("is given beside chat_template_from. Give one of them.", given[-1])
+    if options.chat_template is not None:
+        yield from _in_template(options.chat_template)
+
+
+def _in_template(text: str) -> Iterator[Problem]:
     from jinja2 import Environment, TemplateSyntaxError
 
-    place = "options.chat_template"
-    if "chat_template_from" in sources.decided:
-        yield Problem("is given beside chat_template_from. Give one of them.", place)
-    if not options.preserve_tokenizer:
-        yield Problem("has no effect without a tokenizer: preserve_tokenizer is false.", place, severity="warning")
     try:
         Environment(autoescape=True, extensions=["jinja2.ext.loopcontrols"]).parse(text)
     except TemplateSyntaxError as error:
         if "'generation'" not in str(error) and "'endgeneration'" not in str(error):  # a tag of transformers' own
-            yield Problem(f"is no template in Jinja: line {error.lineno}: {error.message} Mend it.", place)
+            yield Problem(
+                f"is no template in Jinja: line {error.lineno}: {error.message} Mend it.", "options.chat_template"
+            )

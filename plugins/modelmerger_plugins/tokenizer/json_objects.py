@@ -14,7 +14,7 @@ def object_in(directory: Path, name: str) -> Mapping[str, Any]:
     """A JSON object of a directory; empty for what is none: where it is taken, it is refused elsewhere."""
     try:
         content = read_beside(directory, name, LIMIT)
-        value = {} if content is None else read_json(content, name, unique=False, tagged=True)
+        value = {} if content is None else read_json(content, name, unique=False, infinite=())
     except InputError:
         return {}
     return value if isinstance(value, Mapping) else {}

@@ -145,7 +145,7 @@ def _read(directory: Path, name: str) -> Any:
     if path.stat().st_size <= READ_IN_FULL:
         content = read_beside(directory, name, READ_IN_FULL) or b""
         try:
-            return read_json(content, str(path), unique=False)
+            return read_json(content, str(path), unique=False, infinite=())
         except InputError as error:
             raise InputError(Problem(f"{error.problems[0].message} {MEND}", str(path))) from error
     with path.open("rb") as opened:

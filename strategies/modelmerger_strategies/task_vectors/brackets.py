@@ -27,8 +27,8 @@ MOST = 1 << 22
 """Different magnitudes that are held of a tensor at most. Where more lie within brackets, they are not used."""
 TOP = (1 << 31) - 1
 """More than the bits of any magnitude."""
-PIECE = 1 << 16
-"""Elements that are looked at at a time, so that they stay in a core's cache."""
+PIECE = 1 << 17
+"""Elements that are looked at at a time: with fewer, threads wait for the interpreter more than for memory."""
 UNKNOWN = -1
 """In place of a magnitude that lies outside of its bracket."""
 _COUNTS = (1 << 32) - 1
@@ -40,18 +40,23 @@ Row = tuple[int, np.ndarray | None]
 """Of a bracket: how many magnitudes lie above it, and those within; None where they are not held."""
 
 
+def is_sample(elements: int) -> bool:
+    """Whether a tensor is hardly larger than its sample would be, so that all of it is."""
+    return elements <= 2 * RUN * RUNS
+
+
 def sample_of(elements: int) -> list[tuple[int, int]] | None:
-    """Ranges of the sample: evenly spaced. None for a tensor that is hardly larger than its sample."""
-    if elements <= 2 * RUN * RUNS:
+    """Ranges of the sample: evenly spaced. None for all of a tensor."""
+    if is_sample(elements):
         return None
-    runs = RUNS if elements < LARGE else MORE_RUNS
+    runs = _runs(elements)
     starts = (number * (elements - RUN) // (runs - 1) for number in range(runs))
     return [(start, start + RUN) for start in starts]
 
 
 def sampled(elements: int) -> int:
     """How many elements the sample has."""
-    return elements if (runs := sample_of(elements)) is None else RUN * len(runs)
+    return elements if is_sample(elements) else RUN * _runs(elements)
 
 
 def part(tensors: Sequence["Tensor"], ranks: Sequence[Sequence[int]], brackets: Sequence[Bracket]) -> "Tensor":
@@ -102,6 +107,10 @@ def around(statistic: "Tensor", ranks: Sequence[int], elements: int) -> list[Bra
     return found
 
 
+def _runs(elements: int) -> int:
+    return RUNS if elements < LARGE else MORE_RUNS
+
+
 def _counted(tensor: "Tensor", brackets: Sequence[Bracket]) -> list[Row]:
     """The rows of a task vector, one a bracket."""
     bits = tensor.reshape(-1).float().view(torch.int32)
@@ -123,27 +132,28 @@ def _split(bits: "Tensor", brackets: Collection[Bracket]) -> dict[Bracket, tuple
 def _split_here(bits: "Tensor", brackets: Collection[Bracket]) -> dict[Bracket, tuple[int, np.ndarray]]:
     """The same, by numpy in memory that is used again: several times as fast where few are within."""
     numbers = bits.numpy()
-    magnitudes, shifted = np.empty((2, min(PIECE, len(numbers))), np.int32)
-    chosen = np.empty(len(magnitudes), np.bool_)
+    magnitudes = np.empty(min(PIECE, len(numbers)), np.int32)
+    masks = np.empty((2, len(magnitudes)), np.bool_)
     above = dict.fromkeys(brackets, 0)
     inside: dict[Bracket, list[np.ndarray]] = {bracket: [] for bracket in brackets}
     for start in range(0, len(numbers), PIECE):
         count = min(PIECE, len(numbers) - start)
-        own, moved, mask = magnitudes[:count], shifted[:count], chosen[:count]
+        own, (over, within) = magnitudes[:count], masks[:, :count]
         np.bitwise_and(numbers[start : start + count], np.int32(TOP), out=own)
         for low, high in brackets:
-            np.greater(own, np.int32(high), out=mask)
-            above[low, high] += int(np.count_nonzero(mask))
-            np.subtract(own, np.int32(low), out=moved)
-            np.less_equal(moved.view(np.uint32), np.uint32(high - low), out=mask)
-            inside[low, high].append(own[mask])
+            np.greater(own, np.int32(high), out=over)
+            above[low, high] += int(np.count_nonzero(over))
+            np.greater_equal(own, np.int32(low), out=within)
+            np.not_equal(over, within, out=within)  # what is above is not below
+            inside[low, high].append(own[within])
     return {bracket: (above[bracket], np.concatenate(inside[bracket])) for bracket in brackets}
 
 
 def _distinct(values: np.ndarray) -> np.ndarray:
-    """Each magnitude once, in order: its bits, and in the lower half how often it comes."""
-    found, counts = np.unique(values, return_counts=True)
-    packed: np.ndarray = found.astype(np.int64) << 32 | counts
+    """Each magnitude once, in order: its bits, and in the lower half how often it comes. values: sorted in place."""
+    values.sort()
+    firsts = np.flatnonzero(np.concatenate([values[:1] == values[:1], values[1:] != values[:-1]]))
+    packed: np.ndarray = values[firsts].astype(np.int64) << 32 | np.diff(firsts, append=len(values))
     return packed
 
 

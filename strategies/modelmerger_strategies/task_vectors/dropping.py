@@ -70,8 +70,8 @@ def factors(rescale: Rescale, measurements: Sequence["Tensor"], models: int) -> 
 
 
 def _mask(probabilities: "Tensor | float", numbers: "Tensor", dtype: "torch.dtype") -> "Tensor":
-    """1 where the number is less than the probability, else 0. Several times as fast as by way of booleans."""
-    return (probabilities - numbers).sign_().clamp_(min=0).to(dtype)
+    """1 where the number is less than the probability, else 0: in place of the numbers, which are not needed again."""
+    return numbers.lt_(probabilities).to(dtype)
 
 
 def _sorted(keys: "Tensor") -> "Tensor":
@@ -85,5 +85,4 @@ def _sorted(keys: "Tensor") -> "Tensor":
 def _sum(tensor: "Tensor") -> "Tensor":
     import torch
 
-    norm: Tensor = torch.linalg.vector_norm(tensor, ord=1, dtype=torch.float64)
-    return norm
+    return tensor.abs().sum(dtype=torch.float64)  # half of the time of a norm

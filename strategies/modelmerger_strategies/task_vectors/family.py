@@ -15,8 +15,9 @@ from modelmerger_strategies.task_vectors import scaling
 if TYPE_CHECKING:
     from torch import Tensor
 
-PIECE = 1 << 16
-"""Elements that are kept and merged at a time: twice as fast as whole slices, which no core's cache holds."""
+PIECE = 1 << 17
+"""Elements that are kept and merged at a time: more do not stay in the caches, and with fewer, threads wait for the
+interpreter."""
 
 
 @frozen(kw_only=True)
@@ -60,14 +61,14 @@ class Slice(Told):
     random: Callable[[int], "Tensor"]
     """Random numbers for the elements, given the index of a model."""
 
-    def pieces(self) -> Iterator[tuple[slice, "Slice"]]:
-        """The slice in pieces that stay in a core's cache, each with its place in the first dimension."""
+    def pieces(self) -> Iterator[tuple[slice, "Slice"]] | None:
+        """The slice in pieces that stay in caches, each with its place in the first dimension; None for one piece."""
         first = self.tensors[0]
         length = first.shape[0] if first.dim() else 0
         step = max(1, PIECE * length // max(1, first.numel()))
-        if step >= length:
-            yield slice(None), self
-            return
+        return None if step >= length else self._cut(length, step)
+
+    def _cut(self, length: int, step: int) -> Iterator[tuple[slice, "Slice"]]:
         random = functools.cache(self.random)
         for start in range(0, length, step):
             place = slice(start, start + step)
@@ -162,7 +163,8 @@ def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
             random=random,
         )
         merged = _merged(given, keep, merge)
-        return merged.mul_(scaling.scale(options.scaling_factor, len(tensors), measurements))
+        factor = scaling.scale(options.scaling_factor, len(tensors), measurements)
+        return merged if factor == 1 else merged.mul_(factor)
 
     return count_rounds, measure_tensor, merge_tensor
 
@@ -170,7 +172,10 @@ def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
 def _merged(given: Slice, keep: Keep, merge: Merge) -> "Tensor":
     """τ of a slice: a new tensor."""
     found = keep.found(given)
+    pieces = given.pieces()
+    if pieces is None:
+        return merge(given, keep.kept(given, found))
     merged = given.tensors[0].new_empty(given.tensors[0].shape)
-    for place, piece in given.pieces():
+    for place, piece in pieces:
         merged[place] = merge(piece, keep.kept(piece, found))
     return merged

@@ -70,13 +70,9 @@ def keep(tensor: "Tensor", least: int | None, most: int | None = None) -> "Tenso
     """
     import torch
 
-    magnitudes = tensor.abs()
-    kept = magnitudes
-    if least:
-        kept = torch.nn.functional.threshold(magnitudes, _just_below(least, tensor.dtype), 0.0)
-    if most is not None:
-        kept = kept - torch.nn.functional.threshold(magnitudes, _just_below(most + 1, tensor.dtype), 0.0)
-    return kept.copysign_(tensor)
+    shrink = torch.nn.functional.hardshrink  # what is larger than a magnitude as it is, the others zero
+    kept = shrink(tensor, _just_below(least, tensor.dtype)) if least else tensor.clone()
+    return kept if most is None else kept.sub_(shrink(tensor, _just_below(most + 1, tensor.dtype)))
 
 
 def _bits(tensor: "Tensor") -> "Tensor":

@@ -22,17 +22,13 @@ def elected(given: Slice, kept: Sequence["Tensor"]) -> "Tensor":
     It is divided by Σ|wᵢ| over the same models with `normalize_weights`. Where the sum over all models is zero, so is
     the result.
     """
-    weights, normalize = given.weights, given.options.normalize_weights
-    signs = total(kept, weights).sign_()
-    summed, divisor = signs.new_zeros(signs.shape), signs.new_zeros(signs.shape)
-    for tensor, weight in zip(kept, weights, strict=True):
-        agreeing = tensor * signs
-        if weight != 1:
-            agreeing.mul_(weight)
-        agreeing.clamp_(min=0)
-        summed.add_(agreeing)
-        if normalize:
-            divisor.add_(agreeing.sign_(), alpha=abs(weight))
-    if normalize:
-        summed.div_(divisor.clamp_(min=min(map(abs, weights))))
-    return summed.mul_(signs)
+    signs = total(kept, given.weights).sign_()
+    summed, divisor = None, None
+    for tensor, weight in zip(kept, given.weights, strict=True):
+        weighted = tensor if weight == 1 else tensor * weight
+        agreeing = (weighted * signs).gt_(0)  # 1 or 0
+        summed = weighted * agreeing if summed is None else summed.addcmul_(weighted, agreeing)
+        if given.options.normalize_weights:
+            divisor = agreeing.mul_(abs(weight)) if divisor is None else divisor.add_(agreeing, alpha=abs(weight))
+    assert summed is not None  # there is at least one model
+    return summed if divisor is None else summed.div_(divisor.clamp_(min=min(map(abs, given.weights))))

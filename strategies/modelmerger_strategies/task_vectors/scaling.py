@@ -13,9 +13,10 @@ from modelmerger_strategies.task_vectors.total import total
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARE, TSV_SHARE = 0.4, 0.55
-"""Of four models or more, and that of tsv_m. With the published scales, siblings that were tuned from one base by four
-kinds of training lost up to 0.38 nats a token; with these shares, four of them came close to the best scale of each."""
+SHARE, EVEN_SHARE = 0.4, 0.55
+"""Of four models or more, and that of strategies that make directions alike: tsv_m and iso_c. With the published
+scales, siblings that were tuned from one base by four kinds of training lost up to 0.38 nats a token; with these
+shares, four of them came close to the best scale of each."""
 MEASURED_WITH = 4
 """So many models the shares were found with. For fewer, they were measured to be too small (`benchmarks/scales.py`)."""
 

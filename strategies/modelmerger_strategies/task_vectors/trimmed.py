@@ -153,7 +153,7 @@ def _is_sample(told: Told) -> bool:
     """Whether the sample is all of the tensor."""
     from modelmerger_strategies.task_vectors import brackets
 
-    return brackets.sample_of(math.prod(told.shape)) is None
+    return brackets.is_sample(math.prod(told.shape))
 
 
 def _count(ranks: magnitudes.Ranks) -> int:

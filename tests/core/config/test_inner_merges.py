@@ -219,3 +219,12 @@ def test_a_config_with_merges_is_written_as_it_was_read() -> None:
     assert config.merges == {"stew": SOUP}
     again = MergeConfig(**{**given, "merges": {}, "base_model": {"merge": SOUP}})
     assert "merges" not in again.as_dict()
+
+
+def test_the_name_of_a_merge_where_a_merge_is_due_says_how_names_are_written() -> None:
+    named = {"merges": {"soup": SOUP}}
+    mapping = "must be a mapping with a 'strategy' and 'models', got 'soup'"
+    assert problems(within("soup", **named)) == [f"models[0].merge: {mapping}. Write path: soup to use that merge"]
+    assert problems({**SOUP, **named, "base_model": {"merge": "soup"}}) == [
+        f"base_model.merge: {mapping}. Write base_model: soup to use that merge"
+    ]

@@ -269,7 +269,7 @@ def test_nothing_is_imported_for_reading_but_readers_and_these_only_for_files(
 @pytest.mark.parametrize(
     ("kind", "source", "said"),
     [
-        ("plugin", STACKS, "plugin 'r' from acme-merge 1.0 has the hook read_config, which is called only of entry points of modelmerger.config_readers."),
+        ("plugin", STACKS, "plugin 'r' from acme-merge 1.0 has the hook read_config, which is called only of entry points of modelmerger.config_readers. MODELMERGER_DISABLE_PLUGINS=r switches it off."),
         ("reader", "x = 1", "reader 'r' from acme-merge 1.0 does not have the hook read_config."),
         ("reader", STACKS.replace("@hookimpl\ndef", "@hookimpl(wrapper=True)\ndef").replace("return None", "yield"), "reader 'r' from acme-merge 1.0 wraps read_config, which cannot be wrapped."),
         ("reader", STACKS.replace("intent: bool = False", "intent: bool"), "reader 'r' from acme-merge 1.0: the option 'intent' has no default. Give it one."),

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from modelmerger import ConfigError, MergeConfig, ModelMerger, PluginError, Settings, base_name, merge
-from modelmerger.config.resolve import resolve
+from modelmerger.config.resolve import resolve, resolve_validation
 
 from tests.core.plugging import WEIGHTS_SQUARED, install
 
@@ -445,3 +445,32 @@ def test_a_key_of_what_is_switched_off_is_said_to_be_its(
     assert problems(**given) == [
         f"options: 'stamp' belongs to plugin 'stamper' from acme-merge 1.0, {off}. Leave it out"
     ]
+
+
+def test_a_model_is_validated_without_a_merge_by_what_stands_around_one() -> None:
+    found, asked, hooks, notes = resolve_validation(
+        {"base_model": "b", "options": {"device_map": "cpu"}, "peft_config": {}, "validation": {"sample_size": 2}}
+    )
+    assert found is not None
+    assert (found.models, found.base_model, found.options.device_map) == ((), "b", "cpu")
+    assert (asked.sample_size, list(notes)) == (2, [])
+    assert hooks.validation.validators
+    assert resolve_validation({"validation": {"sample_size": 2}})[0] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"base_model": 7}, ["base_model: must be a path, as a text, got 7"]),
+        ({"options": 5}, ["options: must be a mapping, got 5"]),
+        ({"options": {"low": 1, "seed": -1}}, ["options: unknown key 'low'", "options.seed: must be"]),
+        ({"peft_config": {"x": 1}}, ["peft_config: unknown key 'x'"]),
+        ({"models": []}, ["config: the key 'strategy' is missing", "models: "]),
+        ({"options": {}, "stategy": "ties"}, ["config: the key 'strategy' is missing"]),
+    ],
+)
+def test_what_is_wrong_around_a_model_is_said(given: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_validation(given)
+    lines = [str(problem) for problem in caught.value.problems]
+    assert all(any(line.startswith(one) for line in lines) for one in said), lines

@@ -153,3 +153,16 @@ def test_strategies_of_others_are_allowed_and_do_not_change_what_is_published(
     install(distribution, [("strategy", "trims", WEIGHTS_SQUARED), ("plugin", "broken", "1 / 0")])
     assert config_schema() == validator.schema
     assert validator.is_valid({"strategy": "trims", "models": TWO, "options": {"density": 0.3}})
+
+
+def test_what_a_plugin_says_may_stand_in_place_of_numbers(validator: Any) -> None:
+    """It stands for a weight, for an option of a strategy, and for a number by pattern or by layer."""
+    mark = {"tune": [0, 0.5], "per": "layer"}
+    for weight in (mark, {"*.mlp.*": mark, "default": 1}, [mark, 1]):
+        validator.validate({"strategy": "weighted", "models": [{"path": "a", "weight": weight}]})
+    validator.validate({"strategy": "weighted", "models": TWO, "options": {"weight_decay": mark}})
+    for wrong in (
+        {"models": [{"path": "a", "weight": {**mark, "per": "head"}}]},
+        {"models": TWO, "options": {"seed": mark}},
+    ):
+        assert not validator.is_valid({"strategy": "weighted", **wrong})

@@ -19,6 +19,8 @@ from modelmerger import (
     ModelMerger,
     NumericError,
     TensorInfo,
+    Traits,
+    hookimpl,
     merge,
 )
 from modelmerger.planning.slices import MEASURED
@@ -306,3 +308,20 @@ def test_a_plugin_makes_one(
     plan = ModelMerger(MergeConfig(**{**config, "output_path": str(models.folder / "other")})).plan()
     assert plan.models[0].merge is not None
     assert [model.name for model in plan.models[0].merge.models] == ["a", "b"]
+
+
+class Halved:
+    traits = Traits(models=(1, 1))
+
+    @hookimpl
+    def merge_tensor(self, tensors: Any) -> torch.Tensor:
+        half: torch.Tensor = tensors[0] * 0.5
+        return half
+
+
+def test_a_strategy_of_this_process_is_given_as_itself() -> None:
+    (source,) = models(1)
+    soup = MergedCheckpoint.of("soup", Halved(), [source])
+    found = elements(soup, "w", 0, 3500)
+    halved = random_tensors(1, torch.bfloat16, {"w": SHAPE, "b": (7,)})["w"].float().flatten() * 0.5
+    torch.testing.assert_close(found, halved, rtol=0, atol=0)

@@ -84,3 +84,29 @@ def test_a_statistic_is_plain_data_and_back(shape: tuple[int, ...], dtype: torch
     assert back.dtype == dtype
     assert torch.equal(back, values)
     assert back.shape == shape
+
+
+BIG = 2**62
+
+
+def test_whole_numbers_beyond_int64_are_refused_in_any_order() -> None:
+    """Two's complement would wrap round in silence."""
+    for sign in (1, -1):
+        parts = [torch.tensor([sign * BIG, 1]) for _ in range(3)]
+        with pytest.raises(UnsteadyError, match="adds up to more than int64 holds; give float64"):
+            sum_in_order(0, 3, parts.__getitem__)
+        taken = OrderedSum(3)
+        for part in (2, 0, 1):
+            taken.add(part, parts[part])
+        with pytest.raises(UnsteadyError, match="more than int64"):
+            _ = taken.total
+
+
+def test_what_goes_over_on_the_way_and_comes_back_is_right() -> None:
+    numbers = [BIG, BIG, BIG, -BIG, -BIG, -3]
+    for order in itertools.permutations(range(6)):
+        taken = OrderedSum(6)
+        for part in order:
+            taken.add(part, torch.tensor([numbers[part]]))
+        assert taken.total is not None
+        assert taken.total.tolist() == [sum(numbers)]

@@ -598,6 +598,7 @@ BROKEN_DECLARATIONS = {
     "sections = 3": "'sections' must hold Sections, got 3",
     "within_merges = ['view_models']": "'within_merges' must name hooks of its own",
     "within_merges = 'view_models'": "'within_merges' must name hooks of its own",
+    "stand_ins = [3]": "'stand_ins' must hold attrs classes, got [3]",
     "within_merges = True": "'within_merges' must name hooks of its own",
 }
 

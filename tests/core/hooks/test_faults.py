@@ -8,6 +8,7 @@ from typing import Any
 
 import modelmerger_plugins.compatibility as built_in
 import pytest
+from modelmerger import MergeConfig, PluginError, merge
 from modelmerger_plugins import live
 
 from tests.core.plugging import install
@@ -108,3 +109,34 @@ def test_a_model_in_memory_that_a_built_in_plugin_cannot_read_is_bad_input(
 
     with pytest.raises(InputError, match=r"raised RuntimeError as '.*' was read: odd memory"):
         merge(MergeConfig(strategy="weighted", models=given, output_path=str(models.output)))
+
+
+READS_NONE = """
+from modelmerger import hookimpl
+@hookimpl
+def adjust_config(config, options):
+    return dict(config, text=options.text)
+"""
+DEEP = """
+from modelmerger import hookimpl
+def deep(config):
+    return config["absent"]
+@hookimpl
+def adjust_config(config):
+    return deep(config)
+"""
+
+
+def test_options_that_a_plugin_reads_and_does_not_declare_are_missed_at_once(distribution: Callable[..., Path]) -> None:
+    install(distribution, [("plugin", "careless", READS_NONE)])
+    with pytest.raises(PluginError, match=r"adjust_config reads options\.text, and the plugin declares no options"):
+        MergeConfig("weighted", [{"path": "a"}])
+
+
+def test_the_place_in_the_code_of_a_plugin_is_said(
+    distribution: Callable[..., Path], models: SimpleNamespace, config: dict[str, Any]
+) -> None:
+    """The innermost that is its own, whatever it called."""
+    install(distribution, [("plugin", "deep", DEEP)])
+    with pytest.raises(PluginError, match=r"raised KeyError in adjust_config: 'absent' \(.*\.py, line 4\)"):
+        merge(MergeConfig(**config))

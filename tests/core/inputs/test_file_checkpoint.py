@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from modelmerger import LoadContext, TensorInfo
+from modelmerger import ConfigError, LoadContext, TensorInfo
 from modelmerger.inputs.file_checkpoint import FileCheckpoint, StoredTensor
 
 FIRST = np.arange(20, dtype="<f4").reshape(4, 5)
@@ -36,6 +36,32 @@ def test_elements_are_read_where_they_lie(checkpoint: FileCheckpoint, tensor: st
 
     assert found[: stop - start].tolist() == whole[start:stop].tolist()
     assert (found[stop - start :] == -1).all()
+    checkpoint.reader.close()
+
+
+def test_several_ranges_are_laid_end_to_end(checkpoint: FileCheckpoint) -> None:
+    found = np.full(9, -1, "<f4")
+
+    checkpoint.read_ranges("first", [(1, 3), (7, 7), (12, 18)], memoryview(found.view("u1")))
+
+    assert found.tolist() == [*FIRST.reshape(-1)[[1, 2, 12, 13, 14, 15, 16, 17]].tolist(), -1]
+    with pytest.raises(ConfigError, match="has 20 elements, and elements 19 to 21 are asked for"):
+        checkpoint.read_ranges("first", [(0, 1), (19, 21)], memoryview(found.view("u1")))
+    checkpoint.reader.close()
+
+
+def test_a_class_that_reads_otherwise_does_so_for_ranges_too(checkpoint: FileCheckpoint) -> None:
+    class Negative(FileCheckpoint):
+        def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+            super().read(tensor, start, stop, buffer)
+            np.negative(np.frombuffer(buffer, "<i2"), out=np.frombuffer(buffer, "<i2"))
+
+    found = np.zeros(3, "<i2")
+    other = Negative("model", checkpoint.stored, checkpoint.reader, checkpoint.files)
+
+    other.read_ranges("second", [(0, 1), (5, 7)], memoryview(found.view("u1")))
+
+    assert found.tolist() == [-100, -105, -106]
     checkpoint.reader.close()
 
 

@@ -157,25 +157,57 @@ def test_hostile_megabytes_are_answered_within_limits() -> None:
     assert (len(done.stdout.splitlines()), done.stderr, done.returncode) == (14, "", 0)
 
 
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[-1e999]"])
-def test_what_is_no_finite_number_is_refused_where_that_is_asked(text: str) -> None:
+_ODD = ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[-1e999]", "[" + "9" * 400 + ".0]"]
+
+
+@pytest.mark.parametrize("text", _ODD)
+@pytest.mark.parametrize("unique", [True, False])
+def test_what_is_no_finite_number_is_refused_where_that_is_asked(text: str, unique: bool) -> None:
     """B23"""
     read_json(text, "file")
-    with pytest.raises(InputError, match=r"no number in JSON|beyond what"):
-        read_json(text, "file", finite=True)
+    with pytest.raises(InputError, match=r"\(line 1.*\) (is no number in JSON|is beyond what)"):
+        read_json(text, "file", infinite=(), unique=unique)
 
 
 @pytest.mark.parametrize("unique", [True, False])
 @pytest.mark.parametrize("name", ["Infinity", "-Infinity"])
-def test_what_is_no_finite_number_is_an_object_where_that_is_asked(name: str, unique: bool) -> None:
-    text = f'[{{"a": {name}}}, {name}, "{name}", 1.5]'
-    found = read_json(text, "file", tagged=True, unique=unique)
-    assert found == [{"a": {"__float__": name}}, {"__float__": name}, name, 1.5]
-    for wrong in (name, f" {name}", "[NaN]", '{"a": [0.0, NaN]}', "[1e999]", '{"a": -1e400}'):
-        with pytest.raises(InputError, match=r"no number in JSON|beyond what"):
-            read_json(wrong, "file", tagged=True, unique=unique)
+def test_infinities_are_objects_at_the_keys_where_that_is_asked(name: str, unique: bool) -> None:
+    text = f'[{{"a": {name}, "b": {{"a": [[1, {name}, 2.5], "{name}"]}}}}]'
+    found = read_json(text, "file", infinite=("a",), unique=unique)
+    tag = {"__float__": name}
+    assert found == [{"a": tag, "b": {"a": [[1, tag, 2.5], name]}}]
+    assert read_json(json.dumps(found), "file", infinite=("a",), unique=unique) == found
+
+
+_REST = "Write a finite number there, or leave the key out."
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("\n Infinity", "Infinity (line 2) is no number in JSON"),
+        ('{"a": NaN}', "NaN (line 1, key a) is no number in JSON"),
+        ('{"a": 1e999}', "1e999 (line 1, key a) is beyond what a float64 can hold"),
+        ('{"a": {"b": -Infinity}}', "-Infinity (line 1, key a.b) is no number in JSON"),
+        ('{"x.a": Infinity}', "Infinity (line 1, key x.a) is no number in JSON"),
+        (
+            '{"a": Infinity,\n"b\x7f": ["NaN",\n{"c": "\\"", "d": [1E5, 10,\n-1E400]}]}',
+            "-1E400 (line 4, key b\\x7f.d) is b",
+        ),
+        ('{"c": [NaN],\n"b": {"a": NaN}, "a": Infinity}', "NaN (line 1, key c) is no number"),
+    ],
+)
+def test_line_and_key_of_such_a_number_are_said(text: str, place: str) -> None:
+    message = refused(text, infinite=("a",))
+    assert message.startswith(f"is not sound JSON: {place}")
+    assert message.endswith(f". {_REST}")
+
+
+def test_what_a_key_given_twice_held_first_is_refused_too() -> None:
+    message = refused('{"a": Infinity,\n"a": Infinity}', infinite=("a",), unique=False)
+    assert message == f"is not sound JSON: Infinity (line 1) is no number in JSON. {_REST}"
 
 
 def test_finite_numbers_and_texts_are_read_where_that_is_asked() -> None:
     text = '{"a": [1.5e300, -0.0, 12345678901234567890], "b": "NaN, 1e999"}'
-    assert read_json(text, "file", finite=True) == {"a": [1.5e300, -0.0, 12345678901234567890], "b": "NaN, 1e999"}
+    assert read_json(text, "file", infinite=()) == {"a": [1.5e300, -0.0, 12345678901234567890], "b": "NaN, 1e999"}

@@ -259,6 +259,37 @@ class MeanOfBlock(Mean):
         return means if round else means * tensors[0].numel()
 
 
+class UnweighedCores:
+    """By singular values, and it forgets the weights where it merges cores."""
+
+    traits = Traits(models=(1, None), needs_base=True, granularity="whole")
+
+    @hookimpl
+    def merge_tensor(self, tensors: Any, weights: Any) -> Any:
+        *models, base = tensors
+        return base + sum(weight * (model - base) for model, weight in zip(models, weights, strict=True))
+
+    @hookimpl
+    def merge_cores(self, cores: Any) -> Any:
+        return sum(cores)
+
+
+class CoresByElement(UnweighedCores):
+    """What it does to single elements of a matrix is something else in another basis."""
+
+    def limited(self, update: Any) -> Any:
+        return update.clamp(-0.01, 0.01)
+
+    @hookimpl
+    def merge_tensor(self, tensors: Any) -> Any:
+        *models, base = tensors
+        return base + self.limited(sum(model - base for model in models))
+
+    @hookimpl
+    def merge_cores(self, cores: Any) -> Any:
+        return self.limited(sum(cores))
+
+
 BROKEN = {
     "check_options": [AnyOption, MutableOptions],
     "check_model_options": [AnyModelOption, MutableModelOptions],
@@ -283,4 +314,5 @@ BROKEN = {
     "check_linearity": [Absolute],
     "check_homogeneity": [Threshold],
     "check_measurements_add_up": [MeanOfBlock],
+    "check_cores": [UnweighedCores, CoresByElement],
 }

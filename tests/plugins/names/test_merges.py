@@ -138,10 +138,59 @@ def test_a_module_that_may_be_the_models_own_stays(
     assert notes == []
 
 
-def test_an_unknown_class_is_compared_with_the_other_model(models: SimpleNamespace, config: dict[str, Any]) -> None:
+def opacus_layers(name: str) -> str:
+    return name.replace(".layers.0.", ".layers.0._module.")
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+@pytest.mark.parametrize("new", [parallel_layers, parallel_parts, opacus_layers])
+def test_an_unknown_class_is_compared_with_the_other_model(
+    models: SimpleNamespace, config: dict[str, Any], who: str, new: Rename
+) -> None:
     plain, _ = merged(config, models.folder / "plain")
-    rename(models.b, parallel_parts)
+    rename(models.folder / who, new)
     assert_same(merged(config, models.output)[0], plain)
+
+
+@pytest.mark.parametrize(("line", "own"), [("self.layers = layers", False), ("self.module = module", True)])
+def test_an_own_class_is_known_by_its_source(
+    models: SimpleNamespace, config: dict[str, Any], line: str, own: bool
+) -> None:
+    for name in ("a", "b"):
+        edit_config(models.folder / name, architectures=["OwnModel"])
+        (models.folder / name / "modeling_own.py").write_text(f"class OwnModel(Module):\n    {line}\n")
+        rename(models.folder / name, parallel_layers)
+    result, _ = merged({**config, "options": {"check_loading": False}}, models.output)
+    assert any(".module." in name for name in result) is own
+
+
+@pytest.mark.parametrize("who", ["a", "b", "both"])
+@pytest.mark.parametrize("part", ["model", "net", "student.model", "model.base_model.model", "model.module"])
+def test_a_module_around_a_model_of_transformers_is_taken_off(
+    models: SimpleNamespace, config: dict[str, Any], who: str, part: str
+) -> None:
+    """As training frameworks save it, with the head."""
+    for name in ("a", "b"):
+        directory = models.folder / name
+        edit_config(directory, architectures=["LlamaForCausalLM"], tie_word_embeddings=False)
+        tensors = load_file(directory / "model.safetensors")
+        head = {"lm_head.weight": tensors["model.embed_tokens.weight"] * 2}
+        save_file(tensors | head, directory / "model.safetensors", metadata={"format": "pt"})
+    plain, _ = merged(config, models.folder / "plain")
+    for name in ("a", "b") if who == "both" else (who,):
+        rename(models.folder / name, front(part))
+    assert_same(merged(config, models.output)[0], plain)
+
+
+@pytest.mark.parametrize("part", ["model", "transformer"])
+def test_what_the_family_has_itself_stays_in_front(models: SimpleNamespace, config: dict[str, Any], part: str) -> None:
+    """GPT-2 has `transformer.` in front of all names but the head's, which is tied."""
+    kept = {"model": ("llama", "LlamaForCausalLM"), "transformer": ("gpt2", "GPT2LMHeadModel")}[part]
+    for name in ("a", "b"):
+        edit_config(models.folder / name, model_type=kept[0], architectures=[kept[1]])
+        rename(models.folder / name, lambda old: part + "." + old.removeprefix("model."))
+    result, _ = merged({**config, "options": {"check_loading": False}}, models.output)
+    assert all(name.startswith(f"{part}.") for name in result)
 
 
 def test_the_note_names_the_wrapper_and_who_writes_it(models: SimpleNamespace, config: dict[str, Any]) -> None:

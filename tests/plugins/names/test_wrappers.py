@@ -50,7 +50,7 @@ def test_a_part_of_a_model_that_is_called_like_a_wrapper_stays() -> None:
 def test_layers_that_are_wrapped_one_by_one() -> None:
     names = ["a.layers.0.module.b.weight", "a.layers.0.module.c.module.weight", "a.d.module.weight", "a.d.bias"]
     assert unwrapped(names).counts == {}
-    found = unwrapped(names, layers=True)
+    found = unwrapped(names, layers=("module",))
     plain = ["a.layers.0.b.weight", "a.layers.0.c.weight", "a.d.module.weight", "a.d.bias"]  # d holds more than that
     assert list(found.names.values()) == plain
     assert found.counts == {"module": 2}

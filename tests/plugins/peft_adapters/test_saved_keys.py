@@ -35,6 +35,14 @@ RENAMED: dict[str, tuple[Callable[[str], str], str]] = {
     "parallel inside": (lambda key: key.replace(PREFIX, f"{PREFIX}module."), "hold module., which"),
     "sharded": (lambda key: key.replace("self_attn", "_fsdp_wrapped_module.self_attn"), "_fsdp_wrapped_module."),
     "bare": (lambda key: key.removeprefix(PREFIX), "has keys that do not begin with base_model.model.. They"),
+    "kohya": (
+        lambda key: key.replace("lora_A", "lora_down").replace("lora_B", "lora_up"),
+        "hold lora_down, lora_up, which PEFT does not write",
+    ),
+    "diffusers": (
+        lambda key: f"module.{key}".replace("lora_A", "lora.down").replace("lora_B", "lora.up"),
+        "hold module., lora_down, lora_up, which",
+    ),
     "twice": (lambda key: PREFIX + key, "has keys that repeat base_model.model.. They"),
     "all of it": (
         lambda key: f"module._orig_mod.{key.removeprefix(PREFIX).replace('.weight', '.default.weight')}",
@@ -79,6 +87,16 @@ def test_a_whole_state_dict_has_more_than_the_adapter(made: Made, tmp_path: Path
     save_file(load_file(file) | more, file, metadata={"format": "pt"})
     found = merged(tmp_path / "merged", made.path)
     assert (found["model.layers.0.mlp.up_proj.weight"].numpy() == trained).all()
+
+
+def test_an_adapter_that_is_scaled_by_nothing_is_a_warning(made: Made) -> None:
+    config = made.path / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 0}))
+    (found,) = [note for note in merger(made.path).check_compatibility() if "changes nothing" in note.message]
+    assert (found.severity, found.message) == (
+        "warning",
+        "changes nothing: its updates are scaled by 0, so the result is as without it. Is lora_alpha right?",
+    )
 
 
 def test_several_adapters_in_one_file_are_refused(made: Made) -> None:

@@ -311,3 +311,30 @@ def test_an_adapters_own_template_is_named(models: SimpleNamespace, config: dict
     config["options"] = {"tokenizer_source": "adapter"}
     merge(MergeConfig(**config))
     assert AutoTokenizer.from_pretrained(models.output).chat_template == TEMPLATE
+
+
+@pytest.mark.parametrize("template", ["{% if", "{% for x in y %}", "{{ x | }}"])
+def test_a_given_template_that_is_none_is_a_problem_of_the_config(config: dict[str, Any], template: str) -> None:
+    with pytest.raises(ConfigError, match=r"options\.chat_template: is no template in Jinja: line 1: .* Mend it\."):
+        MergeConfig(**{**config, "options": {"chat_template": template}}).resolved()
+
+
+def test_two_templates_are_a_problem_of_the_config(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"options\.chat_template: is given beside chat_template_from"):
+        MergeConfig(**{**config, "options": {"chat_template": "x", "chat_template_from": "a"}}).resolved()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("tokenizer_source", "first"), ("chat_template_from", "a"), ("chat_template", "x")]
+)
+def test_what_decides_about_a_tokenizer_that_is_not_copied_is_a_warning(
+    models: SimpleNamespace, config: dict[str, Any], option: str, value: str
+) -> None:
+    for name in ("a", "b"):
+        write_tokenizer(models.folder / name)
+    config["options"] = {option: value, "preserve_tokenizer": False}
+
+    report = merge(MergeConfig(**config))
+
+    said = [str(note) for note in report.notes if note.severity == "warning"]
+    assert said == [f"options.{option}: has no effect without a tokenizer: preserve_tokenizer is false."]

@@ -63,7 +63,7 @@ class KeptInputs:
         block = self._blocks.get((tensor, number, start))
         if block is None:
             content = self._memory(length)
-            workspace.fill(checkpoint, name, start, stop, bytes_of(content))
+            workspace.fill(checkpoint, name, [(start, stop)], bytes_of(content))
             block = _Block(content, stop - start)
             with self._lock:
                 self._blocks[tensor, number, start] = block

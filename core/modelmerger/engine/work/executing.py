@@ -1,34 +1,35 @@
 """A planned merge is carried out: its work is handed to whoever executes it, until a sink has every block."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from modelmerger.engine.arithmetic import one_thread_each
 from modelmerger.engine.compiling import compile_function
 from modelmerger.engine.merge import Merge
+from modelmerger.engine.work.elsewhere import Elsewhere
 from modelmerger.engine.work.schedule import Schedule
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.output.sink import Sink
 from modelmerger.values.errors import MergeError
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
-from modelmerger.values.work.block_record import BlockRecord
-from modelmerger.values.work.units import SliceWork, WorkOrder
+from modelmerger.values.work.units import SliceWork
 
 
 def carry_out(
     merge: Merge,
     sink: Sink,
     advance: Callable[[int], None],
-    order: Callable[[], WorkOrder] | None = None,
-    token: str = "",
+    elsewhere: Elsewhere | None = None,
+    others: AbstractSet[tuple[int, int]] = frozenset(),
 ) -> None:
     """Makes every block that the sink does not have. Raises `MergeError`.
 
-    advance, order, token: as in `Schedule`.
+    advance, elsewhere, others: as in `Schedule`.
     """
-    work = Schedule(compiled(merge), sink, advance, order, token)
+    work = Schedule(compiled(merge), sink, advance, elsewhere, others)
     execute(work, merge.hooks, work)
-    if bytes_of_blocks(sink.records, merge.plan) != merge.plan.bytes_written:
+    if bytes_of_blocks(sink.records.keys() | others, merge.plan) != merge.plan.bytes_written:
         raise merge.hooks.output.unfinished_error()
 
 
@@ -56,7 +57,7 @@ def execute(schedule: Schedule, hooks: Hooks, work: SliceWork) -> None:
     raise error
 
 
-def bytes_of_blocks(records: Mapping[tuple[int, int], BlockRecord], plan: MergePlan) -> int:
-    """How many bytes the blocks have that are done."""
+def bytes_of_blocks(blocks: Iterable[tuple[int, int]], plan: MergePlan) -> int:
+    """How many bytes these blocks have, which are given by file and block."""
     sizes = [file.size for file in plan.layout.files]
-    return sum(min(BLOCK, sizes[file] - block * BLOCK) for file, block in records)
+    return sum(min(BLOCK, sizes[file] - block * BLOCK) for file, block in blocks)

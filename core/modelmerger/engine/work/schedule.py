@@ -3,7 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from modelmerger.engine.blocks import BlockWriter
@@ -13,11 +14,12 @@ from modelmerger.engine.merge import Merge
 from modelmerger.engine.output_blocks import OutputBlocks
 from modelmerger.engine.statistics import UnsteadyError
 from modelmerger.engine.tensors import SliceMerger
+from modelmerger.engine.work.elsewhere import Elsewhere
 from modelmerger.engine.work.totals import Totals
 from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
 from modelmerger.output.sink import Sink
 from modelmerger.planning.cost import bytes_measured, most_kept, read_once
-from modelmerger.values.errors import ConfigError, Problem
+from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.work.units import Done, Statistic, Task, Unit, WorkOrder
@@ -32,8 +34,8 @@ PATIENCE = 0.1
 class Schedule:
     """The work of one merge, as `SliceWork` describes it. Blocks that the sink has already need no unit.
 
-    advance: called with the bytes that were read and written since the last call, from any thread. order: makes what
-    workers elsewhere need to know, for a token. token: of the run; empty for one of its own.
+    advance: called with the bytes that were read and written since the last call, from any thread. elsewhere: what
+    workers of other processes need; None where there are none. others: blocks, by file and block, that others make.
     """
 
     def __init__(
@@ -41,16 +43,17 @@ class Schedule:
         merge: Merge,
         sink: Sink,
         advance: Callable[[int], None],
-        order: Callable[[], WorkOrder] | None = None,
-        token: str = "",
+        elsewhere: Elsewhere | None = None,
+        others: AbstractSet[tuple[int, int]] = frozenset(),
     ) -> None:
         self.error: BaseException | None = None
         """The first error of any worker."""
         self._merge = merge
         self._sink = sink
         self._advance = advance
-        self._order = order
-        self._token = token or os.urandom(16).hex()
+        self._elsewhere = elsewhere
+        self._token = elsewhere.token if elsewhere is not None else os.urandom(16).hex()
+        self._believed = {""}
         self._cancelled = threading.Event()
         self._changed = threading.Condition()
         self._kept = _kept(merge)
@@ -58,7 +61,7 @@ class Schedule:
         self._blocks = OutputBlocks(merge.plan)
         self._slices = SliceMerger(merge, self._measurer)
         self._device = DeviceInUse(merge.device)
-        units = list(units_in_order(merge.plan, self._blocks, self._measurer, sink.records))
+        units = list(units_in_order(merge.plan, self._blocks, self._measurer, sink.records.keys() | others))
         self._waiting = dict.fromkeys(units)
         self._expected: set[Unit] = set()
         self._taken: set[Unit] = set()
@@ -99,6 +102,8 @@ class Schedule:
         with self._changed:
             if done.token != self._token or done.unit not in self._taken:
                 return
+            if not self._believes(done):
+                return
             self._taken.remove(done.unit)
             moved = done.moved
             if done.unit.kind == "measure":
@@ -135,10 +140,25 @@ class Schedule:
 
     def order(self) -> WorkOrder:
         """For workers elsewhere."""
-        if self._order is None:
+        if self._elsewhere is None:
             message = "models in memory are merged, which no worker elsewhere can open. Give paths, or leave it out."
             raise ConfigError(Problem(message, "options.executor"))
-        return self._order()
+        return self._elsewhere.order()
+
+    def _believes(self, done: Done) -> bool:
+        """Whether what a worker writes comes to where this process reads: one block is read back of each process."""
+        if done.worker in self._believed or self._elsewhere is None or not done.records:
+            return True
+        block, record = next(iter(done.records.items()))
+        try:
+            if not self._elsewhere.holds(done.unit.of, block, record):
+                raise self._elsewhere.unwritten_error(done.worker)
+        except MergeError as error:
+            self.error = self.error or error
+            self.cancel()
+            return False
+        self._believed.add(done.worker)
+        return True
 
     def _next(self, expected: Task | None) -> Unit | None:
         """The unit that is taken now: the expected one, one that nobody expects, or what somebody else does."""
@@ -160,8 +180,8 @@ class Schedule:
         tensor = self._merge.plan.tensors[unit.of]
         try:
             self._totals.add(unit, statistic)
-        except UnsteadyError:
-            raise self._merge.hooks.strategy.unsteady_measure_error(tensor.name) from None
+        except UnsteadyError as error:
+            raise self._merge.hooks.strategy.unsteady_measure_error(tensor.name, str(error)) from None
         left = self._left.get(unit.of, bytes_measured(self._merge.checkpoints, tensor))
         counted = left if self._totals.over(unit.of) else min(left, moved)
         self._left[unit.of] = left - counted
@@ -182,7 +202,7 @@ def _kept(merge: Merge) -> "KeptInputs | None":
 
 
 def units_in_order(
-    plan: MergePlan, blocks: OutputBlocks, measurer: Measurer, done: Mapping[tuple[int, int], object]
+    plan: MergePlan, blocks: OutputBlocks, measurer: Measurer, done: Container[tuple[int, int]]
 ) -> Iterator[Unit]:
     """Units in order. A measurement comes one writing unit before it is needed, so workers rarely wait for it.
 

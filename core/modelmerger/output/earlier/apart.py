@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from modelmerger.inputs.one_place import Place, is_or_lies_in
+from modelmerger.output.manifest import FILE, is_ours
 from modelmerger.output.parent_folder import staging_path
 from modelmerger.values.checkpoint import Checkpoint, models_behind
 from modelmerger.values.errors import OutputError, Problem
 from modelmerger.values.model_reference import Location, user_path
 from modelmerger.values.settings import Settings
 
+_STAGED = staging_path(Path("/x")).name.partition("x")[2]
+_ELSEWHERE = "Its overwriting would take this output with it. Give another output path."
 Inputs = Mapping[str, Sequence[str]]
 """Paths of everything that is read, by what messages call it."""
 
@@ -48,6 +51,15 @@ def _all(checkpoints: Iterable[Checkpoint]) -> Iterable[Checkpoint]:
 
 def _exists(path: str) -> bool:
     return "\0" not in path and os.path.lexists(path)  # a Hub id is no path
+
+
+def check_in_no_output(target: Path) -> None:
+    """Raises `OutputError` where the output lies in what another merge wrote, or is writing, and may replace."""
+    for folder in (found := Path(os.path.realpath(target.parent)), *found.parents):
+        if os.path.lexists(folder / FILE) and is_ours(folder):
+            raise OutputError(Problem(f"lies in {folder}, which a merge wrote. {_ELSEWHERE}", str(target)))
+        if folder.name.startswith(".") and folder.name.endswith(_STAGED):
+            raise OutputError(Problem(f"lies in {folder}, where another merge is at work. {_ELSEWHERE}", str(target)))
 
 
 def check_apart(target: Path, inputs: Inputs) -> None:

@@ -51,10 +51,14 @@ class Outlook:
     """Bytes a second that are written to the folder; None where that cannot be tried."""
     seconds: float | None
     """How long the merge will take; None where a rate is not known."""
+    moving: float | None = None
+    """Seconds of those in which bytes are read and written, if nothing else takes longer."""
+    computing: float | None = None
+    """Seconds of those that the arithmetic takes, if nothing else takes longer."""
 
     def as_dict(self) -> dict[str, Any]:
         """The outlook as plain data, for `--json`."""
-        return asdict(self)
+        return asdict(self, filter=lambda field, _: field.name not in ("moving", "computing"))
 
     def __str__(self) -> str:
         lines = []
@@ -63,7 +67,7 @@ class Outlook:
             lines.append(f"free     {size(self.free)} in {shown(self.folder)}: {verdict}")
         if self.seconds is not None and self.read_rate and self.write_rate:
             rates = f"reading {size(self.read_rate)}/s, writing {size(self.write_rate)}/s"
-            lines.append(f"time     about {_duration(self.seconds)} ({rates}, measured now)")
+            lines.append(f"time     about {duration(self.seconds)} ({rates}, measured now)")
         return "\n".join(lines)
 
 
@@ -77,13 +81,15 @@ def look_ahead(plan: MergePlan, output: Path | None, trial: Trial | None = None)
         return Outlook(None, None, None, None, None, None)
     free = free_bytes(folder)
     read_rate, write_rate = _read_rate(plan), _write_rate(plan, folder)
-    seconds = None
+    seconds = moving = computing = None
     if read_rate and write_rate:
         computing = (_arithmetic(plan) if trial is None else trial.computing) / plan.workers
         least = START + A_TENSOR * len(plan.tensors)
         reading, writing = (plan.bytes_read - plan.bytes_reused) / read_rate, plan.bytes_written / write_rate
-        seconds = least + max(_moving(plan, reading, writing), computing)
-    return Outlook(str(folder), free, None if free is None else free >= plan.disk, read_rate, write_rate, seconds)
+        moving = _moving(plan, reading, writing)
+        seconds = least + max(moving, computing)
+    enough = None if free is None else free >= plan.disk
+    return Outlook(str(folder), free, enough, read_rate, write_rate, seconds, moving, computing)
 
 
 def _moving(plan: MergePlan, reading: float, writing: float) -> float:
@@ -160,8 +166,8 @@ def _rate(move: Callable[[int], int], times: int) -> float | None:
     return moved / (time.perf_counter() - started) if moved else None
 
 
-def _duration(seconds: float) -> str:
-    """`8 s`, `12 min`, `3.5 h`."""
+def duration(seconds: float) -> str:
+    """Seconds in words: `8 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -37,6 +37,19 @@ def assert_slices(checkpoint: Checkpoint, who: str) -> None:
                     f"{who}: elements {start} to {stop} of {name} are not those of the whole tensor. "
                     "`start` and `stop` count elements of the flattened tensor."
                 )
+        _assert_ranges(checkpoint, name, whole, who)
+
+
+def _assert_ranges(checkpoint: Checkpoint, name: str, whole: bytes, who: str) -> None:
+    info = checkpoint.tensors[name]
+    ranges = [part for part in _parts(info) if part[0] < part[1]]
+    due = b"".join(whole[first : first + length] for first, length in (info.span(*part) for part in ranges))
+    found = bytearray(len(due))
+    checkpoint.read_ranges(name, ranges, memoryview(found))
+    if found != due:
+        raise AssertionError(
+            f"{who}: read_ranges of {name} does not give what read gives of one range after the other."
+        )
 
 
 def assert_threads(checkpoint: Checkpoint, who: str) -> None:

@@ -4,6 +4,7 @@ import attrs
 
 from modelmerger.testing.checks import strategy_bits as bits
 from modelmerger.testing.checks import strategy_config as config
+from modelmerger.testing.checks import strategy_cores as cores
 from modelmerger.testing.checks import strategy_laws as laws
 from modelmerger.testing.checks import strategy_values as values
 from modelmerger.testing.checks.check import Check
@@ -48,6 +49,10 @@ def _measures(strategy: StrategyUnderTest) -> bool:
     return "measure_tensor" in strategy.declared.hooks
 
 
+def _merges_cores(strategy: StrategyUnderTest) -> bool:
+    return strategy.traits.wants_base and "merge_cores" in strategy.declared.hooks
+
+
 def _has_model_options(strategy: StrategyUnderTest) -> bool:
     cls = strategy.declared.model_options
     return cls is not None and bool(attrs.fields(cls))
@@ -82,5 +87,6 @@ STRATEGY_CHECKS = (
     Check(laws.check_linearity, _is_linear),
     Check(laws.check_homogeneity, _is_homogeneous),
     Check(laws.check_measurements_add_up, _measures),
+    Check(cores.check_cores, _merges_cores),
 )
 """In the order in which they run: what is easiest to mend first."""

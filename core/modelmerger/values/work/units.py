@@ -70,6 +70,8 @@ class Done:
     """Of the blocks that were written, by number."""
     statistic: Statistic | None = None
     """What was measured in the unit's blocks; None where the strategy had nothing to measure."""
+    worker: str = ""
+    """Which process did it, in words; empty for the one that the merge runs in."""
 
 
 @frozen
@@ -91,6 +93,12 @@ class WorkOrder:
     """The directory in which the files of weights lie while the merge runs."""
     token: str
     """Of this run: no worker of another one writes into its tree, and nothing from one is taken."""
+    inputs: Sequence[tuple[str, int, int, int]] = ()
+    """Every file that is read: its path, size, inode, and when it was last changed, in nanoseconds since 1970."""
+    plugins: Sequence[tuple[str, str, str]] = ()
+    """Every plugin that takes part: kind and name, its distribution, and the version of that."""
+    torch: str = ""
+    """The version of torch."""
 
     def to_json(self) -> str:
         """As text. Raises `TypeError` for a config that is not plain data."""
@@ -100,7 +108,7 @@ class WorkOrder:
     def from_json(cls, text: str) -> Self:
         """What `to_json` was called on."""
         told = json.loads(text)
-        return cls(**told | {"located": [(path, place, revision) for path, place, revision in told["located"]]})
+        return cls(**told | {key: list(map(tuple, told[key])) for key in ("located", "inputs", "plugins")})
 
 
 class Worker(Protocol):

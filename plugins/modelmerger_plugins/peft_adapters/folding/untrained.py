@@ -13,12 +13,22 @@ from modelmerger_plugins.peft_adapters.reading import values
 def untrained(model: Folded) -> Iterator[Problem]:
     """A warning for each adapter that leaves its base as it is."""
     for adapter in model.adapters:
-        if _is_untrained(adapter, model.base.checkpoint):
+        if _is_scaled_to_nothing(adapter):
+            message = (
+                "changes nothing: its updates are scaled by 0, so the result is as without it. Is lora_alpha right?"
+            )
+            yield Problem(message, adapter.stored.place, severity="warning")
+        elif _is_untrained(adapter, model.base.checkpoint):
             message = (
                 "changes nothing: its updates are zero, as before any training, so the result is as without it. "
                 "Was the trained adapter saved?"
             )
             yield Problem(message, adapter.stored.place, severity="warning")
+
+
+def _is_scaled_to_nothing(adapter: Adapter) -> bool:
+    changes = [change for changes in adapter.changes.values() for change in changes]
+    return bool(changes) and all(change.nothing_if_zero and getattr(change, "scale", 1) == 0 for change in changes)
 
 
 def _is_untrained(adapter: Adapter, base: Checkpoint) -> bool:

@@ -121,7 +121,7 @@ def read_config(directory: Path) -> AdapterConfig:
     Raises `InputError` with everything that stands against merging it.
     """
     path = directory / FILE
-    values = read_json(read_beside(directory, FILE, LIMIT) or b"", str(path))
+    values = read_json(read_beside(directory, FILE, LIMIT) or b"", str(path), infinite=())
     if not isinstance(values, dict):
         raise InputError(Problem("is not a JSON object.", str(path)))
     said = list(_problems(values, str(path)))

@@ -1,7 +1,7 @@
 """Keys of adapters that something else than PEFT's `save_pretrained` wrote, turned into those that PEFT writes.
 
 A state dict that was saved as it is has the adapter's name in its keys (`lora_A.default.weight`), wrappers leave theirs
-(`_orig_mod.`, `module.`), and some tools leave out `base_model.model.`.
+(`_orig_mod.`, `module.`), and some tools leave out `base_model.model.`, or call the factors `lora_down` and `lora_up`.
 """
 
 import re
@@ -19,6 +19,13 @@ _NAMED_WHOLE = re.compile(r"(.+\.modules_to_save)\.([^.]+)(\..+)")
 _NAMED_PROJECTION = re.compile(rf"({'|'.join(map(re.escape, PROJECTIONS))})\.([^.]+)()")
 
 
+_FACTORS = (
+    (re.compile(r"\.lora[_.]down(?=\.weight\Z)"), ".lora_A", "lora_down"),
+    (re.compile(r"\.lora[_.]up(?=\.weight\Z)"), ".lora_B", "lora_up"),
+)
+"""What kohya's scripts and diffusers call the two factors of LoRA."""
+
+
 def as_peft_writes(stored: Checkpoint) -> tuple[Checkpoint, list[Problem]]:
     """The adapter under the keys that PEFT writes, and a note of what was left out of its own, if anything was.
 
@@ -30,6 +37,10 @@ def as_peft_writes(stored: Checkpoint) -> tuple[Checkpoint, list[Problem]]:
     said = [f"{part}." for part in plain.counts if f"{part}." != PREFIX]
     begun = any(name.startswith(PREFIX) for name in plain.names.values())
     keys = {key: name if begun else f"{PREFIX}{name}" for key, name in plain.names.items()}
+    for pattern, ours, theirs in _FACTORS:
+        factors = {key: pattern.sub(ours, name) for key, name in keys.items()}
+        said += [theirs] if factors != keys else []
+        keys = factors
     keys |= {key: key for key in shared}
     adapter = _adapter_name(keys.values(), stored)
     if adapter:

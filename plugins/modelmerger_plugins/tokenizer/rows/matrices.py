@@ -14,14 +14,14 @@ _HEADS = tuple(f".{end}" for end in HEADS)
 
 
 def row_count(checkpoint: Checkpoint) -> int | None:
-    """How many rows the embedding of tokens has; None where no tensor is one by its name.
+    """How many rows the embedding of tokens has; None where no tensor is one by its name, and has elements.
 
     Of several embeddings, the first that has as many rows as the config says of the vocabulary, else the first.
     """
     found = [
         info.shape[0]
         for name, info in checkpoint.tensors.items()
-        if is_embedding(name) and len(info.shape) == 2 and layer_of(name) is None and _is_float(info)
+        if is_embedding(name) and len(info.shape) == 2 and info.elements and layer_of(name) is None and _is_float(info)
     ]
     said = set(_vocabulary_sizes(checkpoint.donor.config or {}))
     return next((rows for rows in found if rows in said), found[0] if found else None)
@@ -66,8 +66,9 @@ def _is_float(info: TensorInfo) -> bool:
     return DTYPES[info.dtype].family == "float" and DTYPES[info.dtype].bits >= 8
 
 
-def _vocabulary_sizes(level: Mapping[str, object]) -> list[object]:
-    found = [level.get("vocab_size")]
+def _vocabulary_sizes(level: Mapping[str, object]) -> list[int]:
+    size = level.get("vocab_size")
+    found = [size] if isinstance(size, int) else []
     for inner in level.values():
         if isinstance(inner, Mapping):
             found += _vocabulary_sizes(inner)

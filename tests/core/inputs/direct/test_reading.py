@@ -35,7 +35,7 @@ def file(tmp_path: Path) -> FileIdentity:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
     with path.open("rb") as opened:
-        os.fsync(opened.fileno())
+        os.fdatasync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return identify(path, path.stat())
 

@@ -43,7 +43,7 @@ def test_a_file_just_written_is_in_the_page_cache(file: FileIdentity) -> None:
 
 def test_a_file_that_was_dropped_comes_from_the_disk(file: FileIdentity) -> None:
     descriptor = os.open(file.path, os.O_RDONLY)
-    os.fsync(descriptor)
+    os.fdatasync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
     if way_of(file, "direct") == "buffered":

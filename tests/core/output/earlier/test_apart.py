@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import directory_state
-from modelmerger import MergeConfig, ModelMerger, OutputError
-from modelmerger.output.earlier.apart import check_apart, check_scratch
+from modelmerger import MergeConfig, ModelMerger, OutputError, merge
+from modelmerger.output.earlier.apart import check_apart, check_in_no_output, check_scratch
 
 
 def test_an_output_in_an_input_that_has_two_names_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +52,26 @@ def test_an_offload_folder_around_an_input_is_none_of_it(tmp_path: Path) -> None
 
     check_scratch(str(tmp_path), {"a": [str(tmp_path / "model")]})
     check_scratch(None, {"a": [str(tmp_path / "model")]})
+
+
+@pytest.mark.parametrize("inner", ["new", "sub/new", "link/new"])
+def test_an_output_in_an_earlier_output_is_refused(models: SimpleNamespace, config: dict[str, Any], inner: str) -> None:
+    """A14. When the outer one is overwritten, nobody would think of what lies in it."""
+    merge(MergeConfig(**config))
+    outer = models.output
+    (outer.parent / "link").symlink_to(outer)
+    output = outer.parent / inner if inner.startswith("link") else outer / inner
+    before = directory_state(outer)
+
+    for options in ({}, {"overwrite": True}):
+        told = MergeConfig(**{**config, "output_path": str(output), "options": options})
+        with pytest.raises(OutputError, match=rf"lies in {outer}, which a merge wrote\."):
+            merge(told)
+    assert directory_state(outer) == before
+
+
+def test_an_output_in_the_staging_of_another_is_refused_and_other_folders_are_free(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="where another merge is at work"):
+        check_in_no_output(tmp_path / ".out.modelmerger" / "new")
+    (tmp_path / "modelmerger.json").write_text("{}")  # no manifest
+    check_in_no_output(tmp_path / "sub" / "new")

@@ -149,7 +149,30 @@ def test_untying_without_a_head_has_no_effect_and_says_so(drifted: SimpleNamespa
     assert merged.config["tie_word_embeddings"] is True  # type: ignore[attr-defined]
 
 
-def test_what_ties_more_than_a_head_is_not_untied(drifted: SimpleNamespace, merged: Merge) -> None:
-    config = TIED | {"is_encoder_decoder": True}
-    with pytest.raises(Exception, match="an encoder-decoder ties more"):
-        merged((drifted.tied[0], config), (drifted.apart[0], config), untie=True)
+HALVES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+OF_HALVES = ("encoder.w", "decoder.w")
+
+
+@pytest.mark.parametrize(("prefix", "model_type"), [("", "t5"), ("model.", "bart")])
+def test_an_encoder_decoder_has_all_that_it_ties_where_it_is_untied(
+    prefix: str, model_type: str, merged: Merge
+) -> None:
+    config = TIED | {"is_encoder_decoder": True, "model_type": model_type}
+    shared, head, halves = f"{prefix}shared.weight", "lm_head.weight", [f"{prefix}{half}" for half in HALVES]
+    layers = {f"{prefix}{name}": torch.ones(1) for name in OF_HALVES}
+    tied, apart = stored(1, shared) | layers, stored(2, shared, head, halves[0]) | layers
+    apart[head][3, 5] += 0.5
+    apart[halves[0]][1, 2] -= 0.5
+
+    with pytest.raises(ModelCompatibilityError) as error:
+        merged((tied, config), (apart, config))
+    said = {problem.tensor: problem.message for problem in error.value.problems}
+    assert "has an LM head of its own" in said[head]
+    assert "has an embedding of its own" in said[halves[0]]
+
+    found = merged((tied, config), (apart, config), untie=True)
+    assert set(found) == {*tied, head, *halves}
+    for name in (shared, head, *halves):
+        torch.testing.assert_close(found[name], (tied[shared] + apart.get(name, apart[shared])) / 2, rtol=0, atol=0)
+    # Of T5, the key says how the output of the decoder is scaled too, and loaders go by the bits.
+    assert merged.config["tie_word_embeddings"] is (model_type == "t5")  # type: ignore[attr-defined]

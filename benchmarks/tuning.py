@@ -1,0 +1,117 @@
+"""How far tuning narrows the worst gap of the dialect models, on their held-out lines, and by how much that is sure.
+
+    python benchmarks/tuning.py FOLDER [--lines 100] [--per tensor] [--steps 20] [--sources PREFIX] [--within 200]
+
+FOLDER holds `DIALECT.tsv`, a source and a text in each line, tabulator between them. Lines are taken evenly from all
+sources of a dialect, or, where it has such, from those whose names begin with PREFIX, so that a domain does not stand
+in for a dialect. Nothing of them is written to anywhere but a temporary directory. With `--within`, so many other lines of FOLDER judge in place
+of the held-out ones. Build the models first:
+`python examples/dialects/build.py`.
+"""
+
+import argparse
+import itertools
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelmerger_plugins.tune import MergeTuner
+from modelmerger_plugins.tune.evaluating import ByCoefficients, encoded, tokenizer_of
+from modelmerger_plugins.tune.honesty import gain, ratio
+from modelmerger_plugins.tune.measured import Goal, per_token
+from modelmerger_plugins.tune.nearness import near_groups
+from modelmerger_plugins.tune.opened import opened, read
+
+EXAMPLE = Path(__file__).parents[1] / "examples/dialects"
+DIALECTS = ("egyptian", "gulf", "levantine", "maghrebi")
+SCALE = 0.35
+FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
+
+
+def lines_of(folder: Path, dialect: str, count: int, prefix: str) -> list[str]:
+    by_source: dict[str, list[str]] = {}
+    for row in (folder / f"{dialect}.tsv").read_text(encoding="utf-8").splitlines():
+        source, _, text = row.partition("\t")
+        by_source.setdefault(source, []).append(text)
+    by_source = {name: own for name, own in by_source.items() if name.startswith(prefix)} or by_source
+    drawn = random.Random(0)
+    for own in by_source.values():
+        drawn.shuffle(own)
+    evenly = (text for turn in itertools.zip_longest(*by_source.values()) for text in turn if text is not None)
+    return list(itertools.islice(evenly, count))
+
+
+def config_of(texts: dict[str, str], test: dict[str, str], per: str, steps: int, output: Path) -> dict[str, object]:
+    return {
+        "strategy": "task_arithmetic",
+        "base_model": str(EXAMPLE / "models/base"),
+        "models": [
+            {"path": str(EXAMPLE / "models" / name), "weight": {"tune": [0, 3], "start": 1.0, "per": per}}
+            for name in DIALECTS
+        ],
+        "options": {"scaling_factor": SCALE},
+        "output_path": str(output),
+        "tune": {
+            "texts": texts,
+            "test_texts": test,
+            "search": {"steps": steps},
+        },
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lines", type=int, default=100)
+    parser.add_argument("--per", default="tensor", choices=("model", "layer", "tensor"))
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--sources", default="")
+    parser.add_argument("--within", type=int, default=0)
+    told = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as place:
+        texts, test = {}, {name: str(EXAMPLE / "heldout" / f"{name}.txt") for name in DIALECTS}
+        for name in DIALECTS:
+            drawn = lines_of(told.folder, name, told.lines + told.within, told.sources)
+            texts[name] = written(Path(place) / f"{name}.txt", drawn[: told.lines])
+            if told.within:
+                groups = near_groups(drawn)
+                apart = [line for line, group in zip(drawn, groups, strict=True) if group >= told.lines]
+                test[name] = written(Path(place) / f"{name}-test.txt", apart)
+        config = config_of(texts, test, told.per, told.steps, Path(place) / "out")
+        report = MergeTuner(config).tune(
+            progress=lambda done, total, value: print(f"{done}/{total} {value:.4f}", flush=True)
+        )
+        print(report)
+        compare(config, test, told.lines, report.best.vector)
+
+
+def written(path: Path, lines: Sequence[str]) -> str:
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+def compare(config: dict[str, object], files: dict[str, str], lines: int, tuned: Sequence[float]) -> None:
+    """The tuned numbers beside task arithmetic with the scale that is best on the very lines that judge."""
+    found = opened(read(config), lines)
+    evaluator = ByCoefficients(found)
+    texts = {name: Path(file).read_text(encoding="utf-8").splitlines() for name, file in files.items()}
+    test = encoded(texts, tokenizer_of(found))
+    sources = {name: per_token(evaluator.source_nats(test, i), test) for i, name in enumerate(found.models)}
+    goal = Goal(found.read.tune.goal, (), sources, test)
+    start = found.space.start
+    scaled = {factor: evaluator.nats(test, [factor * one for one in start]) for factor in FACTORS}
+    worst = {factor: goal.value(per_token(nats, test)) for factor, nats in scaled.items()}
+    best = min(worst, key=worst.__getitem__)
+    nats = evaluator.nats(test, tuned)
+    share = ratio(goal.value, nats, scaled[best], test, 0)
+    less = gain(goal.value, nats, scaled[best], test, 0)
+    print(f"task arithmetic at its best, {SCALE * best:.3f}: worst gap {worst[best]:.4f}")
+    print(
+        f"tuned: {goal.value(per_token(nats, test)):.4f}, {share.value:.2f} of that ({share.low:.2f} to {share.high:.2f})"
+    )
+    print(f"less by {less.value:.4f} ({less.low:.4f} to {less.high:.4f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What else a report shows: the line through the start that one factor gives, and what groups of numbers are worth."""
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+from modelmerger import layer_of
+
+from modelmerger_plugins.tune.coordinates import Space
+
+FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+MOST = 16
+"""Groups that are put back to the start, one after the other."""
+Measure = Callable[[Sequence[float]], float]
+"""A vector of numbers → the objective, on the lines that are tuned on."""
+
+
+@frozen
+class Valued:
+    """A name and a number."""
+
+    name: str
+    """What it is about."""
+    value: float
+    """The objective, or what it loses."""
+
+
+def line(space: Space, measure: Measure) -> list[Valued]:
+    """The objective where all numbers of the start are multiplied by a factor, as far as their bounds let them."""
+    found: dict[tuple[float, ...], Valued] = {}
+    for factor in FACTORS:
+        scaled = [min(max(factor * one, low), high) for one, (low, high) in zip(space.start, space.bounds, strict=True)]
+        if tuple(scaled) not in found:
+            found[tuple(scaled)] = Valued(f"{factor:g} × start", measure(scaled))
+    return list(found.values())
+
+
+def worth(space: Space, best: Sequence[float], value: float, measure: Measure) -> list[Valued]:
+    """What the objective loses where the numbers of a group are put back to the start: of a layer, or of a mark.
+
+    value: the objective of the best.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, coordinate in enumerate(space.coordinates):
+        groups.setdefault(_group(space, coordinate.mark, coordinate.group), []).append(number)
+    names = list(groups)
+    together = -(-len(names) // MOST)
+    found = []
+    for at in range(0, len(names), together):
+        own = names[at : at + together]
+        members = {number for name in own for number in groups[name]}
+        back = [space.start[i] if i in members else one for i, one in enumerate(best)]
+        if back != list(best):
+            name = own[0] if len(own) == 1 else f"{own[0]} to {own[-1]}"
+            found.append(Valued(name, measure(back) - value))
+    return found
+
+
+def _group(space: Space, mark: int, group: str) -> str:
+    layer = layer_of(group)
+    if layer is not None:
+        return f"{layer[0]}.{layer[1]}"
+    return group or space.marks[mark].where

@@ -1,0 +1,63 @@
+"""Find numbers of a merge on text: weights and options that a config leaves open."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from modelmerger import ThresholdError, hookimpl
+
+if TYPE_CHECKING:
+    from modelmerger_plugins.tune.searching import Progress
+
+
+@hookimpl
+def add_commands(cli: click.Group) -> None:
+    """Adds `tune`."""
+    cli.add_command(tune)
+
+
+@click.command("tune")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Directory of the merged model, in place of output_path."
+)
+@click.option("--resume", is_flag=True, help="Go on with the study of a search that was ended.")
+@click.option("--no-merge", is_flag=True, help="Write tuned.yaml, and merge nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def tune(config: Path, output: Path | None, resume: bool, no_merge: bool, as_json: bool) -> None:
+    """Find the numbers that CONFIG leaves open with {tune: [low, high]}, and merge with them."""
+    from modelmerger_plugins.tune.tuner import MergeTuner
+
+    tuner = MergeTuner(config)
+    with _bar() as progress:
+        report = tuner.tune(output, resume=resume, progress=progress)
+    if report.feasible and not no_merge:
+        tuner.merge()
+        report = tuner.report or report
+    click.echo(json.dumps(report.as_dict(), ensure_ascii=False, indent=1) if as_json else str(report))
+    if not report.feasible:
+        raise ThresholdError(
+            f"no numbers met all constraints, so nothing is merged: {report.folder} has the nearest. "
+            "Loosen them, or raise tune.search.steps."
+        )
+
+
+@contextlib.contextmanager
+def _bar() -> "Iterator[Progress]":
+    """A bar on stderr while the context lasts; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda _, __, ___: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("tuning", total=None)
+        yield lambda done, total, value: bar.update(
+            task, description=f"tuning, objective {value:.4f}", completed=done, total=total
+        )

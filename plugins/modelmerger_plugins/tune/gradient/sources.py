@@ -1,0 +1,95 @@
+"""Where the numbers of a merged tensor come from: the same tensor of each model, read in pieces."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+from modelmerger import Checkpoint, MergePlan, read_elements
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PIECE = 1 << 20
+"""Elements that are read of each model at a time."""
+
+
+@frozen(eq=False)
+class Source:
+    """A tensor that is a linear combination of tensors of the models.
+
+    Its coefficients are a vector of float64: one for each model but the last input, which the others are compared with,
+    and then the sum of the coefficients of all inputs.
+    """
+
+    name: str
+    """In the merged model."""
+    shape: tuple[int, ...]
+    """Of the tensor."""
+    inputs: Sequence[tuple[Checkpoint, str]]
+    """The tensors that it is made of; the base is the last, where there is one."""
+    dtype: "torch.dtype"
+    """Of the arithmetic."""
+    device: "torch.device" = field(repr=False)
+    """Where the arithmetic is done."""
+
+    @classmethod
+    def all_of(
+        cls,
+        plan: MergePlan,
+        inputs: Mapping[str, Sequence[int]],
+        checkpoints: Sequence[Checkpoint],
+        dtype: "torch.dtype",
+        device: "torch.device",
+    ) -> "dict[str, Source]":
+        """Of each tensor of a plan, by its name. inputs: the checkpoints that it is made of, the base last."""
+        return {
+            tensor.name: cls(
+                tensor.name,
+                tensor.shape,
+                [(checkpoints[i], tensor.name_in(i)) for i in inputs[tensor.name]],
+                dtype,
+                device,
+            )
+            for tensor in plan.tensors
+        }
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    def read(self, start: int, stop: int) -> "Tensor":
+        """Elements `start` to `stop`: (inputs, elements), differences from the last input, and that itself last."""
+        import torch
+
+        rows = torch.empty((len(self.inputs), stop - start), dtype=self.dtype, device=self.device)
+        for row, (checkpoint, name) in zip(rows, self.inputs, strict=True):
+            row.copy_(read_elements(checkpoint, name, start, stop))
+        rows[:-1] -= rows[-1]
+        return rows
+
+    def pieces(self, start: int, stop: int) -> Sequence[tuple[int, int]]:
+        """Ranges of elements that are read one after the other."""
+        return [(at, min(at + PIECE, stop)) for at in range(start, stop, PIECE)]
+
+    def merged(self, coefficients: "Tensor", start: int, stop: int) -> "Tensor":
+        """Elements `start` to `stop` of the merged tensor, as a vector."""
+        import torch
+
+        out = torch.empty(stop - start, dtype=self.dtype, device=self.device)
+        factors = coefficients.to(self.device, self.dtype)
+        for first, last in self.pieces(start, stop):
+            torch.mv(self.read(first, last).T, factors, out=out[first - start : last - start])
+        return out
+
+    def products(self, gradient: "Tensor", start: int, stop: int) -> "Tensor":
+        """The derivatives for the coefficients, float64, given that for elements `start` to `stop`, a vector."""
+        import torch
+
+        sums = torch.zeros(len(self.inputs), dtype=torch.float64)
+        flat = gradient.reshape(-1).to(self.device, self.dtype)
+        for first, last in self.pieces(start, stop):
+            sums += torch.mv(self.read(first, last), flat[first - start : last - start]).double().cpu()
+        return sums

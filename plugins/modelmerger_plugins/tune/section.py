@@ -1,0 +1,89 @@
+"""The section `tune` of a config, and `tuned`, which says in a config where its numbers come from."""
+
+from typing import Literal
+
+from attrs import field, frozen
+from modelmerger import must_be_between, must_not_be_empty
+
+Method = Literal["auto", "gradient", "gap", "cma", "tpe"]
+Per = Literal["model", "layer", "tensor", "auto"]
+
+
+@frozen(kw_only=True)
+class Found:
+    """A number that `modelmerger tune` finds, in place of a weight or of another number."""
+
+    tune: tuple[float, float]
+    """The smallest value that it may have, and the largest."""
+    start: float | None = None
+    """Where the search begins; without it, in the middle."""
+    per: Per = "auto"
+    """What has a number of its own; auto: the finest that the lines bear."""
+
+
+@frozen(kw_only=True)
+class Objective:
+    """What is made as small as it can be."""
+
+    metric: str = field(default="loss", validator=must_not_be_empty)
+    """`loss` (nats a token), `bits_per_byte`, or a metric of a validator."""
+    relative: bool = True
+    """Whether each split counts by its gap: how much worse it is than under the best source of that split, as a
+    share."""
+    take: Literal["worst", "mean"] | dict[str, float] = "worst"
+    """Of several splits the worst, their mean, or a mean with a weight for each split."""
+
+
+@frozen(kw_only=True)
+class Search:
+    """How the numbers are searched."""
+
+    method: Method = "auto"
+    """`gradient` for linear strategies; `gap`, one pass without steps; `cma` and `tpe`, of Optuna, for anything; auto:
+    gradient where there is one, else tpe."""
+    steps: int = field(default=20, validator=must_be_between(1, 100_000))
+    """Steps of the gradient, or vectors of numbers that are tried."""
+    penalty: float = field(default=0.02, validator=must_be_between(0, 1e6))
+    """What the mean squared distance from the start costs, in units of the objective."""
+    seed: int = field(default=0, validator=must_be_between(0, 2**31))
+    """Of the search, where chance has a part in it."""
+    rate: float = field(default=0.05, validator=must_be_between(0, 1, open_below=True))
+    """Length of the first step of the gradient, as a share of the range of a number."""
+    batch_tokens: int = field(default=4096, validator=must_be_between(1, 2**24))
+    """Tokens that go through the model at a time, with padding."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Of the arithmetic of losses and gradients."""
+
+
+@frozen(kw_only=True)
+class Tune:
+    """What `modelmerger tune` searches, and on what text."""
+
+    texts: str | tuple[str, ...] | dict[str, str] = ""
+    """Lines to tune on: a JSONL file with `text` and `dialect` (or `split`) in each line, one text file or several,
+    each a split of its name, or a mapping from splits to files."""
+    test_texts: str | tuple[str, ...] | dict[str, str] = ""
+    """Lines to test on; without it, a third of the lines, chosen by their hash."""
+    objective: str | Objective = field(factory=Objective)
+    """What is made small: the name of a metric, or a mapping."""
+    constraints: tuple[str, ...] = ()
+    """Comparisons that must hold, such as `gap(*) <= 0.05` and `loss(msa) <= 1.06 * loss(base, msa)`."""
+    search: Search = field(factory=Search)
+    """How it is searched."""
+
+    @property
+    def goal(self) -> Objective:
+        """The objective as a mapping has it."""
+        return Objective(metric=self.objective) if isinstance(self.objective, str) else self.objective
+
+
+@frozen(kw_only=True)
+class Tuned:
+    """Where the numbers of a config come from. It changes nothing that is merged."""
+
+    search: Tune = field(factory=Tune)
+    """The section `tune` of the config that was tuned."""
+    study: str = ""
+    """The BLAKE3 digest of the study."""
+    texts: dict[str, str] = field(factory=dict)
+    """BLAKE3 digests of the lines, by part and split (`tune/gulf`)."""
