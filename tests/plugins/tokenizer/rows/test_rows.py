@@ -476,3 +476,27 @@ def test_all_ends_of_an_answer_that_the_vocabulary_has_are_listed(tmp_path: Path
     merge(MergeConfig(**config_of(tmp_path, ["a", "b"])))
 
     assert json.loads((tmp_path / "merged/generation_config.json").read_text()) == {"eos_token_id": [2, 12]}
+
+
+def test_a_recipe_fills_rows_as_mergekit_does(tmp_path: Path) -> None:
+    """The base's row if it has the token, else the mean of those that have it, though linear does not act on a base."""
+    of_base, of_b, of_c = BASE | {"س": 12}, BASE | {"س": 13, "ع": 12}, BASE | {"ع": 12}
+    vocabularies = {"a": (of_base, 13), "b": (of_b, 14), "c": (of_c, 13), "d": (BASE, 12)}
+    for seed, (name, (tokens, rows)) in enumerate(vocabularies.items()):
+        write(tmp_path / name, seed, tokens, rows, dtype=torch.float32)
+    models = "".join(f"  - {{model: {tmp_path / name}, parameters: {{weight: 1}}}}\n" for name in vocabularies)
+    tokenizer = f"tokenizer: {{source: {tmp_path / 'b'}, pad_to_multiple_of: 16}}\n"
+    (tmp_path / "recipe.yml").write_text(
+        f"merge_method: linear\nbase_model: {tmp_path / 'a'}\nmodels:\n{models}dtype: float32\n{tokenizer}"
+    )
+    config = MergeConfig.from_file(str(tmp_path / "recipe.yml")).as_dict()
+    found = merged(
+        {**config, "output_path": str(tmp_path / "merged"), "options": {**config["options"], "check_loading": False}}
+    )
+
+    a, b, c, d = (tensors_of(tmp_path / name)[EMBEDDING] for name in "abcd")
+    assert found[EMBEDDING].shape == (16, COLUMNS)
+    torch.testing.assert_close(found[EMBEDDING][:12], (a[:12] + b[:12] + c[:12] + d[:12]) / 4)
+    torch.testing.assert_close(found[EMBEDDING][13], (a[12] + b[13] + a[12] + a[12]) / 4)  # "س", which a has
+    owners = (b[12] + c[12]) / 2
+    torch.testing.assert_close(found[EMBEDDING][12], (owners + b[12] + c[12] + owners) / 4)  # "ع", which a lacks
