@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +18,19 @@ from modelmerger.cli.printed import to_json
 from tests.core.plugging import install
 
 Command = Callable[..., SimpleNamespace]
+OWN = {"check", "merge", "plan", "plugins", "validate", "verify"}
+COMMANDS = sorted(OWN | {point.name for point in entry_points(group="modelmerger.commands")})
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["mrege"], "no command is named 'mrege', did you mean 'merge'?"),
-        (["zzz"], "no command is named 'zzz' (check, diff, import-recipe, init, merge, new-plugin, plan, plugins, validate, verify)"),
+        (["zzz"], f"no command is named 'zzz' ({', '.join(COMMANDS)})"),
         (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
         (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
         (["plugins", "x", "y"], "Got unexpected extra argument (y). See modelmerger plugins --help"),
-        (["merge", "c.yaml", "--ouput", "x"], "No such option '--ouput'. Did you mean '--output'? See modelmerger merge --help"),
+        (["merge", "c.yaml", "--overwrit"], "No such option '--overwrit'. Did you mean '--overwrite'? See modelmerger merge --help"),
         (["--debgu"], "No such option '--debgu'. See modelmerger --help"),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from modelmerger.hooks.faults import reading_fault
 from modelmerger.hooks.providers import is_ours
 from modelmerger.inputs.direct.aligned import PAGE
 from modelmerger.inputs.tensor_bytes import bytes_of
-from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.dtypes import DTYPES, max_finite
 from modelmerger.values.errors import MergeError, NumericError, Problem
 from modelmerger.values.tensor_plan import TensorPlan
@@ -87,7 +87,8 @@ class Workspace:
         info = checkpoint.tensors[name]
         length = sum(info.span(start, stop)[1] for start, stop in runs)
         self.fill(checkpoint, name, runs, self.memory(purpose, length))
-        return self.as_stored(checkpoint, name, self.host(purpose, length, torch.uint8))
+        dtype = _stored_dtype(info) or torch.uint8
+        return self.host(purpose, length // dtype.itemsize, dtype)
 
     def fill(self, checkpoint: Checkpoint, name: str, runs: Sequence[tuple[int, int]], memory: memoryview) -> None:
         """Fills memory with ranges of elements of a flattened tensor in the stored dtype, laid end to end."""
@@ -107,7 +108,7 @@ class Workspace:
 
     def as_stored(self, checkpoint: Checkpoint, name: str, content: "Tensor") -> "Tensor":
         """Bytes as elements of the stored dtype, or as they are if torch has no such dtype."""
-        dtype: torch.dtype | None = getattr(torch, DTYPES[checkpoint.tensors[name].dtype].torch_name or "", None)
+        dtype = _stored_dtype(checkpoint.tensors[name])
         return content if dtype is None else content.view(dtype)
 
     def count(self, checkpoint: Checkpoint, name: str, start: int, stop: int) -> None:
@@ -129,6 +130,11 @@ def one_thread_each() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _stored_dtype(info: TensorInfo) -> torch.dtype | None:
+    """None if torch has no such dtype."""
+    return getattr(torch, DTYPES[info.dtype].torch_name or "", None)
 
 
 def factors(coefficients: "Tensor") -> list["Tensor | None"]:

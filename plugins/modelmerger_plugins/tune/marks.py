@@ -80,16 +80,17 @@ def with_values(config: Any, values: Mapping[Place, Any], place: Place = ()) -> 
     return config
 
 
-def _found(value: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    if is_mark(value) and place:
-        yield place, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            if place or key != KEY:
-                yield from _found(inner, (*place, key))
-    elif isinstance(value, list | tuple):
-        for i, inner in enumerate(value):
-            yield from _found(inner, (*place, i))
+def _found(config: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """The marks of a config with their places, in its order, however deep it is."""
+    waiting: list[tuple[Place, Any]] = [((key,), value) for key, value in reversed(config.items()) if key != KEY]
+    while waiting:
+        place, value = waiting.pop()
+        if is_mark(value):
+            yield place, value
+        elif isinstance(value, Mapping):
+            waiting += [((*place, key), inner) for key, inner in reversed(value.items())]
+        elif isinstance(value, list | tuple):
+            waiting += [((*place, i), inner) for i, inner in reversed(list(enumerate(value)))]
 
 
 def _wrong(given: Mapping[str, Any]) -> str:

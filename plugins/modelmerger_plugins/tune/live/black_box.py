@@ -19,8 +19,8 @@ def by_trials(task: Task, method: str, measure: Callable[[Sequence[float]], Tria
     same vectors again, and finds them in its study.
     """
     try:
-        import optuna  # type: ignore[import-not-found]
-        from optuna.samplers import CmaEsSampler, TPESampler  # type: ignore[import-not-found]
+        import optuna
+        from optuna.samplers import CmaEsSampler, TPESampler
     except ModuleNotFoundError as error:
         message = f"'{method}' needs Optuna ({error}). Install modelmerger[tune], or use gradient or gap"
         raise ConfigError(Problem(message, "tune.search.method")) from error
