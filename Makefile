@@ -9,7 +9,7 @@ NEWEST := .venv-newest
 WHEEL := build/wheel
 ON_ALL_CORES := --numprocesses logical --dist worksteal
 
-.PHONY: demo test test-all test-ray test-oldest test-newest test-wheel lint docs bench clean
+.PHONY: demo test test-all test-extras test-oldest test-newest test-wheel lint docs bench clean
 
 demo: $(VENV)/installed-base
 	$(BIN)/python examples/dialects/demo.py
@@ -20,10 +20,10 @@ test: $(VENV)/installed-test
 test-all: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
-# The tests that need Ray, which is large: 80 MB, and a cluster of three nodes on this machine.
-test-ray: $(VENV)/installed-test
-	$(INSTALL) --editable ".[test,ray]"
-	$(BIN)/python -m pytest tests/plugins/test_ray.py
+# The tests of large extras, which the others do without: Ray (80 MB, a cluster of three nodes here) and lm-eval (430 MB).
+test-extras: $(VENV)/installed-test
+	$(INSTALL) --editable ".[test,ray,lm-eval]"
+	$(BIN)/python -m pytest tests/plugins/test_ray.py tests/validators/test_lm_eval.py
 
 # With the lowest versions that pyproject.toml allows, on Python 3.11.
 test-oldest: $(OLDEST)/installed

@@ -201,13 +201,13 @@ def pytest_sessionstart() -> None:
         assert home.is_relative_to(Path(wanted).resolve()), f"modelmerger is tested from {home}, not from {wanted}"
 
 
-ELSEWHERE = "Ray is not installed"
-"""Why tests are skipped that have an environment of their own (`make test-ray`)."""
+ELSEWHERE = ("Ray is not installed", "lm-eval is not installed", "lm-eval is installed")
+"""Why tests are skipped of extras that are too large for the environment of the others (`make test-extras`)."""
 
 
 def _skipped(reporter: Any) -> list[Any]:
     """The tests that were skipped for want of something that CI has to install."""
-    return [one for one in reporter.stats.get("skipped", ()) if ELSEWHERE not in str(one.longrepr)]
+    return [one for one in reporter.stats.get("skipped", ()) if not any(why in str(one.longrepr) for why in ELSEWHERE)]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

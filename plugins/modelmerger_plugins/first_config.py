@@ -3,9 +3,11 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 from modelmerger import ConfigError, OutputError, Problem, dump_yaml, hookimpl, shown
 
 WITH_BASE, WITHOUT_BASE = "task_arithmetic", "weighted"
@@ -19,10 +21,21 @@ def add_commands(cli: click.Group) -> None:
     cli.add_command(init)
 
 
+def _directories(_: click.Context, __: click.Parameter, ___: str) -> list[CompletionItem[str]]:
+    return [CompletionItem("", type="dir")]
+
+
+def _strategies(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    names = entry_points(group="modelmerger.strategies").names
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("models", nargs=-1)
-@click.option("--base", help="The base model that the models were tuned from.")
-@click.option("--strategy", help="How they are merged; 'modelmerger plugins' lists what is installed.")
+@click.argument("models", nargs=-1, shell_complete=_directories)
+@click.option("--base", shell_complete=_directories, help="The base model that the models were tuned from.")
+@click.option(
+    "--strategy", shell_complete=_strategies, help="How they are merged; 'modelmerger plugins' lists what is installed."
+)
 @click.option("--output", default="./merged", show_default=True, help="Directory of the merged model.")
 @click.option(
     "--file", type=click.Path(path_type=Path), default="merge.yaml", show_default=True, help="The config to write."

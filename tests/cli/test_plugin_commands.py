@@ -47,7 +47,7 @@ def test_a_command_is_listed_and_run(command: Command, distribution: Distributio
     assert (help_of_it.status, help_of_it.err) == (0, "")
     assert "Usage: modelmerger count [OPTIONS] CONFIG" in help_of_it.out
     assert "--debug" in help_of_it.out
-    assert "commands:\n  count " in command("plugins").out
+    assert "\n  count " in command("plugins").out.partition("commands:")[2]
 
 
 def test_neither_help_nor_another_command_imports_it_or_anything_heavy(distribution: Distribution) -> None:

@@ -69,6 +69,16 @@ def test_commands_that_merge_nothing_import_nothing_heavy(path: str, models: Sim
     assert not modules & {*HEAVY, "rich"} - {"yaml.constructor"}
 
 
+def test_completion_imports_nothing_heavy(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_MODELMERGER_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"modelmerger merge '{path}' --set options.")
+    monkeypatch.setenv("COMP_CWORD", "")
+    statuses, modules = run([])
+    assert statuses == [0]
+    assert "modelmerger_strategies.weighted" in modules
+    assert not modules & {*HEAVY, "rich"} - {"yaml.constructor"}
+
+
 def test_a_merge_imports_torch_but_no_transformers(path: str, models: SimpleNamespace) -> None:
     statuses, modules = run(["merge", path], ["verify", str(models.output)])
     assert statuses == [0, 0]

@@ -507,6 +507,8 @@ def test_in_low_memory_mode_the_returned_weights_stay_on_the_disk(
     model = ModelMerger(MergeConfig(**tiny)).merge()
 
     assert parameters_in_memory(model) == 0
+    assert model.device == torch.device("cpu")
+    assert type(model).__name__ == "Qwen2ForCausalLM"
     assert torch.equal(logits(model), expected)
     assert bool(list(temporary.iterdir())) != published
     del model

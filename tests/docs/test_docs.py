@@ -174,10 +174,14 @@ def test_every_key_of_validation_and_every_metric_is_documented() -> None:
     config = (ROOT / "docs/reference/config.md").read_text()
     assert [f.name for f in attrs.fields(ValidationSettings) if f"| `{f.name}` |" not in config] == []
     built_in = [point for point in entry_points(group="modelmerger.validators") if point.dist.name == "modelmerger"]
-    assert len(built_in) == 4
+    assert len(built_in) == 5
     for validator in built_in:
         assert f"| `{validator.name}` | " in config
-        assert [m for m, way in validator.load().metrics.items() if f"`{m}` ({way})" not in config] == []
+        module = validator.load()
+        options = [f.name for f in attrs.fields(module.Options)] if hasattr(module, "Options") else []
+        assert [name for name in options if f"| `{name}` |" not in config] == []
+        found = {"lm_eval_acc": "higher"} if callable(module.metrics) else module.metrics  # of its default options
+        assert [m for m, way in found.items() if f"`{m}` ({way})" not in config] == []
 
 
 def test_every_command_is_documented(command: Callable[..., SimpleNamespace]) -> None:

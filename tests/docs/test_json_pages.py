@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.plugins.report_page.test_compared import VALUES, write
+
 DOCS = Path(__file__).parents[2] / "docs/reference"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| ", re.MULTILINE)
 KINDS: dict[str, Callable[[Any], bool]] = {
@@ -101,6 +103,13 @@ def test_a_plan_and_a_check_print_what_the_page_says(printed: Callable[..., Any]
 
 def test_differences_are_printed_as_the_page_says(printed: Callable[..., Any]) -> None:
     compare(printed("diff", "models/chat", "models/extended"), table("json", "diff"))
+
+
+def test_a_comparison_is_printed_as_the_page_says(printed: Callable[..., Any], tmp_path: Path) -> None:
+    given = [write(tmp_path / name, *values) for name, values in VALUES.items()]
+    other = write(tmp_path / "other", 1.0, 1.0, validators={"perplexity": "modelmerger 0.0.1"})
+    for directories in (given, [*given, other]):
+        compare(printed("compare", *directories), table("json", "compare"))
 
 
 def test_plugins_print_what_the_page_says(printed: Callable[..., Any]) -> None:

@@ -28,10 +28,12 @@ def test_a_tutorial_goes_from_top_to_bottom(
         elif language == "console":
             for line in text.splitlines():
                 program, *arguments = line.split()
+                if program == "make":  # which CI runs by itself
+                    continue
                 assert program == "modelmerger"
                 result = command(*arguments)
                 assert result.status == 0, (line, result.err)
-        else:
+        elif language != "text":
             raise AssertionError(f"who runs {language}?")
 
 

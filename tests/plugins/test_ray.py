@@ -1,4 +1,4 @@
-"""Merges on a real Ray cluster of three nodes on this machine. Ray is not installed with the other tests: `make test-ray`."""
+"""Merges on a real Ray cluster of three nodes on this machine. Ray is not installed with the other tests: `make test-extras`."""
 
 import json
 import os

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from modelmerger.cli.check import check
+from modelmerger.cli.completion import completion
 from modelmerger.cli.installed import brought_commands, installed
 from modelmerger.cli.merge import merge
 from modelmerger.cli.plan import plan
@@ -80,5 +81,5 @@ def cli() -> None:
     """Merge language models and adapters, safely and in constant memory."""
 
 
-for command in (merge, check, plan, validate, verify, plugins):
+for command in (merge, check, plan, validate, verify, plugins, completion):
     cli.add_command(command)

@@ -8,7 +8,9 @@ from typing import Any
 import click
 from attrs import frozen
 
-CONFIG = click.argument("config", type=click.Path(path_type=Path))
+from modelmerger.cli.completing.words import ConfigFile, settings
+
+CONFIG = click.argument("config", type=ConfigFile(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path."
@@ -26,6 +28,7 @@ _SET = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Change a value of the config: options.scaling_factor=0.3",
+    shell_complete=settings,
 )
 _READ = click.option(
     "--read",

@@ -35,7 +35,8 @@ def details_of(provider: Provider, off: str | None) -> dict[str, Any]:
     if plugin is None:
         return known | {"reason": off}
     classes = {"options": plugin.options, "model_options": plugin.model_options, "read": plugin.read_options}
-    if metrics := getattr(plugin.module, "metrics", None):
+    metrics = getattr(plugin.module, "metrics", None)
+    if metrics and not callable(metrics):  # else they depend on its options
         known["metrics"] = dict(metrics)
     return known | {key: list(_options(cls)) for key, cls in classes.items() if cls is not None}
 

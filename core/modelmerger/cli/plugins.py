@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelmerger.cli import printed
+from modelmerger.cli.completing.words import plugin_names
 from modelmerger.cli.installed import installed
 from modelmerger.cli.options import DEBUG, JSON
 from modelmerger.values.errors import ConfigError, MergeError, PluginError, Problem, raise_errors
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=plugin_names)
 @click.option("--check", is_flag=True, help="Import all of them, and say which cannot be used.")
 @JSON
 @DEBUG

@@ -5,16 +5,23 @@ from pathlib import Path
 import click
 
 from modelmerger.cli import printed
+from modelmerger.cli.completing.words import ConfigFile, directories
 from modelmerger.cli.given_config import read_changed
 from modelmerger.cli.options import DEBUG, JSON, Changes, with_changes
 from modelmerger.cli.streams import say
 
 
 @click.command()
-@click.argument("model")
-@click.option("--against", multiple=True, metavar="SOURCE", help="A model to compare with; may be given several times.")
+@click.argument("model", shell_complete=directories)
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="The config of the merge, or one of a validation alone."
+    "--against",
+    multiple=True,
+    metavar="SOURCE",
+    help="A model to compare with; may be given several times.",
+    shell_complete=directories,
+)
+@click.option(
+    "--config", type=ConfigFile(path_type=Path), help="The config of the merge, or one of a validation alone."
 )
 @with_changes
 @JSON

@@ -42,9 +42,9 @@ def config_schema() -> Schema:
     strategies = [load(registry.find("strategy", name)) for name in registry.names("strategy")]
     validators = [load(registry.find("validator", name)) for name in registry.names("validator")]
     always_on = plugins_of(registry, None)
-    common = _properties_of([CoreOptions, *(plugin.options for plugin in always_on)])
+    common = properties_of([CoreOptions, *(plugin.options for plugin in always_on)])
     sections = sections_of(always_on)
-    of_models = _properties_of([plugin.model_options for plugin in always_on])
+    of_models = properties_of([plugin.model_options for plugin in always_on])
     strategy: Schema = {
         "description": "How the models are merged: the name of an installed strategy.",
         "anyOf": [{"enum": registry.names("strategy")}, {"type": "string", "minLength": 1}],
@@ -149,7 +149,7 @@ def _of_every_merge(sections: Iterable[Section], of_models: Schema) -> Schema:
 def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section], of_models: list[str]) -> Schema:
     """What holds for one strategy alone: its options, the number and options of models, and whether it needs a base."""
     traits = assemble([plugin]).strategy.traits
-    own, of_model = _properties_of([plugin.options]), _properties_of([plugin.model_options])
+    own, of_model = properties_of([plugin.options]), properties_of([plugin.model_options])
     fewest, most = traits.models
     keys = [*_properties(ModelSettings), MERGE, *of_models, *of_model]
     if not traits.weights:
@@ -174,7 +174,7 @@ def _of_strategy(plugin: Plugin, common: list[str], sections: Sequence[Section],
 def _validation(validators: Sequence[Plugin]) -> Schema:
     """Keys of the core and of validators; if a validator of another distribution is named, any other keys too."""
     names = [plugin.provider.name for plugin in validators]
-    known = _properties_of([ValidationSettings, *(plugin.options for plugin in validators)])
+    known = properties_of([ValidationSettings, *(plugin.options for plugin in validators)])
     ours: Schema = {"properties": {"metrics": {"anyOf": [{"type": "null"}, {"items": {"enum": names}}]}}}
     section: Schema = {"type": "object", "properties": known}
     section |= {"if": ours, "then": {"propertyNames": {"enum": list(known)}}}
@@ -206,7 +206,8 @@ def _must_be_given(schema: Schema) -> bool:
     return "default" not in schema or schema["default"] not in schema.get("enum", [schema["default"]])
 
 
-def _properties_of(classes: Iterable[type | None]) -> dict[str, Schema]:
+def properties_of(classes: Iterable[type | None]) -> dict[str, Schema]:
+    """The schema of each field of some attrs classes, with its description and its default."""
     return {name: schema for cls in classes if cls is not None for name, schema in _properties(cls).items()}
 
 

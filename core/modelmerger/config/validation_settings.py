@@ -51,7 +51,10 @@ def read_validation(given: Any, registry: Registry, problems: list[Problem], *, 
     values = structure_by_owner(given, [core_owner(ValidationSettings), *owners_of(plugins)], KEY, others, problems)
     settings = values.pop("")
     if settings is not None and all_known:
-        problems += _unknown_metrics(settings, plugins)
+        try:
+            problems += _unknown_metrics(settings, plugins, values)
+        except ConfigError as error:
+            problems += error.problems
     return Validation(settings, tuple(plugins), values) if len(problems) == before else NO_VALIDATION
 
 
@@ -84,9 +87,15 @@ def _load_named(names: Iterable[str], registry: Registry, problems: list[Problem
             problems += [evolve(problem, where=f"{KEY}.metrics") for problem in error.problems]
 
 
-def _unknown_metrics(settings: ValidationSettings, plugins: Iterable[Plugin]) -> Iterable[Problem]:
-    """One problem for each threshold of a metric that no validator of this run finds."""
-    found = assemble(list(plugins)).validation
+def _unknown_metrics(
+    settings: ValidationSettings, plugins: Iterable[Plugin], options: Mapping[str, Any]
+) -> Iterable[Problem]:
+    """One problem for each threshold of a metric that no validator of this run finds. options: of each of them.
+
+    Raises what a validator says is wrong with its options: `ConfigError`.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    found = assemble(list(plugins), given).validation
     known = found.metrics
     for name in settings.thresholds or {}:
         if name not in known:

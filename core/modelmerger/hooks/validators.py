@@ -7,8 +7,9 @@ from typing import Any
 from attrs import frozen
 
 from modelmerger.hooks.plugins import Plugin
-from modelmerger.values.errors import PluginError
+from modelmerger.values.errors import MergeError, PluginError
 from modelmerger.values.findings import Better
+from modelmerger.values.text import said_by
 
 HOOK = "validate_model"
 """What makes a plugin a validator."""
@@ -27,15 +28,31 @@ class Validator:
 
 
 def read_validator(plugin: Plugin, options: Any = None) -> Validator:
-    """The validator of a plugin, with an instance of its options class. Raises `PluginError` where it is not one."""
+    """The validator of a plugin, with an instance of its options class. Raises `PluginError` where it is not one.
+
+    Where its `metrics` is a function of its options, also what that raises: `ConfigError`.
+    """
     who = plugin.provider
     if HOOK not in plugin.hooks:
         raise PluginError(f"{who} does not have the hook {HOOK}.")
-    metrics, ways = getattr(plugin.module, "metrics", None), typing.get_args(Better)
+    metrics, ways = _declared(plugin, options), typing.get_args(Better)
     if not isinstance(metrics, Mapping) or not metrics or not _are_metrics(metrics, ways):
         example = f'metrics = {{"{who.name}": "lower"}}'
         raise PluginError(f"{who} does not say what it finds. Give its module `{example}` (each {' or '.join(ways)}).")
     return Validator(plugin, dict(metrics), options)
+
+
+def _declared(plugin: Plugin, options: Any) -> Any:
+    """What a module says it finds; `metrics` may be a function of its options."""
+    found = getattr(plugin.module, "metrics", None)
+    if not callable(found):
+        return found
+    try:
+        return found(options)
+    except MergeError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{plugin.provider}: metrics raised {type(error).__name__}: {said_by(error)}") from error
 
 
 def refuse_shared_metrics(validators: Iterable[Validator]) -> None:

@@ -1,6 +1,7 @@
 """A checkpoint whose tensors are in files unchanged, each in one stretch of bytes."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
@@ -71,3 +72,11 @@ class FileCheckpoint(HandsOut, Checkpoint):
         stored = self.stored[tensor]
         offset, length = stored.info.span(start, stop)
         self.reader.prefetch(stored.file, stored.offset + offset, length)
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Raises `AttributeError` for what a model has, `device` or `generate`, and this has not."""
+            reason = "it is tensors in files and no model, as no config.json says which model they make"
+            cure = "Put one beside a source and merge again, or beside the tensors and load them with transformers"
+            raise AttributeError(f"a checkpoint has no '{name}': {reason}. {cure}.", name=name, obj=self)

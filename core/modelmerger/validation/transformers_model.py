@@ -64,9 +64,21 @@ def load_merged(directory: Path, options: CoreOptions, offload: Path, hooks: Hoo
         use_safetensors=safe,
         trust_remote_code=False,
     )
+    if lazily:
+        model.__class__ = _taking_inputs_on_the_cpu(type(model))
     if options.gradient_checkpointing:
         checkpoint_gradients(model)
     return model.eval()
+
+
+def _taking_inputs_on_the_cpu(model_class: Any) -> Any:
+    """The class with a `device` to send inputs to. That of weights which stay on the disk is `meta`, and what is sent
+    there is lost; lm-eval and `inputs.to(model.device)` do send it.
+    """
+    import torch
+
+    named = {"__module__": model_class.__module__, "__qualname__": model_class.__qualname__}
+    return type(model_class.__name__, (model_class,), {"device": property(lambda _: torch.device("cpu")), **named})
 
 
 def check_loadable(ready: Prepared) -> None:

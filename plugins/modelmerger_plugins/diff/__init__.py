@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 from modelmerger import OutputError, Problem, hookimpl, shown
 
 if TYPE_CHECKING:
@@ -17,10 +18,15 @@ def add_commands(cli: click.Group) -> None:
     cli.add_command(diff)
 
 
+def _models(_: click.Context, __: click.Parameter, ___: str) -> list[CompletionItem[str]]:
+    """Directories and manifests, which the shell lists."""
+    return [CompletionItem("", type="file")]
+
+
 @click.command()
-@click.argument("a")
-@click.argument("b")
-@click.option("--base", help="The base model of adapters, where they name none that is there.")
+@click.argument("a", shell_complete=_models)
+@click.argument("b", shell_complete=_models)
+@click.option("--base", shell_complete=_models, help="The base model of adapters, where they name none that is there.")
 @click.option("--page", type=click.Path(path_type=Path), help="File to write an HTML page to.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def diff(a: str, b: str, base: str | None, page: Path | None, as_json: bool) -> None:

@@ -80,7 +80,7 @@ class Plot:
 
     def cell(self, value: float | None) -> str:
         """A value as the plot's table shows it."""
-        return _number(value, self.percent)
+        return number(value, self.percent)
 
     @property
     def summary(self) -> str:
@@ -109,7 +109,7 @@ def plot(
     drawn = _drawn(series)
     known = [value for one in drawn for value in one.values if value is not None]
     known.append(reference[0] if reference else 0.0)
-    ticks = _round_ticks(min(known), max(known))
+    ticks = round_ticks(min(known), max(known))
     low, high = ticks[0], ticks[-1]
 
     def x(index: int) -> float:
@@ -131,7 +131,7 @@ def plot(
         percent,
         lines,
         [Tick(x(i), places[i]) for i in _spread(len(places))],
-        [Tick(y(value), _number(value, percent)) for value in ticks],
+        [Tick(y(value), number(value, percent)) for value in ticks],
         Tick(y(reference[0]), reference[1]) if reference else None,
         len(series) - len(drawn),
         axis,
@@ -169,7 +169,7 @@ def _spread(count: int, most: int = 6) -> list[int]:
     return [*inner, count - 1]
 
 
-def _round_ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """About four steps of 1, 2 or 5 times a power of ten that reach from below `low` to above `high`."""
     if high <= low:
         high = low + 1
@@ -180,7 +180,8 @@ def _round_ticks(low: float, high: float) -> list[float]:
     return [number * step for number in range(first, last + 1)]
 
 
-def _number(value: float | None, percent: bool) -> str:
+def number(value: float | None, percent: bool = False) -> str:
+    """Three digits that count; a dash for no number. percent: whether it is a share that is shown as a percentage."""
     if value is None:
         return "–"
     text = f"{value * 100:.3g}" if percent else f"{value:.3g}"

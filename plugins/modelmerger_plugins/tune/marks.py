@@ -82,13 +82,13 @@ def with_values(config: Any, values: Mapping[Place, Any], place: Place = ()) -> 
 
 def _found(config: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
     """The marks of a config with their places, in its order, however deep it is."""
-    waiting: list[tuple[Place, Any]] = [((key,), value) for key, value in reversed(config.items()) if key != KEY]
+    waiting: list[tuple[Place, Any]] = [((key,), config[key]) for key in reversed(list(config)) if key != KEY]
     while waiting:
         place, value = waiting.pop()
         if is_mark(value):
             yield place, value
         elif isinstance(value, Mapping):
-            waiting += [((*place, key), inner) for key, inner in reversed(value.items())]
+            waiting += [((*place, key), value[key]) for key in reversed(list(value))]
         elif isinstance(value, list | tuple):
             waiting += [((*place, i), inner) for i, inner in reversed(list(enumerate(value)))]
 

@@ -235,7 +235,7 @@ def test_validation_is_on_where_it_is_given() -> None:
             {"metrics": ["perplexty", "bleu"]},
             [
                 "validation.metrics: no validator is named 'perplexty'; did you mean 'perplexity'?",
-                "validation.metrics: no validator is named 'bleu' (installed: coherence, dialect_prompts, fluency, perplexity)",
+                "validation.metrics: no validator is named 'bleu' (installed: coherence, dialect_prompts, fluency, lm_eval, perplexity)",
             ],
         ),
         (

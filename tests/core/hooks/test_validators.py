@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from modelmerger import PluginError, UnmeasurableError
+from modelmerger import ConfigError, MergeConfig, PluginError, UnmeasurableError
 from modelmerger.hooks.assembly import Hooks, assemble, plugins_of
 from modelmerger.hooks.registry import DISABLE, Registry
 
@@ -72,3 +74,44 @@ def test_scores_are_a_row_a_text_of_a_number_a_label(distribution: Distribution,
     with pytest.raises(PluginError, match=reason) as caught:
         hooks.validation.score_labels(["x", "y"])
     assert "acme" in str(caught.value)
+
+
+OF_OPTIONS = """
+from attrs import frozen
+from modelmerger import ConfigError, Finding, hookimpl
+
+@frozen
+class Options:
+    letters: str = "ab"
+
+def metrics(options):
+    if options.letters == "none":
+        raise ConfigError("give 'letters'")
+    return {f"share_of_{letter}": "higher" for letter in options.letters if 1 / (letter != "z")}
+
+@hookimpl
+def validate_model(subject, options):
+    yield Finding(metric="share_of_" + options.letters[0], value=1, evidence="x")
+"""
+
+
+def test_metrics_may_follow_from_the_options_of_the_validator(
+    distribution: Distribution, config: dict[str, Any], command: Callable[..., SimpleNamespace]
+) -> None:
+    install(distribution, [("validator", "letters", OF_OPTIONS)])
+
+    def found(**validation: Any) -> list[str]:
+        given = {**config, "validation": {"metrics": ["letters"], **validation}}
+        return list(MergeConfig(**given).resolved()[1].validation.metrics)
+
+    assert found() == ["share_of_a", "share_of_b"]
+    assert found(letters="x", thresholds={"share_of_x": 0.5}) == ["share_of_x"]
+    with pytest.raises(ConfigError, match=r"letters finds share_of_x"):
+        found(letters="x", thresholds={"share_of_a": 0.5})
+    with pytest.raises(ConfigError, match="give 'letters'"):
+        found(letters="none")
+    with pytest.raises(PluginError, match="metrics raised ZeroDivisionError"):
+        found(letters="z")
+    with pytest.raises(PluginError, match="does not say what it finds"):
+        found(letters="")
+    assert "letters" in command("plugins", "letters").out

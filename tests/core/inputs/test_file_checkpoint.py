@@ -79,3 +79,9 @@ def test_what_will_be_read_is_told_by_its_bytes(checkpoint: FileCheckpoint, monk
 def test_the_tensors_are_those_that_are_stored(checkpoint: FileCheckpoint) -> None:
     assert checkpoint.tensors == {"first": TensorInfo("F32", (4, 5)), "second": TensorInfo("I16", (7,))}
     assert (checkpoint.aliases, checkpoint.base, checkpoint.donor.directory) == ({}, None, None)
+
+
+def test_it_says_that_it_is_no_model(checkpoint: FileCheckpoint) -> None:
+    with pytest.raises(AttributeError, match=r"a checkpoint has no 'device': .* no config\.json says"):
+        _ = checkpoint.device
+    assert not hasattr(checkpoint, "generate")

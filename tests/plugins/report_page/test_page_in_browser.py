@@ -9,9 +9,11 @@ import pytest
 from modelmerger_plugins.diff.differences import Differences, Group
 from modelmerger_plugins.diff.documents import Changed
 from modelmerger_plugins.diff.page import render as render_diff
+from modelmerger_plugins.report_page.compared import axes_of, compare_merges
+from modelmerger_plugins.report_page.compared_page import render as render_comparison
 from modelmerger_plugins.report_page.page import render
 
-from tests.plugins.report_page import merges
+from tests.plugins.report_page import merges, test_compared
 from tests.plugins.report_page.browser import Page
 
 VIEWS = [(390, "light"), (1280, "dark"), (390, "dark"), (1280, "light")]
@@ -71,6 +73,26 @@ def test_the_page_of_a_diff_fits_and_is_accessible(tab: Page, page_file: Path) -
         )
     )
     for width, scheme in VIEWS[:2]:
+        tab.open(page_file, width, scheme=scheme)
+        assert tab.said == []
+        assert tab.requested == [page_file.as_uri()]
+        tab.value(OPEN_ALL)
+        assert tab.value("document.documentElement.scrollWidth") <= width
+        tab.value(axe + ";0")
+        assert tab.value(AXE) == [], (width, scheme)
+    assert tab.value("window.owned") is None
+
+
+@pytest.mark.parametrize("kind", ["plain", "hostile"])
+def test_the_page_of_a_comparison_fits_and_is_accessible(kind: str, tab: Page, page_file: Path, tmp_path: Path) -> None:
+    axe = (resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    if kind == "hostile":
+        page_file.write_bytes(test_compared.hostile(tmp_path))
+    else:
+        written = [test_compared.write(tmp_path / name, *values) for name, values in test_compared.VALUES.items()]
+        found = compare_merges(written)
+        page_file.write_bytes(render_comparison(found, axes_of(found, None)))
+    for width, scheme in VIEWS if kind == "plain" else VIEWS[:2]:
         tab.open(page_file, width, scheme=scheme)
         assert tab.said == []
         assert tab.requested == [page_file.as_uri()]

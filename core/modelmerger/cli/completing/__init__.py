@@ -1,0 +1,1 @@
+"""What a shell may complete, and how each shell is told."""
