@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from modelmerger.values.findings import Sample as Sample
     from modelmerger.values.findings import ValidationReport as ValidationReport
     from modelmerger.values.layout import FilesBeside as FilesBeside
+    from modelmerger.values.layout import InputTensors as InputTensors
     from modelmerger.values.layout import Layout as Layout
     from modelmerger.values.layout import OutputFile as OutputFile
     from modelmerger.values.layout import OutputTensor as OutputTensor
@@ -133,6 +134,7 @@ if TYPE_CHECKING:
     from modelmerger.values.weights import shown_weight as shown_weight
     from modelmerger.values.weights import varying as varying
     from modelmerger.values.work.block_record import BlockRecord as BlockRecord
+    from modelmerger.values.work.figures import Figures as Figures
     from modelmerger.values.work.inquiry import Inquiry as Inquiry
     from modelmerger.values.work.units import Done as Done
     from modelmerger.values.work.units import SliceWork as SliceWork
@@ -213,6 +215,7 @@ _HOMES = {
     "values.findings": ("Better", "Finding", "MOST_EXAMPLES", "Sample", "ValidationReport"),
     "values.layout": (
         "FilesBeside",
+        "InputTensors",
         "Layout",
         "OutputFile",
         "OutputTensor",
@@ -241,6 +244,7 @@ _HOMES = {
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),
     "values.work.block_record": ("BlockRecord",),
+    "values.work.figures": ("Figures",),
     "values.work.inquiry": ("Inquiry",),
     "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker", "open_workers"),

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from modelmerger.before_publishing import asking, is_thorough, removed_if_refused
+from modelmerger.before_publishing import asking, is_thorough, measuring, removed_if_refused
 from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.inquiries.asking import Asked
 from modelmerger.inputs.unchanged import recheck
 from modelmerger.orders import for_workers
-from modelmerger.output.manifest import total_counts, total_observed
+from modelmerger.output.manifest import read_manifest, total_counts, total_observed
 from modelmerger.output.publishing import clear_published, extra_entries, finish_earlier, publish
 from modelmerger.output.staging import Staging
 from modelmerger.output.steps import Step, no_step
@@ -143,6 +143,7 @@ def merge_to_directory(
         ready = _with_digest(ready)
         say(finished.notes)
         notes, seconds = [*ready.notes, *finished.notes], time.monotonic() - started
+        ready = evolve(ready, figures=read_manifest(target).get("figures", {})).with_stock()
         return report_of(ready, target, finished.records, notes, seconds, reused=ready.plan.bytes_written)
     left_before = clear_published(target, watch.step)
     check_target(target, ready.settings, ready.inputs, ready.plan)
@@ -158,7 +159,7 @@ def merge_to_directory(
     inquiries = asking(ready.settings, ready.inquiries)
     how: dict[str, Any] = {"direct": ready.plan.direct, "decides": ready.plan.decides, "reread": reread}
     staged = Staging(target, ready.plan.digest, ready.plan.layout, watch.step, **how)
-    with inquiries as asked, staged as staging:
+    with inquiries as asked, measuring(ready) as measured, staged as staging:
         notes = [*ready.notes, *left_before, *staging.notes]
         if staging.removed_other_plan:
             message = "an unfinished merge of another plan (config, inputs, plugins or arithmetic differ) was removed."
@@ -168,11 +169,11 @@ def merge_to_directory(
         reused = bytes_of_blocks(staging.records, ready.plan)
         with removed_if_refused(staging):
             _merge(ready, staging, watch, reused, compared.bytes, device, asked)
-            answers = asked.answers()
+            answers = [*asked.answers(), *measured.answers()]
         say(answers)
         extra = extra_entries(target, options)
-        noted = evolve(ready, notes=[*ready.notes, *answers])
-        write_documents(noted, staging.records, staging.write_document, extra)
+        ready = evolve(ready, notes=[*ready.notes, *answers], figures=measured.figures).with_stock()
+        write_documents(ready, staging.records, staging.write_document, extra)
         staging.keep(extra)
         staging.sync()
         for file in ready.input_files:
@@ -261,6 +262,8 @@ def report_of(
         base=_base_of(ready),
         in_memory=in_memory,
         beside=ready.plan.beside,
+        figures=ready.figures,
+        input_tensors=ready.input_tensors,
     )
 
 

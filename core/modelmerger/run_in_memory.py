@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from modelmerger.before_publishing import asking
+from modelmerger.before_publishing import asking, measuring
 from modelmerger.engine.devices import slice_device
 from modelmerger.inputs.available_memory import available_memory
 from modelmerger.inputs.unchanged import recheck
@@ -56,12 +56,12 @@ def merge_to_memory(
     say(ready.notes)
     log.info("merging %d tensors (%s)", len(ready.plan.tensors), ready.plan.strategy)
     sink = MemorySink(ready.plan.layout)
-    with asking(ready.settings, ready.inquiries) as asked:
+    with asking(ready.settings, ready.inquiries) as asked, measuring(ready) as measured:
         advance = counted(ready.plan, watch, compared.bytes, asked)
         carry_out(Merge(ready.plan, ready.sources, ready.hooks, ready.settings, device), sink, advance)
-        answers = asked.answers()
+        answers = [*asked.answers(), *measured.answers()]
     say(answers)
-    ready = evolve(ready, notes=[*ready.notes, *answers])
+    ready = evolve(ready, notes=[*ready.notes, *answers], figures=measured.figures).with_stock()
     with output_errors(directory):
         directory.mkdir()
         tree = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

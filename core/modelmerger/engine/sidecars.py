@@ -42,6 +42,8 @@ def write_documents(
         [recording.note(note) for note in ready.notes],
         companions,
         extra,
+        ready.figures,
+        ready.input_tensors,
     )
     write(FILE, [manifest])
 

@@ -21,6 +21,7 @@ from modelmerger.values.layout import FilesBeside, Layout, OutputTensor
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.subject import Texts
 from modelmerger.values.text import amount, said_by
 from modelmerger.values.work.inquiry import Inquiry
 from modelmerger.values.work.units import SliceWork
@@ -216,6 +217,17 @@ class OutputHooks:
                 raise self.calls.wrong_answer("check_output", found, "Problems and Inquiries", name)
         said = [one for _, found in answers for one in found or ()]
         return [one for one in said if isinstance(one, Problem)], [one for one in said if isinstance(one, Inquiry)]
+
+    def measure_output(
+        self, texts: Callable[[], Texts], plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
+    ) -> list[Inquiry]:
+        """The inquiries of plugins into figures. texts: what plugins have to score models on, by label."""
+        arguments: dict[str, Any] = {"texts": texts, "plan": plan, "checkpoints": checkpoints, "settings": settings}
+        answers = self.calls.ask_each("measure_output", **arguments)
+        for name, found in answers:
+            if not is_list_of(Inquiry, found or ()):
+                raise self.calls.wrong_answer("measure_output", found, "Inquiries", name)
+        return [one for _, found in answers for one in found or ()]
 
     def run_slices(self, work: SliceWork) -> None:
         """Executes all units of the work."""

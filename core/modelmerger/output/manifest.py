@@ -13,10 +13,12 @@ from modelmerger.output.digests import NAME, block_count, digest_of_pieces
 from modelmerger.output.journal import is_sums
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import InputError, MergeError, Problem
+from modelmerger.values.layout import InputTensors
 from modelmerger.values.plain_names import is_plain_name, is_plain_path
 from modelmerger.values.plan import MergePlan, PlannedModel
 from modelmerger.values.settings import Settings
 from modelmerger.values.work.block_record import BlockRecord, Piece
+from modelmerger.values.work.figures import Rows
 
 FILE = "modelmerger.json"
 """The manifest's name."""
@@ -37,6 +39,8 @@ def make_manifest(
     notes: Sequence[Problem],
     companions: Sequence[str],
     extra: Sequence[str] = (),
+    figures: Mapping[str, Rows] | None = None,
+    taken: Mapping[str, InputTensors] | None = None,
 ) -> bytes:
     """The manifest of a finished merge. It holds no time and no path of the staging, so equal merges have equal
     manifests.
@@ -44,7 +48,8 @@ def make_manifest(
     plan, settings, notes: as they are recorded. plugins: a row for each that took part, of plain data. records: of
     every block of the plan's layout, by file and block. documents: the pieces of the other files, by name. companions:
     names of files that may be written again after the merge, and so are not digested. extra: names of what no merge
-    wrote and the output holds.
+    wrote and the output holds. figures: what plugins measured of the output, by title. taken:
+    what becomes of the tensors of each model.
     """
     files = {}
     for number, file in enumerate(plan.layout.files):
@@ -65,6 +70,8 @@ def make_manifest(
         "counts": total_counts(records),
         "observed": total_observed(records),
         "beside": plan.beside.as_dict(),
+        "input_tensors": {name: found.as_dict() for name, found in (taken or {}).items()},
+        **({"figures": dict(figures)} if figures else {}),
         "digest": NAME,
         "files": dict(sorted(files.items())),
         "companions": list(companions),

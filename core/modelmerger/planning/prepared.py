@@ -19,9 +19,11 @@ from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition, DeferredComposition
 from modelmerger.values.errors import ModelCompatibilityError, Problem, raise_errors
 from modelmerger.values.file_identity import FileIdentity
+from modelmerger.values.layout import InputTensors
 from modelmerger.values.model_reference import Location
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
+from modelmerger.values.work.figures import Rows
 from modelmerger.values.work.inquiry import Inquiry
 
 
@@ -49,6 +51,10 @@ class Prepared:
     """What must be answered before anything is published."""
     sidecars: Sidecars = field(factory=Sidecars)
     """The files beside the weights."""
+    figures: Mapping[str, Rows] = field(factory=dict)
+    """What plugins measured of what is written, by title; known once the merge is done."""
+    input_tensors: Mapping[str, InputTensors] = field(factory=dict)
+    """What becomes of the tensors of each model; known once the merge is done."""
 
     @property
     def input_files(self) -> list[FileIdentity]:
@@ -69,6 +75,12 @@ class Prepared:
     def recording(self) -> Recording:
         """How documents of the output say where things lay."""
         return Recording.of(chain(*self.inputs.values()), as_given=self.settings.options.record_paths)
+
+    def with_stock(self) -> "Prepared":
+        """The same with what becomes of the tensors of each model."""
+        from modelmerger.planning.beside.input_tensors import tensors_taken
+
+        return evolve(self, input_tensors=tensors_taken(self.plan, self.sources, self.checkpoints))
 
     def named(self, kernels: Mapping[str, str]) -> "Prepared":
         """The same with the digest of the plan. kernels: what this machine's arithmetic comes to, a part of it."""

@@ -71,6 +71,10 @@ class CheckpointView(Checkpoint):
             raise self.not_there(tensor, start, stop)
         self.checkpoint.read(self.names[tensor], start, stop, buffer)
 
+    def shows(self, tensor: str) -> Sequence[str]:
+        """The names of the checkpoint's tensors that a tensor of the view is: one, unless a subclass says otherwise."""
+        return (self.names[tensor],)
+
     def read_ranges(self, tensor: str, ranges: Sequence[tuple[int, int]], buffer: memoryview) -> None:
         """Reads the ranges from the checkpoint, or one by one where a subclass reads otherwise."""
         if type(self).read is not CheckpointView.read:

@@ -22,7 +22,7 @@ Score = Callable[[Sequence[str]], LabelScores]
 
 def scored_texts(settings: ValidationSettings, provide: Provide) -> Texts:
     """The texts to score, by label; empty if there are none. Raises `InputError` for a dataset that cannot be read."""
-    found = read_dataset(settings.dataset) if settings.dataset is not None else _provided(provide, "scoring")
+    found = read_dataset(settings.dataset) if settings.dataset is not None else known_texts(provide)
     return chosen(found, settings.most_texts, settings.each, settings.seed)
 
 
@@ -35,6 +35,11 @@ def asked_prompts(settings: ValidationSettings, provide: Provide, score: Score) 
     if settings.quick_test:
         found = {label: group[:1] if label else _one_for_each_label(group, score) for label, group in found.items()}
     return chosen(found, settings.most_prompts, settings.each, settings.seed)
+
+
+def known_texts(provide: Provide) -> Texts:
+    """The texts to score that plugins have, by label; empty if there are none."""
+    return _provided(provide, "scoring")
 
 
 def read_dataset(path: str) -> Texts:

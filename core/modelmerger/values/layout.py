@@ -79,6 +79,27 @@ class FilesBeside:
         return {"copied": dict(self.copied), "made": list(self.made), "left": left}
 
 
+@frozen
+class InputTensors:
+    """What becomes of the tensors of a model."""
+
+    merged: int
+    """How many are merged with those of other models."""
+    copied: int
+    """How many are carried over: one model's alone."""
+    left: int
+    """How many the output has nothing of."""
+    names_copied: Sequence[str] = ()
+    """The names of those that are carried over; of many, the first, and how many more there are."""
+    names_left: Sequence[str] = ()
+    """The same of those of which the output has nothing."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The inventory as plain data."""
+        names = {"copied": list(self.names_copied), "left": list(self.names_left)}
+        return {"merged": self.merged, "copied": self.copied, "left": self.left, "names": names}
+
+
 def split_into_shards(tensors: Sequence[OutputTensor], most: int) -> list[list[OutputTensor]]:
     """The tensors of each file, in order: at most `most` bytes, or one larger tensor. At least one file."""
     parts: list[list[OutputTensor]] = [[]]

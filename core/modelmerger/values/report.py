@@ -7,8 +7,9 @@ from attrs import asdict, field, frozen
 
 from modelmerger.values.errors import Problem
 from modelmerger.values.findings import ValidationReport
-from modelmerger.values.layout import FilesBeside
+from modelmerger.values.layout import FilesBeside, InputTensors
 from modelmerger.values.text import amount, html_table, shown, size
+from modelmerger.values.work.figures import Rows
 
 
 @frozen(kw_only=True, repr=False)
@@ -48,6 +49,11 @@ class MergeReport:
     """Whether the weights are in memory alone."""
     beside: FilesBeside = field(factory=FilesBeside)
     """What became of the files beside the weights."""
+    input_tensors: Mapping[str, InputTensors] = field(factory=dict, repr=False)
+    """What became of the tensors of each model, in merges within the merge too, by its name; empty where nothing says
+    what the output is made of, as of merged updates of adapters."""
+    figures: Mapping[str, Rows] = field(factory=dict, repr=False)
+    """What plugins measured of what is written: title → row (a model) → column (a label) → number."""
     validation: ValidationReport | None = None
     """What was found about the merged model, where the config asks for it."""
 
@@ -56,6 +62,7 @@ class MergeReport:
         data = asdict(self, recurse=False)
         data["models"] = list(self.models)
         data["beside"] = self.beside.as_dict()
+        data["input_tensors"] = {name: found.as_dict() for name, found in self.input_tensors.items()}
         data["validation"] = self.validation.as_dict() if self.validation is not None else None
         data["notes"] = [{"severity": note.severity, "message": str(note)} for note in self.notes]
         return data

@@ -105,7 +105,9 @@ def _one(
         return {}
     if outermost:
         donor = recipe.base or recipe.slices[0].sources[0].reference
-        options |= tokenizer_options(mended, _nameable(recipe), donor, file, problems, notes)
+        options |= (of_tokenizer := tokenizer_options(mended, _nameable(recipe), donor, file, problems, notes))
+        if of_tokenizer:
+            translation.name_base(recipe, config)
         options |= chat_template(mended, file, problems)
     elif any(mended.get(key) is not None for key in ("tokenizer", "tokenizer_source", "chat_template")):
         message = "tokenizer and chat template of a document with a name are not written, since its result is not"

@@ -52,6 +52,12 @@ class Translation:
             config["base_model"] = self._base(recipe.base, None)
         return config
 
+    def name_base(self, recipe: Recipe, config: Config) -> None:
+        """Names the base of one slice, whose rows count for models that lack a token; of two models, the other's do."""
+        single = len(recipe.slices) == 1 and len(config["models"]) > 2
+        if recipe.base is not None and single and "base_model" not in config:
+            config["base_model"] = self._base(recipe.base, recipe.slices[0].sources[0].layers)
+
     def _donates(self, recipe: Recipe, config: Config) -> bool:
         """Whether the base has to be named, to give config and tokenizer: it is not the first model."""
         return recipe.base is not None and config["models"][0] != self.entry(

@@ -64,8 +64,20 @@ def tokenizer_options(
         return {}
     tokenizer = given.get("tokenizer")
     entries = tokenizer.get("tokens") if isinstance(tokenizer, Mapping) else None
-    options = {"tokenizer_source": named} if (named := _named(source, donor, where, reading)) else {}
+    options: dict[str, Any] = {"missing_tokens": BASE}
+    if named := _named(source, donor, where, reading):
+        options["tokenizer_source"] = named
+    if isinstance(tokenizer, Mapping) and tokenizer.get("pad_to_multiple_of") is not None:
+        options |= _multiple(tokenizer["pad_to_multiple_of"], where, reading)
     return options | _tokens(entries, f"{where}.tokens", reading)
+
+
+def _multiple(given: Any, where: str, reading: _Reading) -> dict[str, Any]:
+    if type(given) is not int or given < 1:
+        message = f"pad_to_multiple_of must be a whole number from 1 on, got {shown(repr(given), 40)}"
+        reading.problems.append(Problem(message, where))
+        return {}
+    return {"pad_to_multiple_of": given}
 
 
 def _named(source: Any, donor: Reference, where: str, reading: _Reading) -> str | None:
@@ -98,12 +110,6 @@ def _source(given: Mapping[str, Any], file: str, reading: _Reading) -> tuple[str
         return where, None
     for key in (key for key in tokenizer if key not in KEYS):
         message = f"'{shown(str(key), 40)}' here is not read; mergekit ignored it. Leave it out"
-        reading.notes.append(Problem(message, where, severity="warning"))
-    if tokenizer.get("pad_to_multiple_of"):
-        message = (
-            "'pad_to_multiple_of' is not read: the merged model has as many rows as the source of the vocabulary, or "
-            "more, rounded up as those are"
-        )
         reading.notes.append(Problem(message, where, severity="warning"))
     return where, tokenizer.get("source") if tokenizer.get("source") is not None else UNION
 

@@ -75,6 +75,10 @@ class PiecedView(RenamedView):
         parts = self._parts(tensor, start, stop)
         return sum(self.checkpoint.bytes_to_read(piece.tensor, piece.start, piece.stop) for piece in parts)
 
+    def shows(self, tensor: str) -> Sequence[str]:
+        """The tensors of all pieces."""
+        return [piece.tensor for piece in self.pieces[tensor]]
+
     def made_of(self, tensor: str) -> Sequence[tuple[Checkpoint, str]]:
         """What the checkpoint makes all pieces of."""
         return [made for piece in self.pieces[tensor] for made in self.checkpoint.made_of(piece.tensor)]

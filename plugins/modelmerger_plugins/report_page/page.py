@@ -10,7 +10,7 @@ from modelmerger import ConfigError, ValidationReport, dump_yaml
 
 from modelmerger_plugins.pages.plots import Plot, plot
 from modelmerger_plugins.pages.rendering import render as fill
-from modelmerger_plugins.report_page import answered, measured
+from modelmerger_plugins.report_page import answered, figures, measured
 from modelmerger_plugins.report_page.layers import Layers, layers_of
 from modelmerger_plugins.report_page.sources import sources_of
 
@@ -30,6 +30,7 @@ def render(manifest: Mapping[str, Any], report: ValidationReport) -> bytes:
         sources=sources_of(manifest),
         limits=measured.limits(report),
         metrics=measured.metrics(report),
+        figures=figures.tables(manifest),
         confusions=answered.confusions(report),
         asked=answered.by_label(report),
         recipe=_recipe(manifest),

@@ -5,7 +5,7 @@ they may not stay as they are; nothing in them is run or rendered. What other mo
 what is left behind.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from modelmerger import (
@@ -13,6 +13,7 @@ from modelmerger import (
     Checkpoint,
     FileIdentity,
     FilesBeside,
+    Inquiry,
     MergePlan,
     Problem,
     Settings,
@@ -24,10 +25,11 @@ from modelmerger_plugins.tokenizer.comparing import problems_with_vocabularies
 from modelmerger_plugins.tokenizer.left_behind import problems_with_left_files
 from modelmerger_plugins.tokenizer.options import Options, sources_of
 from modelmerger_plugins.tokenizer.planned import files_to_write
-from modelmerger_plugins.tokenizer.rows.viewing import matched, matching_in
-from modelmerger_plugins.tokenizer.rows.within import problems_within
+from modelmerger_plugins.tokenizer.rows.viewing import any_matching_in, matched, matching_in
 
 __all__ = ["Options"]
+
+within_merges = ("view_models", "adjust_config")  # as that merge has them once it is published
 
 
 @hookimpl(trylast=True)
@@ -49,15 +51,13 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
 
     Of a merge within another one, only the vocabularies are compared: its files are not written.
     """
-    matching = matching_in(checkpoints)
-    donor = checkpoints[settings.donor]
-    if settings.where and (within := list(problems_within(checkpoints, settings.donor))):
-        yield from within
-    elif matching is not None:
+    matching, donor = any_matching_in(checkpoints), checkpoints[settings.donor]
+    if matching is not None:
         from modelmerger_plugins.tokenizer.rows.saying import problems_with_matching
 
-        yield from problems_with_matching(matching)
-    else:
+        yield from problems_with_matching(matching, within=bool(settings.where))
+    if matching is None or not matching.differs:
+        matching = None
         for other in checkpoints:
             if other is not donor:
                 yield from problems_with_vocabularies(donor, other)
@@ -72,16 +72,27 @@ def adjust_config(
     """The ids of special tokens as the vocabulary has them, and the generation settings of the model that an option
     names.
     """
-    if settings.where:
-        return None
     sources, matching = sources_of(checkpoints, settings, options), matching_in(checkpoints)
-    if matching is None and options.generation_config_from is None:
+    if matching is None and (settings.where or options.generation_config_from is None):
         return None
     from modelmerger_plugins.tokenizer import generation
 
     if matching is not None:
         return generation.matched(name, config, matching, sources)
     return generation.adjusted(name, config, sources.generation)
+
+
+@hookimpl
+def measure_output(
+    texts: Callable[[], Mapping[str, Sequence[str]]], checkpoints: Sequence[Checkpoint]
+) -> Iterable[Inquiry]:
+    """Into how many tokens words are cut, by the models' tokenizers and the merged model's, where these differ."""
+    matching = matching_in(checkpoints)
+    if matching is None:
+        return []
+    from modelmerger_plugins.tokenizer.rows.measuring import inquiries
+
+    return inquiries(matching, texts())
 
 
 @hookimpl

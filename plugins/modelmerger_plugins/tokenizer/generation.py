@@ -33,7 +33,8 @@ def matched(name: str, config: Mapping[str, Any], matching: Matching, sources: S
     models = matching.checkpoints
     donor, source = _index(sources.donor, models), models[matching.source]
     chosen = _index(sources.generation, models) if "generation_config_from" in sources.decided else None
-    of_donor, of_source = matching.rows_from(donor), source.donor.config or {}
+    of_source = source.donor.config or {}
+    of_donor = matching.rows_from(donor) if donor != matching.source else {}
     if name != GENERATION:
         told = config if donor == matching.source else with_ids(config, of_source, of_donor)
         if chosen is None:

@@ -12,6 +12,7 @@ from modelmerger import (
     InputError,
     Problem,
     Settings,
+    must_be_between,
     must_be_one_of,
     must_not_be_empty,
     shown,
@@ -23,6 +24,7 @@ from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 
 SOURCE, UNION, COMMONEST = "tokenizer_source", "union", "commonest"
 MISSING = ("owners", "base", "mean_subtokens", "zero")
+MOST_ROWS = 1 << 20
 KEYS = ("model", "token", "zero", "force")
 
 
@@ -63,6 +65,9 @@ class Options:
     """The rows of tokens that a model lacks; owners: the mean of the rows of all models that have the token, or for
     strategies with a base model that model's row if it has one; base: the base model's row, or as owners;
     mean_subtokens: the mean of the model's own rows for the pieces of the token; zero: zeros."""
+    pad_to_multiple_of: int | None = field(default=None, validator=validators.optional(must_be_between(1, MOST_ROWS)))
+    """What the number of rows of embeddings and heads is a multiple of: that of the tokens, rounded up. Without it, as
+    many rows as the model of tokenizer_source has, if they are enough for all tokens."""
     token_sources: dict[str, dict[str, str | int | bool]] | None = field(
         default=None, validator=validators.optional(Check({}, _sources_problem))
     )

@@ -56,6 +56,7 @@ ORDER = [
     "check_files",
     # the weights
     "wants_slices",  # for the digest
+    "measure_output",
     "wants_slices",
     "wants_finish",
     "run_slices",

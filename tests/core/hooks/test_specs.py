@@ -214,6 +214,14 @@ def test_the_example_check_of_the_output_misses_an_lm_head() -> None:
     assert problem.severity == "warning"
 
 
+def test_the_example_figures_are_words_of_the_texts_that_plugins_have() -> None:
+    module = example("measure_output")
+    (inquiry,) = module.measure_output(lambda: {"formal": ["How do you do?", "Fine."], "casual": ["Hi"]})
+    assert inquiry.function == f"{module.__name__}:counted"
+    (figures,) = module.counted(inquiry.argument)
+    assert figures.rows == {"our texts": {"formal": 5, "casual": 1}}
+
+
 def test_the_example_check_warns_about_a_single_tensor() -> None:
     one = SimpleNamespace(tensors={"a": None}, name="lonely")
     many = SimpleNamespace(tensors={"a": None, "b": None}, name="whole")

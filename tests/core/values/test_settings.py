@@ -80,6 +80,7 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "geometry": ("weighted", [True, False, None], [("yes", "true or false")]),
     "tokenizer_source": ("weighted", ["base", "first", "union", "a"], [("", "must not be empty"), (1, "a text")]),
     "missing_tokens": ("weighted", ["owners", "base", "mean_subtokens", "zero"], [("zeros", "one of owners, base")]),
+    "pad_to_multiple_of": ("weighted", [1, 64, None], [(0, "in [1"), (8.5, "whole number")]),
     "token_sources": ("weighted", [None, {}, {"<s>": {"model": "a"}}, {"x": {"zero": True, "force": True}}], [({"x": {}}, "zero: true"), ([], "a mapping"), ({"x": 1}, "a mapping")]),
 }  # fmt: skip
 

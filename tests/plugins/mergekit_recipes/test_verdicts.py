@@ -344,9 +344,19 @@ def test_rows_of_single_tokens_come_from_where_the_recipe_says(entry: str, due: 
     assert read(text)[0]["options"]["token_sources"] == {"<x>": due}
 
 
-def test_rows_are_as_many_as_the_sources_whatever_the_recipe_pads_to() -> None:
-    _, notes = read(f"merge_method: linear\n{TWO}tokenizer: {{source: base, pad_to_multiple_of: 8}}\n")
-    assert "'pad_to_multiple_of' is not read" in "".join(warnings(notes))
+def test_rows_are_padded_as_the_recipe_says() -> None:
+    config, notes = read(f"merge_method: linear\n{TWO}tokenizer: {{source: base, pad_to_multiple_of: 8}}\n")
+    assert config["options"]["pad_to_multiple_of"] == 8
+    assert warnings(notes) == []
+
+
+def test_rows_that_a_model_lacks_are_the_bases_as_in_mergekit() -> None:
+    three = "models: [{model: c, parameters: {weight: 1}}, {model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: 1}}]\n"
+    config, _ = read(f"merge_method: linear\nbase_model: c\n{three}tokenizer: {{source: base}}\n")
+    assert config["options"]["missing_tokens"] == "base"
+    assert config["base_model"] == "c"
+    config, _ = read(f"merge_method: linear\nbase_model: c\n{three}")
+    assert "missing_tokens" not in config["options"]
 
 
 @pytest.mark.parametrize(

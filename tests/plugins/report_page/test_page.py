@@ -67,6 +67,17 @@ def test_equal_arguments_give_equal_bytes() -> None:
     assert render(merges.manifest(), merges.report()) == render(merges.manifest(), merges.report())
 
 
+def test_what_plugins_measured_is_a_table_of_its_own() -> None:
+    rows = {"lines": {"egyptian": 64, "code": 24}, "merged <model>": {"egyptian": 1.6649}}
+    page = render({**merges.manifest(), "figures": {"tokens per word": rows}}, merges.report()).decode()
+    section = page[page.index('id="figures"') : page.index("</section>", page.index('id="figures"'))]
+    cells = re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", section)
+    assert cells == [
+        "of", "egyptian", "code", "<bdi>lines</bdi>", "64", "24", "<bdi>merged &lt;model&gt;</bdi>", "1.665", ""
+    ]  # fmt: skip
+    assert 'id="figures"' not in render(merges.manifest(), merges.report()).decode()
+
+
 def test_arabic_and_nothing_else_is_marked_as_arabic() -> None:
     page = Elements(render(merges.manifest(), merges.report()))
     texts = [sample.answer for sample in merges.report().samples] + [

@@ -1,6 +1,6 @@
 """Hooks about what is written: the layout of the weights, how slices are executed and observed, files beside them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmerger.hooks.markers import hookspec
@@ -95,6 +95,36 @@ def check_output(
     def check_output(plan):
         if not any(tensor.name.startswith("lm_head.") for tensor in plan.tensors):
             yield Problem("our server wants an LM head of its own, and none is written", severity="warning")
+    ```
+    """
+
+
+@hookspec
+def measure_output(
+    texts: Callable[[], Mapping[str, Sequence[str]]],
+    plan: MergePlan,
+    checkpoints: Sequence[Checkpoint],
+    settings: Settings,
+    options: Any,
+) -> Iterable[Inquiry]:
+    """Yields inquiries into figures about what will be written, for the report and the manifest.
+
+    Every plugin is asked, once in each merge and never in `check` and `plan`, before the weights are merged. A process
+    of its own answers each inquiry beside the merge, with `Figures` and `Problem`s; a merge does without an answer that
+    fails or takes longer than a minute, which a note says. Equal merges must come to equal figures. `texts()` has what
+    plugins have to score models on, as `provide_texts` gives it: label → texts; empty where no plugin has any.
+    `checkpoints`: as in `check_compatibility`.
+
+    ```python
+    from modelmerger import Figures, Inquiry, hookimpl
+
+    def counted(argument):
+        yield Figures("words", {"our texts": {label: len(text.split()) for label, text in argument.items()}})
+
+    @hookimpl
+    def measure_output(texts):
+        argument = {label: " ".join(lines) for label, lines in texts().items()}
+        yield Inquiry(f"{__name__}:counted", argument, "how many words there are")
     ```
     """
 

@@ -10,7 +10,7 @@ from attrs import field, frozen
 class Inquiry:
     """A function and its argument, as plain data: it is called in another process, beside the merge.
 
-    It returns an iterable of `Problem`s. An error among them keeps the output from being published.
+    It returns an iterable of `Problem`s and `Figures`. An error among them keeps the output from being published.
     """
 
     function: str

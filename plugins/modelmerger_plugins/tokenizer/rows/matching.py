@@ -35,6 +35,8 @@ class Matching:
     """Reserved tokens of the source → what another model has made of them."""
     union: "Union | None" = None
     """What was joined; None where one model's vocabulary is taken as it is."""
+    differs: bool = True
+    """Whether vocabularies differ; else only the number of rows is another one."""
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
@@ -47,38 +49,46 @@ class Matching:
         return {own[token]: row for token, row in self.tokens.items() if token in own}
 
 
-def matching_of(checkpoints: Sequence[Checkpoint], source: int, *, joined: bool = False) -> Matching | None:
+def matching_of(
+    checkpoints: Sequence[Checkpoint], source: int, *, joined: bool = False, multiple: int | None = None
+) -> Matching | None:
     """How the rows go together; None where all vocabularies are equal, or nothing says what they are.
 
-    source: the index of the model whose vocabulary the merged model has. joined: with what others add to it. Raises
-    `InputError` and `ModelCompatibilityError` for what cannot be matched.
+    source: the index of the model whose vocabulary the merged model has. joined: with what others add to it. multiple:
+    what the number of rows must be a multiple of. Raises `InputError` and `ModelCompatibilityError` for what cannot be
+    matched.
     """
     models = of_models(checkpoints)
-    if not differ(models):
+    if not (differs := differ(models)) and not _is_padded(models[source], multiple):
         return None
     from modelmerger_plugins.tokenizer.rows.reserved import renamed_tokens
+    from modelmerger_plugins.tokenizer.rows.shared import shared
 
-    models, assumed = _assumed(models, source)
+    models, assumed = _assumed(shared(models, source), source)
     check_rows(models)
     of_source = models[source]
     if of_source.tokens is None or of_source.rows is None:
-        message = "has no tokenizer that says which row is which token, and the models' vocabularies differ."
+        why = "the models' vocabularies differ" if differs else "the merge pads rows (pad_to_multiple_of)"
+        message = f"has no tokenizer that says which row is which token, and {why}."
         raise ModelCompatibilityError(Problem(f"{message} {WAY_OUT}", of_source.checkpoint.place))
     others = [model.tokens for i, model in enumerate(models) if i != source and model.tokens is not None]
     renamed = renamed_tokens(of_source.tokens, others)
-    tokens = {renamed.get(token, token): row for token, row in of_source.tokens.items()}
+    tokens = of_source.tokens
     own: list[Mapping[str, int] | None] = [model.tokens for model in models]
-    own[source] = {token: row for token, row in of_source.tokens.items() if token not in renamed}
+    if renamed:
+        tokens = {renamed.get(token, token): row for token, row in tokens.items()}
+        own[source] = {token: row for token, row in of_source.tokens.items() if token not in renamed}
     if not joined:
-        return Matching(models, source, tokens, of_source.rows, own, assumed, renamed)
+        rows = rows_for(max(tokens.values()) + 1, of_source.rows, multiple)
+        return Matching(models, source, tokens, rows, own, assumed, renamed, differs=differs)
     from modelmerger_plugins.tokenizer.rows.unions import union_of_models
 
     union, numbers = union_of_models(models, source, renamed)
     for position, of_document in enumerate(union.own):
         for index in (index for index, number in enumerate(numbers) if number == position and index != source):
             own[index] = of_document
-    rows = rows_for(max(union.tokens.values()) + 1, of_source.rows)
-    return Matching(models, source, union.tokens, rows, own, assumed, renamed, union)
+    rows = rows_for(max(union.tokens.values()) + 1, of_source.rows, multiple)
+    return Matching(models, source, union.tokens, rows, own, assumed, renamed, union, differs)
 
 
 WAY_OUT = "Name a model that has one in options.tokenizer_source, or copy the tokenizer's files beside the weights."
@@ -112,12 +122,23 @@ def check_rows(models: Sequence[OfModel]) -> None:
         raise InputError(*problems)
 
 
-def rows_for(count: int, of_source: int) -> int:
-    """The rows of a matrix for so many tokens: as many as the source has, or more, rounded up as those are."""
-    if count <= of_source:
-        return of_source
-    multiple = next((multiple for multiple in MULTIPLES if of_source % multiple == 0), 1)
+def rows_for(count: int, of_source: int, multiple: int | None = None) -> int:
+    """The rows of a matrix for so many tokens: as many as the source has, or more, rounded up as those are.
+
+    multiple: what the number of tokens is rounded up to instead.
+    """
+    if multiple is None:
+        if count <= of_source:
+            return of_source
+        multiple = next((multiple for multiple in MULTIPLES if of_source % multiple == 0), 1)
     return -(-count // multiple) * multiple
+
+
+def _is_padded(source: OfModel, multiple: int | None) -> bool:
+    """Whether the merged model has another number of rows than the source, or nobody knows."""
+    if multiple is None or source.rows is None:
+        return False
+    return source.tokens is None or rows_for(max(source.tokens.values()) + 1, source.rows, multiple) != source.rows
 
 
 def _assumed(models: Sequence[OfModel], source: int) -> tuple[list[OfModel], dict[int, int]]:

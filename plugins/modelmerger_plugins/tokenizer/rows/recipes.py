@@ -7,6 +7,7 @@ from modelmerger import ConfigError, Problem, Settings, shown
 
 from modelmerger_plugins.tokenizer.options import Options
 from modelmerger_plugins.tokenizer.rows.matching import Matching
+from modelmerger_plugins.tokenizer.rows.shared import numbers
 from modelmerger_plugins.tokenizer.rows.subtokens import pieces_of
 
 
@@ -64,7 +65,7 @@ def _rows(
     padding: Mapping[int, Recipe],
     lacking: Callable[[str], Recipe],
 ) -> Rows:
-    origins, made = [MADE] * matching.rows, dict[int, Recipe]()
+    origins, made = numbers([MADE], matching.rows) * matching.rows, dict[int, Recipe]()
     for token, row in matching.tokens.items():
         recipe, forced = given.get(token, (None, False))
         if isinstance(recipe, str):  # another token of each model's own
@@ -115,17 +116,26 @@ def _rule(
 
 def _padding(matching: Matching, donor: int) -> dict[int, Recipe]:
     """What the rows are made of that are no token's: the donor's row there, or the mean of the source's."""
-    taken = set(matching.tokens.values())
+    taken = _of_tokens(matching.rows, matching.tokens)
     of_donor, of_source = matching.models[donor], matching.models[matching.source]
-    donors = set((of_donor.tokens or {}).values()) if of_donor.tokens is not None else range(of_donor.rows or 0)
-    sources = set((of_source.tokens or {}).values())
+    donors, sources = (_of_tokens(model.rows or 0, model.tokens) for model in (of_donor, of_source))
     rows = range(of_source.rows or 0)
-    unused = [row for row in rows if row not in sources] or rows
+    unused = [row for row in rows if not sources[row]] or rows
     mean = Recipe(tuple((matching.source, row) for row in unused))
     found: dict[int, Recipe] = {}
-    for row in (row for row in range(matching.rows) if row not in taken):
-        is_padding = row < (of_donor.rows or 0) and row not in donors
+    for row in (row for row in range(matching.rows) if not taken[row]):
+        is_padding = row < (of_donor.rows or 0) and not donors[row]
         found[row] = Recipe(((donor, row),)) if is_padding else mean
+    return found
+
+
+def _of_tokens(rows: int, tokens: Mapping[str, int] | None) -> bytearray:
+    """For each row, 1 where it is a token's, else 0; where nobody knows, all are."""
+    if tokens is None:
+        return bytearray(b"\1") * rows
+    found = bytearray(rows)
+    for row in tokens.values():
+        found[row] = 1
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Literal
 
 from modelmerger import ModelCompatibilityError, Problem, amount, shown
 
@@ -13,25 +14,34 @@ from modelmerger_plugins.tokenizer.union.saying import problems_with_union
 LEAST_SHARED = 0.1
 """The share of the smaller vocabulary's tokens that both must have."""
 EXAMPLES = 3
+PUBLISH = ", or publish this merge first, with tokenizer_source: union."
 
 
-def check_related(matching: Matching) -> None:
-    """Raises `ModelCompatibilityError` for vocabularies that have hardly a token in common, unless they are joined."""
-    problems = [] if matching.union is not None else list(_unrelated(matching))
+def check_related(matching: Matching, *, within: bool = False) -> None:
+    """Raises `ModelCompatibilityError` for vocabularies that have hardly a token in common, unless they are joined.
+
+    within: whether the merge lies within another one, where they cannot be.
+    """
+    advice = PUBLISH if within else ", or set options.tokenizer_source: union."
+    problems = [] if matching.union is not None else list(_unrelated(matching, advice))
     if problems:
         raise ModelCompatibilityError(*problems)
 
 
-def problems_with_matching(matching: Matching) -> Iterator[Problem]:
-    """A note on each model whose rows are matched, and a warning about what is lost."""
+def problems_with_matching(matching: Matching, *, within: bool = False) -> Iterator[Problem]:
+    """A note on each model whose rows are matched, and a warning about what is lost. within: see `check_related`."""
     source = matching.models[matching.source]
+    if not matching.differs:
+        message = f"has {source.rows:,} rows, and the merged model {matching.rows:,}, as pad_to_multiple_of wants it."
+        yield Problem(message, source.place, severity="note")
+        return
     message = (
         f"gives the vocabulary: {len(matching.tokens):,} tokens, {matching.rows:,} rows. "
         "Rows are matched by token, since the models' vocabularies differ."
     )
     yield Problem(message, source.place, severity="note")
     if matching.union is not None:
-        yield from _unrelated(matching, "warning")
+        yield from _unrelated(matching, ".", "warning")
         yield from problems_with_union(matching.union, source.place)
     for index, model in enumerate(matching.models):
         if index in matching.assumed:
@@ -44,7 +54,7 @@ def problems_with_matching(matching: Matching) -> Iterator[Problem]:
         elif index != matching.source and model.tokens is not None:
             yield Problem(_relation(matching, index), model.place, severity="note")
             if matching.union is None:
-                yield from _lost(matching, index)
+                yield from _lost(matching, index, within=within)
 
 
 def _relation(matching: Matching, index: int) -> str:
@@ -66,7 +76,7 @@ def _relation(matching: Matching, index: int) -> str:
     return f"{what}: {counts}; {moved:,} of those shared stand in other rows. They are matched."
 
 
-def _lost(matching: Matching, index: int) -> Iterator[Problem]:
+def _lost(matching: Matching, index: int, *, within: bool) -> Iterator[Problem]:
     theirs = [token for token in matching.own[index] or {} if token not in matching.tokens and not is_reserved(token)]
     if not theirs:
         return
@@ -77,15 +87,17 @@ def _lost(matching: Matching, index: int) -> Iterator[Problem]:
     named = ", ".join(repr(shown(text, 20)) for text in examples)
     model = matching.models[index]
     are, them = ("is", "it") if len(theirs) == 1 else ("are", "them")
+    way = f"Set options.tokenizer_source to {shown(model.checkpoint.name, 40)}, or to union."
+    if within:
+        way = "To keep them, publish this merge first, with tokenizer_source: union."
     message = (
         f"{amount(len(theirs), 'token')} of '{model.checkpoint.name}' {are} not in the merged vocabulary ({named}), "
-        f"and what was learnt of {them} is lost. Set options.tokenizer_source to {shown(model.checkpoint.name, 40)}, "
-        "or to union."
+        f"and what was learnt of {them} is lost. {way}"
     )
     yield Problem(message, model.place, severity="warning")
 
 
-def _unrelated(matching: Matching, severity: str = "error") -> Iterator[Problem]:
+def _unrelated(matching: Matching, advice: str, severity: Literal["error", "warning"] = "error") -> Iterator[Problem]:
     source = matching.models[matching.source]
     ours = source.tokens or {}
     for index, model in enumerate(matching.models):
@@ -98,7 +110,4 @@ def _unrelated(matching: Matching, severity: str = "error") -> Iterator[Problem]
                 f"has {len(theirs):,} tokens and '{source.checkpoint.name}' {len(ours):,}, and they share {shared:,}: "
                 "unrelated vocabularies."
             )
-            advice = " Merge models of one family" + (
-                ", or set options.tokenizer_source: union." if severity == "error" else "."
-            )
-            yield Problem(message + advice, model.place, severity="error" if severity == "error" else "warning")
+            yield Problem(f"{message} Merge models of one family{advice}", model.place, severity=severity)

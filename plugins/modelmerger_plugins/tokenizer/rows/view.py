@@ -1,6 +1,7 @@
 """A model whose rows are another vocabulary's."""
 
 import threading
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,6 +15,7 @@ from modelmerger_plugins.tokenizer.rows.configs import with_vocabulary_size
 from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.rows.matrices import name_of_rows, with_rows, with_token_rows
 from modelmerger_plugins.tokenizer.rows.recipes import MADE, ZEROS, Recipe, Rows
+from modelmerger_plugins.tokenizer.rows.shared import numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +42,8 @@ class RowsView(CheckpointView):
         )
         self.matching = matching
         """What goes with what."""
-        self.rows = rows
-        """Where each row comes from."""
+        self.made = rows.made
+        """What each row is made of that is no row of the model's own."""
         self.columns = with_token_rows(checkpoint, own)
         """Each tensor that has a row for each token → how many numbers a row holds."""
         self.tensors = {
@@ -50,8 +52,7 @@ class RowsView(CheckpointView):
         }
         self.donor = evolve(self.donor, vocabulary=matching.tokens)
         self.files = tuple(dict.fromkeys([*checkpoint.files, *matching.models[index].identities]))
-        self._runs = list(_runs(rows.origins))
-        self._starts = [start for start, _, _ in self._runs]
+        self._starts, self._origins = _runs(rows.origins)
         self._kept: dict[tuple[str, Recipe], Tensor] = {}
         self._lock = threading.Lock()
 
@@ -59,11 +60,16 @@ class RowsView(CheckpointView):
     def content(self) -> str:
         """A digest of the rows, of what they are made of, and of what no file of any model holds."""
         others = [checkpoint.content for checkpoint in self.matching.checkpoints]
-        recipes = {recipe: number for number, recipe in enumerate(dict.fromkeys(self.rows.made.values()))}
-        made = [(row, recipes[recipe]) for row, recipe in self.rows.made.items()]
-        sources = [recipe.sources for recipe in recipes]
-        parts = [super().content, others, sorted(self.matching.tokens.items()), self._runs, made, sources]
-        return blake3(repr(parts).encode(errors="surrogatepass")).hexdigest()
+        recipes = {recipe: number for number, recipe in enumerate(dict.fromkeys(self.made.values()))}
+        hasher = blake3(repr([super().content, others, self.matching.rows]).encode())
+        for recipe in recipes:
+            hasher.update(f"{recipe.sources}\n".encode())
+        for row, recipe in self.made.items():
+            hasher.update(f"{row} {recipes[recipe]}\n".encode())
+        for token in sorted(self.matching.tokens):  # one by one, since all together take 30 MiB
+            hasher.update(f"{self.matching.tokens[token]} {token!r}\n".encode(errors="surrogatepass"))
+        hasher.update(self._starts.tobytes() + self._origins.tobytes())
+        return hasher.hexdigest()
 
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Copies runs of consecutive rows, and makes those that lack."""
@@ -98,7 +104,7 @@ class RowsView(CheckpointView):
         """The model's own tensor, and those of the models that rows are made of."""
         if tensor not in self.columns:
             return super().made_of(tensor)
-        indices = dict.fromkeys(index for recipe in set(self.rows.made.values()) for index, _ in recipe.sources)
+        indices = dict.fromkeys(index for recipe in set(self.made.values()) for index, _ in recipe.sources)
         others = [found for index in indices if (found := self._rows_of(index, tensor))]
         return list(dict.fromkeys([(self.checkpoint, self.names[tensor]), *others]))
 
@@ -106,8 +112,9 @@ class RowsView(CheckpointView):
         """The runs in elements `start` to `stop`: first and last element of each, and the model's own row, or MADE."""
         if stop <= start:
             return
-        for number in range(bisect_right(self._starts, start // columns) - 1, len(self._runs)):
-            begin, end, origin = self._runs[number]
+        for number in range(bisect_right(self._starts, start // columns) - 1, len(self._starts)):
+            begin, origin = self._starts[number], self._origins[number]
+            end = self._starts[number + 1] if number + 1 < len(self._starts) else self.matching.rows
             first, last = max(start, begin * columns), min(stop, end * columns)
             if first >= stop:
                 return
@@ -121,7 +128,7 @@ class RowsView(CheckpointView):
         done = 0
         for row in range(start // columns, -(-stop // columns)):
             first, last = max(start, row * columns), min(stop, (row + 1) * columns)
-            made = self._row(tensor, self.rows.made.get(row, ZEROS), first - row * columns, last - row * columns)
+            made = self._row(tensor, self.made.get(row, ZEROS), first - row * columns, last - row * columns)
             out[done : done + last - first] = made
             done += last - first
 
@@ -161,11 +168,13 @@ class RowsView(CheckpointView):
         return checkpoint, name
 
 
-def _runs(origins: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Runs of rows that follow each other in the model too, or are all made: first row, row behind, first own row."""
-    begin = 0
-    for row in range(1, len(origins) + 1):
-        expected = MADE if origins[begin] == MADE else origins[begin] + row - begin
-        if row == len(origins) or origins[row] != expected:
-            yield begin, row, origins[begin]
-            begin = row
+def _runs(origins: Sequence[int]) -> "tuple[array[int], array[int]]":
+    """Runs of rows that follow each other in the model too, or are all made: first row, and first own row, of each."""
+    starts, firsts = numbers((), len(origins)), numbers((), len(origins))
+    due = None
+    for row, origin in enumerate(origins):
+        if origin != due:
+            starts.append(row)
+            firsts.append(origin)
+        due = MADE if origin == MADE else origin + 1
+    return starts, firsts

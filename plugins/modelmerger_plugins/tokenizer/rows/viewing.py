@@ -6,6 +6,7 @@ from modelmerger import Checkpoint, CheckpointView, ModelCompatibilityError, Pro
 
 from modelmerger_plugins.tokenizer.options import UNION, Options, tokenizer_source
 from modelmerger_plugins.tokenizer.rows.matching import Matching, matching_of
+from modelmerger_plugins.tokenizer.rows.within import check_within, options_within
 
 
 def matched(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> list[Checkpoint] | None:
@@ -13,17 +14,21 @@ def matched(checkpoints: Sequence[Checkpoint], settings: Settings, options: Opti
 
     Raises `InputError`, `ModelCompatibilityError` and `ConfigError` for what cannot be matched.
     """
+    if settings.where:
+        options = options_within(options)
     source = checkpoints.index(tokenizer_source(checkpoints, settings, options))
     joined = options.tokenizer_source == UNION and not any(model.name == UNION for model in checkpoints)
-    matching = matching_of(checkpoints, source, joined=joined)
+    matching = matching_of(checkpoints, source, joined=joined, multiple=options.pad_to_multiple_of)
     if matching is None:
         return None
+    if settings.where:
+        check_within(matching)
     from modelmerger_plugins.tokenizer.rows.recipes import rows_of
     from modelmerger_plugins.tokenizer.rows.saying import check_related
     from modelmerger_plugins.tokenizer.rows.view import RowsView
 
     _check_adapters(matching, settings)
-    check_related(matching)
+    check_related(matching, within=bool(settings.where))
     views: list[Checkpoint] = []
     for checkpoint, own, rows in zip(checkpoints, matching.models, rows_of(matching, settings, options), strict=True):
         as_it_is = rows is None or (rows.unchanged and own.rows == matching.rows)
@@ -32,7 +37,13 @@ def matched(checkpoints: Sequence[Checkpoint], settings: Settings, options: Opti
 
 
 def matching_in(checkpoints: Iterable[Checkpoint]) -> Matching | None:
-    """How the rows of these models, seen through views, are matched; None where they are not."""
+    """How the rows of these models, seen through views, are matched; None where their vocabularies are equal."""
+    matching = any_matching_in(checkpoints)
+    return matching if matching is not None and matching.differs else None
+
+
+def any_matching_in(checkpoints: Iterable[Checkpoint]) -> Matching | None:
+    """The same where only the number of rows is another one, too."""
     for checkpoint in checkpoints:
         while isinstance(checkpoint, CheckpointView):
             from modelmerger_plugins.tokenizer.rows.view import RowsView

@@ -1,20 +1,25 @@
-"""Vocabularies of the models of a merge within another one, whose rows nobody matches."""
+"""Vocabularies of the models of a merge within another one, which writes no tokenizer files of its own."""
 
-from collections.abc import Iterator, Sequence
+from attrs import evolve
+from modelmerger import ModelCompatibilityError, Problem, shown
 
-from modelmerger import Checkpoint, Problem
+from modelmerger_plugins.tokenizer.options import Options
+from modelmerger_plugins.tokenizer.rows.matching import Matching
 
-from modelmerger_plugins.tokenizer.rows.models import of_models
+
+def options_within(options: Options) -> Options:
+    """The options of such a merge: its vocabulary is that of the model that gives its config, whose files go along.
+
+    The others are the outermost merge's, as far as they are not about that merge's own models and rows.
+    """
+    return evolve(options, tokenizer_source="base", token_sources=None, pad_to_multiple_of=None)
 
 
-def problems_within(checkpoints: Sequence[Checkpoint], donor: int) -> Iterator[Problem]:
-    """An error for each model that has other tokens than the donor, or has them in other rows."""
-    models = of_models(checkpoints)
-    ours = models[donor]
-    for model in models:
-        if model.tokens is not None and ours.tokens is not None and model.tokens != ours.tokens:
-            message = (
-                f"has another vocabulary than '{ours.checkpoint.name}', and within another merge rows are not matched "
-                "by token. Publish this merge first, and give the path of what it wrote."
-            )
-            yield Problem(message, model.place)
+def check_within(matching: Matching) -> None:
+    """Raises `ModelCompatibilityError` where the files of that model would contradict the rows."""
+    for reserved, name in matching.renamed.items():
+        message = (
+            f"has {shown(reserved, 40)} where another model has {shown(name, 40)}, and within another merge tokens "
+            "keep their names. Publish this merge first, and give the path of what it wrote."
+        )
+        raise ModelCompatibilityError(Problem(message, matching.models[matching.source].place))

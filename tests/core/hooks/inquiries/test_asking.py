@@ -14,7 +14,7 @@ from modelmerger.hooks.inquiries.asking import MEMORY, SECONDS, Asked
 
 MODULE = """
 import os, signal, sys, time
-from modelmerger import Problem
+from modelmerger import Figures, Problem
 
 def where(argument):
     print("not an answer")
@@ -29,6 +29,13 @@ def limits(argument):
 
 def wrong(argument):
     return [Problem("it will not load"), Problem("by the way", severity="warning")]
+
+def counting(argument):
+    yield Problem("counted", severity="note")
+    yield Figures("tokens per word", {"a": {"prose": 1.5}})
+
+def endless(argument):
+    yield Figures("tokens per word", {"a": {"prose": float("inf")}})
 
 def raising(argument):
     raise LookupError("no such model")
@@ -194,3 +201,19 @@ def test_leaving_ends_it(ask: Callable[..., Inquiry], tmp_path: Path, error: typ
         with pytest.raises(error):
             leave()
     assert gone(int(file.read_text()))
+
+
+def test_figures_are_no_problems(ask: Callable[..., Inquiry]) -> None:
+    with Asked([ask("counting")], "note") as asked:
+        assert [problem.message for problem in asked.answers()] == ["counted"]
+        assert asked.figures == {"tokens per word": {"a": {"prose": 1.5}}}
+
+
+def test_figures_that_are_no_numbers_are_none_and_nothing_is_advised(ask: Callable[..., Inquiry]) -> None:
+    with Asked([ask("endless")], "note") as asked:
+        (problem,) = asked.answers()
+    assert problem.severity == "note"
+    assert problem.message == (
+        "it is not known whether it loads: ValueError: 'a' has inf in 'prose', which is no finite number."
+    )
+    assert asked.figures == {}

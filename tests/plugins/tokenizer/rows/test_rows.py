@@ -358,15 +358,96 @@ def test_a_check_without_options_still_refuses_and_says_what_a_merge_does(tmp_pa
         check_model_compatibility([{"path": str(tmp_path / "a")}, {"path": str(tmp_path / "b")}])
 
 
-def test_a_merge_within_a_merge_matches_no_rows_and_says_so(tmp_path: Path) -> None:
-    for name, tokens in (("a", BASE), ("b", MOVED), ("c", BASE)):
-        write(tmp_path / name, 1, tokens, 12)
-    config = config_of(tmp_path, ["a", "b"])
-    inner = {"strategy": "weighted", "models": config["models"]}
-    config["models"] = [{"merge": inner}, {"path": str(tmp_path / "c")}]
+@pytest.mark.parametrize(("strategy", "base"), [("weighted", None), ("ties", "base")])
+def test_a_merge_within_a_merge_matches_rows_as_it_does_when_it_is_published(
+    tmp_path: Path, strategy: str, base: str | None
+) -> None:
+    ends = {"generation_config": {"eos_token_id": 2}}
+    for seed, (name, tokens, rows) in enumerate(
+        [("a", BASE, 12), ("b", MOVED, 14), ("base", BASE, 12), ("c", MORE, 16)]
+    ):
+        write(tmp_path / name, seed, tokens, rows, config=ends)
+        (tmp_path / name / "generation_config.json").write_text(json.dumps({"eos_token_id": seed}))
+    options = STRATEGIES[strategy][0]
+    config = config_of(tmp_path, ["a", "b"], strategy, base, **options)
+    published = {**config, "output_path": str(tmp_path / "inner")}
+    published["options"] = {**config["options"], "torch_dtype": "float32"}
+    merge(MergeConfig(**published))
 
-    with pytest.raises(ModelCompatibilityError, match="within another merge rows are not matched by token"):
+    inner = {key: config[key] for key in ("strategy", "models", "base_model") if key in config} | {"options": options}
+    outer = config_of(tmp_path, ["inner", "c"], tokenizer_source="c", torch_dtype="float32")
+    due = merged({**outer, "output_path": str(tmp_path / "due")})
+    outer["models"][0] = {"merge": inner, "name": "inner", "weight": outer["models"][0]["weight"]}
+    report = merge(MergeConfig(**outer))
+
+    assert_same(tensors_of(tmp_path / "merged"), due)
+    assert due[EMBEDDING].shape == (16, COLUMNS)
+    for name in ("config.json", "generation_config.json"):
+        of_merged, of_due = (json.loads((tmp_path / path / name).read_text()) for path in ("merged", "due"))
+        assert of_merged == of_due
+    said = [note.message for note in report.notes]
+    assert any("Rows are matched by token" in message for message in said)
+
+
+def test_a_merge_within_a_merge_has_its_donors_tokens_and_says_what_is_lost(tmp_path: Path) -> None:
+    for name, tokens, rows in (("a", BASE, 12), ("b", MORE, 16)):
+        write(tmp_path / name, 1, tokens, rows)
+    config = config_of(tmp_path, ["a", "b"], tokenizer_source="union")
+    inner = {"strategy": "weighted", "models": config["models"]}
+    config["models"] = [{"merge": inner}, {"path": str(tmp_path / "a")}]
+
+    report = merge(MergeConfig(**config))
+
+    assert tensors_of(tmp_path / "merged")[EMBEDDING].shape == (12, COLUMNS)
+    assert any("publish this merge first, with tokenizer_source: union." in note.message for note in report.notes)
+
+
+def test_a_token_that_is_renamed_within_a_merge_is_refused(tmp_path: Path) -> None:
+    reserved = "<|reserved_special_token_0|>"
+    write(tmp_path / "a", 1, BASE | {reserved: 12}, 13)
+    write(tmp_path / "b", 2, BASE | {"<|im_end|>": 12}, 13)
+    config = config_of(tmp_path, ["a", "b"])
+    config["models"] = [{"merge": {"strategy": "weighted", "models": config["models"]}}, {"path": str(tmp_path / "a")}]
+
+    with pytest.raises(ModelCompatibilityError, match="within another merge tokens keep their names"):
         merge(MergeConfig(**config))
+
+
+@pytest.mark.parametrize(("other", "multiple", "rows"), [(BASE, 8, 16), (BASE, 12, 12), (BASE, 10, 20), (MORE, 3, 12)])
+def test_rows_are_padded_to_a_multiple_of_the_tokens(
+    tmp_path: Path, other: dict[str, int], multiple: int, rows: int
+) -> None:
+    write(tmp_path / "a", 1, BASE, 12)
+    write(tmp_path / "b", 2, other, 16)
+    (tmp_path / "a/generation_config.json").write_text('{"eos_token_id": 2}')
+
+    found = merged(config_of(tmp_path, ["a", "b"], pad_to_multiple_of=multiple))
+
+    tensors = {name: (tensors_of(tmp_path / name), tokens) for name, tokens in (("a", BASE), ("b", other))}
+    made = extended(tensors, BASE, rows, source="a")
+    assert_same(found, merge_in_memory("weighted", list(made.values()), weights=[0.6, 0.4]))
+    assert json.loads((tmp_path / "merged/config.json").read_text())["vocab_size"] == rows
+
+
+def test_equal_vocabularies_are_padded_and_all_else_is_the_donors(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / name, ord(name), BASE, 12)
+    (tmp_path / "a/generation_config.json").write_text('{"eos_token_id":2}')
+
+    config = MergeConfig(**config_of(tmp_path, ["a", "b"], pad_to_multiple_of=64))
+    report = merge(config)
+
+    found, ours, theirs = (tensors_of(tmp_path / name)[EMBEDDING].float() for name in ("merged", "a", "b"))
+    assert found.shape == (64, COLUMNS)
+    padding = [model.mean(dim=0).bfloat16().float() for model in (ours, ours)]  # of the source, for all models
+    torch.testing.assert_close(found[12:], (0.6 * padding[0] + 0.4 * padding[1]).expand(52, -1), rtol=8e-3, atol=1e-3)
+    torch.testing.assert_close(found[:12], 0.6 * ours + 0.4 * theirs, rtol=8e-3, atol=1e-3)
+    assert (tmp_path / "merged/generation_config.json").read_bytes() == (
+        tmp_path / "a/generation_config.json"
+    ).read_bytes()
+    (note,) = [note for note in report.notes if "pad_to_multiple_of" in note.message]
+    assert (note.severity, note.message[:37]) == ("note", "has 12 rows, and the merged model 64,")
+    assert report.figures == {}
 
 
 def test_ids_of_special_tokens_are_those_of_the_vocabulary(tmp_path: Path) -> None:
@@ -395,3 +476,27 @@ def test_all_ends_of_an_answer_that_the_vocabulary_has_are_listed(tmp_path: Path
     merge(MergeConfig(**config_of(tmp_path, ["a", "b"])))
 
     assert json.loads((tmp_path / "merged/generation_config.json").read_text()) == {"eos_token_id": [2, 12]}
+
+
+def test_a_recipe_fills_rows_as_mergekit_does(tmp_path: Path) -> None:
+    """The base's row if it has the token, else the mean of those that have it, though linear does not act on a base."""
+    of_base, of_b, of_c = BASE | {"س": 12}, BASE | {"س": 13, "ع": 12}, BASE | {"ع": 12}
+    vocabularies = {"a": (of_base, 13), "b": (of_b, 14), "c": (of_c, 13), "d": (BASE, 12)}
+    for seed, (name, (tokens, rows)) in enumerate(vocabularies.items()):
+        write(tmp_path / name, seed, tokens, rows, dtype=torch.float32)
+    models = "".join(f"  - {{model: {tmp_path / name}, parameters: {{weight: 1}}}}\n" for name in vocabularies)
+    tokenizer = f"tokenizer: {{source: {tmp_path / 'b'}, pad_to_multiple_of: 16}}\n"
+    (tmp_path / "recipe.yml").write_text(
+        f"merge_method: linear\nbase_model: {tmp_path / 'a'}\nmodels:\n{models}dtype: float32\n{tokenizer}"
+    )
+    config = MergeConfig.from_file(str(tmp_path / "recipe.yml")).as_dict()
+    found = merged(
+        {**config, "output_path": str(tmp_path / "merged"), "options": {**config["options"], "check_loading": False}}
+    )
+
+    a, b, c, d = (tensors_of(tmp_path / name)[EMBEDDING] for name in "abcd")
+    assert found[EMBEDDING].shape == (16, COLUMNS)
+    torch.testing.assert_close(found[EMBEDDING][:12], (a[:12] + b[:12] + c[:12] + d[:12]) / 4)
+    torch.testing.assert_close(found[EMBEDDING][13], (a[12] + b[13] + a[12] + a[12]) / 4)  # "س", which a has
+    owners = (b[12] + c[12]) / 2
+    torch.testing.assert_close(found[EMBEDDING][12], (owners + b[12] + c[12] + owners) / 4)  # "ع", which a lacks

@@ -1,0 +1,28 @@
+"""Lines of code to measure tokenizers on, written for this project."""
+
+CODE = [
+    "def mean(values: list[float]) -> float:",
+    '    """The mean of some numbers; raises ZeroDivisionError for none."""',
+    "    return sum(values) / len(values)",
+    "for index, (name, tensor) in enumerate(sorted(tensors.items())):",
+    "        if tensor.dtype != torch.bfloat16 and not name.endswith('.bias'):",
+    "            total += float((tensor ** 2).sum())",
+    "class LinearLayer(nn.Module):",
+    "    def forward(self, x):  # (batch, width) -> (batch, height)",
+    "        return x @ self.weight.T + self.bias",
+    "int main(int argc, char **argv) {",
+    "    for (size_t i = 0; i < n; ++i) { y[i] += a * x[i]; }",
+    '    printf("%d of %d: 0x%08x\\n", i, n, hash);',
+    "const total = rows.filter((row) => row.count > 0).reduce((sum, row) => sum + row.count, 0);",
+    "export default async function load(path) { return JSON.parse(await readFile(path, 'utf8')); }",
+    "let words: Vec<&str> = text.split_whitespace().filter(|w| !w.is_empty()).collect();",
+    "SELECT model, COUNT(*) AS n FROM merges WHERE created_at >= '2024-01-01' GROUP BY model HAVING n > 10;",
+    '{"name": "example", "version": "1.0.0", "files": ["a.txt", "b.txt"], "private": true}',
+    '<a class="link" href="https://example.org/index.html?page=2&amp;lang=en">next</a>',
+    "find . -name '*.py' -not -path './build/*' | xargs grep -n \"TODO\" > /tmp/todo.txt",
+    "\tif err := json.Unmarshal(data, &config); err != nil { return nil, err }",
+    "public static <T extends Comparable<T>> T max(List<T> items) { return Collections.max(items); }",
+    "#include <vector>  // std::vector<std::pair<int, double>>",
+    "y = 3.14159e-2 * (x1 - x0) ** 2 if x1 >= x0 else None",
+    "pattern = re.compile(r'^\\s*([A-Za-z_]\\w*)\\s*=\\s*(.+?)\\s*$', re.MULTILINE)",
+]
