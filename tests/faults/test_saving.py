@@ -245,7 +245,7 @@ def adapted(tmp_path: Path) -> SimpleNamespace:
 
 def no_further(target: Path, run: Callable[[], object]) -> None:
     before = directory_state(target.parent)
-    with pytest.raises(OutputError, match="is, contains or lies in the input|, which a merge wrote"):
+    with pytest.raises(OutputError, match=r"is, contains or lies in the input|, which a merge wrote"):
         run()
     assert directory_state(target.parent) == before
 

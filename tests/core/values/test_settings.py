@@ -20,7 +20,7 @@ TABLE: dict[str, tuple[str, list[Any], list[tuple[Any, str]]]] = {
     "extrapolation_factor": ("slerp", [1.5, -0.2, None], [("far", "a number")]),
     "same_depth": ("weighted", [True, False], [("no", "true or false")]),
     "growth": ("lines", [1, 2.5], [("much", "a number")]),
-    "executor": ("weighted", ["threads", None], [("", "must not be empty"), (1, "a text"), ("ray", "no executor is named")]),
+    "executor": ("weighted", ["threads", None], [("", "must not be empty"), (1, "a text"), ("dask", "no executor is named")]),
     "normalize_weights": ("weighted", [True, False], [("no", "true or false")]),
     "weight_decay": ("weighted", [0, 0.0, 0.999], [(1, "[0, 1)"), (-0.1, "[0, 1)"), (float("nan"), "[0, 1)"), ("0", "a number")]),
     "scaling_factor": ("task_arithmetic", [0.3, -1, 2], [(float("inf"), "finite"), (float("nan"), "finite"), (True, "number")]),
