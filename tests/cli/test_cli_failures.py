@@ -18,7 +18,7 @@ from modelmerger.cli.printed import to_json
 from tests.core.plugging import install
 
 Command = Callable[..., SimpleNamespace]
-OWN = {"check", "merge", "plan", "plugins", "validate", "verify"}
+OWN = {"check", "completion", "merge", "plan", "plugins", "validate", "verify"}
 COMMANDS = sorted(OWN | {point.name for point in entry_points(group="modelmerger.commands")})
 
 

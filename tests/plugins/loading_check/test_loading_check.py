@@ -104,12 +104,14 @@ def test_a_layer_that_is_missing_altogether(merging: Merging) -> None:
     assert message.startswith("config.json makes 1 layer of 'decoder.block', and the weights have layer 1 as well.")
 
 
-def test_a_prefix_that_no_wrapper_is_known_for(merging: Merging) -> None:
-    (message,) = refusal(merging({f"policy.{name}": values for name, values in llama().items()}))
-    assert message.startswith(
-        "21 tensors would be loaded without the prefix 'policy.': 'policy.lm_head.weight' is written, "
-        "and 'lm_head.weight' is loaded."
-    )
+def test_a_part_in_front_of_all_names_comes_off_whatever_it_is(merging: Merging) -> None:
+    assert check(merging({f"policy.{name}": values for name, values in llama().items()})) == []
+
+
+def test_a_part_in_front_of_some_names_is_no_wrapper(merging: Merging) -> None:
+    found = {name if "layers.0" in name else f"policy.{name}": values for name, values in llama().items()}
+    (message,) = refusal(merging(found))
+    assert "'policy." in message
 
 
 def test_a_base_model_alone_lacks_its_head(merging: Merging) -> None:
