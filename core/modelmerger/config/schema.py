@@ -225,7 +225,7 @@ def _properties(cls: type) -> dict[str, Schema]:
 
 def _plain_default(default: Any) -> Any:
     """A default as a config would have it."""
-    default = default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+    default = default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]  # as attrs types it
     if attrs.has(type(default)):
         return {field.name: _plain_default(getattr(default, field.name)) for field in attrs.fields(type(default))}
     return list(default) if isinstance(default, tuple) else default

@@ -22,7 +22,7 @@ class ConfigFile(click.Path):
     def shell_complete(
         self,
         ctx: click.Context,  # noqa: ARG002 (click gives it by name)
-        param: click.Parameter,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002 (as well)
         incomplete: str,
     ) -> list[CompletionItem[str]]:
         """Files and folders that begin so, in the order of their names."""

@@ -93,8 +93,9 @@ class PartStaging(StagedFiles):
             self._journal_fd = self._own_journal(closing)
             found = self._directory.journal() or journal.Journal()
             journals, own = PartJournals.of(root).of_plan(self._plan), dict(found.records)
-            how = {"wanted": self._blocks, "reread": found.reread}
-            self.records = records_of(self._tree_fd, self._layout, journals, own, **how)  # type: ignore[arg-type]
+            self.records = records_of(
+                self._tree_fd, self._layout, journals, own, wanted=self._blocks, reread=found.reread
+            )
             self.token = run_token.read_token(root)
             self._closing = closing.pop_all()
         return self
@@ -180,8 +181,7 @@ class PartStaging(StagedFiles):
             if directory.holds_old_output() or is_published(directory.target):
                 directory.remove()
                 return
-            how = {"decides": self._decides, "wanted": frozenset[tuple[int, int]]()}
-            ready = made_ready(directory, self._plan, self._layout, closing, **how)  # type: ignore[arg-type]
+            ready = made_ready(directory, self._plan, self._layout, closing, decides=self._decides, wanted=frozenset())
             self.removed_other_plan |= ready.removed_other_plan
             run_token.write_token(directory.descriptor, os.urandom(16).hex())
 
