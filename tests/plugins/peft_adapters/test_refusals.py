@@ -46,7 +46,10 @@ from safetensors.torch import load_file
         ({"lora_alpha": True}, "no finite number as the alpha"),
         ({"lora_alpha": float("nan")}, "NaN (line 1, key lora_alpha) is no number in JSON"),
         ({"lora_alpha": 10**400}, "no finite number as the alpha"),
-        ({"alpha_pattern": {"q_proj": float("-inf")}}, "-Infinity (line 1, key alpha_pattern.q_proj) is no number in JSON"),
+        (
+            {"alpha_pattern": {"q_proj": float("-inf")}},
+            "-Infinity (line 1, key alpha_pattern.q_proj) is no number in JSON",
+        ),
         ({"use_dora": True}, "contradicts use_dora"),
         ({"base_model_name_or_path": "no/such-model"}, "neither a directory nor in the local cache"),
         ({"base_model_name_or_path": "no/such-bnb-4bit"}, "or base_model: the 16-bit model that it was made from."),
