@@ -92,9 +92,8 @@ def test_each_matrix_is_loaded_as_it_was_merged(pair: SimpleNamespace, order: st
 
 
 def test_embeddings_of_the_halves_that_drifted_are_kept_apart(pair: SimpleNamespace) -> None:
+    """Those that have any; of others, the head alone."""
     halves = sorted(name for name in tied(pair.a) if re.search(r"coder\.(embed_tokens|word_embeddings)", name))
-    if len(halves) < 2:
-        pytest.skip("has no embeddings of halves")
     own = drift(pair, *halves, pair.head)
     output = pair.folder / "out"
     models = [{"path": str(pair.folder / name)} for name in "ab"]
