@@ -23,7 +23,7 @@ from tests.core.plugging import install
 
 SHAPES = {"model.embed_tokens.weight": (2000, 512)} | {
     f"model.layers.{layer}.{name}": shape
-    for layer in range(3)
+    for layer in range(6)
     for name, shape in (("mlp.weight", (2048, 1024)), ("attention.weight", (512, 512)), ("norm.weight", (512,)))
 }
 STRATEGIES = Path(__file__).parents[2] / "benchmarks" / "strategies"
@@ -48,7 +48,7 @@ def merge_tensor(tensors):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base and two fine-tunes of 17 MB."""
+    """A base and two fine-tunes of 32 MB."""
     folder = tmp_path_factory.mktemp("sources")
     base = random_tensors(0, shapes=SHAPES)
     for number, name in enumerate(("base", "a", "b")):
