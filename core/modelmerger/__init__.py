@@ -8,6 +8,7 @@ from importlib import import_module
 TYPE_CHECKING = False  # which type checkers know by its name: a program that is starting is soon past this module
 
 if TYPE_CHECKING:
+    from modelmerger.cli.printed import print_json as print_json
     from modelmerger.config.documents.document import DocumentError as DocumentError
     from modelmerger.config.documents.document import dump_yaml as dump_yaml
     from modelmerger.config.documents.document import parse_document as parse_document
@@ -147,6 +148,7 @@ if TYPE_CHECKING:
     from modelmerger.worker import open_workers as open_workers
 
 _HOMES = {
+    "cli.printed": ("print_json",),
     "config.documents.document": ("DocumentError", "dump_yaml", "parse_document"),
     "config.merge_config": ("MergeConfig",),
     "config.naming": ("base_name",),

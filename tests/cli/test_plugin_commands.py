@@ -1,5 +1,6 @@
 """Commands of installed distributions: listed without being imported, run, and to blame by name."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -177,3 +178,25 @@ def test_one_module_may_add_several(command: Command, distribution: Distribution
     distribution("acme-merge", "1.0", "[modelmerger.commands]\nx = acme_both\ny = acme_both\n", acme_both=both)
     assert (command("x").out, command("y").out) == ("x\n", "y\n")
     del sys.modules["acme_both"]
+
+
+def test_a_command_prints_one_document_with_escapes_also_if_it_fails_after_it(
+    command: Command, distribution: Distribution
+) -> None:
+    source = """
+import click
+from modelmerger import ThresholdError, hookimpl, print_json
+
+@hookimpl
+def add_commands(cli):
+    @cli.command("find")
+    @click.option("--json", "as_json", is_flag=True)
+    def find(as_json):
+        print_json({"name": "\\u202e", "large": 2**60})
+        raise ThresholdError("too little was found")
+"""
+    install(distribution, [("command", "find", source)])
+    result = command("find", "--json")
+    assert (result.status, result.err) == (8, "error: too little was found\n")
+    assert json.loads(result.out) == {"name": "\u202e", "large": str(2**60)}
+    assert "\u202e" not in result.out

@@ -124,6 +124,7 @@ PUBLIC = [
     "open_workers",
     "parse_document",
     "precedes_layers",
+    "print_json",
     "quantised_tensors",
     "read_beside",
     "read_elements",

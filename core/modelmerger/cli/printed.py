@@ -20,8 +20,15 @@ _EXACT = 2**53
 
 
 def print_json(value: Any) -> None:
-    """Prints the one JSON document of a command."""
-    click.get_current_context().find_root().obj["printed"] = True
+    """Prints the one JSON document of a command, with escapes for what cannot be seen.
+
+    value: plain data. A whole number beyond 2⁵³ is printed as a text. If the command fails after it, no other document
+    is printed.
+    """
+    context = click.get_current_context(silent=True)
+    state = context.find_root().obj if context is not None else None
+    if isinstance(state, dict):
+        state["printed"] = True
     click.echo(to_json(value))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
-from modelmerger import OutputError, Problem, hookimpl, shown
+from modelmerger import OutputError, Problem, hookimpl, print_json, shown
 
 if TYPE_CHECKING:
     from modelmerger_plugins.diff.differences import Differences
@@ -31,8 +31,6 @@ def _models(_: click.Context, __: click.Parameter, ___: str) -> list[CompletionI
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def diff(a: str, b: str, base: str | None, page: Path | None, as_json: bool) -> None:
     """Compare the model B with the model A: directories, Hub ids, or manifests of merges (modelmerger.json)."""
-    import json
-
     from modelmerger_plugins.diff.differences import compare
     from modelmerger_plugins.diff.table import lines_of
 
@@ -43,7 +41,7 @@ def diff(a: str, b: str, base: str | None, page: Path | None, as_json: bool) -> 
     if page is not None:
         _write(page, found)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
+        print_json(found.as_dict())
         return
     for line in lines_of(found):
         click.echo(line)

@@ -1,12 +1,11 @@
 """Compare several validated merges: metrics side by side, the best marked, two of them against each other."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
-from modelmerger import ConfigError, OutputError, Problem, hookimpl, shown
+from modelmerger import ConfigError, OutputError, Problem, hookimpl, print_json, shown
 
 if TYPE_CHECKING:
     from modelmerger_plugins.report_page.compared import Comparison
@@ -42,7 +41,7 @@ def compare(directories: tuple[str, ...], page: Path | None, scatter: str | None
     if page is not None:
         _write(page, found, axes)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
+        print_json(found.as_dict())
         return
     for line in lines_of(found):
         click.echo(line)

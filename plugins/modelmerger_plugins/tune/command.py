@@ -1,14 +1,13 @@
 """Find numbers of a merge on text: weights and options that a config leaves open."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from modelmerger import ThresholdError, hookimpl
+from modelmerger import ThresholdError, hookimpl, print_json
 
 if TYPE_CHECKING:
     from modelmerger_plugins.tune.searching import Progress
@@ -38,7 +37,10 @@ def tune(config: Path, output: Path | None, resume: bool, no_merge: bool, as_jso
     if report.feasible and not no_merge:
         tuner.merge()
         report = tuner.report or report
-    click.echo(json.dumps(report.as_dict(), ensure_ascii=False, indent=1) if as_json else str(report))
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        click.echo(str(report))
     if not report.feasible:
         raise ThresholdError(
             f"no numbers met all constraints, so nothing is merged: {report.folder} has the nearest. "

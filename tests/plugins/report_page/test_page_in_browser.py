@@ -1,6 +1,7 @@
 """The page in a real browser: it fits, it is accessible in both colour schemes, it asks for nothing, and no hostile text is more than text."""
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,21 @@ def test_it_fits_and_is_accessible_in_both_schemes_at_both_widths(name: str, tab
         assert tab.value(AXE) == [], (width, scheme)
 
 
-def test_the_page_of_a_diff_fits_and_is_accessible(tab: Page, page_file: Path) -> None:
+def assert_sound(tab: Page, page_file: Path, views: Sequence[tuple[int, str]]) -> None:
+    """The page fits, is accessible with everything opened, loads nothing, and runs nothing."""
     axe = (resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    for width, scheme in views:
+        tab.open(page_file, width, scheme=scheme)
+        assert tab.said == []
+        assert tab.requested == [page_file.as_uri()]
+        tab.value(OPEN_ALL)
+        assert tab.value("document.documentElement.scrollWidth") <= width
+        tab.value(axe + ";0")
+        assert tab.value(AXE) == [], (width, scheme)
+    assert tab.value("window.owned") is None
+
+
+def test_the_page_of_a_diff_fits_and_is_accessible(tab: Page, page_file: Path) -> None:
     hostile = merges.HOSTILE[0]
     changed = [
         {
@@ -72,35 +86,18 @@ def test_the_page_of_a_diff_fits_and_is_accessible(tab: Page, page_file: Path) -
             Differences("a", hostile, "numbers", 48, 12, 0.3, 0.9, groups, changed, ["x"], [hostile], shapes, documents)
         )
     )
-    for width, scheme in VIEWS[:2]:
-        tab.open(page_file, width, scheme=scheme)
-        assert tab.said == []
-        assert tab.requested == [page_file.as_uri()]
-        tab.value(OPEN_ALL)
-        assert tab.value("document.documentElement.scrollWidth") <= width
-        tab.value(axe + ";0")
-        assert tab.value(AXE) == [], (width, scheme)
-    assert tab.value("window.owned") is None
+    assert_sound(tab, page_file, VIEWS[:2])
 
 
 @pytest.mark.parametrize("kind", ["plain", "hostile"])
 def test_the_page_of_a_comparison_fits_and_is_accessible(kind: str, tab: Page, page_file: Path, tmp_path: Path) -> None:
-    axe = (resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
     if kind == "hostile":
         page_file.write_bytes(test_compared.hostile(tmp_path))
     else:
         written = [test_compared.write(tmp_path / name, *values) for name, values in test_compared.VALUES.items()]
         found = compare_merges(written)
         page_file.write_bytes(render_comparison(found, axes_of(found, None)))
-    for width, scheme in VIEWS if kind == "plain" else VIEWS[:2]:
-        tab.open(page_file, width, scheme=scheme)
-        assert tab.said == []
-        assert tab.requested == [page_file.as_uri()]
-        tab.value(OPEN_ALL)
-        assert tab.value("document.documentElement.scrollWidth") <= width
-        tab.value(axe + ";0")
-        assert tab.value(AXE) == [], (width, scheme)
-    assert tab.value("window.owned") is None
+    assert_sound(tab, page_file, VIEWS if kind == "plain" else VIEWS[:2])
 
 
 def test_each_scheme_has_colours_of_its_own(tab: Page, page_file: Path) -> None:

@@ -1,18 +1,19 @@
 """The page about a search: every number of the report, nothing that runs, and accessible."""
 
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-import pytest
 from modelmerger_plugins.tune.aside import Valued
 from modelmerger_plugins.tune.honesty import Interval
 from modelmerger_plugins.tune.page import heat, render
 from modelmerger_plugins.tune.report import Judged, TuneReport
 from modelmerger_plugins.tune.trials import Trial
 
-from tests.plugins.report_page.browser import Browser, Page, browser, find_chromium
+from tests.plugins.report_page.browser import Browser, Page
+from tests.plugins.report_page.conftest import chromium
 from tests.plugins.report_page.test_page_in_browser import AXE, OPEN_ALL
+
+__all__ = ["chromium"]
 
 HOSTILE = "<script>window.owned = 1</script>"
 
@@ -62,15 +63,6 @@ def test_equal_reports_have_equal_pages_with_every_number() -> None:
     assert render(report()).decode() == text
     for shown in ("better than the start", "+0.2000", "+0.1000 to +0.3000", "0.800", "0.5 × start", "d2", "Numbers"):
         assert shown in text
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium; Debian has it in the package 'chromium'")
-    with browser(executable, tmp_path_factory.mktemp("chromium")) as found:
-        yield found
 
 
 def test_it_fits_is_accessible_and_runs_nothing(chromium: Browser, tmp_path: Path) -> None:
