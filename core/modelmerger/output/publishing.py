@@ -13,6 +13,7 @@ from modelmerger.output.entries import sync_file
 from modelmerger.output.manifest import read_manifest, read_manifest_of_weights
 from modelmerger.output.parent_folder import check_parent, standing_folder
 from modelmerger.output.scratch import Scratch
+from modelmerger.output.shared.locking import NotThereError
 from modelmerger.output.shared.part_files import PartJournals
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import StagingDirectory, check_staging, is_empty, is_published
@@ -132,11 +133,11 @@ def finish_earlier(target: Path, plan: Callable[[], str], overwrite: bool, step:
     plan: its digest, asked for where it matters. None where there is nothing of the kind. The last step of such a
     removal leaves an empty directory, as the first step of a merge does: then the merge is done again if it may be.
     """
-    directory = StagingDirectory(target, step)
+    directory = StagingDirectory(target, step, make=False)
     published = None if os.path.islink(target) or not os.path.isdir(directory.root) else _plan_of(target)
     if published is None or published != plan():
         return None
-    with directory, output_errors(target):
+    with contextlib.suppress(NotThereError), directory, output_errors(target):
         journal = directory.journal()
         if journal is None or (overwrite if not journal.plan else journal.plan != published):
             return None
@@ -148,6 +149,7 @@ def finish_earlier(target: Path, plan: Callable[[], str], overwrite: bool, step:
         message = "was published by an earlier run, which was stopped before it had cleared up. That is done now."
         notes = [Problem(message, str(target), severity="note"), *_cleared_up(directory)]
         return Finished(notes, records)
+    return None  # the other merge was not stopped: it has cleared up by now
 
 
 def give_name(staging: Staging, overwrite: bool, step: Step) -> None:
@@ -228,8 +230,13 @@ def clear_published(target: Path, step: Step) -> list[Problem]:
     """Removes what a run that published to this target left beside it when it was killed. Raises `OutputError`."""
     if not (is_published(target) or is_empty(target)):
         return []
-    with StagingDirectory(target, step) as directory, output_errors(directory.root):
+    with (
+        contextlib.suppress(NotThereError),
+        StagingDirectory(target, step, make=False) as directory,
+        output_errors(directory.root),
+    ):
         return directory.remove()
+    return []
 
 
 def _cleared_up(directory: StagingDirectory) -> list[Problem]:

@@ -107,11 +107,11 @@ class StagingDirectory:
     """The staging directory of a target, made if need be, with the folder around both, and locked for as long as the
     context lasts.
 
-    The lock goes with this process, however that ends. Raises `OutputError` where another merge has it, or where
-    something else has the directory's name.
+    The lock goes with this process, however that ends. make: whether it is made where there is none. Raises
+    `OutputError` where another merge has it, or where something else has the directory's name; `NotThereError`.
     """
 
-    def __init__(self, target: Path, step: Step = no_step, *, doing: str = MERGES) -> None:
+    def __init__(self, target: Path, step: Step = no_step, *, doing: str = MERGES, make: bool = True) -> None:
         self.target = target
         self.root = staging_path(target)
         self.tree = self.root / TREE
@@ -121,12 +121,13 @@ class StagingDirectory:
         """Of the directory, while it is locked."""
         self.owner = os.geteuid()
         """The user whose what is staged must be, while it is locked."""
-        self._doing = doing
+        self._doing, self._make = doing, make
         self._ownership: Ownership | None = None
 
     def __enter__(self) -> Self:
         with output_errors(self.root):
-            make_parent(self.target, self.step)
+            if self._make:
+                make_parent(self.target, self.step)
             for _ in range(ATTEMPTS):
                 if self._hold():
                     return self
@@ -195,7 +196,7 @@ class StagingDirectory:
     def _hold(self) -> bool:
         """Whether the directory is locked now; another machine may remove it at that moment."""
         try:
-            self.descriptor = locked(self.root, self.target, self.step)
+            self.descriptor = locked(self.root, self.target, self.step, make=self._make)
         except LockedError:
             self.say_who()
             raise

@@ -171,6 +171,18 @@ def test_nothing_is_removed_where_nothing_was_finished(target: Path, case: str) 
     assert directory_state(target.parent) == before
 
 
+def test_a_merge_that_clears_up_by_itself_was_not_stopped(target: Path) -> None:
+    output(target, "this")
+    root = leave(target, "this", target.stat().st_ino)
+
+    def cleared_meanwhile() -> str:
+        root.rename(target.parent / "moved")
+        return "this"
+
+    assert finish_earlier(target, cleared_meanwhile, False, no_step) is None
+    assert not root.exists()
+
+
 def test_a_merge_at_work_is_not_finished_by_another(target: Path) -> None:
     output(target, "this")
     root = leave(target, "this", target.stat().st_ino)

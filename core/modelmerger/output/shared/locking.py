@@ -35,20 +35,28 @@ class LockedError(OutputError):
     """Another process of this machine has the lock."""
 
 
-def locked(root: Path, target: Path, step: Step, *, alone: bool = True) -> int:
+class NotThereError(OutputError):
+    """There is no directory to lock, and none was to be made."""
+
+
+def locked(root: Path, target: Path, step: Step, *, alone: bool = True, make: bool = True) -> int:
     """A descriptor of a directory that is made if need be and then locked, until `unlock`.
 
-    alone: whether nobody else may have a lock of it, not even one that others may have too. Raises `LockedError` where
-    it cannot be had, `OutputError` where something else has the name, and `OSError`.
+    alone: whether nobody else may have a lock of it, not even one that others may have too. make: whether it is made
+    where there is none. Raises `LockedError` where the lock cannot be had, `NotThereError` where there is nothing to
+    lock, `OutputError` where something else has the name, and `OSError`.
     """
     how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     for _ in range(ATTEMPTS):
-        step("create", root)
-        with contextlib.suppress(FileExistsError):
-            root.mkdir(0o700)
+        if make:
+            step("create", root)
+            with contextlib.suppress(FileExistsError):
+                root.mkdir(0o700)
         try:
             descriptor = open_directory(root)
         except FileNotFoundError:
+            if not make:
+                raise NotThereError(Problem("is not there any more. Run it again.", str(root))) from None
             continue  # whoever held it has just removed it
         except NotADirectoryError:
             raise OutputError(Problem(NOT_OURS, str(root))) from None
