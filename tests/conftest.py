@@ -202,7 +202,7 @@ def pytest_sessionstart() -> None:
 
 
 ELSEWHERE = ("Ray is not installed", "lm-eval is not installed", "lm-eval is installed")
-"""Why tests are skipped of extras that are too large for the environment of the others (`make test-extras`)."""
+"""Why tests are skipped of extras that are too large for the environment of the others (`make test-ray`, `make test-lm-eval`)."""
 
 
 def _skipped(reporter: Any) -> list[Any]:
