@@ -1,9 +1,10 @@
 """Does the work of a merge on the nodes of a Ray cluster: that of `RAY_ADDRESS`, or one of its own on this machine."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice, zip_longest
 from typing import Any
 
@@ -11,7 +12,7 @@ from attrs import define, field
 from modelmerger import Done, PluginError, SliceWork, Task, WorkOrder, hookimpl, open_workers, shown
 
 BUNDLE, AHEAD, STARTS = 64, 2, 3
-"""Tasks of 16 MiB of output that are sent at once, at most; such bundles that a node has; starts of a process."""
+"""Tasks of 16 MiB of output that come to be sent at once; such bundles that a node has; starts of a process."""
 
 
 class Node:
@@ -59,7 +60,6 @@ class _Place:
         self.running = {self.process.open.remote(order, threads, self.node["NodeName"]): None}
 
     def fill(self, work: SliceWork, again: list[Task]) -> None:
-        """Sends a bundle, a little larger than the one before: a call costs time, and all nodes should end together."""
         may = len(self.running) < AHEAD and None not in self.running.values()
         size = min(BUNDLE, int(self.node["Resources"]["CPU"]) * (self.sent + 1)) * may
         if tasks := list(islice(iter(lambda: again.pop() if again else work.take(0), None), size)):
@@ -75,15 +75,16 @@ def _connected() -> Iterator[Any]:
     except ImportError:
         raise PluginError("executor 'ray' needs Ray. Run: pip install 'modelmerger[ray]'") from None
     ours, told = not ray.is_initialized(), {"include_dashboard": False, "log_to_driver": False}
-    try:
-        if ours:
-            where = os.environ.get("RAY_ADDRESS") or "local"
-            with ThreadPoolExecutor(1) as other:  # in the main thread, Ray would take SIGTERM for itself
-                other.submit(ray.init, where, logging_level="ERROR", **told).result()
-        yield ray
-    finally:
-        if ours:
-            ray.shutdown()
+    with ThreadPoolExecutor(1) as other:  # in the main thread Ray takes SIGTERM; and what a thread starts ends with it
+        try:
+            if ours:
+                other.submit(ray.init, os.environ.get("RAY_ADDRESS") or "local", logging_level="ERROR", **told).result()
+                with suppress(ValueError, TypeError):  # in the main thread, if it is Python's: Ray's C++ has taken it
+                    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+            yield ray
+        finally:
+            if ours:
+                other.submit(ray.shutdown).result()
 
 
 @hookimpl
