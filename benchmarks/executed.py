@@ -62,7 +62,7 @@ def start_ray() -> None:
 
 def main(config: Path) -> int:
     moments: dict[str, Used] = {}
-    if json.loads(config.read_text())["options"]["executor"] == "ray":
+    if on_ray := json.loads(config.read_text())["options"]["executor"] == "ray":
         start_ray()
     moments["begin"] = used()
     from modelmerger import MergeConfig, merge
@@ -75,8 +75,18 @@ def main(config: Path) -> int:
         return take(self, *given, **told)
 
     Schedule.take = first  # type: ignore[method-assign]
+    if on_ray:
+        import ray
+
+        kill = ray.kill
+
+        def last(process: Any) -> None:
+            moments["end"] = used()  # what the worker used is its own until it is gone
+            kill(process)
+
+        ray.kill = last
     merge(MergeConfig.from_file(config))
-    moments["end"] = used()
+    moments["end"] = {**moments.get("end", {}), os.getpid(): (DRIVER, time.process_time())}
     phases = {
         "start": between({}, moments["begin"]),
         "opening": between(moments["begin"], moments["first"]),
