@@ -53,6 +53,7 @@ def start_ray() -> None:
 
     told: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init("local", num_cpus=len(os.sched_getaffinity(0)), **told)
+    ray.get(ray.put(None))  # what Ray imports when it is used first
     resting = 0
     while resting < 4:
         before = used()
