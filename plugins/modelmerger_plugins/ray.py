@@ -106,7 +106,7 @@ def run_slices(work: SliceWork) -> bool:
                             work.done(found)
                         del place.running[ref]
                     except ray.exceptions.RayError as error:
-                        why = shown(str(error).strip().rpartition("\n")[2], 200)
+                        why = shown(" ".join(str(error).split()), 200)
                         again += [task for tasks in place.running.values() for task in tasks or ()]
                         place.start(ray, order) if place.starts < STARTS else places.remove(place)
                 answered = all(place.starts > 1 or None not in place.running.values() for place in places)

@@ -93,6 +93,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         path = os.pathsep.join(filter(None, sys.path))
         patch.setenv("PYTHONPATH", path)
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # or it kills workers where others fill the memory
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         for number in (2, 3):
             nodes.add_node(num_cpus=1, node_name=f"node{number}", wait=False)
