@@ -72,7 +72,8 @@ def main(config: Path) -> int:
     take = Schedule.take
 
     def first(self: Schedule, *given: Any, **told: Any) -> Any:
-        moments.setdefault("first", used())
+        if "first" not in moments:
+            moments["first"] = used()
         return take(self, *given, **told)
 
     Schedule.take = first  # type: ignore[method-assign]
