@@ -242,8 +242,8 @@ class Apart:
     tensor: str
     """Its name there."""
     factors: Sequence[tuple[Any, Any]] = ()
-    """Pairs of matrices of torch, (rows, r) and (r, columns), whose products are added. rows: the first dimension of the
-    tensor; columns: all the others together. float32, or float64 where the checkpoint computes in that."""
+    """Pairs of matrices of torch, (rows, r) and (r, columns), whose products are added. rows: the tensor's first
+    dimension; columns: all the others together. float32, or float64 where the checkpoint computes in that."""
 
 
 def merges_among(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:

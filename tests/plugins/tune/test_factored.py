@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from modelmerger import ConfigError
+from modelmerger import Apart, Checkpoint, ConfigError
+from modelmerger.testing import MemoryCheckpoint
 from modelmerger_plugins.tune import MergeTuner
 from modelmerger_plugins.tune.evaluating import ByCoefficients, encoded, tokenizer_of
 from modelmerger_plugins.tune.gradient import factored
-from modelmerger_plugins.tune.gradient.factored import FactoredLinear, FactoredSource
+from modelmerger_plugins.tune.gradient.factored import FactoredLinear, FactoredSource, with_factors
+from modelmerger_plugins.tune.gradient.sources import Source
 from modelmerger_plugins.tune.live.evaluator import nats_of
 from modelmerger_plugins.tune.measured import Lines, per_token
 from modelmerger_plugins.tune.opened import Opened, opened, read
@@ -144,16 +146,23 @@ def test_losses_and_derivatives_are_those_of_autograd(
         assert np.count_nonzero(wanted.numpy()) == 11  # so many tensors have all three adapters together
 
 
-def test_weights_that_are_not_normalised_scale_the_base_too(
-    given: Given, tiny: Path, adapters: dict[str, Path]
+@pytest.mark.parametrize("merge_adapters", [False, True])
+def test_weights_that_are_not_normalised_scale_the_base_of_whole_models(
+    given: Given, tiny: Path, adapters: dict[str, Path], merge_adapters: bool
 ) -> None:
+    """A merge of updates has the base once, whatever the weights are."""
     config = given() | {"strategy": "weighted", "options": {"normalize_weights": False}}
+    config["peft_config"] = {"merge_adapters": merge_adapters}
     del config["base_model"]
     _, evaluator, lines = measured(config, 10)
     assert in_factors(evaluator)
     nats, slopes = evaluator.slopes(lines, [0.3, 0.5, 0.4])
     at = torch.tensor([0.3, 0.5, 0.4], dtype=torch.float64, requires_grad=True)
-    for split, loss in reference(tiny, adapters, lines, lambda _: [*at, at.sum()]).items():
+
+    def weigh(_: str) -> list[Any]:
+        return [*at, 1.0 if merge_adapters else at.sum()]
+
+    for split, loss in reference(tiny, adapters, lines, weigh).items():
         (wanted,) = torch.autograd.grad(loss, at, retain_graph=True)
         assert per_token(nats, lines)[split] == pytest.approx(float(loss.detach()), rel=1e-7)
         assert slopes[split] == pytest.approx(wanted.numpy(), rel=1e-5)
@@ -243,3 +252,32 @@ def test_merged_adapters_that_are_no_sum_have_no_gradient(given: Given, method: 
     config["options"] |= {"merge_method": method}
     with pytest.raises(ConfigError, match="there is no gradient: the output is a composition"):
         MergeTuner(config).tune()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 35), (7, 21), (3, 24)])
+def test_a_source_in_factors_is_the_source_of_whole_tensors(tmp_path: Path, start: int, stop: int) -> None:
+    """The last input may have factors too: a base that is an adapter itself."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    base = drawn(5, 7)
+    stored = MemoryCheckpoint("stored", {"w": base})
+    inputs: list[tuple[Checkpoint, str]] = []
+    for rank in (2, 0, 3):
+        left, right = drawn(5, rank), drawn(rank, 7)
+        model = MemoryCheckpoint(f"of rank {rank}", {"w": base + left @ right})
+        pairs = [(left, right)] if rank else []
+        model.apart = lambda _, pairs=pairs: Apart(stored, "w", pairs)  # type: ignore[method-assign,misc]
+        inputs.append((model, "w"))
+    whole = Source("w", (5, 7), inputs, torch.float64, torch.device("cpu"))
+    apart = with_factors({"w": whole}, tmp_path)["w"]
+    assert isinstance(apart, FactoredSource)
+    coefficients, gradient = drawn(3), drawn(stop - start)
+    torch.testing.assert_close(apart.merged(coefficients, start, stop), whole.merged(coefficients, start, stop))
+    torch.testing.assert_close(apart.products(gradient, start, stop), whole.products(gradient, start, stop))
+    given = drawn(4, 7)
+    torch.testing.assert_close(
+        apart.applied(given, coefficients), given @ whole.merged(coefficients, 0, 35).view(5, 7).T
+    )
