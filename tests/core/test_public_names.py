@@ -35,6 +35,7 @@ PUBLIC = [
     "Inquiry",
     "LabelScores",
     "LanguageModel",
+    "JoinedView",
     "LayerView",
     "Layout",
     "LoadContext",

@@ -10,9 +10,11 @@ from modelmerger.config.opened_models import config_of_opened
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.files import InputFiles
 from modelmerger.planning.configs import CONFIG, GENERATION, adjusted_configs
 from modelmerger.planning.cost import bytes_read
 from modelmerger.planning.inner_merges import plan_inner
+from modelmerger.planning.opening import loading_context
 from modelmerger.planning.slices import slices
 from modelmerger.planning.viewed_models import view_models
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
@@ -96,7 +98,8 @@ class MergedCheckpoint(Checkpoint):
             config_of_opened(strategy, models, base, weights, model_options, options), opened=True
         )
         settings = evolve(settings, where=name)
-        checkpoints, _ = view_models(hooks, [*models, *([base] if base is not None else [])], settings)
+        given = [*models, *([base] if base is not None else [])]
+        checkpoints, _ = view_models(hooks, given, settings, loading_context(hooks, settings, InputFiles()))
         plan, composition, _ = plan_inner(settings, hooks, checkpoints, ())
         return cls(name, plan, checkpoints, hooks, settings, composition)
 

@@ -46,6 +46,7 @@ ORDER = [
     "choose_ranges",
     "choose_view",
     "find_coefficients",
+    "place_tensors",
     "save_model",
     "wants_slices",  # for the memory
     "adjust_config",  # of config.json, and of generation_config.json

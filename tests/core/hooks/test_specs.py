@@ -309,6 +309,10 @@ def test_the_example_that_joins_bounds_the_largest_number() -> None:
     assert module.merge_tensor(tensors, [module.join_measurements(parts)]).tolist() == [1.5, -0.875]
 
 
+def test_the_example_of_folders_puts_layers_that_guess_into_one() -> None:
+    assert hook("place_tensors")() == {"mtp.": "guessing"}
+
+
 def test_the_example_layout_places_every_tensor() -> None:
     tensors = [OutputTensor("a", "F32", (2,), 8), OutputTensor("b", "BF16", (3,), 6)]
     layout = hook("save_model")(tensors)
