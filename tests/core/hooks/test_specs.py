@@ -33,6 +33,7 @@ from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
 from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
+    "explain_option",
     "read_config",
     "expand_model",
     "locate_model",
@@ -139,6 +140,11 @@ def test_the_example_command_counts_the_models(tmp_path: Path, capsys: pytest.Ca
     assert list(cli.commands) == ["count-models"]
     cli.main(["count-models", str(config)], standalone_mode=False)
     assert capsys.readouterr().out == "2\n"
+
+
+def test_the_example_of_options_knows_the_old_script() -> None:
+    assert "--check-first is of the old script" in hook("explain_option")("--check-first")
+    assert hook("explain_option")("--check-last") is None
 
 
 def test_the_example_reader_reads_lists_alone() -> None:
