@@ -16,8 +16,8 @@ _EVOLVE = (
     "the place of its numbers, and modelmerger tune finds them on lines of text; tasks of lm-eval are not searched on"
 )
 _EXTRACT = (
-    "has settings of mergekit-extract-lora, which reads no file: they are flags (--max-rank 32). It makes an adapter of "
-    "what a model changes of its base. No command here does: extract it there, and merge the adapter here as any other"
+    "has settings of mergekit-extract-lora, which reads no file: they are flags (--max-rank 32). It makes an adapter "
+    "of what a model changes of its base. No command here does: extract it there, and merge the adapter here as any other"
 )
 _BAKLLAMA = (
     "is a config of bakllama, which mergekit had before it had recipes. Write merge_method: passthrough, and a slice "
