@@ -13,11 +13,8 @@ CAUSAL = ("ForCausalLM", "LMHeadModel")
 """How classes end that predict the next token."""
 _EMBEDDINGS = (
     *("model.embed_tokens.weight", "transformer.wte.weight", "transformer.word_embeddings.weight"),
-    *(
-        "gpt_neox.embed_in.weight",
-        "bert.embeddings.word_embeddings.weight",
-        "roberta.embeddings.word_embeddings.weight",
-    ),
+    *(f"{base}.embeddings.word_embeddings.weight" for base in ("bert", "roberta", "distilbert")),
+    "gpt_neox.embed_in.weight",
 )
 """What the embedding is called in models of transformers with a head."""
 _MOST_OF_SOURCE = 1 << 20
@@ -75,7 +72,7 @@ def _may_be_around(config: Mapping[str, Any], directory: Path | None) -> bool:
 
 
 def _is_layout(front: str, behind: Iterable[str], config: Mapping[str, Any]) -> bool:
-    """Whether names behind a part are those of a model of transformers: of its family, or of any where none is named."""
+    """Whether names behind a part are those of a model of transformers: of its family, or of any if that is unknown."""
     names = list(behind)
     if any(name.startswith("lm_head.") for name in names):
         return True

@@ -17,7 +17,7 @@ _EVOLVE = (
 )
 _EXTRACT = (
     "has settings of mergekit-extract-lora, which reads no file: they are flags (--max-rank 32). It makes an adapter "
-    "of what a model changes of its base. No command here does: extract it there, and merge the adapter here as any other"
+    "of what a model changes of its base. No command here does: extract it there, and merge that adapter as any other"
 )
 _BAKLLAMA = (
     "is a config of bakllama, which mergekit had before it had recipes. Write merge_method: passthrough, and a slice "
