@@ -35,7 +35,8 @@ def check_output(
             message = "the weights are quantised, so it is not known whether the merged model loads."
             yield Problem(message, f"{donor.place}/{CONFIG}", severity="note")
         return
-    shapes = {tensor.name: list(tensor.shape) for tensor in plan.tensors if tensor.name not in plan.layout.apart}
+    apart = plan.layout.apart
+    shapes = {tensor.name: list(tensor.shape) for tensor in plan.tensors if tensor.name not in apart}
     found = list(signs(list(shapes), config))
     yield from found
     if thorough and not found:
