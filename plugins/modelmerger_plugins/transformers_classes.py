@@ -3,7 +3,7 @@
 import functools
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def foreign_fronts(config: Mapping[str, Any], names: Iterable[str], directory: P
     source = _source_of(config, None)
     if not source:
         behind = [name.partition(".")[2] for name in all_names]
-        return (front,) if _may_be_around(config, directory) and _is_layout(front, behind, config) else ()
+        return (front,) if _may_be_around(config, directory) and _is_around(front, behind, config) else ()
     if _architecture(config).endswith(CAUSAL) and any(
         name.startswith((f"{front}.lm_head.", f"{front}.base_model.model.")) for name in all_names
     ):
@@ -71,9 +71,18 @@ def _may_be_around(config: Mapping[str, Any], directory: Path | None) -> bool:
     return bool(config) and "auto_map" not in config and (directory is None or not _own_source(directory))
 
 
-def _is_layout(front: str, behind: Iterable[str], config: Mapping[str, Any]) -> bool:
+def _is_around(front: str, behind: Sequence[str], config: Mapping[str, Any]) -> bool:
+    """Whether a part stands around a model of transformers, or around another part that does."""
+    if _is_layout(front, behind, config):
+        return True
+    inner, *others = {name.partition(".")[0] for name in behind}
+    if others or inner in behind:
+        return False
+    return _is_around(inner, [name.partition(".")[2] for name in behind], config)
+
+
+def _is_layout(front: str, names: Sequence[str], config: Mapping[str, Any]) -> bool:
     """Whether names behind a part are those of a model of transformers: of its family, or of any if that is unknown."""
-    names = list(behind)
     if any(name.startswith("lm_head.") for name in names):
         return True
     family = _family(config)

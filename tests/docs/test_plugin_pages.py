@@ -203,8 +203,11 @@ def test_the_view_merges_the_weights_beside_the_models(merge_page: Callable[[str
     for name, weight in weights.items():
         (place / "models" / name / "scorer").mkdir()
         save_file({"w": weight}, place / "models" / name / "scorer/weights.safetensors")
-
-    output = Path(merge_page("write-a-view").output)
+    try:
+        output = Path(merge_page("write-a-view").output)
+    finally:  # other tests have these models too
+        for name in weights:
+            shutil.rmtree(place / "models" / name / "scorer")
 
     exact = 0.6 * weights["chat"].double() + 0.4 * weights["formal"].double()
     torch.testing.assert_close(load_file(output / "scorer/model.safetensors")["w"].double(), exact, rtol=1e-6, atol=0)

@@ -86,7 +86,9 @@ def test_they_are_merged_published_and_counted(tmp_path: Path, embedders: Any) -
     taken = report.as_dict()["input_tensors"]
     assert {name: (one["merged"], one["left"]) for name, one in taken.items()} == {"a": (9, 0), "b": (9, 0)}
     assert report.as_dict()["beside"]["left"] == {}
-    assert verify(output).files == len([path for path in output.rglob("*") if path.is_file()]) - 1
+    listed = json.loads((output / "modelmerger.json").read_text())["files"]
+    assert verify(output).files == len(listed)
+    assert "2_Dense/model.safetensors" in listed
     linear = torch.nn.Linear(16, 6)
     linear.load_state_dict(
         {n.removeprefix("linear."): t for n, t in load_file(output / "2_Dense/model.safetensors").items()}
@@ -224,7 +226,8 @@ def test_merged_updates_leave_them_as_they_are(tmp_path: Path, embedders: Any) -
     for seed, name in enumerate(("x", "y"), 5):
         write_adapter(tmp_path / name, tmp_path / "base", seed)
 
-    report = merged(tmp_path, entries(tmp_path, x=0.5, y=0.5), peft_config={"merge_adapters": True})
+    told = {"peft_config": {"merge_adapters": True}, "options": {"preserve_base_model": False}}
+    report = merged(tmp_path, entries(tmp_path, x=0.5, y=0.5), **told)
 
     name = "2_Dense/model.safetensors"
     assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "base" / name).read_bytes()

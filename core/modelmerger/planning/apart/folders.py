@@ -18,7 +18,7 @@ def lay_out(tensors: Sequence[OutputTensor], folders: Mapping[str, str], lay_out
     No prefix begins with another one. Raises `PluginError` for a layout that does not place every tensor.
     """
     inside: dict[str, list[OutputTensor]] = {prefix: [] for prefix in folders}
-    beside = []
+    beside: list[OutputTensor] = []
     for tensor in tensors:
         prefix = next((prefix for prefix in folders if tensor.name.startswith(prefix)), None)
         (beside if prefix is None else inside[prefix]).append(tensor)
