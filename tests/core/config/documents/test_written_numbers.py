@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from modelmerger import ConfigError, MergeConfig, parse_document
-from modelmerger.config.documents.written_numbers import number_meant, written_plainly
+from modelmerger.config.documents.written_numbers import number_meant, unquoted, written_plainly
 
 MEANT = {
     "0,5": "0.5",
@@ -23,6 +23,13 @@ MEANT = {
     ".5": ".5",
     "50%": "0.5",
     "٥٠٪": "0.5",
+    "1/2": "0.5",
+    "½": "0.5",
+    "3 / 4": "0.75",
+    "1/0": None,
+    "0.5f": "0.5",
+    "1_000": "1000",
+    "12'000'000": "12000000",
     "much": None,
     "1,2,3": None,
     "": None,
@@ -42,6 +49,9 @@ def test_what_to_do_fits_what_is_wrong() -> None:
     assert written_plainly("٤٢") == "Write 42, with the digits 0 to 9"
     assert written_plainly("0,5") == "Write 0.5, with a point and the digits 0 to 9"
     assert written_plainly("half") == ""
+    assert written_plainly("1/2") == "Write 0.5, with a point and the digits 0 to 9"
+    assert unquoted("0.5") == "Write 0.5 without quotes"
+    assert unquoted("half") == ""
 
 
 @pytest.mark.parametrize("written", ["0,5", "٠٫٥", "۰٫۵", "'٠،٥'"])
@@ -103,3 +113,8 @@ def test_a_list_of_whole_numbers_stays_a_list(tmp_path: Path) -> None:
 def test_options_are_told_too(value: str) -> None:
     with pytest.raises(ConfigError, match=r"options\.seed: must be a whole number, got .*\. Write 4\.?2, with"):
         MergeConfig(strategy="weighted", models=[{"path": "./a"}], options={"seed": value})
+
+
+def test_a_number_in_quotes_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"models\[0\]\.weight: must be .*, got '0\.5'\. Write 0\.5 without quotes"):
+        MergeConfig(strategy="weighted", models=[{"path": "./a", "weight": "0.5"}])
