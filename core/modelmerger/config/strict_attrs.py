@@ -12,7 +12,7 @@ from attrs import evolve
 from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import mapping_structure_factory
 
-from modelmerger.config.documents.written_numbers import unquoted, written_plainly
+from modelmerger.config.documents.written_numbers import written_plainly
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.text import suggestion
 from modelmerger.values.weights import Weight, may_vary
@@ -115,8 +115,7 @@ def show_value(value: Any) -> str:
 
 
 def _wrong(expected: str, value: Any) -> ValueError:
-    due = isinstance(value, str) and "number" in expected
-    hint = (written_plainly(value) or unquoted(value)) if due else ""
+    hint = written_plainly(value) if isinstance(value, str) and "number" in expected else ""
     return ValueError(f"must be {expected}, got {show_value(value)}{f'. {hint}' if hint else ''}")
 
 

@@ -39,11 +39,6 @@ def _as_in_programs(plain: str) -> str | None:
     return found[1] if (found := _SUFFIXED.fullmatch(plain)) is not None else None
 
 
-def unquoted(text: str) -> str:
-    """What to do about a number in quotes where a number is due; empty where the text is none."""
-    return f"Write {text.strip()} without quotes" if _NUMBER.fullmatch(text.strip()) else ""
-
-
 def written_plainly(text: str) -> str:
     """What to do about a text where a number is due: `Write 0.5, …`; empty where it means none, or is written so."""
     meant = number_meant(text)

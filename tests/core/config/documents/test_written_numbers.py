@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from modelmerger import ConfigError, MergeConfig, parse_document
-from modelmerger.config.documents.written_numbers import number_meant, unquoted, written_plainly
+from modelmerger.config.documents.written_numbers import number_meant, written_plainly
 
 MEANT = {
     "0,5": "0.5",
@@ -50,8 +50,6 @@ def test_what_to_do_fits_what_is_wrong() -> None:
     assert written_plainly("0,5") == "Write 0.5, with a point and the digits 0 to 9"
     assert written_plainly("half") == ""
     assert written_plainly("1/2") == "Write 0.5, with a point and the digits 0 to 9"
-    assert unquoted("0.5") == "Write 0.5 without quotes"
-    assert unquoted("half") == ""
 
 
 @pytest.mark.parametrize("written", ["0,5", "٠٫٥", "۰٫۵", "'٠،٥'"])
@@ -113,8 +111,3 @@ def test_a_list_of_whole_numbers_stays_a_list(tmp_path: Path) -> None:
 def test_options_are_told_too(value: str) -> None:
     with pytest.raises(ConfigError, match=r"options\.seed: must be a whole number, got .*\. Write 4\.?2, with"):
         MergeConfig(strategy="weighted", models=[{"path": "./a"}], options={"seed": value})
-
-
-def test_a_number_in_quotes_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"models\[0\]\.weight: must be .*, got '0\.5'\. Write 0\.5 without quotes"):
-        MergeConfig(strategy="weighted", models=[{"path": "./a", "weight": "0.5"}])
