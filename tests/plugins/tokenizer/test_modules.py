@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -197,6 +198,30 @@ def test_a_merge_within_the_merge_has_them_too(tmp_path: Path, embedders: Any) -
 
     a, b, base = (embedders[name]["2_Dense"] for name in ("a", "b", "base"))
     assert_mean(tmp_path / "merged/2_Dense/model.safetensors", (0.25, a), (0.25, b), (0.5, base))
+
+
+def test_a_dense_module_without_weights_is_said(tmp_path: Path, embedders: Any) -> None:
+    """As a model of the Hub has it whose weights there are pickled: those are not fetched."""
+    (tmp_path / "a/2_Dense/model.safetensors").unlink()
+
+    report = merged(tmp_path, entries(tmp_path, a=0.5, b=0.5))
+
+    (warning,) = [note for note in report.notes if note.severity == "warning"]
+    assert warning.where == str(tmp_path / "a/modules.json")
+    assert "lists 2_Dense, which holds no weights" in warning.message
+
+
+def test_a_returned_model_is_saved_with_them(untied: SimpleNamespace, tmp_path: Path) -> None:
+    weights = []
+    for seed, name in enumerate("ab"):
+        shutil.copytree(getattr(untied, name), tmp_path / name)
+        weights.append(write_modules(tmp_path / name, seed)["2_Dense"])
+    merger = ModelMerger(MergeConfig("weighted", entries(tmp_path, a=0.5, b=0.5)))
+
+    merger.save_merged_model(merger.merge(), tmp_path / "saved")
+
+    assert_mean(tmp_path / "saved/2_Dense/model.safetensors", (0.5, weights[0]), (0.5, weights[1]))
+    assert verify(tmp_path / "saved")
 
 
 def write_adapter(folder: Path, base: Path, seed: int) -> Path:

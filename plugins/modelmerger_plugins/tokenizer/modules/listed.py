@@ -11,6 +11,8 @@ from modelmerger import PICKLED_SUFFIXES, Checkpoint, InputError, is_plain_path,
 MODULES, MODULES_LIMIT = "modules.json", 1 << 20
 MOST_MODULES = 64
 WEIGHTS = ".safetensors"
+DENSE = ".Dense"
+"""How the type of a module ends that always has weights."""
 
 
 def home(checkpoint: Checkpoint) -> Path | None:
@@ -49,6 +51,13 @@ def weights_in(directory: Path | None, folder: str) -> list[str]:
     """The files of weights in a folder."""
     names = [] if directory is None else list_directory(directory / folder)
     return [name for name in names if name.endswith((WEIGHTS, *PICKLED_SUFFIXES))]
+
+
+def without_weights(directory: Path | None) -> list[str]:
+    """The folders of Dense modules that hold no weights, without which no loader takes the model."""
+    listed = [] if directory is None else _listed(directory)
+    dense = {module.get("path") for module in listed if str(module.get("type")).endswith(DENSE)}
+    return [f for f in module_folders(directory).values() if f in dense and not weights_in(directory, f)]
 
 
 def joined_folders(checkpoint: Checkpoint) -> list[str]:

@@ -4,12 +4,23 @@ from collections.abc import Iterator, Sequence
 
 from modelmerger import PICKLED_SUFFIXES, Checkpoint, FilesBeside, Problem, shown
 
-from modelmerger_plugins.tokenizer.modules.listed import WEIGHTS, folders_with_weights, home, joined_folders, weights_in
+from modelmerger_plugins.tokenizer.modules.listed import (
+    MODULES,
+    WEIGHTS,
+    folders_with_weights,
+    home,
+    joined_folders,
+    weights_in,
+    without_weights,
+)
 
 
 def about_modules(beside: FilesBeside, checkpoints: Sequence[Checkpoint], donor: Checkpoint) -> Iterator[Problem]:
-    """A warning for each file of weights that is the donor's alone, or is left behind and needed."""
+    """A warning for each file of weights that is the donor's alone, or is left behind and needed, or is not there."""
     directory, joined = home(donor), joined_folders(donor)
+    for folder in without_weights(directory):
+        message = f"lists {shown(folder, 40)}, which holds no weights, so the merged model does not load. Add them."
+        yield Problem(message, f"{directory}/{MODULES}", severity="warning")
     for module, folder in folders_with_weights(donor).items():
         if folder in joined:
             continue
