@@ -6,6 +6,7 @@ import modelmerger
 
 PUBLIC = [
     "Answer",
+    "Apart",
     "Base",
     "Better",
     "BlockRecord",
@@ -80,6 +81,7 @@ PUBLIC = [
     "TensorEntry",
     "TensorInfo",
     "TensorSelection",
+    "Terms",
     "ThresholdError",
     "Traits",
     "Unit",
@@ -137,6 +139,7 @@ PUBLIC = [
     "shown",
     "shown_weight",
     "split_into_shards",
+    "split_merge",
     "stacked_config",
     "tied_heads",
     "torch_dtype",
