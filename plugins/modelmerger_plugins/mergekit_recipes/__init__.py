@@ -24,11 +24,3 @@ def read_config(text: str, source: str, options: ReadOptions) -> ReadConfig | No
 
     documents = read_documents(text, source)
     return None if documents is None else read_recipe(documents, source, intent=options.intent)
-
-
-@hookimpl
-def explain_option(option: str) -> str | None:
-    """What is here in the place of a flag of mergekit."""
-    from modelmerger_plugins.mergekit_recipes.flags import answer_to
-
-    return answer_to(option)

@@ -60,6 +60,14 @@ _NO_PATH = "the key 'path' is missing"
 
 
 @hookimpl
+def explain_option(option: str) -> str | None:
+    """What is here in the place of a flag of mergekit."""
+    from modelmerger_plugins.mergekit_words.flags import answer_to
+
+    return answer_to(option)
+
+
+@hookimpl
 def explain_config(config: Mapping[str, Any], problems: Sequence[Problem]) -> Sequence[Problem]:
     """One problem for a whole config of mergekit; else each of its words with what it is called here."""
     if "merge_method" in config and config.get("strategy") is None:
