@@ -1,9 +1,12 @@
 """Which tensors of a model have a row for each token."""
 
+import re
 from collections.abc import Mapping
 
 from modelmerger import DTYPES, Checkpoint, TensorInfo, is_embedding, is_head, layer_of
 
+NO_TEXT = re.compile(r"audio|image|vision|video|codec|codebook|speech|vq|depth")
+"""Parts of a model whose vocabularies are not of texts."""
 HEADS = (
     *("lm_head.bias", "cls.predictions.bias", "final_logits_bias", "embed_out.bias", "output.bias"),
     *("cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "lm_head.decoder.weight"),
@@ -34,6 +37,15 @@ def with_token_rows(checkpoint: Checkpoint, rows: int) -> dict[str, int]:
         for name, info in checkpoint.tensors.items()
         if rows and _may_have_rows(name) and _is_float(info) and rows_at(info, rows) is not None
     }
+
+
+def unmatched_heads(checkpoint: Checkpoint, rows: int) -> list[str]:
+    """The LM heads that have another number of rows than the embedding, so that nothing says whose these are."""
+    return [
+        name
+        for name, info in checkpoint.tensors.items()
+        if is_head(name) and not NO_TEXT.search(name) and info.shape and info.elements and info.shape[0] != rows
+    ]
 
 
 def rows_at(info: TensorInfo, rows: int) -> int | None:

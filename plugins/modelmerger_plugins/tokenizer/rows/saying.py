@@ -8,7 +8,9 @@ from modelmerger import ModelCompatibilityError, Problem, amount, shown
 
 from modelmerger_plugins.tokenizer.readable import readable, script_of_text
 from modelmerger_plugins.tokenizer.rows.matching import Matching
+from modelmerger_plugins.tokenizer.rows.matrices import unmatched_heads
 from modelmerger_plugins.tokenizer.rows.reserved import is_reserved
+from modelmerger_plugins.tokenizer.rows.unread import LOAD, only_file, what_is_there
 from modelmerger_plugins.tokenizer.union.saying import problems_with_union
 
 LEAST_SHARED = 0.1
@@ -44,11 +46,20 @@ def problems_with_matching(matching: Matching, *, within: bool = False) -> Itera
         yield from _unrelated(matching, ".", "warning")
         yield from problems_with_union(matching.union, source.place)
     for index, model in enumerate(matching.models):
+        for head in unmatched_heads(model.checkpoint, model.rows or 0) if matching.own[index] is not None else ():
+            count = model.checkpoint.tensors[head].shape[0]
+            message = (
+                f"has {count:,} rows, and the embedding {model.rows:,}, so that its rows are not matched by token. "
+                f"Call resize_token_embeddings({max(count, model.rows or 0)}) on the model and save it."
+            )
+            yield Problem(message, model.checkpoint.place, head, severity="warning")
         if index in matching.assumed:
             named = matching.models[matching.assumed[index]].checkpoint.name
+            without = only_file(model.checkpoint) is None
+            way = "Copy the model's own tokenizer files into it" if without else LOAD
             message = (
-                f"has no tokenizer that says which row is which token; its {model.rows:,} rows are taken to be those "
-                f"of '{named}'. Copy the model's own tokenizer files into it if they are others."
+                f"has {what_is_there(model.checkpoint)}; its {model.rows:,} rows are taken to be those of '{named}'. "
+                f"{way} if they are others."
             )
             yield Problem(message, model.checkpoint.place, severity="warning")
         elif index != matching.source and model.tokens is not None:
