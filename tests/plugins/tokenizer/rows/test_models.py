@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import random_tensors, write_model
 from modelmerger import InputError, MergeConfig, ModelCompatibilityError, ModelMerger, merge
 from safetensors.torch import save_file
 
@@ -145,7 +146,41 @@ def test_a_head_with_other_rows_than_the_embedding_is_a_warning(tmp_path: Path) 
     notes = ModelMerger(MergeConfig(**config_of(tmp_path, ["a", "b"]))).check_compatibility()
 
     said = [(note.tensor, note.message) for note in notes if "not matched by token" in note.message]
-    message = (
-        "has 16 rows, and the embedding 12, so that its rows are not matched by token. Call resize_token_embeddings(16)"
-    )
-    assert said == [(HEAD, f"{message} on the model and save it.")] * 2
+    message = "has 16 rows, and the embedding 12, so that its rows are not matched by token. If they are tokens', "
+    assert said == [(HEAD, f"{message}give the models one vocabulary first (resize_token_embeddings).")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.embed_tokens_per_layer.weight",
+        "predictions.decoder.weight",
+        "generator_lm_head.weight",
+        "proj_out.weight",
+    ],
+)
+def test_rows_of_tokens_have_many_names(tmp_path: Path, name: str) -> None:
+    for seed, (model, tokens) in enumerate((("a", BASE), ("b", MOVED))):
+        shapes = {EMBEDDING: (12, COLUMNS), name: (12, 4), "model.layers.0.mlp.weight": (5, COLUMNS)}
+        told = {"model_type": "llama", "hidden_size": COLUMNS, "vocab_size": 12}
+        write_model(tmp_path / model, random_tensors(seed, torch.float32, shapes), told)
+        (tmp_path / model / "tokenizer.json").write_text(fast(tokens))
+
+    found = merged(config_of(tmp_path, ["a", "b"]))
+
+    ours, theirs = tensors_of(tmp_path / "a")[name], tensors_of(tmp_path / "b")[name]
+    torch.testing.assert_close(found[name], 0.6 * ours + 0.4 * theirs.flip(0))
+
+
+def test_a_matrix_of_unknown_name_with_as_many_rows_is_a_warning(tmp_path: Path) -> None:
+    tokens = {f"t{row}": row for row in range(1_000)}
+    for seed, (model, own) in enumerate((("a", tokens), ("b", tokens | {"t0": 1, "t1": 0}))):
+        shapes = {EMBEDDING: (1_000, 2), "model.readout.weight": (1_000, 2), "model.wpe.weight": (1_000, 2)}
+        told = {"model_type": "llama", "hidden_size": 2, "vocab_size": 1_000}
+        write_model(tmp_path / model, random_tensors(seed, torch.float32, shapes), told)
+        (tmp_path / model / "tokenizer.json").write_text(fast(own))
+
+    notes = ModelMerger(MergeConfig(**config_of(tmp_path, ["a", "b"]))).check_compatibility()
+
+    said = [(note.tensor, note.severity) for note in notes if "its rows are not matched by token" in note.message]
+    assert said == [("model.readout.weight", "warning")]
