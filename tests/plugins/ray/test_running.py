@@ -5,7 +5,6 @@ import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from conftest import directory_state
@@ -13,7 +12,7 @@ from modelmerger import merge
 
 from tests.plugins.ray.holding import PATIENCE, begun, has_children, started, wait_until, workers
 
-ray = pytest.importorskip("ray", reason="Ray is not installed")
+pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -68,23 +67,21 @@ def test_a_signal_that_comes_while_ray_starts_ends_that_too(large: SimpleNamespa
     assert workers(large) == []
 
 
-def test_without_an_address_it_has_a_cluster_of_its_own(
-    cluster: Any, large: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def ancestors(process: int) -> list[int]:
+    """Its parent, the parent of that, and so on."""
+    found = []
+    while process > 1:
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        found.append(process)
+    return found
+
+
+@pytest.mark.usefixtures("cluster")
+def test_without_an_address_it_has_a_cluster_of_its_own(large: SimpleNamespace) -> None:
     """And joins none that runs on this machine."""
-    monkeypatch.delenv("RAY_ADDRESS")
-    joined: list[str] = []
-    init = ray.init
-
-    def watched(address: str, **told: Any) -> Any:
-        found = init(address, num_cpus=1, **told)
-        joined.append(found.address_info["gcs_address"])
-        return found
-
-    monkeypatch.setattr(ray, "init", watched)
-    expected = large.expected("weighted")
-    merge(large.told("weighted"))
+    expected = large.expected("held")
+    process = started(large, large.folder / "said", joins=False)
+    assert all(process.pid in ancestors(worker) for worker in workers(large))
+    (large.held / "hold").unlink()
+    assert process.wait(PATIENCE) == 0
     assert directory_state(large.output) == expected
-    assert len(joined) == 1
-    assert joined != [cluster.address]
-    assert not ray.is_initialized()
