@@ -10,6 +10,7 @@ from modelmerger import ConfigError, Problem
 
 from modelmerger_plugins.tune.coordinates import Space
 from modelmerger_plugins.tune.descent import descend
+from modelmerger_plugins.tune.distance import Distance
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator
 from modelmerger_plugins.tune.measured import Goal, per_token
 from modelmerger_plugins.tune.section import Search
@@ -35,12 +36,15 @@ class Task:
     """Where every trial is written."""
     progress: Progress = field(repr=False)
     """Who is told."""
+    distance: Distance = field(repr=False)
+    """Of numbers from the start."""
     trials: list[Trial] = field(factory=list)
     """What was tried so far; it is there when a signal ends the search."""
 
     def add(self, vector: Sequence[float], losses: dict[str, float], seconds: float) -> Trial:
         """A trial more."""
-        found = trial_of(len(self.trials), vector, losses, self.goal, self.space.start, self.search.penalty, seconds)
+        away = self.search.penalty * self.distance.at(vector)
+        found = trial_of(len(self.trials), vector, losses, self.goal, away, seconds)
         self.trials.append(found)
         self.progress(len(self.trials), self.search.steps + 1, found.value)
         return found
@@ -58,7 +62,6 @@ class Task:
 
 def by_gradient(task: Task, evaluator: ByCoefficients) -> None:
     """Steps down the gradient; the last vector is measured too."""
-    start = np.array(task.space.start)
 
     def slopes(vector: np.ndarray) -> np.ndarray:
         given = [float(number) for number in vector]
@@ -74,9 +77,9 @@ def by_gradient(task: Task, evaluator: ByCoefficients) -> None:
         task.add(given, row["losses"], row["seconds"])
         weights = task.goal.slopes(row["losses"])
         total = np.sum([weight * np.array(row["slopes"][split]) for split, weight in weights.items()], axis=0)
-        return np.asarray(total + task.search.penalty * 2 * (vector - start) / len(start))
+        return np.asarray(total + task.search.penalty * task.distance.slopes(given))
 
-    last: np.ndarray = start
+    last = np.array(task.space.start)
     for vector in descend(task.space.start, task.space.bounds, task.search.steps, task.search.rate, slopes):
         last = vector
     task.measure(evaluator, [float(number) for number in last])

@@ -7,6 +7,7 @@ from modelmerger import ConfigError
 
 from modelmerger_plugins.tune.aside import Valued, line, worth
 from modelmerger_plugins.tune.constraints import constraints_of
+from modelmerger_plugins.tune.distance import distance_of
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator, encoded, tokenizer_of
 from modelmerger_plugins.tune.honesty import gain
 from modelmerger_plugins.tune.measured import Goal, Lines, Nats, per_token
@@ -18,7 +19,8 @@ from modelmerger_plugins.tune.study import Study
 from modelmerger_plugins.tune.texts import Texts
 from modelmerger_plugins.tune.trials import Trial, best_of
 
-_LOSSES = ("loss", "bits_per_byte")
+LOSSES = ("loss", "bits_per_byte")
+"""The metrics that a search measures itself."""
 
 
 def searched(
@@ -26,16 +28,16 @@ def searched(
 ) -> TuneReport:
     """What a search finds. Raises `MergeError`."""
     tune = opened.read.tune
-    if objective is not None or tune.goal.metric not in _LOSSES:
+    if objective is not None or tune.goal.metric not in LOSSES:
         from modelmerger_plugins.tune.live.whole_models import searched_whole
 
         return searched_whole(opened, texts, study, objective, progress)
-    method, evaluator = _chosen(opened)
+    method, evaluator = chosen(opened)
     tokenizer = tokenizer_of(opened)
     lines, test = encoded(texts.tune, tokenizer), encoded(texts.test, tokenizer)
     constraints = constraints_of(tune.constraints, lines.splits, opened.models)
     goal = Goal(tune.goal, constraints, _sources(opened, evaluator, lines, study, "tune"), lines)
-    task = Task(opened.space, goal, tune.search, study, progress)
+    task = Task(opened.space, goal, tune.search, study, progress, distance_of(opened, evaluator))
     interrupted = False
     try:
         _search(method, task, evaluator)
@@ -69,8 +71,8 @@ def searched(
     )
 
 
-def _chosen(opened: Opened) -> tuple[str, Evaluator]:
-    """The method, and what it asks."""
+def chosen(opened: Opened) -> tuple[str, Evaluator]:
+    """The method, and what it asks. Raises `ConfigError` where the method does not fit the config."""
     method = opened.read.tune.search.method
     if method in ("auto", "gradient"):
         try:

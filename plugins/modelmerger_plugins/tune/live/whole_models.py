@@ -8,6 +8,7 @@ from typing import Any
 
 from modelmerger import ConfigError, Problem
 
+from modelmerger_plugins.tune.distance import distance_of
 from modelmerger_plugins.tune.evaluating import tokenizer_of
 from modelmerger_plugins.tune.live.black_box import by_trials
 from modelmerger_plugins.tune.live.merging import InMemory
@@ -33,18 +34,10 @@ def searched_whole(
 ) -> TuneReport:
     """What a search finds by a measure of whole models. Raises `ConfigError` for what only losses can say."""
     tune = opened.read.tune
-    method = "tpe" if tune.search.method == "auto" else tune.search.method
-    if method not in ("tpe", "cma"):
-        message = f"'{method}' follows losses, and another measure is asked for. Use tpe or cma"
-        raise ConfigError(Problem(message, "tune.search.method"))
-    if tune.constraints:
-        raise ConfigError(
-            Problem("compare losses, and another measure is made small. Leave them out", "tune.constraints")
-        )
-    name = "objective" if objective is not None else tune.goal.metric
-    measure = _by_function(opened, objective) if objective is not None else _by_metric(opened, name, study.path.parent)
+    method, name, measure = measure_of(opened, objective, study.path.parent)
     plain = Objective(metric=name, relative=False)
-    task = Task(opened.space, Goal(plain, (), {}, Lines({}, {})), tune.search, study, progress)
+    goal = Goal(plain, (), {}, Lines({}, {}))
+    task = Task(opened.space, goal, tune.search, study, progress, distance_of(opened))
 
     def measured(vector: Sequence[float], part: str, lines: Written) -> float:
         row = study.found(kind=TRIAL, part=part, number=len(task.trials))
@@ -70,6 +63,21 @@ def searched_whole(
         for value in [measure(vector, texts.test, "test")]
     ]
     return _report(opened, texts, study, task, method, best, judged, interrupted=interrupted)
+
+
+def measure_of(opened: Opened, objective: Callable[[Any, Any], float] | None, folder: Path) -> tuple[str, str, Measure]:
+    """The method, what is measured, and how. folder: for lines that a validator reads. Raises `ConfigError`."""
+    tune = opened.read.tune
+    method = "tpe" if tune.search.method == "auto" else tune.search.method
+    if method not in ("tpe", "cma"):
+        message = f"'{method}' follows losses, and another measure is asked for. Use tpe or cma"
+        raise ConfigError(Problem(message, "tune.search.method"))
+    if tune.constraints:
+        raise ConfigError(
+            Problem("compare losses, and another measure is made small. Leave them out", "tune.constraints")
+        )
+    name = "objective" if objective is not None else tune.goal.metric
+    return method, name, _by_function(opened, objective) if objective is not None else _by_metric(opened, name, folder)
 
 
 def _report(
