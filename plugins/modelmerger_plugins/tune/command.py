@@ -26,12 +26,19 @@ def add_commands(cli: click.Group) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on with the study of a search that was ended.")
 @click.option("--no-merge", is_flag=True, help="Write tuned.yaml, and merge nothing.")
+@click.option("--plan", is_flag=True, help="Do one step, say what memory and time the search needs, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def tune(config: Path, output: Path | None, resume: bool, no_merge: bool, as_json: bool) -> None:
+def tune(config: Path, output: Path | None, resume: bool, no_merge: bool, plan: bool, as_json: bool) -> None:
     """Find the numbers that CONFIG leaves open with {tune: [low, high]}, and merge with them."""
     from modelmerger_plugins.tune.tuner import MergeTuner
 
+    if plan and (resume or no_merge):
+        raise click.UsageError("--plan searches nothing, so --resume and --no-merge have no effect with it.")
     tuner = MergeTuner(config)
+    if plan:
+        found = tuner.plan()
+        print_json(found.as_dict()) if as_json else click.echo(str(found))
+        return
     with _bar() as progress:
         report = tuner.tune(output, resume=resume, progress=progress)
     if report.feasible and not no_merge:
