@@ -30,10 +30,13 @@ def add_commands(cli: click.Group) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def tune(config: Path, output: Path | None, resume: bool, no_merge: bool, plan: bool, as_json: bool) -> None:
     """Find the numbers that CONFIG leaves open with {tune: [low, high]}, and merge with them."""
+    from modelmerger import map_from
+
     from modelmerger_plugins.tune.tuner import MergeTuner
 
     if plan and (resume or no_merge):
         raise click.UsageError("--plan searches nothing, so --resume and --no-merge have no effect with it.")
+    map_from()
     tuner = MergeTuner(config)
     if plan:
         found = tuner.plan()

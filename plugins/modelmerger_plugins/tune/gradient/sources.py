@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE = 1 << 20
-"""Elements that are read of each model at a time."""
+"""Elements that are read at a time, those of all models together: few enough for the processor's cache, and for memory
+that is used again and not taken from the system for each piece."""
 
 
 @frozen(eq=False)
@@ -72,7 +73,8 @@ class Source:
 
     def pieces(self, start: int, stop: int) -> Sequence[tuple[int, int]]:
         """Ranges of elements that are read one after the other."""
-        return [(at, min(at + PIECE, stop)) for at in range(start, stop, PIECE)]
+        length = max(1, PIECE // len(self.inputs))
+        return [(at, min(at + length, stop)) for at in range(start, stop, length)]
 
     def merged(self, coefficients: "Tensor", start: int, stop: int) -> "Tensor":
         """Elements `start` to `stop` of the merged tensor, as a vector."""
