@@ -42,7 +42,8 @@ class OfNumbers:
         """Its derivatives there."""
         import numpy as np
 
-        return 2 * (np.array(vector) - np.array(self.start)) / max(1, len(self.start))
+        away = np.array(vector) - np.array(self.start)
+        return np.asarray(2 * away / max(1, len(self.start)))
 
 
 @frozen(eq=False)

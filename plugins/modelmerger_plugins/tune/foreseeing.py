@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,10 @@ def _of_losses(opened: Opened, texts: Texts) -> _Foreseen:
     ends = min(batches, key=_tokens), max(batches, key=_tokens)
     given = {n: _only(lines, split, group) for split, group, n in ends}
     evaluator.nats(given[min(given)], start)  # what comes first is slower: nothing is cached yet
-    plain = Pace.through({n: _timed(lambda own=own: evaluator.nats(own, start)) for n, own in given.items()})
+    plain = Pace.through({n: _timed(partial(evaluator.nats, own, start)) for n, own in given.items()})
     sloped = plain
     if passes.steps:
-        sloped = Pace.through({n: _timed(lambda own=own: evaluator.slopes(own, start)) for n, own in given.items()})
+        sloped = Pace.through({n: _timed(partial(evaluator.slopes, own, start)) for n, own in given.items()})
     step = sloped.of(tokens)
     whole = passes.steps * step + passes.tune * plain.of(tokens) + passes.test * plain.of(of_test)
     sizes = " and ".join(f"{n:,}" for n in sorted(given))
