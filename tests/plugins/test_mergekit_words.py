@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from modelmerger import ConfigError, MergeConfig, parse_document
-from modelmerger_plugins.mergekit_recipes.flags import FLAGS, answer_to
+from modelmerger_plugins.mergekit_words.flags import FLAGS, answer_to
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
 SOUP = """\

@@ -62,7 +62,7 @@ _NO_PATH = "the key 'path' is missing"
 @hookimpl
 def explain_option(option: str) -> str | None:
     """What is here in the place of a flag of mergekit."""
-    from modelmerger_plugins.mergekit_recipes.flags import answer_to
+    from modelmerger_plugins.mergekit_words.flags import answer_to
 
     return answer_to(option)
 
