@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from modelmerger.config.merge_config import MergeConfig as MergeConfig
     from modelmerger.config.naming import base_name as base_name
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
+    from modelmerger.engine.memory.recalled import recalled as recalled
+    from modelmerger.engine.memory.recalled import recalling as recalling
     from modelmerger.engine.merged_checkpoint import MergedCheckpoint as MergedCheckpoint
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
@@ -153,6 +155,7 @@ _HOMES = {
     "config.merge_config": ("MergeConfig",),
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
+    "engine.memory.recalled": ("recalled", "recalling"),
     "engine.merged_checkpoint": ("MergedCheckpoint",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
     "inputs.elements": ("read_elements",),
