@@ -20,6 +20,9 @@ class Evaluator(Protocol):
     def nats(self, lines: Lines, vector: Sequence[float]) -> Nats:
         """The nats of each line under the merge at these numbers."""
 
+    def stretched_nats(self, lines: Lines, vector: Sequence[float], factor: float) -> Nats:
+        """The same where all that the merge changes of its base model is multiplied by a factor."""
+
     def source_nats(self, lines: Lines, model: int) -> Nats:
         """The nats of each line under a model that is merged, by its number in the plan."""
 
@@ -59,6 +62,11 @@ class ByCoefficients:
         nats, found = self._losses.slopes(lines, at.values)
         return nats, {split: at.pulled(slopes) for split, slopes in found.items()}
 
+    def stretched_nats(self, lines: Lines, vector: Sequence[float], factor: float) -> Nats:
+        """The same where all that the merge changes of its base model, the last input, is multiplied by a factor."""
+        values = self._coefficients.at(vector).values
+        return self._losses.nats(lines, {name: _stretched(own, factor) for name, own in values.items()})
+
     def source_nats(self, lines: Lines, model: int) -> Nats:
         """The nats of each line under a model that is merged."""
         return self._losses.nats(lines, {name: _one(size, model) for name, size in self._sizes.items()})
@@ -70,6 +78,13 @@ def _one(size: int, model: int) -> np.ndarray:
     found[-1] = 1.0
     if model < size - 1:
         found[model] = 1.0
+    return found
+
+
+def _stretched(coefficients: np.ndarray, factor: float) -> np.ndarray:
+    """θ_base + factor·(θ − θ_base). coefficients: as `Source` has them, with the base as the last input."""
+    found = factor * coefficients
+    found[-1] += 1.0 - factor
     return found
 
 

@@ -1,23 +1,22 @@
 """The two searches that need no other library: down the gradient, and the one-pass rule of gaps."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from attrs import field, frozen
 from modelmerger import ConfigError, Problem
 
+from modelmerger_plugins.tune.asked import Progress
 from modelmerger_plugins.tune.coordinates import Space
 from modelmerger_plugins.tune.descent import descend
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator
 from modelmerger_plugins.tune.measured import Goal, per_token
 from modelmerger_plugins.tune.section import Search
 from modelmerger_plugins.tune.study import Study
-from modelmerger_plugins.tune.trials import Trial, trial_of
+from modelmerger_plugins.tune.trials import Trial, distance, trial_of
 
-Progress = Callable[[int, int, float], None]
-"""Told of steps done, steps in all, and the objective."""
 TRIAL = "trial"
 
 
@@ -37,10 +36,22 @@ class Task:
     """Who is told."""
     trials: list[Trial] = field(factory=list)
     """What was tried so far; it is there when a signal ends the search."""
+    others: Sequence[Goal] = ()
+    """What is made small as well, without any constraints."""
 
-    def add(self, vector: Sequence[float], losses: dict[str, float], seconds: float) -> Trial:
+    @property
+    def goals(self) -> list[Goal]:
+        """Everything that is made small."""
+        return [self.goal, *self.others]
+
+    def away(self, vector: Sequence[float]) -> float:
+        """What the distance of a vector from the start costs."""
+        return self.search.penalty * distance(vector, self.space.start)
+
+    def add(self, vector: Sequence[float], losses: dict[str, float], seconds: float, *, dropped: bool = False) -> Trial:
         """A trial more."""
-        found = trial_of(len(self.trials), vector, losses, self.goal, self.space.start, self.search.penalty, seconds)
+        away = self.away(vector)
+        found = trial_of(len(self.trials), vector, losses, self.goals, away, seconds, dropped=dropped)
         self.trials.append(found)
         self.progress(len(self.trials), self.search.steps + 1, found.value)
         return found
