@@ -1,5 +1,6 @@
 """Several vectors at a time: the same study as one after the other, and processes that end with the search."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,21 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelmerger import ConfigError, MergeError
+from conftest import command_line
+from modelmerger import ConfigError, InputError, MergeError
 from modelmerger_plugins.tune import MergeTuner
+from modelmerger_plugins.tune.live import jobs
 
-from tests.faults.stopping import wait_until
-from tests.plugins.tune.conftest import NAMES, Make
+from tests.faults.stopping import ended, fork, wait_until
+from tests.plugins.tune.conftest import Make
 from tests.plugins.tune.test_tuner import written
 
 pytest.importorskip("optuna")
 
 
-def children(process: int) -> list[str]:
-    """The numbers of the processes that a process started."""
-    command = ["ps", "--ppid", str(process), "-o", "pid=,args="]
-    rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [row.split()[0] for row in rows if "live.worker" in row]
+def children(process: int) -> list[int]:
+    """The numbers of the processes that measure for a process."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = place.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == process and b"live.worker" in place.joinpath("cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
 
 
 def trials_of(folder: Path) -> list[dict[str, Any]]:
@@ -42,20 +49,34 @@ def test_two_at_a_time_try_the_same_vectors_as_one(config: Make, tmp_path: Path)
     assert two.best.number == one.best.number
 
 
-def test_a_process_that_is_killed_is_said_and_the_others_end(config: Make, tmp_path: Path) -> None:
-    workers: list[int] = []
+@pytest.mark.parametrize(
+    ("program", "kind", "said"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", MergeError, "a process that measures ended with status -9"),
+        (
+            'import sys; sys.stdin.readline(); print(\'{"failed": ["it is gone"], "kind": "InputError"}\', flush=True)',
+            InputError,
+            "it is gone",
+        ),
+    ],
+)
+def test_a_process_that_fails_is_said_and_the_others_end(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, kind: type[MergeError], said: str
+) -> None:
+    started: list[subprocess.Popen[str]] = []
 
-    def killing(done: int, _: int, __: float) -> None:
-        if done == 1:
-            workers.extend(map(int, children(os.getpid())))
-            for worker in workers:
-                os.kill(worker, signal.SIGKILL)
+    def start() -> "subprocess.Popen[str]":
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+        lines = "import sys\nfor _ in sys.stdin: pass" if started else program
+        started.append(subprocess.Popen([sys.executable, "-c", lines], **pipes))
+        return started[-1]
 
-    with pytest.raises(MergeError, match="a process that measures ended with status -9"):
-        MergeTuner(config(search={"method": "tpe", "steps": 4})).tune(jobs=2, progress=killing)
-    assert len(workers) == 2
-    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
-    assert len(trials_of(tmp_path / "out.tune")) == 1
+    monkeypatch.setattr(jobs, "_started", start)
+    with pytest.raises(kind, match=said):
+        MergeTuner(config(search={"method": "tpe", "steps": 4})).tune(jobs=2)
+    assert len(started) == 2
+    assert all(process.returncode is not None for process in started)
+    assert trials_of(tmp_path / "out.tune") == []
 
 
 def test_models_in_memory_and_functions_stay_in_this_process(config: Make) -> None:
@@ -69,20 +90,18 @@ def test_jobs_that_have_no_effect_are_noted(config: Make) -> None:
     assert "jobs have no effect: gradient goes one step after the other" in report.notes
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_processes_end_when_the_search_is_terminated(config: Make, tmp_path: Path) -> None:
     given = written(config(search={"method": "tpe", "steps": 500}), tmp_path / "c.yaml")
-    command = [sys.executable, "-m", "modelmerger", "tune", given, "--jobs", "2"]
-    paths = os.pathsep.join(sys.path)
-    search = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths})
+    search = fork(lambda: command_line("tune", given, "--jobs", "2"), tmp_path / "said")
     study = tmp_path / "out.tune" / "study.jsonl"
-    wait_until(lambda: search.poll() is not None or (study.exists() and study.read_bytes().count(b'"trial"') >= 3))
-    workers = [int(line) for line in children(search.pid)]
+    wait_until(lambda: study.exists() and study.read_bytes().count(b'"trial"') >= 3)
+    workers = children(search)
     assert len(workers) == 2
-    search.send_signal(signal.SIGTERM)
-    _, said = search.communicate(timeout=60)
-    assert search.returncode == 143
+    os.kill(search, signal.SIGTERM)
+    assert ended(search) == 143
+    said = (tmp_path / "said").read_text().splitlines()[-1]
     assert said == (
-        f"error: interrupted. What was measured is in {study}; run the same command with --resume to go on.\n"
+        f"error: interrupted. What was measured is in {study}; run the same command with --resume to go on."
     )
     wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
-    assert set(NAMES) <= set(trials_of(study.parent)[0]["losses"])
