@@ -1,6 +1,6 @@
 """Statistics of tensors over fixed blocks: the Gram matrix of the inputs, or what a strategy measures in rounds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,9 +57,9 @@ class Measurer:
         """How often a tensor of the plan is measured before it is merged, at most."""
         return rounds_of(self.merge.plan.tensors[index])
 
-    def keeps(self, index: int) -> bool:
-        """Whether what was read of a tensor is kept until it is merged."""
-        return self.kept is not None and self.kept.holds(index)
+    def read_again(self, index: int, start: int, stop: int) -> Iterable[tuple[int, int]]:
+        """The ranges between two elements of a tensor that are read, as they are not kept since they were measured."""
+        return [(start, stop)] if self.kept is None else self.kept.missing(index, start, stop)
 
     def read_ahead(self, unit: Unit, earlier: Sequence["Tensor"]) -> None:
         """Says that a unit will be measured next. earlier: as in `measure`."""
@@ -67,8 +67,8 @@ class Measurer:
         length, wanted = block_length(tensor), self._wanted(tensor, unit.round, earlier)
         if len(wanted.runs) > 1:  # what is read ahead takes 4 MiB, however short it is
             return
-        for start, stop in wanted.between(unit.first * length, unit.last * length):
-            if self.kept is None or not self.kept.has(unit.of, start):
+        for wanted_range in wanted.between(unit.first * length, unit.last * length):
+            for start, stop in self.read_again(unit.of, *wanted_range):
                 read_ahead(self.merge, tensor, start, stop)
 
     def measure(

@@ -12,14 +12,11 @@ from modelmerger.inputs.direct.ways import way_of, writes_past_cache
 from modelmerger.output.manifest import FILE, REPORT
 from modelmerger.planning.cost import (
     bytes_compared,
-    bytes_in,
-    bytes_kept,
     bytes_read,
+    kept_inputs,
     memory_parts,
     most_kept,
     moving_parts,
-    read_once,
-    rounds_of,
     slice_elements,
     worker_memory,
 )
@@ -71,7 +68,8 @@ def make_plan(
     io, most = settings.options.io, most_kept(settings.options, tensors)
     ways = {} if settings.where else {file.path: way_of(file, io) for file in inputs}
     direct = written > 0 and writes_past_cache(io, sum(file.size for file in inputs), written, available_memory())
-    moving = moving_parts(ways, tensors, workers, bytes_kept(ways, read, tensors, workers, most), direct=direct)
+    kept = kept_inputs(ways, read, tensors, workers, most)
+    moving = moving_parts(ways, tensors, workers, kept.most, direct=direct)
     parts = memory_parts(workers, held + memory + sum(one.worker_memory for one in inner), moving)
     return MergePlan(
         strategy=settings.strategy,
@@ -96,7 +94,7 @@ def make_plan(
         options=settings.given.get("options") or {},
         worker_memory=held,
         bytes_compared=bytes_compared(read, tensors),
-        bytes_reused=sum(rounds_of(t) * bytes_in(read, t) for t in tensors if read_once(ways, read, t, most)),
+        bytes_reused=kept.reused,
         ways=ways,
         direct=direct,
     )

@@ -73,5 +73,7 @@ class Folded(Checkpoint):
             self.base.checkpoint.read(tensor, start, stop, buffer)
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
-        """Tells the system that these elements of the base will be read soon."""
+        """Tells the system which elements of the base will be read soon: whole blocks of rows where they change."""
+        if tensor in self._changed:
+            start, stop = self._changed[tensor].around(start, stop)
         self.base.checkpoint.prefetch(tensor, start, stop)
