@@ -109,6 +109,7 @@ PUBLIC = [
     "is_plain_path",
     "layer_of",
     "list_directory",
+    "map_from",
     "merge",
     "merge_part",
     "merge_tensors",

@@ -35,19 +35,26 @@ def worth(space: Space, best: Sequence[float], value: float, measure: Measure) -
 
     value: the objective of the best.
     """
-    groups: dict[str, list[int]] = {}
-    for number, coordinate in enumerate(space.coordinates):
-        groups.setdefault(_group(space, coordinate.mark, coordinate.group), []).append(number)
-    names = list(groups)
-    together = -(-len(names) // MOST)
     found = []
-    for at in range(0, len(names), together):
-        own = names[at : at + together]
-        members = {number for name in own for number in groups[name]}
+    for name, members in groups_of(space).items():
         back = [space.start[i] if i in members else one for i, one in enumerate(best)]
         if back != list(best):
-            name = own[0] if len(own) == 1 else f"{own[0]} to {own[-1]}"
             found.append(Valued(name, measure(back) - value))
+    return found
+
+
+def groups_of(space: Space) -> dict[str, set[int]]:
+    """The groups that are put back, and the numbers of their coordinates: `MOST` of them at most."""
+    groups: dict[str, set[int]] = {}
+    for number, coordinate in enumerate(space.coordinates):
+        groups.setdefault(_group(space, coordinate.mark, coordinate.group), set()).add(number)
+    names = list(groups)
+    together = -(-len(names) // MOST)
+    found = {}
+    for at in range(0, len(names), max(1, together)):
+        own = names[at : at + together]
+        name = own[0] if len(own) == 1 else f"{own[0]} to {own[-1]}"
+        found[name] = {number for one in own for number in groups[one]}
     return found
 
 

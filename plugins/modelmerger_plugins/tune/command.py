@@ -37,6 +37,7 @@ def add_commands(cli: click.Group) -> None:
     "--choose", type=click.IntRange(0), metavar="STEP", help="Take the numbers of this step of the study, not the best."
 )
 @click.option("--no-merge", is_flag=True, help="Write tuned.yaml, and merge nothing.")
+@click.option("--plan", is_flag=True, help="Do one step, say what memory and time the search needs, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def tune(
     config: Path,
@@ -45,12 +46,22 @@ def tune(
     jobs: int,
     choose: int | None,
     no_merge: bool,
+    plan: bool,
     as_json: bool,
 ) -> None:
     """Find the numbers that CONFIG leaves open with {tune: [low, high]}, and merge with them."""
+    from modelmerger import map_from
+
     from modelmerger_plugins.tune.tuner import MergeTuner
 
+    if plan and (resume or no_merge):
+        raise click.UsageError("--plan searches nothing, so --resume and --no-merge have no effect with it.")
+    map_from()
     tuner = MergeTuner(config)
+    if plan:
+        found = tuner.plan()
+        print_json(found.as_dict()) if as_json else click.echo(str(found))
+        return
     with _told_how_to_go_on(tuner, output):
         with _bar() as progress:
             report = tuner.tune(output, resume=resume, jobs=jobs, choose=choose, progress=progress)

@@ -38,33 +38,29 @@ class ByCoefficients:
         from modelmerger_plugins.tune.gradient.skeleton import Skeleton
         from modelmerger_plugins.tune.gradient.sources import Source
 
-        strategy = opened.read.hooks.strategy
-        self._coefficients = Coefficients.of(
-            opened.plan,
-            opened.space,
-            lambda w, told, options, shape: strategy.find_coefficients(w, told, options, shape=shape),
-        )
+        self.coefficients = Coefficients.of_opened(opened)
+        """What each tensor is made of."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         search = opened.read.tune.search
         dtype = getattr(torch, search.dtype)
-        inputs = self._coefficients.inputs(opened.checkpoints)
+        inputs = self.coefficients.inputs(opened.checkpoints)
         sources = Source.all_of(opened.plan, inputs, opened.checkpoints, dtype, device)
         self._sizes = {name: len(source.inputs) for name, source in sources.items()}
         self._losses = Losses(Skeleton(opened.directory, sources, dtype), first_token(opened), search.batch_tokens)
 
     def nats(self, lines: Lines, vector: Sequence[float]) -> Nats:
         """The nats of each line under the merge at these numbers."""
-        return self._losses.nats(lines, self._coefficients.at(vector).values)
+        return self._losses.nats(lines, self.coefficients.at(vector).values)
 
     def slopes(self, lines: Lines, vector: Sequence[float]) -> tuple[Nats, dict[str, np.ndarray]]:
         """The nats of each line; and for each split, the derivatives of its nats a token: (coordinates,)."""
-        at = self._coefficients.at(vector)
+        at = self.coefficients.at(vector)
         nats, found = self._losses.slopes(lines, at.values)
         return nats, {split: at.pulled(slopes) for split, slopes in found.items()}
 
     def stretched_nats(self, lines: Lines, vector: Sequence[float], factor: float) -> Nats:
         """The same where all that the merge changes of its base model, the last input, is multiplied by a factor."""
-        values = self._coefficients.at(vector).values
+        values = self.coefficients.at(vector).values
         return self._losses.nats(lines, {name: _stretched(own, factor) for name, own in values.items()})
 
     def source_nats(self, lines: Lines, model: int) -> Nats:

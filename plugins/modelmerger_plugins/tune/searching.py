@@ -11,11 +11,12 @@ from modelmerger import ConfigError, Problem
 from modelmerger_plugins.tune.asked import Progress
 from modelmerger_plugins.tune.coordinates import Space
 from modelmerger_plugins.tune.descent import descend
+from modelmerger_plugins.tune.distance import Distance
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator
 from modelmerger_plugins.tune.measured import Goal, per_token
 from modelmerger_plugins.tune.section import Search
 from modelmerger_plugins.tune.study import Study
-from modelmerger_plugins.tune.trials import Trial, distance, trial_of
+from modelmerger_plugins.tune.trials import Trial, trial_of
 
 TRIAL = "trial"
 
@@ -34,6 +35,8 @@ class Task:
     """Where every trial is written."""
     progress: Progress = field(repr=False)
     """Who is told."""
+    distance: Distance = field(repr=False)
+    """Of numbers from the start."""
     trials: list[Trial] = field(factory=list)
     """What was tried so far; it is there when a signal ends the search."""
     others: Sequence[Goal] = ()
@@ -46,7 +49,7 @@ class Task:
 
     def away(self, vector: Sequence[float]) -> float:
         """What the distance of a vector from the start costs."""
-        return self.search.penalty * distance(vector, self.space.start)
+        return self.search.penalty * self.distance.at(vector)
 
     def add(self, vector: Sequence[float], losses: dict[str, float], seconds: float, *, dropped: bool = False) -> Trial:
         """A trial more."""
@@ -69,7 +72,6 @@ class Task:
 
 def by_gradient(task: Task, evaluator: ByCoefficients) -> None:
     """Steps down the gradient; the last vector is measured too."""
-    start = np.array(task.space.start)
 
     def slopes(vector: np.ndarray) -> np.ndarray:
         given = [float(number) for number in vector]
@@ -85,9 +87,9 @@ def by_gradient(task: Task, evaluator: ByCoefficients) -> None:
         task.add(given, row["losses"], row["seconds"])
         weights = task.goal.slopes(row["losses"])
         total = np.sum([weight * np.array(row["slopes"][split]) for split, weight in weights.items()], axis=0)
-        return np.asarray(total + task.search.penalty * 2 * (vector - start) / len(start))
+        return np.asarray(total + task.search.penalty * task.distance.slopes(given))
 
-    last: np.ndarray = start
+    last = np.array(task.space.start)
     for vector in descend(task.space.start, task.space.bounds, task.search.steps, task.search.rate, slopes):
         last = vector
     task.measure(evaluator, [float(number) for number in last])

@@ -54,7 +54,9 @@ class Search:
     steps: int = field(default=20, validator=must_be_between(1, 100_000))
     """Steps of the gradient, or vectors of numbers that are tried."""
     penalty: float = field(default=0.02, validator=must_be_between(0, 1e6))
-    """What the mean squared distance from the start costs, in units of the objective."""
+    """What the mean squared distance from the start costs, in units of the objective: that of the coefficients which
+    multiply models or their differences from the base (in task_arithmetic, weight × scaling_factor), so that it does
+    not matter how a config divides them. Of a strategy without such, that of the numbers."""
     seed: int = field(default=0, validator=must_be_between(0, 2**31))
     """Of the search, where chance has a part in it."""
     rate: float = field(default=0.05, validator=must_be_between(0, 1, open_below=True))

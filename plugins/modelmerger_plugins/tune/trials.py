@@ -62,7 +62,7 @@ def _beats(one: Trial, other: Trial) -> bool:
     return one.costs != other.costs and all(a <= b for a, b in zip(one.costs, other.costs, strict=True))
 
 
-def chosen(trials: Sequence[Trial], number: int | None) -> Trial:
+def taken(trials: Sequence[Trial], number: int | None) -> Trial:
     """The trial of a number, or the best where none is given. Raises `ConfigError`."""
     if number is None:
         return best_of(trials)
@@ -72,11 +72,6 @@ def chosen(trials: Sequence[Trial], number: int | None) -> Trial:
     if found.dropped:
         raise ConfigError(f"step {number} was dropped after some of the lines. Choose one that was measured on all.")
     return found
-
-
-def distance(vector: Sequence[float], start: Sequence[float]) -> float:
-    """The mean squared distance from the start."""
-    return sum((one - other) ** 2 for one, other in zip(vector, start, strict=True)) / max(1, len(start))
 
 
 def trial_of(

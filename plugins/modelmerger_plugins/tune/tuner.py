@@ -17,6 +17,7 @@ from modelmerger_plugins.tune.study import FILE, Study
 from modelmerger_plugins.tune.texts import Texts, texts_of
 
 if TYPE_CHECKING:
+    from modelmerger_plugins.tune.outlook import TunePlan
     from modelmerger_plugins.tune.report import TuneReport
 
 log = logging.getLogger("modelmerger")
@@ -67,7 +68,7 @@ class MergeTuner:
         from modelmerger_plugins.tune.work import searched
 
         folder = self._folder(output)
-        texts = texts_of(self._read.tune.texts, self._read.tune.test_texts, self._barred())
+        texts = self._texts()
         found = opened(self._read, texts.fewest)
         study = Study(folder, self._about(found, texts), resume=resume or choose is not None)
         try:
@@ -83,6 +84,13 @@ class MergeTuner:
         finally:
             study.close()
         return self.report
+
+    def plan(self) -> "TunePlan":
+        """What a search will take here: memory and time, by a step of it. Nothing is written. Raises `MergeError`."""
+        from modelmerger_plugins.tune.foreseeing import planned
+
+        texts = self._texts()
+        return planned(opened(self._read, texts.fewest), texts, self._objective)
 
     def merge(self) -> MergeReport:
         """Merges with the numbers that were found, after a search if there was none yet. Raises `MergeError`.
@@ -126,6 +134,9 @@ class MergeTuner:
 
     def _folder(self, output: str | os.PathLike[str] | None) -> Path:
         return folder_of(self._output(output))
+
+    def _texts(self) -> Texts:
+        return texts_of(self._read.tune.texts, self._read.tune.test_texts, self._barred())
 
     def _barred(self) -> list[str]:
         """The texts that validators measure with where a config gives none: they are for measuring alone."""

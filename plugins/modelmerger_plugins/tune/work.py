@@ -8,6 +8,7 @@ from modelmerger import ConfigError, Problem
 from modelmerger_plugins.tune.aside import Valued, line, worth
 from modelmerger_plugins.tune.asked import Asked
 from modelmerger_plugins.tune.constraints import constraints_of
+from modelmerger_plugins.tune.distance import distance_of
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator, encoded, tokenizer_of
 from modelmerger_plugins.tune.honesty import gain
 from modelmerger_plugins.tune.measured import Goal, Lines, Nats, per_token
@@ -18,7 +19,7 @@ from modelmerger_plugins.tune.searching import Task, by_gaps, by_gradient
 from modelmerger_plugins.tune.section import LOSSES
 from modelmerger_plugins.tune.study import Study
 from modelmerger_plugins.tune.texts import Texts
-from modelmerger_plugins.tune.trials import Trial, chosen, pareto_of
+from modelmerger_plugins.tune.trials import Trial, pareto_of, taken
 
 
 def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneReport:
@@ -28,13 +29,14 @@ def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneRe
         from modelmerger_plugins.tune.live.whole_models import searched_whole
 
         return searched_whole(opened, texts, study, asked)
-    method, evaluator = _chosen(opened)
+    method, evaluator = chosen(opened)
     tokenizer = tokenizer_of(opened)
     lines, test = encoded(texts.tune, tokenizer), encoded(texts.test, tokenizer)
     constraints = constraints_of(tune.constraints, lines.splits, opened.models)
     goal = Goal(tune.goal, constraints, _sources(opened, evaluator, lines, study, "tune"), lines)
     others = [evolve(goal, objective=one, constraints=()) for one in tune.goals[1:]]
-    task = Task(opened.space, goal, tune.search, study, asked.progress, others=others)
+    away = distance_of(opened, evaluator)
+    task = Task(opened.space, goal, tune.search, study, asked.progress, away, others=others)
     interrupted = False
     try:
         _search(method, task, evaluator, opened, texts, asked)
@@ -42,7 +44,7 @@ def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneRe
         if type(signal) is not KeyboardInterrupt or not task.trials:  # SIGTERM ends the program
             raise
         interrupted = True
-    best = chosen(task.trials, asked.choose)
+    best = taken(task.trials, asked.choose)
     judged = _judged(opened, evaluator, best, goal, test, study)
     factors, values = _aside(opened, task, evaluator, best) if not interrupted else ([], [])
     tuned = next(one for one in judged if one.name == "tuned")
@@ -71,8 +73,8 @@ def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneRe
     )
 
 
-def _chosen(opened: Opened) -> tuple[str, Evaluator]:
-    """The method, and what it asks."""
+def chosen(opened: Opened) -> tuple[str, Evaluator]:
+    """The method, and what it asks. Raises `ConfigError` where the method does not fit the config."""
     method = opened.read.tune.search.method
     if len(opened.read.tune.goals) > 1:
         if method not in ("auto", "tpe", "nsga2"):

@@ -11,6 +11,7 @@ import pytest
 from attrs import define, field
 from modelmerger_plugins.tune.constraints import constraints_of
 from modelmerger_plugins.tune.coordinates import Space
+from modelmerger_plugins.tune.distance import OfNumbers
 from modelmerger_plugins.tune.live.benches import Drop, Here, Measure, Measured
 from modelmerger_plugins.tune.marks import Mark
 from modelmerger_plugins.tune.measured import Goal, Lines
@@ -53,9 +54,9 @@ def searched(
     ]
     study = Study(folder, {}, resume=resume)
     search = {"penalty": 0.0, "steps": 40} | search
-    task = Task(
-        space, goals[0], Search(method=method, **search), study, lambda done, _, __: told(done), others=goals[1:]
-    )
+    away = OfNumbers(space.start)
+    asked = Search(method=method, **search)
+    task = Task(space, goals[0], asked, study, lambda done, _, __: told(done), away, others=goals[1:])
     try:
         by_trials(task, method, bench(measure or whole(losses)))
     finally:

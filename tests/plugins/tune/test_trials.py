@@ -4,7 +4,7 @@ import random
 
 import pytest
 from modelmerger import ConfigError
-from modelmerger_plugins.tune.trials import Trial, best_of, chosen, pareto_of
+from modelmerger_plugins.tune.trials import Trial, best_of, pareto_of, taken
 
 
 def trial(number: int, *values: float, excess: float = 0.0, away: float = 0.0, dropped: bool = False) -> Trial:
@@ -56,9 +56,9 @@ def test_a_trial_is_unbeaten_unless_another_is_at_least_as_good_in_all_and_bette
 
 def test_a_step_may_be_chosen_that_was_measured() -> None:
     trials = [trial(0, 2.0), trial(1, 1.0), trial(2, 3.0, dropped=True)]
-    assert chosen(trials, None).number == 1
-    assert chosen(trials, 0).number == 0
+    assert taken(trials, None).number == 1
+    assert taken(trials, 0).number == 0
     with pytest.raises(ConfigError, match="no step 3 to choose: the study has 0 to 2"):
-        chosen(trials, 3)
+        taken(trials, 3)
     with pytest.raises(ConfigError, match="step 2 was dropped"):
-        chosen(trials, 2)
+        taken(trials, 2)
