@@ -12,7 +12,9 @@ from modelmerger.__main__ import run
 
 
 def leave_out(cost: str) -> None:
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # this and the next as the command line does, for torch is imported here already
+    os.environ["OPENBLAS_NUM_THREADS"] = (
+        "1"  # this and the next as the command line does, for torch is imported here already
+    )
     gc.disable()
     from modelmerger.engine import arithmetic
     from modelmerger.engine import blocks as engine

@@ -19,6 +19,7 @@ from modelmerger import recalled
 from modelmerger_strategies.task_vectors import spectral
 from modelmerger_strategies.task_vectors.scaling import EVEN_SHARE
 from modelmerger_strategies.task_vectors.spectrum import nearest_orthogonal, spectrum_of
+from modelmerger_strategies.task_vectors.splitting import Factors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +41,20 @@ def _separated(updates: spectral.Updates, _: Options) -> "Tensor":
     return (left * values) @ right
 
 
+def _terms(updates: spectral.Updates) -> list[Factors]:
+    """Of each model, its directions as they are among those of all models, whatever the weights are."""
+    import torch
+
+    left, right, found = _orthogonal(updates)
+    ranks = [len(own) for own in found]
+    return [
+        (of_left * own, of_right.clone())
+        for of_left, own, of_right in zip(torch.split(left, ranks, 1), found, torch.split(right, ranks), strict=True)
+    ]
+
+
 def _orthogonal(updates: spectral.Updates) -> "tuple[Tensor, Tensor, list[Tensor]]":
-    """U⊥, V⊥ᵀ, and the singular values of each model, whatever the weights are."""
+    """U⊥, V⊥ᵀ, and the singular values of each model."""
     import torch
 
     most = max(1, min(updates.shape) // len(updates.tensors))
@@ -53,3 +66,4 @@ def _orthogonal(updates: spectral.Updates) -> "tuple[Tensor, Tensor, list[Tensor
 
 
 choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_separated, EVEN_SHARE)
+split_tensor = spectral.split_by(_terms, EVEN_SHARE)

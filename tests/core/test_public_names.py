@@ -6,6 +6,7 @@ import modelmerger
 
 PUBLIC = [
     "Answer",
+    "Apart",
     "Base",
     "Better",
     "BlockRecord",
@@ -79,6 +80,7 @@ PUBLIC = [
     "TensorEntry",
     "TensorInfo",
     "TensorSelection",
+    "Terms",
     "ThresholdError",
     "Traits",
     "Unit",
@@ -139,6 +141,7 @@ PUBLIC = [
     "shown",
     "shown_weight",
     "split_into_shards",
+    "split_merge",
     "stacked_config",
     "tied_heads",
     "torch_dtype",

@@ -90,6 +90,7 @@ def make_plan(
         notes=notes,
         composed=composition is not None,
         updates=composition is not None and composition.updates,
+        adds_up=composition is not None and composition.adds_up,
         writes=composition.writes if composition else WHOLE_MODEL,
         options=settings.given.get("options") or {},
         worker_memory=held,

@@ -1,6 +1,7 @@
 """The work of a search from opened models to a report: sources measured, numbers found, both judged on test lines."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from attrs import evolve
 from modelmerger import ConfigError, Problem
@@ -29,7 +30,7 @@ def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneRe
         from modelmerger_plugins.tune.live.whole_models import searched_whole
 
         return searched_whole(opened, texts, study, asked)
-    method, evaluator = chosen(opened)
+    method, evaluator = chosen(opened, study.path.parent)
     tokenizer = tokenizer_of(opened)
     lines, test = encoded(texts.tune, tokenizer), encoded(texts.test, tokenizer)
     constraints = constraints_of(tune.constraints, lines.splits, opened.models)
@@ -73,8 +74,11 @@ def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneRe
     )
 
 
-def chosen(opened: Opened) -> tuple[str, Evaluator]:
-    """The method, and what it asks. Raises `ConfigError` where the method does not fit the config."""
+def chosen(opened: Opened, folder: Path | None = None) -> tuple[str, Evaluator]:
+    """The method, and what it asks. Raises `ConfigError` where the method does not fit the config.
+
+    folder: where it may keep files meanwhile; None for a temporary place.
+    """
     method = opened.read.tune.search.method
     if len(opened.read.tune.goals) > 1:
         if method not in ("auto", "tpe", "nsga2"):
@@ -83,14 +87,14 @@ def chosen(opened: Opened) -> tuple[str, Evaluator]:
         method = "nsga2" if method == "auto" else method
     if method in ("auto", "gradient"):
         try:
-            return "gradient", ByCoefficients(opened)
+            return "gradient", ByCoefficients(opened, folder)
         except ConfigError:
             if method == "gradient":
                 raise
             method = "tpe"
     if method == "gap":
         try:
-            return method, ByCoefficients(opened)
+            return method, ByCoefficients(opened, folder)
         except ConfigError:
             pass
     from modelmerger_plugins.tune.live.evaluator import Live

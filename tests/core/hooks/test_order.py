@@ -87,6 +87,7 @@ ELSEWHERE = {
     "join_measurements": "called where a tensor is measured in several blocks",
     "merge_cores": "called where the updates of adapters are merged, in place of merge_tensor",
     "name_saved_tensors": "called where a returned model is saved elsewhere",
+    "split_tensor": "called where weights are looked for, and by no merge",
 }
 """The hooks that no such merge calls, and why."""
 VALIDATOR_HOOKS = {"wants_validation", "validate_model"}

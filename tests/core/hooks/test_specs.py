@@ -46,6 +46,7 @@ FIRST_RESULT = {
     "join_measurements",
     "merge_tensor",
     "merge_cores",
+    "split_tensor",
     "finish_tensor",
     "wants_finish",
     "save_model",
@@ -281,6 +282,20 @@ def test_the_example_that_merges_cores_does_what_it_does_with_matrices() -> None
     merged = module.merge_tensor([base + left @ core @ right.T, base]) - base
     torch.testing.assert_close(merged, left @ module.merge_cores([core]) @ right.T, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(module.merge_cores([core]), torch.diag(torch.tensor([2.0, 2.0, 1.0])))
+
+
+def test_the_example_that_splits_its_merge_has_it_at_any_weights() -> None:
+    module = example("split_tensor")
+    tensors = [torch.randn(5, 3, generator=torch.Generator().manual_seed(seed)).double() for seed in range(3)]
+    tensors[0][2, 1] += 40.0
+    options = module.Options(scale=0.5)
+    terms = module.split_tensor(tensors)
+    assert terms.follows == ["scale"]
+    for weights in ([1.0, 1.0], [0.3, -2.0]):
+        coefficients = terms.weigh(weights, [None, None], options)
+        merged = tensors[-1] + sum(c * term for c, term in zip(coefficients, terms.terms, strict=True))
+        torch.testing.assert_close(module.merge_tensor(tensors, weights, options), merged)
+    assert float((tensors[0] - tensors[-1]).abs().max()) > float(terms.terms[0].abs().max())
 
 
 def test_the_example_that_counts_rounds_keeps_the_norm_of_the_first_model() -> None:

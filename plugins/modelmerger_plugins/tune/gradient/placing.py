@@ -35,10 +35,15 @@ class Placed:
         return [source for group in self.groups for source in group]
 
     @property
+    def is_alone(self) -> bool:
+        """Whether it is one merged tensor as it is."""
+        return len(self.sources) == 1 and not self.joins
+
+    @property
     def only(self) -> "Source":
         """The one merged tensor that it is. Raises `ConfigError` where it is several."""
-        (first, *more) = self.sources
-        if more or self.joins:
+        first = self.sources[0]
+        if not self.is_alone:
             raise ConfigError(f"'{first.name}' is a part of a matrix of the vocabulary. {INSTEAD}.")
         return first
 

@@ -12,6 +12,7 @@ from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
 from modelmerger_plugins.tune.gradient.combining import combined_rows
+from modelmerger_plugins.tune.gradient.factored import in_factors
 from modelmerger_plugins.tune.gradient.head import Shaping, nats, shaping
 from modelmerger_plugins.tune.gradient.placing import INSTEAD, Placed, placed, prefix_of
 
@@ -29,6 +30,8 @@ class _Streamed(Module):
         super().__init__()
         self.__dict__["_layer"] = layer  # no child: its weights have no numbers
         self.__dict__["_placed"] = placed
+        alone = {name: one.only for name, one in placed.items() if one.is_alone}
+        self.__dict__["_in_factors"] = in_factors(layer, alone)
         self.coefficients: Coefficients = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -41,8 +44,13 @@ class _Streamed(Module):
         placed: Mapping[str, Placed] = self.__dict__["_placed"]
 
         def run(hidden: Tensor, *coefficients: Tensor) -> Any:
-            waiting = iter(coefficients)
-            weights = {name: one.weight([next(waiting) for _ in one.sources]) for name, one in placed.items()}
+            waiting, weights = iter(coefficients), {}
+            for name, one in placed.items():
+                own = [next(waiting) for _ in one.sources]
+                if name in self.__dict__["_in_factors"]:
+                    self.__dict__["_in_factors"][name].coefficients = own[0]
+                else:
+                    weights[name] = one.weight(own)
             return functional_call(self.__dict__["_layer"], weights, (hidden, *args), keywords)
 
         coefficients = [self.coefficients[source.name] for one in placed.values() for source in one.sources]
