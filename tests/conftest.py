@@ -221,7 +221,7 @@ def spare_collector() -> None:
 _ended = itertools.count(1)
 
 ELSEWHERE = ("Ray is not installed", "lm-eval is not installed", "lm-eval is installed")
-"""Why tests are skipped of extras that are too large for the environment of the others (`make test-extras`)."""
+"""Why tests are skipped of extras that are too large for the environment of the others (`make test-ray`, `make test-lm-eval`)."""
 
 
 def _skipped(reporter: Any) -> list[Any]:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from modelmerger.output.sinks.memory_sink import MemorySink as MemorySink
     from modelmerger.output.sinks.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.verification import verify as verify
+    from modelmerger.planning.apart.joined_view import JoinedView as JoinedView
     from modelmerger.planning.composition import check_same_base as check_same_base
     from modelmerger.planning.layers.layer_view import LayerView as LayerView
     from modelmerger.planning.layers.stacked_config import stacked_config as stacked_config
@@ -195,6 +196,7 @@ _HOMES = {
     "output.sinks.module_sink": ("ModuleSink",),
     "output.sink": ("Sink", "Writer"),
     "output.verification": ("verify",),
+    "planning.apart.joined_view": ("JoinedView",),
     "planning.composition": ("check_same_base",),
     "planning.layers.layer_view": ("LayerView",),
     "planning.layers.stacked_config": ("stacked_config",),

@@ -34,6 +34,7 @@ PUBLIC = [
     "InputError",
     "InputTensors",
     "Inquiry",
+    "JoinedView",
     "LabelScores",
     "LanguageModel",
     "LayerView",

@@ -33,6 +33,7 @@ from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
 from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
+    "explain_option",
     "read_config",
     "expand_model",
     "locate_model",
@@ -140,6 +141,11 @@ def test_the_example_command_counts_the_models(tmp_path: Path, capsys: pytest.Ca
     assert list(cli.commands) == ["count-models"]
     cli.main(["count-models", str(config)], standalone_mode=False)
     assert capsys.readouterr().out == "2\n"
+
+
+def test_the_example_of_options_knows_the_old_script() -> None:
+    assert "--check-first is of the old script" in hook("explain_option")("--check-first")
+    assert hook("explain_option")("--check-last") is None
 
 
 def test_the_example_reader_reads_lists_alone() -> None:
@@ -322,6 +328,10 @@ def test_the_example_that_joins_bounds_the_largest_number() -> None:
     parts = [module.measure_tensor([tensor[i : i + 1] for tensor in tensors]) for i in range(2)]
     assert module.join_measurements(parts).tolist() == [2.0, 8.0]
     assert module.merge_tensor(tensors, [module.join_measurements(parts)]).tolist() == [1.5, -0.875]
+
+
+def test_the_example_of_folders_puts_layers_that_guess_into_one() -> None:
+    assert hook("place_tensors")() == {"mtp.": "guessing"}
 
 
 def test_the_example_layout_places_every_tensor() -> None:

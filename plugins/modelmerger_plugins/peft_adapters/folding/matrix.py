@@ -58,7 +58,7 @@ class Matrix:
             out[low - start : high - start] = block[low - number * length : high - number * length]
 
     def around(self, start: int, stop: int) -> tuple[int, int]:
-        """The elements of the base, from the first to behind the last, that are read for these: those of whole blocks."""
+        """The elements of the base that are read for these, from first to behind the last: those of whole blocks."""
         length = ROWS * self.columns
         return start // length * length, min(-(-stop // length) * length, self.info.elements)
 
