@@ -93,10 +93,16 @@ class Coefficients:
         return cls(plan, space, find, own, terms, updates)
 
     @classmethod
-    def of_opened(cls, opened: Opened) -> "Coefficients":
+    def of_opened(cls, opened: Opened, terms: Mapping[str, Weigh] = NO_TERMS) -> "Coefficients":
         """Those of a config with its models open. Raises `ConfigError` as `of` does."""
         strategy = opened.read.hooks.strategy
-        return cls.of(opened.plan, opened.space, lambda w, m, o, s: strategy.find_coefficients(w, m, o, shape=s))
+        return cls.of(
+            opened.plan,
+            opened.space,
+            lambda w, m, o, s: strategy.find_coefficients(w, m, o, shape=s),
+            terms,
+            updates=opened.updates,
+        )
 
     def inputs(self, checkpoints: Sequence[Checkpoint]) -> dict[str, list[int]]:
         """The checkpoints that each tensor is made of, whatever the numbers are: all of them where it is merged."""

@@ -51,17 +51,10 @@ class ByCoefficients:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         search = opened.read.tune.search
         dtype = getattr(torch, search.dtype)
-        strategy = opened.read.hooks.strategy
         place = Path(tempfile.mkdtemp(prefix=".terms-", dir=folder))
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         split = Split.of(opened, dtype, place)
-        self.coefficients = Coefficients.of(
-            opened.plan,
-            opened.space,
-            lambda w, told, options, shape: strategy.find_coefficients(w, told, options, shape=shape),
-            split.weigh,
-            updates=opened.updates,
-        )
+        self.coefficients = Coefficients.of_opened(opened, split.weigh)
         """What each tensor is made of."""
         inputs = self.coefficients.inputs(opened.checkpoints)
         sources = Source.all_of(opened.plan, inputs, opened.checkpoints, dtype, device)

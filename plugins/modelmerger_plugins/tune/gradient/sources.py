@@ -86,7 +86,7 @@ class Source:
     def read(self, start: int, stop: int, room: "Tensor", which: Sequence[int] | None = None) -> "Tensor":
         """Elements `start` to `stop`: (inputs, elements), differences from the last input, and that itself last.
 
-        room: where they are put; it may be longer. which: those of the differences that are read; None for all of them.
+        room: where they are put; it may be larger. which: those of the differences that are read; None for all of them.
         """
         *models, last = self.inputs
         inputs = [*models, last] if which is None else [*(models[i] for i in which), last]
