@@ -135,6 +135,8 @@ PUBLIC = [
     "read_header",
     "read_json",
     "read_pickled",
+    "recalled",
+    "recalling",
     "resolve_inside",
     "shard_names",
     "shown",

@@ -1,4 +1,4 @@
-"""What else a report shows: the line through the start that one factor gives, and what groups of numbers are worth."""
+"""What else a report shows: the line from the base through the start, and what groups of numbers are worth."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,6 +8,7 @@ from modelmerger import layer_of
 from modelmerger_plugins.tune.coordinates import Space
 
 FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""How many times as long as at the start the update of the base is."""
 MOST = 16
 """Groups that are put back to the start, one after the other."""
 Measure = Callable[[Sequence[float]], float]
@@ -24,14 +25,9 @@ class Valued:
     """The objective, or what it loses."""
 
 
-def line(space: Space, measure: Measure) -> list[Valued]:
-    """The objective where all numbers of the start are multiplied by a factor, as far as their bounds let them."""
-    found: dict[tuple[float, ...], Valued] = {}
-    for factor in FACTORS:
-        scaled = [min(max(factor * one, low), high) for one, (low, high) in zip(space.start, space.bounds, strict=True)]
-        if tuple(scaled) not in found:
-            found[tuple(scaled)] = Valued(f"{factor:g} × start", measure(scaled))
-    return list(found.values())
+def line(measure: Callable[[float], float]) -> list[Valued]:
+    """The objective at each factor: of θ_base + factor·(θ_start − θ_base)."""
+    return [Valued(f"{factor:g} × start", measure(factor)) for factor in FACTORS]
 
 
 def worth(space: Space, best: Sequence[float], value: float, measure: Measure) -> list[Valued]:

@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 from modelmerger import amount
 
 from modelmerger_plugins.tune.aside import FACTORS, groups_of
+from modelmerger_plugins.tune.asked import Objective
 from modelmerger_plugins.tune.constraints import constraints_of
 from modelmerger_plugins.tune.evaluating import ByCoefficients, encoded, tokenizer_of
 from modelmerger_plugins.tune.gradient.skeleton import lines_together
 from modelmerger_plugins.tune.measured import Lines
 from modelmerger_plugins.tune.opened import Opened
 from modelmerger_plugins.tune.outlook import TunePlan
+from modelmerger_plugins.tune.section import LOSSES
 from modelmerger_plugins.tune.texts import Texts
-from modelmerger_plugins.tune.work import LOSSES, chosen
+from modelmerger_plugins.tune.work import chosen
 
 
 @frozen
@@ -60,7 +61,8 @@ class Passes:
     def of(cls, opened: Opened, method: str) -> "Passes":
         """Of a search: every source once, the steps, what a report shows beside, and the test of start and result."""
         sources = len(opened.models)
-        beside = len(FACTORS) + len(groups_of(opened.space))
+        line = len(FACTORS) - 1 if opened.has_base else 0  # at the factor 1 it is the start
+        beside = line + len(groups_of(opened.space))
         steps = opened.read.tune.search.steps
         if method == "gradient":
             return cls(steps, sources + 1 + beside, sources + 2)
@@ -78,10 +80,10 @@ def batches_of(lines: Lines, most: int) -> list[tuple[str, list[int], int]]:
     return found
 
 
-def planned(opened: Opened, texts: Texts, objective: Callable[[Any, Any], float] | None) -> TunePlan:
+def planned(opened: Opened, texts: Texts, objective: Objective | None) -> TunePlan:
     """Does a step and writes nothing. Raises `MergeError` for what a search of this config would end with at once."""
     tune = opened.read.tune
-    whole = objective is not None or tune.goal.metric not in LOSSES
+    whole = objective is not None or not {goal.metric for goal in tune.goals} <= set(LOSSES)
     foreseen = _of_whole_models(opened, texts, objective) if whole else _of_losses(opened, texts)
     resident, on_gpu = peaks()
     return TunePlan(
@@ -110,14 +112,16 @@ class _Foreseen:
     measured: str
 
 
-def _of_whole_models(opened: Opened, texts: Texts, objective: Callable[[Any, Any], float] | None) -> _Foreseen:
-    from modelmerger_plugins.tune.live.whole_models import measure_of
+def _of_whole_models(opened: Opened, texts: Texts, objective: Objective | None) -> _Foreseen:
+    from modelmerger_plugins.tune.live.whole_models import measure_of, method_of
 
     with tempfile.TemporaryDirectory() as folder:
-        method, metric, measure = measure_of(opened, objective, Path(folder))
-        one = _timed(lambda: measure(opened.space.start, texts.tune, "tune"))
+        measure = measure_of(opened, objective, texts.tune, Path(folder) / "tune.jsonl")
+        started = time.perf_counter()
+        names = list(measure(opened.space.start))
+        one = time.perf_counter() - started
     times = opened.read.tune.search.steps + 3  # the start first; at the end, start and result on the test lines
-    return _Foreseen(method, metric, one, times * one, "one vector was tried")
+    return _Foreseen(method_of(opened, names), names[0], one, times * one, "one vector was tried")
 
 
 def _of_losses(opened: Opened, texts: Texts) -> _Foreseen:

@@ -1,13 +1,14 @@
 """The two searches that need no other library: down the gradient, and the one-pass rule of gaps."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from attrs import field, frozen
 from modelmerger import ConfigError, Problem
 
+from modelmerger_plugins.tune.asked import Progress
 from modelmerger_plugins.tune.coordinates import Space
 from modelmerger_plugins.tune.descent import descend
 from modelmerger_plugins.tune.distance import Distance
@@ -17,8 +18,6 @@ from modelmerger_plugins.tune.section import Search
 from modelmerger_plugins.tune.study import Study
 from modelmerger_plugins.tune.trials import Trial, trial_of
 
-Progress = Callable[[int, int, float], None]
-"""Told of steps done, steps in all, and the objective."""
 TRIAL = "trial"
 
 
@@ -40,11 +39,22 @@ class Task:
     """Of numbers from the start."""
     trials: list[Trial] = field(factory=list)
     """What was tried so far; it is there when a signal ends the search."""
+    others: Sequence[Goal] = ()
+    """What is made small as well, without any constraints."""
 
-    def add(self, vector: Sequence[float], losses: dict[str, float], seconds: float) -> Trial:
+    @property
+    def goals(self) -> list[Goal]:
+        """Everything that is made small."""
+        return [self.goal, *self.others]
+
+    def away(self, vector: Sequence[float]) -> float:
+        """What the distance of a vector from the start costs."""
+        return self.search.penalty * self.distance.at(vector)
+
+    def add(self, vector: Sequence[float], losses: dict[str, float], seconds: float, *, dropped: bool = False) -> Trial:
         """A trial more."""
-        away = self.search.penalty * self.distance.at(vector)
-        found = trial_of(len(self.trials), vector, losses, self.goal, away, seconds)
+        away = self.away(vector)
+        found = trial_of(len(self.trials), vector, losses, self.goals, away, seconds, dropped=dropped)
         self.trials.append(found)
         self.progress(len(self.trials), self.search.steps + 1, found.value)
         return found

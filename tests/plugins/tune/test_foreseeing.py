@@ -38,12 +38,12 @@ def test_passes_are_those_of_a_search(config: Make, monkeypatch: pytest.MonkeyPa
     """Counted as a search asks for them."""
     given = config(30, search={"method": method, "steps": 3})
     found: Counter[tuple[str, int]] = Counter()
-    for name in ("nats", "slopes"):
+    for name in ("nats", "slopes", "stretched_nats"):
         plain = getattr(ByCoefficients, name)
 
-        def counted(self: Any, lines: Lines, vector: Any, *, name: str = name, plain: Any = plain) -> Any:
-            found[name, len(lines.tokens["a"])] += 1
-            return plain(self, lines, vector)
+        def counted(self: Any, lines: Lines, *given: Any, name: str = name, plain: Any = plain) -> Any:
+            found[name.removeprefix("stretched_"), len(lines.tokens["a"])] += 1
+            return plain(self, lines, *given)
 
         monkeypatch.setattr(ByCoefficients, name, counted)
     sources = ByCoefficients.source_nats
