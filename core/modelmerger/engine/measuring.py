@@ -60,6 +60,12 @@ class Measurer:
         """How often a tensor of the plan is measured before it is merged, at most."""
         return rounds_of(self.merge.plan.tensors[index])
 
+    def has_read(self, index: int, totals: Sequence["Tensor"]) -> bool:
+        """Whether a round of a tensor has read all of its inputs, and so has found them finite. totals: one a round."""
+        tensor = self.merge.plan.tensors[index]
+        rounds = (self._wanted(index, number, totals[:number]) for number in range(len(totals)))
+        return any(wanted.elements == tensor.elements for wanted in rounds)
+
     def keeps(self, index: int) -> bool:
         """Whether what was read of a tensor is kept until it is merged."""
         return self.kept is not None and self.kept.holds(index)
@@ -197,5 +203,5 @@ class Measurer:
             read = workspace.read_runs(self.merge.checkpoints[number], tensor.name_in(number), runs)
         else:
             read = self.kept.measured(index, number, *runs[0], workspace)
-        values = workspace.tensor(f"measured {number}", len(read), dtype)
+        values = workspace.tensor(f"input {number}", len(read), dtype)
         return values.copy_(read)
