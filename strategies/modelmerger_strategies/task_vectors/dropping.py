@@ -84,7 +84,8 @@ def _sum(tensor: "Tensor") -> "Tensor":
 
     if tensor.dtype == torch.float64:
         return tensor.abs().sum()
-    pieces = tensor.reshape(-1).split(PIECE)
+    flat = tensor.reshape(-1)
+    pieces = [flat[start : start + PIECE] for start in range(0, max(1, len(flat)), PIECE)]
     magnitudes, wide = tensor.new_empty(len(pieces[0])), tensor.new_empty(len(pieces[0]), dtype=torch.float64)
     sums = []
     for piece in pieces:
