@@ -6,10 +6,11 @@ QUIETLY := --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python -m pip install $(QUIETLY) --constraint constraints.txt
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
+RAY := .venv-ray
 WHEEL := build/wheel
 ON_ALL_CORES := --numprocesses logical --dist worksteal
 
-.PHONY: demo test test-all test-extras test-oldest test-newest test-wheel lint docs bench clean
+.PHONY: demo test test-all test-ray test-lm-eval test-oldest test-newest test-wheel lint docs bench clean
 
 demo: $(VENV)/installed-base
 	$(BIN)/python examples/dialects/demo.py
@@ -20,10 +21,14 @@ test: $(VENV)/installed-test
 test-all: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
-# The tests of large extras, which the others do without: Ray (80 MB, a cluster of three nodes here) and lm-eval (430 MB).
-test-extras: $(VENV)/installed-test
-	$(INSTALL) --editable ".[test,ray,lm-eval]"
-	$(BIN)/python -m pytest tests/plugins/test_ray.py tests/validators/test_lm_eval.py
+# On a Ray cluster of three nodes on this machine. The other tests do without Ray, which takes 250 MB of disk.
+test-ray: $(RAY)/installed
+	$(RAY)/bin/python -m pytest tests/plugins/ray
+
+# With lm-eval, which takes 430 MB.
+test-lm-eval: $(VENV)/installed-test
+	$(INSTALL) --editable ".[test,lm-eval]"
+	$(BIN)/python -m pytest tests/validators/test_lm_eval.py
 
 # With the lowest versions that pyproject.toml allows, on Python 3.11.
 test-oldest: $(OLDEST)/installed
@@ -63,7 +68,7 @@ bench: $(VENV)/installed-base
 	$(BIN)/python benchmarks/executors.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist site
+	rm -rf $(VENV) $(RAY) $(OLDEST) $(NEWEST) build dist site
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -82,6 +87,11 @@ $(VENV)/installed-lint: $(VENV)/installed-test
 
 $(VENV)/installed-docs: $(VENV)/installed-base
 	$(INSTALL) --editable ".[docs]"
+	touch $@
+
+$(RAY)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install $(QUIETLY) --constraint constraints.txt --editable ".[test,ray]"
 	touch $@
 
 $(OLDEST)/installed: pyproject.toml constraints-oldest.txt

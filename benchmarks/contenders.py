@@ -12,6 +12,7 @@ from shapes import Shape
 
 BY_PEFT = Path(__file__).resolve().parent / "by_peft.py"
 BARE = Path(__file__).resolve().parent / "bare.py"
+MOVING = Path(__file__).resolve().parent / "moving.py"
 WITHOUT = Path(__file__).resolve().parent / "without.py"
 
 
@@ -169,6 +170,13 @@ def bare(merge: Merge, scratch: Path) -> Run:
         models.append(merge.base)
     pairs = [text for c, model in zip(coefficients, models, strict=True) for text in (repr(c), str(model))]
     return Run((sys.executable, str(BARE), str(output), *pairs), {}, output, merge.output_bytes)
+
+
+def moving(merge: Merge, scratch: Path) -> Run:
+    """The bytes of a merge, read and written past the page cache, and nothing done with them."""
+    output = scratch / "output"
+    sources = map(str, (*merge.models, *([merge.base] if merge.base is not None else [])))
+    return Run((sys.executable, str(MOVING), str(output), *sources), {}, output, merge.output_bytes)
 
 
 def torch_import(_: Merge, scratch: Path) -> Run:

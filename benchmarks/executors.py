@@ -1,98 +1,61 @@
-"""What a merge costs on Ray beside threads, on one machine, in CPU seconds; and how many tasks a second go through the
-driver, whoever does them.
+"""What a merge costs on Ray beside threads, on one machine, in CPU seconds by process; and how many tasks a second go
+through the driver.
 
-    python benchmarks/executors.py [--shape 1.5B] [--rounds 3] [--cache DIR]
+    python benchmarks/executors.py [--shape 1.5B] [--rounds 3] [--cache DIR] [--results FILE]
 
-Ray's own start and the workers' import of torch, which every merge on it pays once, are a merge of a tiny model.
+What every merge on Ray pays once is apart: the start of a cluster, until it rests, and the opening in the worker, which
+imports torch there and plans the merge again.
 """
 
 import argparse
-import contextlib
 import json
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from measure import read_through
 from shapes import SHAPES, Shape
 from synthetic import write_model
 from workplace import HERE
 
-MARK, SAMPLING = "MODELMERGER_BENCHMARK", 0.05
-"""The variable that all processes of a merge have in their environment, and seconds between two looks at them."""
-BLOCKS_A_TASK = 16
-"""What the rate of the driver is measured with."""
-RAY = """
-import ray
-init = ray.init
-ray.init = lambda *given, **told: init(*given, num_cpus={cpus}, include_dashboard=False, **told)
-"""
+STRATEGIES = ("weighted", "slerp")
+EXECUTORS = ("threads", "ray")
+Phases = Mapping[str, Mapping[str, float]]
+HEADS = (
+    "merge",
+    "threads",
+    "on Ray",
+    "of it the driver",
+    "the worker",
+    "Ray's daemons",
+    "over threads",
+    "of the work alone",
+    "apart: Ray's start",
+    "opening in the worker",
+)
 
 
-def cpu_seconds(config: Path, executor: str) -> float:
-    """CPU seconds of a merge with all of its processes, those of Ray among them, whoever waits for them."""
-    code = RAY.format(cpus=len(os.sched_getaffinity(0))) if executor == "ray" else ""
-    code += f"from modelmerger import MergeConfig, merge\nmerge(MergeConfig.from_file({str(config)!r}))"
-    mark = f"{MARK}={os.urandom(8).hex()}"
-    key, _, value = mark.partition("=")
-    seen: dict[str, float] = {}
-    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, key: value}, stdout=subprocess.DEVNULL)
-    while process.poll() is None:
-        for entry in os.listdir("/proc"):
-            if entry.isdecimal():
-                look(entry, mark.encode(), seen)
-        time.sleep(SAMPLING)
-    if process.returncode:
-        raise SystemExit(f"{config} failed")
-    return sum(seen.values())
-
-
-def look(process: str, mark: bytes, seen: dict[str, float]) -> None:
-    """Notes what a process that has the mark in its environment has used so far."""
-    with contextlib.suppress(OSError):
-        if process not in seen and mark not in Path("/proc", process, "environ").read_bytes():
-            return
-        fields = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
-        seen[process] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def phases_of(config: Path) -> Phases:
+    """CPU seconds of a merge, by phase and kind of process: see `executed.py`."""
+    command = [sys.executable, str(HERE / "executed.py"), str(config)]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(found.stdout.splitlines()[-1]))
 
 
 def config_of(folder: Path, strategy: str, sources: Sequence[Path], executor: str) -> Path:
     """The config of a merge, in a file."""
-    options = {"executor": executor, "overwrite": True, "check_loading": False}
+    options = {"executor": executor, "check_loading": False}
     models = [{"path": str(source)} for source in sources]
     path = folder / f"{strategy}-{executor}.json"
     told = {"strategy": strategy, "models": models, "output_path": str(folder / "merged"), "options": options}
     path.write_text(json.dumps(told))
     return path
-
-
-def driver_rate(tasks: int = 4_000) -> float:
-    """Tasks of sixteen blocks a second that a schedule hands out and takes back, and whose blocks are journalled."""
-    import torch
-    from modelmerger.engine.merge import Merge
-    from modelmerger.engine.work.schedule import Schedule
-    from modelmerger.engine.work.totals import Totals
-    from modelmerger.output.staging import Staging
-    from modelmerger.testing.merging import plan_in_memory
-    from modelmerger.values.work.block_record import BlockRecord, Piece
-    from modelmerger.values.work.units import Done, Unit
-
-    planned = plan_in_memory("weighted", [{"w": torch.zeros(4)}, {"w": torch.ones(4)}])
-    merge = Merge(planned.plan, planned.checkpoints, planned.hooks, planned.settings)
-    pieces = [Piece(8 << 20, "0" * 64, "model.layers.0.mlp.up_proj.weight"), Piece(8 << 20, "1" * 64, "lm_head.weight")]
-    units = [Unit("write", 0, BLOCKS_A_TASK * i, BLOCKS_A_TASK * (i + 1)) for i in range(tasks)]
-    with tempfile.TemporaryDirectory() as place, Staging(Path(place) / "out", "plan", planned.plan.layout) as staging:
-        work = Schedule(merge, staging, lambda _: None)
-        work._waiting, work._totals = dict.fromkeys(units), Totals(units)  # noqa: SLF001 (in place of its one)
-        started = time.perf_counter()
-        while task := work.take(0):
-            records = {block: BlockRecord(pieces) for block in range(task.unit.first, task.unit.last)}
-            work.done(Done(task.unit, task.token, 1, records))
-        return tasks / (time.perf_counter() - started)
 
 
 def models_of(shape: Shape, cache: Path) -> list[Path]:
@@ -105,32 +68,62 @@ def models_of(shape: Shape, cache: Path) -> list[Path]:
     return sources
 
 
+def figures(threads: Phases, on_ray: Phases) -> list[float]:
+    """The figures of one round, in the order of the columns."""
+    begun = ("opening", "work")
+    ours = sum(threads[phase]["driver"] for phase in begun)
+    driver, daemons = (sum(on_ray[phase][kind] for phase in begun) for kind in ("driver", "daemons"))
+    worker = on_ray["work"]["worker"]
+    over = (driver + worker + daemons) / ours - 1
+    alone = sum(on_ray["work"].values()) / threads["work"]["driver"] - 1
+    start = sum(on_ray["start"].values())
+    return [ours, driver + worker + daemons, driver, worker, daemons, over, alone, start, on_ray["opening"]["worker"]]
+
+
+def row(name: str, rounds: Sequence[Sequence[float]]) -> str:
+    """A line of the table: medians."""
+    cells = []
+    for head, values in zip(HEADS[1:], zip(*rounds, strict=True), strict=True):
+        value = statistics.median(values)
+        cells.append(f"{value:+.0%}" if head in ("over threads", "of the work alone") else f"{value:.2f}")
+    return f"| {name} | {' | '.join(cells)} |"
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=HERE / ".cache")
     parser.add_argument("--shape", default="1.5B")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--results", type=Path, help="a file for what is printed")
     options = parser.parse_args(arguments)
-    print(f"driver: {driver_rate():,.0f} tasks of {BLOCKS_A_TASK} blocks a second", flush=True)
+    lines = [
+        subprocess.run([sys.executable, str(HERE / "handing_out.py")], stdout=-1, text=True, check=True).stdout,
+        "",
+    ]
+    print(lines[0], flush=True)
     if find_spec("ray") is None:
         print("Ray is not installed, so nothing is compared: pip install 'modelmerger[ray]'")
         return 0
-    print("| merge | threads, CPU s | Ray, CPU s | its start and imports | the rest over threads |")
-    print("|---|---:|---:|---:|---:|")
-    shapes = [SHAPES["trial"], SHAPES[options.shape]]
-    for strategy in ("weighted", "slerp"):
-        found = {}
-        for shape in shapes:
-            with tempfile.TemporaryDirectory(dir=options.cache) as place:
-                sources = models_of(shape, options.cache.absolute())
-                for executor in ("threads", "ray"):
-                    config = config_of(Path(place), strategy, sources, executor)
-                    times = sorted(cpu_seconds(config, executor) for _ in range(options.rounds))
-                    found[shape.name, executor] = times[len(times) // 2]
-        start = found[shapes[0].name, "ray"] - found[shapes[0].name, "threads"]
-        threads, on_ray = (found[shapes[1].name, executor] for executor in ("threads", "ray"))
-        over = f"{(on_ray - start) / threads - 1:+.0%}"
-        print(f"| {shapes[1].name}, {strategy} | {threads:.1f} | {on_ray:.1f} | {start:.1f} | {over} |", flush=True)
+    lines += [f"| {' | '.join(HEADS)} |", f"|---|{'---:|' * (len(HEADS) - 1)}"]
+    print("\n".join(lines[2:]), flush=True)
+    shape, cache = SHAPES[options.shape], options.cache.absolute()
+    sources = models_of(shape, cache)
+    for strategy in STRATEGIES:
+        found: list[list[float]] = []
+        with tempfile.TemporaryDirectory(dir=cache) as place:
+            configs = [config_of(Path(place), strategy, sources, executor) for executor in EXECUTORS]
+            for _ in range(options.rounds):
+                phases = []
+                for config in configs:
+                    shutil.rmtree(Path(place, "merged"), ignore_errors=True)
+                    os.sync()
+                    read_through([file for source in sources for file in sorted(source.iterdir())])
+                    phases.append(phases_of(config))
+                found.append(figures(*phases))
+        lines.append(row(f"{shape.name}, {strategy}", found))
+        print(lines[-1], flush=True)
+    if options.results:
+        options.results.write_text("\n".join(lines) + "\n")
     return 0
 
 

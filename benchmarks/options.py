@@ -10,7 +10,7 @@ from shapes import SHAPES, TRIAL
 from workplace import HERE
 
 ADAPTERS = ("adapters", "fold")
-CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "peft", "peft-svd", "cp", "import-torch", "bare")
+CONTENDERS = ("modelmerger", "mergekit", "mergekit-float32", "peft", "peft-svd", "cp", "import-torch", "bare", "moving")
 MOST_MODELS = 32
 
 

@@ -46,6 +46,8 @@ def choose_contenders(options: argparse.Namespace, mergekit: Path | None) -> dic
             chosen[name] = contenders.torch_import
         elif name == "bare":
             chosen[name] = contenders.bare
+        elif name == "moving":
+            chosen[name] = contenders.moving
         elif name.startswith("peft"):
             chosen[name] = partial(contenders.peft, method="svd" if name == "peft-svd" else "cat")
         elif mergekit is not None:
@@ -92,6 +94,8 @@ def takes_part(name: str, merge: Merge) -> bool:
     """
     if name.startswith("peft"):
         return merge.strategy == "adapters" or (merge.strategy == "fold" and name == "peft")
+    if name == "moving":
+        return merge.strategy in STRATEGIES
     if name == "bare":
         return merge.strategy in ("weighted", "task_arithmetic")
     if name in ("cp", "import-torch"):

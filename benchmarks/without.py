@@ -8,11 +8,13 @@ import gc
 import os
 import sys
 
-from modelmerger import cli
+from modelmerger.__main__ import run
 
 
 def leave_out(cost: str) -> None:
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # this and the next as `cli.run` does, for torch is imported here already
+    os.environ["OPENBLAS_NUM_THREADS"] = (
+        "1"  # this and the next as the command line does, for torch is imported here already
+    )
     gc.disable()
     from modelmerger.engine import arithmetic
     from modelmerger.engine import blocks as engine
@@ -30,4 +32,4 @@ def leave_out(cost: str) -> None:
 
 if __name__ == "__main__":
     leave_out(sys.argv.pop(1))
-    cli.run()
+    run()

@@ -1,6 +1,8 @@
 """Small checkpoints, configs, installed distributions that are not, and the command line in this process."""
 
+import gc
 import importlib
+import itertools
 import json
 import os
 import re
@@ -201,8 +203,25 @@ def pytest_sessionstart() -> None:
         assert home.is_relative_to(Path(wanted).resolve()), f"modelmerger is tested from {home}, not from {wanted}"
 
 
+def pytest_collection_finish() -> None:
+    spare_collector()
+
+
+def pytest_runtest_logfinish() -> None:
+    if next(_ended) % 250 == 0:
+        spare_collector()
+
+
+def spare_collector() -> None:
+    """What is there by now, torch and transformers above all, lives on: looking through it was a fifth of all tests."""
+    gc.collect()
+    gc.freeze()
+
+
+_ended = itertools.count(1)
+
 ELSEWHERE = ("Ray is not installed", "lm-eval is not installed", "lm-eval is installed")
-"""Why tests are skipped of extras that are too large for the environment of the others (`make test-extras`)."""
+"""Why tests are skipped of extras that are too large for the environment of the others (`make test-ray`, `make test-lm-eval`)."""
 
 
 def _skipped(reporter: Any) -> list[Any]:

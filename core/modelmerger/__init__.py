@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from modelmerger.output.sinks.memory_sink import MemorySink as MemorySink
     from modelmerger.output.sinks.module_sink import ModuleSink as ModuleSink
     from modelmerger.output.verification import verify as verify
+    from modelmerger.planning.apart.joined_view import JoinedView as JoinedView
     from modelmerger.planning.composition import check_same_base as check_same_base
     from modelmerger.planning.layers.layer_view import LayerView as LayerView
     from modelmerger.planning.layers.stacked_config import stacked_config as stacked_config
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
     from modelmerger.run import Watch as Watch
     from modelmerger.run_part import merge_part as merge_part
     from modelmerger.tensors import merge_tensors as merge_tensors
+    from modelmerger.terms import split_merge as split_merge
+    from modelmerger.values.checkpoint import Apart as Apart
     from modelmerger.values.checkpoint import Base as Base
     from modelmerger.values.checkpoint import Checkpoint as Checkpoint
     from modelmerger.values.checkpoint import Donor as Donor
@@ -124,6 +127,7 @@ if TYPE_CHECKING:
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
+    from modelmerger.values.strategies.terms import Terms as Terms
     from modelmerger.values.subject import Answer as Answer
     from modelmerger.values.subject import LabelScores as LabelScores
     from modelmerger.values.subject import LanguageModel as LanguageModel
@@ -187,6 +191,7 @@ _HOMES = {
     "output.sinks.module_sink": ("ModuleSink",),
     "output.sink": ("Sink", "Writer"),
     "output.verification": ("verify",),
+    "planning.apart.joined_view": ("JoinedView",),
     "planning.composition": ("check_same_base",),
     "planning.layers.layer_view": ("LayerView",),
     "planning.layers.stacked_config": ("stacked_config",),
@@ -197,7 +202,8 @@ _HOMES = {
     "run": ("Watch",),
     "run_part": ("merge_part",),
     "tensors": ("merge_tensors",),
-    "values.checkpoint": ("Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
+    "terms": ("split_merge",),
+    "values.checkpoint": ("Apart", "Base", "Checkpoint", "Donor", "TensorInfo", "models_behind"),
     "values.composition": ("Coefficients", "Composition", "DeferredComposition"),
     "values.dtypes": ("DTYPES", "dtype_from_config"),
     "values.errors": (
@@ -242,6 +248,7 @@ _HOMES = {
     "values.report": ("MergeReport", "PartReport"),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
+    "values.strategies.terms": ("Terms",),
     "values.subject": ("Answer", "LabelScores", "LanguageModel", "OpenedModel", "Subject"),
     "values.text": ("amount", "shown"),
     "values.traits": ("Traits",),

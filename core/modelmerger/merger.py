@@ -105,11 +105,14 @@ class ModelMerger:
         models = self._open.enter_context(open_models(settings, hooks, self._cache, merged=MergedCheckpoint))
         return {checkpoint.name: checkpoint for checkpoint in models.checkpoints}
 
-    def plan(self) -> "MergePlan":
-        """What a merge would do and cost. Raises `MergeError`."""
+    def plan(self, *, composed: bool = True) -> "MergePlan":
+        """What a merge would do and cost. Raises `MergeError`.
+
+        composed: False for what it would be if no plugin composed the models, such as adapters to one.
+        """
         from modelmerger.engine.arithmetic_digest import with_digest
 
-        with prepare(*self.config.resolved(), self._cache, merged=MergedCheckpoint) as ready:
+        with prepare(*self.config.resolved(), self._cache, merged=MergedCheckpoint, composed=composed) as ready:
             return with_digest(ready).plan
 
     def merge(self, *, progress: bool = True) -> Any:

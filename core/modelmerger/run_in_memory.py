@@ -29,9 +29,12 @@ log = logging.getLogger("modelmerger")
 
 
 def fits_in_memory(ready: Prepared) -> bool:
-    """Whether the merged weights take less than half of the memory that is available, and torch has their dtypes."""
+    """Whether the merged weights take less than half of the memory that is available, and torch has their dtypes.
+
+    Weights in folders are files beside the model, which only a directory has.
+    """
     known = all(DTYPES[tensor.dtype].torch_name is not None for tensor in ready.plan.tensors)
-    return known and ready.plan.bytes_written < SHARE * available_memory()
+    return known and not ready.plan.layout.apart and ready.plan.bytes_written < SHARE * available_memory()
 
 
 def merge_to_memory(

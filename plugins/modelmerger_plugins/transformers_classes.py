@@ -3,7 +3,7 @@
 import functools
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,12 @@ from modelmerger import InputError, list_directory, read_beside
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 """How classes end that predict the next token."""
+_EMBEDDINGS = (
+    *("model.embed_tokens.weight", "transformer.wte.weight", "transformer.word_embeddings.weight"),
+    *(f"{base}.embeddings.word_embeddings.weight" for base in ("bert", "roberta", "distilbert")),
+    "gpt_neox.embed_in.weight",
+)
+"""What the embedding is called in models of transformers with a head."""
 _MOST_OF_SOURCE = 1 << 20
 _LONGEST_NAME = 200
 """Characters of the name of a file, longer than those of any family."""
@@ -38,16 +44,20 @@ def has_no_module(name: str, config: Mapping[str, Any], directory: Path | None =
     return bool(source) and re.search(rf"""self\.{name}\s*[:=]|["']{name}["']""", source) is None
 
 
-def foreign_fronts(config: Mapping[str, Any], names: Iterable[str]) -> Iterable[str]:
+def foreign_fronts(config: Mapping[str, Any], names: Iterable[str], directory: Path | None = None) -> Iterable[str]:
     """The part in front of all these names if the model's family in transformers has no such module, now or before.
 
-    Or if the LM head or PEFT's model has it too, which classes of causal models have at the top.
+    Or if the LM head or PEFT's model has it too, which classes of causal models have at the top. Or if nobody knows the
+    class, and what stands behind the part is named as models of transformers are. directory: as in `has_no_module`.
     """
     all_names = list(names)
     fronts = {name.partition(".")[0] for name in all_names}
-    source = _source_of(config, None)
-    if len(fronts) != 1 or not source or not (front := fronts.pop()).isidentifier() or front in all_names:
+    if len(fronts) != 1 or not (front := fronts.pop()).isidentifier() or front in all_names:
         return ()
+    source = _source_of(config, None)
+    if not source:
+        behind = [name.partition(".")[2] for name in all_names]
+        return (front,) if _may_be_around(config, directory) and _is_around(front, behind, config) else ()
     if _architecture(config).endswith(CAUSAL) and any(
         name.startswith((f"{front}.lm_head.", f"{front}.base_model.model.")) for name in all_names
     ):
@@ -56,12 +66,48 @@ def foreign_fronts(config: Mapping[str, Any], names: Iterable[str]) -> Iterable[
     return () if re.search(known, source) or re.search(known, _source("../conversion_mapping.py")) else (front,)
 
 
+def _may_be_around(config: Mapping[str, Any], directory: Path | None) -> bool:
+    """Whether no code of the model says what its modules are called."""
+    return bool(config) and "auto_map" not in config and (directory is None or not _own_source(directory))
+
+
+def _is_around(front: str, behind: Sequence[str], config: Mapping[str, Any]) -> bool:
+    """Whether a part stands around a model of transformers, or around another part that does."""
+    if _is_layout(front, behind, config):
+        return True
+    inner, *others = {name.partition(".")[0] for name in behind}
+    if others or inner in behind:
+        return False
+    return _is_around(inner, [name.partition(".")[2] for name in behind], config)
+
+
+def _is_layout(front: str, names: Sequence[str], config: Mapping[str, Any]) -> bool:
+    """Whether names behind a part are those of a model of transformers: of its family, or of any if that is unknown."""
+    if any(name.startswith("lm_head.") for name in names):
+        return True
+    family = _family(config)
+    if not family:
+        return not {*_EMBEDDINGS}.isdisjoint(names)
+    modules = {name.partition(".")[0] for name in names}
+    return not _sets(family, front) and all(_sets(family, module) for module in modules)
+
+
+def _sets(source: str, module: str) -> bool:
+    return re.search(rf"self\.{re.escape(module)}\b", source) is not None
+
+
+def _family(config: Mapping[str, Any]) -> str:
+    """The source of transformers for the type of a model; empty where there is none."""
+    folder = str(config.get("model_type")).replace("-", "_")
+    return _source(f"{folder}/modeling_{folder}.py") if folder.isidentifier() else ""
+
+
 def _source_of(config: Mapping[str, Any], directory: Path | None) -> str:
     """The source that has the model's class; empty where there is none."""
-    architecture, folder = _architecture(config), str(config.get("model_type")).replace("-", "_")
+    architecture = _architecture(config)
     if not architecture:
         return ""
-    source = _source(f"{folder}/modeling_{folder}.py") if folder.isidentifier() else ""
+    source = _family(config)
     if f"class {architecture}(" not in source and directory is not None:
         source = _own_source(directory)
     return source if f"class {architecture}(" in source else ""

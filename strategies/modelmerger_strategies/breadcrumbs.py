@@ -45,4 +45,5 @@ class ModelOptions(trimmed.ModelOptions):
 
 _keep = trimmed.Trimmed(middle_ranks)
 count_rounds, measure_tensor, merge_tensor = family.hooks_of(_keep, added_up)
+split_tensor = family.split_by(_keep)
 choose_ranges, join_measurements = trimmed.bracket_hooks(_keep)

@@ -35,4 +35,6 @@ class ModelOptions(dropped.ModelOptions):
     """What dare_linear wants to know of each model."""
 
 
-count_rounds, measure_tensor, merge_tensor = family.hooks_of(dropped.Dropped(drop_evenly), added_up)
+_keep = dropped.Dropped(drop_evenly)
+count_rounds, measure_tensor, merge_tensor = family.hooks_of(_keep, added_up)
+split_tensor = family.split_by(_keep)

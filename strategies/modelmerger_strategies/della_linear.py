@@ -54,3 +54,4 @@ def check_config(settings: Settings, options: Options) -> Iterable[Problem]:
 
 _keep = dropped.Dropped(drop_by_rank, check_spreads)
 count_rounds, measure_tensor, merge_tensor = family.hooks_of(_keep, added_up)
+split_tensor = family.split_by(_keep)

@@ -18,6 +18,7 @@ from attrs import frozen
 from modelmerger_strategies.task_vectors import spectral
 from modelmerger_strategies.task_vectors.scaling import EVEN_SHARE
 from modelmerger_strategies.task_vectors.spectrum import nearest_orthogonal, spectrum_of
+from modelmerger_strategies.task_vectors.splitting import Factors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,13 +34,34 @@ class Options(spectral.Options):
 def _separated(updates: spectral.Updates, _: Options) -> "Tensor":
     import torch
 
+    left, right, found = _orthogonal(updates)
+    values = torch.cat([own * weight for own, weight in zip(found, updates.weights, strict=True)])
+    return (left * values) @ right
+
+
+def _terms(updates: spectral.Updates) -> list[Factors]:
+    """Of each model, its directions as they are among those of all models, whatever the weights are."""
+    import torch
+
+    left, right, found = _orthogonal(updates)
+    ranks = [len(own) for own in found]
+    return [
+        (of_left * own, of_right.clone())
+        for of_left, own, of_right in zip(torch.split(left, ranks, 1), found, torch.split(right, ranks), strict=True)
+    ]
+
+
+def _orthogonal(updates: spectral.Updates) -> "tuple[Tensor, Tensor, list[Tensor]]":
+    """U⊥, V⊥ᵀ, and the singular values of each model."""
+    import torch
+
     most = max(1, min(updates.shape) // len(updates.tensors))
     pairs = zip(updates.tensors, updates.noise, strict=True)
     found = [spectrum_of(tensor, noise, updates.size).first(most) for tensor, noise in pairs]
     left = nearest_orthogonal(torch.cat([one.left for one in found], 1), updates.size)
     right = nearest_orthogonal(torch.cat([one.right for one in found]), updates.size)
-    values = torch.cat([one.values * weight for one, weight in zip(found, updates.weights, strict=True)])
-    return (left * values) @ right
+    return left, right, [one.values for one in found]
 
 
 choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_separated, EVEN_SHARE)
+split_tensor = spectral.split_by(_terms, EVEN_SHARE)

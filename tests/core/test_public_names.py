@@ -6,6 +6,7 @@ import modelmerger
 
 PUBLIC = [
     "Answer",
+    "Apart",
     "Base",
     "Better",
     "BlockRecord",
@@ -33,6 +34,7 @@ PUBLIC = [
     "InputError",
     "InputTensors",
     "Inquiry",
+    "JoinedView",
     "LabelScores",
     "LanguageModel",
     "LayerView",
@@ -79,6 +81,7 @@ PUBLIC = [
     "TensorEntry",
     "TensorInfo",
     "TensorSelection",
+    "Terms",
     "ThresholdError",
     "Traits",
     "Unit",
@@ -136,6 +139,7 @@ PUBLIC = [
     "shown",
     "shown_weight",
     "split_into_shards",
+    "split_merge",
     "stacked_config",
     "tied_heads",
     "torch_dtype",

@@ -198,6 +198,22 @@ def test_the_loader_knows_names_of_the_team(merge_page: Callable[[str], MergeRep
     assert written.read_bytes() == by_path.read_bytes()
 
 
+def test_the_view_merges_the_weights_beside_the_models(merge_page: Callable[[str], MergeReport], place: Path) -> None:
+    weights = {name: torch.full((3,), float(number)) for number, name in enumerate(("chat", "formal"), 1)}
+    for name, weight in weights.items():
+        (place / "models" / name / "scorer").mkdir()
+        save_file({"w": weight}, place / "models" / name / "scorer/weights.safetensors")
+    try:
+        output = Path(merge_page("write-a-view").output)
+    finally:  # other tests have these models too
+        for name in weights:
+            shutil.rmtree(place / "models" / name / "scorer")
+
+    exact = 0.6 * weights["chat"].double() + 0.4 * weights["formal"].double()
+    torch.testing.assert_close(load_file(output / "scorer/model.safetensors")["w"].double(), exact, rtol=1e-6, atol=0)
+    assert verify(output)
+
+
 def test_the_view_keeps_the_layers_that_it_says(merge_page: Callable[[str], MergeReport], place: Path) -> None:
     output = Path(merge_page("write-a-view").output)
 

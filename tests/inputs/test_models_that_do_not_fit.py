@@ -143,6 +143,23 @@ def test_counters_that_differ_are_the_donors_and_the_report_says_so(
     )
 
 
+def test_counters_that_one_model_lacks_are_the_donors(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    """As old versions of torch and transformers wrote them."""
+    ours = {"bn.num_batches_tracked": torch.tensor(3), "emb.position_ids": torch.arange(4)}
+    theirs = {"attn.masked_bias": torch.tensor(True)}
+    write_model(models.a, {**models.tensors["a"], **ours})
+    write_model(models.b, {**models.tensors["b"], **theirs})
+
+    report = merge(MergeConfig(**config))
+
+    merged = load_file(models.output / "model.safetensors")
+    assert {name: merged[name].tolist() for name in ours} == {name: tensor.tolist() for name, tensor in ours.items()}
+    assert "attn.masked_bias" not in merged
+    said = [note.message for note in report.notes if note.where == str(models.a)]
+    assert any("not every model has: taken from the donor 'a'" in message for message in said)
+    assert any("has no place for: left out, for example attn.masked_bias" in message for message in said)
+
+
 def quantised(models: SimpleNamespace, name: str, shift: int) -> Path:
     weights = (torch.arange(64).view(8, 8) + shift).to(torch.uint8)
     config = {**CONFIG, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}

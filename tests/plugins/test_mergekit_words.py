@@ -1,9 +1,14 @@
 """Whoever comes from mergekit is told what its words are called here: one line for a whole config, one for a word."""
 
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from modelmerger import ConfigError, MergeConfig, parse_document
+from modelmerger_plugins.mergekit_words.flags import FLAGS, answer_to
 
 MODELS = [{"path": "./a"}, {"path": "./b"}]
 SOUP = """\
@@ -141,3 +146,38 @@ def test_a_key_of_the_top_level_among_the_options_is_told() -> None:
     (line,) = refused({"strategy": "weighted", "models": MODELS, "options": {"output_path": "./out"}})
 
     assert line == "options: unknown key 'output_path' in here. It stands by itself, outside of options"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--copy-tokenizer"], "--copy-tokenizer is mergekit's. Here the tokenizer goes along unless"),
+        (["--no-write-model-card"], "--no-write-model-card is mergekit's, and not needed here"),
+        (["--random-seed=7"], "--random-seed is mergekit's. Here options.seed."),
+        (["--max-rank", "32"], "--max-rank is of mergekit-extract-lora."),
+        (["--max-fevals", "9"], "--max-fevals is of mergekit-evolve. Here modelmerger tune"),
+        (["--i-understand-this-is-not-useful-without-training"], "is of mergekit-moe"),
+    ],
+)
+def test_flags_of_mergekit_are_answered(
+    arguments: list[str], said: str, command: Callable[..., SimpleNamespace]
+) -> None:
+    result = command("merge", "recipe.yml", *arguments)
+    assert result.status == 2
+    (line,) = result.err.splitlines()
+    assert said in line
+    assert line.endswith("See modelmerger merge --help")
+
+
+def test_other_options_are_unknown_as_before(command: Callable[..., SimpleNamespace]) -> None:
+    assert "No such option" in command("merge", "recipe.yml", "--overwrit").err
+
+
+def test_every_flag_of_the_documentation_has_an_answer_that_fits_a_line() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/come-from-mergekit.md").read_text()
+    table = page.partition("\n## mergekit's flags\n")[2]
+    flags = re.findall(r"`(--[a-z-]+)[^`]*`(?=[^|]*\|[^|]*\|$)", table, re.MULTILINE)
+    assert len(flags) > 25
+    assert [flag for flag in flags if answer_to(flag) is None] == []
+    assert max(len(said) + 2 + len(flag) for flag, said in FLAGS.items()) < 240
+    assert answer_to("-v") is None

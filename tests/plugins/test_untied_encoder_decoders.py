@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from modelmerger import MergeConfig, merge
-from modelmerger.planning.ties import tied_configs
+from modelmerger.planning.ties import tied_configs, tied_embeddings
 from safetensors.torch import load_file, save_file
 
 HALF = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "vocab_size": 24}
@@ -17,6 +17,16 @@ HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "d_model": 
 BART = HALF | HEADS | {"max_position_embeddings": 16, "decoder_start_token_id": 0}
 T5 = {"vocab_size": 24, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
 BERT = {"vocab_size": 24, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+GEMMA: dict[str, Any] = {
+    "vocab_size": 24,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+GEMMA |= {"num_key_value_heads": 1, "head_dim": 4, "layer_types": ["full_attention"], "max_position_embeddings": 16}
+SIGLIP: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+SIGLIP |= {"image_size": 16, "patch_size": 4}
 FAMILIES: dict[str, dict[str, Any]] = {
     "T5ForConditionalGeneration": T5,
     "MT5ForConditionalGeneration": T5,
@@ -29,6 +39,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "ProphetNetForConditionalGeneration": {"vocab_size": 24, "hidden_size": 8, "num_encoder_layers": 1}
     | {"num_decoder_layers": 1, "num_encoder_attention_heads": 2, "num_decoder_attention_heads": 2}
     | {"encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "max_position_embeddings": 16},
+    "T5GemmaForConditionalGeneration": {"encoder": GEMMA, "decoder": GEMMA | {"cross_attention_hidden_size": 8}}
+    | {"vocab_size": 24},
+    "T5Gemma2ForConditionalGeneration": {
+        "encoder": {"text_config": GEMMA, "vision_config": SIGLIP, "mm_tokens_per_image": 4}
+        | {"eoi_token_index": 22, "image_token_index": 23},
+        "decoder": GEMMA,
+        "image_token_index": 23,
+        "eoi_token_index": 22,
+    },
     "BertForMaskedLM": BERT | {"tie_word_embeddings": True},
     "RobertaForMaskedLM": BERT | {"tie_word_embeddings": True},
 }
@@ -118,3 +137,10 @@ def test_the_types_whose_config_cannot_say_it_are_those_of_transformers() -> Non
         if "decoder.embed_tokens.weight" in text and (forces.search(told) or scales.search(text)):
             found.add(path.parent.name)
     assert found == tied_configs._MEANS_MORE
+
+
+def test_the_types_that_are_tied_to_the_encoder_are_those_of_transformers() -> None:
+    folder = Path(transformers.__file__).parent / "models"
+    tied_to = re.compile(r""""lm_head[\w.]*": "model\.encoder\.[\w.]*embed_tokens""")
+    found = {path.parent.name for path in folder.glob("*/modeling_*.py") if tied_to.search(path.read_text("utf-8"))}
+    assert found == tied_embeddings._TIED_TO_ENCODER

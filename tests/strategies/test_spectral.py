@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelmerger.engine.merge import Merge
+from modelmerger.engine.splitting import split_tensor
 from modelmerger.testing import merge_in_memory, plan_in_memory
 from modelmerger_strategies.task_vectors.spectrum import rounding_noise, spectrum_of
 
@@ -225,3 +227,32 @@ def test_the_plan_names_the_memory_of_the_decomposition() -> None:
         return plan_in_memory("tsv_m", [base, base], base).plan.worker_memory
 
     assert memory(4096) - memory(2048) == 512 * 2048 * (8 + 4 * (3 + 2 + 20))
+
+
+@pytest.mark.parametrize("factor", ["matched", 0.8])
+def test_the_terms_of_tsv_m_are_those_of_the_paper_at_any_weights(factor: Any) -> None:
+    planned = plan_in_memory("tsv_m", MODELS, BASE, WEIGHTS, options={"scaling_factor": factor})
+    merge = Merge(planned.plan, planned.checkpoints, planned.hooks, planned.settings)
+    for index, tensor in enumerate(planned.plan.tensors):
+        if tensor.name not in MATRICES:
+            continue
+        terms = split_tensor(merge, index)
+        assert terms is not None
+        assert terms.follows == ("scaling_factor",)
+        taus = arrays(MODELS, tensor.name)
+        for weights in (WEIGHTS, [0.2, 1.5, 0.6], [1e-6, -1.0, 0.3]):
+            wanted = tsv_m(taus, weights)
+            plain = np.linalg.norm(sum(w * t for w, t in zip(weights, taus, strict=True)))
+            scale = 0.55 * 4 / 3 * plain / np.linalg.norm(wanted) if factor == "matched" else factor
+            found = terms.weigh(weights, [None] * 3, tensor.options)
+            sums = sum(c * left @ right for c, (left, right) in zip(found, terms.terms, strict=True))
+            np.testing.assert_allclose(sums.double().numpy(), scale * wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_models_that_changed_nothing_have_terms_of_nothing() -> None:
+    planned = plan_in_memory("tsv_m", [BASE, BASE], BASE)
+    merge = Merge(planned.plan, planned.checkpoints, planned.hooks, planned.settings)
+    terms = split_tensor(merge, [tensor.name for tensor in planned.plan.tensors].index("model.layers.0.w"))
+    assert terms is not None
+    assert [float((left @ right).abs().sum()) for left, right in terms.terms] == [0.0, 0.0]
+    assert terms.weigh([1.0, 2.0], [None] * 2, planned.plan.tensors[0].options) == (0.0, 0.0)

@@ -49,6 +49,12 @@ class Commands(click.Group):
         """Runs the command."""
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            from modelmerger.cli.unknown_options import explained
+
+            if (told := explained(error, ctx)) is None:
+                raise
+            raise told from error
         except BaseException:
             provider = ctx.find_root().obj.get("provider")
             if provider is None:

@@ -74,12 +74,11 @@ class BlockWriter:
         begin, end = unit.first * BLOCK, unit.last * BLOCK
         for placement in self.blocks.placements(unit.of, begin, end):
             index = self.blocks.index[placement.tensor.name]
-            if self.merger.measurer.keeps(index):
-                continue
             tensor = merge.plan.tensors[index]
             bits = DTYPES[tensor.dtype].bits
             low, high = max(0, begin - placement.offset), min(placement.tensor.bytes, end - placement.offset)
-            read_ahead(merge, tensor, low * 8 // bits, high * 8 // bits)
+            for start, stop in self.merger.measurer.read_again(index, low * 8 // bits, high * 8 // bits):
+                read_ahead(merge, tensor, start, stop)
 
     def _write_block(
         self, windows: Windows, file: int, begin: int, end: int, workspace: Workspace, state: UnitState

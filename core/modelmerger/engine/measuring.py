@@ -1,6 +1,6 @@
 """Statistics of tensors over fixed blocks: the Gram matrix of the inputs, or what a strategy measures in rounds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,9 +66,9 @@ class Measurer:
         rounds = (self._wanted(index, number, totals[:number]) for number in range(len(totals)))
         return any(wanted.elements == tensor.elements for wanted in rounds)
 
-    def keeps(self, index: int) -> bool:
-        """Whether what was read of a tensor is kept until it is merged."""
-        return self.kept is not None and self.kept.holds(index)
+    def read_again(self, index: int, start: int, stop: int) -> Iterable[tuple[int, int]]:
+        """The ranges between two elements of a tensor that are read, as they are not kept since they were measured."""
+        return [(start, stop)] if self.kept is None else self.kept.missing(index, start, stop)
 
     def read_ahead(self, unit: Unit, earlier: Sequence["Tensor"]) -> None:
         """Says that a unit will be measured next. earlier: as in `measure`."""
@@ -76,8 +76,8 @@ class Measurer:
         length, wanted = block_length(tensor), self._wanted(unit.of, unit.round, earlier)
         if len(wanted.runs) > 1:  # what is read ahead takes 4 MiB, however short it is
             return
-        for start, stop in wanted.between(unit.first * length, unit.last * length):
-            if self.kept is None or not self.kept.has(unit.of, start):
+        for wanted_range in wanted.between(unit.first * length, unit.last * length):
+            for start, stop in self.read_again(unit.of, *wanted_range):
                 read_ahead(self.merge, tensor, start, stop)
 
     def measure(

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from modelmerger.config.opened_models import config_of_opened
+from modelmerger.config.opened_models import config_of_opened, strategy_of
 from modelmerger.config.resolve import resolve
 from modelmerger.engine.devices import slice_device
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.hooks.registry import Registry
+from modelmerger.inputs.files import InputFiles
 from modelmerger.planning.configs import CONFIG, GENERATION, adjusted_configs
 from modelmerger.planning.cost import bytes_read
 from modelmerger.planning.inner_merges import plan_inner
+from modelmerger.planning.opening import loading_context
 from modelmerger.planning.slices import slices
 from modelmerger.planning.viewed_models import view_models
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
@@ -81,9 +84,9 @@ class MergedCheckpoint(Checkpoint):
         """A merge of opened models, which must stay open while it is read.
 
         models: each with another name, merged as a merge within a merge is: plugins view them that act there. weights,
-        model_options: one a model. strategy: the name of an installed one, or a module or an object of this process.
-        options: as in the config of a merge within a merge, so without those of the whole run. Raises what planning a
-        merge of that config raises.
+        model_options: one a model. strategy: the name of an installed one, a module or an object of this process, or
+        the path of a file (a `Path`), which is imported as `--plugin` does. options: as in the config of a merge within
+        a merge, so without those of the whole run. Raises what planning a merge of that config raises.
 
         ```python
         from modelmerger import MergedCheckpoint
@@ -92,11 +95,12 @@ class MergedCheckpoint(Checkpoint):
             return MergedCheckpoint.of("soup", "weighted", checkpoints, weights=[1.0] * len(checkpoints))
         ```
         """
-        settings, hooks = resolve(
-            config_of_opened(strategy, models, base, weights, model_options, options), opened=True
-        )
+        strategy, given = strategy_of(strategy)
+        config = config_of_opened(strategy, models, base, weights, model_options, options)
+        settings, hooks = resolve(config, Registry.installed().with_given(given), opened=True)
         settings = evolve(settings, where=name)
-        checkpoints, _ = view_models(hooks, [*models, *([base] if base is not None else [])], settings)
+        opened = [*models, *([base] if base is not None else [])]
+        checkpoints, _ = view_models(hooks, opened, settings, loading_context(hooks, settings, InputFiles()))
         plan, composition, _ = plan_inner(settings, hooks, checkpoints, ())
         return cls(name, plan, checkpoints, hooks, settings, composition)
 

@@ -9,7 +9,7 @@ from attrs import frozen
 from modelmerger.hooks.answers import are_shares, fault_of_tensors, is_list_of, plain_json
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.compositions import check_composition
-from modelmerger.hooks.files import gather_files
+from modelmerger.hooks.files import gather_files, gather_folders
 from modelmerger.hooks.problems import gather_problems
 from modelmerger.inputs.executable import executable_keys
 from modelmerger.inputs.loading import LoadContext, as_given
@@ -81,10 +81,16 @@ class ModelHooks:
             self._check_tensors("load_model", found)
         return found
 
-    def view_models(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequence[Checkpoint]:
-        """The models as plugins see them, one after the other; within another merge, as those do that act there."""
+    def view_models(
+        self, checkpoints: Sequence[Checkpoint], settings: Settings, context: LoadContext
+    ) -> Sequence[Checkpoint]:
+        """The models as plugins see them, one after the other; within another merge, as those do that act there.
+
+        context: for what else is opened of them.
+        """
+        arguments: dict[str, Any] = {"settings": settings, "context": context}
         for plugin in self.calls.in_turn("view_models", settings.where):
-            views = self.calls.ask_one("view_models", plugin, checkpoints=list(checkpoints), settings=settings)
+            views = self.calls.ask_one("view_models", plugin, checkpoints=list(checkpoints), **arguments)
             if views is not None:
                 self._check_views(plugin, checkpoints, views)
                 checkpoints = list(views)
@@ -152,6 +158,13 @@ class OutputHooks:
     """The plugins of the run."""
     executor: str | None = None
     """The key of the plugin that executes the slices; None for the first that will."""
+
+    def place_tensors(
+        self, names: Sequence[str], checkpoints: Sequence[Checkpoint], settings: Settings
+    ) -> dict[str, str]:
+        """What names of tensors begin with that go to a folder of the output → the folder."""
+        arguments: dict[str, Any] = {"names": names, "checkpoints": checkpoints, "settings": settings}
+        return gather_folders(self.calls, "place_tensors", **arguments)
 
     def save_model(self, tensors: Sequence[OutputTensor], max_shard_size: int, stem: str = "model") -> Layout:
         """The layout of the merged weights. max_shard_size: bytes. stem: what the files are named by."""

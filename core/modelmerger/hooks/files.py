@@ -1,4 +1,4 @@
-"""Files that plugins bring: content by name, with plain names, each brought by one plugin."""
+"""Files that plugins bring, and folders that they put weights into: with plain names, each of one plugin."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -47,3 +47,32 @@ def gather_files(
         files |= found or {}
         owners |= dict.fromkeys(found or {}, provider)
     return files
+
+
+def gather_folders(calls: Calls, hook: str, **arguments: Any) -> dict[str, str]:
+    """The answers of all plugins to a hook that puts tensors into folders: what their names begin with → the folder.
+
+    Raises `PluginError` for a folder that is not plain, or is another prefix's, and for prefixes of which one begins
+    with the other.
+    """
+    folders, owners = dict[str, str](), dict[str, str]()
+    for plugin in calls.plugins_with(hook):
+        found = calls.ask_one(hook, plugin, **arguments)
+        if found is None:
+            continue
+        if not isinstance(found, Mapping) or not all(map(_is_folder, found.items())):
+            raise calls.wrong_answer(hook, found, "None, or plain folders by what names begin with", plugin)
+        provider = str(calls.providers[plugin])
+        for prefix, folder in found.items():
+            for other, of_other in folders.items():
+                if folder == of_other or prefix.startswith(other) or other.startswith(prefix):
+                    message = f"{hook} puts {prefix!r} into {folder}, and {other!r} goes into {of_other}, says"
+                    message = f"{provider}: {message} {owners[other]}."
+                    raise PluginError(with_way_out(message, [calls.providers[plugin]]))
+            folders[prefix], owners[prefix] = folder, provider
+    return folders
+
+
+def _is_folder(entry: tuple[Any, Any]) -> bool:
+    prefix, folder = entry
+    return isinstance(prefix, str) and prefix != "" and isinstance(folder, str) and is_plain_path(folder)

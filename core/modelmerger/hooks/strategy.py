@@ -3,16 +3,19 @@
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
+from modelmerger.hooks.answered.terms import checked_terms
 from modelmerger.hooks.answers import is_dense, is_list_of, kind_of, not_a_tensor, shares_memory, versions
 from modelmerger.hooks.arguments.of_strategies import Measured, SliceInputs
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import ConfigError, PluginError, Problem
+from modelmerger.values.strategies.terms import Terms
 from modelmerger.values.text import shown
 from modelmerger.values.traits import Traits, View
 
@@ -190,25 +193,28 @@ class Strategy:
 
     def merge_tensor(self, given: "SliceInputs", measurements: Sequence["torch.Tensor"]) -> "torch.Tensor":
         """The merged slice: a tensor of the inputs' shape and dtype that shares no memory with them."""
-        tensors, tensor_name = given.tensors, given.tensor_name
-        before = versions(tensors)
-        merged = self.calls.ask_first("merge_tensor", tensor_name, measurements=measurements, **given.arguments())
-        first = tensors[0]
-        if (
-            not isinstance(merged, type(first))
-            or not is_dense(merged)
-            or merged.shape != first.shape
-            or merged.dtype != first.dtype
-        ):
-            expected = f"a tensor, {kind_of(first)}, is due"
-            raise self._broken(
-                "merge_tensor", f"gave {kind_of(merged)} where {expected}{not_a_tensor(merged)}", tensor_name
-            )
-        if shares_memory(merged, tensors):
-            raise self._broken("merge_tensor", "gave back one of its inputs; return a new tensor", tensor_name)
-        if versions(tensors) != before:
-            raise self._broken("merge_tensor", _CHANGED, tensor_name)
-        return merged.detach()
+        before = versions(given.tensors)
+        asked = {"measurements": measurements} | given.arguments()
+        merged = self.calls.ask_first("merge_tensor", given.tensor_name, **asked)
+        return self._made("merge_tensor", merged, given.tensors, before, given.tensor_name)
+
+    @property
+    def splits(self) -> bool:
+        """Whether it can say what terms a merged tensor is a sum of."""
+        return "split_tensor" in self.plugin.hooks
+
+    def split_tensor(self, given: "SliceInputs", measurements: Sequence["torch.Tensor"]) -> Terms | None:
+        """The terms of a merged tensor; None where it is no sum of any. Their `weigh` checks its answers too."""
+        before = versions(given.tensors)
+        asked = {"measurements": measurements} | given.arguments()
+        found = self.calls.ask_first("split_tensor", given.tensor_name, **asked)
+        if found is None:
+            return None
+        if versions(given.tensors) != before:
+            raise self._broken("split_tensor", _CHANGED, given.tensor_name)
+        guard = partial(self.calls.guard, "split_tensor", tensor=given.tensor_name)
+        broken = partial(self._broken, "split_tensor", tensor=given.tensor_name)
+        return checked_terms(found, given.tensors, guard, broken)
 
     def merge_cores(
         self,
@@ -222,7 +228,7 @@ class Strategy:
     ) -> "torch.Tensor":
         """The merged core: finite, float64, of the shape of the others. The arguments are those of the hook."""
         before = versions(cores)
-        merged: torch.Tensor | None = self.calls.ask_first(
+        found = self.calls.ask_first(
             "merge_cores",
             tensor_name,
             cores=cores,
@@ -233,17 +239,29 @@ class Strategy:
             tensor_name=tensor_name,
             shape=shape,
         )
-        first = cores[0]
-        if merged is None or kind_of(merged) != kind_of(first) or not is_dense(merged):
-            due = f"a tensor, {kind_of(first)}, is due"
-            raise self._broken("merge_cores", f"gave {kind_of(merged)} where {due}{not_a_tensor(merged)}", tensor_name)
-        if shares_memory(merged, cores):
-            raise self._broken("merge_cores", "gave back one of its inputs; return a new tensor", tensor_name)
-        if versions(cores) != before:
-            raise self._broken("merge_cores", _CHANGED, tensor_name)
+        merged = self._made("merge_cores", found, cores, before, tensor_name)
         if not merged.isfinite().all():
             raise self.nonfinite_error("merge_cores", tensor_name)
-        return merged.detach()
+        return merged
+
+    def _made(
+        self, hook: str, made: Any, inputs: Sequence["torch.Tensor"], before: Sequence[int], tensor_name: str
+    ) -> "torch.Tensor":
+        """What a hook made of tensors: a tensor of their shape and dtype. before: the versions of these tensors."""
+        first = inputs[0]
+        if (
+            not isinstance(made, type(first))
+            or not is_dense(made)
+            or made.shape != first.shape
+            or made.dtype != first.dtype
+        ):
+            due = f"a tensor, {kind_of(first)}, is due"
+            raise self._broken(hook, f"gave {kind_of(made)} where {due}{not_a_tensor(made)}", tensor_name)
+        if shares_memory(made, inputs):
+            raise self._broken(hook, "gave back one of its inputs; return a new tensor", tensor_name)
+        if versions(inputs) != before:
+            raise self._broken(hook, _CHANGED, tensor_name)
+        return made.detach()
 
     def compile_merge(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replaces the strategy's `merge_tensor` by what `compiled` makes of it."""

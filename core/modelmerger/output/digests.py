@@ -1,6 +1,7 @@
 """Digests of files by pieces, each in one block and one tensor: BLAKE3 of each piece, and of those digests."""
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
@@ -15,8 +16,8 @@ from modelmerger.values.work.block_record import Piece
 
 READ = 2 << 20
 """Bytes that are read at a time where digests are taken on all cores."""
-WAITING = 2
-"""Reads that the disk has to do while every core digests."""
+WAITING = 6
+"""Reads that the disk has to do while every core digests: fewer leave it idle now and then."""
 NAME = "blake3-pieces"
 """What the manifest calls this way to digest a file."""
 
@@ -95,20 +96,30 @@ def differing_at_once(descriptor: int, pieces: Sequence[Piece]) -> Iterator[Piec
     """The same for all pieces of a file, on all cores, and past the page cache where they are not in it."""
     opened = OpenFile(os.dup(descriptor))
     begins = accumulate((piece.length for piece in pieces), initial=0)
+    local = threading.local()
+
+    def prepare() -> None:
+        local.memory = aligned_memory(READ + PAGE)
+
+    def digest(begin: int, piece: Piece) -> str:
+        return _digest_past(opened, begin, piece.length, local.memory)
+
     try:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) + WAITING) as pool:
-            digests = pool.map(lambda begin, piece: _digest_past(opened, begin, piece.length), begins, pieces)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) + WAITING, initializer=prepare) as pool:
+            digests = pool.map(digest, begins, pieces)
             yield from (piece for piece, digest in zip(pieces, digests, strict=True) if digest != piece.digest)
     finally:
         opened.retire()
 
 
-def _digest_past(opened: OpenFile, begin: int, length: int) -> str:
+def _digest_past(opened: OpenFile, begin: int, length: int, memory: memoryview) -> str:
     hasher = blake3()
-    memory, at, end = aligned_memory(READ + PAGE), begin, begin + length
+    at, end = begin, begin + length
     while at < end:
         before, wanted = at - page_of(at), min(READ, end - at)
-        if (count := opened.read_cached(memory[before : before + wanted], at)) == 0:
+        if opened.is_cached(at, at + wanted, READ):
+            count = os.preadv(opened.descriptor, [memory[before : before + wanted]], at)
+        else:  # and asked for without waiting, the page cache would begin to read it too
             count = min(wanted, opened.read_past(memory[: pages_for(before + wanted)], page_of(at)) - before)
         if count <= 0:
             break

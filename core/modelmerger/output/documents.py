@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from modelmerger.output.entries import create_file, open_directory, sync_directory, write_all
@@ -16,27 +16,36 @@ def write_document(tree: int, root: Path, name: str, content: Iterable[bytes], s
 
     content: piece by piece. Raises `OutputError`, also where something has that name.
     """
+    with output_errors(root / name), made_folder(tree, root, name, step) as (directory, last):
+        step("create", root / name)
+        descriptor = create_file(last, directory)
+        try:
+            step("write", root / name)
+            for piece in content:
+                write_all(descriptor, piece)
+            step("fsync", root / name)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if "/" in name:
+            step("fsync", (root / name).parent)
+            sync_directory(directory)
+
+
+@contextlib.contextmanager
+def made_folder(tree: int, root: Path, name: str, step: Step) -> Iterator[tuple[int, str]]:
+    """The folder of the open directory `tree` that a name leads to, made if need be, and the name there.
+
+    Open while the context lasts. Raises `OSError`.
+    """
     *folders, last = name.split("/")
     path = root
     directory = os.dup(tree)
     try:
-        with output_errors(root / name):
-            for folder in folders:
-                path /= folder
-                directory = _entered(directory, folder, path, step)
-            step("create", root / name)
-            descriptor = create_file(last, directory)
-            try:
-                step("write", root / name)
-                for piece in content:
-                    write_all(descriptor, piece)
-                step("fsync", root / name)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            if folders:
-                step("fsync", path)
-                sync_directory(directory)
+        for folder in folders:
+            path /= folder
+            directory = _entered(directory, folder, path, step)
+        yield directory, last
     finally:
         os.close(directory)
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _NO_SUCH_CALL = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY}
@@ -17,9 +18,32 @@ def open_directory(path: str | Path, inside: int | None = None) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
 
 
+@contextlib.contextmanager
+def entered(name: str, inside: int) -> Iterator[tuple[int, str]]:
+    """The folder that a name with folders leads to from an open one, open while the context lasts, and the name there.
+
+    Raises `OSError`, also for a link in place of a folder.
+    """
+    *folders, last = name.split("/")
+    current = inside
+    try:
+        for folder in folders:
+            outer, current = current, open_directory(folder, current)
+            if outer != inside:
+                os.close(outer)
+        yield current, last
+    finally:
+        if current != inside:
+            os.close(current)
+
+
 def open_entry(name: str, inside: int, mode: int) -> int:
-    """A descriptor of a file that is there; mode: `os.O_RDONLY`, or how it is written to."""
-    return os.open(name, mode | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
+    """A descriptor of a file that is there, in a folder if its name says so.
+
+    mode: `os.O_RDONLY`, or how it is written to.
+    """
+    with entered(name, inside) as (folder, last):
+        return os.open(last, mode | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
 
 
 def create_file(path: str | Path, inside: int | None = None, mode: int = os.O_WRONLY) -> int:

@@ -14,10 +14,12 @@ from attrs import frozen
 
 from modelmerger.output import journal
 from modelmerger.output.digests import block_count, differing
+from modelmerger.output.documents import made_folder
 from modelmerger.output.entries import (
     close_quietly,
     create_file,
     discard,
+    entered,
     is_directory,
     open_directory,
     open_entry,
@@ -83,7 +85,7 @@ def has_all_files(tree: int, layout: Layout) -> bool:
     for file in layout.files:
         try:
             status = os.stat(file.name, dir_fd=tree, follow_symlinks=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         if not _is_weights(status, file.size):
             return False
@@ -131,7 +133,7 @@ def _begun(
     os.mkdir(TREE, dir_fd=inside)
     tree = _open_tree(inside, closing)
     for file in layout.files:
-        _allocate(tree, directory.tree / file.name, file.size, step)
+        _allocate(tree, directory.tree, file.name, file.size, step)
     return Ready(descriptor, tree, {}, other_plan, said)
 
 
@@ -150,14 +152,7 @@ def _resumed(
         discard(TREE, inside)
         os.mkdir(TREE, dir_fd=inside)
     tree = _open_tree(inside, closing)
-    sizes = {file.name: file.size for file in layout.files}
-    for entry in os.listdir(tree):
-        status = os.stat(entry, dir_fd=tree, follow_symlinks=False)
-        directory.check_own(status, f"{TREE}/{entry}")
-        if not _is_weights(status, sizes.get(entry)):
-            step("remove", directory.tree / entry)
-            discard(entry, tree)
-    present = set(os.listdir(tree))
+    present = _kept_in(tree, "", {file.name: file.size for file in layout.files}, directory)
     if any(file.name not in present for file in layout.files):  # what shares said of a file that is gone is void
         discard(PARTS, inside)
     if reread and not found.reread:
@@ -167,10 +162,28 @@ def _resumed(
     for number, file in enumerate(layout.files):
         if file.name not in present:
             own = {key: record for key, record in own.items() if key[0] != number}
-            _allocate(tree, directory.tree / file.name, file.size, step)
+            _allocate(tree, directory.tree, file.name, file.size, step)
     journals = PartJournals.of(inside).of_plan(found.plan)
     records = records_of(tree, layout, journals, own, wanted=wanted, reread=reread)
     return Ready(descriptor, tree, records, False, said)
+
+
+def _kept_in(folder: int, prefix: str, sizes: Mapping[str, int], directory: StagingDirectory) -> set[str]:
+    """The names of the files of weights in an open folder of the tree. All else in it is removed. sizes: by name."""
+    kept: set[str] = set()
+    for entry in os.listdir(folder):
+        name = f"{prefix}{entry}"
+        status = os.stat(entry, dir_fd=folder, follow_symlinks=False)
+        directory.check_own(status, f"{TREE}/{name}")
+        if stat.S_ISDIR(status.st_mode) and any(of_weights.startswith(f"{name}/") for of_weights in sizes):
+            with entered(f"{entry}/", folder) as (inner, _):
+                kept |= _kept_in(inner, f"{name}/", sizes, directory)
+        elif _is_weights(status, sizes.get(name)):
+            kept.add(name)
+        else:
+            directory.step("remove", directory.tree / name)
+            discard(entry, folder)
+    return kept
 
 
 def _is_weights(status: os.stat_result, size: int | None) -> bool:
@@ -184,10 +197,12 @@ def _open_tree(inside: int, closing: ExitStack) -> int:
     return tree
 
 
-def _allocate(tree: int, path: Path, size: int, step: Step) -> None:
+def _allocate(tree: int, root: Path, name: str, size: int, step: Step) -> None:
     """A new file of that size, with its room on the disk where the file system can reserve it."""
-    step("create", path)
-    descriptor = create_file(path.name, tree)
+    path = root / name
+    with made_folder(tree, root, name, step) as (folder, last):
+        step("create", path)
+        descriptor = create_file(last, folder)
     try:
         step("allocate", path)
         try:

@@ -27,7 +27,8 @@ class StagedFiles:
     def __init__(self, tree: Path, layout: Layout, step: Step = no_step, *, direct: bool = False) -> None:
         self._tree = tree
         self._tree_fd = -1
-        self._paths: Sequence[Path] = [tree / file.name for file in layout.files]
+        self._names: Sequence[str] = [file.name for file in layout.files]
+        self._paths: Sequence[Path] = [tree / name for name in self._names]
         self._step = step
         self._direct = direct and DIRECT != 0
 
@@ -37,12 +38,12 @@ class StagedFiles:
         with output_errors(path):
             if self._direct:
                 try:
-                    return open_entry(path.name, self._tree_fd, os.O_WRONLY | DIRECT)
+                    return open_entry(self._names[file], self._tree_fd, os.O_WRONLY | DIRECT)
                 except OSError as error:
                     if error.errno != errno.EINVAL:
                         raise
                     self._direct = False  # the file system has no such thing
-            return open_entry(path.name, self._tree_fd, os.O_WRONLY)
+            return open_entry(self._names[file], self._tree_fd, os.O_WRONLY)
 
     def write(self, handle: int, file: int, content: memoryview, offset: int) -> None:
         """Writes to a file of the layout, from an offset in bytes."""
@@ -68,9 +69,8 @@ class StagedFiles:
 
     def is_written(self, file: int, block: int, record: BlockRecord) -> bool:
         """Whether a block of a file has the digests of its record, as this process reads it."""
-        path = self._paths[file]
-        with output_errors(path):
-            descriptor = open_entry(path.name, self._tree_fd, os.O_RDONLY)
+        with output_errors(self._paths[file]):
+            descriptor = open_entry(self._names[file], self._tree_fd, os.O_RDONLY)
             try:
                 return not any(True for _ in differing(descriptor, block * BLOCK, record.pieces))
             finally:

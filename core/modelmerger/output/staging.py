@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from modelmerger.output import journal, run_token
 from modelmerger.output.documents import write_document
-from modelmerger.output.entries import same_entry, sync_directory
+from modelmerger.output.entries import entered, same_entry, sync_directory
 from modelmerger.output.resuming import made_ready
 from modelmerger.output.shared.part_files import Records
 from modelmerger.output.staged_files import StagedFiles
@@ -84,8 +84,8 @@ class Staging(StagedFiles):
                 run_token.write_token(self.directory.descriptor, self.token)
             self._tree_fd, self._journal_fd = ready.tree, ready.journal
             self.records, self.removed_other_plan, self.notes = ready.records, ready.removed_other_plan, ready.notes
-            for path in self._paths:
-                self._hold(path.name)
+            for name in self._names:
+                self._hold(name)
             self._closing = closing.pop_all()
         return self
 
@@ -115,7 +115,7 @@ class Staging(StagedFiles):
         self.extra = names
 
     def sync(self) -> None:
-        """Everything staged is on the disk when this returns: files first, then their directory."""
+        """Everything staged is on the disk when this returns: files first, then their folders."""
         for index, path in enumerate(self._paths):
             descriptor = self.open_file(index)
             try:
@@ -124,6 +124,10 @@ class Staging(StagedFiles):
                     os.fsync(descriptor)
             finally:
                 self.close_file(descriptor, index)
+        for folder in sorted({path.parent for path in self._paths} - {self.tree}):
+            with output_errors(folder), entered(f"{folder.relative_to(self.tree)}/", self._tree_fd) as (inside, _):
+                self._step("fsync", folder)
+                sync_directory(inside)
         with output_errors(self.tree):
             self._step("fsync", self.tree)
             sync_directory(self._tree_fd)

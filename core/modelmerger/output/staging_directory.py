@@ -31,7 +31,7 @@ def staged_size(target: Path) -> int:
     """Bytes on the disk that an earlier, unfinished merge to this target takes and a new one will reuse or free."""
     tree = staging_path(target) / TREE
     with contextlib.suppress(OSError):
-        return sum(path.lstat().st_blocks * 512 for path in tree.iterdir())
+        return sum(path.lstat().st_blocks * 512 for path in tree.rglob("*"))
     return 0
 
 

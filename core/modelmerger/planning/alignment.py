@@ -45,9 +45,9 @@ def align(
     donor has a head of its own. The other way round, the output has no tensor for the head. Tensors that are not
     floating point, and float8 tensors of quantised models, can only be copied, and only if all models have equal bits.
 
-    missing: what becomes of a tensor that only some checkpoints have. "error": it is an error. "donor": one that the
-    donor has is taken from the donor, and others are left out. "union": others are taken from the first checkpoint that
-    has them. The last two are noted.
+    missing: what becomes of a tensor that only some checkpoints have. "error": it is an error, unless it is a counter,
+    which is treated as by "donor". "donor": one that the donor has is taken from the donor, and others are left out.
+    "union": others are taken from the first checkpoint that has them. What is taken and left out is noted.
     """
     reference = checkpoints[donor]
     surplus = [
@@ -77,9 +77,10 @@ def align(
     problems += mismatches(
         checkpoints, donor, matches, [entry for entry in surplus if entry not in tied], complete=missing == "error"
     )
-    if missing != "error":
+    if missing != "error" or not problems:  # in the latter case, what is missing are counters
         left = [(name, index) for name, index in surplus if name not in sources]
-        problems += _notes(checkpoints, donor, aligned, left)
+        where = "options.missing_tensors" if missing != "error" else reference.place
+        problems += _notes(checkpoints, donor, aligned, left, where)
     return aligned, problems
 
 
@@ -94,9 +95,13 @@ def _across_bytes(name: str, checkpoint: Checkpoint, info: TensorInfo) -> Proble
 
 
 def _notes(
-    checkpoints: Sequence[Checkpoint], donor: int, aligned: Sequence[Aligned], left: Sequence[tuple[str, int]]
+    checkpoints: Sequence[Checkpoint],
+    donor: int,
+    aligned: Sequence[Aligned],
+    left: Sequence[tuple[str, int]],
+    where: str,
 ) -> Iterator[Problem]:
-    """What `missing_tensors` did: to how many tensors, with an example."""
+    """What became of tensors that some models lack: of how many, with an example."""
     whose = f"the donor '{checkpoints[donor].name}'"
     kept = [(tensor.name, donor) for tensor in aligned if tensor.taken and tensor.source == donor]
     added = [(tensor.name, tensor.source) for tensor in aligned if tensor.taken and tensor.source != donor]
@@ -109,7 +114,7 @@ def _notes(
             name, index = found[0]
             count = amount(len(dict(found)), "tensor")
             message = f"{count} that {what}, for example {shown(name)} of '{checkpoints[index].name}'."
-            yield Problem(message, "options.missing_tensors", severity="note")
+            yield Problem(message, where, severity="note")
 
 
 def _has_its_own(name: str, donor: Checkpoint, other: Checkpoint) -> Problem:

@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
+from attrs import frozen
+
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.direct.amounts import held_for
 from modelmerger.planning.slices import CROWD, MEASURED, OBSERVED, WINDOW, crowding, window
@@ -72,12 +74,12 @@ def bytes_held(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
     return sum(checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs)
 
 
-def read_once(ways: Mapping[str, str], checkpoints: Sequence[Checkpoint], tensor: TensorPlan, memory: int) -> bool:
-    """Whether the inputs of a tensor are kept from when it is measured until it is merged.
+def from_device(ways: Mapping[str, str], checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> bool:
+    """Whether a tensor is measured, and inputs of it come from a device, so that they are kept until they are merged.
 
-    From the page cache, a second reading costs next to nothing. ways: those of a plan. memory: bytes that may be kept.
+    From the page cache, a second reading costs next to nothing. ways: those of a plan.
     """
-    if not rounds_of(tensor) or not bytes_held(checkpoints, tensor) <= memory:
+    if not rounds_of(tensor):
         return False
     return any(ways.get(file.path) == "direct" for i in tensor.inputs for file in checkpoints[i].files)
 
@@ -103,27 +105,39 @@ def most_kept(options: CoreOptions, tensors: Iterable[TensorPlan]) -> int:
     return max(0, options.kept_bytes - many * 8 * MEASURED * measured)
 
 
-def bytes_kept(
+@frozen
+class Kept:
+    """What is kept of the inputs of tensors from when they are measured until they are merged."""
+
+    most: int
+    """Bytes that are kept at a time."""
+    reused: int
+    """Bytes that are not read again because of it, in all rounds."""
+
+
+def kept_inputs(
     ways: Mapping[str, str], checkpoints: Sequence[Checkpoint], tensors: Sequence[TensorPlan], workers: int, memory: int
-) -> int:
-    """How many bytes of inputs are kept at most, until they are merged.
+) -> Kept:
+    """What is kept where at most `memory` bytes may be.
 
     A tensor is measured while the blocks before it are written, and goes with the blocks that it is merged into.
     """
-    most, end = 0, 0
+    most, reused, end = 0, 0, 0
     before: deque[tuple[int, int, int]] = deque()  # where a tensor begins and ends in the output, and what is kept
     for tensor in tensors:
         begin, end = end, end + TensorInfo(tensor.dtype, tensor.shape).bytes
-        if not read_once(ways, checkpoints, tensor, memory):
+        if not from_device(ways, checkpoints, tensor):
             continue
         written = begin - (workers + 2) * BLOCK
         while before and before[0][1] <= written:
             before.popleft()
         left = sum(kept * (stop - max(start, written)) // (stop - start) for start, stop, kept in before)
         needed = bytes_held(checkpoints, tensor)
-        most = max(most, left + needed)
-        before.append((begin, max(end, begin + 1), needed))
-    return min(memory, most)
+        own = max(0, min(needed, memory - left))
+        most = max(most, left + own)
+        reused += rounds_of(tensor) * bytes_in(checkpoints, tensor) * own // max(1, needed)
+        before.append((begin, max(end, begin + 1), own))
+    return Kept(most, reused)
 
 
 def memory_parts(workers: int, held: int, moving: Mapping[str, int]) -> dict[str, int]:

@@ -10,21 +10,18 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.available_memory import available_memory
 from modelmerger.inputs.direct.ways import way_of, writes_past_cache
 from modelmerger.output.manifest import FILE, REPORT
+from modelmerger.planning.apart.folders import lay_out
 from modelmerger.planning.cost import (
     bytes_compared,
-    bytes_in,
-    bytes_kept,
     bytes_read,
+    kept_inputs,
     memory_parts,
     most_kept,
     moving_parts,
-    read_once,
-    rounds_of,
     slice_elements,
     worker_memory,
 )
 from modelmerger.planning.digest import deciding_parts, plan_digest
-from modelmerger.planning.layout_check import check_layout
 from modelmerger.planning.tensor_plans import plan_composed_tensors, plan_merged_tensors
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo, merges_among
 from modelmerger.values.composition import Composition
@@ -63,7 +60,7 @@ def make_plan(
     else:
         tensors, notes = plan_composed_tensors(composition, settings, dtypes), list(composition.notes)
         read, memory = [composition.checkpoint], composition.memory
-    layout = NOT_WRITTEN if settings.where else _layout(hooks, settings, tensors, composition)
+    layout = NOT_WRITTEN if settings.where else _layout(hooks, settings, checkpoints, tensors, composition)
     inner = [one.merge for one in merges_among(checkpoints) if one.merge is not None]
     workers, elements = settings.options.workers, slice_elements(settings.options, tensors)
     held = worker_memory(hooks, settings, tensors, elements)
@@ -71,7 +68,8 @@ def make_plan(
     io, most = settings.options.io, most_kept(settings.options, tensors)
     ways = {} if settings.where else {file.path: way_of(file, io) for file in inputs}
     direct = written > 0 and writes_past_cache(io, sum(file.size for file in inputs), written, available_memory())
-    moving = moving_parts(ways, tensors, workers, bytes_kept(ways, read, tensors, workers, most), direct=direct)
+    kept = kept_inputs(ways, read, tensors, workers, most)
+    moving = moving_parts(ways, tensors, workers, kept.most, direct=direct)
     parts = memory_parts(workers, held + memory + sum(one.worker_memory for one in inner), moving)
     return MergePlan(
         strategy=settings.strategy,
@@ -92,11 +90,12 @@ def make_plan(
         notes=notes,
         composed=composition is not None,
         updates=composition is not None and composition.updates,
+        adds_up=composition is not None and composition.adds_up,
         writes=composition.writes if composition else WHOLE_MODEL,
         options=settings.given.get("options") or {},
         worker_memory=held,
         bytes_compared=bytes_compared(read, tensors),
-        bytes_reused=sum(rounds_of(t) * bytes_in(read, t) for t in tensors if read_once(ways, read, t, most)),
+        bytes_reused=kept.reused,
         ways=ways,
         direct=direct,
     )
@@ -126,15 +125,24 @@ def _inputs(checkpoints: Sequence[Checkpoint], composition: Composition | None) 
     return [*files, *(file for file in own if file not in files)]
 
 
-def _layout(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan], composition: Composition | None) -> Layout:
+def _layout(
+    hooks: Hooks,
+    settings: Settings,
+    checkpoints: Sequence[Checkpoint],
+    tensors: Sequence[TensorPlan],
+    composition: Composition | None,
+) -> Layout:
     outputs = [OutputTensor(t.name, t.dtype, t.shape, TensorInfo(t.dtype, t.shape).bytes) for t in tensors]
     size = size_in_bytes(settings.options.max_shard_size)
+    names, folders = [tensor.name for tensor in tensors], dict[str, str]()
+    if composition is None or composition.writes == WHOLE_MODEL:
+        folders = hooks.output.place_tensors(names, checkpoints, settings)
     if composition is None:
-        layout = hooks.output.save_model(outputs, size)
-        check_layout(layout, outputs)
-        return layout
-    layout = hooks.output.save_model(outputs, size if composition.sharded else sys.maxsize, composition.stem)
-    check_layout(layout, outputs)
+        return lay_out(outputs, folders, lambda some, one: hooks.output.save_model(some, sys.maxsize if one else size))
+    size, stem = size if composition.sharded else sys.maxsize, composition.stem
+    layout = lay_out(
+        outputs, folders, lambda some, one: hooks.output.save_model(some, sys.maxsize if one else size, stem)
+    )
     for name in (*(file.name for file in layout.files), *layout.documents, FILE, REPORT):
         if name in composition.documents:
             raise hooks.models.taken_name_error(name)

@@ -117,7 +117,8 @@ def open_models(
         locating = locate or hooks.models.locate_model
         current = _open(settings, hooks, locating, merged, watched=cache is not None)
     try:
-        yield _viewed(hooks, _with_base(hooks, evolve(current.models, settings=settings)))
+        models = _with_base(hooks, evolve(current.models, settings=settings))
+        yield _viewed(hooks, models, loading_context(hooks, models.settings, current.files))
     except BaseException:
         current.files.close()
         raise
@@ -195,7 +196,8 @@ class _Opening:
         if id(inner) not in self._made:
             models = self.open_all(inner, hooks)
             with placed(inner):
-                models = _viewed(hooks, _with_base(hooks, models))
+                models = _with_base(hooks, models)
+                models = _viewed(hooks, models, loading_context(hooks, models.settings, self._files))
             revisions = [location.revision for location in models.locations]
             plan, composition, notes = plan_inner(models.settings, hooks, models.checkpoints, revisions)
             made = self._merged(reference.name, plan, models.checkpoints, hooks, models.settings, composition)
@@ -233,9 +235,14 @@ def _with_base(hooks: Hooks, models: Opened) -> Opened:
     return models
 
 
-def _viewed(hooks: Hooks, models: Opened) -> Opened:
+def loading_context(hooks: Hooks, settings: Settings, files: InputFiles) -> LoadContext:
+    """What views open more of a model with: files that the models' directories hold, by whichever plugin knows them."""
+    return LoadContext(files, settings, lambda reference, context: _load(hooks, reference, context, ()))
+
+
+def _viewed(hooks: Hooks, models: Opened, context: LoadContext) -> Opened:
     """As the config takes layers of them, then as plugins view them."""
-    checkpoints, said = view_models(hooks, with_layers(models.checkpoints, models.settings), models.settings)
+    checkpoints, said = view_models(hooks, with_layers(models.checkpoints, models.settings), models.settings, context)
     return evolve(models, checkpoints=checkpoints, said=said)
 
 

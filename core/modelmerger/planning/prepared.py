@@ -98,17 +98,20 @@ def prepare(
     merged: MakeMerged,
     thorough: Callable[[MergePlan], bool] = lambda _: False,
     opened: Callable[[Settings, Inputs], None] = lambda _, __: None,
+    composed: bool = True,
 ) -> Iterator[Prepared]:
     """Opens, checks and plans a merge. The models are open while the context lasts. Raises whatever forbids the merge.
 
     cache, locate, merged: see `open_models`. thorough: whether what is costly is to be found out about a merge too; it
     is asked of its inquiries. opened: called before models are looked at, with the settings and all that is read.
+    composed: False to plan the merge tensor by tensor, as if nobody composed the models.
     """
     with open_models(settings, hooks, cache, locate, merged=merged) as models:
         opened(models.settings, inputs_of(models.settings, models.checkpoints, models.located))
         notes = _compatible(hooks, models)
         revisions = [location.revision for location in models.locations]
-        composition = finish_composition(hooks, compose(hooks, models.checkpoints, models.settings))
+        found = compose(hooks, models.checkpoints, models.settings) if composed else None
+        composition = finish_composition(hooks, found)
         plan = make_plan(hooks, models.checkpoints, models.settings, revisions, composition)
         configs = adjusted_configs(hooks, models.checkpoints, models.settings, plan, composition)
         of_output, inquiries = _check_output(hooks, models, plan, configs, thorough=thorough(plan))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.ties.drifted import check_drift
 from modelmerger.planning.ties.seen_ties import see_ties
 from modelmerger.planning.ties.untying import untie
@@ -23,10 +24,13 @@ def with_layers(checkpoints: Sequence[Checkpoint], settings: Settings) -> list[C
 
 
 def view_models(
-    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings
+    hooks: Hooks, checkpoints: Sequence[Checkpoint], settings: Settings, context: LoadContext
 ) -> tuple[Sequence[Checkpoint], list[Problem]]:
-    """The views, in the order of the checkpoints, and what is to be said of them. Raises what forbids the merge."""
-    seen = see_ties(hooks.models.view_models(checkpoints, settings), settings.donor)
+    """The views, in the order of the checkpoints, and what is to be said of them. Raises what forbids the merge.
+
+    context: what plugins open the rest of a model with.
+    """
+    seen = see_ties(hooks.models.view_models(checkpoints, settings, context), settings.donor)
     if settings.options.untie:
         return untie(seen, settings.donor)
     return seen, check_drift(seen, settings.donor, settings.options.missing_tensors)

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import evolve
 from blake3 import blake3
 
-from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.checkpoint import Apart, Checkpoint
 from modelmerger.values.errors import InputError, MergeError, Problem
 
 
@@ -70,6 +70,12 @@ class CheckpointView(Checkpoint):
         if not 0 <= start <= stop <= elements:  # what lies there in the file belongs to another tensor
             raise self.not_there(tensor, start, stop)
         self.checkpoint.read(self.names[tensor], start, stop, buffer)
+
+    def apart(self, tensor: str) -> Apart:
+        """As the checkpoint says it, or itself where a subclass reads otherwise."""
+        if type(self).read is not CheckpointView.read or tensor not in self.names:
+            return super().apart(tensor)
+        return self.checkpoint.apart(self.names[tensor])
 
     def shows(self, tensor: str) -> Sequence[str]:
         """The names of the checkpoint's tensors that a tensor of the view is: one, unless a subclass says otherwise."""

@@ -96,10 +96,11 @@ def _write(model: Any, published: Path, tree: Path, options: CoreOptions, step: 
 
 
 def _documents(published: Path, *, weights: bool) -> list[str]:
-    """Names of the files that the merge wrote and the model itself does not: tokenizer, licences, card."""
+    """Names of the files that the merge wrote and the model itself does not: tokenizer, licences, card, folders."""
     manifest = read_manifest(published)
     files = manifest["files"]
-    wanted = [name for name in files if weights or not (has_tensors(files[name]) or name.endswith(".index.json"))]
+    of_model = [name for name in files if has_tensors(files[name]) or name.endswith(".index.json")]
+    wanted = [name for name in files if weights or "/" in name or name not in of_model]
     return [*wanted, *manifest["companions"]]
 
 

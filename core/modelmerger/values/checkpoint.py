@@ -174,6 +174,13 @@ class Checkpoint(ABC):
         planned = next(planned for planned in self.merge.tensors if planned.name == tensor)
         return [(self.sources[i], planned.name_in(i)) for i in planned.inputs]
 
+    def apart(self, tensor: str) -> "Apart":
+        """A tensor as one of another checkpoint, and factors whose product is added; or itself, with none.
+
+        So adapters can be worked with in their factors. Raises what reading the factors raises.
+        """
+        return Apart(self, tensor)
+
     @abstractmethod
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Fills `buffer` with elements `start` to `stop` of the flattened tensor, in the stored dtype, little endian.
@@ -224,6 +231,19 @@ class Base:
     """Its tensors."""
     key: str = "base_model"
     """The key of the config by which the user gives it, for messages."""
+
+
+@frozen(eq=False)
+class Apart:
+    """A tensor as the sum of a stored one and products of low rank."""
+
+    checkpoint: Checkpoint
+    """What the first term is read from."""
+    tensor: str
+    """Its name there."""
+    factors: Sequence[tuple[Any, Any]] = ()
+    """Pairs of matrices of torch, (rows, r) and (r, columns), whose products are added. rows: the tensor's first
+    dimension; columns: all the others together. float32, or float64 where the checkpoint computes in that."""
 
 
 def merges_among(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:

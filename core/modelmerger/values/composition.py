@@ -63,6 +63,9 @@ class Composition:
     """Files that it consists of beside its weights, by name."""
     updates: bool = False
     """Whether it is made of what the models change of their base, and not of the models."""
+    adds_up: bool = False
+    """Of such a one: whether it is the base and Σ cᵢ·updateᵢ with whatever coefficients the strategy says, but for
+    rounding. Whoever looks for weights then knows the merge at others."""
     observed: Mapping[str, Mapping[str, float]] = field(factory=dict, repr=False)
     """Tensor → statistic → number, for `MergeReport.observed`."""
     relative_error: float | None = None

@@ -40,7 +40,7 @@ class OutputFile:
     """A file of weights, tiled by its fixed bytes and its tensors: they leave no hole, and none lies in another."""
 
     name: str
-    """A plain name, without a folder."""
+    """A plain name. In a plan, the folder stands before it that the tensors go to, if they go to one."""
     size: int
     """Bytes."""
     fixed: Sequence[tuple[int, bytes]] = field(repr=False)
@@ -59,6 +59,11 @@ class Layout:
     """The files of weights."""
     documents: Mapping[str, bytes] = field(factory=dict, repr=False)
     """Small whole files that belong to them (an index): content by name."""
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """The names of tensors whose files lie in folders, so that they are no part of the model itself."""
+        return frozenset(p.tensor.name for file in self.files if "/" in file.name for p in file.placements)
 
 
 @frozen

@@ -91,6 +91,8 @@ class MergePlan:
     """Whether the tensors are read from a composition of the models and written as they are read."""
     updates: bool = False
     """Whether the composition is made of what the models change of their base, and not of the models."""
+    adds_up: bool = False
+    """Whether such a composition is the base and Σ cᵢ·updateᵢ with any coefficients, but for rounding."""
     writes: str = WHOLE_MODEL
     """What the output is, in a word: a whole model, or what belongs to one ("adapter")."""
     options: Mapping[str, Any] = field(factory=dict)

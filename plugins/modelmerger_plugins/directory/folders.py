@@ -104,6 +104,11 @@ def _with_models(path: Path, present: Sequence[str]) -> str | None:
     for name, names in inside.items():
         if (said := _trained(path / name, names)) is not None:
             return f"has no weights of its own, and {shown(name, 40)} in it {said}"
+        if (checkpoint := next((one for one in names if one.endswith(".ckpt")), None)) is not None:
+            return (
+                f"has no weights of its own, but {shown(f'{name}/{checkpoint}', 80)}, a checkpoint of Lightning. Load "
+                "it with the class that was trained, call save_pretrained on the model in it, and give what that wrote."
+            )
     return None
 
 
@@ -125,8 +130,11 @@ def _of_other_formats(_: Path, present: Sequence[str]) -> str | None:
 
 
 def _broken_off(path: Path, present: Sequence[str]) -> str | None:
-    downloads = path / ".cache" / "huggingface" / "download"
-    if any(map(_BROKEN_OFF.fullmatch, (*present, *(_listed(downloads) if os.path.isdir(downloads) else ())))):
+    downloads = [path / ".cache" / "huggingface" / "download"]
+    if path.absolute().parent.name == "snapshots":  # of a model in the Hub's cache
+        downloads.append(path.absolute().parent.parent / "blobs")
+    names = [name for folder in downloads if os.path.isdir(folder) for name in _listed(folder)]
+    if any(map(_BROKEN_OFF.fullmatch, (*present, *names))):
         return (
             "has no safetensors weights, and a download into it broke off. Run the download again, until it is whole."
         )

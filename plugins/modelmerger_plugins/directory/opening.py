@@ -226,14 +226,16 @@ def _is_file_name(name: str) -> bool:
 
 
 def _read(path: Path, inside: Path, form: Format, context: LoadContext, allow_pickle: bool) -> Tensors:
+    file = context.open_file(path, inside)
     if form is PICKLED and not allow_pickle:
-        message = (
+        from modelmerger_plugins.directory.other_formats import under_another_name
+
+        message = under_another_name(_beginning(Path(file.path)), zipped=True) or (
             "is pickled, and loading a pickle can run code. "
             "Convert the model to safetensors (save_pretrained does it), "
             "or set allow_pickle: true if you trust whoever made it."
         )
         raise InputError(Problem(message, str(path)))
-    file = context.open_file(path, inside)
     descriptor = open_regular(file.path)
     try:
         return form.read(descriptor, file.size), file

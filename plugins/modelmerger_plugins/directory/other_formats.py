@@ -42,10 +42,18 @@ KINDS = (
         "Give the directory of the safetensors model that it was made from.",
         (b"GGUF", b"lmgg", b"tjgg", b"fmgg"),
     ),
+    Kind(
+        "a checkpoint in Meta's own format",
+        ("consolidated.*.pth",),
+        "Convert it with transformers' convert_llama_weights_to_hf.py, and give what that wrote.",
+    ),
     Kind("an ONNX graph", ("*.onnx", "*.onnx_data", "*.ort"), _EXPORTED),
     Kind(
         "made for another runtime",
-        ("openvino_*.bin", "openvino_*.xml", "*.tflite", "*.mlmodel", "*.mlpackage", "*.engine", "*.pte"),
+        (
+            *("openvino_*.bin", "openvino_*.xml", "*.tflite", "*.mlmodel", "*.mlpackage", "*.engine", "*.pte"),
+            *("*.pt2", "*.rknn", "*.dlc", "*.mnn", "*.trt", "*.hef"),
+        ),
         _EXPORTED,
     ),
     Kind("a file of Flax weights", ("*.msgpack",), _LOADED_BY_4.format("from_flax")),

@@ -35,7 +35,9 @@ def check_output(
             message = "the weights are quantised, so it is not known whether the merged model loads."
             yield Problem(message, f"{donor.place}/{CONFIG}", severity="note")
         return
-    found = list(signs([tensor.name for tensor in plan.tensors], config))
+    apart = plan.layout.apart
+    shapes = {tensor.name: list(tensor.shape) for tensor in plan.tensors if tensor.name not in apart}
+    found = list(signs(list(shapes), config))
     yield from found
     if thorough and not found:
         yield Inquiry(
@@ -43,12 +45,12 @@ def check_output(
             {
                 "architecture": name,
                 "config": without_code(config),
-                "tensors": {tensor.name: list(tensor.shape) for tensor in plan.tensors},
+                "tensors": shapes,
                 "place": f"{donor.place}/{CONFIG}",
                 "donor": donor.name,
                 "donor_architecture": architecture(donor.donor.config or {}),
                 "donor_config": without_code(donor.donor.config or {}),
-                "donor_tensors": _all_tensors(donor),
+                "donor_tensors": _all_tensors(donor, plan),
             },
             "whether transformers loads the merged model",
             COSTS,
@@ -70,7 +72,8 @@ def without_code(value: Any) -> Any:
     return [without_code(member) for member in value] if isinstance(value, list) else value
 
 
-def _all_tensors(donor: Checkpoint) -> dict[str, list[int]]:
-    """Shapes by name, those of tied tensors too, which are left out of a checkpoint."""
-    shapes = {name: list(info.shape) for name, info in donor.tensors.items()}
+def _all_tensors(donor: Checkpoint, plan: MergePlan) -> dict[str, list[int]]:
+    """Shapes by name, those of tied tensors too, which are left out of a checkpoint, and none that go to a folder."""
+    apart = plan.layout.apart
+    shapes = {name: list(info.shape) for name, info in donor.tensors.items() if name not in apart}
     return shapes | {alias: shapes[name] for alias, name in donor.aliases.items() if name in shapes}

@@ -7,25 +7,34 @@ from typing import Any
 from attrs import frozen
 from modelmerger import ConfigError, Problem, shown
 
-_LOOKS = re.compile(r"""^["'{\s]*(merge_method|experts|genome|max_rank|finetuned_model)["']?\s*:""", re.MULTILINE)
-"""A key that only mergekit has at the top; whether it stands there is known once the text is parsed."""
+_MOE = (
+    "is a recipe of mergekit-moe, which puts experts and gates together. No strategy here does: "
+    "make the experts' model with mergekit-moe, then merge it here as any other"
+)
+_EVOLVE = (
+    "is a config of mergekit-evolve, which searches for a recipe. Here: write the merge with {tune: [0, 1]} in "
+    "the place of its numbers, and modelmerger tune finds them on lines of text; tasks of lm-eval are not searched on"
+)
+_EXTRACT = (
+    "has settings of mergekit-extract-lora, which reads no file: they are flags (--max-rank 32). It makes an adapter "
+    "of what a model changes of its base. No command here does: extract it there, and merge that adapter as any other"
+)
+_BAKLLAMA = (
+    "is a config of bakllama, which mergekit had before it had recipes. Write merge_method: passthrough, and a slice "
+    "with layer_range for each of the layer_slices"
+)
 OTHERS = {
-    "experts": (
-        "is a recipe of mergekit-moe, which puts experts and gates together. No strategy here does: "
-        "make the experts' model with mergekit-moe, then merge it here as any other"
-    ),
-    "genome": (
-        "is a config of mergekit-evolve, which searches for a recipe. No command here does yet: "
-        "write the recipe that it finds, and merge that"
-    ),
-    **dict.fromkeys(
-        ("max_rank", "finetuned_model"),
-        "is for mergekit-extract-lora, which makes an adapter of what a model changes of its base. "
-        "No command here does: extract it there, and merge the adapter here as any other",
-    ),
+    **dict.fromkeys(("experts", "shared_experts", "gate_mode", "experts_per_token"), _MOE),
+    "genome": _EVOLVE,
+    **dict.fromkeys(("max_rank", "max-rank", "finetuned_model", "embed_lora", "embed-lora"), _EXTRACT),
+    **dict.fromkeys(("distribute_scale", "distribute-scale", "sv_epsilon", "sv-epsilon"), _EXTRACT),
+    **dict.fromkeys(("skip_undecomposable", "skip-undecomposable", "save_module", "save-module"), _EXTRACT),
+    "layer_slices": _BAKLLAMA,
 }
-"""A key of files for other programs of mergekit, and what to say of them."""
-
+"""A key of files for other programs of mergekit, and what to say of them. That for extraction has the names of its
+flags, and of those of older versions."""
+_LOOKS = re.compile(rf"""^["'{{\s]*({"|".join(("merge_method", *OTHERS))})["']?\s*:""", re.MULTILINE)
+"""A key that only mergekit has at the top; whether it stands there is known once the text is parsed."""
 
 MOST_NODES, MOST_DEPTH = 100_000, 50
 """Values in a recipe, with every alias written out, and how deep they lie in each other."""

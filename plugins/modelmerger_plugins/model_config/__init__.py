@@ -141,10 +141,10 @@ def _main_dtype(plan: MergePlan) -> str | None:
 
     Beside wider weights, float8 ones are quantised.
     """
-    sizes: Counter[str] = Counter()
+    sizes, apart = Counter[str](), plan.layout.apart
     for file in plan.layout.files:
         for placement in file.placements:
-            if DTYPES[placement.tensor.dtype].family == "float":
+            if DTYPES[placement.tensor.dtype].family == "float" and placement.tensor.name not in apart:
                 sizes[placement.tensor.dtype] += placement.tensor.bytes
     if wide := Counter({dtype: size for dtype, size in sizes.items() if DTYPES[dtype].bits > 8}):
         sizes = wide

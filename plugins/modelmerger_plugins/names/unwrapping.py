@@ -16,7 +16,8 @@ def without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
     """
     donor = checkpoint.donor
     layers = [part for part in _parts_within(checkpoint) if has_no_module(part, donor.config or {}, donor.directory)]
-    found = unwrapped(checkpoint.tensors, layers=layers, fronts=partial(foreign_fronts, donor.config or {}))
+    fronts = partial(foreign_fronts, donor.config or {}, directory=donor.directory)
+    found = unwrapped(checkpoint.tensors, layers=layers, fronts=fronts)
     if not found.counts:
         return checkpoint
     from modelmerger_plugins.names.view import RenamedView

@@ -14,6 +14,7 @@ from modelmerger import (
     FileIdentity,
     FilesBeside,
     Inquiry,
+    LoadContext,
     MergePlan,
     Problem,
     Settings,
@@ -23,6 +24,8 @@ from modelmerger import (
 from modelmerger_plugins.tokenizer.checks import in_config, problems_with
 from modelmerger_plugins.tokenizer.comparing import problems_with_vocabularies
 from modelmerger_plugins.tokenizer.left_behind import problems_with_left_files
+from modelmerger_plugins.tokenizer.modules.joining import with_modules
+from modelmerger_plugins.tokenizer.modules.listed import joined_folders
 from modelmerger_plugins.tokenizer.options import Options, sources_of
 from modelmerger_plugins.tokenizer.planned import files_to_write
 from modelmerger_plugins.tokenizer.rows.viewing import any_matching_in, matched, matching_in
@@ -33,9 +36,12 @@ within_merges = ("view_models", "adjust_config")  # as that merge has them once 
 
 
 @hookimpl(trylast=True)
-def view_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> Sequence[Checkpoint] | None:
-    """The models with the rows of one vocabulary, where their vocabularies differ."""
-    return matched(checkpoints, settings, options)
+def view_models(
+    checkpoints: Sequence[Checkpoint], settings: Settings, context: LoadContext, options: Options
+) -> Sequence[Checkpoint] | None:
+    """The models with the rows of one vocabulary, where their vocabularies differ, and with the weights of modules."""
+    views = matched(checkpoints, settings, options)
+    return with_modules(views or checkpoints, settings, context) or views
 
 
 @hookimpl
@@ -80,6 +86,12 @@ def adjust_config(
     if matching is not None:
         return generation.matched(name, config, matching, sources)
     return generation.adjusted(name, config, sources.generation)
+
+
+@hookimpl
+def place_tensors(checkpoints: Sequence[Checkpoint], settings: Settings) -> Mapping[str, str]:
+    """The weights of modules go to the folders that modules.json names."""
+    return {f"{folder}/": folder for folder in joined_folders(checkpoints[settings.donor])}
 
 
 @hookimpl

@@ -13,6 +13,7 @@ from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.planned import problems_with_files
 from modelmerger_plugins.tokenizer.speaking import problems_with_speaking
+from modelmerger_plugins.tokenizer.template_tokens import problems_with_template_tokens
 from modelmerger_plugins.tokenizer.without_row import problems_with_rows
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def problems_with(
     if options.preserve_tokenizer:
         if matching is None:
             yield from problems_with_rows(sources)
-        yield from with_template(sources, matching)[1]
+        with_template_of, borrowed = with_template(sources, matching)
+        yield from borrowed
+        if matching is not None:
+            yield from problems_with_template_tokens(with_template_of, options, matching)
         yield from problems_with_speaking(checkpoints, sources, matching)
 
 

@@ -1,7 +1,7 @@
 """Which files of a model's directory go along with the weights: those of known names, and nothing else."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,15 +10,12 @@ from modelmerger import (
     PROCESSOR_FILES,
     TEMPLATES_FOLDER,
     TOKENIZER_FILES,
-    InputError,
     is_plain_path,
     list_directory,
-    read_beside,
-    read_json,
 )
 
-MODULES, MODULES_LIMIT = "modules.json", 1 << 20
-MOST_MODULES = 64
+from modelmerger_plugins.tokenizer.modules.listed import WEIGHTS, module_folders
+
 OF_A_MODULE = (".json", ".txt", ".safetensors", ".model", ".vocab", ".tiktoken")
 """How the files end that the folder of a module may give."""
 UNSAID = (
@@ -48,26 +45,21 @@ def processor_files(directory: Path | None) -> list[str]:
     return [] if directory is None else _matching(list_directory(directory), PROCESSOR_FILES)
 
 
-def embedder_files(directory: Path | None) -> list[str]:
-    """The files of a directory that say how outputs become an embedding, with the folders of the modules."""
+def embedder_files(directory: Path | None, merged: Collection[str]) -> list[str]:
+    """The files of a directory that say how outputs become an embedding, with the folders of the modules.
+
+    merged: the folders whose weights are merged, and so made anew.
+    """
     if directory is None:
         return []
     found = _matching(list_directory(directory), EMBEDDER_FILES)
-    return found + [name for folder in module_folders(directory) for name in _of_module(directory, folder)]
-
-
-def module_folders(directory: Path) -> list[str]:
-    """The folders that `modules.json` names, as far as they are folders of this directory.
-
-    None where it cannot be read: it is checked where it is copied.
-    """
-    try:
-        modules = read_json(read_beside(directory, MODULES, MODULES_LIMIT) or b"[]", MODULES)
-    except InputError:
-        return []
-    paths = [module.get("path") for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
-    plain = [path for path in paths if isinstance(path, str) and is_plain_path(path)]
-    return [path for path in dict.fromkeys(plain) if _is_folder(directory, path)][:MOST_MODULES]
+    of_modules = [
+        f"{folder}/{name}"
+        for folder in module_folders(directory).values()
+        for name in _of_module(directory, folder)
+        if folder not in merged or not name.endswith((WEIGHTS, f"{WEIGHTS}.index.json"))
+    ]
+    return [*found, *of_modules]
 
 
 def is_said(name: str) -> bool:
@@ -78,13 +70,7 @@ def is_said(name: str) -> bool:
 def _of_module(directory: Path, folder: str) -> Iterator[str]:
     for name in list_directory(directory / folder):
         if name.endswith(OF_A_MODULE) and is_plain_path(name) and os.path.isfile(directory / folder / name):
-            yield f"{folder}/{name}"
-
-
-def _is_folder(directory: Path, path: str) -> bool:
-    """Whether a path leads to a folder below the directory, over no link."""
-    steps = [directory.joinpath(*path.split("/")[: count + 1]) for count in range(path.count("/") + 1)]
-    return all(os.path.isdir(step) and not os.path.islink(step) for step in steps)
+            yield name
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from modelmerger import PICKLED_SUFFIXES, Checkpoint, FilesBeside, Problem, amount, models_behind, shown
+from modelmerger import Checkpoint, FilesBeside, Problem, amount, models_behind, shown
 
-from modelmerger_plugins.tokenizer.kinds import is_said, module_folders, tokenizer_files
+from modelmerger_plugins.tokenizer.kinds import is_said, tokenizer_files
+from modelmerger_plugins.tokenizer.modules.saying import about_modules
 from modelmerger_plugins.tokenizer.options import Options, Sources
 
 MOST_NAMED = 6
@@ -20,7 +21,7 @@ def problems_with_left_files(
         names = [name for name in left if is_said(name) and name not in unwanted]
         if names:
             yield Problem(_note(names), checkpoint.place, severity="note")
-    yield from _about_modules(beside, sources)
+    yield from about_modules(beside, checkpoints, sources.donor)
 
 
 def _note(names: Sequence[str]) -> str:
@@ -29,19 +30,3 @@ def _note(names: Sequence[str]) -> str:
     code = any(name.endswith(".py") for name in names)
     advice = "Code is never copied: copy what you trust yourself." if code else "Copy what the merged model needs."
     return f"{amount(len(names), 'file')} left behind: {some}{more}. {advice}"
-
-
-def _about_modules(beside: FilesBeside, sources: Sources) -> Iterator[Problem]:
-    donor = sources.donor
-    folders = [] if donor.donor.directory is None else module_folders(donor.donor.directory)
-    left = [name for names in beside.left.values() for name in names]
-    for folder in folders:
-        prefix = f"{folder}/"
-        for name in (name for name in beside.copied if name.startswith(prefix) and name.endswith(".safetensors")):
-            if {name, prefix} & set(left):
-                message = "is the donor's as it is: weights of modules are not merged, and other models have others."
-                yield Problem(message, f"{donor.place}/{name}", severity="warning")
-        for name in beside.left.get(donor.name, ()):
-            if name.startswith(prefix) and name.endswith(PICKLED_SUFFIXES):
-                message = "is pickled and left behind, and modules.json needs it. Convert it to safetensors."
-                yield Problem(message, f"{donor.place}/{name}", severity="warning")

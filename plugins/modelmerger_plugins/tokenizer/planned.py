@@ -28,7 +28,8 @@ from modelmerger_plugins.chat_templates import (
     templates_of,
 )
 from modelmerger_plugins.tokenizer.borrowed_template import with_template
-from modelmerger_plugins.tokenizer.kinds import MODULES, embedder_files, processor_files, tokenizer_files
+from modelmerger_plugins.tokenizer.kinds import embedder_files, processor_files, tokenizer_files
+from modelmerger_plugins.tokenizer.modules.listed import MODULES, home, joined_folders
 from modelmerger_plugins.tokenizer.options import Options, Sources
 from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
 
@@ -52,15 +53,14 @@ ADVICE = "Copy the .py files of the donor that it names into the output and put 
 
 def names_to_copy(sources: Sources, options: Options, *, whole_model: bool) -> list[tuple[Path, str]]:
     """The files that go along, each with the directory that it is in."""
-    found: list[tuple[Path, str]] = []
-    for directory, names in (
-        (sources.tokenizer.donor.directory, tokenizer_files if options.preserve_tokenizer else None),
-        (sources.donor.donor.directory, processor_files if options.preserve_tokenizer else None),
-        (sources.donor.donor.directory, embedder_files if whole_model else None),
-    ):
-        if directory is not None and names is not None:
-            found += [(directory, name) for name in names(directory)]
-    return found
+    found: list[tuple[Path | None, list[str]]] = []
+    if options.preserve_tokenizer:
+        found.append((sources.tokenizer.donor.directory, tokenizer_files(sources.tokenizer.donor.directory)))
+        found.append((sources.donor.donor.directory, processor_files(sources.donor.donor.directory)))
+    if whole_model:
+        modules = home(sources.donor)
+        found.append((modules, embedder_files(modules, joined_folders(sources.donor))))
+    return [(directory, name) for directory, names in found if directory is not None for name in names]
 
 
 def files_to_write(

@@ -46,13 +46,14 @@ def problems_with_speaking(
     differing = "; ".join(
         f"{_some(sorted(whats, key=_rank))} of {_some(map(repr, models))}" for models, whats in said.items()
     )
-    taken = " and ".join(dict.fromkeys(repr(one.name) for one in (sources.tokenizer, sources.generation)))
+    givers = dict.fromkeys(repr(one.name) for one in (sources.tokenizer, sources.generation))
+    taken = f"{' and '.join(givers)} {'says' if len(givers) == 1 else 'say'}"
     of_files = any(what == TEMPLATE or what in SPECIAL_TOKENS for what in found)
     options = ["tokenizer_source (or chat_template_from)"] if of_files else []
     if any(what != TEMPLATE and what not in SPECIAL_TOKENS for what in found):
         options.append("generation_config_from")
     choices = " and ".join(options)
-    message = f"{differing}: left behind, since what {taken} says is taken. To choose, name a model in {choices}."
+    message = f"{differing}: left behind, since what {taken} is taken. To choose, name a model in {choices}."
     yield Problem(message, "options", severity="warning")
 
 

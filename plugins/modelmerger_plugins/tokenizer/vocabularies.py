@@ -2,19 +2,24 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from modelmerger import list_directory, read_beside, read_json
+from modelmerger import InputError, list_directory, read_beside, read_json
+
+from modelmerger_plugins.chat_templates import CONFIG, CONFIG_LIMIT
 
 LIMIT, MOST_VALUES = 256 << 20, 4_000_000
 """Bytes of a file, and values in one; the largest vocabularies have 1.6 million, their merges included."""
 MOST_TOKENS = 1 << 20
 """Tokens of a vocabulary; the largest have a quarter of that."""
-FAST, ADDED = "tokenizer.json", "added_tokens.json"
+FAST, ADDED, LISTED = "tokenizer.json", "added_tokens.json", "added_tokens_decoder"
 SENTENCEPIECE = (".model", ".spm")
+_NUMBER = re.compile("[0-9]{1,9}")
+_END_OF_LINE = re.compile("\r\n|\r|\n")
 
 
 @frozen
@@ -38,7 +43,11 @@ def vocabulary_of(directory: Path, names: list[str] | None = None) -> Vocabulary
     for file, read, exact in _readers(present):
         rows = read(read_beside(directory, file, LIMIT) or b"", file)
         if rows is not None:
-            return Vocabulary(file, rows if file == FAST else {**rows, **added_tokens(directory)}, exact)
+            added = _beside(directory, file)
+            if file == FAST and (lacking := added.keys() - rows.keys()):
+                taken = set(rows.values())
+                rows |= {token: added[token] for token in added if token in lacking and added[token] not in taken}
+            return Vocabulary(file, rows if file == FAST else {**rows, **added}, exact)
     return None
 
 
@@ -53,11 +62,38 @@ def _readers(present: list[str]) -> Iterator[tuple[str, Callable[[bytes, str], d
     yield from ((name, _pieces, False) for name in present if name.endswith(SENTENCEPIECE) and name != "target.spm")
 
 
+def _beside(directory: Path, file: str) -> dict[str, int]:
+    """Added tokens that other files name. Raises for what cannot be read, which a tokenizer.json can do without."""
+    try:
+        return added_tokens(directory)
+    except (InputError, AttributeError):
+        if file == FAST:
+            return listed_tokens(directory)
+        raise
+
+
 def added_tokens(directory: Path) -> dict[str, int]:
     """Tokens that were added to those of the vocabulary's own file."""
     content = read_beside(directory, ADDED, LIMIT)
     value = {} if content is None else read_json(content, ADDED, unique=False, nodes=MOST_VALUES)
-    return {token: row for token, row in value.items() if isinstance(row, int)}
+    return listed_tokens(directory) | {token: row for token, row in value.items() if isinstance(row, int)}
+
+
+def listed_tokens(directory: Path) -> dict[str, int]:
+    """Added tokens as tokenizer_config.json lists them, by their ids; none where it cannot be read, which is said
+    where it is copied.
+    """
+    try:
+        content = read_beside(directory, CONFIG, CONFIG_LIMIT) or b"{}"
+        value = read_json(content, CONFIG, unique=False, infinite=())
+    except InputError:
+        return {}
+    listed = value.get(LISTED) if isinstance(value, dict) else None
+    entries = listed.items() if isinstance(listed, dict) else ()
+    named = {number: entry.get("content") if isinstance(entry, dict) else entry for number, entry in entries}
+    return {
+        token: int(number) for number, token in named.items() if isinstance(token, str) and _NUMBER.fullmatch(number)
+    }
 
 
 def _fast(content: bytes, file: str) -> dict[str, int]:
@@ -73,7 +109,8 @@ def _json(content: bytes, file: str) -> dict[str, int]:
 
 
 def _lines(content: bytes, _: str) -> dict[str, int]:
-    return {line: row for row, line in enumerate(content.decode().splitlines())}
+    lines = _END_OF_LINE.split(content.decode())  # and not at U+0085 or U+2028, which are tokens
+    return {line: row for row, line in enumerate(lines[:-1] if lines[-1] == "" else lines)}
 
 
 def _ranks(content: bytes, _: str) -> dict[str, int] | None:

@@ -1,6 +1,7 @@
 """The coefficients of a linear strategy as a function of the numbers that are found, and their derivatives."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 
 Find = Callable[[Sequence[float], Sequence[Any], Any, tuple[int, ...]], Sequence[float] | None]
 """Asks the strategy: weights, options of models, options, shape → a coefficient an input."""
+Weigh = Callable[[Sequence[float], Sequence[Any], Any], Sequence[float]]
+"""The same of terms: weights and options of the models that are not left out, options → a coefficient a term, and then
+that of the base."""
+NO_TERMS: Mapping[str, Weigh] = MappingProxyType({})
+"""Of a strategy that is linear in the models."""
 _STEP = 1e-4
 """Of the central difference. Coefficients are sums, products and quotients of numbers near 1, in float64."""
 
@@ -49,27 +55,47 @@ class Coefficients:
     _find: Find
     _own: Mapping[str, Sequence[tuple[int, float]]]
     """Tensor → the coordinates that it has a number of, and the share of each."""
+    _terms: Mapping[str, Weigh]
+    """Tensor that the strategy splits into terms → what weighs these."""
+    _updates: bool
+    """Whether the base counts once, whatever the coefficients are."""
 
     @classmethod
-    def of(cls, plan: MergePlan, space: Space, find: Find) -> "Coefficients":
-        """Raises `ConfigError` where the strategy is not linear in the numbers before anything is read."""
+    def of(
+        cls,
+        plan: MergePlan,
+        space: Space,
+        find: Find,
+        terms: Mapping[str, Weigh] = NO_TERMS,
+        *,
+        updates: bool = False,
+    ) -> "Coefficients":
+        """Raises `ConfigError` where the strategy is not linear in the numbers before anything is read.
+
+        terms: what weighs the terms of each tensor that is not a combination of the models. updates: whether what the
+        models change of their base is merged, and added to it.
+        """
         for tensor in plan.tensors:
-            if tensor.action == "merge" or (tensor.action == "combine" and tensor.coefficients is None):
+            merged = tensor.action == "merge" and (updates or tensor.name not in terms)
+            if merged or (tensor.action == "combine" and tensor.coefficients is None):
                 raise no_gradient(f"{plan.strategy} is no linear combination with coefficients that are known before")
         if plan.composed:
             raise no_gradient("the output is a composition of the models, such as merged updates of adapters")
+        for mark in space.marks:
+            if len(top_of(mark.place)) > 3 or mark.place[0] not in ("models", "options"):
+                raise no_gradient(f"{mark.where} is a number of a merge within the merge")
         own: dict[str, list[tuple[int, float]]] = {tensor.name: [] for tensor in plan.tensors}
         for number, coordinate in enumerate(space.coordinates):
             shares = space.shares[coordinate.mark]
             for name in coordinate.tensors:
                 own[name].append((number, shares[name]))
-        return cls(plan, space, find, own)
+        return cls(plan, space, find, own, terms, updates)
 
     def inputs(self, checkpoints: Sequence[Checkpoint]) -> dict[str, list[int]]:
         """The checkpoints that each tensor is made of, whatever the numbers are: all of them where it is merged."""
         found = {}
         for tensor in self.plan.tensors:
-            merged = tensor.action == "combine"
+            merged = tensor.action in ("combine", "merge")
             found[tensor.name] = list(range(len(checkpoints))) if merged else list(tensor.inputs[:1])
             if lacks := [i for i in found[tensor.name] if tensor.name_in(i) not in checkpoints[i].tensors]:
                 raise no_gradient(f"'{tensor.name}' is missing in {checkpoints[lacks[0]].name}")
@@ -84,10 +110,11 @@ class Coefficients:
         known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
         for tensor in self.plan.tensors:
             own = self._own[tensor.name]
-            if tensor.action != "combine":
+            if tensor.action not in ("combine", "merge"):
                 values[tensor.name], slopes[tensor.name] = np.ones(1), ([], np.zeros((0, 1)))
                 continue
-            key = tensor.shape, tuple((self._mark(i), vector[i], share) for i, share in own), tensor.weights
+            split = tensor.name if tensor.action == "merge" else ""  # terms are weighed in a way of their own
+            key = split, tensor.shape, tuple((self._mark(i), vector[i], share) for i, share in own), tensor.weights
             if key not in known:
                 here = self._moved(tensor, vector, own)
                 beside = [[self._moved(tensor, vector, own, i, step) for step in (_STEP, -_STEP)] for i, _ in own]
@@ -117,9 +144,17 @@ class Coefficients:
             else:
                 told, key = of_models[int(rest[0])], str(rest[1])
                 of_models[int(rest[0])] = evolve(told, **{key: getattr(told, key) + change})
+        if tensor.action == "merge":
+            counted = [i for i in tensor.inputs if i < len(weights)]
+            weigh, models = self._terms[tensor.name], len(self.plan.models) - 1
+            of_terms = weigh([weights[i] for i in counted], [of_models[i] for i in counted], options)
+            return np.array([*[0.0] * models, *of_terms])
         found = self._find(weights, of_models, options, tensor.shape)
         if found is None:
             raise no_gradient("the strategy says no coefficients before the models are read")
+        if self._updates:
+            return np.array([*found[: len(weights)], 1.0])
+        found = [*found, *[0.0] * (len(self.plan.models) - len(found))]  # a base that the strategy does not want
         return np.array([*found[:-1], sum(found)])
 
 

@@ -1,6 +1,10 @@
 """Measures the merge at any numbers: its losses on lines, and their derivatives where the strategy is linear."""
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -27,50 +31,54 @@ class Evaluator(Protocol):
 class ByCoefficients:
     """The merge as a function of coefficients, streamed from the checkpoints."""
 
-    def __init__(self, opened: Opened) -> None:
-        """Raises `ConfigError` where the strategy is not linear, or transformers has no such language model."""
+    def __init__(self, opened: Opened, folder: Path | None = None) -> None:
+        """folder: where what the merge is a sum of is kept meanwhile; None for a temporary place.
+
+        Raises `ConfigError` where the strategy is not linear, or transformers has no such language model.
+        """
         import torch
 
+        from modelmerger_plugins.tune.gradient.factored import with_factors
         from modelmerger_plugins.tune.gradient.losses import Losses
         from modelmerger_plugins.tune.gradient.skeleton import Skeleton
         from modelmerger_plugins.tune.gradient.sources import Source
+        from modelmerger_plugins.tune.gradient.splitting import Split
+        from modelmerger_plugins.tune.gradient.terms import SplitSource
 
-        strategy = opened.read.hooks.strategy
-        self._coefficients = Coefficients.of(
-            opened.plan,
-            opened.space,
-            lambda w, told, options, shape: strategy.find_coefficients(w, told, options, shape=shape),
-        )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         search = opened.read.tune.search
         dtype = getattr(torch, search.dtype)
-        inputs = self._coefficients.inputs(opened.checkpoints)
+        strategy = opened.read.hooks.strategy
+        place = Path(tempfile.mkdtemp(prefix=".terms-", dir=folder))
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        split = Split.of(opened, dtype, place)
+        self.coefficients = Coefficients.of(
+            opened.plan,
+            opened.space,
+            lambda w, told, options, shape: strategy.find_coefficients(w, told, options, shape=shape),
+            split.weigh,
+            updates=opened.updates,
+        )
+        """What each tensor is made of."""
+        inputs = self.coefficients.inputs(opened.checkpoints)
         sources = Source.all_of(opened.plan, inputs, opened.checkpoints, dtype, device)
-        self._sizes = {name: len(source.inputs) for name, source in sources.items()}
+        of_terms = {name: SplitSource.of(sources[name], terms) for name, terms in split.terms.items()}
+        sources = self._sources = with_factors({**sources, **of_terms}, place)
         self._losses = Losses(Skeleton(opened.directory, sources, dtype), first_token(opened), search.batch_tokens)
 
     def nats(self, lines: Lines, vector: Sequence[float]) -> Nats:
         """The nats of each line under the merge at these numbers."""
-        return self._losses.nats(lines, self._coefficients.at(vector).values)
+        return self._losses.nats(lines, self.coefficients.at(vector).values)
 
     def slopes(self, lines: Lines, vector: Sequence[float]) -> tuple[Nats, dict[str, np.ndarray]]:
         """The nats of each line; and for each split, the derivatives of its nats a token: (coordinates,)."""
-        at = self._coefficients.at(vector)
+        at = self.coefficients.at(vector)
         nats, found = self._losses.slopes(lines, at.values)
         return nats, {split: at.pulled(slopes) for split, slopes in found.items()}
 
     def source_nats(self, lines: Lines, model: int) -> Nats:
         """The nats of each line under a model that is merged."""
-        return self._losses.nats(lines, {name: _one(size, model) for name, size in self._sizes.items()})
-
-
-def _one(size: int, model: int) -> np.ndarray:
-    """The coefficients of a tensor that is that of one model."""
-    found = np.zeros(size)
-    found[-1] = 1.0
-    if model < size - 1:
-        found[model] = 1.0
-    return found
+        return self._losses.nats(lines, {name: source.alone(model) for name, source in self._sources.items()})
 
 
 def first_token(opened: Opened) -> int:

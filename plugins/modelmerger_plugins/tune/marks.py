@@ -4,13 +4,15 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, cast, get_args
 
-from attrs import frozen
+from attrs import evolve, frozen
 from modelmerger import ConfigError, Problem
 
 from modelmerger_plugins.tune.section import Per
 
 KEY = "tune"
 """The section, and the key by which a mapping is known to stand for a number."""
+LEAST = 1e-6
+"""The smallest number that a config is written with."""
 Place = tuple[str | int, ...]
 _KEYS = (KEY, "start", "per")
 
@@ -34,6 +36,12 @@ class Mark:
     def where(self) -> str:
         """The key of the config: `models[0].weight`."""
         return shown_place(self.place)
+
+
+def without_zero(mark: Mark) -> Mark:
+    """The same mark with `LEAST` in place of a 0 that it begins or ends at."""
+    low, high = mark.low or LEAST, mark.high or -LEAST
+    return evolve(mark, low=low, high=high, start=mark.start or (LEAST if high > 0 else -LEAST))
 
 
 def shown_place(place: Place) -> str:

@@ -19,7 +19,7 @@ from modelmerger import (
 )
 
 from modelmerger_plugins.tune.coordinates import Space, granularity, shares_of, top_of
-from modelmerger_plugins.tune.marks import KEY, Mark, marks_of, with_values
+from modelmerger_plugins.tune.marks import KEY, Mark, marks_of, with_values, without_zero
 from modelmerger_plugins.tune.section import Per, Tune
 
 SECTION = "tuned"
@@ -100,6 +100,8 @@ class Opened:
     """Those of the plan, in its order."""
     space: Space
     """The numbers to be found."""
+    updates: bool
+    """Whether what the models change of their base is merged; the plan is then that of the models themselves."""
     notes: Sequence[str]
     """What the user should know of how finely they are found."""
 
@@ -119,14 +121,23 @@ class Opened:
 
 def opened(read: Read, lines: int) -> Opened:
     """Opens the models. lines: of each split, at least. Raises whatever forbids the merge."""
+    if read.hooks.strategy.splits:  # without a model, what it makes of the others is something else
+        read = evolve(read, marks=[without_zero(mark) if "weight" in mark.place else mark for mark in read.marks])
     start = with_values(read.given, {mark.place: mark.start for mark in read.marks})
     merger = ModelMerger(_without_output(start))
     plan = merger.plan()
-    per, notes = _granularities(read.marks, lines)
-    shares = [_shares(read, mark, merger, plan) for mark in read.marks]
-    merger.config = MergeConfig.from_dict(_without_output(start))
+    updates = plan.adds_up
+    if updates:
+        plan = merger.plan(composed=False)
     checkpoints = list(merger.load_models().values())
-    return Opened(read, merger, plan, checkpoints, Space.of(read.given, read.marks, per, shares), notes)
+    per, notes = _granularities(read.marks, lines)
+    changed = {name for checkpoint in checkpoints for name in checkpoint.changes} if updates else None
+    shares = [
+        {name: share for name, share in own.items() if changed is None or name in changed}
+        for own in (_shares(read, mark, merger, plan, composed=not updates) for mark in read.marks)
+    ]
+    merger.config = MergeConfig.from_dict(_without_output(start))
+    return Opened(read, merger, plan, checkpoints, Space.of(read.given, read.marks, per, shares), updates, notes)
 
 
 def _granularities(marks: Sequence[Mark], lines: int) -> tuple[list[Per], list[str]]:
@@ -149,8 +160,11 @@ def _granularities(marks: Sequence[Mark], lines: int) -> tuple[list[Per], list[s
     return per, notes
 
 
-def _shares(read: Read, mark: Mark, merger: ModelMerger, plan: MergePlan) -> dict[str, float]:
-    """Which tensors a mark is about. What is no number of a tensor, such as an option of a whole merge, is of none."""
+def _shares(read: Read, mark: Mark, merger: ModelMerger, plan: MergePlan, *, composed: bool) -> dict[str, float]:
+    """Which tensors a mark is about. What is no number of a tensor, such as an option of a whole merge, is of none.
+
+    composed: as for `ModelMerger.plan`.
+    """
     if mark.place == top_of(mark.place):
         told = [tensor for tensor in plan.tensors if tensor.weights]
         weighs = mark.place[0] == "models" and mark.place[-1] == "weight"
@@ -160,7 +174,7 @@ def _shares(read: Read, mark: Mark, merger: ModelMerger, plan: MergePlan) -> dic
     step = (mark.high - mark.start if mark.high > mark.start else mark.low - mark.start) / 2
     values = {one.place: one.start for one in read.marks} | {mark.place: mark.start + step}
     merger.config = MergeConfig.from_dict(_without_output(with_values(read.given, values)))
-    return shares_of(mark, plan, merger.plan(), step)
+    return shares_of(mark, plan, merger.plan(composed=composed), step)
 
 
 def _varying(tensor: Any, mark: Mark) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """The work of a search from opened models to a report: sources measured, numbers found, both judged on test lines."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from modelmerger import ConfigError
@@ -30,7 +31,7 @@ def searched(
         from modelmerger_plugins.tune.live.whole_models import searched_whole
 
         return searched_whole(opened, texts, study, objective, progress)
-    method, evaluator = _chosen(opened)
+    method, evaluator = _chosen(opened, study.path.parent)
     tokenizer = tokenizer_of(opened)
     lines, test = encoded(texts.tune, tokenizer), encoded(texts.test, tokenizer)
     constraints = constraints_of(tune.constraints, lines.splits, opened.models)
@@ -69,19 +70,19 @@ def searched(
     )
 
 
-def _chosen(opened: Opened) -> tuple[str, Evaluator]:
-    """The method, and what it asks."""
+def _chosen(opened: Opened, folder: Path | None = None) -> tuple[str, Evaluator]:
+    """The method, and what it asks. folder: where it may keep files meanwhile; None for a temporary place."""
     method = opened.read.tune.search.method
     if method in ("auto", "gradient"):
         try:
-            return "gradient", ByCoefficients(opened)
+            return "gradient", ByCoefficients(opened, folder)
         except ConfigError:
             if method == "gradient":
                 raise
             method = "tpe"
     if method == "gap":
         try:
-            return method, ByCoefficients(opened)
+            return method, ByCoefficients(opened, folder)
         except ConfigError:
             pass
     from modelmerger_plugins.tune.live.evaluator import Live

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attrs import evolve, frozen
-from modelmerger import hookimpl, varying
+from modelmerger import Terms, hookimpl, varying
 
 from modelmerger_strategies.task_vectors import scaling
+from modelmerger_strategies.task_vectors.splitting import terms_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,6 +168,38 @@ def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
         return merged if factor == 1 else merged.mul_(factor)
 
     return count_rounds, measure_tensor, merge_tensor
+
+
+def split_by(keep: Keep) -> Hook:
+    """The hook `split_tensor` of such a strategy that adds up what is kept."""
+
+    @hookimpl
+    def split_tensor(
+        tensors: Sequence["Tensor"],
+        inputs: Sequence[int],
+        weights: Sequence[float],
+        model_options: Sequence[Any],
+        options: Options,
+        measurements: Sequence["Tensor"],
+        shape: Sequence[int],
+        random: Callable[[int], "Tensor"],
+    ) -> Terms:
+        """What is kept of each task vector."""
+        given = Slice(
+            options=options,
+            model_options=model_options,
+            shape=shape,
+            tensors=tensors,
+            inputs=inputs,
+            weights=weights,
+            measurements=measurements,
+            random=random,
+        )
+        kept = keep.kept(given, keep.found(given))
+        terms = [own.clone() if own is tensor else own for own, tensor in zip(kept, tensors, strict=True)]
+        return terms_of(terms, tensors, scaling.SHARE, divides=True)
+
+    return split_tensor
 
 
 def _merged(given: Slice, keep: Keep, merge: Merge) -> "Tensor":

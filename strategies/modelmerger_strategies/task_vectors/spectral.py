@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import frozen
-from modelmerger import Traits, hookimpl, is_embedding, is_head, varying
+from modelmerger import Terms, Traits, hookimpl, is_embedding, is_head, varying
 
 from modelmerger_strategies.task_vectors import scaling
 from modelmerger_strategies.task_vectors.spectrum import rounding_noise
+from modelmerger_strategies.task_vectors.splitting import Factors, terms_of
 from modelmerger_strategies.task_vectors.total import total
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ class Updates:
         """That of Σ wᵢτᵢ."""
         return math.sqrt(sum((weight * noise) ** 2 for weight, noise in zip(self.weights, self.noise, strict=True)))
 
+    @classmethod
+    def of(cls, tensors: Sequence["Tensor"], weights: Sequence[float], shape: Sequence[int]) -> "Updates":
+        """Those of models. tensors: of the models, and then of the base."""
+        *models, base = tensors
+        noise = [rounding_noise(model) for model in models]
+        return cls([model - base for model in models], weights, noise, shape)
+
 
 Hook = Callable[..., Any]
 
@@ -95,10 +103,8 @@ def hooks_of(merge: Callable[[Updates, Any], "Tensor"], share: float) -> tuple[H
         tensors: Sequence["Tensor"], weights: Sequence[float], options: Options, shape: Sequence[int]
     ) -> "Tensor":
         """The base and λ times the merged task vector."""
-        *models, base = tensors
-        noise = [rounding_noise(model) for model in models]
-        merged = scaled(Updates([model - base for model in models], weights, noise, shape), options)
-        return base.clone() if merged is None else merged.add_(base)
+        merged = scaled(Updates.of(tensors, weights, shape), options)
+        return tensors[-1].clone() if merged is None else merged.add_(tensors[-1])
 
     @hookimpl
     def merge_cores(
@@ -113,3 +119,20 @@ def hooks_of(merge: Callable[[Updates, Any], "Tensor"], share: float) -> tuple[H
         return cores[0] * 0.0 if merged is None else merged
 
     return choose_view, find_coefficients, merge_tensor, merge_cores
+
+
+def split_by(split: Callable[[Updates], Sequence[Factors]], share: float) -> Hook:
+    """The hook `split_tensor` of such a strategy, where the merged task vector is λ·Σ wᵢ·termᵢ.
+
+    split: makes the terms, one a model, whatever the weights are. share: as in `hooks_of`.
+    """
+
+    @hookimpl
+    def split_tensor(tensors: Sequence["Tensor"], weights: Sequence[float], shape: Sequence[int]) -> Terms:
+        """The terms, of rank 0 where no model changed anything."""
+        updates = Updates.of(tensors, weights, shape)
+        changed = any(tensor.any() for tensor in updates.tensors)
+        terms = split(updates) if changed else [(one[:, :0].clone(), one[:0].clone()) for one in updates.tensors]
+        return terms_of(terms, updates.tensors, share)
+
+    return split_tensor

@@ -1,5 +1,7 @@
 """A merge as a checkpoint: any elements of it, from any thread, in bounded memory; and made by anyone."""
 
+import importlib
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -325,3 +327,41 @@ def test_a_strategy_of_this_process_is_given_as_itself() -> None:
     found = elements(soup, "w", 0, 3500)
     halved = random_tensors(1, torch.bfloat16, {"w": SHAPE, "b": (7,)})["w"].float().flatten() * 0.5
     torch.testing.assert_close(found, halved, rtol=0, atol=0)
+
+
+HALVING = """
+from modelmerger import Traits, hookimpl
+
+traits = Traits(models=(1, 1))
+
+@hookimpl
+def merge_tensor(tensors):
+    return tensors[0] * 0.5
+"""
+
+
+@pytest.mark.parametrize("how", ["module", "file"])
+def test_a_strategy_that_is_not_installed_is_given_as_a_module_or_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """As `--plugin` takes it."""
+    (tmp_path / "half_of_one.py").write_text(HALVING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    strategy = importlib.import_module("half_of_one") if how == "module" else tmp_path / "half_of_one.py"
+    (source,) = models(1)
+    soup = MergedCheckpoint.of("soup", strategy, [source])
+    monkeypatch.delitem(sys.modules, "half_of_one", raising=False)
+    found = elements(soup, "w", 0, 3500)
+    halved = random_tensors(1, torch.bfloat16, {"w": SHAPE, "b": (7,)})["w"].float().flatten() * 0.5
+    torch.testing.assert_close(found, halved, rtol=0, atol=0)
+    assert MergedCheckpoint.of("soup", strategy, [source]).content == soup.content
+
+
+def test_a_file_that_is_no_strategy_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "looks_on.py").write_text(
+        "from modelmerger import hookimpl\n\n@hookimpl\ndef check_config():\n    return []\n"
+    )
+    with pytest.raises(ConfigError, match=r"looks_on\.py: is no strategy"):
+        MergedCheckpoint.of("soup", tmp_path / "looks_on.py", models(1))
+    with pytest.raises(ConfigError, match=r"none\.py"):
+        MergedCheckpoint.of("soup", tmp_path / "none.py", models(1))

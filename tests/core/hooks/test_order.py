@@ -46,6 +46,7 @@ ORDER = [
     "choose_ranges",
     "choose_view",
     "find_coefficients",
+    "place_tensors",
     "save_model",
     "wants_slices",  # for the memory
     "adjust_config",  # of config.json, and of generation_config.json
@@ -84,9 +85,11 @@ ORDER = [
 ELSEWHERE = {
     "add_commands": "called when one of these commands is asked for, before there is a config",
     "explain_config": "called where a config is refused",
+    "explain_option": "called where a command is refused for an option that it does not have",
     "join_measurements": "called where a tensor is measured in several blocks",
     "merge_cores": "called where the updates of adapters are merged, in place of merge_tensor",
     "name_saved_tensors": "called where a returned model is saved elsewhere",
+    "split_tensor": "called where weights are looked for, and by no merge",
 }
 """The hooks that no such merge calls, and why."""
 VALIDATOR_HOOKS = {"wants_validation", "validate_model"}

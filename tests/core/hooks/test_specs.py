@@ -33,6 +33,7 @@ from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
 from modelmerger.testing import MemoryCheckpoint
 
 FIRST_RESULT = {
+    "explain_option",
     "read_config",
     "expand_model",
     "locate_model",
@@ -46,6 +47,7 @@ FIRST_RESULT = {
     "join_measurements",
     "merge_tensor",
     "merge_cores",
+    "split_tensor",
     "finish_tensor",
     "wants_finish",
     "save_model",
@@ -139,6 +141,11 @@ def test_the_example_command_counts_the_models(tmp_path: Path, capsys: pytest.Ca
     assert list(cli.commands) == ["count-models"]
     cli.main(["count-models", str(config)], standalone_mode=False)
     assert capsys.readouterr().out == "2\n"
+
+
+def test_the_example_of_options_knows_the_old_script() -> None:
+    assert "--check-first is of the old script" in hook("explain_option")("--check-first")
+    assert hook("explain_option")("--check-last") is None
 
 
 def test_the_example_reader_reads_lists_alone() -> None:
@@ -283,6 +290,20 @@ def test_the_example_that_merges_cores_does_what_it_does_with_matrices() -> None
     torch.testing.assert_close(module.merge_cores([core]), torch.diag(torch.tensor([2.0, 2.0, 1.0])))
 
 
+def test_the_example_that_splits_its_merge_has_it_at_any_weights() -> None:
+    module = example("split_tensor")
+    tensors = [torch.randn(5, 3, generator=torch.Generator().manual_seed(seed)).double() for seed in range(3)]
+    tensors[0][2, 1] += 40.0
+    options = module.Options(scale=0.5)
+    terms = module.split_tensor(tensors)
+    assert terms.follows == ["scale"]
+    for weights in ([1.0, 1.0], [0.3, -2.0]):
+        coefficients = terms.weigh(weights, [None, None], options)
+        merged = tensors[-1] + sum(c * term for c, term in zip(coefficients, terms.terms, strict=True))
+        torch.testing.assert_close(module.merge_tensor(tensors, weights, options), merged)
+    assert float((tensors[0] - tensors[-1]).abs().max()) > float(terms.terms[0].abs().max())
+
+
 def test_the_example_that_counts_rounds_keeps_the_norm_of_the_first_model() -> None:
     module = example("count_rounds")
     tensors = [torch.tensor([3.0, 4.0]), torch.tensor([0.0, 8.0])]
@@ -307,6 +328,10 @@ def test_the_example_that_joins_bounds_the_largest_number() -> None:
     parts = [module.measure_tensor([tensor[i : i + 1] for tensor in tensors]) for i in range(2)]
     assert module.join_measurements(parts).tolist() == [2.0, 8.0]
     assert module.merge_tensor(tensors, [module.join_measurements(parts)]).tolist() == [1.5, -0.875]
+
+
+def test_the_example_of_folders_puts_layers_that_guess_into_one() -> None:
+    assert hook("place_tensors")() == {"mtp.": "guessing"}
 
 
 def test_the_example_layout_places_every_tensor() -> None:

@@ -3,10 +3,13 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from modelmerger.inputs.direct.open_file import OpenFile
+from modelmerger.inputs.direct.page_cache import cached_pages
 from modelmerger.output.digests import (
     PieceDigests,
     block_count,
     differing,
+    differing_at_once,
     digest_of_pieces,
     pieces_of_bytes,
     pieces_of_file,
@@ -57,6 +60,28 @@ def test_a_range_is_read_by_position_and_ends_with_the_file(tmp_path: Path) -> N
     try:
         assert range_digest(descriptor, 5, 2_000_005) == blake3(content[5:2_000_005]).hexdigest()
         assert range_digest(descriptor, 3_000_000, 9_999_999) == blake3(content[3_000_000:]).hexdigest()
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+def test_pieces_that_differ_are_found_on_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evicted: bool
+) -> None:
+    """A read that does not wait has the system read ahead through the page cache, so that the device works twice."""
+    content = bytes(range(251)) * 24_000
+    cuts = [0, 3, 3, 4_096, 2_500_000, 2_500_001, len(content)]
+    pieces = [Piece(b - a, blake3(content[a:b]).hexdigest(), str(a)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    pieces[3] = Piece(pieces[3].length, "00", "bad")
+    (tmp_path / "file").write_bytes(content)
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        if evicted:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if cached_pages(descriptor, 0, len(content)) is not None:
+            monkeypatch.setattr(OpenFile, "read_cached", lambda *_: pytest.fail("the device is asked twice"))
+        assert list(differing_at_once(descriptor, pieces)) == [pieces[3]]
     finally:
         os.close(descriptor)
 

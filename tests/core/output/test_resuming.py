@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from modelmerger import OutputError
+from modelmerger import Layout, OutputError, OutputFile
 from modelmerger.output.parent_folder import staging_path
 from modelmerger.output.staging import Staging
 from modelmerger.output.staging_directory import staged_size
 from modelmerger.values.layout import BLOCK
-from modelmerger.values.work.block_record import Piece
+from modelmerger.values.work.block_record import BlockRecord, Piece
 
 from tests.core.output.staged import BLOCKS, LAYOUT, PIECES, SIZE, stage
 
@@ -34,6 +34,23 @@ def test_a_file_system_that_cannot_reserve_space_gives_the_size_alone(
     monkeypatch.setattr(os, "posix_fallocate", unsupported)
     with Staging(target, "plan", LAYOUT) as staging:
         assert (staging.tree / "weights").stat().st_size == SIZE
+
+
+def test_what_lies_in_a_folder_is_kept_alike(target: Path) -> None:
+    layout = Layout("test", [OutputFile("sub/weights", SIZE, (), ())])
+    with Staging(target, "plan", layout) as staging:
+        handle = staging.open_file(0)
+        staging.write(handle, 0, memoryview(BLOCKS[1]), BLOCK)
+        staging.record(0, 1, BlockRecord(PIECES[1]))
+        staging.close_file(handle, 0)
+        (staging.tree / "sub/strange").write_bytes(b"x")
+        (staging.tree / "other").mkdir()
+        staging.sync()
+
+    assert staged_size(target) >= SIZE
+    with Staging(target, "plan", layout) as staging:
+        assert set(staging.records) == {(0, 1)}
+        assert [path.relative_to(staging.tree).as_posix() for path in staging.tree.rglob("*")] == ["sub", "sub/weights"]
 
 
 def test_blocks_of_the_same_plan_are_kept_with_what_was_counted(target: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from attrs import evolve
-from modelmerger import Base, CheckpointView, InputError, LayerView, Location, ModelReference
+from modelmerger import Apart, Base, CheckpointView, InputError, LayerView, Location, ModelReference
 from modelmerger.testing import MemoryCheckpoint, merge_in_memory, plan_in_memory
 
 
@@ -208,3 +208,14 @@ def test_the_config_fits_the_layers(config: dict[str, Any] | None, expected: dic
 def test_a_config_that_is_given_is_taken_as_it_is() -> None:
     given = {"decoder_layers": 2}
     assert LayerView(layered(config={"decoder_layers": 4}), [0, 1], config=given).donor.config == given
+
+
+def test_what_a_tensor_is_made_of_shows_through_a_view_unless_that_reads_otherwise() -> None:
+    model = numbered("a", "b")
+    factors = [(torch.ones(2, 1), torch.ones(1, 1))]
+    model.apart = lambda tensor: Apart(model, tensor, factors)  # type: ignore[method-assign]
+    found = CheckpointView(model, {"x": "b"}).apart("x")
+    assert (found.checkpoint, found.tensor, found.factors) == (model, "b", factors)
+    doubled = Doubled(model)
+    found = doubled.apart("b")
+    assert (found.checkpoint, found.tensor, found.factors) == (doubled, "b", ())

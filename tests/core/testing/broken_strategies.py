@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from attrs import define, frozen
-from modelmerger import Problem, Traits, hookimpl
+from modelmerger import Problem, Terms, Traits, hookimpl
 
 
 class Mean:
@@ -290,6 +290,30 @@ class CoresByElement(UnweighedCores):
         return self.limited(sum(cores))
 
 
+class SquaredTerms:
+    """It says that it adds up, and its weights are squared."""
+
+    traits = Traits(models=(1, None), needs_base=True)
+
+    @hookimpl
+    def merge_tensor(self, tensors: Any, weights: Any) -> Any:
+        *models, base = tensors
+        return base + sum(weight**2 * (model - base) for model, weight in zip(models, weights, strict=True))
+
+    @hookimpl
+    def split_tensor(self, tensors: Any) -> Any:
+        return Terms([model - tensors[-1] for model in tensors[:-1]], lambda weights, _, __: weights)
+
+
+class WeightedTerms(SquaredTerms):
+    """Its terms hold the weights already."""
+
+    @hookimpl
+    def split_tensor(self, tensors: Any, weights: Any) -> Any:
+        terms = [weight**2 * (model - tensors[-1]) for model, weight in zip(tensors[:-1], weights, strict=True)]
+        return Terms(terms, lambda weights, _, __: [1.0] * len(weights))
+
+
 BROKEN = {
     "check_options": [AnyOption, MutableOptions],
     "check_model_options": [AnyModelOption, MutableModelOptions],
@@ -315,4 +339,5 @@ BROKEN = {
     "check_homogeneity": [Threshold],
     "check_measurements_add_up": [MeanOfBlock],
     "check_cores": [UnweighedCores, CoresByElement],
+    "check_terms": [SquaredTerms, WeightedTerms],
 }

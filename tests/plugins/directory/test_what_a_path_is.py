@@ -103,6 +103,9 @@ FILES = {
     "modeling.py": (b"x", "is a file of code or text"),
     "m.safetensors": (b"GGUF" + bytes(100), "is a GGUF file, made for llama.cpp, under another name."),
     "n.safetensors": (b"PK\x03\x04" + bytes(100), "is a zip archive, as torch.save writes, and no safetensors file."),
+    "m.q4_0.bin": (b"GGUF" + bytes(100), "is a GGUF file, made for llama.cpp, under another name."),
+    "consolidated.00.pth": (b"PK\x03\x04" + bytes(100), "is a checkpoint in Meta's own format. Convert it with"),
+    "m.pt2": (b"PK\x03\x04" + bytes(100), "is made for another runtime"),
     "p.safetensors": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 988097824\n",
         "is a Git LFS pointer and not the file itself. Run `git lfs pull`",
@@ -155,6 +158,8 @@ FOLDERS = {
     "inside of FSDP": (("__0_0.distcp", ".metadata"), "Run `accelerate merge-weights model merged`"),
     "below FSDP": (("last/pytorch_model_fsdp_0/__0_0.distcp",), "accelerate merge-weights model/last/pytorch_model"),
     "FSDP of each rank": (("model_world_size_2_rank_0.pt", "model_world_size_2_rank_1.pt"), "verl.model_merger"),
+    "Meta's own": (("consolidated.00.pth", "params.json"), "but consolidated.00.pth, which is a checkpoint in Meta's own"),
+    "Lightning": (("checkpoints/epoch=1-step=9.ckpt", "hparams.yaml"), "epoch=1-step=9.ckpt, a checkpoint of Lightning."),
     "Megatron": (("iter_0000100/x", "latest_checkpointed_iteration.txt"), "is a checkpoint of Megatron"),
     "a cache": (("models--org--m/refs/main", "version.txt"), "is the Hub's cache. Give a model in it by its name, as org/m."),
     "broken off": (("config.json", "model.safetensors.incomplete"), "a download into it broke off"),
@@ -193,6 +198,12 @@ def test_the_folder_of_a_model_in_the_hub_cache_is_given_by_name_or_snapshot(ref
 
     assert "Give org/m, or hub/models--org--m/snapshots/abc." in line
     assert "Give hub/models--org--m/snapshots/abc." in refusal("./hub/models--org--m/snapshots")
+
+
+def test_a_download_into_the_hub_cache_that_broke_off_is_told(refusal: Callable[[str], str]) -> None:
+    touch("hub/models--org--m/snapshots/abc/config.json", "hub/models--org--m/blobs/def.incomplete")
+
+    assert "a download into it broke off" in refusal("./hub/models--org--m/snapshots/abc")
 
 
 def test_the_adapter_of_a_file_is_its_directory(refusal: Callable[[str], str]) -> None:

@@ -439,13 +439,18 @@ def test_a_key_that_is_given_twice_is_a_warning_and_the_last_counts() -> None:
     [
         ("base_model: x\nexperts: [{source_model: a}]\n", "is a recipe of mergekit-moe"),
         ("genome: {models: [a], merge_method: ties}\ntasks: []\n", "is a config of mergekit-evolve"),
-        ("model: a\nbase_model: b\nmax_rank: 32\n", "is for mergekit-extract-lora"),
-        ("finetuned_model: a\nbase_model: b\n", "is for mergekit-extract-lora"),
+        ("base_model: x\ngate_mode: hidden\nexpert: [{source_model: a}]\n", "is a recipe of mergekit-moe"),
+        ("experts_per_token: 2\nshared_experts: []\n", "is a recipe of mergekit-moe"),
+        ("model: a\nbase_model: b\nmax_rank: 32\n", "has settings of mergekit-extract-lora"),
+        ("model: a\nbase-model: b\nmax-rank: 32\n", "has settings of mergekit-extract-lora"),
+        ("finetuned_model: a\nbase_model: b\n", "has settings of mergekit-extract-lora"),
+        ("layer_slices: [{model: a, start: 0, end: 4}]\n", "is a config of bakllama"),
     ],
 )
 def test_files_for_other_programs_are_recognised(text: str, said: str) -> None:
     status, (line,) = refused(text)
     assert (status, line.startswith(said)) == (2, True)
+    assert len(line) < 290
 
 
 def test_aliases_stand_for_copies() -> None:

@@ -182,6 +182,50 @@ def test_a_module_around_a_model_of_transformers_is_taken_off(
     assert_same(merged(config, models.output)[0], plain)
 
 
+UNKNOWN = {
+    "a class of the family": {"architectures": ["TeamsLlama"]},
+    "no class": {},
+    "another type": {"architectures": ["TeamsModel"], "model_type": "teams_model"},
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("part", ["net", "student.net", "wrapped_model"])
+def test_a_module_around_both_models_of_a_class_that_nobody_knows_is_taken_off(
+    models: SimpleNamespace, config: dict[str, Any], kind: str, head: bool, part: str
+) -> None:
+    for name in ("a", "b"):
+        edit_config(models.folder / name, **UNKNOWN[kind])
+        if head:
+            rewrite(models.folder / name, lambda t: t | {"lm_head.weight": t["model.embed_tokens.weight"] * 2})
+    plain, _ = merged(config, models.folder / "plain")
+    for name in ("a", "b"):
+        rename(models.folder / name, front(part))
+    result, notes = merged(config, models.output)
+    assert_same(result, plain)
+    assert len(notes) == 2
+
+
+@pytest.mark.parametrize("told", ["source", "auto_map", "no config", "other names"])
+def test_what_code_beside_the_model_or_nothing_at_all_says_stays(
+    models: SimpleNamespace, config: dict[str, Any], told: str
+) -> None:
+    for name in ("a", "b"):
+        edit_config(models.folder / name, architectures=["TeamsLlama"])
+        if told == "source":
+            (models.folder / name / "modeling_teams.py").write_text("class Base(Module):\n    pass\n")
+        elif told == "auto_map":
+            edit_config(models.folder / name, auto_map={"AutoModel": "modeling_teams.TeamsLlama"})
+        elif told == "no config":
+            (models.folder / name / "config.json").unlink()
+        else:
+            rename(models.folder / name, lambda old: old.replace("model.", "trunk."))
+        rename(models.folder / name, front("net"))
+    result, _ = merged(config, models.output)
+    assert all(name.startswith("net.") for name in result)
+
+
 @pytest.mark.parametrize("part", ["model", "transformer"])
 def test_what_the_family_has_itself_stays_in_front(models: SimpleNamespace, config: dict[str, Any], part: str) -> None:
     """GPT-2 has `transformer.` in front of all names but the head's, which is tied."""

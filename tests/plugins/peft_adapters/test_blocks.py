@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from attrs import field, frozen
 from modelmerger import Checkpoint, MergeConfig, ModelMerger
+from modelmerger.inputs.file_checkpoint import FileCheckpoint
 from plugins.peft_adapters.handmade import PREFIX
 from safetensors.numpy import save_file
 
@@ -171,6 +172,31 @@ def test_folded_tensors_are_the_full_product(tmp_path: Path, kind: Kind, rank: i
         check(folded, f"{module}.{of_module.leaf}", of_module.wanted, *precision)
         if of_module.bias is not None:
             check(folded, f"{module}.bias", of_module.bias[1], *precision)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (64 * 65 - 1, 64 * 65 + 1), (70 * 65, 130 * 65), (0, 130 * 65)])
+def test_what_is_said_to_be_read_of_the_base_is_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: int, stop: int
+) -> None:
+    made = lora("m", 130, 65, 7)
+    path = written(tmp_path, {"m": made}, 7, "float16")
+    folded = ModelMerger(MergeConfig(strategy="weighted", models=[{"path": str(path)}])).load_models()["adapter"]
+    said: list[tuple[int, int]] = []
+    done: list[tuple[int, int]] = []
+    reading = FileCheckpoint.read
+
+    def noted(self: FileCheckpoint, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
+        if "lora" not in tensor:
+            done.append((start, stop))
+        reading(self, tensor, start, stop, buffer)
+
+    monkeypatch.setattr(FileCheckpoint, "prefetch", lambda _, __, start, stop: said.append((start, stop)))
+    monkeypatch.setattr(FileCheckpoint, "read", noted)
+    folded.prefetch("m.weight", start, stop)
+    list(read(folded, "m.weight", [start, stop], np.float32))
+
+    assert said == [(done[0][0], done[-1][1])]
+    assert all(before == after for (_, before), (after, _) in pairwise(done))
 
 
 def check(folded: Checkpoint, tensor: str, wanted: Array, dtype: type, most: float) -> None:

@@ -62,13 +62,10 @@ def test_a_merged_embedder_loads_and_embeds(tmp_path: Path) -> None:
             max_position_embeddings=64,
         )
     )
-    paths = [write_embedder(tmp_path / name, model, words, seed, dense=7) for seed, name in enumerate("ab")]
+    paths = [write_embedder(tmp_path / name, model, words, seed, dense=7 + seed) for seed, name in enumerate("ab")]
 
-    report = merge(
-        MergeConfig(strategy="weighted", models=[{"path": str(p)} for p in paths], output_path=str(tmp_path / "out"))
-    )
+    merge(MergeConfig(strategy="weighted", models=[{"path": str(p)} for p in paths], output_path=str(tmp_path / "out")))
 
-    assert not [note for note in report.notes if "are not merged" in note.message]
     embedder = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu")
     assert embedder.prompts["query"] == "q: "
     assert embedder.similarity_fn_name == "dot"
@@ -77,6 +74,6 @@ def test_a_merged_embedder_loads_and_embeds(tmp_path: Path) -> None:
     text = "the cat sat on the mat"
     with torch.no_grad():
         first = model.eval()(**words(text, return_tensors="pt")).last_hidden_state[0, 0]
-    generator = torch.Generator().manual_seed(7)
-    due = torch.randn((OUT, HIDDEN), generator=generator) @ first
+    dense = [torch.randn((OUT, HIDDEN), generator=torch.Generator().manual_seed(seed)) for seed in (7, 8)]
+    due = (dense[0] + dense[1]) / 2 @ first
     np.testing.assert_allclose(embedder.encode(text), due.numpy(), rtol=1e-4, atol=1e-5)

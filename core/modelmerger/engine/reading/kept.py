@@ -10,7 +10,7 @@ from attrs import define, field
 
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.inputs.tensor_bytes import bytes_of
-from modelmerger.planning.cost import bytes_held, read_once
+from modelmerger.planning.cost import from_device
 from modelmerger.planning.slices import MEASURED
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.plan import MergePlan
@@ -34,8 +34,8 @@ class _Block:
 class KeptInputs:
     """Holds at most so many bytes for all workers together. Safe from several threads.
 
-    A tensor is kept whole or not at all. A block goes when all of its elements were merged; what is asked for after
-    that is read again.
+    The blocks of a tensor are kept as far as there is room, those of all inputs together. A block goes when all of its
+    elements were merged; what is asked for after that is read again, as is what there was no room for.
     """
 
     plan: MergePlan
@@ -44,8 +44,8 @@ class KeptInputs:
     """What its tensors are read from."""
     most: int
     """Bytes."""
-    _held: dict[int, int] = field(factory=dict, init=False)
-    _refused: set[int] = field(factory=set, init=False)
+    _held: int = field(default=0, init=False)
+    _admitted: dict[int, set[int]] = field(factory=dict, init=False)
     _blocks: dict[tuple[int, int, int], _Block] = field(factory=dict, init=False)
     _free: "list[Tensor]" = field(factory=list, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
@@ -57,7 +57,7 @@ class KeptInputs:
         """
         checkpoint, name = self._input(tensor, number)
         whole = stop == min(start + MEASURED, self.plan.tensors[tensor].elements)
-        if start % MEASURED or not whole or not self._admits(tensor):
+        if start % MEASURED or not whole or not self._admits(tensor, start, stop):
             return workspace.read(checkpoint, name, start, stop)
         length = checkpoint.tensors[name].span(start, stop)[1]
         block = self._blocks.get((tensor, number, start))
@@ -74,48 +74,57 @@ class KeptInputs:
         checkpoint, name = self._input(tensor, number)
         info = checkpoint.tensors[name]
         with self._used(tensor, number, start, stop) as blocks:
-            if not blocks:
+            if not any(blocks.values()):
                 return workspace.read(checkpoint, name, start, stop, purpose)
-            target = workspace.host(purpose, info.span(start, stop)[1], torch.uint8)
+            length = info.span(start, stop)[1]
+            target, memory = workspace.host(purpose, length, torch.uint8), workspace.memory(purpose, length)
             for first, block in blocks.items():
                 low, high = max(start, first), min(stop, first + MEASURED)
-                part = slice(info.span(first, low)[1], info.span(first, high)[1])
-                target[info.span(start, low)[1] : info.span(start, high)[1]] = block.content[part]
-        workspace.count(checkpoint, name, start, stop)
+                place = slice(info.span(start, low)[1], info.span(start, high)[1])
+                if block is None:
+                    workspace.fill(checkpoint, name, [(low, high)], memory[place])
+                else:
+                    target[place] = block.content[info.span(first, low)[1] : info.span(first, high)[1]]
+                    workspace.count(checkpoint, name, low, high)
         return workspace.as_stored(checkpoint, name, target)
 
-    def has(self, tensor: int, start: int) -> bool:
-        """Whether the block at this element is kept, of any input."""
-        first = start // MEASURED * MEASURED
-        return any((tensor, number, first) in self._blocks for number in self.plan.tensors[tensor].inputs)
-
-    def holds(self, tensor: int) -> bool:
-        """Whether a tensor is kept, all of it or what was not merged yet."""
-        return tensor in self._held
+    def missing(self, tensor: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The ranges between two elements of a tensor that are not kept."""
+        admitted, low = self._admitted.get(tensor, ()), start
+        for first in range(start // MEASURED * MEASURED, stop, MEASURED):
+            if first in admitted:
+                if low < first:
+                    yield low, first
+                low = first + MEASURED
+        if low < stop:
+            yield low, stop
 
     def forget(self, tensor: int) -> None:
         """A tensor is merged: what is left of it goes."""
         with self._lock:
             for key in [key for key in self._blocks if key[0] == tensor]:
-                self._recycle(self._blocks.pop(key))
-            self._held.pop(tensor, None)
+                self._let_go(key)
+            self._admitted.pop(tensor, None)
 
     def _input(self, tensor: int, number: int) -> tuple[Checkpoint, str]:
         return self.checkpoints[number], self.plan.tensors[tensor].name_in(number)
 
-    def _admits(self, tensor: int) -> bool:
-        """Whether a tensor is kept, which is decided when it is first asked."""
-        if tensor in self._held or tensor in self._refused:
-            return tensor in self._held
+    def _admits(self, tensor: int, start: int, stop: int) -> bool:
+        """Whether a block of the inputs of a tensor is kept, which is decided whenever it is asked and is not kept."""
+        if start in self._admitted.get(tensor, ()):
+            return True
+        planned = self.plan.tensors[tensor]
+        if not from_device(self.plan.ways, self.checkpoints, planned):
+            return False
+        inputs = (self.checkpoints[i].tensors[planned.name_in(i)] for i in planned.inputs)
+        needed = sum(info.span(start, stop)[1] for info in inputs)
         with self._lock:
-            if tensor not in self._held and tensor not in self._refused:
-                needed = bytes_held(self.checkpoints, self.plan.tensors[tensor])
-                fits = sum(self._held.values()) + needed <= self.most
-                if fits and read_once(self.plan.ways, self.checkpoints, self.plan.tensors[tensor], self.most):
-                    self._held[tensor] = needed
-                else:
-                    self._refused.add(tensor)
-        return tensor in self._held
+            if start not in self._admitted.get(tensor, ()):
+                if self._held + needed > self.most:
+                    return False
+                self._held += needed
+                self._admitted.setdefault(tensor, set()).add(start)
+        return True
 
     def _memory(self, length: int) -> "Tensor":
         with self._lock:
@@ -123,31 +132,30 @@ class KeptInputs:
         return memory if memory is not None and len(memory) == length else torch.empty(length, dtype=torch.uint8)
 
     @contextlib.contextmanager
-    def _used(self, tensor: int, number: int, start: int, stop: int) -> "Iterator[dict[int, _Block]]":
-        """The blocks that hold these elements, by their first one, to be copied from; none unless all are there.
+    def _used(self, tensor: int, number: int, start: int, stop: int) -> "Iterator[dict[int, _Block | None]]":
+        """The blocks that hold these elements, by their first one, to be copied from; None for one that is not kept.
 
         Rows that two units share are merged twice, so that a block may be over while another thread copies from it.
         """
         firsts = range(start // MEASURED * MEASURED, stop, MEASURED)
         with self._lock:
-            found = {first: self._blocks.get((tensor, number, first)) for first in firsts}
-            blocks = {first: block for first, block in found.items() if block is not None}
-            if len(blocks) < len(found):
-                blocks = {}
-            for block in blocks.values():
+            blocks = {first: self._blocks.get((tensor, number, first)) for first in firsts}
+            there = {first: block for first, block in blocks.items() if block is not None}
+            for block in there.values():
                 block.users += 1
         try:
             yield blocks
         finally:
             with self._lock:
-                for first, block in blocks.items():
+                for first, block in there.items():
                     block.users -= 1
                     block.left -= min(stop, first + MEASURED) - max(start, first)
-                    if block.left <= 0 and self._blocks.pop((tensor, number, first), None) is not None:
-                        self._held[tensor] -= len(block.content)
-                        self._recycle(block)
+                    if block.left <= 0 and (tensor, number, first) in self._blocks:
+                        self._let_go((tensor, number, first))
 
-    def _recycle(self, block: _Block) -> None:
-        """Its memory is used again, unless somebody still copies from it."""
+    def _let_go(self, key: tuple[int, int, int]) -> None:
+        """A block is not kept any more. Its memory is used again, unless somebody still copies from it."""
+        block = self._blocks.pop(key)
+        self._held -= len(block.content)
         if not block.users:
             self._free.append(block.content)

@@ -18,7 +18,7 @@ from modelmerger.engine.work.elsewhere import Elsewhere
 from modelmerger.engine.work.totals import Totals
 from modelmerger.engine.work.worker import DeviceInUse, MergeWorker
 from modelmerger.output.sink import Sink
-from modelmerger.planning.cost import bytes_measured, most_kept, read_once
+from modelmerger.planning.cost import bytes_measured, from_device, most_kept
 from modelmerger.values.errors import ConfigError, MergeError, Problem
 from modelmerger.values.layout import BLOCK
 from modelmerger.values.plan import MergePlan
@@ -194,7 +194,7 @@ class Schedule:
 def _kept(merge: Merge) -> "KeptInputs | None":
     """What holds the inputs of tensors between measuring and merging; None where there are none to hold."""
     plan, most = merge.plan, most_kept(merge.settings.options, merge.plan.tensors)
-    if not any(read_once(plan.ways, merge.checkpoints, tensor, most) for tensor in plan.tensors):
+    if not most or not any(from_device(plan.ways, merge.checkpoints, tensor) for tensor in plan.tensors):
         return None
     from modelmerger.engine.reading.kept import KeptInputs
 

@@ -1,4 +1,4 @@
-"""Hooks at the doors: configs of other tools, and commands."""
+"""Hooks at the doors: commands, options that none of them has, and configs of other tools."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,23 @@ def add_commands(cli: "click.Group") -> None:
         @click.argument("config")
         def count_models(config):
             click.echo(len(MergeConfig.from_file(config).models))
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def explain_option(option: str, options: Any) -> str | None:
+    """Says what is here in the place of an option of the command line that no command has. None: ask the next plugin.
+
+    Called only where a command is refused for such an option, with the option as it was given (`--copy-tokenizer`). The
+    plugins that are always on are asked. The answer is a sentence without a full stop, and names the option.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def explain_option(option):                        # the team's own script had such a switch
+        return f"{option} is of the old script. Here every merge is checked" if option == "--check-first" else None
     ```
     """
 

@@ -122,7 +122,9 @@ def load_model(reference: ModelReference, context: LoadContext, options: Any) ->
 
 
 @hookspec
-def view_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: Any) -> Sequence[Checkpoint] | None:
+def view_models(
+    checkpoints: Sequence[Checkpoint], settings: Settings, context: LoadContext, options: Any
+) -> Sequence[Checkpoint] | None:
     """Returns views of the models, which take their place in the whole merge. None: they stay as they are.
 
     Every plugin and the strategy are asked in turn, and each gets what the one before it returned. `checkpoints`
@@ -130,8 +132,8 @@ def view_models(checkpoints: Sequence[Checkpoint], settings: Settings, options: 
     order. A merge among them is viewed as a whole: for the models within it, only the strategy of that merge is
     asked, and plugins whose module says `within_merges = ["view_models"]`. Called before the models are checked
     against each other; read no weights here. A view keeps name, files and directory. Its names, shapes, dtypes and
-    config are part of the plan's digest, and its numbers are through `content`. Use `LayerView` or
-    `CheckpointView`, or derive from the latter.
+    config are part of the plan's digest, and its numbers are through `content`. Use `LayerView`, `CheckpointView`, or
+    `JoinedView` for weights beside the model's, which `context.open_model` opens, or derive from the second.
 
     ```python
     from modelmerger import CheckpointView, hookimpl

@@ -17,11 +17,34 @@ if TYPE_CHECKING:
     import torch
 
 
+@hookspec
+def place_tensors(
+    names: Sequence[str], checkpoints: Sequence[Checkpoint], settings: Settings, options: Any
+) -> Mapping[str, str] | None:
+    """Puts tensors into folders of the output: what their names begin with → the folder. Every plugin is asked.
+
+    In a folder, the tensors are one file of weights by themselves (`FOLDER/model.safetensors`), under the rest of their
+    names. They are merged, resumed and verified as all others, and are none of the tensors that the class of the model
+    must load (`plan.layout.apart`). Called once the tensors of a whole model are planned, and not for a merge within
+    another one. `names` are all their names, `checkpoints` as in `check_compatibility`. Prefixes that no name begins
+    with do nothing; none may begin with another one, and no two may have one folder.
+
+    ```python
+    from modelmerger import hookimpl
+
+    @hookimpl
+    def place_tensors():                               # our server loads the layers that guess further tokens by itself
+        return {"mtp.": "guessing"}
+    ```
+    """
+
+
 @hookspec(firstresult=True)
 def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, options: Any) -> Layout | None:
     r"""Lays out the files of the merged weights: where each tensor begins, and the bytes around it. Writes nothing.
 
-    The engine writes the tensors at their offsets later, in any order. File names have no folders. Fixed bytes and
+    The engine writes the tensors at their offsets later, in any order. File names have no folders; for tensors that
+    `place_tensors` puts into one, the hook is called by itself, with names as they are there. Fixed bytes and
     tensors tile a file without holes, and each tensor begins at a multiple of its element size. `max_shard_size`, in
     bytes, is the user's option. `stem` is what the files are named by: "model", unless a `Composition` says otherwise.
     None: ask the next plugin.

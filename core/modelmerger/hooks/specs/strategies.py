@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmerger.hooks.markers import hookspec
+from modelmerger.values.strategies.terms import Terms
 from modelmerger.values.traits import View
 
 if TYPE_CHECKING:
@@ -164,6 +165,62 @@ def merge_cores(
     @hookimpl
     def merge_cores(cores):
         return capped(sum(cores))
+    ```
+    """
+
+
+@hookspec(firstresult=True)
+def split_tensor(
+    tensors: Sequence["torch.Tensor"],
+    inputs: Sequence[int],
+    weights: Sequence[float],
+    model_options: Sequence[Any],
+    options: Any,
+    measurements: Sequence["torch.Tensor"],
+    tensor_name: str,
+    shape: Sequence[int],
+    random: Callable[..., "torch.Tensor"],
+) -> Terms | None:
+    """Strategy, optional, beside `merge_tensor`: returns the terms that the merge of a tensor is a sum of.
+
+    For strategies that do their hard work on each model whatever its weight, and then add up: what `merge_tensor` would
+    make is base + Σ cᵢ·termᵢ (without the base for a strategy that wants none), where only the cᵢ follow from the
+    weights. Whoever looks for weights, such as `modelmerger tune`, then does the hard work once, and has the merge at
+    any other weights, and its derivatives, from the terms. No merge calls this hook.
+
+    The arguments are those of `merge_tensor`, for a tensor as a whole, in the slice that a strategy with such a view
+    would see if slices were as long as tensors. Returns a `Terms`: new tensors, or pairs of factors whose product is a
+    term; `weigh(weights, model_options, options)`, which gives one finite number a term, for weights of these same
+    models that are not 0; and the names of the options that `weigh` goes by. None where the options make something of
+    the tensor that is no such sum. The inputs must not be changed or returned.
+
+    ```python
+    from attrs import frozen
+    from modelmerger import Terms, Traits, hookimpl
+
+    traits = Traits(models=(1, None), needs_base=True, granularity="whole")
+
+    @frozen(kw_only=True)
+    class Options:
+        scale: float = 1.0
+
+    def capped(update):                                # no number counts for more than three times the mean magnitude
+        most = 3 * float(update.abs().mean())
+        return update.clamp(-most, most)
+
+    @hookimpl
+    def merge_tensor(tensors, weights, options):
+        *models, base = tensors
+        return base + options.scale * sum(w * capped(model - base) for w, model in zip(weights, models))
+
+    @hookimpl
+    def split_tensor(tensors):
+        *models, base = tensors
+
+        def weigh(weights, model_options, options):
+            return [options.scale * weight for weight in weights]
+
+        return Terms([capped(model - base) for model in models], weigh, follows=["scale"])
     ```
     """
 

@@ -60,13 +60,22 @@ class ReadAhead:
     _begun: dict[Piece, _Begun] = field(factory=dict, init=False)
     _first: dict[tuple[FileIdentity, int], Piece] = field(factory=dict, init=False)
     _within: dict[FileIdentity, Piece] = field(factory=dict, init=False)
+    _last: dict[FileIdentity, Piece] = field(factory=dict, init=False)
     _left: list[_Begun] = field(factory=list, init=False)  # whose memory is still being written to
     _free: list[memoryview] = field(factory=list, init=False)
 
     def expect(self, piece: Piece) -> None:
-        """The thread will read this piece after those that it is expected to read already."""
+        """The thread will read this piece after those that it is expected to read already.
+
+        What it has in common with the last one of its file is fetched with that.
+        """
+        last = self._last.get(piece.file)
+        if last is not None and last.begin <= piece.begin < last.end and self._is_expected(last):
+            if piece.end <= last.end:
+                return
+            piece = Piece(piece.file, last.end, piece.end)
         if (piece.file, piece.begin) not in self._first:
-            self._first[piece.file, piece.begin] = piece
+            self._first[piece.file, piece.begin] = self._last[piece.file] = piece
             self._waiting.append(piece)
             self._begin_more()
 
@@ -77,11 +86,11 @@ class ReadAhead:
         """
         piece = self._within.get(file)
         if piece is None or not piece.begin <= offset < piece.end:
-            if (begins := self._first.get((file, offset))) is None:
+            if (found := self._first.get((file, offset)) or self._around(file, offset)) is None:
                 return 0
             if piece is not None:
                 self._forget(piece)
-            piece = self._within[file] = begins
+            piece = self._within[file] = found
         begun = self._begun.get(piece) or self._begin_now(piece)
         begun.fetched.result()
         count = min(len(buffer), piece.end - offset)
@@ -91,6 +100,13 @@ class ReadAhead:
             self._forget(piece)
             self._begin_more()
         return count
+
+    def _is_expected(self, piece: Piece) -> bool:
+        return self._first.get((piece.file, piece.begin)) is piece
+
+    def _around(self, file: FileIdentity, offset: int) -> Piece | None:
+        """The piece that an offset lies in, of which the beginning was not asked for."""
+        return next((p for p in self._first.values() if p.file == file and p.begin < offset < p.end), None)
 
     def _begin_more(self) -> None:
         while self._waiting and self._held() + self._waiting[0].size <= self.most:

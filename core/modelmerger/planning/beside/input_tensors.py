@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from modelmerger.planning.apart.joined_view import JoinedView
 from modelmerger.planning.views import CheckpointView
 from modelmerger.values.checkpoint import Checkpoint, models_behind
 from modelmerger.values.layout import InputTensors
@@ -32,7 +33,7 @@ def tensors_taken(
         raw = views[-1].checkpoint if views else model
         for view in views:
             walk.add_tied(view)
-        fates = {name: walk.merged.get((id(raw), name)) for name in raw.tensors}
+        fates = {name: walk.merged.get((id(raw), name)) for name in raw.tensors} | walk.fates_beside(views)
         reached = reached or any(fate is not None for fate in fates.values())
         found[_free(model.name, found)] = _counted(fates)
     return found if reached or not plan.composed else {}
@@ -86,6 +87,11 @@ class _Walk:
                 for fate in fates:
                     self._reach(view.checkpoint, alias, fate)
 
+    def fates_beside(self, views: Sequence[CheckpointView]) -> dict[str, bool | None]:
+        """What became of the tensors of other checkpoints that the views of a model join to it."""
+        joined = {name: place for view in views if isinstance(view, JoinedView) for name, place in view.joined.items()}
+        return {name: self.merged.get((id(one), there)) for name, (one, there) in joined.items()}
+
     def _reach(self, checkpoint: Checkpoint, name: str, merging: bool) -> None:
         for raw, there in _shown(checkpoint, name):
             if raw.merge is not None and not raw.merge.composed:
@@ -104,12 +110,12 @@ class _Walk:
 
 
 def _shown(checkpoint: Checkpoint, name: str) -> list[tuple[Checkpoint, str]]:
-    """The tensors of the checkpoint behind all views that a tensor shows."""
-    names = [name]
-    while isinstance(checkpoint, CheckpointView):
-        names = [there for here in names for there in checkpoint.shows(here)]
-        checkpoint = checkpoint.checkpoint
-    return [(checkpoint, there) for there in names]
+    """The tensors that a tensor shows of the checkpoint behind all views, or of one that is joined to it."""
+    if not isinstance(checkpoint, CheckpointView):
+        return [(checkpoint, name)]
+    if isinstance(checkpoint, JoinedView) and name in checkpoint.joined:
+        return [checkpoint.joined[name]]
+    return [found for there in checkpoint.shows(name) for found in _shown(checkpoint.checkpoint, there)]
 
 
 def _raw(checkpoint: Checkpoint, name: str) -> list[_Key]:

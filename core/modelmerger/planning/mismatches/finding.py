@@ -1,14 +1,15 @@
 """Everything that does not fit among the models of a merge, two models at a time."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from modelmerger.planning.mismatches.quantised import quantisation_scheme, quantised_problem
+from modelmerger.planning.mismatches.quantised import is_counter, quantisation_scheme, quantised_problem
 from modelmerger.planning.tensor_names import is_embedding
-from modelmerger.values.checkpoint import Checkpoint
+from modelmerger.values.checkpoint import Checkpoint, TensorInfo
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import Problem
 
@@ -77,14 +78,25 @@ def _find(
     surplus: Sequence[tuple[str, int]],
     complete: bool,
 ) -> dict[tuple[int, int], _Differences]:
-    """By the numbers of two checkpoints, in the order of the second: the one that is compared with, and the other."""
+    """By the numbers of two checkpoints, in the order of the second: the one that is compared with, and the other.
+
+    A counter, which is no weight, may be missing.
+    """
+
+    @functools.cache
+    def quantised() -> bool:
+        return any(map(quantisation_scheme, checkpoints))
+
+    def counts(name: str, info: TensorInfo) -> bool:
+        return is_counter(name, info) and not quantised()
+
     found: dict[tuple[int, int], _Differences] = defaultdict(_Differences)
     for match in matches:
         info = checkpoints[match.source].tensors[match.name]
         for index, name in enumerate(match.names):
             pair = match.source, index
             if name is None:
-                if complete:
+                if complete and not counts(match.name, info):
                     found[pair].missing.append(match.name)
                 continue
             other = checkpoints[index].tensors[name]
@@ -96,7 +108,8 @@ def _find(
             if families[0] != families[1] or (families[0] != "float" and other.dtype != info.dtype):
                 found[pair].dtypes[other.dtype, info.dtype].append(match.name)
     for name, index in surplus:
-        found[donor, index].surplus.append(name)
+        if not counts(name, checkpoints[index].tensors[name]):
+            found[donor, index].surplus.append(name)
     return dict(sorted(found.items(), key=lambda entry: entry[0][1]))
 
 

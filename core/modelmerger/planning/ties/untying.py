@@ -5,7 +5,12 @@ from collections.abc import Mapping, Sequence
 from modelmerger.planning.ties.drifted import own_matrices
 from modelmerger.planning.ties.seen_ties import TieView
 from modelmerger.planning.ties.tied_configs import untied
-from modelmerger.planning.ties.tied_embeddings import bias_of_head, embeddings_of_halves, tied_embedding
+from modelmerger.planning.ties.tied_embeddings import (
+    beside_embedding,
+    bias_of_head,
+    embeddings_of_halves,
+    tied_embedding,
+)
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import Problem
 
@@ -23,6 +28,7 @@ def untie(checkpoints: Sequence[Checkpoint], donor: int) -> tuple[list[Checkpoin
         return list(checkpoints), [Problem(message, "options.untie", severity="note")]
     if (embedding := tied_embedding(reference)) is not None:
         own |= dict.fromkeys(embeddings_of_halves(reference, embedding), embedding)
+        own |= beside_embedding(reference, embedding)
     own |= {bias: common for head in own for bias, common in bias_of_head(reference, head).items()}
     return [_untied(model, own) for model in checkpoints], []
 

@@ -6,6 +6,7 @@ from modelmerger.testing.checks import strategy_bits as bits
 from modelmerger.testing.checks import strategy_config as config
 from modelmerger.testing.checks import strategy_cores as cores
 from modelmerger.testing.checks import strategy_laws as laws
+from modelmerger.testing.checks import strategy_terms as terms
 from modelmerger.testing.checks import strategy_values as values
 from modelmerger.testing.checks.check import Check
 from modelmerger.testing.checks.strategy import StrategyUnderTest
@@ -53,6 +54,10 @@ def _merges_cores(strategy: StrategyUnderTest) -> bool:
     return strategy.traits.wants_base and "merge_cores" in strategy.declared.hooks
 
 
+def _splits(strategy: StrategyUnderTest) -> bool:
+    return strategy.strategy.splits
+
+
 def _has_model_options(strategy: StrategyUnderTest) -> bool:
     cls = strategy.declared.model_options
     return cls is not None and bool(attrs.fields(cls))
@@ -88,5 +93,6 @@ STRATEGY_CHECKS = (
     Check(laws.check_homogeneity, _is_homogeneous),
     Check(laws.check_measurements_add_up, _measures),
     Check(cores.check_cores, _merges_cores),
+    Check(terms.check_terms, _splits),
 )
 """In the order in which they run: what is easiest to mend first."""

@@ -9,6 +9,7 @@ from attrs import frozen
 from modelmerger.hooks.assembly import Hooks, assemble
 from modelmerger.hooks.plugins import Plugin
 from modelmerger.hooks.providers import Kind
+from modelmerger.inputs.loading import LoadContext
 from modelmerger.testing.checks.average import average_settings
 from modelmerger.testing.checks.check import Check, Tensors, works
 from modelmerger.testing.checks.checkpoint_reading import assert_counted, assert_slices, assert_threads, read
@@ -61,7 +62,7 @@ class ViewUnderTest:
     def views(self, models: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
         """What it shows in their place. Raises `AssertionError`."""
         with works(f"{self.name}: view_models of {len(models)} models"):
-            return self.hooks.models.view_models(models, self.settings)
+            return self.hooks.models.view_models(models, self.settings, LoadContext(settings=self.settings))
 
 
 def check_views_stand_for_models(view: ViewUnderTest) -> None:

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
-from attrs import field, frozen
-from modelmerger import Base, Checkpoint, Donor, FileIdentity, Problem, TensorInfo
+from attrs import evolve, field, frozen
+from modelmerger import Apart, Base, Checkpoint, Donor, FileIdentity, Problem, TensorInfo
 
+from modelmerger_plugins.peft_adapters.changes.low_rank import LowRank
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.matrix import Matrix, Step
 
@@ -62,6 +64,18 @@ class Folded(Checkpoint):
         """What is done to a tensor of the base, in order; nothing for one that does not change."""
         return [Step(adapter, change) for adapter in self.adapters for change in adapter.changes.get(tensor, ())]
 
+    def apart(self, tensor: str) -> Apart:
+        """The base's tensor and the factors of LoRA; itself where an adapter does anything else to it."""
+        steps, found = self.steps(tensor), self.base.checkpoint.apart(tensor)
+        low_rank = [(step.adapter, step.change) for step in steps if isinstance(step.change, LowRank)]
+        if len(low_rank) < len(steps):
+            return super().apart(tensor)
+        pairs = []
+        for adapter, change in low_rank:
+            left, right = change.factors(partial(adapter.tensor, dtype=self._changed[tensor].dtype))
+            pairs.append((left * change.scale, right))
+        return evolve(found, factors=[*found.factors, *pairs])
+
     def read(self, tensor: str, start: int, stop: int, buffer: memoryview) -> None:
         """Fills `buffer` with elements of a tensor, as `Checkpoint.read` says.
 
@@ -73,5 +87,7 @@ class Folded(Checkpoint):
             self.base.checkpoint.read(tensor, start, stop, buffer)
 
     def prefetch(self, tensor: str, start: int, stop: int) -> None:
-        """Tells the system that these elements of the base will be read soon."""
+        """Tells the system which elements of the base will be read soon: whole blocks of rows where they change."""
+        if tensor in self._changed:
+            start, stop = self._changed[tensor].around(start, stop)
         self.base.checkpoint.prefetch(tensor, start, stop)

@@ -57,6 +57,11 @@ class Matrix:
             block = self._block(number * ROWS).view(-1)
             out[low - start : high - start] = block[low - number * length : high - number * length]
 
+    def around(self, start: int, stop: int) -> tuple[int, int]:
+        """The elements of the base that are read for these, from first to behind the last: those of whole blocks."""
+        length = ROWS * self.columns
+        return start // length * length, min(-(-stop // length) * length, self.info.elements)
+
     @property
     def dtype(self) -> "torch.dtype":
         """Of the arithmetic, and of what is given."""

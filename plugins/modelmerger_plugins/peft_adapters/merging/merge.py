@@ -25,6 +25,7 @@ from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.folding.untrained import untrained
 from modelmerger_plugins.peft_adapters.merging.adapter_config import adapter_config
+from modelmerger_plugins.peft_adapters.merging.factored import FactoredPart
 from modelmerger_plugins.peft_adapters.merging.in_cores import check_cores
 from modelmerger_plugins.peft_adapters.merging.merged_adapter import MergedAdapter
 from modelmerger_plugins.peft_adapters.merging.names import with_peft_names
@@ -64,6 +65,7 @@ def merge(
         "adapter_model",
         sharded=False,
         updates=True,
+        adds_up=options.merge_method not in ("svd", "peft_linear") and not any(map(_in_cores, known)),
         observed={item.part.tensor: {"relative error": item.relative_error} for item in found if item.square},
         relative_error=error,
         memory=COPIES * 8 * max((part.numbers for part in known), default=0),
@@ -101,6 +103,10 @@ def _folded(result: Composition, adapter: MergedAdapter, like: Folded, settings:
     model = Folded(base.name, like.base, [Adapter(adapter, changes, allow_nonfinite)], (), base.donor, like.wide)
     dtypes = {name: settings.options.written(info.dtype) for name, info in base.tensors.items()}
     return evolve(result, checkpoint=model, dtypes=dtypes, writes=WHOLE_MODEL, stem="model", sharded=True)
+
+
+def _in_cores(part: Part) -> bool:
+    return isinstance(part, FactoredPart) and part.merge_cores is not None
 
 
 def _note_on_error(relative_error: float) -> Problem:

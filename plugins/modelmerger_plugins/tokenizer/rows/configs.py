@@ -6,10 +6,18 @@ from typing import Any
 
 from modelmerger import Checkpoint
 
+from modelmerger_plugins.tokenizer.rows.matrices import NO_TEXT
+
 SIZE, EOS = "vocab_size", "eos_token_id"
-NO_TEXT = re.compile(r"audio|image|vision|video|codec|codebook|speech|vq|depth")
-"""Parts of a model whose vocabularies are not of texts."""
 _IDS = re.compile(r"_token_ids?$|_token_index$")
+LISTS = ("suppress_tokens", "begin_suppress_tokens")
+"""Keys of generation whose value is a list of ids."""
+SEQUENCES = ("bad_words_ids", "force_words_ids")
+"""Those whose value is a list of lists of ids."""
+BY_NAME = ("lang_to_id", "task_to_id")
+"""Those whose value has ids by name."""
+BY_PLACE = "forced_decoder_ids"
+"""The one whose value has pairs of a place and an id."""
 
 
 def with_vocabulary_size(config: Mapping[str, Any], rows: int, wanted: int) -> dict[str, Any]:
@@ -32,10 +40,10 @@ def with_ids(config: Mapping[str, Any], source: Mapping[str, Any], rows: Mapping
     said = dict(_ids(source))
     made: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and not NO_TEXT.search(key):
+        if isinstance(value, Mapping) and not NO_TEXT.search(key) and key not in BY_NAME:
             made[key] = with_ids(value, source, rows)
         elif not _IDS.search(key) or value is None:
-            made[key] = value
+            made[key] = _with_moved(key, value, rows)
         elif key in said:
             made[key] = said[key]
         elif (moved := moved_ids(value, rows)) not in (None, []):
@@ -51,6 +59,22 @@ def moved_ids(value: Any, rows: Mapping[int, int]) -> Any:
     if type(value) is not int or value < 0:
         return value
     return rows.get(value)
+
+
+def _with_moved(key: str, value: Any, rows: Mapping[int, int]) -> Any:
+    """What else holds ids, in the merged vocabulary; without those of which it lacks a token."""
+    if key in LISTS and isinstance(value, list):
+        return moved_ids(value, rows)
+    if key in BY_NAME and isinstance(value, Mapping):
+        moved = {name: moved_ids(one, rows) for name, one in value.items()}
+        return {name: one for name, one in moved.items() if one is not None}
+    if not isinstance(value, list) or not all(isinstance(one, list) for one in value):
+        return value
+    if key in SEQUENCES:
+        return [made for one in value if len(made := moved_ids(one, rows)) == len(one)]
+    if key == BY_PLACE and all(len(one) == 2 for one in value):
+        return [[place, made] for place, one in value if (made := moved_ids(one, rows)) is not None]
+    return value
 
 
 def ends_of(checkpoint: Checkpoint) -> list[int]:

@@ -7,6 +7,8 @@ from attrs import field, frozen
 from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, shown
 
 from modelmerger_plugins.tokenizer.rows.models import OfModel, of_models
+from modelmerger_plugins.tokenizer.rows.unread import SAVE, check_sizes, only_file, what_is_there
+from modelmerger_plugins.tokenizer.vocabularies import MOST_TOKENS
 
 if TYPE_CHECKING:
     from modelmerger_plugins.tokenizer.union.joining import Union
@@ -59,6 +61,7 @@ def matching_of(
     matched.
     """
     models = of_models(checkpoints)
+    check_sizes(models)
     if not (differs := differ(models)) and not _is_padded(models[source], multiple):
         return None
     from modelmerger_plugins.tokenizer.rows.reserved import renamed_tokens
@@ -69,8 +72,9 @@ def matching_of(
     of_source = models[source]
     if of_source.tokens is None or of_source.rows is None:
         why = "the models' vocabularies differ" if differs else "the merge pads rows (pad_to_multiple_of)"
-        message = f"has no tokenizer that says which row is which token, and {why}."
-        raise ModelCompatibilityError(Problem(f"{message} {WAY_OUT}", of_source.checkpoint.place))
+        message = f"has {what_is_there(of_source.checkpoint)}, and {why}."
+        way_out = WAY_OUT if only_file(of_source.checkpoint) is None else SAVE
+        raise ModelCompatibilityError(Problem(f"{message} {way_out}", of_source.checkpoint.place))
     others = [model.tokens for i, model in enumerate(models) if i != source and model.tokens is not None]
     renamed = renamed_tokens(of_source.tokens, others)
     tokens = of_source.tokens
@@ -112,10 +116,12 @@ def check_rows(models: Sequence[OfModel]) -> None:
         most = max((model.tokens or {}).values(), default=-1)
         if model.rows is not None and most >= model.rows:
             token = next(token for token, row in (model.tokens or {}).items() if row == most)
+            way = f"Call resize_token_embeddings({most + 1}) on the model and save it, or use"
+            if most > MOST_TOKENS:
+                way = "No vocabulary has so many, so the file is damaged: use"
             message = (
                 f"has tokens up to {most:,} ({shown(token, 30)}), and the embedding of '{model.checkpoint.name}' has "
-                f"{model.rows:,} rows. Call resize_token_embeddings({most + 1}) on the model and save it, or use the "
-                "tokenizer that it was saved with."
+                f"{model.rows:,} rows. {way} the tokenizer that it was saved with."
             )
             problems.append(Problem(message, model.place))
     if problems:

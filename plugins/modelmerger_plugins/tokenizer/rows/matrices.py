@@ -1,15 +1,24 @@
 """Which tensors of a model have a row for each token."""
 
+import re
 from collections.abc import Mapping
 
 from modelmerger import DTYPES, Checkpoint, TensorInfo, is_embedding, is_head, layer_of
 
+NO_TEXT = re.compile(r"audio|image|vision|video|codec|codebook|speech|vq|depth")
+"""Parts of a model whose vocabularies are not of texts."""
 HEADS = (
     *("lm_head.bias", "cls.predictions.bias", "final_logits_bias", "embed_out.bias", "output.bias"),
     *("cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "lm_head.decoder.weight"),
     *("lm_head.decoder.bias", "vocab_projector.weight", "vocab_projector.bias"),
+    *("predictions.decoder.weight", "predictions.decoder.bias", "predictions.bias", "output_layer.weight"),
+    *("generator_lm_head.weight", "generator_lm_head.bias", "proj_out.weight", "head.weight"),
+    "embed_tokens_per_layer.weight",
 )
-"""How names of further heads end, and of what is added to the scores of tokens."""
+"""How names of further heads end, of what is added to the scores of tokens, and of further embeddings."""
+POSITIONS = re.compile(r"(^|[._])(pos|wpe|positions?|position_embeddings?)([._]|$)")
+FROM = 1_000
+"""Rows from which on it is no chance that a matrix has as many as the embedding."""
 _HEADS = tuple(f".{end}" for end in HEADS)
 
 
@@ -34,6 +43,26 @@ def with_token_rows(checkpoint: Checkpoint, rows: int) -> dict[str, int]:
         for name, info in checkpoint.tensors.items()
         if rows and _may_have_rows(name) and _is_float(info) and rows_at(info, rows) is not None
     }
+
+
+def of_unknown_names(checkpoint: Checkpoint, rows: int) -> list[str]:
+    """Tensors that have as many rows as the embedding, and names that do not say that these are tokens'."""
+    known = with_token_rows(checkpoint, rows)
+    return [
+        name
+        for name, info in checkpoint.tensors.items()
+        if rows >= FROM and name not in known and layer_of(name) is None and _is_float(info)
+        if rows_at(info, rows) == 0 and not POSITIONS.search(name) and not NO_TEXT.search(name)
+    ]
+
+
+def unmatched_heads(checkpoint: Checkpoint, rows: int) -> list[str]:
+    """The LM heads that have another number of rows than the embedding, so that nothing says whose these are."""
+    return [
+        name
+        for name, info in checkpoint.tensors.items()
+        if is_head(name) and not NO_TEXT.search(name) and info.shape and info.elements and info.shape[0] != rows
+    ]
 
 
 def rows_at(info: TensorInfo, rows: int) -> int | None:

@@ -22,7 +22,7 @@ def inquiries(matching: Matching, texts: Mapping[str, Sequence[str]]) -> list[In
         if model.directory is not None and model.file == FAST:  # equal files have one and the same mapping
             files.setdefault(id(model.tokens), (str(model.directory), []))[1].append(model.checkpoint.name)
     source = matching.models[matching.source]
-    if id(source.tokens) not in files:
+    if source.directory is None or source.file != FAST:
         return []
     union = matching.union
     own = source.tokens or {}

@@ -19,9 +19,19 @@ from modelmerger import (
     shown,
 )
 
+from modelmerger_plugins.chat_templates import CONFIG
 from modelmerger_plugins.tokenizer.kinds import tokenizer_files
 from modelmerger_plugins.tokenizer.rows.matrices import row_count
-from modelmerger_plugins.tokenizer.vocabularies import ADDED, FAST, LIMIT, MOST_TOKENS, MOST_VALUES, vocabulary_of
+from modelmerger_plugins.tokenizer.rows.reserved import is_reserved
+from modelmerger_plugins.tokenizer.vocabularies import (
+    ADDED,
+    FAST,
+    LIMIT,
+    MOST_TOKENS,
+    MOST_VALUES,
+    listed_tokens,
+    vocabulary_of,
+)
 
 PLAIN = (FAST, "vocab.json", "vocab.txt")
 """The files whose rows are those of the embedding, the first that there is."""
@@ -51,7 +61,7 @@ class OfModel:
     @property
     def identities(self) -> tuple[FileIdentity, ...]:
         """The files that say what the tokens are, as they are now."""
-        names = [] if self.directory is None else [self.file, ADDED]
+        names = [] if self.directory is None else [self.file, ADDED, CONFIG]
         present = [] if self.directory is None else list_directory(self.directory)
         return tuple(
             identify_beside(self.directory, name, LIMIT) for name in names if self.directory and name in present
@@ -91,9 +101,10 @@ def _of_model(checkpoint: Checkpoint, read: dict[str, Mapping[str, int] | None])
         file = next((name for name in PLAIN if name in present), None)
         if file is None:
             return OfModel(checkpoint, rows, None)
-        key = _digest(directory, [name for name in (*PLAIN, ADDED) if name in present])
+        listed = listed_tokens(directory)
+        key = _digest(directory, [name for name in (*PLAIN, ADDED) if name in present]) + repr(sorted(listed.items()))
         if key not in read:
-            read[key] = _tokens(directory, file, present)
+            read[key] = _tokens(directory, file, present, listed)
     except BROKEN as error:
         if isinstance(error, _DisagreeingFilesError):
             raise
@@ -112,28 +123,43 @@ def _digest(directory: Path, names: Sequence[str]) -> str:
     return hasher.hexdigest()
 
 
-def _tokens(directory: Path, file: str, present: Sequence[str]) -> Mapping[str, int] | None:
-    """The tokens that a file says, with those added. Raises what cannot be read, and contradictions."""
+def _tokens(directory: Path, file: str, present: Sequence[str], listed: Mapping[str, int]) -> Mapping[str, int] | None:
+    """The tokens that a file says, with those added. Raises what cannot be read, and contradictions.
+
+    listed: the added tokens that tokenizer_config.json lists.
+    """
     found = vocabulary_of(directory, [file])
     if found is None or len(found.rows) > MOST_TOKENS:
         return None
     if any(type(row) is not int or row < 0 or type(token) is not str for token, row in found.rows.items()):
         return None
-    others = [name for name in ("vocab.json", ADDED) if name in present and name != file]
-    said = dict(found.rows) if file == FAST else dict(_of_json(directory, file)) if file.endswith(".json") else {}
-    for other in others:
-        _check_agreement(directory, file, said, other)
+    said = {name: _of_json(directory, name) for name in ("vocab.json", ADDED) if name in present}
+    rows = found.rows if file == FAST else said.pop(file, {})
+    for other, entries in {**said, CONFIG: listed}.items():
+        _check_agreement(directory, file, rows, other, entries)
     return found.rows
 
 
-def _check_agreement(directory: Path, file: str, rows: Mapping[str, int], other: str) -> None:
-    for token, row in _of_json(directory, other).items():
-        if token in rows and rows[token] != row:
-            message = (
-                f"says that {shown(token, 40)!r} is token {row}, and {file} says {rows[token]}. "
-                "Which row is it? Save the tokenizer anew with transformers, or remove the file that is wrong."
-            )
-            raise _DisagreeingFilesError(Problem(message, f"{directory}/{other}"))
+def _check_agreement(directory: Path, file: str, rows: Mapping[str, int], other: str, said: Mapping[str, int]) -> None:
+    """Raises `_DisagreeingFilesError` for a token that is another row in the other file, and for a row that is another
+    added token there.
+    """
+    message = ""
+    for token, row in said.items():
+        if rows.get(token, row) != row:
+            message = f"says that {shown(token, 40)!r} is token {row}, and {file} says {rows[token]}."
+            break
+    unknown = [token for token in said if token not in rows and not is_reserved(token)]
+    if not message and unknown and file == FAST and other != "vocab.json":
+        names = {row: token for token, row in rows.items()}
+        for token in unknown:
+            name = names.get(said[token], token)
+            if name != token and not is_reserved(name):
+                message = f"says that token {said[token]} is {shown(token, 40)!r}, and {file} says {shown(name, 40)!r}."
+                break
+    if message:
+        advice = "Which is it? Save the tokenizer anew with transformers, or remove the file that is wrong."
+        raise _DisagreeingFilesError(Problem(f"{message} {advice}", f"{directory}/{other}"))
 
 
 def _of_json(directory: Path, name: str) -> Mapping[str, int]:

@@ -8,12 +8,15 @@ from modelmerger import ModelCompatibilityError, Problem, amount, shown
 
 from modelmerger_plugins.tokenizer.readable import readable, script_of_text
 from modelmerger_plugins.tokenizer.rows.matching import Matching
+from modelmerger_plugins.tokenizer.rows.matrices import of_unknown_names, unmatched_heads
 from modelmerger_plugins.tokenizer.rows.reserved import is_reserved
+from modelmerger_plugins.tokenizer.rows.unread import LOAD, only_file, what_is_there
 from modelmerger_plugins.tokenizer.union.saying import problems_with_union
 
 LEAST_SHARED = 0.1
 """The share of the smaller vocabulary's tokens that both must have."""
 EXAMPLES = 3
+FIRST = "give the models one vocabulary first (resize_token_embeddings)."
 PUBLISH = ", or publish this merge first, with tokenizer_source: union."
 
 
@@ -43,18 +46,36 @@ def problems_with_matching(matching: Matching, *, within: bool = False) -> Itera
     if matching.union is not None:
         yield from _unrelated(matching, ".", "warning")
         yield from problems_with_union(matching.union, source.place)
+    yield from _unmatched(matching)
     for index, model in enumerate(matching.models):
         if index in matching.assumed:
             named = matching.models[matching.assumed[index]].checkpoint.name
+            without = only_file(model.checkpoint) is None
+            way = "Copy the model's own tokenizer files into it" if without else LOAD
             message = (
-                f"has no tokenizer that says which row is which token; its {model.rows:,} rows are taken to be those "
-                f"of '{named}'. Copy the model's own tokenizer files into it if they are others."
+                f"has {what_is_there(model.checkpoint)}; its {model.rows:,} rows are taken to be those of '{named}'. "
+                f"{way} if they are others."
             )
             yield Problem(message, model.checkpoint.place, severity="warning")
         elif index != matching.source and model.tokens is not None:
             yield Problem(_relation(matching, index), model.place, severity="note")
             if matching.union is None:
                 yield from _lost(matching, index, within=within)
+
+
+def _unmatched(matching: Matching) -> Iterator[Problem]:
+    """A warning about each tensor whose rows may be tokens', and are left where they are."""
+    said = set[str]()
+    for model in (model for model, own in zip(matching.models, matching.own, strict=True) if own is not None):
+        rows = model.rows or 0
+        as_many = f"has {rows:,} rows, as many as the embedding, and its name is none of an embedding or LM head"
+        found = dict.fromkeys(of_unknown_names(model.checkpoint, rows), as_many)
+        for name in unmatched_heads(model.checkpoint, rows):
+            found[name] = f"has {model.checkpoint.tensors[name].shape[0]:,} rows, and the embedding {rows:,}"
+        for name in (name for name in found if name not in said):
+            message = f"{found[name]}, so that its rows are not matched by token. If they are tokens', {FIRST}"
+            yield Problem(message, model.checkpoint.place, name, severity="warning")
+        said |= found.keys()
 
 
 def _relation(matching: Matching, index: int) -> str:

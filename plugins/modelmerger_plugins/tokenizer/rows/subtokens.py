@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from modelmerger import read_beside
+from modelmerger import InputError, Problem, read_beside
 
 from modelmerger_plugins.tokenizer.rows.models import OfModel
 from modelmerger_plugins.tokenizer.union.spelling import spelt_in_characters
@@ -12,17 +12,18 @@ from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT
 def pieces_of(model: OfModel, *, in_bytes: bool) -> Callable[[str], Sequence[int]]:
     """Cuts a token into rows of the model, without normaliser or pre-tokenizer; nothing where that cannot be done.
 
-    in_bytes: whether tokens are spelt in letters for bytes, and those of the model may be spelt in characters.
+    in_bytes: whether tokens are spelt in letters for bytes, and those of the model may be spelt in characters. What it
+    gives raises `InputError` for a model without a tokenizer.json that the library can read.
     """
     content = None if model.directory is None else read_beside(model.directory, FAST, LIMIT)
     if content is None:
-        return lambda _: ()
+        return _refusing(model, f"has no {FAST}")
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_str(content.decode())
     except Exception:  # of the library's own, for whatever it cannot read
-        return lambda _: ()
+        return _refusing(model, f"has a {FAST} that tokenizers cannot read")
     spelt = "ByteLevel" in f"{tokenizer.pre_tokenizer} {tokenizer.decoder}"
     unknown = getattr(tokenizer.model, "unk_token", None)
 
@@ -36,3 +37,14 @@ def pieces_of(model: OfModel, *, in_bytes: bool) -> Callable[[str], Sequence[int
         return () if any(piece.value == unknown or piece.id >= (model.rows or 0) for piece in found) else rows
 
     return cut
+
+
+def _refusing(model: OfModel, why: str) -> Callable[[str], Sequence[int]]:
+    def refuse(_: str) -> Sequence[int]:
+        message = (
+            f"{why}, and missing_tokens: mean_subtokens cuts tokens with it that the model lacks. "
+            "Load the tokenizer once with transformers and save it, or give another rule."
+        )
+        raise InputError(Problem(message, model.checkpoint.place))
+
+    return refuse

@@ -6,7 +6,7 @@ from modelmerger import InputError, Problem
 
 from modelmerger_plugins.tokenizer.renaming import with_new_names
 from modelmerger_plugins.tokenizer.rows.models import OfModel
-from modelmerger_plugins.tokenizer.union.documents import Document, document_of, read_document
+from modelmerger_plugins.tokenizer.union.documents import Document, document_of, read_document, with_tokens
 from modelmerger_plugins.tokenizer.union.joining import Union, union_of
 
 
@@ -30,7 +30,7 @@ def union_of_models(
             if model.directory is None:
                 message = "has no tokenizer of its own, so it cannot be joined. Name one model in tokenizer_source."
                 raise InputError(Problem(message, model.checkpoint.place))
-            document = read_document(model.directory, model.checkpoint.name)
+            document = with_tokens(read_document(model.directory, model.checkpoint.name), model.tokens)
             if index == source and renamed:
                 value = with_new_names(document.value, renamed)
                 document = document_of(value, document.name, document.place)

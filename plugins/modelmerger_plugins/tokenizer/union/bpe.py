@@ -32,6 +32,6 @@ def joined_model(
     model = {**first.model, "vocab": dict(sorted(tokens.items(), key=lambda entry: entry[1]))}
     if first.type == "BPE":
         given: Sequence[Any] = first.model.get("merges") or ()
-        as_texts = bool(given) and isinstance(given[0], str)
+        as_texts = bool(given) and isinstance(given[0], str) and not any(" " in "".join(pair) for pair in merges)
         model["merges"] = [f"{left} {right}" if as_texts else [left, right] for left, right in merges]
     return {**first.value, "added_tokens": list(added), "model": model}

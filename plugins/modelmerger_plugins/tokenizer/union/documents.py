@@ -64,6 +64,17 @@ def read_document(directory: Path, name: str) -> Document:
     return document_of(read_json(content, place, unique=False, nodes=MOST_VALUES), name, place)
 
 
+def with_tokens(document: Document, tokens: Mapping[str, int]) -> Document:
+    """The tokenizer with those of the tokens that it lacks, as added ones: only tokenizer_config.json names them."""
+    known = document.tokens
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    lacking = [{"id": row, "content": token, **flags} for token, row in tokens.items() if token not in known]
+    if not lacking:
+        return document
+    value = {**document.value, "added_tokens": [*document.added, *lacking]}
+    return document_of(value, document.name, document.place)
+
+
 def document_of(value: Any, name: str, place: str) -> Document:
     """The tokenizer of a parsed file. Raises `InputError` for what is not sound."""
     try:

@@ -6,9 +6,7 @@ from modelmerger import FileIdentity, read_beside, read_json
 
 from modelmerger_plugins.chat_templates import CONFIG, encoded
 from modelmerger_plugins.tokenizer.union.joining import Union
-from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT
-
-LISTED = "added_tokens_decoder"
+from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, LISTED
 
 
 def union_files(union: Union, config: bytes | FileIdentity | None, directory: Path | None) -> dict[str, bytes]:

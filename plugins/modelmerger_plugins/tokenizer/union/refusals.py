@@ -1,6 +1,7 @@
 """Tokenizers that cannot be joined, each with what to do."""
 
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 from modelmerger import InputError, Problem, shown
@@ -40,7 +41,7 @@ def check_pair(first: Document, second: Document) -> None:
 
 def check_normaliser(first: Document, second: Second, leaders: Leaders) -> None:
     """Raises `InputError` where the first's normaliser makes other letters of those that the second leads."""
-    normaliser = first.value.get("normalizer")
+    normaliser = _of_letters(first.value.get("normalizer"))
     if normaliser is None or not leaders.second:
         return
     letters = {
@@ -59,6 +60,16 @@ def check_normaliser(first: Document, second: Second, leaders: Leaders) -> None:
                 f"writes. Give '{second.document.name}' as base_model, or as the first model."
             )
             raise InputError(Problem(message, first.place))
+
+
+def _of_letters(normaliser: Any) -> Any:
+    """A normaliser without the step that spells bytes as letters, which changes no text; None where nothing is left."""
+    if not isinstance(normaliser, Mapping) or normaliser.get("type") == "ByteLevel":
+        return None
+    if not isinstance(steps := normaliser.get("normalizers"), list):
+        return normaliser
+    kept = [step for step in map(_of_letters, steps) if step is not None]
+    return {**normaliser, "normalizers": kept} if kept else None
 
 
 def _text(token: str, second: Second) -> str:

@@ -43,7 +43,7 @@ def _taken(joined: Joined) -> str:
     else:
         more = f" and {len(led) - MOST} more" if len(led) > MOST else ""
         text = f"takes {amount(len(joined.imported.entries), 'token')} of '{joined.name}', which leads {named}{more}"
-    further = [f"{joined.added:,} added tokens"] if joined.added else []
+    further = [amount(joined.added, "added token")] if joined.added else []
     further += [f"{joined.conflicts:,} merges are in conflict, and '{joined.name}' decides"] if joined.conflicts else []
     impossible = joined.imported.impossible
     further += [f"{impossible:,} merges could not be made"] if impossible else []

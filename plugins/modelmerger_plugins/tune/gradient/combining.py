@@ -37,7 +37,7 @@ class _Rows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = gradients
         width, at = ctx.source.shape[1], 0
-        sums = torch.zeros(len(ctx.source.inputs), dtype=torch.float64)
+        sums = torch.zeros(ctx.source.size, dtype=torch.float64)
         for first, last in ctx.runs:
             rows = gradient[at : at + last - first].contiguous()
             sums += ctx.source.products(rows, first * width, last * width)

@@ -12,6 +12,7 @@ from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
 from modelmerger_plugins.tune.gradient.combining import combined, combined_rows
+from modelmerger_plugins.tune.gradient.factored import in_factors
 from modelmerger_plugins.tune.gradient.head import Shaping, nats, shaping
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class _Streamed(Module):
         super().__init__()
         self.__dict__["_layer"] = layer  # no child: its weights have no numbers
         self.__dict__["_sources"] = sources
+        self.__dict__["_in_factors"] = in_factors(layer, sources)
         self.coefficients: Coefficients = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -41,7 +43,10 @@ class _Streamed(Module):
         sources: Mapping[str, Source] = self.__dict__["_sources"]
 
         def run(hidden: Tensor, *coefficients: Tensor) -> Any:
-            weights = {name: combined(c, s) for (name, s), c in zip(sources.items(), coefficients, strict=True)}
+            told = dict(zip(sources, coefficients, strict=True))
+            for name, module in self.__dict__["_in_factors"].items():
+                module.coefficients = told.pop(name)
+            weights = {name: combined(own, sources[name]) for name, own in told.items()}
             return functional_call(self.__dict__["_layer"], weights, (hidden, *args), keywords)
 
         coefficients = [self.coefficients[source.name] for source in sources.values()]

@@ -8,6 +8,7 @@ from attrs import field, frozen
 from modelmerger import Checkpoint, MergePlan, read_elements
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -56,16 +57,36 @@ class Source:
         }
 
     @property
+    def size(self) -> int:
+        """How many coefficients it has."""
+        return len(self.inputs)
+
+    def alone(self, model: int) -> "np.ndarray":
+        """The coefficients with which it is that of one model, by its number; of the last one if it has no other."""
+        import numpy as np
+
+        found = np.zeros(self.size)
+        found[-1] = 1.0
+        if model < len(self.inputs) - 1:
+            found[model] = 1.0
+        return found
+
+    @property
     def elements(self) -> int:
         """How many numbers it holds."""
         return prod(self.shape)
 
-    def read(self, start: int, stop: int) -> "Tensor":
-        """Elements `start` to `stop`: (inputs, elements), differences from the last input, and that itself last."""
+    def read(self, start: int, stop: int, which: Sequence[int] | None = None) -> "Tensor":
+        """Elements `start` to `stop`: (inputs, elements), differences from the last input, and that itself last.
+
+        which: those of the differences that are read; None for all of them.
+        """
         import torch
 
-        rows = torch.empty((len(self.inputs), stop - start), dtype=self.dtype, device=self.device)
-        for row, (checkpoint, name) in zip(rows, self.inputs, strict=True):
+        *models, last = self.inputs
+        inputs = [*models, last] if which is None else [*(models[i] for i in which), last]
+        rows = torch.empty((len(inputs), stop - start), dtype=self.dtype, device=self.device)
+        for row, (checkpoint, name) in zip(rows, inputs, strict=True):
             row.copy_(read_elements(checkpoint, name, start, stop))
         rows[:-1] -= rows[-1]
         return rows
@@ -79,9 +100,10 @@ class Source:
         import torch
 
         out = torch.empty(stop - start, dtype=self.dtype, device=self.device)
-        factors = coefficients.to(self.device, self.dtype)
+        counted = [i for i, coefficient in enumerate(coefficients[:-1].tolist()) if coefficient]
+        factors = coefficients[[*counted, -1]].to(self.device, self.dtype)
         for first, last in self.pieces(start, stop):
-            torch.mv(self.read(first, last).T, factors, out=out[first - start : last - start])
+            torch.mv(self.read(first, last, counted).T, factors, out=out[first - start : last - start])
         return out
 
     def products(self, gradient: "Tensor", start: int, stop: int) -> "Tensor":

@@ -23,6 +23,13 @@ MEANT = {
     ".5": ".5",
     "50%": "0.5",
     "٥٠٪": "0.5",
+    "1/2": "0.5",
+    "½": "0.5",
+    "3 / 4": "0.75",
+    "1/0": None,
+    "0.5f": "0.5",
+    "1_000": "1000",
+    "12'000'000": "12000000",
     "much": None,
     "1,2,3": None,
     "": None,
@@ -42,6 +49,7 @@ def test_what_to_do_fits_what_is_wrong() -> None:
     assert written_plainly("٤٢") == "Write 42, with the digits 0 to 9"
     assert written_plainly("0,5") == "Write 0.5, with a point and the digits 0 to 9"
     assert written_plainly("half") == ""
+    assert written_plainly("1/2") == "Write 0.5, with a point and the digits 0 to 9"
 
 
 @pytest.mark.parametrize("written", ["0,5", "٠٫٥", "۰٫۵", "'٠،٥'"])

@@ -11,7 +11,7 @@ from modelmerger.config.resolve import resolve
 from modelmerger.engine.arithmetic import Workspace
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
 from modelmerger.engine.reading.kept import KeptInputs
-from modelmerger.planning.cost import bytes_held, bytes_kept, most_kept
+from modelmerger.planning.cost import Kept, bytes_held, kept_inputs, most_kept
 from modelmerger.planning.prepared import prepare
 from modelmerger.planning.slices import MEASURED
 from modelmerger.values.options.core import CoreOptions
@@ -49,16 +49,50 @@ def measure(kept: KeptInputs) -> None:
             assert torch.equal(kept.measured(0, number, start, stop, Workspace()), expected)
 
 
-@pytest.mark.parametrize(("most", "holds"), [(4 * ELEMENTS, True), (4 * ELEMENTS - 1, False), (0, False)])
-def test_a_tensor_is_kept_whole_or_not_at_all(kept: Callable[[int], KeptInputs], most: int, holds: bool) -> None:
+@pytest.mark.parametrize(
+    ("most", "blocks", "missing"),
+    [
+        (4 * ELEMENTS, 4, []),
+        (4 * ELEMENTS - 1, 3, [(3 * MEASURED, ELEMENTS)]),
+        (5 * MEASURED, 1, [(MEASURED, 3 * MEASURED)]),  # and the short one at the end
+        (400, 0, [(0, 3 * MEASURED)]),
+        (0, 0, [(0, ELEMENTS)]),
+    ],
+)
+def test_a_tensor_is_kept_as_far_as_there_is_room(
+    kept: Callable[[int], KeptInputs], most: int, blocks: int, missing: list[tuple[int, int]]
+) -> None:
     one = kept(most)
     measure(one)
-    assert one.holds(0) == holds
-    assert sum(len(block.content) for block in one._blocks.values()) == 4 * ELEMENTS * holds
+    assert list(one.missing(0, 0, ELEMENTS)) == missing
+    assert sum(len(block.content) == 2 * MEASURED for block in one._blocks.values()) == 2 * min(blocks, 3)
+    assert sum(len(block.content) for block in one._blocks.values()) == one._held <= most
 
 
-def test_what_is_merged_is_what_was_stored_and_goes_then(kept: Callable[[int], KeptInputs]) -> None:
-    one = kept(4 * ELEMENTS)
+def test_what_is_missing_of_a_part_lies_in_that_part(kept: Callable[[int], KeptInputs]) -> None:
+    one = kept(4 * MEASURED)
+    measure(one)
+    assert list(one.missing(0, 5, MEASURED)) == []
+    assert list(one.missing(0, MEASURED - 1, MEASURED + 7)) == [(MEASURED, MEASURED + 7)]
+    assert list(one.missing(0, MEASURED + 7, 2 * MEASURED)) == [(MEASURED + 7, 2 * MEASURED)]
+    assert list(one.missing(1, 5, 8)) == [(5, 8)]
+
+
+def test_what_was_measured_twice_is_kept_when_there_is_room(kept: Callable[[int], KeptInputs]) -> None:
+    """Rounds: a block that there was no room for is kept in the next one, and one that is kept is not read again."""
+    one = kept(0)
+    measure(one)
+    one.most = 4 * ELEMENTS
+    measure(one)
+    before = dict(one._blocks)
+    measure(one)
+    assert len(before) == 8
+    assert all(one._blocks[key] is block for key, block in before.items())
+
+
+@pytest.mark.parametrize("most", [4 * ELEMENTS, 8 * MEASURED, 4 * MEASURED, 0])
+def test_what_is_merged_is_what_was_stored_and_goes_then(kept: Callable[[int], KeptInputs], most: int) -> None:
+    one = kept(most)
     measure(one)
     cuts = [0, 5, MEASURED - 1, MEASURED + 7, 3 * MEASURED, ELEMENTS]
     for number in range(2):
@@ -66,7 +100,7 @@ def test_what_is_merged_is_what_was_stored_and_goes_then(kept: Callable[[int], K
         for start, stop in zip(cuts, cuts[1:], strict=False):
             assert torch.equal(one.merged(0, number, start, stop, Workspace(), "raw"), stored[start:stop])
     assert not one._blocks
-    assert one._held[0] == 0
+    assert one._held == 0
 
 
 def test_memory_that_another_thread_copies_from_is_not_used_again(kept: Callable[[int], KeptInputs]) -> None:
@@ -81,17 +115,19 @@ def test_memory_that_another_thread_copies_from_is_not_used_again(kept: Callable
         assert (0, 0, 0) not in one._blocks
         assert not one._free
         assert torch.equal(blocks[0].content.view(torch.bfloat16), stored)
-    assert one._held[0] == 4 * ELEMENTS - 2 * MEASURED
+    assert one._held == 4 * ELEMENTS - 2 * MEASURED
 
 
 def test_what_is_planned_covers_what_is_kept(kept: Callable[[int], KeptInputs]) -> None:
     plan, checkpoints = kept(0).plan, kept(0).checkpoints
     held = bytes_held(checkpoints, plan.tensors[0])
     assert held == 4 * ELEMENTS
-    assert bytes_kept(plan.ways, checkpoints, plan.tensors, 2, 1 << 30) == held
-    assert bytes_kept(plan.ways, checkpoints, plan.tensors, 2, held - 1) == 0
-    assert bytes_kept({}, checkpoints, plan.tensors, 2, 1 << 30) == 0
-    assert bytes_kept(plan.ways, checkpoints, [plan.tensors[0]] * 2, 2, 1 << 30) == 2 * held  # near each other
+    two = [plan.tensors[0]] * 2  # near each other
+    assert kept_inputs(plan.ways, checkpoints, plan.tensors, 2, 1 << 30) == Kept(held, held)
+    assert kept_inputs(plan.ways, checkpoints, plan.tensors, 2, held - 1) == Kept(held - 1, held - 1)
+    assert kept_inputs({}, checkpoints, plan.tensors, 2, 1 << 30) == Kept(0, 0)
+    assert kept_inputs(plan.ways, checkpoints, two, 2, 1 << 30) == Kept(2 * held, 2 * held)
+    assert kept_inputs(plan.ways, checkpoints, two, 2, held + 10) == Kept(held + 10, held + 10)
 
 
 @pytest.mark.parametrize(("workers", "less"), [(1, 0), (4, 0), (32, 28 * 2 * 8 * MEASURED)])

@@ -206,6 +206,36 @@ def test_memory_is_bounded_and_each_piece_is_fetched_once(file: FileIdentity) ->
     assert ahead._held() == 0
 
 
+@pytest.mark.parametrize("second", [(5 * PAGE, 20 * PAGE), (PAGE, PAGE)])
+def test_what_two_stretches_share_is_fetched_once(file: FileIdentity, second: tuple[int, int]) -> None:
+    """Blocks of rows at the end of one and at the beginning of the next."""
+    device, end = Fetched(), max(9 * PAGE, sum(second))
+    with ThreadPoolExecutor(2) as pool:
+        ahead = ReadAhead(device, pool)
+        for begin, length in ((0, 9 * PAGE), second):
+            ahead.expect(Piece(file, begin, begin + length))
+        found = bytearray()
+        while len(found) < end:
+            buffer = bytearray(min(3 * PAGE, end - len(found)))
+            count = ahead.take(file, len(found), memoryview(buffer))
+            assert count > 0
+            found += buffer[:count]
+    assert found == stretch(0, end)
+    assert device.begins == [0, 9 * PAGE][: 1 + (end > 9 * PAGE)]
+
+
+def test_a_piece_is_taken_from_where_its_reader_begins(file: FileIdentity) -> None:
+    device = Fetched()
+    with ThreadPoolExecutor(1) as pool:
+        ahead = ReadAhead(device, pool)
+        ahead.expect(Piece(file, 0, 9 * PAGE))
+        buffer = bytearray(PAGE)
+        assert ahead.take(file, 2 * PAGE + 7, memoryview(buffer)) == PAGE
+        assert buffer == stretch(2 * PAGE + 7, PAGE)
+        assert ahead.take(file, 9 * PAGE, memoryview(buffer)) == 0
+    assert device.begins == [0]
+
+
 def test_what_is_expected_and_never_read_makes_room(file: FileIdentity) -> None:
     device = Fetched()
     with ThreadPoolExecutor(1) as pool:

@@ -98,6 +98,20 @@ def test_added_tokens_of_the_second_end_answers_too(tmp_path: Path) -> None:
     assert (decoder["400"]["content"], decoder[str(end)]["content"]) == ("<|endoftext|>", "<|im_end|>")
 
 
+def test_a_token_that_only_the_config_lists_keeps_its_row(tmp_path: Path) -> None:
+    write(tmp_path / "a", 1, FIRST, 408)
+    write(tmp_path / "b", 2, SECOND, 456)
+    listed = {"added_tokens_decoder": {"401": {"content": "<|pad|>"}}, "tokenizer_class": "Qwen2Tokenizer"}
+    (tmp_path / "a/tokenizer_config.json").write_text(json.dumps(listed))
+
+    merge(MergeConfig(**config_of(tmp_path)))
+
+    made = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert made.convert_tokens_to_ids(["<|endoftext|>", "<|pad|>"]) == [400, 401]
+    found, ours = (load_file(tmp_path / name / "model.safetensors")[EMBEDDING] for name in ("merged", "a"))
+    torch.testing.assert_close(found[401], ours[401])
+
+
 def test_without_union_such_vocabularies_are_unrelated(tmp_path: Path) -> None:
     write(tmp_path / "a", 1, FIRST, 408)
     write(tmp_path / "b", 2, OF_CHARACTERS, 456)

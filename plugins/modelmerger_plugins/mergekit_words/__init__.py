@@ -1,4 +1,4 @@
-"""Says what mergekit's words are called here, where a config is refused that has some of them.
+"""Says what mergekit's words are called here, where a config or a command is refused that has some of them.
 
 A recipe in a file is read as it is, by the plugin mergekit_recipes.
 """
@@ -57,6 +57,14 @@ _UNKNOWN = re.compile(r"(?:unknown key )?'(?P<key>\w+)'(?:,? .*)?")
 _STRATEGY = re.compile(r"no strategy is named '(?P<word>[\w-]+)'.*?(?P<installed> \(installed: .*\))?")
 _ONE_OF = re.compile(r"must be one of .*, got '(?:torch\.)?(?P<word>\w+)'")
 _NO_PATH = "the key 'path' is missing"
+
+
+@hookimpl
+def explain_option(option: str) -> str | None:
+    """What is here in the place of a flag of mergekit."""
+    from modelmerger_plugins.mergekit_words.flags import answer_to
+
+    return answer_to(option)
 
 
 @hookimpl

@@ -1,0 +1,1 @@
+"""What strategies say of a merge beside the merged tensors."""

@@ -1,0 +1,90 @@
+"""Merges on Ray that are interrupted, and the cluster that a merge has where no address is given."""
+
+import os
+import re
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import directory_state
+from modelmerger import merge
+
+from tests.plugins.ray.holding import PATIENCE, begun, has_children, started, wait_until, workers
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+SAID = r"((note|warning): .*\n)*error: interrupted\..* run the same command again.*\n"
+
+
+def interrupted(large: SimpleNamespace, sent: int, *, joins: bool) -> int:
+    """Ends a merge by a signal to its whole group, as a terminal does. Returns its exit status."""
+    expected = large.expected("held")
+    said, staged = large.folder / "said", large.folder / ".merged.modelmerger" / "model"
+    process = started(large, said, joins=joins)
+
+    os.killpg(process.pid, sent)
+    status = process.wait(PATIENCE)
+
+    assert re.fullmatch(SAID, said.read_text())
+    wait_until(lambda: not any(Path(f"/proc/{worker}/cwd").exists() for worker in workers(large)))
+    left = directory_state(staged)
+    (large.held / "hold").unlink()
+    assert directory_state(staged) == left  # nobody is left who only waited
+    merge(large.told("held"))
+    assert directory_state(large.output) == expected
+    return status
+
+
+@pytest.mark.parametrize("joins", [True, False], ids=["joined", "own cluster"])
+@pytest.mark.usefixtures("cluster", "interruptible")
+def test_ctrl_c_ends_a_merge_and_its_workers(large: SimpleNamespace, joins: bool) -> None:
+    """A32, A6"""
+    assert interrupted(large, signal.SIGINT, joins=joins) == 130
+
+
+@pytest.mark.parametrize("joins", [True, False], ids=["joined", "own cluster"])
+@pytest.mark.usefixtures("cluster", "interruptible")
+def test_sigterm_ends_a_merge_and_its_workers(large: SimpleNamespace, joins: bool) -> None:
+    """A33, A6"""
+    assert interrupted(large, signal.SIGTERM, joins=joins) == 143
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.usefixtures("cluster", "interruptible")
+def test_a_signal_that_comes_while_ray_starts_ends_that_too(large: SimpleNamespace, sent: int, status: int) -> None:
+    """A32, A33"""
+    said = large.folder / "said"
+    process = begun(large, said, joins=False)
+    wait_until(lambda: has_children(process.pid) or process.poll() is not None)
+
+    process.send_signal(sent)
+
+    assert process.wait(PATIENCE) == status
+    assert re.fullmatch(SAID, said.read_text())
+    assert workers(large) == []
+
+
+def test_without_an_address_it_has_a_cluster_of_its_own(
+    cluster: Any, large: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And joins none that runs on this machine."""
+    monkeypatch.delenv("RAY_ADDRESS")
+    joined: list[str] = []
+    init = ray.init
+
+    def watched(address: str, **told: Any) -> Any:
+        found = init(address, num_cpus=1, **told)
+        joined.append(found.address_info["gcs_address"])
+        return found
+
+    monkeypatch.setattr(ray, "init", watched)
+    expected = large.expected("weighted")
+    merge(large.told("weighted"))
+    assert directory_state(large.output) == expected
+    assert len(joined) == 1
+    assert joined != [cluster.address]
+    assert not ray.is_initialized()
