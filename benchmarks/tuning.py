@@ -1,26 +1,32 @@
 """How far tuning narrows the worst gap of the dialect models, on their held-out lines, and by how much that is sure.
 
-    python benchmarks/tuning.py FOLDER [--lines 100] [--per tensor] [--steps 20] [--sources PREFIX] [--within 200]
+    python benchmarks/tuning.py FOLDER [--lines 100] [--per tensor] [--without PREFIX] [--like DIR]
+        [--set steps=20 …] [--judge heldout|tuning] [--within 200]
 
 FOLDER holds `DIALECT.tsv`, a source and a text in each line, tabulator between them. Lines are taken evenly from all
-sources of a dialect, or, where it has such, from those whose names begin with PREFIX, so that a domain does not stand
-in for a dialect. Nothing of them is written to anywhere but a temporary directory. With `--within`, so many other lines of FOLDER judge in place
-of the held-out ones. Build the models first:
-`python examples/dialects/build.py`.
+sources of a dialect, without those whose names begin with PREFIX. With `--like`, those are taken that are most like the
+lines of `DIR/DIALECT.txt`, and no longer than the longest of these: `examples/dialects/tuning`, whose lines were written
+as the held-out ones were, but are others. Nothing of the lines is written to anywhere but a temporary directory.
+
+The held-out lines judge. Settings are not chosen by them: `--judge tuning` puts the lines of `tuning` in their place,
+and `--within` so many other lines of FOLDER. Build the models first: `python examples/dialects/build.py`.
 """
 
 import argparse
 import itertools
+import math
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from modelmerger_plugins.tune import MergeTuner
 from modelmerger_plugins.tune.evaluating import ByCoefficients, encoded, tokenizer_of
 from modelmerger_plugins.tune.honesty import gain, ratio
 from modelmerger_plugins.tune.measured import Goal, per_token
-from modelmerger_plugins.tune.nearness import near_groups
+from modelmerger_plugins.tune.nearness import RUN, near_groups, plain
 from modelmerger_plugins.tune.opened import opened, read
 
 EXAMPLE = Path(__file__).parents[1] / "examples/dialects"
@@ -29,20 +35,47 @@ SCALE = 0.35
 FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 
 
-def lines_of(folder: Path, dialect: str, count: int, prefix: str) -> list[str]:
+def lines_of(folder: Path, dialect: str, without: str, like: Path | None) -> list[str]:
+    """All lines of a dialect, in the order in which they are taken."""
     by_source: dict[str, list[str]] = {}
     for row in (folder / f"{dialect}.tsv").read_text(encoding="utf-8").splitlines():
         source, _, text = row.partition("\t")
-        by_source.setdefault(source, []).append(text)
-    by_source = {name: own for name, own in by_source.items() if name.startswith(prefix)} or by_source
+        if not (without and source.startswith(without)):
+            by_source.setdefault(source, []).append(text)
+    if like is not None:
+        wanted = (like / f"{dialect}.txt").read_text(encoding="utf-8").splitlines()
+        return nearest([text for own in by_source.values() for text in own], wanted)
     drawn = random.Random(0)
     for own in by_source.values():
         drawn.shuffle(own)
-    evenly = (text for turn in itertools.zip_longest(*by_source.values()) for text in turn if text is not None)
-    return list(itertools.islice(evenly, count))
+    return [text for turn in itertools.zip_longest(*by_source.values()) for text in turn if text is not None]
 
 
-def config_of(texts: dict[str, str], test: dict[str, str], per: str, steps: int, output: Path) -> dict[str, object]:
+def nearest(lines: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Lines by how much likelier their runs of letters are in other lines than in all of them (Moore and Lewis 2010).
+
+    Those that are longer than all others have no place.
+    """
+    longest = max(len(line.split()) for line in wanted)
+    lines = [line for line in lines if len(line.split()) <= longest]
+    here, there = (Counter(run for line in own for run in runs(line)) for own in (lines, wanted))
+    in_all, in_wanted = here.total(), there.total()
+
+    def likeness(line: str) -> float:
+        own = runs(line)
+        return sum(math.log((1 + there[run] / in_wanted / (here[run] / in_all)) / 2) for run in own) / len(own)
+
+    return sorted(lines, key=lambda line: (-likeness(line), line))
+
+
+def runs(line: str) -> list[str]:
+    letters = f" {plain(line)} "
+    return [letters[i : i + RUN] for i in range(max(1, len(letters) - RUN + 1))]
+
+
+def config_of(
+    texts: dict[str, str], test: dict[str, str], per: str, search: dict[str, object], output: Path
+) -> dict[str, object]:
     return {
         "strategy": "task_arithmetic",
         "base_model": str(EXAMPLE / "models/base"),
@@ -52,33 +85,32 @@ def config_of(texts: dict[str, str], test: dict[str, str], per: str, steps: int,
         ],
         "options": {"scaling_factor": SCALE},
         "output_path": str(output),
-        "tune": {
-            "texts": texts,
-            "test_texts": test,
-            "search": {"steps": steps},
-        },
+        "tune": {"texts": texts, "test_texts": test, "search": search},
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lines", type=int, default=100)
     parser.add_argument("--per", default="tensor", choices=("model", "layer", "tensor"))
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--sources", default="")
+    parser.add_argument("--without", default="")
+    parser.add_argument("--like", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the section tune.search")
+    parser.add_argument("--judge", default="heldout", choices=("heldout", "tuning"))
     parser.add_argument("--within", type=int, default=0)
     told = parser.parse_args(arguments)
+    search = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in told.set)}
     with tempfile.TemporaryDirectory() as place:
-        texts, test = {}, {name: str(EXAMPLE / "heldout" / f"{name}.txt") for name in DIALECTS}
+        texts, test = {}, {name: str(EXAMPLE / told.judge / f"{name}.txt") for name in DIALECTS}
         for name in DIALECTS:
-            drawn = lines_of(told.folder, name, told.lines + told.within, told.sources)
+            drawn = lines_of(told.folder, name, told.without, told.like)[: told.lines + told.within]
             texts[name] = written(Path(place) / f"{name}.txt", drawn[: told.lines])
             if told.within:
                 groups = near_groups(drawn)
                 apart = [line for line, group in zip(drawn, groups, strict=True) if group >= told.lines]
                 test[name] = written(Path(place) / f"{name}-test.txt", apart)
-        config = config_of(texts, test, told.per, told.steps, Path(place) / "out")
+        config = config_of(texts, test, told.per, search, Path(place) / "out")
         report = MergeTuner(config).tune(
             progress=lambda done, total, value: print(f"{done}/{total} {value:.4f}", flush=True)
         )

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from modelmerger.config.merge_config import MergeConfig as MergeConfig
     from modelmerger.config.naming import base_name as base_name
     from modelmerger.engine.arithmetic import one_thread_each as one_thread_each
+    from modelmerger.engine.memory.recalled import recalled as recalled
+    from modelmerger.engine.memory.recalled import recalling as recalling
+    from modelmerger.engine.memory.resident import map_from as map_from
     from modelmerger.engine.merged_checkpoint import MergedCheckpoint as MergedCheckpoint
     from modelmerger.hooks.markers import HOOKS_VERSION as HOOKS_VERSION
     from modelmerger.hooks.markers import hookimpl as hookimpl
@@ -157,6 +160,8 @@ _HOMES = {
     "config.merge_config": ("MergeConfig",),
     "config.naming": ("base_name",),
     "engine.arithmetic": ("one_thread_each",),
+    "engine.memory.recalled": ("recalled", "recalling"),
+    "engine.memory.resident": ("map_from",),
     "engine.merged_checkpoint": ("MergedCheckpoint",),
     "hooks.markers": ("HOOKS_VERSION", "hookimpl"),
     "inputs.elements": ("read_elements",),

@@ -17,7 +17,6 @@ from modelmerger import must_be_between, varying
 
 from modelmerger_strategies.task_vectors import spectral
 from modelmerger_strategies.task_vectors.scaling import SHARE
-from modelmerger_strategies.task_vectors.spectrum import spectrum_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +35,7 @@ class Options(spectral.Options):
 
 
 def _boosted(updates: spectral.Updates, options: Options) -> "Tensor":
-    found = spectrum_of(updates.total, updates.total_noise, updates.size)
+    found = updates.spectrum
     sums = found.values.double().cumsum(0)
     first = int((sums < options.boosted_from * sums[-1]).sum())
     least = found.values[min(first, len(sums) - 1)]

@@ -51,13 +51,13 @@ def _all(told: family.Told) -> list[list[int]]:
     return [[] for _ in told.model_options]
 
 
-def _agreed(given: family.Slice, tensors: Sequence["Tensor"]) -> "Tensor":
-    summed = total(tensors, given.weights)
+def _agreed(given: family.Slice, tensors: Sequence["Tensor"], out: "Tensor") -> None:
+    summed = total(tensors, given.weights, out)
     agreeing = summed.new_zeros(summed.shape)
     for tensor, weight, factor in zip(tensors, given.weights, given.each("mask_factor"), strict=True):
         others = summed.sub(tensor, alpha=weight).abs_()
         agreeing.add_(tensor.abs().mul_(abs(weight)).ge_(others.mul_(factor)))
-    return summed.mul_(agreeing.ge_(min(given.options.agreeing_models, len(tensors))))
+    summed.mul_(agreeing.ge_(min(given.options.agreeing_models, len(tensors))))
 
 
 count_rounds, measure_tensor, merge_tensor = family.hooks_of(trimmed.Trimmed(_all), _agreed)

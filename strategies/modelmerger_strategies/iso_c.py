@@ -17,7 +17,6 @@ from attrs import frozen
 
 from modelmerger_strategies.task_vectors import spectral
 from modelmerger_strategies.task_vectors.scaling import EVEN_SHARE
-from modelmerger_strategies.task_vectors.spectrum import spectrum_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +30,7 @@ class Options(spectral.Options):
 
 
 def _isotropic(updates: spectral.Updates, _: Options) -> "Tensor":
-    found = spectrum_of(updates.total, updates.total_noise, updates.size)
+    found = updates.spectrum
     return (found.left @ found.right).mul_(found.values.mean())
 
 

@@ -14,6 +14,7 @@ singular values of whole matrices is missing, nor for fine-tunes on the same tas
 from typing import TYPE_CHECKING
 
 from attrs import frozen
+from modelmerger import recalled
 
 from modelmerger_strategies.task_vectors import spectral
 from modelmerger_strategies.task_vectors.scaling import EVEN_SHARE
@@ -34,7 +35,8 @@ class Options(spectral.Options):
 def _separated(updates: spectral.Updates, _: Options) -> "Tensor":
     import torch
 
-    left, right, found = _orthogonal(updates)
+    told = tuple(updates.noise), updates.size
+    left, right, found = recalled("tsv_m", updates.tensors, told, lambda: _orthogonal(updates))
     values = torch.cat([own * weight for own, weight in zip(found, updates.weights, strict=True)])
     return (left * values) @ right
 
@@ -60,7 +62,7 @@ def _orthogonal(updates: spectral.Updates) -> "tuple[Tensor, Tensor, list[Tensor
     found = [spectrum_of(tensor, noise, updates.size).first(most) for tensor, noise in pairs]
     left = nearest_orthogonal(torch.cat([one.left for one in found], 1), updates.size)
     right = nearest_orthogonal(torch.cat([one.right for one in found]), updates.size)
-    return left, right, [one.values for one in found]
+    return left, right, [one.values.clone() for one in found]
 
 
 choose_view, find_coefficients, merge_tensor, merge_cores = spectral.hooks_of(_separated, EVEN_SHARE)

@@ -44,7 +44,7 @@ def merge(
     as_json: bool,
 ) -> None:
     """Merge the models of CONFIG (YAML or JSON) into a new directory."""
-    from modelmerger.engine.memory.resident import MAPPED, map_from
+    from modelmerger.engine.memory.resident import map_from
     from modelmerger.progress import show_progress, show_tasks
     from modelmerger.run import Watch, run_merge
     from modelmerger.values.errors import ConfigError
@@ -59,7 +59,7 @@ def merge(
     data = asked.given.data
     target = output or (Path(data["output_path"]) if isinstance(data.get("output_path"), str) else None)
     click.get_current_context().find_root().obj["target"] = target
-    map_from(MAPPED)
+    map_from()
     with show_progress("merging") as progress:
         settings, hooks = asked.resolve()
         watch = Watch(progress=progress)

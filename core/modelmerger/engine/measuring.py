@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BLOCKS_A_UNIT = 32
 """Blocks of a tensor that one unit measures."""
+CHOSEN = 64
+"""Rounds of tensors of which it is kept what they read."""
 
 
 def measured_blocks(tensor: TensorPlan) -> int:
@@ -52,10 +54,17 @@ class Measurer:
     kept: "KeptInputs | None" = None
     """What keeps inputs for when they are merged; None where everything is read again."""
     _coefficients: dict[int, tuple[float, ...]] = field(factory=dict)
+    _chosen: dict[tuple[int, int], Wanted] = field(factory=dict)
 
     def rounds(self, index: int) -> int:
         """How often a tensor of the plan is measured before it is merged, at most."""
         return rounds_of(self.merge.plan.tensors[index])
+
+    def has_read(self, index: int, totals: Sequence["Tensor"]) -> bool:
+        """Whether a round of a tensor has read all of its inputs, and so has found them finite. totals: one a round."""
+        tensor = self.merge.plan.tensors[index]
+        rounds = (self._wanted(index, number, totals[:number]) for number in range(len(totals)))
+        return any(wanted.elements == tensor.elements for wanted in rounds)
 
     def read_again(self, index: int, start: int, stop: int) -> Iterable[tuple[int, int]]:
         """The ranges between two elements of a tensor that are read, as they are not kept since they were measured."""
@@ -64,7 +73,7 @@ class Measurer:
     def read_ahead(self, unit: Unit, earlier: Sequence["Tensor"]) -> None:
         """Says that a unit will be measured next. earlier: as in `measure`."""
         tensor = self.merge.plan.tensors[unit.of]
-        length, wanted = block_length(tensor), self._wanted(tensor, unit.round, earlier)
+        length, wanted = block_length(tensor), self._wanted(unit.of, unit.round, earlier)
         if len(wanted.runs) > 1:  # what is read ahead takes 4 MiB, however short it is
             return
         for wanted_range in wanted.between(unit.first * length, unit.last * length):
@@ -79,7 +88,7 @@ class Measurer:
         earlier: the totals of the rounds before. Raises `CancelledError`.
         """
         tensor = self.merge.plan.tensors[unit.of]
-        length, wanted = block_length(tensor), self._wanted(tensor, unit.round, earlier)
+        length, wanted = block_length(tensor), self._wanted(unit.of, unit.round, earlier)
         elements = wanted.elements
 
         def block(number: int) -> "Tensor | None":
@@ -108,12 +117,18 @@ class Measurer:
     def _told(self, tensor: TensorPlan) -> Measured:
         return told_of(tensor, [i for i in tensor.inputs if i < len(self.merge.settings.models)])
 
-    def _wanted(self, tensor: TensorPlan, number: int, earlier: Sequence["Tensor"]) -> Wanted:
-        """What a round measures."""
-        if tensor.action == "combine":
-            return Wanted.of(tensor, None)
-        strategy = self.merge.hooks.strategy
-        return Wanted.of(tensor, strategy.choose_ranges(self._told(tensor), number, earlier, whole_rows(tensor)))
+    def _wanted(self, tensor: int, number: int, earlier: Sequence["Tensor"]) -> Wanted:
+        """What a round measures of a tensor, which is asked for once a unit or more. tensor: its index in the plan."""
+        if (known := self._chosen.get((tensor, number))) is not None:
+            return known
+        plan, ranges = self.merge.plan.tensors[tensor], None
+        if plan.action != "combine":
+            strategy = self.merge.hooks.strategy
+            ranges = strategy.choose_ranges(self._told(plan), number, earlier, whole_rows(plan))
+        if len(self._chosen) >= CHOSEN:
+            self._chosen.clear()
+        wanted = self._chosen[tensor, number] = Wanted.of(plan, ranges)
+        return wanted
 
     def measure_all(self, index: int, workspace: Workspace, cancelled: Cancelled) -> list["Tensor"]:
         """The totals of a tensor, one a round: the same bits as when its units are shared out."""
@@ -188,5 +203,5 @@ class Measurer:
             read = workspace.read_runs(self.merge.checkpoints[number], tensor.name_in(number), runs)
         else:
             read = self.kept.measured(index, number, *runs[0], workspace)
-        values = workspace.tensor(f"measured {number}", len(read), dtype)
+        values = workspace.tensor(f"input {number}", len(read), dtype)
         return values.copy_(read)

@@ -118,6 +118,7 @@ class TensorMerger:
         self._merge, self._strategy = merge, merge.hooks.strategy
         self._inputs = {i: (merge.checkpoints[i], tensor.name_in(i)) for i in tensor.inputs}
         self._check = not merge.settings.options.allow_nonfinite
+        self._check_inputs = self._check and not merger.measurer.has_read(index, measurements)
         self._finishes = merger.finishes and tensor.action != "take"
         self._as_stored = tensor.action == "copy" or self._keeps_bits()
         self._measurements = measurements
@@ -199,7 +200,7 @@ class TensorMerger:
         if self._whole is not None:
             return self._whole[part.start : part.stop].clone()
         inputs = [self._input(i, part, workspace) for i in tensor.inputs]
-        if self._check and not are_finite(inputs):
+        if self._check_inputs and not are_finite(inputs):
             raise_nonfinite(tensor, self._merge, rounded=False)
         base = inputs[-1] if self._strategy.traits.inputs == "updates" else None
         told = inputs if base is None else self._updates(inputs, base)

@@ -14,6 +14,7 @@ from modelmerger_plugins.tune.marks import KEY, holds_marks
 from modelmerger_plugins.tune.section import Found, Tune, Tuned
 
 if TYPE_CHECKING:
+    from modelmerger_plugins.tune.outlook import TunePlan as TunePlan
     from modelmerger_plugins.tune.report import TuneReport as TuneReport
     from modelmerger_plugins.tune.tuner import MergeTuner as MergeTuner
 
@@ -23,7 +24,7 @@ sections = (
     Section("tuned", Tuned, description="How `modelmerger tune` found the numbers of the config."),
 )
 _SAID = "this config leaves numbers to be found. Run `modelmerger tune` on it, and merge the tuned.yaml that it writes"
-_HOMES = {"MergeTuner": "tuner", "TuneReport": "report"}
+_HOMES = {"MergeTuner": "tuner", "TunePlan": "outlook", "TuneReport": "report"}
 
 
 @hookimpl

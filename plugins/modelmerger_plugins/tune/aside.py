@@ -1,4 +1,4 @@
-"""What else a report shows: the line through the start that one factor gives, and what groups of numbers are worth."""
+"""What else a report shows: the line from the base through the start, and what groups of numbers are worth."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,6 +8,7 @@ from modelmerger import layer_of
 from modelmerger_plugins.tune.coordinates import Space
 
 FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""How many times as long as at the start the update of the base is."""
 MOST = 16
 """Groups that are put back to the start, one after the other."""
 Measure = Callable[[Sequence[float]], float]
@@ -24,14 +25,9 @@ class Valued:
     """The objective, or what it loses."""
 
 
-def line(space: Space, measure: Measure) -> list[Valued]:
-    """The objective where all numbers of the start are multiplied by a factor, as far as their bounds let them."""
-    found: dict[tuple[float, ...], Valued] = {}
-    for factor in FACTORS:
-        scaled = [min(max(factor * one, low), high) for one, (low, high) in zip(space.start, space.bounds, strict=True)]
-        if tuple(scaled) not in found:
-            found[tuple(scaled)] = Valued(f"{factor:g} × start", measure(scaled))
-    return list(found.values())
+def line(measure: Callable[[float], float]) -> list[Valued]:
+    """The objective at each factor: of θ_base + factor·(θ_start − θ_base)."""
+    return [Valued(f"{factor:g} × start", measure(factor)) for factor in FACTORS]
 
 
 def worth(space: Space, best: Sequence[float], value: float, measure: Measure) -> list[Valued]:
@@ -39,19 +35,26 @@ def worth(space: Space, best: Sequence[float], value: float, measure: Measure) -
 
     value: the objective of the best.
     """
-    groups: dict[str, list[int]] = {}
-    for number, coordinate in enumerate(space.coordinates):
-        groups.setdefault(_group(space, coordinate.mark, coordinate.group), []).append(number)
-    names = list(groups)
-    together = -(-len(names) // MOST)
     found = []
-    for at in range(0, len(names), together):
-        own = names[at : at + together]
-        members = {number for name in own for number in groups[name]}
+    for name, members in groups_of(space).items():
         back = [space.start[i] if i in members else one for i, one in enumerate(best)]
         if back != list(best):
-            name = own[0] if len(own) == 1 else f"{own[0]} to {own[-1]}"
             found.append(Valued(name, measure(back) - value))
+    return found
+
+
+def groups_of(space: Space) -> dict[str, set[int]]:
+    """The groups that are put back, and the numbers of their coordinates: `MOST` of them at most."""
+    groups: dict[str, set[int]] = {}
+    for number, coordinate in enumerate(space.coordinates):
+        groups.setdefault(_group(space, coordinate.mark, coordinate.group), set()).add(number)
+    names = list(groups)
+    together = -(-len(names) // MOST)
+    found = {}
+    for at in range(0, len(names), max(1, together)):
+        own = names[at : at + together]
+        name = own[0] if len(own) == 1 else f"{own[0]} to {own[-1]}"
+        found[name] = {number for one in own for number in groups[one]}
     return found
 
 

@@ -8,6 +8,7 @@ from attrs import evolve, field, frozen
 from modelmerger import Checkpoint, ConfigError, MergePlan, Problem
 
 from modelmerger_plugins.tune.coordinates import Space, top_of
+from modelmerger_plugins.tune.opened import Opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,7 @@ class Linear:
 
     values: "Mapping[str, np.ndarray]"
     """Tensor → its coefficients, as `Source` has them."""
-    _slopes: "Mapping[str, tuple[list[int], np.ndarray]]" = field(repr=False)
+    slopes: "Mapping[str, tuple[list[int], np.ndarray]]" = field(repr=False)
     """Tensor → the coordinates that it has a number of, and the derivatives: (coordinates, coefficients)."""
     _size: int
 
@@ -38,7 +39,7 @@ class Linear:
         import numpy as np
 
         found = np.zeros(self._size)
-        for name, (own, slopes) in self._slopes.items():
+        for name, (own, slopes) in self.slopes.items():
             if own:
                 np.add.at(found, own, slopes @ gradients[name])
         return found
@@ -90,6 +91,18 @@ class Coefficients:
             for name in coordinate.tensors:
                 own[name].append((number, shares[name]))
         return cls(plan, space, find, own, terms, updates)
+
+    @classmethod
+    def of_opened(cls, opened: Opened, terms: Mapping[str, Weigh] = NO_TERMS) -> "Coefficients":
+        """Those of a config with its models open. Raises `ConfigError` as `of` does."""
+        strategy = opened.read.hooks.strategy
+        return cls.of(
+            opened.plan,
+            opened.space,
+            lambda w, m, o, s: strategy.find_coefficients(w, m, o, shape=s),
+            terms,
+            updates=opened.updates,
+        )
 
     def inputs(self, checkpoints: Sequence[Checkpoint]) -> dict[str, list[int]]:
         """The checkpoints that each tensor is made of, whatever the numbers are: all of them where it is merged."""

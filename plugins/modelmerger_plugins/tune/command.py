@@ -10,7 +10,8 @@ import click
 from modelmerger import ThresholdError, hookimpl, print_json
 
 if TYPE_CHECKING:
-    from modelmerger_plugins.tune.searching import Progress
+    from modelmerger_plugins.tune.asked import Progress
+    from modelmerger_plugins.tune.tuner import MergeTuner
 
 
 @hookimpl
@@ -25,18 +26,48 @@ def add_commands(cli: click.Group) -> None:
     "--output", type=click.Path(path_type=Path), help="Directory of the merged model, in place of output_path."
 )
 @click.option("--resume", is_flag=True, help="Go on with the study of a search that was ended.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Measure so many vectors at a time, each in a process of its own, where the search only tries them.",
+)
+@click.option(
+    "--choose", type=click.IntRange(0), metavar="STEP", help="Take the numbers of this step of the study, not the best."
+)
 @click.option("--no-merge", is_flag=True, help="Write tuned.yaml, and merge nothing.")
+@click.option("--plan", is_flag=True, help="Do one step, say what memory and time the search needs, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def tune(config: Path, output: Path | None, resume: bool, no_merge: bool, as_json: bool) -> None:
+def tune(
+    config: Path,
+    output: Path | None,
+    resume: bool,
+    jobs: int,
+    choose: int | None,
+    no_merge: bool,
+    plan: bool,
+    as_json: bool,
+) -> None:
     """Find the numbers that CONFIG leaves open with {tune: [low, high]}, and merge with them."""
+    from modelmerger import map_from
+
     from modelmerger_plugins.tune.tuner import MergeTuner
 
+    if plan and (resume or no_merge):
+        raise click.UsageError("--plan searches nothing, so --resume and --no-merge have no effect with it.")
+    map_from()
     tuner = MergeTuner(config)
-    with _bar() as progress:
-        report = tuner.tune(output, resume=resume, progress=progress)
-    if report.feasible and not no_merge:
-        tuner.merge()
-        report = tuner.report or report
+    if plan:
+        found = tuner.plan()
+        print_json(found.as_dict()) if as_json else click.echo(str(found))
+        return
+    with _told_how_to_go_on(tuner, output):
+        with _bar() as progress:
+            report = tuner.tune(output, resume=resume, jobs=jobs, choose=choose, progress=progress)
+        if report.feasible and not no_merge:
+            tuner.merge()
+            report = tuner.report or report
     if as_json:
         print_json(report.as_dict())
     else:
@@ -46,6 +77,17 @@ def tune(config: Path, output: Path | None, resume: bool, no_merge: bool, as_jso
             f"no numbers met all constraints, so nothing is merged: {report.folder} has the nearest. "
             "Loosen them, or raise tune.search.steps."
         )
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(tuner: "MergeTuner", output: Path | None) -> Iterator[None]:
+    """A signal that ends the program says what is left, and what to do."""
+    try:
+        yield
+    except KeyboardInterrupt as signal:
+        if signal.args or not (left := tuner.left(output)):
+            raise
+        raise type(signal)(f"interrupted. {left}") from None
 
 
 @contextlib.contextmanager

@@ -24,6 +24,9 @@ class Evaluator(Protocol):
     def nats(self, lines: Lines, vector: Sequence[float]) -> Nats:
         """The nats of each line under the merge at these numbers."""
 
+    def stretched_nats(self, lines: Lines, vector: Sequence[float], factor: float) -> Nats:
+        """The same where all that the merge changes of its base model is multiplied by a factor."""
+
     def source_nats(self, lines: Lines, model: int) -> Nats:
         """The nats of each line under a model that is merged, by its number in the plan."""
 
@@ -48,17 +51,10 @@ class ByCoefficients:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         search = opened.read.tune.search
         dtype = getattr(torch, search.dtype)
-        strategy = opened.read.hooks.strategy
         place = Path(tempfile.mkdtemp(prefix=".terms-", dir=folder))
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         split = Split.of(opened, dtype, place)
-        self.coefficients = Coefficients.of(
-            opened.plan,
-            opened.space,
-            lambda w, told, options, shape: strategy.find_coefficients(w, told, options, shape=shape),
-            split.weigh,
-            updates=opened.updates,
-        )
+        self.coefficients = Coefficients.of_opened(opened, split.weigh)
         """What each tensor is made of."""
         inputs = self.coefficients.inputs(opened.checkpoints)
         sources = Source.all_of(opened.plan, inputs, opened.checkpoints, dtype, device)
@@ -76,9 +72,21 @@ class ByCoefficients:
         nats, found = self._losses.slopes(lines, at.values)
         return nats, {split: at.pulled(slopes) for split, slopes in found.items()}
 
+    def stretched_nats(self, lines: Lines, vector: Sequence[float], factor: float) -> Nats:
+        """The same where all that the merge changes of its base model, the last input, is multiplied by a factor."""
+        values = self.coefficients.at(vector).values
+        return self._losses.nats(lines, {name: _stretched(own, factor) for name, own in values.items()})
+
     def source_nats(self, lines: Lines, model: int) -> Nats:
         """The nats of each line under a model that is merged."""
         return self._losses.nats(lines, {name: source.alone(model) for name, source in self._sources.items()})
+
+
+def _stretched(coefficients: np.ndarray, factor: float) -> np.ndarray:
+    """θ_base + factor·(θ − θ_base). coefficients: as `Source` has them, with the base as the last input."""
+    found = factor * coefficients
+    found[-1] += 1.0 - factor
+    return found
 
 
 def first_token(opened: Opened) -> int:

@@ -46,6 +46,11 @@ class Read:
         return {**values, SECTION: {**values.get(SECTION, {}), "search": self.searched}}
 
     @property
+    def whole(self) -> dict[str, Any]:
+        """As the user gave it, with the section `tune`."""
+        return {**self.given, KEY: self.searched}
+
+    @property
     def searched(self) -> Any:
         """The section `tune`, as the user gave it."""
         return self.settings.given[SECTION]["search"]
@@ -104,6 +109,17 @@ class Opened:
     """Whether what the models change of their base is merged; the plan is then that of the models themselves."""
     notes: Sequence[str]
     """What the user should know of how finely they are found."""
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the last of the models is one that the others are compared with."""
+        return len(self.plan.models) > len(self.read.settings.models)
+
+    @property
+    def scale(self) -> float | str | None:
+        """What the strategy multiplies the merged update by at the start; None where that varies, or it has none."""
+        found = getattr(self.read.settings.strategy_options, "scaling_factor", None)
+        return found if isinstance(found, float | str) else None
 
     @property
     def models(self) -> list[str]:

@@ -24,6 +24,7 @@ def render(report: TuneReport) -> bytes:
         pictures=[*pictures, *worth],
         heat=heat(report),
         against=against,
+        front=_front(report),
     )
 
 
@@ -31,20 +32,21 @@ def _steps(report: TuneReport) -> Plot:
     test = next((one for one in report.judged if one.name == "tuned"), None)
     places = [str(trial.number) for trial in report.trials] + (["test"] if test else [])
     behind = [None] if test else []
-    series = [Series("objective", [*(t.value for t in report.trials), *([test.value] if test else [])], dashed=True)]
+    values = [None if trial.dropped else trial.value for trial in report.trials]
+    series = [Series("objective", [*values, *([test.value] if test else [])], dashed=True)]
     start = report.trials[0].losses
     for split in start if len(start) > 1 else ():
-        changes = [trial.losses[split] / start[split] - 1 for trial in report.trials]
+        changes = [None if trial.dropped else trial.losses[split] / start[split] - 1 for trial in report.trials]
         series.append(Series(f"{split}: change of the loss", [*changes, *behind]))
     text = "The objective and each split on the lines that were tuned on; the objective on test lines at the end."
     return plot("Step by step", text, places, series, axis="step")
 
 
 def _factors(report: TuneReport) -> Plot:
-    text = "The objective on tuning lines where every number of the start is multiplied by one factor."
+    text = f"The objective on tuning lines where all that the start changes of the base is multiplied: {report.factor}."
     tuned = report.best.value, "tuned"
     values = Series("objective", [one.value for one in report.line])
-    return plot("One factor for all", text, [one.name for one in report.line], [values], reference=tuned, axis="factor")
+    return plot("The line of λ", text, [one.name for one in report.line], [values], reference=tuned, axis="factor")
 
 
 def _worth(report: TuneReport) -> Plot:
@@ -101,6 +103,30 @@ def _against(report: TuneReport) -> Against | None:
     xs, ys = _placed(gaps[across], 46, 280), _placed(gaps[up], 180, 16)
     names = [one.name for one in report.judged]
     return Against(across, up, list(zip(names, xs, ys, gaps[across], gaps[up], strict=True)))
+
+
+@frozen
+class Front:
+    """Trials by two objectives."""
+
+    across: str
+    """The objective of the horizontal axis."""
+    up: str
+    """The objective of the vertical axis."""
+    points: Sequence[tuple[str, float, float, bool]]
+    """Number of the trial, place in the picture, and whether no other one beats it."""
+
+
+def _front(report: TuneReport) -> Front | None:
+    """The first two objectives of all trials; None where there is one objective."""
+    if not report.pareto:
+        return None
+    whole = [trial for trial in report.trials if not trial.dropped]
+    xs = _placed([trial.values[0] for trial in whole], 46, 330)
+    ys = _placed([trial.values[1] for trial in whole], 180, 16)
+    unbeaten = {trial.number for trial in report.pareto}
+    points = [(str(t.number), x, y, t.number in unbeaten) for t, x, y in zip(whole, xs, ys, strict=True)]
+    return Front(report.objectives[0], report.objectives[1], points)
 
 
 def _placed(values: Sequence[float], first: float, last: float) -> list[float]:

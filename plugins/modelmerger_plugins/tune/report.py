@@ -64,9 +64,15 @@ class TuneReport:
     study: str
     """The digest of the study."""
     line: Sequence[Valued] = field(factory=tuple, repr=False)
-    """The objective on tuning lines where the start is multiplied by one factor."""
+    """The objective on tuning lines where all that the start changes of the base is multiplied by a factor."""
+    scale: float | str | None = None
+    """λ at the start, a number or `matched`; None where it is another one for each tensor, or there is none."""
     worth: Sequence[Valued] = field(factory=tuple, repr=False)
     """What the objective on tuning lines loses where a group of numbers is put back to the start."""
+    objectives: Sequence[str] = ()
+    """What was made small: more than one name where there are several objectives."""
+    pareto: Sequence[Trial] = field(factory=tuple, repr=False)
+    """Of several objectives, the trials that no other one beats in one of them without losing in another."""
     interrupted: bool = False
     """Whether the search ended early, on a signal."""
     merged: MergeReport | None = field(default=None, repr=False)
@@ -76,6 +82,11 @@ class TuneReport:
     def feasible(self) -> bool:
         """Whether the numbers meet all constraints, on the lines that were tuned on."""
         return self.best.excess <= 0
+
+    @property
+    def dropped(self) -> int:
+        """How many vectors were dropped after some of the lines."""
+        return sum(trial.dropped for trial in self.trials)
 
     @property
     def better(self) -> bool:
@@ -94,9 +105,34 @@ class TuneReport:
             return f"better than the start on the test lines: the objective gains {interval}"
         return f"{NO_BETTER} on the test lines ({interval}), so keep the start"
 
-    def _best_factor(self) -> str:
+    @property
+    def factor(self) -> str:
+        """Where the optimum of λ lies, in a sentence; empty where there is no base that it would be about."""
+        if not self.line:
+            return ""
         best = min(self.line, key=lambda one: one.value)
-        return f"one factor for all numbers is best at {best.name}: objective {best.value:.4f} on tuning lines"
+        times = best.name.partition(" ")[0]
+        told = ""
+        if isinstance(self.scale, float):
+            told = f", {self.scale * float(times):g} in place of {self.scale:g}"
+        elif self.scale is not None:
+            told = f", a share {times} times that of '{self.scale}'"
+        inside = best not in (self.line[0], self.line[-1])
+        end = "" if inside else "; the optimum may lie beyond what was tried"
+        return f"λ is best at {best.name}{told}: objective {best.value:.4f} on tuning lines{end}"
+
+    def _front(self) -> list[str]:
+        """The trials that no other one beats, as a table."""
+        width = max(map(len, self.objectives), default=0)
+        head = "  ".join(f"{shown(name):>{width}}" for name in self.objectives)
+        rows = [
+            f"  {one.number:>4}  "
+            + "  ".join(f"{value:>{width}.4f}" for value in one.values)
+            + ("  taken" if one == self.best else "")
+            for one in self.pareto
+        ]
+        count = f"{len(self.pareto)} of {len(self.trials)}"
+        return [f"pareto   {count} are beaten in all objectives by none; --choose takes one", f"  step  {head}", *rows]
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -108,6 +144,10 @@ class TuneReport:
             "test_lines": dict(self.test_lines),
             "numbers": dict(zip(self.coordinates, self.best.vector, strict=True)),
             "objective": {"start": self.trials[0].value, "tuned": self.best.value},
+            "objectives": list(self.objectives),
+            "pareto": [{"step": one.number, "objectives": list(one.values)} for one in self.pareto],
+            "step": self.best.number,
+            "dropped": self.dropped,
             "feasible": self.feasible,
             "test": [
                 {
@@ -120,6 +160,7 @@ class TuneReport:
                 for one in self.judged
             ],
             "line": {one.name: one.value for one in self.line},
+            "scale": self.scale,
             "worth": {one.name: one.value for one in self.worth},
             "over": self.over,
             "verdict": self.verdict,
@@ -147,7 +188,8 @@ class TuneReport:
                 f"tuning   objective {self.trials[0].value:.4f} at the start, {self.best.value:.4f} tuned",
                 f"  {'test':<{width}}  {head}  objective",
                 *rows,
-                *([f"factor   {self._best_factor()}"] if self.line else []),
+                *(self._front() if self.pareto else []),
+                *([f"factor   {self.factor}"] if self.line else []),
                 f"result   {self.verdict}",
                 f"fitted   the objective on test lines less that on tuning lines: {self.over:+.4f}",
                 *(f"note     {note}" for note in self.notes),

@@ -1,5 +1,6 @@
 """The files of a result: an ordinary config with the numbers that were found, and the evidence in comments."""
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,14 +44,21 @@ def config_text(report: TuneReport) -> str:
 
 
 def write(folder: Path, name: str, content: bytes) -> None:
-    """Writes a file and renames it over an older one. Raises `OutputError`."""
+    """Writes a file and renames it over an older one, or over whatever has its name. Raises `OutputError`."""
     target, fresh = folder / name, folder / f".{name}.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
+        fresh.unlink(missing_ok=True)  # of a search that was killed, or a link
+        try:
+            with fresh.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(target)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        raise OutputError(Problem(f"cannot be written ({error.strerror})", str(target))) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = f"cannot be written: {error.strerror}. {'Free some space' if full else 'Check the disk'}"
+        raise OutputError(Problem(f"{message}, then go on with --resume", str(target))) from error

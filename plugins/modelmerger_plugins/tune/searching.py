@@ -1,23 +1,23 @@
 """The two searches that need no other library: down the gradient, and the one-pass rule of gaps."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from attrs import field, frozen
 from modelmerger import ConfigError, Problem
 
+from modelmerger_plugins.tune.asked import Progress
 from modelmerger_plugins.tune.coordinates import Space
 from modelmerger_plugins.tune.descent import descend
+from modelmerger_plugins.tune.distance import Distance
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator
 from modelmerger_plugins.tune.measured import Goal, per_token
 from modelmerger_plugins.tune.section import Search
 from modelmerger_plugins.tune.study import Study
 from modelmerger_plugins.tune.trials import Trial, trial_of
 
-Progress = Callable[[int, int, float], None]
-"""Told of steps done, steps in all, and the objective."""
 TRIAL = "trial"
 
 
@@ -35,12 +35,26 @@ class Task:
     """Where every trial is written."""
     progress: Progress = field(repr=False)
     """Who is told."""
+    distance: Distance = field(repr=False)
+    """Of numbers from the start."""
     trials: list[Trial] = field(factory=list)
     """What was tried so far; it is there when a signal ends the search."""
+    others: Sequence[Goal] = ()
+    """What is made small as well, without any constraints."""
 
-    def add(self, vector: Sequence[float], losses: dict[str, float], seconds: float) -> Trial:
+    @property
+    def goals(self) -> list[Goal]:
+        """Everything that is made small."""
+        return [self.goal, *self.others]
+
+    def away(self, vector: Sequence[float]) -> float:
+        """What the distance of a vector from the start costs."""
+        return self.search.penalty * self.distance.at(vector)
+
+    def add(self, vector: Sequence[float], losses: dict[str, float], seconds: float, *, dropped: bool = False) -> Trial:
         """A trial more."""
-        found = trial_of(len(self.trials), vector, losses, self.goal, self.space.start, self.search.penalty, seconds)
+        away = self.away(vector)
+        found = trial_of(len(self.trials), vector, losses, self.goals, away, seconds, dropped=dropped)
         self.trials.append(found)
         self.progress(len(self.trials), self.search.steps + 1, found.value)
         return found
@@ -58,7 +72,6 @@ class Task:
 
 def by_gradient(task: Task, evaluator: ByCoefficients) -> None:
     """Steps down the gradient; the last vector is measured too."""
-    start = np.array(task.space.start)
 
     def slopes(vector: np.ndarray) -> np.ndarray:
         given = [float(number) for number in vector]
@@ -74,9 +87,9 @@ def by_gradient(task: Task, evaluator: ByCoefficients) -> None:
         task.add(given, row["losses"], row["seconds"])
         weights = task.goal.slopes(row["losses"])
         total = np.sum([weight * np.array(row["slopes"][split]) for split, weight in weights.items()], axis=0)
-        return np.asarray(total + task.search.penalty * 2 * (vector - start) / len(start))
+        return np.asarray(total + task.search.penalty * task.distance.slopes(given))
 
-    last: np.ndarray = start
+    last = np.array(task.space.start)
     for vector in descend(task.space.start, task.space.bounds, task.search.steps, task.search.rate, slopes):
         last = vector
     task.measure(evaluator, [float(number) for number in last])

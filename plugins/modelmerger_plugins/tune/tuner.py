@@ -2,25 +2,24 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
-from modelmerger import ConfigError, MergeConfig, MergeReport, Problem, UnmeasurableError
+from modelmerger import ConfigError, MergeConfig, MergeReport, Problem, UnmeasurableError, shown
 from modelmerger import merge as merge_config
 
+from modelmerger_plugins.tune.asked import Asked, Objective, Progress
 from modelmerger_plugins.tune.opened import SECTION, Opened, Read, opened, read
 from modelmerger_plugins.tune.result import CONFIG, config_text, folder_of, write
-from modelmerger_plugins.tune.study import Study
+from modelmerger_plugins.tune.study import FILE, Study
 from modelmerger_plugins.tune.texts import Texts, texts_of
 
 if TYPE_CHECKING:
+    from modelmerger_plugins.tune.outlook import TunePlan
     from modelmerger_plugins.tune.report import TuneReport
-    from modelmerger_plugins.tune.searching import Progress
 
-Objective = Callable[[Any, Any], float]
-"""What is made small in place of the config's objective: of the merged model and its tokenizer, a number."""
 log = logging.getLogger("modelmerger")
 
 
@@ -29,7 +28,8 @@ class MergeTuner:
 
     config: a mapping with its keys, or the path of its file, with `{tune: [low, high]}` in place of numbers and a
     section `tune`. objective: called with the merged model and its tokenizer for each vector of numbers that is tried;
-    what it returns is made small. Raises `ConfigError`.
+    what it returns is made small: a number, or several ones, which are then objectives of their own. Raises
+    `ConfigError`.
 
     ```python
     from modelmerger_plugins.tune import MergeTuner
@@ -53,32 +53,44 @@ class MergeTuner:
         output: str | os.PathLike[str] | None = None,
         *,
         resume: bool = False,
-        progress: "Progress | None" = None,
+        jobs: int = 1,
+        choose: int | None = None,
+        progress: Progress | None = None,
     ) -> "TuneReport":
         """Searches, and writes study, `tuned.yaml` and page into `OUTPUT.tune`.
 
-        output: in place of the config's output_path. resume: goes on with the study of a search that was ended.
-        progress: called with steps done, steps in all, and the objective. A KeyboardInterrupt during the search ends it
-        with the best numbers so far. Raises `MergeError`.
+        output: in place of the config's output_path. resume: goes on with the study of a search that was ended. jobs:
+        how many vectors are measured at a time where the search only tries them, each in a process of its own. choose:
+        the number of a step whose numbers are taken in place of the best ones; it goes on with the study. progress:
+        called with steps done, steps in all, and the objective. A KeyboardInterrupt during the search ends it with the
+        best numbers so far. Raises `MergeError`.
         """
         from modelmerger_plugins.tune.work import searched
 
         folder = self._folder(output)
-        texts = texts_of(self._read.tune.texts, self._read.tune.test_texts, self._barred())
+        texts = self._texts()
         found = opened(self._read, texts.fewest)
-        study = Study(folder, self._about(found, texts), resume=resume)
+        study = Study(folder, self._about(found, texts), resume=resume or choose is not None)
         try:
-            report = searched(found, texts, study, self._objective, progress or _untold)
+            asked = Asked(self._objective, progress or _untold, jobs, choose)
+            report = searched(found, texts, study, asked)
+            tuned = {"study": report.study, "texts": dict(report.texts)}
+            config = self._read.config({**report.config, SECTION: tuned})
+            if output is not None or "output_path" not in config:
+                config["output_path"] = os.fspath(output) if output is not None else str(self._output(output))
+            self.report = evolve(report, config=config)
+            write(folder, CONFIG, config_text(self.report).encode())
+            self._write_page(folder)
         finally:
             study.close()
-        tuned = {"study": report.study, "texts": dict(report.texts)}
-        config = self._read.config({**report.config, SECTION: tuned})
-        if output is not None or "output_path" not in config:
-            config["output_path"] = os.fspath(output) if output is not None else str(self._output(output))
-        self.report = evolve(report, config=config)
-        write(folder, CONFIG, config_text(self.report).encode())
-        self._write_page(folder)
         return self.report
+
+    def plan(self) -> "TunePlan":
+        """What a search will take here: memory and time, by a step of it. Nothing is written. Raises `MergeError`."""
+        from modelmerger_plugins.tune.foreseeing import planned
+
+        texts = self._texts()
+        return planned(opened(self._read, texts.fewest), texts, self._objective)
 
     def merge(self) -> MergeReport:
         """Merges with the numbers that were found, after a search if there was none yet. Raises `MergeError`.
@@ -94,6 +106,15 @@ class MergeTuner:
         self.report = evolve(report, merged=merged)
         self._write_page(Path(report.folder))
         return merged
+
+    def left(self, output: str | os.PathLike[str] | None = None) -> str:
+        """What a search that was ended has left and how to go on, in a sentence; empty where it has left nothing."""
+        folder = self._folder(output)
+        if self.report is not None:
+            return f"The numbers are in {shown(str(folder / CONFIG))}; merge that."
+        if (folder / FILE).exists():
+            return f"What was measured is in {shown(str(folder / FILE))}; run the same command with --resume to go on."
+        return ""
 
     def _write_page(self, folder: Path) -> None:
         if self.report is None:
@@ -113,6 +134,9 @@ class MergeTuner:
 
     def _folder(self, output: str | os.PathLike[str] | None) -> Path:
         return folder_of(self._output(output))
+
+    def _texts(self) -> Texts:
+        return texts_of(self._read.tune.texts, self._read.tune.test_texts, self._barred())
 
     def _barred(self) -> list[str]:
         """The texts that validators measure with where a config gives none: they are for measuring alone."""

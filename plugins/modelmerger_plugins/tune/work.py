@@ -2,51 +2,52 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from modelmerger import ConfigError
+from attrs import evolve
+from modelmerger import ConfigError, Problem
 
 from modelmerger_plugins.tune.aside import Valued, line, worth
+from modelmerger_plugins.tune.asked import Asked
 from modelmerger_plugins.tune.constraints import constraints_of
+from modelmerger_plugins.tune.distance import distance_of
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator, encoded, tokenizer_of
 from modelmerger_plugins.tune.honesty import gain
 from modelmerger_plugins.tune.measured import Goal, Lines, Nats, per_token
 from modelmerger_plugins.tune.opened import Opened
 from modelmerger_plugins.tune.report import Judged, TuneReport
 from modelmerger_plugins.tune.result import rounded
-from modelmerger_plugins.tune.searching import Progress, Task, by_gaps, by_gradient
+from modelmerger_plugins.tune.searching import Task, by_gaps, by_gradient
+from modelmerger_plugins.tune.section import LOSSES
 from modelmerger_plugins.tune.study import Study
 from modelmerger_plugins.tune.texts import Texts
-from modelmerger_plugins.tune.trials import Trial, best_of
-
-_LOSSES = ("loss", "bits_per_byte")
+from modelmerger_plugins.tune.trials import Trial, pareto_of, taken
 
 
-def searched(
-    opened: Opened, texts: Texts, study: Study, objective: Callable[[Any, Any], float] | None, progress: Progress
-) -> TuneReport:
+def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneReport:
     """What a search finds. Raises `MergeError`."""
     tune = opened.read.tune
-    if objective is not None or tune.goal.metric not in _LOSSES:
+    if asked.objective is not None or not {goal.metric for goal in tune.goals} <= set(LOSSES):
         from modelmerger_plugins.tune.live.whole_models import searched_whole
 
-        return searched_whole(opened, texts, study, objective, progress)
-    method, evaluator = _chosen(opened, study.path.parent)
+        return searched_whole(opened, texts, study, asked)
+    method, evaluator = chosen(opened, study.path.parent)
     tokenizer = tokenizer_of(opened)
     lines, test = encoded(texts.tune, tokenizer), encoded(texts.test, tokenizer)
     constraints = constraints_of(tune.constraints, lines.splits, opened.models)
     goal = Goal(tune.goal, constraints, _sources(opened, evaluator, lines, study, "tune"), lines)
-    task = Task(opened.space, goal, tune.search, study, progress)
+    others = [evolve(goal, objective=one, constraints=()) for one in tune.goals[1:]]
+    away = distance_of(opened, evaluator)
+    task = Task(opened.space, goal, tune.search, study, asked.progress, away, others=others)
     interrupted = False
     try:
-        _search(method, task, evaluator)
+        _search(method, task, evaluator, opened, texts, asked)
     except KeyboardInterrupt as signal:
         if type(signal) is not KeyboardInterrupt or not task.trials:  # SIGTERM ends the program
             raise
         interrupted = True
-    best = best_of(task.trials)
+    best = taken(task.trials, asked.choose)
     judged = _judged(opened, evaluator, best, goal, test, study)
-    factors, values = _aside(task, evaluator, best, study) if not interrupted else ([], [])
+    factors, values = _aside(opened, task, evaluator, best) if not interrupted else ([], [])
     tuned = next(one for one in judged if one.name == "tuned")
     return TuneReport(
         method=method,
@@ -61,18 +62,29 @@ def searched(
         over=tuned.value - best.value,
         line=factors,
         worth=values,
-        notes=[*opened.notes, *_notes(task, best, interrupted=interrupted)],
+        notes=[*opened.notes, *_notes(method, task, best, asked, interrupted=interrupted)],
         folder=str(study.path.parent),
         config=rounded(opened.space.config_at(best.vector)),
         texts=texts.digests(),
         study=study.digest(),
+        scale=opened.scale,
+        objectives=[one.name for one in tune.goals],
+        pareto=pareto_of(task.trials) if others else [],
         interrupted=interrupted,
     )
 
 
-def _chosen(opened: Opened, folder: Path | None = None) -> tuple[str, Evaluator]:
-    """The method, and what it asks. folder: where it may keep files meanwhile; None for a temporary place."""
+def chosen(opened: Opened, folder: Path | None = None) -> tuple[str, Evaluator]:
+    """The method, and what it asks. Raises `ConfigError` where the method does not fit the config.
+
+    folder: where it may keep files meanwhile; None for a temporary place.
+    """
     method = opened.read.tune.search.method
+    if len(opened.read.tune.goals) > 1:
+        if method not in ("auto", "tpe", "nsga2"):
+            message = f"'{method}' makes one objective small, and several are given. Use nsga2 or tpe"
+            raise ConfigError(Problem(message, "tune.search.method"))
+        method = "nsga2" if method == "auto" else method
     if method in ("auto", "gradient"):
         try:
             return "gradient", ByCoefficients(opened, folder)
@@ -90,15 +102,15 @@ def _chosen(opened: Opened, folder: Path | None = None) -> tuple[str, Evaluator]
     return method, Live(opened)
 
 
-def _search(method: str, task: Task, evaluator: Evaluator) -> None:
+def _search(method: str, task: Task, evaluator: Evaluator, opened: Opened, texts: Texts, asked: Asked) -> None:
     if method == "gradient" and isinstance(evaluator, ByCoefficients):
         by_gradient(task, evaluator)
     elif method == "gap":
         by_gaps(task, evaluator)
     else:
-        from modelmerger_plugins.tune.live.black_box import by_trials
+        from modelmerger_plugins.tune.live.losses_of_lines import by_losses
 
-        by_trials(task, method, lambda vector: task.measure(evaluator, vector))
+        by_losses(method, task, evaluator, opened, texts, asked)
 
 
 def _sources(
@@ -151,22 +163,35 @@ def _judged(opened: Opened, evaluator: Evaluator, best: Trial, goal: Goal, lines
     return rows
 
 
-def _aside(task: Task, evaluator: Evaluator, best: Trial, study: Study) -> tuple[list[Valued], list[Valued]]:
-    """The line of one factor, and the worth of groups: on the lines that were tuned on."""
+def _aside(opened: Opened, task: Task, evaluator: Evaluator, best: Trial) -> tuple[list[Valued], list[Valued]]:
+    """The line through the start, where there is a base that it begins at, and the worth of groups.
 
-    def measure(vector: Sequence[float]) -> float:
-        row = study.found(kind="aside", model=str(list(vector)))
+    They are measured on the lines that were tuned on.
+    """
+    lines, start = task.goal.lines, task.space.start
+
+    def value(name: str, measure: Callable[[], Nats]) -> float:
+        row = task.study.found(kind="aside", model=name)
         if row is None:
-            losses = per_token(evaluator.nats(task.goal.lines, vector), task.goal.lines)
-            row = {"kind": "aside", "model": str(list(vector)), "losses": losses}
-            study.add(row)
+            row = {"kind": "aside", "model": name, "losses": per_token(measure(), lines)}
+            task.study.add(row)
         return task.goal.value(row["losses"])
 
-    return line(task.space, measure), worth(task.space, best.vector, best.value, measure)
+    def stretched(factor: float) -> float:
+        if factor == 1:
+            return task.trials[0].value
+        return value(f"{factor:g} × start", lambda: evaluator.stretched_nats(lines, start, factor))
+
+    def at(vector: Sequence[float]) -> float:
+        return value(str(list(vector)), lambda: evaluator.nats(lines, vector))
+
+    return line(stretched) if opened.has_base else [], worth(task.space, best.vector, best.value, at)
 
 
-def _notes(task: Task, best: Trial, *, interrupted: bool) -> list[str]:
+def _notes(method: str, task: Task, best: Trial, asked: Asked, *, interrupted: bool) -> list[str]:
     notes = []
+    if asked.jobs > 1 and method in ("gradient", "gap"):
+        notes.append(f"jobs have no effect: {method} goes one step after the other")
     if interrupted:
         notes.append(f"the search was ended after {len(task.trials)} trials; --resume goes on with it")
     if best.excess > 0:

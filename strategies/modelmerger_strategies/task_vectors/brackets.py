@@ -152,8 +152,12 @@ def _split_here(bits: "Tensor", brackets: Collection[Bracket]) -> dict[Bracket, 
 def _distinct(values: np.ndarray) -> np.ndarray:
     """Each magnitude once, in order: its bits, and in the lower half how often it comes. values: sorted in place."""
     values.sort()
-    firsts = np.flatnonzero(np.concatenate([values[:1] == values[:1], values[1:] != values[:-1]]))
-    packed: np.ndarray = values[firsts].astype(np.int64) << 32 | np.diff(firsts, append=len(values))
+    starts = np.ones(len(values) + 1, np.bool_)  # where another magnitude begins, and the end
+    np.not_equal(values[1:], values[:-1], out=starts[1:-1])
+    firsts = np.flatnonzero(starts)
+    packed: np.ndarray = values[firsts[:-1]].astype(np.int64)
+    packed <<= 32
+    packed |= firsts[1:] - firsts[:-1]
     return packed
 
 

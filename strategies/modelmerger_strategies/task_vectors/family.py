@@ -59,17 +59,17 @@ class Slice(Told):
     """One a model."""
     measurements: Sequence["Tensor"]
     """What the rounds before found."""
-    random: Callable[[int], "Tensor"]
-    """Random numbers for the elements, given the index of a model."""
+    random: Callable[..., "Tensor"]
+    """Random numbers for the elements, given the index of a model, as `merge_tensor` describes it."""
 
-    def pieces(self) -> Iterator[tuple[slice, "Slice"]] | None:
-        """The slice in pieces that stay in caches, each with its place in the first dimension; None for one piece."""
+    def pieces(self) -> Iterator[tuple[Any, "Slice"]]:
+        """The slice in pieces that stay in caches, each with its place in the first dimension."""
         first = self.tensors[0]
         length = first.shape[0] if first.dim() else 0
         step = max(1, PIECE * length // max(1, first.numel()))
-        return None if step >= length else self._cut(length, step)
-
-    def _cut(self, length: int, step: int) -> Iterator[tuple[slice, "Slice"]]:
+        if step >= length:
+            yield ..., self
+            return
         random = functools.cache(self.random)
         for start in range(0, length, step):
             place = slice(start, start + step)
@@ -77,8 +77,8 @@ class Slice(Told):
             yield place, evolve(self, tensors=tensors, random=functools.partial(_part, random, place))
 
 
-def _part(random: Callable[[int], "Tensor"], place: slice, model: int) -> "Tensor":
-    return random(model)[place]
+def _part(random: Callable[..., "Tensor"], place: slice, model: int, **how: Any) -> "Tensor":
+    return random(model, **how)[place]
 
 
 class Keep(Protocol):
@@ -100,8 +100,8 @@ class Keep(Protocol):
         """The task vectors with zeros in place of what is not kept; they may be the tensors that were given."""
 
 
-Merge = Callable[[Slice, Sequence["Tensor"]], "Tensor"]
-"""Merges what is kept: a new tensor."""
+Merge = Callable[[Slice, Sequence["Tensor"], "Tensor"], object]
+"""Merges what is kept into the last argument."""
 Hook = Callable[..., Any]
 
 
@@ -124,7 +124,7 @@ def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
         options: Options,
         measurements: Sequence["Tensor"],
         shape: Sequence[int],
-        random: Callable[[int], "Tensor"],
+        random: Callable[..., "Tensor"],
     ) -> "Tensor":
         """What is needed to know what is kept, then the norms that λ follows from."""
         given = Slice(
@@ -150,7 +150,7 @@ def hooks_of(keep: Keep, merge: Merge) -> tuple[Hook, Hook, Hook]:
         options: Options,
         measurements: Sequence["Tensor"],
         shape: Sequence[int],
-        random: Callable[[int], "Tensor"],
+        random: Callable[..., "Tensor"],
     ) -> "Tensor":
         """λ·τ of the slice."""
         given = Slice(
@@ -205,10 +205,7 @@ def split_by(keep: Keep) -> Hook:
 def _merged(given: Slice, keep: Keep, merge: Merge) -> "Tensor":
     """τ of a slice: a new tensor."""
     found = keep.found(given)
-    pieces = given.pieces()
-    if pieces is None:
-        return merge(given, keep.kept(given, found))
     merged = given.tensors[0].new_empty(given.tensors[0].shape)
-    for place, piece in pieces:
-        merged[place] = merge(piece, keep.kept(piece, found))
+    for place, piece in given.pieces():
+        merge(piece, keep.kept(piece, found), merged[place])
     return merged

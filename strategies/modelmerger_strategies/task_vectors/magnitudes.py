@@ -70,9 +70,12 @@ def keep(tensor: "Tensor", least: int | None, most: int | None = None) -> "Tenso
     """
     import torch
 
-    shrink = torch.nn.functional.hardshrink  # what is larger than a magnitude as it is, the others zero
-    kept = shrink(tensor, _just_below(least, tensor.dtype)) if least else tensor.clone()
-    return kept if most is None else kept.sub_(shrink(tensor, _just_below(most + 1, tensor.dtype)))
+    kept = torch.hardshrink(tensor, _just_below(least, tensor.dtype)) if least else tensor
+    if most is None:
+        return kept.clone() if kept is tensor else kept
+    over = _smallest(most + 1, tensor.dtype)
+    inside: Tensor = torch.ops.aten.hardtanh_backward(kept, tensor, -over, over)  # zero where it is not between these
+    return inside
 
 
 def _bits(tensor: "Tensor") -> "Tensor":
@@ -123,6 +126,13 @@ def _just_below(bits: int, dtype: "torch.dtype") -> float:
         return below
     middle = (below + _float(bits)) / 2  # exact; it rounds to the one of both whose last bit is zero
     return math.nextafter(middle, 0.0) if bits % 2 == 0 else middle
+
+
+def _smallest(bits: int, dtype: "torch.dtype") -> float:
+    """The smallest number of a dtype that rounds to a float32 that is not zero, given as its bits."""
+    import torch
+
+    return _float(bits) if dtype == torch.float32 else math.nextafter(_just_below(bits, dtype), math.inf)
 
 
 def _float(bits: int) -> float:

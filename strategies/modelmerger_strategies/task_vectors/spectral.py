@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import frozen
-from modelmerger import Terms, Traits, hookimpl, is_embedding, is_head, varying
+from modelmerger import Terms, Traits, hookimpl, is_embedding, is_head, recalled, varying
 
 from modelmerger_strategies.task_vectors import scaling
-from modelmerger_strategies.task_vectors.spectrum import rounding_noise
+from modelmerger_strategies.task_vectors.spectrum import Spectrum, rounding_noise, spectrum_of
 from modelmerger_strategies.task_vectors.splitting import Factors, terms_of
 from modelmerger_strategies.task_vectors.total import total
 
@@ -52,6 +52,12 @@ class Updates:
     def total(self) -> "Tensor":
         """Σ wᵢτᵢ, a new tensor."""
         return total(self.tensors, self.weights)
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The singular values of Σ wᵢτᵢ, which are made once for all options."""
+        total, noise = self.total, self.total_noise
+        return recalled("spectrum", [total], (noise, self.size), lambda: spectrum_of(total, noise, self.size))
 
     @property
     def total_noise(self) -> float:

@@ -76,6 +76,22 @@ def test_numbers_are_those_of_the_formula_also_where_parts_meet(first: int) -> N
     assert torch.equal(long[2 * WORDS - 7 :], drawn(first + 2 * WORDS - 7, first + 5 * WORDS))
 
 
+@pytest.mark.parametrize("below", [-1.0, 0.0, 1e-12, 2.0**-24, 0.3, 0.5, 0.9, 1 - 2.0**-24, 1 - 1e-9, 1.0, 2.0])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_what_is_below_a_number_is_what_torch_finds_below_it(precision: Precision, below: float) -> None:
+    runs, shape = [(3, 2 * WORDS + 8), (2 * WORDS + 9, 2 * WORDS + 12)], (2, WORDS + 4)
+    numbers = ElementNumbers(1, "w", runs, shape, CPU, [0])
+    found, drawn_first = numbers(0, precision, below), numbers(0, precision)
+    assert torch.equal(found, (drawn_first < below).to(drawn_first.dtype))
+
+
+def test_a_number_that_is_drawn_is_not_below_itself() -> None:
+    numbers = ElementNumbers(1, "w", [(0, 3)], (3,), CPU, [0])
+    for place, number in enumerate(FIRST_FLOAT32):
+        assert not numbers(0, below=number)[place]
+        assert numbers(0, below=number + 2.0**-24)[place]
+
+
 def test_streams_of_models_are_not_one_stream_moved() -> None:
     one, other = (set(drawn(0, 1 << 14, model=model, precision="float64").tolist()) for model in (0, 1))
     assert not one & other

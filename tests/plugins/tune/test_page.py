@@ -3,6 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
+from attrs import evolve
 from modelmerger_plugins.tune.aside import Valued
 from modelmerger_plugins.tune.honesty import Interval
 from modelmerger_plugins.tune.page import heat, render
@@ -21,7 +22,17 @@ HOSTILE = "<script>window.owned = 1</script>"
 def report(name: str = "gulf") -> TuneReport:
     splits = (name, "msa")
     trials = [
-        Trial(i, (1.0 - 0.1 * i, 0.5), dict.fromkeys(splits, 4 - i / 10), 0.5 - i / 10, 0.0, 0.5 - i / 10, 1.0)
+        Trial(
+            i,
+            (1.0 - 0.1 * i, 0.5),
+            dict.fromkeys(splits, 4 - i / 10),
+            0.5 - i / 10,
+            0.0,
+            0.5 - i / 10,
+            1.0,
+            (0.7 + i / 10,),
+            dropped=i == 1,
+        )
         for i in range(3)
     ]
     gain = Interval(0.2, 0.1, 0.3)
@@ -49,6 +60,9 @@ def report(name: str = "gulf") -> TuneReport:
         study="d2",
         line=[Valued("0.5 × start", 0.6), Valued("1 × start", 0.5)],
         worth=[Valued("model.layers.0", 0.1), Valued("models[1].weight", 0.0)],
+        scale="matched",
+        objectives=[f"loss of {name}", "mean loss"],
+        pareto=[trials[0], trials[2]],
     )
 
 
@@ -63,6 +77,17 @@ def test_equal_reports_have_equal_pages_with_every_number() -> None:
     assert render(report()).decode() == text
     for shown in ("better than the start", "+0.2000", "+0.1000 to +0.3000", "0.800", "0.5 × start", "d2", "Numbers"):
         assert shown in text
+
+
+def test_several_objectives_are_shown_with_the_steps_that_none_beats() -> None:
+    text = render(report()).decode()
+    assert "Two objectives against each other" in text
+    for shown in ("loss of gulf", "mean loss", "0.5000", "0.7000", "2 (taken)", "0.3000", "0.9000"):
+        assert shown in text
+    assert "1 (taken)" not in text
+    assert "a share 1 times that of &#39;matched&#39;" in text
+    alone = evolve(report(), objectives=["worst loss"], pareto=[])
+    assert "Two objectives" not in render(alone).decode()
 
 
 def test_it_fits_is_accessible_and_runs_nothing(chromium: Browser, tmp_path: Path) -> None:

@@ -39,10 +39,11 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def map_from(size: int) -> None:
+def map_from(size: int = MAPPED) -> None:
     """Memory of so many bytes or more goes back to the system as soon as it is freed, where the C library can do that.
 
-    Otherwise it is kept for the thread that had it, in pieces that the next tensor may not fit in.
+    Otherwise it is kept for the thread that had it, in pieces that the next tensor may not fit in. This is about the
+    whole process, so a command calls it, and not a library.
     """
     with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)

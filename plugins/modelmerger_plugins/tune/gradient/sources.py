@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE = 1 << 20
-"""Elements that are read of each model at a time."""
+"""Elements that are read at a time, those of all models together: few enough for the processor's cache."""
 
 
 @frozen(eq=False)
@@ -76,16 +76,21 @@ class Source:
         """How many numbers it holds."""
         return prod(self.shape)
 
-    def read(self, start: int, stop: int, which: Sequence[int] | None = None) -> "Tensor":
-        """Elements `start` to `stop`: (inputs, elements), differences from the last input, and that itself last.
-
-        which: those of the differences that are read; None for all of them.
-        """
+    def room(self, start: int, stop: int) -> "Tensor":
+        """Room for the largest piece of these elements, which all pieces use: (inputs, elements)."""
         import torch
 
+        longest = max((last - first for first, last in self.pieces(start, stop)), default=0)
+        return torch.empty((len(self.inputs), longest), dtype=self.dtype, device=self.device)
+
+    def read(self, start: int, stop: int, room: "Tensor", which: Sequence[int] | None = None) -> "Tensor":
+        """Elements `start` to `stop`: (inputs, elements), differences from the last input, and that itself last.
+
+        room: where they are put; it may be larger. which: those of the differences that are read; None for all of them.
+        """
         *models, last = self.inputs
         inputs = [*models, last] if which is None else [*(models[i] for i in which), last]
-        rows = torch.empty((len(inputs), stop - start), dtype=self.dtype, device=self.device)
+        rows = room[: len(inputs), : stop - start]
         for row, (checkpoint, name) in zip(rows, inputs, strict=True):
             row.copy_(read_elements(checkpoint, name, start, stop))
         rows[:-1] -= rows[-1]
@@ -93,7 +98,8 @@ class Source:
 
     def pieces(self, start: int, stop: int) -> Sequence[tuple[int, int]]:
         """Ranges of elements that are read one after the other."""
-        return [(at, min(at + PIECE, stop)) for at in range(start, stop, PIECE)]
+        length = max(1, PIECE // len(self.inputs))
+        return [(at, min(at + length, stop)) for at in range(start, stop, length)]
 
     def merged(self, coefficients: "Tensor", start: int, stop: int) -> "Tensor":
         """Elements `start` to `stop` of the merged tensor, as a vector."""
@@ -102,8 +108,9 @@ class Source:
         out = torch.empty(stop - start, dtype=self.dtype, device=self.device)
         counted = [i for i, coefficient in enumerate(coefficients[:-1].tolist()) if coefficient]
         factors = coefficients[[*counted, -1]].to(self.device, self.dtype)
+        room = self.room(start, stop)
         for first, last in self.pieces(start, stop):
-            torch.mv(self.read(first, last, counted).T, factors, out=out[first - start : last - start])
+            torch.mv(self.read(first, last, room, counted).T, factors, out=out[first - start : last - start])
         return out
 
     def products(self, gradient: "Tensor", start: int, stop: int) -> "Tensor":
@@ -112,6 +119,7 @@ class Source:
 
         sums = torch.zeros(len(self.inputs), dtype=torch.float64)
         flat = gradient.reshape(-1).to(self.device, self.dtype)
+        room = self.room(start, stop)
         for first, last in self.pieces(start, stop):
-            sums += torch.mv(self.read(first, last), flat[first - start : last - start]).double().cpu()
+            sums += torch.mv(self.read(first, last, room), flat[first - start : last - start]).double().cpu()
         return sums

@@ -1,6 +1,6 @@
 """Losses of whole models in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from modelmerger_plugins.tune.evaluating import first_token
 from modelmerger_plugins.tune.gradient.losses import batch_of
 from modelmerger_plugins.tune.gradient.skeleton import lines_together
 from modelmerger_plugins.tune.live.merging import InMemory
+from modelmerger_plugins.tune.live.stretching import Stretched
 from modelmerger_plugins.tune.measured import Lines, Nats
 from modelmerger_plugins.tune.opened import Opened
 
@@ -20,10 +21,24 @@ class Live:
         self._models = InMemory(opened)
         self._first = first_token(opened)
         self._most = opened.read.tune.search.batch_tokens
+        self._base = len(opened.models) - 1
+        self._stretched: tuple[Sequence[float], Stretched] | None = None
+
+    def begun(self, vector: Sequence[float]) -> Callable[[Lines], Nats]:
+        """The merge at these numbers, as what gives the nats of each line."""
+        self._stretched = None
+        model = self._models.at(vector)
+        return lambda lines: nats_of(model, lines, self._first, self._most)
 
     def nats(self, lines: Lines, vector: Sequence[float]) -> Nats:
         """The nats of each line under the merge at these numbers."""
-        return nats_of(self._models.at(vector), lines, self._first, self._most)
+        return self.begun(vector)(lines)
+
+    def stretched_nats(self, lines: Lines, vector: Sequence[float], factor: float) -> Nats:
+        """The same where all that the merge changes of the base model is multiplied by a factor."""
+        if self._stretched is None or self._stretched[0] != vector:
+            self._stretched = vector, Stretched(self._models.at(vector), self._models.source(self._base))
+        return nats_of(self._stretched[1].by(factor), lines, self._first, self._most)
 
     def source_nats(self, lines: Lines, model: int) -> Nats:
         """The nats of each line under a model that is merged."""

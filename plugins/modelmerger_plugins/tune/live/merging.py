@@ -44,4 +44,4 @@ class InMemory:
         if self._validation:
             kept["validation"] = self._validation
         self.merger.config = MergeConfig.from_dict(kept)
-        return self.merger.merge()
+        return self.merger.merge(progress=False)
