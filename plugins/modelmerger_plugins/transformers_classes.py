@@ -68,7 +68,7 @@ def foreign_fronts(config: Mapping[str, Any], names: Iterable[str], directory: P
 
 def _may_be_around(config: Mapping[str, Any], directory: Path | None) -> bool:
     """Whether no code of the model says what its modules are called."""
-    return bool(config) and "auto_map" not in config and (directory is None or not _own_source(directory))
+    return bool(config) and "auto_map" not in config and (directory is None or not _source_files(directory))
 
 
 def _is_around(front: str, behind: Sequence[str], config: Mapping[str, Any]) -> bool:
@@ -88,6 +88,8 @@ def _is_layout(front: str, names: Sequence[str], config: Mapping[str, Any]) -> b
     family = _family(config)
     if not family:
         return not {*_EMBEDDINGS}.isdisjoint(names)
+    if not all("." in name for name in names):  # which are numbers of one module, and no modules of a model
+        return False
     modules = {name.partition(".")[0] for name in names}
     return not _sets(family, front) and all(_sets(family, module) for module in modules)
 
@@ -113,11 +115,18 @@ def _source_of(config: Mapping[str, Any], directory: Path | None) -> str:
     return source if f"class {architecture}(" in source else ""
 
 
+def _source_files(directory: Path) -> list[str]:
+    """The names of all files of source in a directory; none where it cannot be read."""
+    try:
+        return [name for name in list_directory(directory) if name.endswith(".py")]
+    except InputError:
+        return []
+
+
 def _own_source(directory: Path) -> str:
     """All source in a directory; empty where it cannot be read: nobody else needs it."""
     try:
-        names = [name for name in list_directory(directory) if name.endswith(".py")]
-        texts = [read_beside(directory, name, _MOST_OF_SOURCE) or b"" for name in names]
+        texts = [read_beside(directory, name, _MOST_OF_SOURCE) or b"" for name in _source_files(directory)]
         return b"\n".join(texts).decode(errors="replace")
     except InputError:
         return ""

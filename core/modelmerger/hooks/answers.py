@@ -100,3 +100,10 @@ def is_foreign(value: Any) -> bool:
 def not_a_tensor(value: Any) -> str:
     """What to add to a message about something that looks like a tensor and is another library's."""
     return f" (it is a {type(value).__module__}.{type(value).__qualname__})" if is_foreign(value) else ""
+
+
+def is_pair(found: Any) -> bool:
+    """Whether this is two whole numbers. A sample has hundreds of pairs, so that the usual kind is looked at first."""
+    if type(found) is tuple and len(found) == 2 and type(found[0]) is int and type(found[1]) is int:
+        return True
+    return isinstance(found, Sequence) and len(found) == 2 and is_list_of(int, list(found))

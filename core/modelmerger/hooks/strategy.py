@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, frozen
 
 from modelmerger.hooks.answered.terms import checked_terms
-from modelmerger.hooks.answers import is_dense, is_list_of, kind_of, not_a_tensor, shares_memory, versions
+from modelmerger.hooks.answers import is_dense, is_list_of, is_pair, kind_of, not_a_tensor, shares_memory, versions
 from modelmerger.hooks.arguments.of_strategies import Measured, SliceInputs
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
@@ -157,7 +157,7 @@ class Strategy:
             return None
         ranges, end, elements = [], 0, math.prod(given.shape)
         for pair in found if isinstance(found, Sequence) else [found]:
-            if not _is_pair(pair) or not end <= pair[0] < pair[1] <= elements or pair[0] % row or pair[1] % row:
+            if not is_pair(pair) or not end <= pair[0] < pair[1] <= elements or pair[0] % row or pair[1] % row:
                 rows = f", in whole rows of {row}" if row > 1 else ""
                 due = f"ranges from first to behind last within {elements} elements, in order{rows}, are due"
                 raise self._broken("choose_ranges", f"gave {shown(repr(pair))} where {due}", given.tensor_name)
@@ -297,10 +297,3 @@ class Strategy:
 
     def _broken(self, hook: str, what: str, tensor: str) -> PluginError:
         return PluginError(Problem(f"{self.plugin.provider}: {hook} {what}.", tensor=tensor))
-
-
-def _is_pair(found: Any) -> bool:
-    """Whether this is two whole numbers. A sample has hundreds of pairs, so that the usual kind is looked at first."""
-    if type(found) is tuple and len(found) == 2 and type(found[0]) is int and type(found[1]) is int:
-        return True
-    return isinstance(found, Sequence) and len(found) == 2 and is_list_of(int, list(found))

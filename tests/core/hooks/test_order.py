@@ -61,7 +61,6 @@ ORDER = [
     "wants_slices",
     "wants_finish",
     "run_slices",
-    "choose_ranges",  # for what is read ahead
     "choose_ranges",
     "measure_tensor",
     "merge_tensor",

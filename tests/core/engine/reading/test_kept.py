@@ -41,11 +41,16 @@ def kept(tmp_path: Path) -> "Callable[[int], KeptInputs]":
     return made
 
 
+def stored(kept: KeptInputs, number: int) -> torch.Tensor:
+    """All elements of an input."""
+    return Workspace().read(kept.checkpoints[number], "w.weight", 0, ELEMENTS)
+
+
 def measure(kept: KeptInputs) -> None:
     for number in range(2):
         for start in range(0, ELEMENTS, MEASURED):
             stop = min(ELEMENTS, start + MEASURED)
-            expected = kept.checkpoints[number]["w.weight"][start:stop]  # type: ignore[index]
+            expected = stored(kept, number)[start:stop]
             assert torch.equal(kept.measured(0, number, start, stop, Workspace()), expected)
 
 
@@ -96,9 +101,9 @@ def test_what_is_merged_is_what_was_stored_and_goes_then(kept: Callable[[int], K
     measure(one)
     cuts = [0, 5, MEASURED - 1, MEASURED + 7, 3 * MEASURED, ELEMENTS]
     for number in range(2):
-        stored = one.checkpoints[number]["w.weight"]  # type: ignore[index]
+        expected = stored(one, number)
         for start, stop in zip(cuts, cuts[1:], strict=False):
-            assert torch.equal(one.merged(0, number, start, stop, Workspace(), "raw"), stored[start:stop])
+            assert torch.equal(one.merged(0, number, start, stop, Workspace(), "raw"), expected[start:stop])
     assert not one._blocks
     assert one._held == 0
 
@@ -107,14 +112,14 @@ def test_memory_that_another_thread_copies_from_is_not_used_again(kept: Callable
     """A row that two units share is merged twice, so that a block is over while one of them is not."""
     one = kept(4 * ELEMENTS)
     measure(one)
-    stored = one.checkpoints[0]["w.weight"][:MEASURED]  # type: ignore[index]
+    expected = stored(one, 0)[:MEASURED]
     with one._used(0, 0, 0, MEASURED) as blocks:
         other = threading.Thread(target=one.merged, args=(0, 0, 0, MEASURED, Workspace(), "raw"))
         other.start()
         other.join()
         assert (0, 0, 0) not in one._blocks
         assert not one._free
-        assert torch.equal(blocks[0].content.view(torch.bfloat16), stored)
+        assert torch.equal(blocks[0].content.view(torch.bfloat16), expected)
     assert one._held == 4 * ELEMENTS - 2 * MEASURED
 
 
