@@ -185,6 +185,14 @@ def test_opposite_models(strategy: str) -> None:
         assert_same(merged(strategy, models, ZERO, scaling_factor="matched"), ZERO)
 
 
+@pytest.mark.parametrize("strategy", ["ties", "breadcrumbs_ties", "dare_ties", "della"])
+def test_opposite_models_elect_no_sign_whatever_their_weight(strategy: str) -> None:
+    """1/3 times a number is rounded, and the sum of two such products must not be what rounding left of one of them."""
+    models, kept = [TAUS[0], times(-1, TAUS[0])], {"density": 1.0, "scaling_factor": 1.0}
+    found = merge_in_memory(strategy, models, ZERO, weights=[1 / 3, 1 / 3], options=kept)
+    assert all(not found[name].any() for name in ZERO)
+
+
 @pytest.mark.parametrize("strategy", ALL)
 def test_models_that_learned_nothing(strategy: str) -> None:
     models = [BASE] if strategy in ALONE else [BASE, BASE]

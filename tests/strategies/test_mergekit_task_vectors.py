@@ -38,24 +38,29 @@ def merged(case: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 def undecided(case: Mapping[str, Any], name: str) -> np.ndarray:
     """Elements as large as a threshold that more are as large as: which of them are kept is chance in mergekit.
 
-    And all where breadcrumbs keeps no element there, and one here.
+    And all where breadcrumbs keeps no element there, and one here; and where what is kept adds up to zero, which
+    mergekit counts as plus.
     """
     base = tensors(case["base_model"])[name].double().numpy()
     found = np.zeros(base.shape, dtype=bool)
+    sums, any_kept = np.zeros(base.shape, dtype=np.float32), found.copy()
     for model in case["models"]:
         tau = tensors(model["path"])[name].double().numpy() - base
         magnitudes, options = as_float32(tau), case["options"] | model
         density, gamma = options["density"], options.get("gamma", 0.0)
-        if density == 1:
-            continue
         ordered = np.sort(magnitudes, axis=None)[::-1]
         found |= "breadcrumbs" in case["strategy"] and density * tau.size < 1
         kept = max(1, int(density * tau.size))
         outliers = min(int(gamma * tau.size), tau.size - kept)
+        left = (ordered[outliers + kept - 1] <= magnitudes) & (magnitudes <= ordered[outliers])
+        sums += np.float32(model["weight"]) * tau.astype(np.float32) * left
+        any_kept |= left & (magnitudes > 0)
+        if density == 1:
+            continue
         for place in (outliers - 1, outliers + kept - 1):
             if place >= 0 and place + 1 < tau.size and ordered[place] == ordered[place + 1]:
                 found |= magnitudes == ordered[place]
-    return found
+    return found | (any_kept & (sums == 0)) if "ties" in case["strategy"] else found
 
 
 @pytest.mark.parametrize("case", CERTAIN, ids=lambda case: case["name"])

@@ -1,5 +1,6 @@
 """Sums of task vectors, and means of those that agree with the elected sign."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,16 +25,16 @@ def elected(given: Slice, kept: Sequence["Tensor"], out: "Tensor") -> None:
     """
     import torch
 
-    signs = total(kept, given.weights).sign_()
-    weighted, agreeing, divisor = torch.empty_like(out), torch.empty_like(out), None
-    for number, (tensor, weight) in enumerate(zip(kept, given.weights, strict=True)):
-        own = tensor if weight == 1 else torch.mul(tensor, weight, out=weighted)
+    weighted = [tensor if weight == 1 else tensor * weight for tensor, weight in zip(kept, given.weights, strict=True)]
+    signs = functools.reduce(torch.add, weighted).sign()  # products were rounded first, so that opposite ones cancel
+    agreeing, divisor = torch.empty_like(out), None
+    for number, (own, weight) in enumerate(zip(weighted, map(abs, given.weights), strict=True)):
         torch.mul(own, signs, out=agreeing).gt_(0)  # 1 or 0
         if number:
             out.addcmul_(own, agreeing)
         else:
             torch.mul(own, agreeing, out=out)
         if given.options.normalize_weights:
-            divisor = agreeing * abs(weight) if divisor is None else divisor.add_(agreeing, alpha=abs(weight))
+            divisor = agreeing * weight if divisor is None else divisor.add_(agreeing, alpha=weight)
     if divisor is not None:
         out.div_(divisor.clamp_(min=min(map(abs, given.weights))))
