@@ -55,7 +55,7 @@ def _agreed(given: family.Slice, tensors: Sequence["Tensor"], out: "Tensor") -> 
     summed = total(tensors, given.weights, out)
     agreeing = summed.new_zeros(summed.shape)
     for tensor, weight, factor in zip(tensors, given.weights, given.each("mask_factor"), strict=True):
-        others = summed.sub(tensor, alpha=weight).abs_()
+        others = summed.sub(tensor * weight).abs_()
         agreeing.add_(tensor.abs().mul_(abs(weight)).ge_(others.mul_(factor)))
     summed.mul_(agreeing.ge_(min(given.options.agreeing_models, len(tensors))))
 

@@ -185,8 +185,8 @@ def test_opposite_models(strategy: str) -> None:
         assert_same(merged(strategy, models, ZERO, scaling_factor="matched"), ZERO)
 
 
-@pytest.mark.parametrize("strategy", ["ties", "breadcrumbs_ties", "dare_ties", "della"])
-def test_opposite_models_elect_no_sign_whatever_their_weight(strategy: str) -> None:
+@pytest.mark.parametrize("strategy", ["ties", "breadcrumbs_ties", "dare_ties", "della", "breadcrumbs", "dare_linear"])
+def test_opposite_models_leave_nothing_whatever_their_weight(strategy: str) -> None:
     """1/3 times a number is rounded, and the sum of two such products must not be what rounding left of one of them."""
     models, kept = [TAUS[0], times(-1, TAUS[0])], {"density": 1.0, "scaling_factor": 1.0}
     found = merge_in_memory(strategy, models, ZERO, weights=[1 / 3, 1 / 3], options=kept)
