@@ -99,10 +99,12 @@ def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan
 
 
 def most_kept(options: CoreOptions, tensors: Iterable[TensorPlan]) -> int:
-    """How many bytes of inputs may be kept for all workers together: `memory`, less what many workers measure in."""
+    """How many bytes of inputs may be kept for all workers together: `memory`, less what many workers measure in, and a
+    sixteenth, which the allocator holds beside what it gives.
+    """
     measured = max((len(tensor.inputs) for tensor in tensors if rounds_of(tensor)), default=0)
     many = max(0, options.workers - CROWD // 2)
-    return max(0, options.kept_bytes - many * 8 * MEASURED * measured)
+    return max(0, options.kept_bytes - options.kept_bytes // 16 - many * 8 * MEASURED * measured)
 
 
 @frozen

@@ -141,5 +141,5 @@ def test_what_many_workers_measure_in_is_taken_from_memory(
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(workers)))
     tensors = kept(0).plan.tensors
-    assert most_kept(CoreOptions(), tensors) == (512 << 20) - less
+    assert most_kept(CoreOptions(), tensors) == (480 << 20) - less
     assert most_kept(CoreOptions(low_memory_mode=True), tensors) == 0
