@@ -76,7 +76,7 @@ def main(config: Path) -> int:
             moments["first"] = used()
         return take(self, *given, **told)
 
-    Schedule.take = first  # type: ignore[method-assign]
+    Schedule.take = first  # type: ignore[method-assign]  # which notes the time, and is put in its place
     if on_ray:
         import ray
 

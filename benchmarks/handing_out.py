@@ -42,7 +42,7 @@ def schedule(tasks: int) -> Iterator[Any]:
     planned = plan_in_memory("weighted", [{"w": torch.zeros(4)}, {"w": torch.ones(4)}])
     merge = Merge(planned.plan, planned.checkpoints, planned.hooks, planned.settings)
     units = [Unit("write", 0, block, block + 1) for block in range(BLOCKS * tasks)]
-    order: Callable[[], Any] = lambda: SimpleNamespace(to_json=lambda: "{}")  # noqa: E731
+    order: Callable[[], Any] = lambda: SimpleNamespace(to_json=lambda: "{}")  # noqa: E731 (a field, which has a default)
     with tempfile.TemporaryDirectory() as place, Staging(Path(place) / "out", "plan", planned.plan.layout) as staging:
         work = Schedule(merge, staging, lambda _: None, Elsewhere(order, "token", lambda *_: True, place))
         work._waiting, work._totals = dict.fromkeys(units), Totals(units)  # noqa: SLF001 (in place of its one)
@@ -63,7 +63,7 @@ def by_ray(work: Any) -> Callable[[], object]:
         def do(self, tasks: Sequence[Any]) -> Sequence[Any]:
             return [done(task) for task in tasks]
 
-    executor.Node, executor.BUNDLE = Idle, BLOCKS  # type: ignore[misc]
+    executor.Node, executor.BUNDLE = Idle, BLOCKS  # type: ignore[misc]  # a worker that does nothing takes its place
     ray.init("local", num_cpus=BLOCKS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     return lambda: executor.run_slices(work)
 

@@ -24,7 +24,7 @@ def measured_apart(*values: Mapping[str, Any]) -> tuple[float, float]:
 
 def _joined(directories: list[Path]) -> tuple[float, float]:
     import regex  # noqa: F401 (what is imported beforehand)
-    import tokenizers  # noqa: F401
+    import tokenizers  # noqa: F401 (as well)
     from modelmerger_plugins.tokenizer.union.documents import read_document
     from modelmerger_plugins.tokenizer.union.files import union_files
     from modelmerger_plugins.tokenizer.union.joining import union_of

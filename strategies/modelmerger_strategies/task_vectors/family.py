@@ -182,7 +182,7 @@ def split_by(keep: Keep) -> Hook:
         options: Options,
         measurements: Sequence["Tensor"],
         shape: Sequence[int],
-        random: Callable[[int], "Tensor"],
+        random: Callable[..., "Tensor"],
     ) -> Terms:
         """What is kept of each task vector."""
         given = Slice(

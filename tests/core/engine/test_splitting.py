@@ -147,7 +147,7 @@ def test_what_weighing_raises_names_it_too() -> None:
     class Wrong(Signs):
         @hookimpl
         def split_tensor(self, tensors: Any) -> Any:
-            return Terms([tensor * 2 for tensor in tensors], lambda: [1.0])  # type: ignore[arg-type]
+            return Terms([tensor * 2 for tensor in tensors], lambda: [1.0])  # type: ignore[arg-type]  # wrong on purpose
 
     _, found = terms_of(Wrong(), [1.0, 0.5, 2.0])
     terms = found["a"]
