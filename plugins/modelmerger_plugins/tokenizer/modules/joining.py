@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from modelmerger import Checkpoint, InputError, JoinedView, LoadContext, ModelReference, Problem, Settings
 
 from modelmerger_plugins.tokenizer.modules.listed import folders_with_weights, home, joined_folders
+from modelmerger_plugins.tokenizer.updates import merged_as_updates
 
 
 def with_modules(
@@ -15,7 +16,7 @@ def with_modules(
     A tensor is named by the donor's folder: `2_Dense/linear.weight`. Raises `InputError` with all weights that cannot
     be opened.
     """
-    if merges_updates(checkpoints, settings):
+    if merged_as_updates(checkpoints, settings):  # the modules have none
         return None
     donor = checkpoints[settings.donor]
     wanted = folders_with_weights(donor)
@@ -40,9 +41,3 @@ def with_modules(
     if problems:
         raise InputError(*dict.fromkeys(problems))
     return views
-
-
-def merges_updates(checkpoints: Sequence[Checkpoint], settings: Settings) -> bool:
-    """Whether updates of adapters are merged, which the weights of modules have none of."""
-    asked = getattr(settings.sections.get("peft_config"), "merge_adapters", False)
-    return bool(asked) and any(checkpoint.base is not None for checkpoint in checkpoints)

@@ -7,6 +7,7 @@ from modelmerger import Checkpoint, CheckpointView, ModelCompatibilityError, Pro
 from modelmerger_plugins.tokenizer.options import UNION, Options, tokenizer_source
 from modelmerger_plugins.tokenizer.rows.matching import Matching, matching_of
 from modelmerger_plugins.tokenizer.rows.within import check_within, options_within
+from modelmerger_plugins.tokenizer.updates import merged_as_updates
 
 
 def matched(checkpoints: Sequence[Checkpoint], settings: Settings, options: Options) -> list[Checkpoint] | None:
@@ -56,10 +57,8 @@ def any_matching_in(checkpoints: Iterable[Checkpoint]) -> Matching | None:
 
 def _check_adapters(matching: Matching, settings: Settings) -> None:
     """Raises `ModelCompatibilityError` where updates are merged: they are about rows of their own base."""
-    if not getattr(settings.sections.get("peft_config"), "merge_adapters", False):
-        return
     for model in matching.models:
-        if model.checkpoint.base is not None:
+        if merged_as_updates([model.checkpoint], settings):
             message = (
                 "the models' vocabularies differ, and updates of adapters are merged as they are. "
                 "Set peft_config.merge_adapters: false, which folds each adapter into its base first."
