@@ -1,14 +1,17 @@
 """Four tiny language models: a base, and three of it that were pushed a little, each towards lines of its own."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from modelmerger_plugins.tune.measured import Lines
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from torch import Tensor
+from torch.func import functional_call
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 NAMES = ("a", "b", "c")
 LETTERS = {"a": "abcdefgh", "b": "hijklmno", "c": "opqrstuv"}
@@ -20,6 +23,20 @@ def lines_of(name: str, count: int, seed: int = 0) -> list[str]:
     return [
         " ".join(drawn.choice(words) for _ in range(8))[:26].strip().ljust(26, LETTERS[name][0]) for _ in range(count)
     ]
+
+
+def losses_under(directory: Path, merged: Mapping[str, Tensor], lines: Lines) -> dict[str, Tensor]:
+    """The loss of each split, in float64, of the model of a directory with these weights, as autograd can go back."""
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64).eval()
+    found = {}
+    for split, own in lines.tokens.items():
+        nats = torch.zeros((), dtype=torch.float64)
+        for line in own:  # one by one: no padding
+            tokens = torch.tensor([[0, *line]])
+            logits = functional_call(model, dict(merged), (tokens,), tie_weights=True).logits
+            nats = nats + torch.nn.functional.cross_entropy(logits[0, :-1].double(), tokens[0, 1:], reduction="sum")
+        found[split] = nats / sum(map(len, own))
+    return found
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

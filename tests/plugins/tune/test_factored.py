@@ -20,10 +20,9 @@ from modelmerger_plugins.tune.measured import Lines, per_token
 from modelmerger_plugins.tune.opened import Opened, opened, read
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.func import functional_call
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.plugins.tune.conftest import NAMES, Make, lines_of
+from tests.plugins.tune.conftest import NAMES, Make, lines_of, losses_under
 
 RANKS = {"a": 2, "b": 3, "c": 1}
 MODULES = {
@@ -104,16 +103,7 @@ def reference(tiny: Path, adapters: dict[str, Path], lines: Lines, weigh: Any) -
         for model, coefficient in zip(NAMES, coefficients, strict=True):
             if (change := update(adapters[model], name)) is not None:
                 merged[name] = merged[name] + coefficient * change
-    model = AutoModelForCausalLM.from_pretrained(tiny / "base", dtype=torch.float64).eval()
-    found = {}
-    for split, own in lines.tokens.items():
-        nats = torch.zeros((), dtype=torch.float64)
-        for line in own:
-            tokens = torch.tensor([[0, *line]])
-            logits = functional_call(model, merged, (tokens,), tie_weights=True).logits
-            nats = nats + torch.nn.functional.cross_entropy(logits[0, :-1].double(), tokens[0, 1:], reduction="sum")
-        found[split] = nats / sum(map(len, own))
-    return found
+    return losses_under(tiny / "base", merged, lines)
 
 
 def in_factors(evaluator: ByCoefficients) -> set[str]:

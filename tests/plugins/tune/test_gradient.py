@@ -11,10 +11,8 @@ from modelmerger_plugins.tune.measured import Lines, per_token
 from modelmerger_plugins.tune.opened import Opened, opened, read
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.func import functional_call
-from transformers import AutoModelForCausalLM
 
-from tests.plugins.tune.conftest import NAMES, Make, lines_of
+from tests.plugins.tune.conftest import NAMES, Make, lines_of, losses_under
 
 
 def reference(tiny: Path, lines: Lines, vector: Tensor, weigh: Any) -> dict[str, Tensor]:
@@ -23,19 +21,10 @@ def reference(tiny: Path, lines: Lines, vector: Tensor, weigh: Any) -> dict[str,
     weigh: of a tensor's name and the vector, the coefficients of the models and of the base.
     """
     models = [load_file(tiny / name / "model.safetensors") for name in (*NAMES, "base")]
-    model = AutoModelForCausalLM.from_pretrained(tiny / "base", dtype=torch.float64).eval()
     merged = {
         name: sum(c * m[name].double() for c, m in zip(weigh(name, vector), models, strict=True)) for name in models[-1]
     }
-    found = {}
-    for split, own in lines.tokens.items():
-        nats = torch.zeros((), dtype=torch.float64)
-        for line in own:  # one by one: no padding
-            tokens = torch.tensor([[0, *line]])
-            logits = functional_call(model, merged, (tokens,), tie_weights=True).logits
-            nats = nats + torch.nn.functional.cross_entropy(logits[0, :-1].double(), tokens[0, 1:], reduction="sum")
-        found[split] = nats / sum(map(len, own))
-    return found
+    return losses_under(tiny / "base", merged, lines)
 
 
 def measured(config: dict[str, Any], lines: int) -> tuple[Opened, ByCoefficients, Lines]:

@@ -15,10 +15,9 @@ from modelmerger_plugins.tune.measured import Lines, per_token
 from modelmerger_plugins.tune.opened import Opened, opened, read
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.func import functional_call
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.plugins.tune.conftest import NAMES, Make, lines_of
+from tests.plugins.tune.conftest import NAMES, Make, lines_of, losses_under
 
 
 def tsv(config: dict[str, Any], factor: Any) -> dict[str, Any]:
@@ -64,16 +63,7 @@ def reference(tiny: Path, lines: Lines, weigh: Any, factor: Any) -> dict[str, Te
         else:
             mean = sum(weight * tau for weight, tau in zip(weights, taus, strict=True)) / len(NAMES)
             merged[name] = base.double() + (1.0 if factor == "matched" else factor) * mean
-    model = AutoModelForCausalLM.from_pretrained(tiny / "base", dtype=torch.float64).eval()
-    found = {}
-    for split, own in lines.tokens.items():
-        nats = torch.zeros((), dtype=torch.float64)
-        for line in own:
-            tokens = torch.tensor([[0, *line]])
-            logits = functional_call(model, merged, (tokens,), tie_weights=True).logits
-            nats = nats + torch.nn.functional.cross_entropy(logits[0, :-1].double(), tokens[0, 1:], reduction="sum")
-        found[split] = nats / sum(map(len, own))
-    return found
+    return losses_under(tiny / "base", merged, lines)
 
 
 @pytest.mark.parametrize(("factor", "per", "lines"), [(0.8, "tensor", 100), ("matched", "layer", 30)])
