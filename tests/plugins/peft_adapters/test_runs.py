@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import directory_state
 from core.test_light_imports import HEAVY, run
 from faults.stopping import Steps, killed_merge, spread, staging_path
 from inputs.watching import watched_reads
 from modelmerger import MergeConfig, MergeError, ModelMerger, Watch, merge
+from modelmerger.planning.cost import PROCESS_MEMORY
 from plugins.peft_adapters.handmade import read_updates, write_adapter, write_base
 
 SHAPES = {"model.layers.0.up": (130, 70), "model.layers.1.up": (64, 100), "model.layers.1.down": (70, 70)}
@@ -82,25 +84,26 @@ def test_slices_and_workers_change_no_bit(
     assert all(other == found[0] for other in found[1:])
 
 
-GROWN = """
-import json, re, sys
+PEAKS = """
+import json, sys
 from pathlib import Path
 from modelmerger import MergeConfig, merge
 
 def peak():
-    return 1024 * int(re.search(r"VmHWM: +([0-9]+) kB", Path("/proc/self/status").read_text().replace("\\t", " "))[1])
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 first, second = json.load(sys.stdin)
 merge(MergeConfig(**first))
 before = peak()
 merge(MergeConfig(**second))
-print(peak() - before)
+print(before, peak())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_the_plan_says_the_memory(tmp_path: Path) -> None:
-    """Of the factors, in float64; the full matrix, 72 MB in float64, never exists.
+    """Of the factors, in float64; the full matrix never exists.
 
     Measured in a process of its own that has merged before.
     """
@@ -109,18 +112,23 @@ def test_the_plan_says_the_memory(tmp_path: Path) -> None:
     adapters = [write_adapter(tmp_path / f"{seed}", base, shapes, seed, rank=32).path for seed in (1, 2)]
     small = write_base(tmp_path / "small", SHAPES)
     warming = write_adapter(tmp_path / "warming", small, SHAPES, 1).path
-    options = {"low_memory_mode": True}
-    peft = {"merge_adapters": True}
-    models = [{"path": str(path)} for path in adapters]
-    config = {"strategy": "weighted", "models": models, "peft_config": peft, "options": options}
-    first = config | {"models": [{"path": str(warming)}]}
-    large, little = (ModelMerger(MergeConfig(**each)).plan().memory for each in (config, first))
-    expected = large - little + (16 << 20)  # a block of the output, which the little merge does not fill
-    assert 8 * 2 * 32 * (3000 + 3000) < expected < 60e6
+    config = {
+        "strategy": "weighted",
+        "models": [{"path": str(path)} for path in adapters],
+        "peft_config": {"merge_adapters": True},
+        "options": {"low_memory_mode": True},
+        "output_path": str(tmp_path / "merged"),
+    }
+    first = config | {"models": [{"path": str(warming)}], "output_path": str(tmp_path / "first")}
+    planned = ModelMerger(MergeConfig(**config)).plan().memory
+    factors, matrix = 8 * 2 * 32 * (3000 + 3000), 4 * 3000 * 3000
+    assert factors < planned - PROCESS_MEMORY < matrix
 
-    configs = [first | {"output_path": str(tmp_path / "first")}, config | {"output_path": str(tmp_path / "merged")}]
-    grown = subprocess.check_output([sys.executable, "-c", GROWN], input=json.dumps(configs), text=True)
-    assert 0 < int(grown) <= expected
+    done = subprocess.check_output([sys.executable, "-c", PEAKS], input=json.dumps([first, config]), text=True)
+    before, peak = map(int, done.split())
+    assert 0 < peak - before < matrix
+    if torch.version.cuda is None:  # other builds take more memory before they do anything
+        assert peak <= planned
 
 
 def weights(folder: Path) -> dict[str, bytes]:
