@@ -19,7 +19,7 @@ DIALECTS = tuple(f"examples/dialects/models/{name}" for name in ("base", "egypti
 PACKAGE = "my_package"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The models that the pages name: the Arabic base model that ships, and near copies of it."""
     folder = tmp_path_factory.mktemp("library")
