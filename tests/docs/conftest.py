@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from modelmerger import Problem
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,13 @@ def place(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         (tmp_path / run / f"checkpoint-{step}").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plan` tries no merge out, each of which takes a process that imports torch: one page does that for all."""
+    found = Problem("nothing is tried out in this test", severity="note")
+    monkeypatch.setattr("modelmerger.trial.try_out", lambda _: found)
 
 
 @pytest.fixture
