@@ -15,6 +15,8 @@ from modelmerger.planning.cost import PROCESS_MEMORY
 from tests.core.plugging import install
 
 MODELS = 8
+SLACK = 8 << 20
+"""By so much the peak before differs from process to process: imports leave garbage, which goes when it happens to."""
 SUM = """
 from modelmerger import Traits, hookimpl
 
@@ -85,7 +87,7 @@ def test_merges_of_eight_models_by_strategies_of_their_own_stay_within_their_pla
     )  # fmt: skip
     for name, line in zip(GRANULARITIES, done.stdout.splitlines(), strict=True):
         before, peak, planned = json.loads(line)
-        assert peak - before <= planned - PROCESS_MEMORY, name
+        assert peak - before <= planned - PROCESS_MEMORY + SLACK, name
         assert planned <= 2 * peak, name
         if torch.version.cuda is None:  # other builds take more memory before they do anything
             assert peak <= planned, name
