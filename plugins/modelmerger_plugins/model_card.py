@@ -33,7 +33,7 @@ OTHER = "other"
 """The Hub's word for a licence that it does not know; `license_name` says which."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Source:
     """A model that was merged, at any depth of merges within merges."""
 

@@ -26,9 +26,9 @@ DIRECTORY = Path(__file__).parent / "data" / "dialects"
 BUCKETS = 1 << 17
 LONGEST = 5
 _ALIKE = str.maketrans("أإآٱىة", "اااايه")
-_WORD = re.compile(r"[\u0621-\u064a\u0671-\u06d3]+")
-_DROPPED = re.compile(r"[\u0640\u064b-\u065f\u0670]")
-_ELONGATED = re.compile(r"(.)\1{2,}")
+_WORD = r"[\u0621-\u064a\u0671-\u06d3]+"
+_DROPPED = r"[\u0640\u064b-\u065f\u0670]"
+_ELONGATED = r"(.)\1{2,}"
 
 
 @hookimpl
@@ -41,8 +41,8 @@ def score_labels(texts: Sequence[str]) -> LabelScores:
 
 def normalised(text: str) -> str:
     """Arabic words alone, with single spaces: no diacritics, no tatweel, one form of each letter, no runs of it."""
-    plain = _DROPPED.sub("", unicodedata.normalize("NFKC", text)).translate(_ALIKE)
-    return _ELONGATED.sub(r"\1\1", " ".join(_WORD.findall(plain)))
+    plain = re.sub(_DROPPED, "", unicodedata.normalize("NFKC", text)).translate(_ALIKE)
+    return re.sub(_ELONGATED, r"\1\1", " ".join(re.findall(_WORD, plain)))
 
 
 def features(text: str) -> Mapping[int, int]:

@@ -29,7 +29,7 @@ class Owner:
     """The attrs class whose fields the keys are."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class UnchosenPlugins:
     """Plugins that the config does not name. One of them may own a key that no owner of this run declares."""
 
