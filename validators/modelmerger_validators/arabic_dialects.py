@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from modelmerger import LabelScores, hookimpl
+from modelmerger import hookimpl
 
 if TYPE_CHECKING:
+    from modelmerger import LabelScores
     from numpy import ndarray
 
 DIRECTORY = Path(__file__).parent / "data" / "dialects"
@@ -32,8 +33,10 @@ _ELONGATED = r"(.)\1{2,}"
 
 
 @hookimpl
-def score_labels(texts: Sequence[str]) -> LabelScores:
+def score_labels(texts: Sequence[str]) -> "LabelScores":
     """One row a text: the probability of each variety, in the order of the labels; None without Arabic words."""
+    from modelmerger import LabelScores
+
     facts, weight, bias = _model()
     rows = tuple(_probabilities(features(text), weight, bias) for text in texts)
     return LabelScores(scorer=facts["name"], stated=facts["stated"], labels=tuple(facts["labels"]), rows=rows)

@@ -17,7 +17,7 @@ from modelmerger.values.settings import BASE
 from modelmerger.values.text import suggestion
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Owner:
     """The core or a plugin, as the one that declares some keys of a mapping in the config."""
 
