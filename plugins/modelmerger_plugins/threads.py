@@ -14,7 +14,7 @@ def run_slices(work: SliceWork) -> bool:
     stops all at their next slice.
     """
 
-    def run() -> None:
+    def run(ended: threading.Event) -> None:
         try:
             worker = work.local()
             then = None
@@ -23,18 +23,25 @@ def run_slices(work: SliceWork) -> bool:
                 work.done(worker.do(task, then))
         except BaseException as error:
             work.failed(error)
+        finally:
+            ended.set()
 
-    threads = [threading.Thread(target=run, name=f"merge-{number}", daemon=True) for number in range(work.workers)]
+    ends = [threading.Event() for _ in range(work.workers)]
+    threads = [
+        threading.Thread(target=run, args=(ended,), name=f"merge-{number}", daemon=True)
+        for number, ended in enumerate(ends)
+    ]
     try:
         for thread in threads:
             thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(PATIENCE)
+        for ended in ends:
+            while not ended.wait(PATIENCE):
+                pass
     except BaseException:
         work.cancel()  # so that a thread which has not come to its first task by now does none
-        for thread in threads:
-            if thread.is_alive():
-                thread.join()
         raise
+    finally:  # no sooner: Pythons before 3.13 take a thread for ended while it is joined and that is interrupted
+        for thread in threads:
+            if thread.ident is not None:  # it was started
+                thread.join()
     return True

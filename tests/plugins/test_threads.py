@@ -1,6 +1,6 @@
 """The built-in way to run the units of a merge: in order, in threads, ended by the first error."""
 
-import _thread
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -128,14 +128,22 @@ def test_a_worker_that_dies_of_anything_ends_the_run() -> None:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_for_the_workers_and_is_raised() -> None:
     """A6: nothing writes any more once the caller hears of it."""
-    work = Work(lambda _: work.cancelled.wait(5), 2)
-    threading.Timer(0.2, _thread.interrupt_main).start()
+    written: list[Unit] = []
+
+    def act(unit: Unit) -> None:
+        work.cancelled.wait(5)
+        time.sleep(0.3 if threading.current_thread().name == "merge-0" else 0)  # for which it waits first
+        written.append(unit)
+
+    work = Work(act, 2)
+    main = threading.main_thread().ident
+    threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT)).start()  # while it waits for a thread
 
     with at_once(), pytest.raises(KeyboardInterrupt):
         run_slices(work)
 
     assert work.cancelled.is_set()
-    assert len(work.started) == 2
+    assert len(work.started) == len(written) == 2
     assert merging() == []
 
 
