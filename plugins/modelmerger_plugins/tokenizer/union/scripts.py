@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import regex
 
 LATIN = "LATIN"
 NONE, IN_LATIN = frozenset[str](), frozenset({LATIN})
@@ -20,13 +24,11 @@ class Scripts:
 
     def learn(self, texts: Iterable[str]) -> None:
         """Looks up all letters of some texts at once, which is faster than one by one."""
-        import regex
-
         letters = {letter for text in texts for letter in text} - self._known.keys()
         joined = "".join(letter for letter in letters if ord(letter) not in SURROGATES)
         self._known |= dict.fromkeys(letters, "")
-        for name in _names():
-            for run in regex.findall(rf"\p{{Script={name}}}+", joined):
+        for name, letters_of in _scripts():
+            for run in letters_of.findall(joined):
                 self._known |= dict.fromkeys(run, name)
         self._known |= {letter: ARABIC for letter in letters if ord(letter) in ARABIC_BLOCK}
 
@@ -74,14 +76,15 @@ class Scripts:
 
 
 @cache
-def _names() -> list[str]:
-    """The names of all scripts that the library knows, one for each."""
+def _scripts() -> "list[tuple[str, regex.Pattern[str]]]":
+    """The names of all scripts that the library knows, one for each, and what finds their letters."""
+    import regex
     from regex._regex_core import PROPERTIES
 
     names: dict[int, str] = {}
     for name, number in PROPERTIES["SCRIPT"][1].items():
         names.setdefault(number, name)
-    return [name for name in names.values() if name not in NO_SCRIPTS]
+    return [(name, regex.compile(rf"\p{{Script={name}}}+")) for name in names.values() if name not in NO_SCRIPTS]
 
 
 def _whole(content: bytes) -> tuple[str, list[bytes]]:

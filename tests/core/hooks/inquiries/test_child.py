@@ -108,7 +108,7 @@ def test_it_does_without_packages_as_if_they_were_not_installed(call: Callable[.
         ("missing", None, ENOUGH, "AttributeError: module", None, None),
         ("ended", 3, ENOUGH, "its process ended with status 3", 3, None),
         ("killed", signal.SIGSEGV, ENOUGH, "its process ended with status -11", -11, None),
-        ("working", None, Limits(seconds=3), "its process ended with status -9", -9, "time"),
+        ("working", None, Limits(seconds=1.1), "its process ended with status -9", -9, "time"),
         ("working", None, Limits(seconds=60, processor=1), "its process ended with status -24", -24, "time"),
         ("holding", None, Limits(seconds=60, memory=1 << 30), "MemoryError", None, "memory"),
         ("long", 1000, Limits(seconds=60, answer=1000), "ValueError: it gives 1,016 bytes", None, None),
