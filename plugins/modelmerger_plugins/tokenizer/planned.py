@@ -31,7 +31,6 @@ from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.kinds import embedder_files, processor_files, tokenizer_files
 from modelmerger_plugins.tokenizer.modules.listed import MODULES, home, joined_folders
 from modelmerger_plugins.tokenizer.options import Options, Sources
-from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
 
 if TYPE_CHECKING:
     from modelmerger_plugins.tokenizer.rows.matching import Matching
@@ -77,13 +76,9 @@ def files_to_write(
     if matching is not None and matching.union is not None:
         files = {name: file for name, file in files.items() if _may_stay(name)}
     if matching is not None and matching.renamed and sources.tokenizer.donor.directory is not None:
-        from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
+        from modelmerger_plugins.tokenizer.renaming import renamed_files
 
-        for name in (name for name in files if name in FILES):
-            held = files[name]
-            content = held if isinstance(held, bytes) else read_beside(sources.tokenizer.donor.directory, name, LIMIT)
-            value = read_json(content or b"{}", name, unique=False, nodes=MOST_VALUES)
-            files[name] = encoded(with_new_names(value, matching.renamed))
+        files |= renamed_files(files, matching.renamed, sources.tokenizer.donor.directory)
     if matching is not None and matching.union is not None and options.preserve_tokenizer:
         from modelmerger_plugins.tokenizer.union.files import union_files
 

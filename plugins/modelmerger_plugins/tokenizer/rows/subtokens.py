@@ -5,8 +5,11 @@ from collections.abc import Callable, Sequence
 from modelmerger import InputError, Problem, read_beside
 
 from modelmerger_plugins.tokenizer.rows.models import OfModel
-from modelmerger_plugins.tokenizer.union.spelling import spelt_in_characters
+from modelmerger_plugins.tokenizer.union.spelling import as_bytes, spelt_in_bytes, spelt_in_characters
 from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT
+
+MARKS = ("unk_token", "continuing_subword_prefix", "end_of_word_suffix")
+"""Attributes of what cuts: its token for what it does not know, and marks of the parts of words."""
 
 
 def pieces_of(model: OfModel, *, in_bytes: bool) -> Callable[[str], Sequence[int]]:
@@ -17,24 +20,29 @@ def pieces_of(model: OfModel, *, in_bytes: bool) -> Callable[[str], Sequence[int
     """
     content = None if model.directory is None else read_beside(model.directory, FAST, LIMIT)
     if content is None:
-        return _refusing(model, f"has no {FAST}")
+        return _refusing(model, f"has no {FAST}" if model.file != FAST else f"has a {FAST} that cannot be used")
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_str(content.decode())
+        tokenizer = Tokenizer.from_str(content.decode("utf-8-sig"))
     except Exception:  # of the library's own, for whatever it cannot read
         return _refusing(model, f"has a {FAST} that tokenizers cannot read")
     spelt = "ByteLevel" in f"{tokenizer.pre_tokenizer} {tokenizer.decoder}"
-    unknown = getattr(tokenizer.model, "unk_token", None)
+    cutting = tokenizer.model
+    unknown, prefix, suffix = (getattr(cutting, name, None) for name in MARKS)
 
     def cut(token: str) -> Sequence[int]:
         text = spelt_in_characters(token) if in_bytes and not spelt else token
+        if spelt and as_bytes(text) is None:  # an added token, which is a text as it is
+            text = spelt_in_bytes(text)
+        text = text.removeprefix(prefix or "").removesuffix(suffix or "")
         try:
-            found = tokenizer.model.tokenize(text)
+            found = cutting.tokenize(text)
         except Exception:
             return ()
+        known = all(piece.value != unknown and piece.value == cutting.id_to_token(piece.id) for piece in found)
         rows = [piece.id for piece in found]
-        return () if any(piece.value == unknown or piece.id >= (model.rows or 0) for piece in found) else rows
+        return rows if known and all(row < (model.rows or 0) for row in rows) else ()
 
     return cut
 

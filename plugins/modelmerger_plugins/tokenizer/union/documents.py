@@ -1,10 +1,11 @@
 """Tokenizers as their tokenizer.json has them, read within limits; nothing of them is run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from modelmerger import InputError, Problem, read_beside, read_json
 
 from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, MOST_TOKENS, MOST_VALUES
@@ -12,6 +13,8 @@ from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, MOST_TOKENS,
 TYPES = ("BPE", "Unigram", "WordPiece")
 LONGEST = 1 << 16
 """Characters of a token."""
+FLAGS = MappingProxyType({"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True})
+"""Of an added token of which nothing says them."""
 Pair = tuple[str, str]
 
 
@@ -64,15 +67,30 @@ def read_document(directory: Path, name: str) -> Document:
     return document_of(read_json(content, place, unique=False, nodes=MOST_VALUES), name, place)
 
 
-def with_tokens(document: Document, tokens: Mapping[str, int]) -> Document:
-    """The tokenizer with those of the tokens that it lacks, as added ones: only tokenizer_config.json names them."""
+def with_tokens(
+    document: Document, tokens: Mapping[str, int], entries: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Document:
+    """The tokenizer with those of the tokens that it lacks, as added ones, which other files name.
+
+    entries: what tokenizer_config.json says of tokens, of which the flags are taken.
+    """
     known = document.tokens
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    lacking = [{"id": row, "content": token, **flags} for token, row in tokens.items() if token not in known]
+    lacking = []
+    for token, row in tokens.items():
+        if token not in known:
+            said = entries.get(token, {})
+            flags = {key: said.get(key) if type(said.get(key)) is bool else default for key, default in FLAGS.items()}
+            lacking.append({"id": row, "content": token, **flags})
     if not lacking:
         return document
     value = {**document.value, "added_tokens": [*document.added, *lacking]}
     return document_of(value, document.name, document.place)
+
+
+def without_tokens(document: Document, names: Collection[str]) -> Document:
+    """The tokenizer without some of its added tokens."""
+    kept = [token for token in document.added if token["content"] not in names]
+    return document if len(kept) == len(document.added) else evolve(document, added=kept)
 
 
 def document_of(value: Any, name: str, place: str) -> Document:
@@ -130,5 +148,5 @@ def _guessed(model: Mapping[str, Any]) -> str:
 def _is_byte_level(part: Any) -> bool:
     if not isinstance(part, Mapping):
         return False
-    inner = [*(part.get("pretokenizers") or ()), *(part.get("decoders") or ())]
-    return part.get("type") == "ByteLevel" or any(map(_is_byte_level, inner))
+    inner = [steps for key in ("pretokenizers", "decoders") if isinstance(steps := part.get(key), list)]
+    return part.get("type") == "ByteLevel" or any(_is_byte_level(step) for steps in inner for step in steps)

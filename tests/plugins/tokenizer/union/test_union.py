@@ -245,3 +245,10 @@ def test_unsound_files_are_refused(value: Any) -> None:
         InputError, match=r"m/tokenizer\.json: (is no sound tokenizer|has a model of type|has more than)"
     ):
         document_of(value, "m", "m/tokenizer.json")
+
+
+@pytest.mark.parametrize("part", [5, [5], {"pretokenizers": 5}, {"pretokenizers": [5]}, {"decoders": "ByteLevel"}])
+def test_parts_of_another_form_are_no_bytes(part: Any) -> None:
+    value = {"model": {"type": "BPE", "vocab": {"a": 0}}, "pre_tokenizer": part, "decoder": part}
+
+    assert not document_of(value, "m", "m/tokenizer.json").by_bytes
