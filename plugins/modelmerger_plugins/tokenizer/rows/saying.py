@@ -61,8 +61,8 @@ def problems_with_matching(matching: Matching, *, within: bool = False) -> Itera
             yield Problem(message, model.checkpoint.place, severity="warning")
         elif index != matching.source and model.tokens is not None:
             yield Problem(_relation(matching, index), model.place, severity="note")
+            yield from _lost(matching, index, within=within)
             if matching.union is None:
-                yield from _lost(matching, index, within=within)
                 yield from _cut_otherwise(source, model, PARTS)
 
 
@@ -134,11 +134,13 @@ def _lost(matching: Matching, index: int, *, within: bool) -> Iterator[Problem]:
     way = f"Set options.tokenizer_source to {shown(model.checkpoint.name, 40)}, or to union."
     if within:
         way = "To keep them, publish this merge first, with tokenizer_source: union."
+    elif matching.union is not None:  # as it must be: texts that another tokenizer leads are cut as by that
+        way = f"To keep {them}, set options.tokenizer_source to {shown(model.checkpoint.name, 40)}."
     message = (
         f"{amount(len(theirs), 'token')} of '{model.checkpoint.name}' {are} not in the merged vocabulary ({named}), "
         f"and what was learnt of {them} is lost. {way}"
     )
-    yield Problem(message, model.place, severity="warning")
+    yield Problem(message, model.place, severity="warning" if matching.union is None else "note")
 
 
 def _unrelated(matching: Matching, advice: str, severity: Literal["error", "warning"] = "error") -> Iterator[Problem]:

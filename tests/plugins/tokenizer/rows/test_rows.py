@@ -415,6 +415,19 @@ def test_lost_tokens_are_a_warning_with_examples_and_the_way(tmp_path: Path) -> 
     assert "extends the vocabulary of 'a': 12 tokens shared, 4 added, 0 missing" in said
 
 
+def test_of_a_union_they_are_a_note(tmp_path: Path) -> None:
+    """Too few of a script to lead it."""
+    write(tmp_path / "a", 1, BASE, 12)
+    write(tmp_path / "b", 2, MORE, 16)
+
+    config = MergeConfig(**config_of(tmp_path, ["a", "b"], tokenizer_source="union"))
+    (note,) = [note for note in ModelMerger(config).check_compatibility() if "is lost" in note.message]
+
+    assert note.severity == "note"
+    assert note.message.startswith("4 tokens of 'b' are not in the merged vocabulary (")
+    assert note.message.endswith("is lost. To keep them, set options.tokenizer_source to b.")
+
+
 def test_the_plan_says_who_gives_config_and_who_the_tokenizer(tmp_path: Path) -> None:
     write(tmp_path / "a", 1, BASE, 12)
     write(tmp_path / "b", 2, MORE, 16)
