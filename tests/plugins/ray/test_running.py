@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from modelmerger import merge
+from modelmerger import PluginError, merge
 from modelmerger_plugins.ray import RECORDS
 
 from tests.plugins.ray.holding import PATIENCE, begun, has_children, started, wait_until, workers
@@ -79,10 +79,10 @@ def test_ray_keeps_no_records_that_wait_for_a_cluster_that_has_ended(
 
     def init(*_: object, **__: object) -> None:
         kept.append(os.environ.get(RECORDS))
-        raise KeyboardInterrupt
+        raise PluginError("no cluster")
 
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(PluginError, match="no cluster"):
         merge(large.told("weighted"))
     assert kept == ["0"]
 
