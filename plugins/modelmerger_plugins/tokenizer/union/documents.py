@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from attrs import evolve, frozen
-from modelmerger import InputError, Problem, read_beside, read_json
+from modelmerger import InputError, Problem, read_beside, read_json, shown
 
 from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, MOST_TOKENS, MOST_VALUES
 
@@ -125,6 +125,22 @@ def _document(value: Any, name: str, place: str) -> Document:
     _check(all(type(token["content"]) is str and type(token["id"]) is int and token["id"] >= 0 for token in added))
     pairs = [_pair(merge) for merge in merges]
     return Document(name, place, value, kind, entries, pairs, added)
+
+
+def check_merges(document: Document) -> None:
+    """Raises `InputError` for a merge that is of no tokens, or makes none: the library takes no such file, and where a
+    second half lacks the mark of parts of words it ends the process.
+    """
+    mark = document.model.get("continuing_subword_prefix") or ""
+    if not isinstance(mark, str):
+        raise InputError(Problem(f"is no sound tokenizer: {UNSOUND}", document.place))
+    known = document.vocabulary
+    for left, right in document.merges:
+        made = left + right.removeprefix(mark)
+        if left not in known or right not in known or made not in known or not right.startswith(mark):
+            halves = " and ".join(shown(repr(half), 30) for half in (left, right))
+            message = f"is no sound tokenizer: its merge of {halves} is not of tokens. Save it anew with transformers."
+            raise InputError(Problem(message, document.place))
 
 
 def _pair(merge: Any) -> Pair:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from modelmerger import InputError
 from modelmerger_plugins.tokenizer.rows.models import OfModel
 from modelmerger_plugins.tokenizer.rows.subtokens import pieces_of
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -50,14 +51,34 @@ def of_ends() -> Tokenizer:
 )
 def test_a_token_is_cut_as_its_text_is(tmp_path: Path, made: Any, token: str, due: list[int]) -> None:
     (tmp_path / "tokenizer.json").write_text(made().to_str())
-    model: Any = OfModel(SimpleNamespace(place="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
+    model: Any = OfModel(SimpleNamespace(place="m", name="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
 
     assert list(pieces_of(model, in_bytes=False)(token)) == due
+
+
+def test_merges_are_never_dropped(tmp_path: Path) -> None:
+    value = json.loads(of_bytes().to_str())
+    value["model"]["dropout"] = 0.999
+    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
+    model: Any = OfModel(SimpleNamespace(place="m", name="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
+
+    assert [list(pieces_of(model, in_bytes=False)("ØŃ")) for _ in range(20)] == [[256]] * 20
+
+
+@pytest.mark.parametrize("change", [{"continuing_subword_prefix": "1"}, {"merges": [["ا", "b"]]}, {"merges": [5]}])
+def test_a_file_on_which_the_library_would_end_the_process_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    value = json.loads(of_bytes().to_str())
+    value["model"] |= change
+    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
+    model: Any = OfModel(SimpleNamespace(place="m", name="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match=r"^m: has a tokenizer\.json that tokenizers cannot read"):
+        pieces_of(model, in_bytes=False)("ab")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
     value = json.loads(of_words().to_str())
     (tmp_path / "tokenizer.json").write_text("\ufeff" + json.dumps(value))
-    model: Any = OfModel(SimpleNamespace(place="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
+    model: Any = OfModel(SimpleNamespace(place="m", name="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
 
     assert list(pieces_of(model, in_bytes=False)("ab")) == [1, 3]
