@@ -45,7 +45,9 @@ OBJECTS = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 """Documents that must be objects, or the tokenizer does not load."""
 UNREAD = object()
 """In place of what a long document holds."""
-MEND = "Mend it, or remove it."
+MEND, UNMARKED = "Mend it, or remove it.", "Save it as UTF-8 without one."
+MARK = b"\xef\xbb\xbf"
+"""The byte order mark."""
 ADVICE = "Copy the .py files of the donor that it names into the output and put it back, if you trust them"
 """What to do about keys that name code."""
 
@@ -119,6 +121,9 @@ def _in_document(directory: Path, name: str) -> Iterator[Problem]:
         return
     path = directory / name
     value = _read(directory, name)
+    if _begins_with_mark(path):
+        message = f"begins with a byte order mark, with which transformers does not load it. {UNMARKED}"
+        yield Problem(message, str(path), severity="warning")
     if value is UNREAD:
         return
     if name in OBJECTS and not isinstance(value, Mapping):
@@ -134,6 +139,11 @@ def _in_document(directory: Path, name: str) -> Iterator[Problem]:
         yield Problem(message, str(path), severity="warning")
 
 
+def _begins_with_mark(path: Path) -> bool:
+    with path.open("rb") as opened:
+        return opened.read(len(MARK)) == MARK
+
+
 def _read(directory: Path, name: str) -> Any:
     """The content of a JSON document; `UNREAD` for a long one, whose beginning is looked at. Raises `InputError`."""
     path = directory / name
@@ -144,7 +154,7 @@ def _read(directory: Path, name: str) -> Any:
         except InputError as error:
             raise InputError(Problem(f"{error.problems[0].message} {MEND}", str(path))) from error
     with path.open("rb") as opened:
-        if not opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
+        if not opened.read(64).removeprefix(MARK).lstrip().startswith((b"{", b"[")):
             raise InputError(Problem(f"is not sound JSON: it begins with neither {{ nor [. {MEND}", str(path)))
     return UNREAD
 
