@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from modelmerger.before_publishing import is_thorough
+from modelmerger.config.given_models import no_mapping
 from modelmerger.config.merge_config import ConfigLike, MergeConfig
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -258,6 +259,8 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     """Raises `ModelCompatibilityError` if models cannot be merged. models: mappings, each with a `path`."""
     plain, live = set_apart({"models": models})
     models = plain["models"]
+    if wrong := [no_mapping(model, f"models[{i}]") for i, model in enumerate(models) if not isinstance(model, Mapping)]:
+        raise ConfigError(*wrong)
     if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | os.PathLike)]:
         raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
     from modelmerger.planning.alignment import align

@@ -21,6 +21,8 @@ def test_help_lists_every_command(command: Command) -> None:
     assert (result.status, result.err) == (0, "")
     assert all(f"\n  {name} " in result.out for name in COMMANDS)
     assert command("-h").out == result.out
+    assert "..." not in result.out
+    assert "…" not in result.out
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -15,6 +15,10 @@ from modelmerger.cli.verify import verify
 from modelmerger.values.text import suggestion
 
 
+LONGEST = 160
+"""Characters of what is listed about a command; a narrow terminal has them in two lines."""
+
+
 class Commands(click.Group):
     """The core's commands, which are here, and those of plugins, which are imported when they are called."""
 
@@ -67,8 +71,7 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the list of commands, without importing those of plugins."""
         brought = brought_commands(ctx)
-        limit = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
-        rows = [(name, command.get_short_help_str(limit)) for name, command in self.commands.items()]
+        rows = [(name, command.get_short_help_str(LONGEST)) for name, command in self.commands.items()]
         if brought:
             from modelmerger.cli.plugin_commands import summary
 

@@ -95,6 +95,9 @@ def test_a_merge_with_validation_returns_keeps_and_saves_the_report(given: dict[
     assert saved == json.loads(json.dumps(report.as_dict())) | {"directory": "merged"}
     assert "## Validation" in (directory / "README.md").read_text(encoding="utf-8")
     verify(directory)
+    for other, kind in (("./merged", "str"), (directory, "PosixPath"), (None, "NoneType")):
+        with pytest.raises(ConfigError, match=f"must be the model that merge\\(\\) returned, got {kind}\\. To measure"):
+            merger.validate_merge(other)
     again = merger.validate_merge(model)
     assert again.findings == report.findings
     assert again.samples == report.samples
