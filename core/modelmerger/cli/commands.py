@@ -14,7 +14,6 @@ from modelmerger.cli.validate import validate
 from modelmerger.cli.verify import verify
 from modelmerger.values.text import suggestion
 
-
 LONGEST = 160
 """Characters of what is listed about a command; a narrow terminal has them in two lines."""
 
