@@ -258,10 +258,10 @@ def _stays_in_memory(ready: Prepared) -> bool:
 def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     """Raises `ModelCompatibilityError` if models cannot be merged. models: mappings, each with a `path`."""
     plain, live = set_apart({"models": models})
-    models = plain["models"]
-    if wrong := [no_mapping(model, f"models[{i}]") for i, model in enumerate(models) if not isinstance(model, Mapping)]:
+    entries: list[Any] = plain["models"]
+    if wrong := [no_mapping(one, f"models[{i}]") for i, one in enumerate(entries) if not isinstance(one, Mapping)]:
         raise ConfigError(*wrong)
-    if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | os.PathLike)]:
+    if pathless := [i for i, model in enumerate(entries) if not isinstance(model.get("path"), str | os.PathLike)]:
         raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
     from modelmerger.planning.alignment import align
     from modelmerger.planning.mismatches.vocabularies import matched_vocabularies
@@ -271,13 +271,13 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     settings = Settings(
         strategy="none",
         models=tuple(
-            ModelSettings(path=os.fsdecode(model["path"]), name=f"model {i}") for i, model in enumerate(models)
+            ModelSettings(path=os.fsdecode(model["path"]), name=f"model {i}") for i, model in enumerate(entries)
         ),
         base_model=None,
         output_path=None,
         options=CoreOptions(),
         strategy_options=None,
-        model_options=(None,) * len(models),
+        model_options=(None,) * len(entries),
         plugin_options={plugin.provider.name: plugin.options() for plugin in plugins if plugin.options is not None},
         sections={section.name: None for section in hooks.sections},
         validation=None,
