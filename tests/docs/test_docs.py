@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import attrs
 import pytest
@@ -133,6 +134,14 @@ def test_make_targets_in_the_docs_exist() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "picture", sorted(set(ROOT.glob("docs/**/*.svg")) | set(ROOT.glob("benchmarks/**/*.svg"))), ids=page_id
+)
+def test_pictures_can_be_shown(picture: Path) -> None:
+    """A browser shows nothing of a picture that is no sound XML, as with a terminal's escape in it."""
+    assert ElementTree.parse(picture).getroot().tag.endswith("}svg")
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=page_id)
