@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import attrs
 import pytest
@@ -141,7 +141,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 )
 def test_pictures_can_be_shown(picture: Path) -> None:
     """A browser shows nothing of a picture that is no sound XML, as with a terminal's escape in it."""
-    assert ElementTree.parse(picture).getroot().tag.endswith("}svg")
+    assert ET.parse(picture).getroot().tag.endswith("}svg")
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=page_id)
