@@ -30,6 +30,7 @@ COMMANDS = sorted(OWN | {point.name for point in entry_points(group="modelmerger
         (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
         (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
         (["completion"], "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish. See modelmerger completion --help"),
+        (["merge", "c.yaml", "--output", ""], "Invalid value for '--output': it is empty, and a directory is wanted. See modelmerger merge --help"),
         (["plugins", "x", "y"], "Got unexpected extra argument (y). See modelmerger plugins --help"),
         (["merge", "c.yaml", "--overwrit"], "No such option '--overwrit'. Did you mean '--overwrite'? See modelmerger merge --help"),
         (["--debgu"], "No such option '--debgu'. See modelmerger --help"),

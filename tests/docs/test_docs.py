@@ -195,8 +195,8 @@ def test_every_key_of_validation_and_every_metric_is_documented() -> None:
 
 def test_every_command_is_documented(command: Callable[..., SimpleNamespace]) -> None:
     page = (ROOT / "docs/reference/command-line.md").read_text()
-    names = re.findall(r"^  ([a-z]+) ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
-    assert {"merge", "verify"} < set(names)
+    names = re.findall(r"^  ([a-z-]+) ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
+    assert {"merge", "verify", "new-plugin"} < set(names)
     assert [name for name in names if f"modelmerger {name}" not in page] == []
 
 
