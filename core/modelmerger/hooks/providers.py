@@ -92,7 +92,7 @@ class Provider:
 
     @property
     def shipped(self) -> frozenset[str]:
-        """The top-level modules and packages that its distribution lists among its files; none where that is damaged."""
+        """The top-level modules and packages that its distribution lists as its files; none where that is damaged."""
         try:
             files = getattr(getattr(self._entry_point, "dist", None), "files", None) or ()
         except (OSError, TypeError, ValueError):
