@@ -461,6 +461,8 @@ def test_models_that_do_not_fit_are_incompatible(models: SimpleNamespace, change
 def test_a_model_without_path_is_said(models: SimpleNamespace) -> None:
     with pytest.raises(ConfigError, match=re.escape("models[1]: the key 'path' is missing")):
         check_model_compatibility([{"path": str(models.a)}, {"weight": 1}])
+    with pytest.raises(ConfigError, match=re.escape("models[1]: must be a mapping with a 'path', got './b'")):
+        check_model_compatibility([{"path": str(models.a)}, "./b"])
 
 
 def test_a_model_replaced_between_two_merges_is_the_one_that_is_used(

@@ -57,13 +57,18 @@ def is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
+def no_mapping(given: Any, where: str) -> Problem:
+    """What to say of a model that is given as something else than a mapping."""
+    hint = f". Write it as path: {given}" if isinstance(given, str) else ""
+    return Problem(f"must be a mapping with a 'path', got {show_value(given)}{hint}", where)
+
+
 def _read_model(
     given: Any, where: str, plugins: Sequence[Plugin], others: UnchosenPlugins, problems: list[Problem]
 ) -> Entry | None:
     """plugins: those that have options of models."""
     if not isinstance(given, Mapping):
-        hint = f". Write it as path: {given}" if isinstance(given, str) else ""
-        problems.append(Problem(f"must be a mapping with a 'path', got {show_value(given)}{hint}", where))
+        problems.append(no_mapping(given, where))
         return None
     owners = [Owner(plugin.key, str(plugin.provider), plugin.model_options or object) for plugin in plugins]
     before = len(problems)
