@@ -31,7 +31,8 @@ def is_known(name: str, model_type: Any) -> bool:
     folder = str(model_type).replace("-", "_")
     return (
         folder.isidentifier()
-        and re.search(rf"^class {name}\(", _source(f"{folder}/modeling_{folder}.py"), re.MULTILINE) is not None
+        and re.search(rf"^class {name}\(", source_of_transformers(f"{folder}/modeling_{folder}.py"), re.MULTILINE)
+        is not None
     )
 
 
@@ -63,7 +64,11 @@ def foreign_fronts(config: Mapping[str, Any], names: Iterable[str], directory: P
     ):
         return (front,)
     known = rf"""self\.{front}\b|["'^|(]{front}\b"""
-    return () if re.search(known, source) or re.search(known, _source("../conversion_mapping.py")) else (front,)
+    return (
+        ()
+        if re.search(known, source) or re.search(known, source_of_transformers("../conversion_mapping.py"))
+        else (front,)
+    )
 
 
 def _may_be_around(config: Mapping[str, Any], directory: Path | None) -> bool:
@@ -101,7 +106,7 @@ def _sets(source: str, module: str) -> bool:
 def _family(config: Mapping[str, Any]) -> str:
     """The source of transformers for the type of a model; empty where there is none."""
     folder = str(config.get("model_type")).replace("-", "_")
-    return _source(f"{folder}/modeling_{folder}.py") if folder.isidentifier() else ""
+    return source_of_transformers(f"{folder}/modeling_{folder}.py") if folder.isidentifier() else ""
 
 
 def _source_of(config: Mapping[str, Any], directory: Path | None) -> str:
@@ -138,11 +143,11 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 
 def _auto_classes() -> str:
-    return _source("auto/modeling_auto.py")
+    return source_of_transformers("auto/modeling_auto.py")
 
 
 @functools.cache
-def _source(name: str) -> str:
+def source_of_transformers(name: str) -> str:
     """The text of a module of transformers' models; empty where there is none."""
     spec = importlib.util.find_spec("transformers")
     folders = (spec.submodule_search_locations if spec is not None else None) or []

@@ -12,7 +12,7 @@ from attrs import evolve
 from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import mapping_structure_factory
 
-from modelmerger.config.documents.written_numbers import written_plainly
+from modelmerger.config.documents.written_numbers import number_meant, written_plainly
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.text import suggestion
 from modelmerger.values.weights import Weight, may_vary
@@ -115,7 +115,9 @@ def show_value(value: Any) -> str:
 
 
 def _wrong(expected: str, value: Any) -> ValueError:
-    hint = written_plainly(value) if isinstance(value, str) and "number" in expected else ""
+    hint = ""
+    if isinstance(value, str) and "number" in expected:
+        hint = "Write it without quotes" if number_meant(value) == value else written_plainly(value)
     return ValueError(f"must be {expected}, got {show_value(value)}{f'. {hint}' if hint else ''}")
 
 

@@ -36,7 +36,7 @@ from modelmerger import (
 from modelmerger_plugins.directory.claims import unbelievable_claims
 from modelmerger_plugins.directory.formats import FORMATS, PICKLED, SAFETENSORS, Format
 from modelmerger_plugins.directory.mlx import quantised
-from modelmerger_plugins.directory.parts import adapter_alone, one_shard, shard_count
+from modelmerger_plugins.directory.parts import absent_files, adapter_alone, one_shard, several, shard_count
 from modelmerger_plugins.special_floats import MAY_BE_INFINITE
 
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 128 << 20
@@ -183,6 +183,8 @@ def _shards(path: Path, form: Format, reader: "Reader") -> dict[str, tuple[Tenso
             f"has both {form.single} and an index of other shards, so it is ambiguous which weights count. Remove one."
         )
         raise InputError(Problem(message, str(path)))
+    if (problem := absent_files(path, names, form.index)) is not None:
+        raise InputError(problem)
     wanted: dict[str, set[str]] = {name: set() for name in names}
     for tensor, name in index.items():
         wanted[name].add(tensor)
@@ -192,11 +194,7 @@ def _shards(path: Path, form: Format, reader: "Reader") -> dict[str, tuple[Tenso
 def _only_file(path: Path, form: Format) -> str:
     names = [name for name in list_directory(path) if form.has(name)]
     if len(names) != 1:
-        message = (
-            f"has {len(names)} {form.name} files and no {form.index}, so it is unclear which belong together. "
-            "Add the index."
-        )
-        raise InputError(Problem(message, str(path)))
+        raise InputError(several(path, names, form.name, form.index))
     if count := shard_count(names[0]):
         message = f"has {names[0]} alone of {count} files that hold a model together. Add the others and {form.index}."
         raise InputError(Problem(message, str(path)))

@@ -2,20 +2,26 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from modelmerger import InputError, Problem, list_directory, read_beside, read_json, shown
+from modelmerger import InputError, Problem, amount, list_directory, read_beside, read_json, shown
 
 FACTORS = (
     *("lora_", "ia3_", "hada_", "lokr_", "vera_", "oft_", "boft_", "hra_", "randlora_", "fourierft_", "waveft_"),
     *("bone_", "miss_", "road_", "shira_", "c3a_", "ln_tuning_", "trainable_tokens_", "prompt_embeddings"),
+    *("adapter_down", "adapter_up"),
 )
 """How the parts of names begin that adapters alone have."""
+LORA = re.compile(r"(.*_)?lora(\d+|_.*)?")
+"""Such parts of LoRA, as any tool calls them: `lora_A`, `to_q_lora`, `lora` before `down` and `up`."""
 WRAPPED = "base_layer"
 """The part of a name that a model has whose adapters are in it and not folded: they are as much a part of it."""
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX_LIMIT = 512 << 20
+_OF_GPUS = re.compile(r"rank\d+\.safetensors|model-rank-\d+-part-\d+\.safetensors")
+"""What TensorRT-LLM and vLLM call the files of a model, one or more for each GPU."""
+_INDEX_OF_VARIANT = re.compile(r".+\.index\.(?P<variant>[\w-]+)\.json")
 _SHARD = re.compile(r".*?(?P<number>\d{5})-of-(?P<count>\d{5})\.\w+")
 
 
@@ -26,10 +32,10 @@ def adapter_alone(path: Path, names: Collection[str]) -> Problem | None:
     no model.
     """
     every = "\n".join(names)
-    if not any(factor in every for factor in FACTORS):  # as in most models
+    if "lora" not in every and not any(factor in every for factor in FACTORS):  # as in most models
         return None
     parts = [name.split(".") for name in names]
-    factors = [part for name in parts if (part := next((p for p in name if p.startswith(FACTORS)), None)) is not None]
+    factors = [part for name in parts if (part := next(filter(_is_factor, name), None)) is not None]
     if not factors or 2 * len(factors) < len(parts) or any(WRAPPED in name for name in parts):
         return None
     kinds = ", ".join(shown(part, 30) for part in sorted(set(factors))[:2])
@@ -41,6 +47,22 @@ def adapter_alone(path: Path, names: Collection[str]) -> Problem | None:
     return Problem(f"{holds} {remedy}", str(path))
 
 
+def _is_factor(part: str) -> bool:
+    return part.startswith(FACTORS) or LORA.fullmatch(part) is not None
+
+
+def absent_files(path: Path, names: Collection[str], index: str) -> Problem | None:
+    """What to say of a directory that lacks files which its index lists; None where all are there."""
+    absent = [name for name in names if not os.path.lexists(path / name)]
+    if not absent:
+        return None
+    message = (
+        f"lacks {shown(absent[0], 60)}{f' and {len(absent) - 1:,} more' if absent[1:] else ''} of "
+        f"{amount(len(names), 'file')} that {index} lists. Run the download again, until it is whole."
+    )
+    return Problem(message, str(path))
+
+
 def one_shard(path: Path) -> Problem | None:
     """What to say of a file that is one of several that hold a model; None where it may be all of one."""
     others = shard_count(path.name) or _indexed(path)
@@ -48,6 +70,22 @@ def one_shard(path: Path) -> Problem | None:
         return None
     message = f"is one of {others} files that hold a model together. Give their directory, {shown(path.parent)}."
     return Problem(message, str(path))
+
+
+def several(path: Path, names: Sequence[str], kind: str, index: str) -> Problem:
+    """What to say of a directory with several files of weights and no index. kind: of files, as messages call it."""
+    said = f"has {len(names)} {kind} files and no {index}"
+    if all(map(_OF_GPUS.fullmatch, names)):
+        remedy = "They are parts for several GPUs (TensorRT-LLM, vLLM): give the model that they were made from."
+        return Problem(f"{said}. {remedy}", str(path))
+    found = next((match for name in list_directory(path) if (match := _INDEX_OF_VARIANT.fullmatch(name))), None)
+    if found is not None:
+        variant = shown(found["variant"], 30)
+        remedy = (
+            f"Load it with from_pretrained(…, variant='{variant}'), call save_pretrained, and give what that wrote."
+        )
+        return Problem(f"{said}, but {shown(found[0], 60)}, of a variant. {remedy}", str(path))
+    return Problem(f"{said}, so it is unclear which belong together. Add the index.", str(path))
 
 
 def shard_count(name: str) -> int:

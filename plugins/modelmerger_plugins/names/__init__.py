@@ -1,6 +1,7 @@
 """What a tensor is called: a name in memory, in a wrapper or in another model's file, as the donor's file has it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from modelmerger import Checkpoint, CheckpointView, Problem, Settings, hookimpl
 
@@ -39,13 +40,16 @@ def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
 
 
 def file_names(
-    names: Mapping[str, tuple[int, ...] | None] | Iterable[str], stored: Mapping[str, tuple[int, ...] | None]
+    names: Mapping[str, tuple[int, ...] | None] | Iterable[str],
+    stored: Mapping[str, tuple[int, ...] | None],
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """The names in a file of tensors that are named as in memory, as wrappers write them, or as another file has them.
 
     names: with the shape of each, or None where it is not known; or names alone. They may be a part of the model, such
-    as what an adapter changes. stored: the file's names and shapes, all of them. Names without a counterpart, or with
-    several that are equally good, are left out. No two names come to one.
+    as what an adapter changes. stored: the file's names and shapes, all of them. config: of the model, which tells what
+    transformers renames as it loads it. Names without a counterpart, or with several that are equally good, are left
+    out. No two names come to one.
 
     ```python
     file_names(["model.language_model.layers.0.self_attn.q_proj.weight"],
@@ -56,4 +60,4 @@ def file_names(
     from modelmerger_plugins.names.matching import match
 
     shapes = names if isinstance(names, Mapping) else dict.fromkeys(names)
-    return dict(match(shapes, stored, whole=False).names)
+    return dict(match(shapes, stored, whole=False, config=config).names)

@@ -1,6 +1,7 @@
 """A directory of adapters, opened as its base with them folded in. No weights are read."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from modelmerger import (
     LoadContext,
     ModelReference,
     Problem,
+    amount,
     is_head,
+    list_directory,
     shown,
 )
 
+from modelmerger_plugins.peft_adapters.finding import OF_MODELS
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.reading import bases, config
@@ -25,6 +29,8 @@ from modelmerger_plugins.peft_adapters.reading.saved_keys import as_peft_writes
 from modelmerger_plugins.peft_adapters.section import FILE, of_adapters, whole_key
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_PART = re.compile(r"adapter_model-\d{5}-of-\d{5}\.(safetensors|bin)")
+"""What transformers calls the files of an adapter that it saves in several."""
 UNTIE = "options.untie"
 """The key of the option that writes tied matrices both."""
 WIDE = ("float32", "float64")
@@ -76,7 +82,23 @@ def _weights(directory: Path) -> Path:
     for name in WEIGHTS:
         if os.path.lexists(directory / name):
             return directory / name
-    raise InputError(Problem(f"has no {WEIGHTS[0]}. Is the adapter complete?", str(directory)))
+    raise InputError(Problem(_without_weights(list_directory(directory)), str(directory)))
+
+
+def _without_weights(present: Sequence[str]) -> str:
+    """What to say of an adapter whose weights are not there, or not in one file. present: what its directory holds."""
+    parts = [name for name in present if _PART.fullmatch(name)]
+    if parts:
+        return (
+            f"holds its weights in {amount(len(parts), 'file')} ({shown(parts[0], 50)}), and PEFT reads one. "
+            f"Put the tensors of all into {WEIGHTS[0]}, with load_file and save_file of safetensors.torch."
+        )
+    if (model := next((name for name in present if name.endswith(OF_MODELS)), None)) is not None:
+        return (
+            f"has {FILE} and no {WEIGHTS[0]}, but {shown(model, 60)}. "
+            f"If that is the whole model, remove {FILE}, which is left of its adapter."
+        )
+    return f"has no {WEIGHTS[0]}. Is the adapter complete?"
 
 
 def _other_base(adapter: config.AdapterConfig, used: ModelReference) -> Iterator[Problem]:

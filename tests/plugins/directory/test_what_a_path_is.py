@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import write_model
+from modelmerger import shown
 from safetensors.torch import save_file
 
 Command = Callable[..., SimpleNamespace]
@@ -54,6 +55,9 @@ ABSENT = {
     "https://huggingface.co/o/n.git": "Write o/n.",
     "git@hf.co:o/n.git": "Write o/n.",
     "hf://o/n": "Write o/n.",
+    "hf:o/n": "Write o/n.",
+    "hf.co/o/n:Q4_K_M": "Write o/n.",
+    "https://huggingface.co/o/n/tree/refs%2Fpr%2F3": "Write o/n@refs/pr/3.",
     "hf://o/n@v2": "Write o/n@v2.",
     "https://huggingface.co/datasets/o/n": "one of the Hub's datasets, and no model",
     "https://example.org/model.safetensors": "Download the model, and give its directory.",
@@ -72,6 +76,11 @@ ABSENT = {
     "./models/*": "matches nothing",
     " ./a": "Write it without what stands around it: ./a.",
     "'./a'": "Write it without what stands around it: ./a.",
+    "“./a”": "Write it without what stands around it: ./a.",
+    "«./a»": "Write it without what stands around it: ./a.",
+    "./models/chat\u200f": "has a character in it that cannot be seen (U+200F). Write ./models/chat.",
+    "\ufeff./a": "(U+FEFF). Write ./a.",
+    "./my\u00a0model": "(U+00A0). Write ./my model.",
 }
 
 
@@ -80,7 +89,7 @@ def test_a_path_that_is_none_is_told(refusal: Callable[[str], str], path: str) -
     line = refusal(path)
 
     assert ABSENT[path] in line
-    assert line.startswith(f"error: {path.replace(chr(92), chr(92))}: ")
+    assert line.startswith(f"error: {shown(path)}: ")
 
 
 FILES = {
@@ -105,6 +114,13 @@ FILES = {
     "n.safetensors": (b"PK\x03\x04" + bytes(100), "is a zip archive, as torch.save writes, and no safetensors file."),
     "m.q4_0.bin": (b"GGUF" + bytes(100), "is a GGUF file, made for llama.cpp, under another name."),
     "consolidated.00.pth": (b"PK\x03\x04" + bytes(100), "is a checkpoint in Meta's own format. Convert it with"),
+    "model.bin": (
+        b"\x06\0\0\0\x0c\0WhisperSpec\0" + bytes(100),
+        "is a file of CTranslate2, as faster-whisper has it, under another name. Give the directory of the model",
+    ),
+    "words.bin": (b"\xba\x16\x4f\x2f" + bytes(100), "is no file of torch.save, whatever its name says."),
+    "params_shard_0.bin": (b"\1", "is made for another runtime"),
+    "rust_model.ot": (b"\1", "is made for another runtime"),
     "m.pt2": (b"PK\x03\x04" + bytes(100), "is made for another runtime"),
     "p.safetensors": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 988097824\n",
@@ -140,6 +156,13 @@ FOLDERS = {
     "gguf": (("m.gguf", "config.json"), "has no safetensors weights, but m.gguf, which is a GGUF file"),
     "TensorFlow": (("tf_model.h5", "config.json"), "but tf_model.h5, which is a file of TensorFlow weights"),
     "Flax": (("flax_model.msgpack",), "but flax_model.msgpack, which is a file of Flax weights"),
+    "MLC": (("params_shard_0.bin", "mlc-chat-config.json"), "but params_shard_0.bin, which is made for another runtime"),
+    "TensorRT-LLM": (("rank0.safetensors", "rank1.safetensors", "config.json"), "give the model that they were made from"),
+    "vLLM": (("model-rank-0-part-0.safetensors", "model-rank-1-part-0.safetensors"), "parts for several GPUs"),
+    "a variant": (
+        ("x.fp16-00001-of-00002.safetensors", "x.fp16-00002-of-00002.safetensors", "model.safetensors.index.fp16.json"),
+        "from_pretrained(…, variant='fp16')",
+    ),
     "old MLX": (("weights.npz", "config.json"), "but weights.npz, which is a file of NumPy arrays, as old versions"),
     "dataset": (("dataset_info.json", "data-0.arrow"), "which is a dataset"),
     "not unpacked": (("model.zip",), "but model.zip, which is an archive"),

@@ -270,6 +270,31 @@ def test_an_adapter_in_a_sub_folder_is_pointed_out(trained: SimpleNamespace, tmp
     merger(tmp_path / "saved").check_compatibility()
 
 
+def test_a_whole_model_with_the_config_of_its_adapter_is_pointed_out(trained: SimpleNamespace, tmp_path: Path) -> None:
+    """As a model that was folded and saved over its adapter leaves it."""
+    shutil.copytree(trained.base, tmp_path / "whole")
+    shutil.copy(trained.adapter / "adapter_config.json", tmp_path / "whole")
+    with pytest.raises(InputError) as refusal:
+        merger(tmp_path / "whole").check_compatibility()
+    (problem,) = refusal.value.problems
+    assert problem.message == (
+        "has adapter_config.json and no adapter_model.safetensors, but model.safetensors. "
+        "If that is the whole model, remove adapter_config.json, which is left of its adapter."
+    )
+
+
+def test_an_adapter_in_several_files_says_how_to_join_them(trained: SimpleNamespace, tmp_path: Path) -> None:
+    shutil.copytree(trained.adapter, tmp_path / "parts")
+    file = tmp_path / "parts" / "adapter_model.safetensors"
+    for number in (1, 2):
+        shutil.copy(file, file.with_name(f"adapter_model-0000{number}-of-00002.safetensors"))
+    file.unlink()
+    with pytest.raises(
+        InputError, match=r"in 2 files \(adapter_model-00001-of-00002.safetensors\), and PEFT reads one"
+    ):
+        merger(tmp_path / "parts").check_compatibility()
+
+
 def test_options_that_contradict(trained: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(ModelCompatibilityError, match="contradicts merge_adapters: false"):
         merger(trained.adapter, options={"preserve_base_model": True}).check_compatibility()

@@ -169,6 +169,15 @@ def test_a_head_that_the_base_has_not(base: Path, task: str | None, name: str, s
     assert advice in problem.message
 
 
+def test_a_head_of_other_labels_asks_for_as_many(base: Path) -> None:
+    rewrite(base / "model.safetensors", lambda tensors: tensors.update({"score.weight": zeros(2, 8)}))
+    adapter = adapter_of(base, LAYERS, {f"{PREFIX}score.weight": zeros(3, 8)}, task_type="SEQ_CLS")
+    assert only_problem(adapter).message == (
+        "has a head of 3 labels, and that of 'base' has 2. Save the base with num_labels=3 (from_pretrained, "
+        "save_pretrained; the adapter's own head replaces the new one), and give that as peft_config.base_model_path."
+    )
+
+
 def test_factors_that_zero_3_left_ungathered(base: Path) -> None:
     """One problem, and none of what follows from it."""
     adapter = adapter_of(base, LAYERS)

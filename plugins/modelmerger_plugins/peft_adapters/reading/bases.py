@@ -36,7 +36,10 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     reference = ModelReference(path, name, where, source)
     location = context.locate(reference) if given and source is None else Location(user_path(path))
     if os.path.lexists(location.directory / FILE):
-        message = f"is an adapter itself (it has {FILE}), so it is no base of one. Give a full model."
+        message = (
+            f"is an adapter itself (it has {FILE}), so it is no base of one. "
+            f"Fold it first, in a merge of it alone, and give what that writes as {key}."
+        )
         raise InputError(Problem(message, path))
     checkpoint = context.open_model(evolve(reference, path=str(location.directory), given=path))
     return Base(reference, location, replicated(checkpoint, adapter), key)

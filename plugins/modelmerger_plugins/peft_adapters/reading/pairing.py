@@ -69,6 +69,8 @@ class Pairing:
         resized = is_embedding(tensor) or is_head(tensor)
         if resized and len(there) == len(wanted) == 2 and there[1] == wanted[1] and there[0] != wanted[0]:
             return unfit_bases.vocabulary(self.base, there[0], wanted[0], self.base_key)
+        if unfit_bases.is_head_of_task(tensor) and there[1:] == wanted[1:]:
+            return unfit_bases.labels(self.base, there[0], wanted[0], self.base_key)
         return MisfitError(f"{sentence}, and '{self.base.name}' has {list(there)}", "shape", unfit_bases.RIGHT)
 
     def scale(self, module: str, rank: int, other: int) -> float:

@@ -79,6 +79,22 @@ def missing(config: AdapterConfig, base: Checkpoint, tensor: str, key: str) -> M
     return MisfitError(f"matches nothing: '{base.name}' has no tensor {shown(tensor)}", "nothing", RIGHT)
 
 
+def is_head_of_task(tensor: str) -> bool:
+    """Whether this is the head of a model for a task, such as one that classifies."""
+    return _HEAD.fullmatch(tensor) is not None
+
+
+def labels(base: Checkpoint, there: int, wanted: int, key: str) -> MisfitError:
+    """The misfit of a head with another number of labels. `key`: where a base is given."""
+    return MisfitError(
+        f"has a head of {wanted} labels, and that of '{base.name}' has {there}",
+        "labels",
+        f"Save the base with num_labels={wanted} (from_pretrained, save_pretrained; the adapter's own head replaces "
+        f"the new one), and give that as {key}.",
+        of_adapter=True,
+    )
+
+
 def ungathered(base: Checkpoint) -> MisfitError:
     """The misfit of a base that DeepSpeed saved without gathering what lies on several devices."""
     return MisfitError(
