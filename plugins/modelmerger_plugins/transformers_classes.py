@@ -64,11 +64,8 @@ def foreign_fronts(config: Mapping[str, Any], names: Iterable[str], directory: P
     ):
         return (front,)
     known = rf"""self\.{front}\b|["'^|(]{front}\b"""
-    return (
-        ()
-        if re.search(known, source) or re.search(known, source_of_transformers("../conversion_mapping.py"))
-        else (front,)
-    )
+    sources = source, source_of_transformers("../conversion_mapping.py")
+    return () if any(re.search(known, text) for text in sources) else (front,)
 
 
 def _may_be_around(config: Mapping[str, Any], directory: Path | None) -> bool:
@@ -90,7 +87,7 @@ def _is_layout(front: str, names: Sequence[str], config: Mapping[str, Any]) -> b
     """Whether names behind a part are those of a model of transformers: of its family, or of any if that is unknown."""
     if any(name.startswith("lm_head.") for name in names):
         return True
-    family = _family(config)
+    family = source_of_family(config)
     if not family:
         return not {*_EMBEDDINGS}.isdisjoint(names)
     if not all("." in name for name in names):  # which are numbers of one module, and no modules of a model
@@ -103,7 +100,7 @@ def _sets(source: str, module: str) -> bool:
     return re.search(rf"self\.{re.escape(module)}\b", source) is not None
 
 
-def _family(config: Mapping[str, Any]) -> str:
+def source_of_family(config: Mapping[str, Any]) -> str:
     """The source of transformers for the type of a model; empty where there is none."""
     folder = str(config.get("model_type")).replace("-", "_")
     return source_of_transformers(f"{folder}/modeling_{folder}.py") if folder.isidentifier() else ""
@@ -114,7 +111,7 @@ def _source_of(config: Mapping[str, Any], directory: Path | None) -> str:
     architecture = _architecture(config)
     if not architecture:
         return ""
-    source = _family(config)
+    source = source_of_family(config)
     if f"class {architecture}(" not in source and directory is not None:
         source = _own_source(directory)
     return source if f"class {architecture}(" in source else ""

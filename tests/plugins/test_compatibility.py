@@ -303,6 +303,21 @@ def test_rows_of_numbers_that_fsdp_keeps_are_one_problem(models: SimpleNamespace
     assert "end to end, as FSDP keeps them, likewise in 'b'. Save the model with FULL_STATE_DICT" in problem.message
 
 
+def test_weights_before_pruning_are_one_problem(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for name in "ab":
+        kept = {n: t for n, t in models.tensors[name].items() if "mlp" not in n}
+        pruned = {
+            f"model.layers.{i}.mlp.weight_{part}": torch.ones(4, 4) for i in range(2) for part in ("orig", "mask")
+        }
+        write_model(getattr(models, name), kept | pruned)
+        with_tokenizer(getattr(models, name), 12)
+
+    (problem,) = said(config)
+
+    assert (problem.severity, problem.tensor) == ("error", "model.layers.0.mlp.weight_orig")
+    assert "with a mask beside it, one of 2, likewise in 'b'. Call torch.nn.utils.prune.remove" in problem.message
+
+
 def test_weights_that_look_quantised_are_one_warning_where_no_config_says_so(
     models: SimpleNamespace, config: dict[str, Any]
 ) -> None:

@@ -76,6 +76,8 @@ def _file(reference: ModelReference, path: Path, reader: "Reader", form: Format)
     if (problem := one_shard(path)) is not None:
         raise InputError(problem)
     tensors, file = reader.read(path, path.parent, form)
+    if not tensors:
+        raise InputError(Problem("holds no tensor. Is this the right file?", str(path)))
     # what opens an adapter reads its weights through here, and names no path that a user gave
     if reference.given and (problem := adapter_alone(path, tensors)) is not None:
         raise InputError(problem)

@@ -113,6 +113,8 @@ KINDS = (
 _TAR, _TAR_AT, _ZIP = b"ustar", 257, b"PK\x03\x04"
 _PICKLE = b"\x80"
 """How every pickle of the protocol begins that torch.save takes."""
+_HEADER = (b'{"', b"{}")
+"""How the header of a safetensors file begins, behind eight bytes of its length."""
 _CTRANSLATE2 = re.compile(rb"[\x01-\x1f]\0{3}.\0\w+Spec\0", re.DOTALL)
 """Version, length and name of a model: `WhisperSpec`."""
 
@@ -150,6 +152,8 @@ def under_another_name(first_bytes: bytes, zipped: bool) -> str | None:
     kind = by_first_bytes(first_bytes)
     if kind is not None:
         return f"is {kind.what}, under another name. {kind.remedy}"
+    if zipped and first_bytes[8:].startswith(_HEADER):
+        return "is a safetensors file, by what it holds. Give it a name that ends in .safetensors."
     if zipped and first_bytes and not first_bytes.startswith(_PICKLE):
         return "is no file of torch.save, whatever its name says. Give the directory of the model it was made from."
     return None

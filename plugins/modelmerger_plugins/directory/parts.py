@@ -31,20 +31,27 @@ def adapter_alone(path: Path, names: Collection[str]) -> Problem | None:
     names: of the tensors. A model may have adapters in it; what has at least as many of their tensors as of others is
     no model.
     """
-    every = "\n".join(names)
-    if "lora" not in every and not any(factor in every for factor in FACTORS):  # as in most models
+    holds = holds_adapter(names)
+    if not holds:
         return None
-    parts = [name.split(".") for name in names]
-    factors = [part for name in parts if (part := next(filter(_is_factor, name), None)) is not None]
-    if not factors or 2 * len(factors) < len(parts) or any(WRAPPED in name for name in parts):
-        return None
-    kinds = ", ".join(shown(part, 30) for part in sorted(set(factors))[:2])
-    holds = f"holds the weights of an adapter ({kinds}) and of no model."
     directory = path if path.is_dir() else path.parent
     if os.path.lexists(directory / ADAPTER_CONFIG):
         return Problem(f"{holds} Give its directory, {shown(directory)}.", str(path))
     remedy = f"Put the {ADAPTER_CONFIG} beside them that they were saved with, and give the directory."
     return Problem(f"{holds} {remedy}", str(path))
+
+
+def holds_adapter(names: Collection[str]) -> str:
+    """The sentence that these are an adapter's tensors, by their names; empty where they are a model's."""
+    every = "\n".join(names)
+    if "lora" not in every and not any(factor in every for factor in FACTORS):  # as in most models
+        return ""
+    parts = [name.split(".") for name in names]
+    factors = [part for name in parts if (part := next(filter(_is_factor, name), None)) is not None]
+    if not factors or 2 * len(factors) < len(parts) or any(WRAPPED in name for name in parts):
+        return ""
+    kinds = ", ".join(shown(part, 30) for part in sorted(set(factors))[:2])
+    return f"holds the weights of an adapter ({kinds}) and of no model."
 
 
 def _is_factor(part: str) -> bool:

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from modelmerger_plugins.transformers_classes import source_of_transformers
+from modelmerger_plugins.transformers_classes import source_of_family, source_of_transformers
 
 Renaming = tuple[str, str]
 """A regular expression of what stands in names of files, and what its modules are called."""
 _OF_OTHERS, _KINDS = "_MODEL_TO_CONVERSION_PATTERN", "mapping"
 """Where its source has the families that are treated as another, and the renamings of each."""
+_INNER = re.compile(r"^class (\w+Model)\(", re.MULTILINE)
 
 
 def spelled_in_memory(config: Mapping[str, Any]) -> Callable[[str], str] | None:
@@ -20,14 +21,21 @@ def spelled_in_memory(config: Mapping[str, Any]) -> Callable[[str], str] | None:
 
     Names in memory stay as they are. Tensors that are put together or taken apart are left alone.
     """
-    classes = config.get("architectures")
-    name = classes[0] if isinstance(classes, list) and classes else None
     others, renamings = _conversions()
-    for kind in (name, config.get("model_type")):
-        found = renamings.get(others.get(kind, kind)) if isinstance(kind, str) else None
-        if found:
-            return functools.partial(_renamed, found)
-    return None
+    found = [
+        renaming
+        for kind in dict.fromkeys(_kinds(config))
+        for renaming in renamings.get(kind) or renamings.get(others.get(kind, ""), ())
+    ]
+    return functools.partial(_renamed, found) if found else None
+
+
+def _kinds(config: Mapping[str, Any]) -> Iterator[str]:
+    """What transformers looks up for a model: its class, its type, and the classes that may be within it."""
+    classes = config.get("architectures")
+    own = classes[0] if isinstance(classes, list) and classes else None
+    yield from (kind for kind in (own, config.get("model_type")) if isinstance(kind, str))
+    yield from _INNER.findall(source_of_family(config))
 
 
 def _renamed(renamings: Sequence[Renaming], name: str) -> str:

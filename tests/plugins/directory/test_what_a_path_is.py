@@ -184,6 +184,12 @@ FOLDERS = {
     "Meta's own": (("consolidated.00.pth", "params.json"), "but consolidated.00.pth, which is a checkpoint in Meta's own"),
     "Lightning": (("checkpoints/epoch=1-step=9.ckpt", "hparams.yaml"), "epoch=1-step=9.ckpt, a checkpoint of Lightning."),
     "Megatron": (("iter_0000100/x", "latest_checkpointed_iteration.txt"), "is a checkpoint of Megatron"),
+    "Orbax": (("_CHECKPOINT_METADATA", "default/_METADATA"), "is a checkpoint of Orbax, as JAX writes."),
+    "ONNX below": (("config.json", "onnx/model.onnx"), "but onnx/model.onnx, which is an ONNX graph. Give the directory"),
+    "Meta's own below": (
+        ("config.json", "original/consolidated.00.pth"),
+        "but original/consolidated.00.pth, which is a checkpoint in Meta's own format.",
+    ),
     "a cache": (("models--org--m/refs/main", "version.txt"), "is the Hub's cache. Give a model in it by its name, as org/m."),
     "broken off": (("config.json", "model.safetensors.incomplete"), "a download into it broke off"),
     "broken off in the cache": (
@@ -248,6 +254,51 @@ def test_factors_under_another_name_are_no_model(refusal: Callable[[str], str]) 
     save_file({"lm_head.weight": torch.ones(2), **{name: torch.ones(2) for name in names}}, "lora.safetensors")
 
     assert "holds the weights of an adapter" in refusal("./lora.safetensors")
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [
+        ("attn1.processor.to_q_lora.down.weight", "attn1.processor.to_q_lora.up.weight"),
+        ("to_q.lora.down.weight", "to_q.lora.up.weight"),
+        ("processor.qkv_lora1.down.weight", "processor.qkv_lora1.up.weight"),
+        ("output.adapters.x.adapter_down.0.weight", "output.adapters.x.adapter_up.weight"),
+    ],
+    ids=str,
+)
+def test_factors_as_other_libraries_call_them_are_no_model(refusal: Callable[[str], str], factors: tuple[str]) -> None:
+    save_file({f"blocks.0.{name}": torch.ones(2, 2) for name in factors}, "lora.safetensors")
+
+    assert "holds the weights of an adapter" in refusal("./lora.safetensors")
+
+
+def test_a_model_of_low_ranks_is_a_model(command: Command, models: SimpleNamespace) -> None:
+    """As RWKV has some by design."""
+    names = [f"layers.0.attn.{name}.weight" for name in ("r_proj", "k_proj", "v_proj", "o_proj", "w_lora.lora.0")]
+    paths = [write_model(models.folder / name, {n: torch.ones(2, 2) for n in names}) for name in ("one", "two")]
+    config = models.folder / "merge.json"
+    config.write_text(json.dumps({"strategy": "weighted", "models": [{"path": str(path)} for path in paths]}))
+
+    assert command("check", config).status == 0
+
+
+def test_files_that_the_index_lists_and_that_are_not_there_are_one_problem(
+    refusal: Callable[[str], str], models: SimpleNamespace
+) -> None:
+    write_model(Path("sharded"), models.tensors["b"], shards=3)
+    for number in (1, 3):
+        Path(f"sharded/model-0000{number}-of-00003.safetensors").unlink()
+
+    said = (
+        "sharded: lacks model-00001-of-00003.safetensors and 1 more of 3 files that model.safetensors.index.json lists."
+    )
+    assert said in refusal("./sharded")
+
+
+def test_a_file_without_tensors_is_no_model(refusal: Callable[[str], str]) -> None:
+    save_file({}, "none.safetensors")
+
+    assert "none.safetensors: holds no tensor. Is this the right file?" in refusal("./none.safetensors")
 
 
 def test_a_model_with_adapters_in_it_is_a_model(command: Command, models: SimpleNamespace) -> None:
