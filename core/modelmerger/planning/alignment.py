@@ -71,7 +71,7 @@ def align(
         renames = {i: other for i, other in enumerate(names) if other not in (name, None)} or NO_RENAMES
         exact = DTYPES[info.dtype].family != "float" or (any(schemes) and info.dtype.startswith("F8"))
         stored = [checkpoints[i].tensors[other] for i, other in enumerate(names) if other is not None]
-        if stored.count(info) < len(stored) and is_buffer(name, info, lambda: any(schemes)):
+        if stored.count(info) < len(stored) and all(is_buffer(name, one, lambda: any(schemes)) for one in stored):
             otherwise[name] = source
         aligned.append(Aligned(name, info, renames, exact, source, None in names or name in otherwise))
         matches.append(Match(name, source, names))

@@ -25,7 +25,7 @@ def spelled_in_memory(config: Mapping[str, Any]) -> Callable[[str], str] | None:
     found = [
         renaming
         for kind in dict.fromkeys(_kinds(config))
-        for renaming in renamings.get(kind) or renamings.get(others.get(kind, ""), ())
+        for renaming in renamings.get(kind) or renamings.get(others.get(kind, "")) or ()
     ]
     return functools.partial(_renamed, found) if found else None
 
@@ -60,9 +60,9 @@ def _conversions() -> tuple[Mapping[str, str], Mapping[str, list[Renaming]]]:
         target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
         if isinstance(target, ast.Name) and isinstance(node.value, ast.Dict):
             entries = zip(node.value.keys, node.value.values, strict=True)
-            known = {key.value: value for key, value in entries if isinstance(key, ast.Constant)}
+            known = {text: value for key, value in entries if (text := _text(key))}
             if target.id == _OF_OTHERS:
-                others |= {key: value.value for key, value in known.items() if isinstance(value, ast.Constant)}
+                others |= {key: text for key, value in known.items() if (text := _text(value))}
             elif target.id == _KINDS:
                 renamings |= {key: list(_in_list(value, renamings)) for key, value in known.items()}
         elif (key := _entry(target)) is not None:
@@ -75,7 +75,12 @@ def _entry(node: ast.expr) -> str | None:
     """The key of `mapping["key"]`."""
     if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Name) or node.value.id != _KINDS:
         return None
-    return node.slice.value if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str) else None
+    return _text(node.slice) or None
+
+
+def _text(node: ast.expr | None) -> str:
+    """The text that stands in the source; empty where anything else does."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def _in_list(node: ast.expr, known: Mapping[str, list[Renaming]]) -> Iterator[Renaming]:
@@ -98,8 +103,8 @@ def _renaming(node: ast.expr) -> Iterator[Renaming]:
         return
     named = {word.arg: word.value for word in node.keywords}
     given = [*node.args, *(named[key] for key in ("source_patterns", "target_patterns") if key in named)]
-    if len(given) != 2 or not isinstance(given[1], ast.Constant) or not isinstance(given[1].value, str):
+    if len(given) != 2:
         return
     for old in given[0].elts if isinstance(given[0], ast.List) else [given[0]]:
-        if isinstance(old, ast.Constant) and isinstance(old.value, str):
-            yield old.value, given[1].value
+        if _text(old) and isinstance(given[1], ast.Constant):  # the new name may be empty
+            yield _text(old), _text(given[1])

@@ -38,13 +38,14 @@ def load(reference: ModelReference, directories: Sequence[Path], context: LoadCo
     """
     path, settings = reference.local, context.settings
     configs = [config.read_config(directory) for directory in directories]
+    weights = [weights_of(directory) for directory in directories]
     base = bases.find_base(configs[0], context)
     separate = not of_adapters(settings).merge_adapters
     if separate and settings and settings.options.untie:
         base = evolve(base, checkpoint=_untied(base.checkpoint))
     adapters, files, problems, notes = [], [], [], []
-    for directory, of_adapter in zip(directories, configs, strict=True):
-        file = context.open_model(ModelReference(str(weights_of(directory)), reference.name, reference.where))
+    for directory, of_adapter, held in zip(directories, configs, weights, strict=True):
+        file = context.open_model(ModelReference(str(held), reference.name, reference.where))
         stored, of_keys = as_peft_writes(file)
         notes += of_keys
         reading = read_keys(of_adapter, stored, base, whole_key(settings, UNTIE) if separate else "")

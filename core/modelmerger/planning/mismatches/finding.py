@@ -98,7 +98,7 @@ def _find(
                     found[pair].missing.append(match.name)
                 continue
             other = checkpoints[index].tensors[name]
-            if other != info and is_buffer(match.name, info, quantised):
+            if other != info and all(is_buffer(match.name, one, quantised) for one in (info, other)):
                 continue
             if other.shape != info.shape:
                 from modelmerger.planning.mismatches.shapes import ShapeDifference

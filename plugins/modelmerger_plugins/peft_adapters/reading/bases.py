@@ -32,7 +32,7 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
             f"Give {key}, or {whole_key(settings, 'base_model')}{which}."
         )
         raise InputError(Problem(message, str(adapter.path)))
-    if settings and given in settings.given.get("merges", ()):
+    if settings and given and given in (settings.given.get("merges") or ()):
         message = f"is a merge, and adapters are folded into models alone. Publish it, and give its directory as {key}."
         raise InputError(Problem(message, given))
     name = base_name(evolve(settings, base_model=path)) if settings else Path(path).name
