@@ -1,5 +1,7 @@
 """The names of transformers' own model classes, read from its source: importing it would take seconds."""
 
+import ast
+import contextlib
 import functools
 import importlib.util
 import re
@@ -17,6 +19,7 @@ _EMBEDDINGS = (
     "gpt_neox.embed_in.weight",
 )
 """What the embedding is called in models of transformers with a head."""
+_TIED = re.compile(r"_tied_weights_keys\s*=\s*(\{[^{}]*\})")
 _MOST_OF_SOURCE = 1 << 20
 _LONGEST_NAME = 200
 """Characters of the name of a file, longer than those of any family."""
@@ -66,6 +69,17 @@ def foreign_fronts(config: Mapping[str, Any], names: Iterable[str], directory: P
     known = rf"""self\.{front}\b|["'^|(]{front}\b"""
     sources = source, source_of_transformers("../conversion_mapping.py")
     return () if any(re.search(known, text) for text in sources) else (front,)
+
+
+def tied_by_class(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """The tensors that the class of a model ties to others, by its source: the one that files leave out → the other."""
+    name = _architecture(config)
+    body = re.search(rf"^class {re.escape(name)}\(.*?(?=^\S|\Z)", source_of_family(config), re.MULTILINE | re.DOTALL)
+    found: dict[str, str] = {}
+    for given in _TIED.findall(body[0] if name and body is not None else ""):
+        with contextlib.suppress(ValueError, SyntaxError):
+            found |= ast.literal_eval(given)
+    return found
 
 
 def _may_be_around(config: Mapping[str, Any], directory: Path | None) -> bool:

@@ -26,15 +26,15 @@ Shape = tuple[int, ...]
 
 
 def names_in_base(
-    adapter: Checkpoint, base: Checkpoint, modules: Mapping[str, Keys], transposed: bool
+    adapter: Checkpoint, base: Checkpoint, aliases: Mapping[str, str], modules: Mapping[str, Keys], transposed: bool
 ) -> Mapping[str, str]:
     """Tensor in memory → the same in the base's file, for what the adapter changes and the file has.
 
-    Layers that hold experts are there as `layers.0`. `transposed`: whether the config says that the base stores its
-    matrices so (`fan_in_fan_out`).
+    `aliases`: tensors that the base leaves out → the one that they are tied to. Layers that hold experts are there as
+    `layers.0`. `transposed`: whether the config says that the base stores its matrices so (`fan_in_fan_out`).
     """
     stored: dict[str, Shape | None] = {name: info.shape for name, info in base.tensors.items()}
-    stored |= {alias: stored.get(target) for alias, target in base.aliases.items()}
+    stored |= {alias: stored.get(target) for alias, target in aliases.items()}
     wanted = {
         name: shape for module, keys in modules.items() for name, shape in _wanted(adapter, module, keys, transposed)
     }
