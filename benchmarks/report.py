@@ -14,10 +14,11 @@ GB = 1e9
 
 def write_reports(folder: Path, machine: dict[str, Any], settings: dict[str, Any], results: Sequence[Result]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine, "settings": settings, "merges": [result.as_json() for result in results]}
+    merges = [result.as_json() for result in results]
+    document = {"machine": machine, "settings": settings, "merges": merges}
     (folder / "latest.json").write_text(json.dumps(document, indent=1) + "\n")
     (folder / "latest.md").write_text(markdown(machine, settings, results))
-    (folder / "latest.svg").write_text(draw(results))
+    (folder / "latest.svg").write_text(draw(merges))
 
 
 def markdown(machine: dict[str, Any], settings: dict[str, Any], results: Sequence[Result]) -> str:

@@ -15,6 +15,8 @@ from modelmerger.planning.cost import PROCESS_MEMORY
 from tests.core.plugging import install
 
 MODELS = 8
+SLACK = 8 << 20
+"""By so much the peak before differs from process to process: imports leave garbage, which goes when it happens to."""
 SUM = """
 from modelmerger import Traits, hookimpl
 
@@ -77,7 +79,7 @@ def test_a_merge_of_eight_models_by_a_strategy_of_its_own_stays_within_its_plan(
     )  # fmt: skip
     before, peak, planned = json.loads(done.stdout)
 
-    assert peak - before <= planned - PROCESS_MEMORY
+    assert peak - before <= planned - PROCESS_MEMORY + SLACK
     assert planned <= 2 * peak
     if torch.version.cuda is None:  # other builds take more memory before they do anything
         assert peak <= planned
