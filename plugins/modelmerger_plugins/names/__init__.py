@@ -1,6 +1,7 @@
 """What a tensor is called: a name in memory, in a wrapper or in another model's file, as the donor's file has it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from modelmerger import Checkpoint, CheckpointView, Problem, Settings, hookimpl
@@ -24,6 +25,14 @@ def view_models(checkpoints: Sequence[Checkpoint], settings: Settings) -> Sequen
 def name_saved_tensors(names: Sequence[str]) -> Mapping[str, str]:
     """What is saved has no name of a wrapper in it; what stands in front of all names may be the model's own."""
     return {name: without_anywhere(name) for name in names}
+
+
+@hookimpl
+def materialise_model(directory: Path, target: Path | None) -> Path | None:
+    """A model under wrappers' names is merged alone: transformers would give it random numbers."""
+    from modelmerger_plugins.names.materialised import plain_model
+
+    return plain_model(directory, target)
 
 
 @hookimpl
