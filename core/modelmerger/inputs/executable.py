@@ -7,8 +7,6 @@ NAMES = ("auto_map", "trust_remote_code", "custom_pipelines")
 """Keys that name code, or say that it is trusted."""
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 """How names of keys begin, after their underscores, that choose how attention and experts are computed."""
-CHOSEN_ALONE = "_autoset"
-"""How such keys end that only say whether transformers chose by itself."""
 OWN = ("eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")
 """The implementations that transformers has in itself. It downloads others as kernels from the Hub and runs them."""
 
@@ -35,7 +33,7 @@ def kernels(config: Any) -> list[str]:
 
 
 def _is_implementation(key: object) -> bool:
-    return isinstance(key, str) and key.lstrip("_").startswith(IMPLEMENTATIONS) and not key.endswith(CHOSEN_ALONE)
+    return isinstance(key, str) and key.lstrip("_").startswith(IMPLEMENTATIONS)
 
 
 def _entries(config: Any) -> Iterator[tuple[Any, Any]]:
