@@ -22,7 +22,7 @@ from modelmerger import (
     tied_heads,
 )
 
-from modelmerger_plugins.directory.parts import holds_adapter
+from modelmerger_plugins.adapter_names import holds_adapter
 from modelmerger_plugins.names import unwrapped
 from modelmerger_plugins.special_floats import MAY_BE_INFINITE
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from modelmerger import InputError, Problem, list_directory, shown
 
+from modelmerger_plugins.adapter_names import ADAPTER_CONFIG
 from modelmerger_plugins.directory.formats import FORMATS, SAFETENSORS
 from modelmerger_plugins.directory.other_formats import that_fills
-from modelmerger_plugins.directory.parts import ADAPTER_CONFIG
 
 _CACHED = re.compile(r"(?P<kind>models|datasets|spaces)--(?P<id>.+)")
 _DEEPSPEED = re.compile(r"global_step\d+|zero_to_fp32\.py|(bf16_)?zero_pp_rank_.*|mp_rank_\d+_model_states\.pt")

@@ -7,17 +7,8 @@ from pathlib import Path
 
 from modelmerger import InputError, Problem, amount, list_directory, read_beside, read_json, shown
 
-FACTORS = (
-    *("lora_", "ia3_", "hada_", "lokr_", "vera_", "oft_", "boft_", "hra_", "randlora_", "fourierft_", "waveft_"),
-    *("bone_", "miss_", "road_", "shira_", "c3a_", "ln_tuning_", "trainable_tokens_", "prompt_embeddings"),
-    *("adapter_down", "adapter_up"),
-)
-"""How the parts of names begin that adapters alone have."""
-LORA = re.compile(r"(.*_)?lora(\d+|_.*)?")
-"""Such parts of LoRA, as any tool calls them: `lora_A`, `to_q_lora`, `lora` before `down` and `up`."""
-WRAPPED = "base_layer"
-"""The part of a name that a model has whose adapters are in it and not folded: they are as much a part of it."""
-ADAPTER_CONFIG = "adapter_config.json"
+from modelmerger_plugins.adapter_names import ADAPTER_CONFIG, holds_adapter
+
 INDEX_LIMIT = 512 << 20
 _OF_GPUS = re.compile(r"rank\d+\.safetensors|model-rank-\d+-part-\d+\.safetensors")
 """What TensorRT-LLM and vLLM call the files of a model, one or more for each GPU."""
@@ -39,23 +30,6 @@ def adapter_alone(path: Path, names: Collection[str]) -> Problem | None:
         return Problem(f"{holds} Give its directory, {shown(directory)}.", str(path))
     remedy = f"Put the {ADAPTER_CONFIG} beside them that they were saved with, and give the directory."
     return Problem(f"{holds} {remedy}", str(path))
-
-
-def holds_adapter(names: Collection[str]) -> str:
-    """The sentence that these are an adapter's tensors, by their names; empty where they are a model's."""
-    every = "\n".join(names)
-    if "lora" not in every and not any(factor in every for factor in FACTORS):  # as in most models
-        return ""
-    parts = [name.split(".") for name in names]
-    factors = [part for name in parts if (part := next(filter(_is_factor, name), None)) is not None]
-    if not factors or 2 * len(factors) < len(parts) or any(WRAPPED in name for name in parts):
-        return ""
-    kinds = ", ".join(shown(part, 30) for part in sorted(set(factors))[:2])
-    return f"holds the weights of an adapter ({kinds}) and of no model."
-
-
-def _is_factor(part: str) -> bool:
-    return part.startswith(FACTORS) or LORA.fullmatch(part) is not None
 
 
 def absent_files(path: Path, names: Collection[str], index: str) -> Problem | None:

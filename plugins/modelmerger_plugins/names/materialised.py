@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelmerger import InputError, MergeConfig, ModelMerger, merge
 
-from modelmerger_plugins.directory.parts import ADAPTER_CONFIG
+from modelmerger_plugins.adapter_names import ADAPTER_CONFIG
 from modelmerger_plugins.names.view import RenamedView
 
 log = logging.getLogger("modelmerger")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from modelmerger import DTYPES, Checkpoint, shown
 
-from modelmerger_plugins.directory.parts import LORA
+from modelmerger_plugins.adapter_names import LORA
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
 
