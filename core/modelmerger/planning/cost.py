@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from attrs import frozen
 
 from modelmerger.hooks.assembly import Hooks
+from modelmerger.inputs.direct.aligned import pages_for
 from modelmerger.inputs.direct.amounts import held_for
 from modelmerger.planning.slices import CROWD, MEASURED, OBSERVED, WINDOW, crowding, window
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
@@ -70,8 +71,8 @@ def _bytes_of_inputs(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> l
 
 
 def bytes_held(checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> int:
-    """How many bytes all inputs of a tensor take as they are stored."""
-    return sum(checkpoints[i].tensors[tensor.name_in(i)].bytes for i in tensor.inputs)
+    """How many bytes of memory all inputs of a tensor take as they are stored, in whole pages."""
+    return sum(pages_for(checkpoints[i].tensors[tensor.name_in(i)].bytes) for i in tensor.inputs)
 
 
 def from_device(ways: Mapping[str, str], checkpoints: Sequence[Checkpoint], tensor: TensorPlan) -> bool:
@@ -99,12 +100,10 @@ def worker_memory(hooks: Hooks, settings: Settings, tensors: Sequence[TensorPlan
 
 
 def most_kept(options: CoreOptions, tensors: Iterable[TensorPlan]) -> int:
-    """How many bytes of inputs may be kept for all workers together: `memory`, less what many workers measure in, and a
-    sixteenth, which the allocator holds beside what it gives.
-    """
+    """How many bytes of inputs may be kept for all workers together: `memory`, less what many workers measure in."""
     measured = max((len(tensor.inputs) for tensor in tensors if rounds_of(tensor)), default=0)
     many = max(0, options.workers - CROWD // 2)
-    return max(0, options.kept_bytes - options.kept_bytes // 16 - many * 8 * MEASURED * measured)
+    return max(0, options.kept_bytes - many * 8 * MEASURED * measured)
 
 
 @frozen

@@ -9,6 +9,7 @@ import torch
 from attrs import define, field
 
 from modelmerger.engine.arithmetic import Workspace
+from modelmerger.inputs.direct.aligned import aligned_memory, pages_for
 from modelmerger.inputs.tensor_bytes import bytes_of
 from modelmerger.planning.cost import from_device
 from modelmerger.planning.slices import MEASURED
@@ -35,7 +36,9 @@ class KeptInputs:
     """Holds at most so many bytes for all workers together. Safe from several threads.
 
     The blocks of a tensor are kept as far as there is room, those of all inputs together. A block goes when all of its
-    elements were merged; what is asked for after that is read again, as is what there was no room for.
+    elements were merged; what is asked for after that is read again, as is what there was no room for. Each block has
+    pages of its own, so that they go back to the system at once where those of another length are wanted: an allocator
+    would keep a fifth more than it gave.
     """
 
     plan: MergePlan
@@ -47,7 +50,8 @@ class KeptInputs:
     _held: int = field(default=0, init=False)
     _admitted: dict[int, set[int]] = field(factory=dict, init=False)
     _blocks: dict[tuple[int, int, int], _Block] = field(factory=dict, init=False)
-    _free: "list[Tensor]" = field(factory=list, init=False)
+    _taken: int = field(default=0, init=False)
+    _free: "dict[int, list[Tensor]]" = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def measured(self, tensor: int, number: int, start: int, stop: int, workspace: Workspace) -> "Tensor":
@@ -117,7 +121,7 @@ class KeptInputs:
         if not from_device(self.plan.ways, self.checkpoints, planned):
             return False
         inputs = (self.checkpoints[i].tensors[planned.name_in(i)] for i in planned.inputs)
-        needed = sum(info.span(start, stop)[1] for info in inputs)
+        needed = sum(pages_for(info.span(start, stop)[1]) for info in inputs)
         with self._lock:
             if start not in self._admitted.get(tensor, ()):
                 if self._held + needed > self.most:
@@ -127,9 +131,16 @@ class KeptInputs:
         return True
 
     def _memory(self, length: int) -> "Tensor":
+        """Of a block that was let go, if one was as long; else new pages, and pages of others go if need be."""
         with self._lock:
-            memory = self._free.pop() if self._free else None
-        return memory if memory is not None and len(memory) == length else torch.empty(length, dtype=torch.uint8)
+            if self._free.get(length):
+                return self._free[length].pop()
+            self._taken += pages_for(length)
+            for other, unused in self._free.items():
+                while unused and self._taken > self.most:
+                    unused.pop()
+                    self._taken -= pages_for(other)
+        return torch.frombuffer(aligned_memory(length), dtype=torch.uint8, count=length)
 
     @contextlib.contextmanager
     def _used(self, tensor: int, number: int, start: int, stop: int) -> "Iterator[dict[int, _Block | None]]":
@@ -156,6 +167,9 @@ class KeptInputs:
     def _let_go(self, key: tuple[int, int, int]) -> None:
         """A block is not kept any more. Its memory is used again, unless somebody still copies from it."""
         block = self._blocks.pop(key)
-        self._held -= len(block.content)
-        if not block.users:
-            self._free.append(block.content)
+        length = len(block.content)
+        self._held -= pages_for(length)
+        if block.users:
+            self._taken -= pages_for(length)
+        else:
+            self._free.setdefault(length, []).append(block.content)
