@@ -19,7 +19,7 @@ _EMBEDDINGS = (
     "gpt_neox.embed_in.weight",
 )
 """What the embedding is called in models of transformers with a head."""
-_TIED = re.compile(r"_tied_weights_keys\s*=\s*(\{[^{}]*\})")
+_TIED = r"_tied_weights_keys\s*=\s*(\{[^{}]*\})"
 _MOST_OF_SOURCE = 1 << 20
 _LONGEST_NAME = 200
 """Characters of the name of a file, longer than those of any family."""
@@ -37,6 +37,12 @@ def is_known(name: str, model_type: Any) -> bool:
         and re.search(rf"^class {name}\(", source_of_transformers(f"{folder}/modeling_{folder}.py"), re.MULTILINE)
         is not None
     )
+
+
+def unnamed(packages: Iterable[str], config: Mapping[str, Any]) -> list[str]:
+    """Those of some packages that the source of a model's family does not name; none where there is no source."""
+    source = source_of_family(config)
+    return [package for package in packages if source and re.search(rf"\b{package}\b", source) is None]
 
 
 def has_no_module(name: str, config: Mapping[str, Any], directory: Path | None = None) -> bool:
@@ -76,7 +82,7 @@ def tied_by_class(config: Mapping[str, Any]) -> Mapping[str, str]:
     name = _architecture(config)
     body = re.search(rf"^class {re.escape(name)}\(.*?(?=^\S|\Z)", source_of_family(config), re.MULTILINE | re.DOTALL)
     found: dict[str, str] = {}
-    for given in _TIED.findall(body[0] if name and body is not None else ""):
+    for given in re.findall(_TIED, body[0] if name and body is not None else ""):
         with contextlib.suppress(ValueError, SyntaxError):
             found |= ast.literal_eval(given)
     return found

@@ -89,9 +89,15 @@ def test_a_merge_imports_torch_but_no_transformers(path: str, models: SimpleName
 
 
 OF_SOME_MERGES = (
+    "modelmerger.cli.plan",
+    "modelmerger.config.documents.written_numbers",
+    "modelmerger.config.inner_merges",
     "modelmerger.engine.merged_checkpoint",
     "modelmerger.engine.reading.kept",
+    "modelmerger.engine.work.node",
+    "modelmerger.hooks.answered.terms",
     "modelmerger.hooks.inquiries.child",
+    "modelmerger.hooks.of_process",
     "modelmerger.inputs.direct.read_ahead",
     "modelmerger.output.earlier.foreign",
     "modelmerger.output.earlier.kept_entries",
@@ -99,8 +105,13 @@ OF_SOME_MERGES = (
     "modelmerger.planning.layers.layer_view",
     "modelmerger.planning.mismatches.names",
     "modelmerger.planning.mismatches.shapes",
+    "modelmerger.planning.ties.untying",
     "modelmerger.validation.models",
     "modelmerger.validation.running",
+    "modelmerger.values.findings",
+    "modelmerger.values.subject",
+    "modelmerger.values.work.part",
+    "modelmerger_plugins.compatibility.depth",
     "modelmerger_plugins.names.counterparts",
     "modelmerger_plugins.names.matching",
     "modelmerger_plugins.names.rules",
@@ -109,6 +120,7 @@ OF_SOME_MERGES = (
     "modelmerger_plugins.tokenizer.rows.recipes",
     "modelmerger_plugins.tokenizer.rows.view",
     "modelmerger_plugins.tokenizer.union.joining",
+    "modelmerger_plugins.torch_bin.archive",
     "modelmerger_plugins.trainer.schedules",
 )
 """Modules that a merge of models with one vocabulary and the same names has no need of."""

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from modelmerger_plugins.transformers_classes import is_known, tied_by_class
+from modelmerger_plugins.transformers_classes import is_known, tied_by_class, unnamed
 
 KNOWN = {
     "LlamaForCausalLM": "llama",
@@ -51,6 +51,13 @@ def test_what_a_class_ties_is_what_it_says(name: str) -> None:
 def test_what_ties_nothing_or_is_unknown() -> None:
     assert tie("BertModel", "bert") == tie("NoSuchModel", "bert") == tie("", "") == tie("../x", "..") == {}
     assert tied_by_class({}) == {}
+
+
+def test_a_class_may_do_without_packages_that_its_source_does_not_name() -> None:
+    packages = ["accelerate", "scipy"]
+    assert unnamed(packages, {"model_type": "llama"}) == packages
+    assert unnamed(packages, {"model_type": "fnet"}) == ["accelerate"]
+    assert unnamed(packages, {"model_type": "no_such"}) == []
 
 
 def test_transformers_is_not_imported() -> None:

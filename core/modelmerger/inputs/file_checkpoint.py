@@ -11,7 +11,7 @@ from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
 from modelmerger.values.file_identity import FileIdentity
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class StoredTensor:
     """Where a tensor lies."""
 

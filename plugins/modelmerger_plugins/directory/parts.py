@@ -10,10 +10,10 @@ from modelmerger import InputError, Problem, amount, list_directory, read_beside
 from modelmerger_plugins.adapter_names import ADAPTER_CONFIG, holds_adapter
 
 INDEX_LIMIT = 512 << 20
-_OF_GPUS = re.compile(r"rank\d+\.safetensors|model-rank-\d+-part-\d+\.safetensors")
+_OF_GPUS = r"rank\d+\.safetensors|model-rank-\d+-part-\d+\.safetensors"
 """What TensorRT-LLM and vLLM call the files of a model, one or more for each GPU."""
-_INDEX_OF_VARIANT = re.compile(r".+\.index\.(?P<variant>[\w-]+)\.json")
-_SHARD = re.compile(r".*?(?P<number>\d{5})-of-(?P<count>\d{5})\.\w+")
+_INDEX_OF_VARIANT = r".+\.index\.(?P<variant>[\w-]+)\.json"
+_SHARD = r".*?(?P<number>\d{5})-of-(?P<count>\d{5})\.\w+"
 
 
 def adapter_alone(path: Path, names: Collection[str]) -> Problem | None:
@@ -56,10 +56,10 @@ def one_shard(path: Path) -> Problem | None:
 def several(path: Path, names: Sequence[str], kind: str, index: str) -> Problem:
     """What to say of a directory with several files of weights and no index. kind: of files, as messages call it."""
     said = f"has {len(names)} {kind} files and no {index}"
-    if all(map(_OF_GPUS.fullmatch, names)):
+    if all(re.fullmatch(_OF_GPUS, name) for name in names):
         remedy = "They are parts for several GPUs (TensorRT-LLM, vLLM): give the model that they were made from."
         return Problem(f"{said}. {remedy}", str(path))
-    found = next((match for name in list_directory(path) if (match := _INDEX_OF_VARIANT.fullmatch(name))), None)
+    found = next((match for name in list_directory(path) if (match := re.fullmatch(_INDEX_OF_VARIANT, name))), None)
     if found is not None:
         variant = shown(found["variant"], 30)
         remedy = (
@@ -71,7 +71,7 @@ def several(path: Path, names: Sequence[str], kind: str, index: str) -> Problem:
 
 def shard_count(name: str) -> int:
     """How many files the name of a file says that there are; 0 where it says nothing, or that it is the only one."""
-    number = _SHARD.fullmatch(name)
+    number = re.fullmatch(_SHARD, name)
     count = int(number["count"]) if number is not None else 0
     return count if count > 1 else 0
 

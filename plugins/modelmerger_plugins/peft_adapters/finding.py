@@ -12,7 +12,7 @@ from modelmerger_plugins.peft_adapters.section import BASE_KEY, DEFAULT, FILE, N
 OF_MODELS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
 """How names of weights end that a directory may hold itself."""
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_PART = re.compile(r"adapter_model-\d{5}-of-\d{5}\.(safetensors|bin)")
+_PART = r"adapter_model-\d{5}-of-\d{5}\.(safetensors|bin)"
 """What transformers calls the files of an adapter that it saves in several."""
 
 
@@ -81,7 +81,7 @@ def weights_of(directory: Path) -> Path:
 
 def _without_weights(present: Sequence[str]) -> str:
     """What to say of an adapter whose weights are not there, or not in one file. present: what its directory holds."""
-    parts = [name for name in present if _PART.fullmatch(name)]
+    parts = [name for name in present if re.fullmatch(_PART, name)]
     if parts:
         return (
             f"holds its weights in {amount(len(parts), 'file')} ({shown(parts[0], 50)}), and PEFT reads one. "

@@ -18,11 +18,11 @@ MOST_TOKENS = 1 << 20
 """Tokens of a vocabulary; the largest have a quarter of that."""
 FAST, ADDED, LISTED = "tokenizer.json", "added_tokens.json", "added_tokens_decoder"
 SENTENCEPIECE = (".model", ".spm")
-_NUMBER = re.compile("[0-9]{1,9}")
-_END_OF_LINE = re.compile("\r\n|\r|\n")
+_NUMBER = "[0-9]{1,9}"
+_END_OF_LINE = "\r\n|\r|\n"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Vocabulary:
     """Which token is which row."""
 
@@ -92,7 +92,9 @@ def listed_tokens(directory: Path) -> dict[str, int]:
     entries = listed.items() if isinstance(listed, dict) else ()
     named = {number: entry.get("content") if isinstance(entry, dict) else entry for number, entry in entries}
     return {
-        token: int(number) for number, token in named.items() if isinstance(token, str) and _NUMBER.fullmatch(number)
+        token: int(number)
+        for number, token in named.items()
+        if isinstance(token, str) and re.fullmatch(_NUMBER, number)
     }
 
 
@@ -109,7 +111,7 @@ def _json(content: bytes, file: str) -> dict[str, int]:
 
 
 def _lines(content: bytes, _: str) -> dict[str, int]:
-    lines = _END_OF_LINE.split(content.decode())  # and not at U+0085 or U+2028, which are tokens
+    lines = re.split(_END_OF_LINE, content.decode())  # and not at U+0085 or U+2028, which are tokens
     return {line: row for row, line in enumerate(lines[:-1] if lines[-1] == "" else lines)}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from modelmerger import DTYPES, Checkpoint, shown
 
-from modelmerger_plugins.adapter_names import LORA
+from modelmerger_plugins.adapter_names import is_factor
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
 
@@ -82,7 +82,7 @@ def missing(config: AdapterConfig, base: Checkpoint, tensor: str, key: str) -> M
             )
         sentence = f"has a head ({head[1]}), which '{base.name}' has not"
         return MisfitError(sentence, "head", f"Give the model with that head as {key}.", of_adapter=True)
-    if any(map(LORA.fullmatch, tensor.split("."))):
+    if any(map(is_factor, tensor.split("."))):
         sentence = "has a name that PEFT does not write: it calls factors lora_A.weight and lora_B.weight"
         return MisfitError(sentence, "names", "Load the adapter with what trained it, and save it for PEFT.")
     if fused := _fused(base, tensor):

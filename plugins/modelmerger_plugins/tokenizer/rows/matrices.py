@@ -16,7 +16,7 @@ HEADS = (
     "embed_tokens_per_layer.weight",
 )
 """How names of further heads end, of what is added to the scores of tokens, and of further embeddings."""
-POSITIONS = re.compile(r"(^|[._])(pos|wpe|positions?|position_embeddings?)([._]|$)")
+POSITIONS = r"(^|[._])(pos|wpe|positions?|position_embeddings?)([._]|$)"
 FROM = 1_000
 """Rows from which on it is no chance that a matrix has as many as the embedding."""
 _HEADS = tuple(f".{end}" for end in HEADS)
@@ -52,7 +52,7 @@ def of_unknown_names(checkpoint: Checkpoint, rows: int) -> list[str]:
         name
         for name, info in checkpoint.tensors.items()
         if rows >= FROM and name not in known and layer_of(name) is None and _is_float(info)
-        if rows_at(info, rows) == 0 and not POSITIONS.search(name) and not NO_TEXT.search(name)
+        if rows_at(info, rows) == 0 and not re.search(POSITIONS, name) and not NO_TEXT.search(name)
     ]
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from modelmerger.hooks.inquiries.child import Call, Child, Limits, NoAnswerError, called
 
 MODULE = """
-import os, subprocess, sys, time
+import importlib.util, os, subprocess, sys, time
 
 def doubled(argument):
     print("not an answer")
@@ -41,6 +42,13 @@ def holding(argument):
 
 def long(argument):
     return "x" * argument
+
+def importing(argument):
+    try:
+        importlib.import_module(argument)
+    except ModuleNotFoundError:
+        return importlib.util.find_spec(argument)
+    return "imported"
 
 def parenting(argument):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -85,6 +93,11 @@ def soon(condition: Callable[[], bool]) -> bool:
 def test_what_it_returns_is_what_the_function_returns_and_nothing_that_it_prints(call: Callable[..., Call]) -> None:
     given = {"a": [1, None, 0.5, "سلام \ud800"]}
     assert called(call("doubled", given)) == [given, given, "us"]
+
+
+def test_it_does_without_packages_as_if_they_were_not_installed(call: Callable[..., Call]) -> None:
+    asked = call("importing", "wave")
+    assert (called(asked), called(evolve(asked, without=("wave",)))) == ("imported", None)
 
 
 @pytest.mark.parametrize(
