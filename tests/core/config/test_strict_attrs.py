@@ -69,7 +69,7 @@ def test_values_of_the_right_type_are_taken(data: dict[str, Any], expected: Ever
         ({"ratio": False}, "here.ratio: must be a number, got False"),
         ({"ratio": 10**400}, "here.ratio: int too large to convert to float"),
         ({"name": 3}, "here.name: must be a text, got 3"),
-        ({"maybe": "3"}, "here.maybe: must be a whole number, got '3'"),
+        ({"maybe": "3"}, "here.maybe: must be a whole number, got '3'. Write it without quotes"),
         ({"choice": "remove"}, "here.choice: must be one of add, subtract, got 'remove'"),
         ({"mixed": 0.5}, "here.mixed: must be a whole number or a text, got 0.5"),
         ({"words": "ab"}, "here.words: must be a list, got 'ab'"),
