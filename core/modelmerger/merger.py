@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from modelmerger.before_publishing import is_thorough
-from modelmerger.config.given_models import no_mapping
+from modelmerger.config.given_models import without_path
 from modelmerger.config.merge_config import ConfigLike, MergeConfig
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -257,12 +257,10 @@ def _stays_in_memory(ready: Prepared) -> bool:
 
 def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     """Raises `ModelCompatibilityError` if models cannot be merged. models: mappings, each with a `path`."""
+    if problems := without_path(models):
+        raise ConfigError(*problems)
     plain, live = set_apart({"models": models})
-    entries: list[Any] = plain["models"]
-    if wrong := [no_mapping(one, f"models[{i}]") for i, one in enumerate(entries) if not isinstance(one, Mapping)]:
-        raise ConfigError(*wrong)
-    if pathless := [i for i, model in enumerate(entries) if not isinstance(model.get("path"), str | os.PathLike)]:
-        raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
+    models = plain["models"]
     from modelmerger.planning.alignment import align
     from modelmerger.planning.mismatches.vocabularies import matched_vocabularies
 

@@ -71,7 +71,7 @@ def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> N
         f"error: config: unknown key 'output', did you mean 'output_path'? ({path}:7)",
         f"error: models[0]: the key 'path' is missing ({path}:3)",
         f"error: models[0]: unknown key 'pth', did you mean 'path'? ({path}:3)",
-        f"error: models[1].weight: must be a number or a list or a mapping, got '1' ({path}:5)",
+        f"error: models[1].weight: must be a number or a list or a mapping, got '1'. Write it without quotes ({path}:5)",
         f"error: no strategy is named 'slrp'; did you mean 'slerp'? ({path}:1)",
         f"error: options.verbose: must be true or false, got 1 ({path}:6)",
     ]
