@@ -260,7 +260,7 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     if problems := without_path(models):
         raise ConfigError(*problems)
     plain, live = set_apart({"models": models})
-    models = plain["models"]
+    entries: list[Any] = plain["models"]
     from modelmerger.planning.alignment import align
     from modelmerger.planning.mismatches.vocabularies import matched_vocabularies
 
