@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, islice, zip_longest
 from typing import Any
 
@@ -13,6 +13,8 @@ from modelmerger import Done, PluginError, SliceWork, Task, WorkOrder, hookimpl,
 
 BUNDLE, AHEAD, STARTS = 64, 2, 3
 """Tasks of 16 MiB of output that come to be sent at once; such bundles that a node has; starts of a process."""
+RECORDS = "RAY_task_events_report_interval_ms"
+"""With 0, Ray keeps no records of tasks, which would wait 5 s for a cluster that SIGTERM has ended too."""
 
 
 class Node:
@@ -75,16 +77,14 @@ def _connected() -> Iterator[Any]:
     except ImportError:
         raise PluginError("executor 'ray' needs Ray. Run: pip install 'modelmerger[ray]'") from None
     ours, told = not ray.is_initialized(), {"include_dashboard": False, "log_to_driver": False}
-    with ThreadPoolExecutor(1) as other:  # in the main thread Ray takes SIGTERM; and what a thread starts ends with it
-        try:
-            if ours:
-                other.submit(ray.init, os.environ.get("RAY_ADDRESS") or "local", logging_level="ERROR", **told).result()
-                with suppress(ValueError, TypeError):  # in the main thread, if it is Python's: Ray's C++ has taken it
-                    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-            yield ray
-        finally:
-            if ours:
-                other.submit(ray.shutdown).result()
+    with ThreadPoolExecutor(1) as other, ExitStack() as last:  # what a thread starts ends with it
+        if ours:
+            last.callback(lambda: other.submit(ray.shutdown).result())
+            os.environ.setdefault(RECORDS, "0")
+            other.submit(ray.init, os.environ.get("RAY_ADDRESS") or "local", logging_level="ERROR", **told).result()
+            with suppress(ValueError, TypeError):  # in the main thread, if it is Python's: Ray's C++ has taken it
+                signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        yield ray
 
 
 @hookimpl

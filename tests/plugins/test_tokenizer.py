@@ -139,6 +139,17 @@ def test_so_is_another_value_than_an_object(models: SimpleNamespace, config: dic
         merge(MergeConfig(**config))
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("padding", [0, 5 << 20])
+def test_a_byte_order_mark_is_warned_of(
+    models: SimpleNamespace, config: dict[str, Any], name: str, padding: int
+) -> None:
+    (models.a / name).write_text("\ufeff" + json.dumps({"model": {"vocab": {}}}) + " " * padding)
+    notes = ModelMerger(MergeConfig(**config)).check_compatibility()
+    message = "begins with a byte order mark, with which transformers does not load it. Save it as UTF-8 without one."
+    assert [(note.severity, note.message) for note in notes if "mark" in note.message] == [("warning", message)]
+
+
 def test_a_tokenizer_without_a_model_is_warned_of(models: SimpleNamespace, config: dict[str, Any]) -> None:
     (models.a / "tokenizer.json").write_text("{}")
     notes = ModelMerger(MergeConfig(**config)).check_compatibility()

@@ -21,7 +21,7 @@ from modelmerger import (
     hookimpl,
 )
 
-from modelmerger_plugins.tokenizer.checks import in_config, problems_with
+from modelmerger_plugins.tokenizer.checks import in_config, problems_with, problems_with_sources
 from modelmerger_plugins.tokenizer.comparing import problems_with_vocabularies
 from modelmerger_plugins.tokenizer.left_behind import problems_with_left_files
 from modelmerger_plugins.tokenizer.modules.joining import with_modules
@@ -57,17 +57,17 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
 
     Of a merge within another one, only the vocabularies are compared: its files are not written.
     """
-    matching, donor = any_matching_in(checkpoints), checkpoints[settings.donor]
-    if matching is not None:
+    any_matching, donor = any_matching_in(checkpoints), checkpoints[settings.donor]
+    if any_matching is not None:
         from modelmerger_plugins.tokenizer.rows.saying import problems_with_matching
 
-        yield from problems_with_matching(matching, within=bool(settings.where))
-    if matching is None or not matching.differs:
-        matching = None
-        for other in checkpoints:
-            if other is not donor:
-                yield from problems_with_vocabularies(donor, other)
+        yield from problems_with_matching(any_matching, within=bool(settings.where))
+    matching = matching_in(checkpoints)
+    for other in checkpoints if matching is None else ():
+        if other is not donor:
+            yield from problems_with_vocabularies(donor, other, matched=any_matching is not None)
     if not settings.where:
+        yield from problems_with_sources(any_matching, options)
         yield from problems_with(checkpoints, sources_of(checkpoints, settings, options), options, matching)
 
 

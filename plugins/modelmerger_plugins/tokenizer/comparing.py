@@ -3,47 +3,86 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from attrs import frozen
 from modelmerger import Checkpoint, InputError, Problem, identify_beside, read_beside
 
 from modelmerger_plugins.chat_templates import is_template
-from modelmerger_plugins.tokenizer.kinds import tokenizer_files
+from modelmerger_plugins.tokenizer.cutting import differing
+from modelmerger_plugins.tokenizer.kinds import SAYING_ELSE, tokenizer_files
 from modelmerger_plugins.tokenizer.vocabularies import ADDED, FAST, LIMIT, Vocabulary, vocabulary_of
 
-SAYING_ELSE = ("tokenizer_config.json", "special_tokens_map.json", "normalizer.json")
-"""Files of a tokenizer that say nothing of its vocabulary; their special tokens are compared elsewhere."""
 BROKEN = (InputError, ValueError, LookupError, TypeError, AttributeError)
 
 
-def problems_with_vocabularies(donor: Checkpoint, other: Checkpoint) -> Iterator[Problem]:
-    """Warns about tokens that are other rows of the embedding in another model, which a merge would silently mix up."""
-    place, difference = _difference(donor, other)
-    if difference:
-        yield Problem(f"{difference}, whose tokenizer is taken.", f"{other.place}/{place}", severity="warning")
+@frozen
+class _Difference:
+    """How the tokenizer of a model differs from the donor's."""
+
+    what: str = ""
+    """In words; empty where the same tokens are the same rows, or nobody knows."""
+    file: str = ""
+    """The file where it shows."""
+    cutting: str = ""
+    """What cuts texts otherwise, where the tokens are the same."""
+
+
+def problems_with_vocabularies(donor: Checkpoint, other: Checkpoint, *, matched: bool = False) -> Iterator[Problem]:
+    """Warns about tokens that are other rows of the embedding in another model, which a merge would silently mix up; a
+    note where only texts are cut otherwise. matched: whether that has been said.
+    """
+    found = _difference(donor, other)
+    if found.what:
+        yield Problem(f"{found.what}, whose tokenizer is taken.", f"{other.place}/{found.file}", severity="warning")
+    elif found.cutting and not matched:
+        yield Problem(cut_otherwise(donor, found.cutting), f"{other.place}/{FAST}", severity="note")
+
+
+def cut_otherwise(donor: Checkpoint, parts: str) -> str:
+    """A sentence about a tokenizer that has other parts."""
+    return f"cuts texts otherwise than '{donor.name}', whose tokenizer is taken: other {parts}."
 
 
 def difference_of_vocabularies(donor: Checkpoint, other: Checkpoint) -> str:
     """How the vocabulary of a model differs from the donor's, in words; empty where it does not, or nobody knows."""
-    return _difference(donor, other)[1]
+    return _difference(donor, other).what
 
 
-def _difference(donor: Checkpoint, other: Checkpoint) -> tuple[str, str]:
-    """The file where a difference shows, and what it is; empty texts where there is none."""
+def difference_of_files(ours: Vocabulary, name: str, directory: Path) -> str:
+    """How what the files of a directory say differs from the vocabulary of a model, in words; empty where it does not,
+    or nobody knows.
+    """
+    try:
+        theirs = vocabulary_of(directory)
+        moved = 0 if theirs is None else _moved(ours, theirs)
+    except BROKEN:
+        return f"cannot be compared with that of '{name}'"
+    return _other_rows(moved, name) if moved else ""
+
+
+def _other_rows(count: int, name: str) -> str:
+    return f"{count:,} tokens stand for other rows of the embedding than in '{name}'"
+
+
+def _difference(donor: Checkpoint, other: Checkpoint) -> _Difference:
     if not (_says_its_vocabulary(donor) and _says_its_vocabulary(other)):
-        return "", ""
-    shared, differing = _files_in_common(donor, other)
-    if donor.donor.vocabulary is None and other.donor.vocabulary is None and not differing and shared:
-        return "", ""
+        return _Difference()
+    shared, others = _files_in_common(donor, other)
+    if donor.donor.vocabulary is None and other.donor.vocabulary is None and not others and shared:
+        return _Difference()
     try:
         ours, theirs = _vocabulary(donor), _vocabulary(other)
+        moved = 0 if ours is None or theirs is None else _moved(ours, theirs)
     except BROKEN:
-        return FAST, f"cannot be compared with that of '{donor.name}'"
+        return _Difference(f"cannot be compared with that of '{donor.name}'", FAST)
+    cutting = ""
     if ours is not None and theirs is not None:
-        if moved := _moved(ours, theirs):
-            return theirs.file, f"{moved:,} tokens stand for other rows of the embedding than in '{donor.name}'"
-        differing = [name for name in differing if name not in (FAST, ADDED, ours.file, theirs.file)]
+        if moved:
+            return _Difference(_other_rows(moved, donor.name), theirs.file)
+        others = [name for name in others if name not in (FAST, ADDED, ours.file, theirs.file)]
         if ours.file == theirs.file == FAST:
-            differing = []  # it holds what the other files do
-    return (differing[0], f"differs from that of '{donor.name}'") if differing else ("", "")
+            others = []  # it holds what the other files do
+        cutting = differing(ours.cutting, theirs.cutting)
+    return _Difference(f"differs from that of '{donor.name}'", others[0]) if others else _Difference(cutting=cutting)
 
 
 def _says_its_vocabulary(checkpoint: Checkpoint) -> bool:

@@ -7,7 +7,7 @@ from modelmerger import Checkpoint
 
 from modelmerger_plugins.tokenizer.json_objects import GENERATION, own_generation
 from modelmerger_plugins.tokenizer.options import Sources
-from modelmerger_plugins.tokenizer.rows.configs import EOS, ends_of, moved_ids, with_ends, with_ids
+from modelmerger_plugins.tokenizer.rows.configs import EOS, ends_of, moved_ids, with_ends, with_ids, with_lacking
 from modelmerger_plugins.tokenizer.rows.matching import Matching
 from modelmerger_plugins.tokenizer.speaking import SPECIAL_IDS, special_ids
 
@@ -36,7 +36,9 @@ def matched(name: str, config: Mapping[str, Any], matching: Matching, sources: S
     of_source = source.donor.config or {}
     of_donor = matching.rows_from(donor) if donor != matching.source else {}
     if name != GENERATION:
-        told = config if donor == matching.source else with_ids(config, of_source, of_donor)
+        told = config
+        if donor != matching.source:
+            told = with_lacking(with_ids(config, of_source, of_donor), of_source, SPECIAL_IDS)
         if chosen is None:
             return told
         ids = adjusted(name, dict.fromkeys(SPECIAL_IDS), sources.generation) or {}
@@ -50,7 +52,9 @@ def matched(name: str, config: Mapping[str, Any], matching: Matching, sources: S
     if not config:
         return {**special_ids(of_source), EOS: found} if len(found) > 1 else None
     if donor != matching.source:
-        config = with_ids(config, {**of_source, **(source.donor.generation or {})}, of_donor)
+        of_generation = source.donor.generation or {}
+        told = with_ids(config, {**of_source, **of_generation}, of_donor)
+        config = with_lacking(told, of_generation, SPECIAL_IDS)
     return with_ends(config, found)
 
 

@@ -16,6 +16,8 @@ from modelmerger import (
 
 from modelmerger_plugins.tokenizer.modules.listed import WEIGHTS, module_folders
 
+SAYING_ELSE = ("tokenizer_config.json", "special_tokens_map.json", "normalizer.json")
+"""Files of a tokenizer that say nothing of its vocabulary; their special tokens are compared elsewhere."""
 OF_A_MODULE = (".json", ".txt", ".safetensors", ".model", ".vocab", ".tiktoken")
 """How the files end that the folder of a module may give."""
 UNSAID = (

@@ -31,7 +31,6 @@ from modelmerger_plugins.tokenizer.borrowed_template import with_template
 from modelmerger_plugins.tokenizer.kinds import embedder_files, processor_files, tokenizer_files
 from modelmerger_plugins.tokenizer.modules.listed import MODULES, home, joined_folders
 from modelmerger_plugins.tokenizer.options import Options, Sources
-from modelmerger_plugins.tokenizer.vocabularies import MOST_VALUES
 
 if TYPE_CHECKING:
     from modelmerger_plugins.tokenizer.rows.matching import Matching
@@ -46,7 +45,9 @@ OBJECTS = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 """Documents that must be objects, or the tokenizer does not load."""
 UNREAD = object()
 """In place of what a long document holds."""
-MEND = "Mend it, or remove it."
+MEND, UNMARKED = "Mend it, or remove it.", "Save it as UTF-8 without one."
+MARK = b"\xef\xbb\xbf"
+"""The byte order mark."""
 ADVICE = "Copy the .py files of the donor that it names into the output and put it back, if you trust them"
 """What to do about keys that name code."""
 
@@ -77,13 +78,9 @@ def files_to_write(
     if matching is not None and matching.union is not None:
         files = {name: file for name, file in files.items() if _may_stay(name)}
     if matching is not None and matching.renamed and sources.tokenizer.donor.directory is not None:
-        from modelmerger_plugins.tokenizer.renaming import FILES, with_new_names
+        from modelmerger_plugins.tokenizer.renaming import renamed_files
 
-        for name in (name for name in files if name in FILES):
-            held = files[name]
-            content = held if isinstance(held, bytes) else read_beside(sources.tokenizer.donor.directory, name, LIMIT)
-            value = read_json(content or b"{}", name, unique=False, nodes=MOST_VALUES)
-            files[name] = encoded(with_new_names(value, matching.renamed))
+        files |= renamed_files(files, matching.renamed, sources.tokenizer.donor.directory)
     if matching is not None and matching.union is not None and options.preserve_tokenizer:
         from modelmerger_plugins.tokenizer.union.files import union_files
 
@@ -124,6 +121,9 @@ def _in_document(directory: Path, name: str) -> Iterator[Problem]:
         return
     path = directory / name
     value = _read(directory, name)
+    if _begins_with_mark(path):
+        message = f"begins with a byte order mark, with which transformers does not load it. {UNMARKED}"
+        yield Problem(message, str(path), severity="warning")
     if value is UNREAD:
         return
     if name in OBJECTS and not isinstance(value, Mapping):
@@ -139,6 +139,11 @@ def _in_document(directory: Path, name: str) -> Iterator[Problem]:
         yield Problem(message, str(path), severity="warning")
 
 
+def _begins_with_mark(path: Path) -> bool:
+    with path.open("rb") as opened:
+        return opened.read(len(MARK)) == MARK
+
+
 def _read(directory: Path, name: str) -> Any:
     """The content of a JSON document; `UNREAD` for a long one, whose beginning is looked at. Raises `InputError`."""
     path = directory / name
@@ -149,7 +154,7 @@ def _read(directory: Path, name: str) -> Any:
         except InputError as error:
             raise InputError(Problem(f"{error.problems[0].message} {MEND}", str(path))) from error
     with path.open("rb") as opened:
-        if not opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
+        if not opened.read(64).removeprefix(MARK).lstrip().startswith((b"{", b"[")):
             raise InputError(Problem(f"is not sound JSON: it begins with neither {{ nor [. {MEND}", str(path)))
     return UNREAD
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from modelmerger import InputError, list_directory, read_beside, read_json
 
 from modelmerger_plugins.chat_templates import CONFIG, CONFIG_LIMIT
+from modelmerger_plugins.tokenizer.cutting import cutting_of
 
 LIMIT, MOST_VALUES = 256 << 20, 4_000_000
 """Bytes of a file, and values in one; the largest vocabularies have 1.6 million, their merges included."""
@@ -32,6 +33,8 @@ class Vocabulary:
     """Token → row."""
     exact: bool = True
     """Whether the rows are those of the embedding; a sentencepiece model may be used with others."""
+    cutting: Mapping[str, str] = field(factory=dict)
+    """Of tokenizer.json: each part that decides where texts are cut, by its name in messages → a digest of it."""
 
 
 def vocabulary_of(directory: Path, names: list[str] | None = None) -> Vocabulary | None:
@@ -40,20 +43,30 @@ def vocabulary_of(directory: Path, names: list[str] | None = None) -> Vocabulary
     Raises `InputError`, `ValueError`, `LookupError`, `TypeError` or `AttributeError` for a file of another form.
     """
     present = list_directory(directory) if names is None else names
+    if FAST in present:
+        value = read_json(read_beside(directory, FAST, LIMIT) or b"", FAST, unique=False, nodes=MOST_VALUES)
+        rows, added = _fast(value), _beside(directory, FAST)
+        if lacking := added.keys() - rows.keys():
+            taken = set(rows.values())
+            rows |= {token: added[token] for token in added if token in lacking and added[token] not in taken}
+        return Vocabulary(FAST, rows, cutting=cutting_of(value))
     for file, read, exact in _readers(present):
-        rows = read(read_beside(directory, file, LIMIT) or b"", file)
-        if rows is not None:
-            added = _beside(directory, file)
-            if file == FAST and (lacking := added.keys() - rows.keys()):
-                taken = set(rows.values())
-                rows |= {token: added[token] for token in added if token in lacking and added[token] not in taken}
-            return Vocabulary(file, rows if file == FAST else {**rows, **added}, exact)
+        found = read(read_beside(directory, file, LIMIT) or b"", file)
+        if found is not None:
+            return Vocabulary(file, {**found, **_beside(directory, file)}, exact)
     return None
+
+
+def vocabulary_alone(directory: Path, file: str) -> Mapping[str, int]:
+    """What a file other than tokenizer.json says by itself, without added tokens of other files. Raises as
+    `vocabulary_of` does.
+    """
+    read = next(read for name, read, _ in _readers([file]) if name == file)
+    return read(read_beside(directory, file, LIMIT) or b"", file) or {}
 
 
 def _readers(present: list[str]) -> Iterator[tuple[str, Callable[[bytes, str], dict[str, int] | None], bool]]:
     known: tuple[tuple[str, Callable[[bytes, str], dict[str, int] | None]], ...] = (
-        (FAST, _fast),
         ("vocab.json", _json),
         ("vocab.txt", _lines),
     )
@@ -83,6 +96,11 @@ def listed_tokens(directory: Path) -> dict[str, int]:
     """Added tokens as tokenizer_config.json lists them, by their ids; none where it cannot be read, which is said
     where it is copied.
     """
+    return {token: row for token, (row, _) in listed_entries(directory).items()}
+
+
+def listed_entries(directory: Path) -> dict[str, tuple[int, Mapping[str, Any]]]:
+    """The same, with all that the file says of each."""
     try:
         content = read_beside(directory, CONFIG, CONFIG_LIMIT) or b"{}"
         value = read_json(content, CONFIG, unique=False, infinite=())
@@ -90,16 +108,15 @@ def listed_tokens(directory: Path) -> dict[str, int]:
         return {}
     listed = value.get(LISTED) if isinstance(value, dict) else None
     entries = listed.items() if isinstance(listed, dict) else ()
-    named = {number: entry.get("content") if isinstance(entry, dict) else entry for number, entry in entries}
+    named = [(number, entry if isinstance(entry, dict) else {"content": entry}) for number, entry in entries]
     return {
-        token: int(number)
-        for number, token in named.items()
-        if isinstance(token, str) and re.fullmatch(_NUMBER, number)
+        entry["content"]: (int(number), entry)
+        for number, entry in named
+        if isinstance(entry.get("content"), str) and re.fullmatch(_NUMBER, number)
     }
 
 
-def _fast(content: bytes, file: str) -> dict[str, int]:
-    value = read_json(content, file, unique=False, nodes=MOST_VALUES)
+def _fast(value: Any) -> dict[str, int]:
     vocabulary: Any = value["model"]["vocab"]
     if isinstance(vocabulary, list):
         vocabulary = {entry[0]: row for row, entry in enumerate(vocabulary)}

@@ -7,7 +7,7 @@ from pathlib import Path
 from modelmerger import InputError, Problem, is_embedding, read_beside, shown
 
 from modelmerger_plugins.tokenizer.options import Sources
-from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, added_tokens, vocabulary_of
+from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, MOST_TOKENS, added_tokens, vocabulary_of
 
 MOST_NAMED = 3
 """Tokens that a warning names."""
@@ -25,10 +25,12 @@ def problems_with_rows(sources: Sources) -> Iterator[Problem]:
     if beyond:
         ids = sorted(beyond)
         named = ", ".join(shown(beyond[row], 20) for row in ids[:MOST_NAMED])
+        way = "No vocabulary has so many, so the file is damaged: use the one that the model was saved with."
+        if ids[-1] <= MOST_TOKENS:
+            way = f"If they are used, call resize_token_embeddings({ids[-1] + 1}) on every model and save it."
         message = (
             f"the tokenizer's {_listed(ids)} beyond the {max(rows):,} rows of the embedding ({named}"
-            f"{', …' if len(ids) > MOST_NAMED else ''}). If they are used, call resize_token_embeddings({ids[-1] + 1}) "
-            "on every model and save it."
+            f"{', …' if len(ids) > MOST_NAMED else ''}). {way}"
         )
         yield Problem(message, sources.tokenizer.place, severity="warning")
 
@@ -36,8 +38,8 @@ def problems_with_rows(sources: Sources) -> Iterator[Problem]:
 def _listed(ids: list[int]) -> str:
     """`id 96 lies`, `ids 96 and 97 lie`, `ids 96 to 103 lie`."""
     if len(ids) == 1:
-        return f"id {ids[0]} lies"
-    return f"ids {ids[0]} {'and' if len(ids) == 2 else 'to'} {ids[-1]} lie"
+        return f"id {shown(ids[0], 20)} lies"
+    return f"ids {shown(ids[0], 20)} {'and' if len(ids) == 2 else 'to'} {shown(ids[-1], 20)} lie"
 
 
 def _tokens(sources: Sources, directory: Path, rows: int) -> Mapping[str, int]:
@@ -53,7 +55,7 @@ def _tokens(sources: Sources, directory: Path, rows: int) -> Mapping[str, int]:
         if (fast is None or _may_go_beyond(fast, rows)) and (vocabulary := vocabulary_of(directory)):
             found |= vocabulary.rows if vocabulary.exact else {}
         return {token: int(row) for token, row in found.items()}
-    except (InputError, ValueError, LookupError, TypeError, AttributeError):
+    except (InputError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return {}
 
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import directory_state
-from modelmerger import merge
+from modelmerger import PluginError, merge
+from modelmerger_plugins.ray import RECORDS
 
 from tests.plugins.ray.holding import PATIENCE, begun, has_children, started, wait_until, workers
 
@@ -65,6 +66,25 @@ def test_a_signal_that_comes_while_ray_starts_ends_that_too(large: SimpleNamespa
     assert process.wait(PATIENCE) == status
     assert re.fullmatch(SAID, said.read_text())
     assert workers(large) == []
+
+
+def test_ray_keeps_no_records_that_wait_for_a_cluster_that_has_ended(
+    large: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A33: by them a merge with a cluster of its own took 9 s to end by a SIGTERM to all its processes."""
+    import ray
+
+    monkeypatch.delenv(RECORDS, raising=False)
+    kept: list[str | None] = []
+
+    def init(*_: object, **__: object) -> None:
+        kept.append(os.environ.get(RECORDS))
+        raise PluginError("no cluster")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(PluginError, match="no cluster"):
+        merge(large.told("weighted"))
+    assert kept == ["0"]
 
 
 def ancestors(process: int) -> list[int]:

@@ -125,3 +125,13 @@ def test_a_broken_sentencepiece_model_is_compared_by_its_bytes(
     (warning,) = said(models, config, {"spiece.model": as_pieces(WORDS)}, {"spiece.model": content})
 
     assert warning == "spiece.model: differs from that of 'a', whose tokenizer is taken."
+
+
+@pytest.mark.parametrize("row", ["1", 1.5, None, [], 10**30])
+def test_rows_that_are_no_numbers_are_compared_all_the_same(
+    models: SimpleNamespace, config: dict[str, Any], row: Any
+) -> None:
+    odd = {**{word: number for number, word in enumerate(WORDS)}, WORDS[-1]: row, "x": 99}
+    content = json.dumps({"model": {"type": "BPE", "vocab": odd, "merges": []}}).encode()
+
+    assert said(models, config, {"tokenizer.json": content}, {"spiece.model": as_pieces(WORDS)}) != []

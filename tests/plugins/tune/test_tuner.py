@@ -26,7 +26,7 @@ def written(config: dict[str, Any], path: Path) -> str:
 def test_the_merged_model_has_the_loss_that_the_search_saw(
     config: Make, tmp_path: Path, lines: int, per: str, count: int
 ) -> None:
-    tuner = MergeTuner(config(lines, search={"steps": 8 if per == "model" else 3}))
+    tuner = MergeTuner(config(lines, search={"steps": 8}))
     report = tuner.tune()
     assert set(report.per.values()) == {per}
     assert len(report.coordinates) == len(report.best.vector) == count

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from modelmerger import Checkpoint, InputError, ModelCompatibilityError, Problem, shown
 
 from modelmerger_plugins.tokenizer.rows.models import OfModel, of_models
-from modelmerger_plugins.tokenizer.rows.unread import SAVE, check_sizes, only_file, what_is_there
+from modelmerger_plugins.tokenizer.rows.unread import SAVE, check_one_vocabulary, check_sizes, only_file, what_is_there
 from modelmerger_plugins.tokenizer.vocabularies import MOST_TOKENS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Matching:
     union: "Union | None" = None
     """What was joined; None where one model's vocabulary is taken as it is."""
     differs: bool = True
-    """Whether vocabularies differ; else only the number of rows is another one."""
+    """Whether vocabularies differ; else only the number of rows is another one, or what some rows are made of."""
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
@@ -52,29 +52,39 @@ class Matching:
 
 
 def matching_of(
-    checkpoints: Sequence[Checkpoint], source: int, *, joined: bool = False, multiple: int | None = None
+    checkpoints: Sequence[Checkpoint],
+    source: int,
+    *,
+    joined: bool = False,
+    multiple: int | None = None,
+    made: bool = False,
 ) -> Matching | None:
-    """How the rows go together; None where all vocabularies are equal, or nothing says what they are.
+    """How the rows go together; None where all models have the same, or nothing says what they are.
 
     source: the index of the model whose vocabulary the merged model has. joined: with what others add to it. multiple:
-    what the number of rows must be a multiple of. Raises `InputError` and `ModelCompatibilityError` for what cannot be
-    matched.
+    what the number of rows must be a multiple of. made: whether rows are made whatever the models have. Raises
+    `InputError` and `ModelCompatibilityError` for what cannot be matched.
     """
     models = of_models(checkpoints)
     check_sizes(models)
-    if not (differs := differ(models)) and not _is_padded(models[source], multiple):
+    differs, resized = differ(models), _have_other_sizes(models) or _is_padded(models[source], multiple)
+    if not differs and not resized and not made:
         return None
     from modelmerger_plugins.tokenizer.rows.reserved import renamed_tokens
     from modelmerger_plugins.tokenizer.rows.shared import shared
 
-    models, assumed = _assumed(shared(models, source), source)
     check_rows(models)
+    if differs:
+        check_one_vocabulary(models)
+    models, assumed = _assumed(shared(models, source), source)
     of_source = models[source]
     if of_source.tokens is None or of_source.rows is None:
-        why = "the models' vocabularies differ" if differs else "the merge pads rows (pad_to_multiple_of)"
-        message = f"has {what_is_there(of_source.checkpoint)}, and {why}."
-        way_out = WAY_OUT if only_file(of_source.checkpoint) is None else SAVE
-        raise ModelCompatibilityError(Problem(f"{message} {way_out}", of_source.checkpoint.place))
+        why = "the merge makes rows of tokens (token_sources)"
+        if differs or resized:
+            why = "the models' vocabularies differ" if differs else "the merge pads rows (pad_to_multiple_of)"
+        way_out = WAY_OUT if only_file(of_source.checkpoint) is None or of_source.flaw else SAVE
+        message = f"has {what_is_there(of_source)}, and {why}. {way_out}"
+        raise ModelCompatibilityError(Problem(message, of_source.checkpoint.place))
     others = [model.tokens for i, model in enumerate(models) if i != source and model.tokens is not None]
     renamed = renamed_tokens(of_source.tokens, others)
     tokens = of_source.tokens
@@ -99,14 +109,14 @@ WAY_OUT = "Name a model that has one in options.tokenizer_source, or copy the to
 
 
 def differ(models: Sequence[OfModel]) -> bool:
-    """Whether there are models with different vocabularies, or the same with more rows, whose tokens are known."""
-    known = [model for model in models if model.tokens is not None]
-    if len(known) < 2:
-        return False
-    first = known[0]
-    return any(model.tokens is not first.tokens and model.tokens != first.tokens for model in known[1:]) or (
-        len({model.rows for model in known}) > 1
-    )
+    """Whether there are models with different vocabularies, as far as their tokens are known."""
+    known = [model.tokens for model in models if model.tokens is not None]
+    return any(tokens is not known[0] and tokens != known[0] for tokens in known[1:])
+
+
+def _have_other_sizes(models: Sequence[OfModel]) -> bool:
+    """Whether models whose tokens are known have other numbers of rows."""
+    return len({model.rows for model in models if model.tokens is not None}) > 1
 
 
 def check_rows(models: Sequence[OfModel]) -> None:
@@ -120,8 +130,8 @@ def check_rows(models: Sequence[OfModel]) -> None:
             if most > MOST_TOKENS:
                 way = "No vocabulary has so many, so the file is damaged: use"
             message = (
-                f"has tokens up to {most:,} ({shown(token, 30)}), and the embedding of '{model.checkpoint.name}' has "
-                f"{model.rows:,} rows. {way} the tokenizer that it was saved with."
+                f"has tokens up to {shown(f'{most:,}', 30)} ({shown(token, 30)}), and the embedding of "
+                f"'{model.checkpoint.name}' has {model.rows:,} rows. {way} the tokenizer that it was saved with."
             )
             problems.append(Problem(message, model.place))
     if problems:
@@ -156,7 +166,7 @@ def _assumed(models: Sequence[OfModel], source: int) -> tuple[list[OfModel], dic
             continue
         for other in known:
             if models[other].tokens is not None and models[other].rows == model.rows:
-                found[index] = OfModel(model.checkpoint, model.rows, models[other].tokens)
+                found[index] = evolve(model, tokens=models[other].tokens)
                 assumed[index] = other
                 break
     return found, assumed

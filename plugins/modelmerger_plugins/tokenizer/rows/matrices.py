@@ -7,33 +7,48 @@ from modelmerger import DTYPES, Checkpoint, TensorInfo, is_embedding, is_head, l
 
 NO_TEXT = re.compile(r"audio|image|vision|video|codec|codebook|speech|vq|depth")
 """Parts of a model whose vocabularies are not of texts."""
-HEADS = (
-    *("lm_head.bias", "cls.predictions.bias", "final_logits_bias", "embed_out.bias", "output.bias"),
-    *("cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "lm_head.decoder.weight"),
-    *("lm_head.decoder.bias", "vocab_projector.weight", "vocab_projector.bias"),
-    *("predictions.decoder.weight", "predictions.decoder.bias", "predictions.bias", "output_layer.weight"),
-    *("generator_lm_head.weight", "generator_lm_head.bias", "proj_out.weight", "head.weight"),
-    "embed_tokens_per_layer.weight",
+SIZE = re.compile(r"(^|_)vocab_size($|_)")
+"""Keys of the number of rows: `text_vocab_size` and `padded_vocab_size` of some models too."""
+PER_LAYER = "embed_tokens_per_layer.weight"
+EMBEDDINGS = (
+    *("word_embedding.weight", "token_embedding.weight", "tokens_embed.weight", "transformer.w.weight"),
+    *("embed_text_tokens.weight", "text_embed_tokens.weight"),
 )
-"""How names of further heads end, of what is added to the scores of tokens, and of further embeddings."""
+"""How names of further embeddings of tokens end."""
+HEADS = (
+    *("decoder.weight", "vocab_projector.weight", "output_layer.weight", "generator_lm_head.weight", "proj_out.weight"),
+    *("head.weight", "text_lm_head.weight", "lm_loss.weight", "pred_layer.proj.weight", "output_projection.weight"),
+    "lm_head.out_proj.weight",
+)
+"""How names of further heads end."""
+BIASES = (
+    *("lm_head.bias", "predictions.bias", "final_logits_bias", "embed_out.bias", "output.bias", "decoder.bias"),
+    *("vocab_projector.bias", "generator_lm_head.bias", "lm_loss.bias", "pred_layer.proj.bias", "mlm_score.bias"),
+    *("mlm_head.bias", "lm_head.out_proj.bias"),
+)
+"""How names end of what is added to the scores of tokens."""
+OF_A_LAYER = (".embed_tokens.weight", ".shared_head.head.weight")
+"""How names of the embedding and the head end that a layer has which predicts further tokens."""
 POSITIONS = r"(^|[._])(pos|wpe|positions?|position_embeddings?)([._]|$)"
 FROM = 1_000
 """Rows from which on it is no chance that a matrix has as many as the embedding."""
-_HEADS = tuple(f".{end}" for end in HEADS)
+_EMBEDDINGS, _HEADS, _BIASES = (tuple(f".{end}" for end in ends) for ends in (EMBEDDINGS, HEADS, (*BIASES, PER_LAYER)))
 
 
 def row_count(checkpoint: Checkpoint) -> int | None:
     """How many rows the embedding of tokens has; None where no tensor is one by its name, and has elements.
 
-    Of several embeddings, the first that has as many rows as the config says of the vocabulary, else the first.
+    Of several embeddings, the largest that has as many rows as the config says of a vocabulary, else the first; those
+    of images and sounds only where there is no other.
     """
-    found = [
-        info.shape[0]
+    found = {
+        name: info.shape[0]
         for name, info in checkpoint.tensors.items()
-        if is_embedding(name) and len(info.shape) == 2 and info.elements and layer_of(name) is None and _is_float(info)
-    ]
+        if _is_embedding(name) and len(info.shape) == 2 and info.elements and layer_of(name) is None and _is_float(info)
+    }
+    of_texts = [rows for name, rows in found.items() if not NO_TEXT.search(name)] or list(found.values())
     said = set(_vocabulary_sizes(checkpoint.donor.config or {}))
-    return next((rows for rows in found if rows in said), found[0] if found else None)
+    return max((rows for rows in of_texts if rows in said), default=of_texts[0] if of_texts else None)
 
 
 def with_token_rows(checkpoint: Checkpoint, rows: int) -> dict[str, int]:
@@ -56,12 +71,15 @@ def of_unknown_names(checkpoint: Checkpoint, rows: int) -> list[str]:
     ]
 
 
-def unmatched_heads(checkpoint: Checkpoint, rows: int) -> list[str]:
-    """The LM heads that have another number of rows than the embedding, so that nothing says whose these are."""
+def of_other_sizes(checkpoint: Checkpoint, rows: int) -> list[str]:
+    """Embeddings and LM heads that have another number of rows than the embedding, so that nothing says whose these
+    are.
+    """
     return [
         name
         for name, info in checkpoint.tensors.items()
-        if is_head(name) and not NO_TEXT.search(name) and info.shape and info.elements and info.shape[0] != rows
+        if is_head(name) or (layer_of(name) is None and (_is_embedding(name) or f".{name}".endswith(f".{PER_LAYER}")))
+        if info.shape and info.elements and info.shape[0] != rows and not NO_TEXT.search(name)
     ]
 
 
@@ -81,14 +99,24 @@ def with_rows(info: TensorInfo, rows: int, wanted: int) -> TensorInfo:
 def name_of_rows(checkpoint: Checkpoint, name: str) -> str | None:
     """The name under which a model has these rows: its own, or that of the matrix that it ties to; None for neither."""
     found = name if name in checkpoint.tensors else checkpoint.aliases.get(name)
-    if found is None and is_head(name):
-        embeddings = [one for one in checkpoint.tensors if is_embedding(one) and layer_of(one) is None]
+    if found is None and _is_head(name):
+        embeddings = [one for one in checkpoint.tensors if _is_embedding(one) and layer_of(one) is None]
         found = embeddings[0] if len(embeddings) == 1 else None
     return found
 
 
 def _may_have_rows(name: str) -> bool:
-    return layer_of(name) is None and (is_embedding(name) or is_head(name) or f".{name}".endswith(_HEADS))
+    if layer_of(name) is not None:
+        return f".{name}".endswith(OF_A_LAYER)
+    return _is_embedding(name) or _is_head(name) or f".{name}".endswith(_BIASES)
+
+
+def _is_embedding(name: str) -> bool:
+    return is_embedding(name) or f".{name}".endswith(_EMBEDDINGS)
+
+
+def _is_head(name: str) -> bool:
+    return is_head(name) or (layer_of(name) is None and f".{name}".endswith(_HEADS))
 
 
 def _is_float(info: TensorInfo) -> bool:
@@ -96,9 +124,10 @@ def _is_float(info: TensorInfo) -> bool:
 
 
 def _vocabulary_sizes(level: Mapping[str, object]) -> list[int]:
-    size = level.get("vocab_size")
-    found = [size] if isinstance(size, int) else []
-    for inner in level.values():
-        if isinstance(inner, Mapping):
-            found += _vocabulary_sizes(inner)
+    found: list[int] = []
+    for key, value in level.items():
+        if isinstance(value, Mapping) and not NO_TEXT.search(key):
+            found += _vocabulary_sizes(value)
+        elif SIZE.search(key) and isinstance(value, int):
+            found.append(value)
     return found

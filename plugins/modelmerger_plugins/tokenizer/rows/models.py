@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 from modelmerger import (
     Checkpoint,
     FileIdentity,
@@ -19,8 +19,8 @@ from modelmerger import (
     shown,
 )
 
-from modelmerger_plugins.chat_templates import CONFIG
-from modelmerger_plugins.tokenizer.kinds import tokenizer_files
+from modelmerger_plugins.chat_templates import CONFIG, is_template
+from modelmerger_plugins.tokenizer.kinds import SAYING_ELSE, tokenizer_files
 from modelmerger_plugins.tokenizer.rows.matrices import row_count
 from modelmerger_plugins.tokenizer.rows.reserved import is_reserved
 from modelmerger_plugins.tokenizer.vocabularies import (
@@ -29,7 +29,9 @@ from modelmerger_plugins.tokenizer.vocabularies import (
     LIMIT,
     MOST_TOKENS,
     MOST_VALUES,
+    Vocabulary,
     listed_tokens,
+    vocabulary_alone,
     vocabulary_of,
 )
 
@@ -49,9 +51,13 @@ class OfModel:
     tokens: Mapping[str, int] | None
     """Token → row; None where no file says it."""
     directory: Path | None = None
-    """Where its tokenizer is; None where a view says what its tokens are."""
+    """Where its tokenizer is; None where that does not say what its tokens are."""
     file: str = ""
-    """The name of the file that says it."""
+    """The name of the file that says it, or would."""
+    flaw: str = ""
+    """What is wrong with that file, where it does not: a sentence about it without its subject and its end."""
+    cutting: Mapping[str, str] = field(factory=dict)
+    """What else decides where its tokenizer cuts texts: each part's name → a digest of it."""
 
     @property
     def place(self) -> str:
@@ -73,43 +79,47 @@ def of_models(checkpoints: Sequence[Checkpoint]) -> list[OfModel]:
 
     Raises `InputError` where two files of a model disagree about a token.
     """
-    read: dict[str, Mapping[str, int] | None] = {}
+    read: dict[str, Vocabulary] = {}
     return [_of_model(checkpoint, read) for checkpoint in checkpoints]
 
 
 def tokenizer_directory(checkpoint: Checkpoint) -> Path | None:
     """Where the tokenizer is that goes with the rows of a model.
 
-    An adapter's own counts only where the adapter changes the embedding or the head; else its base's does.
+    An adapter's own counts only where the adapter changes the embedding or the head, and where its files say what the
+    tokens are; else its base's does.
     """
     own = checkpoint.donor.directory
     if checkpoint.base is None:
         return own
     changes_rows = any(is_embedding(name) or is_head(name) for name in checkpoint.changes)
-    return own if changes_rows and tokenizer_files(own) else checkpoint.base.checkpoint.donor.directory
+    says = changes_rows and any(not is_template(name) and name not in SAYING_ELSE for name in tokenizer_files(own))
+    return own if says else checkpoint.base.checkpoint.donor.directory
 
 
-def _of_model(checkpoint: Checkpoint, read: dict[str, Mapping[str, int] | None]) -> OfModel:
+def _of_model(checkpoint: Checkpoint, read: dict[str, Vocabulary]) -> OfModel:
     rows = row_count(checkpoint)
     if checkpoint.donor.vocabulary is not None:
         return OfModel(checkpoint, rows, checkpoint.donor.vocabulary)
     directory = tokenizer_directory(checkpoint)
     if directory is None or rows is None:
         return OfModel(checkpoint, rows, None)
+    file = ""
     try:
         present = list_directory(directory)
-        file = next((name for name in PLAIN if name in present), None)
-        if file is None:
+        file = next((name for name in PLAIN if name in present), "")
+        if not file:
             return OfModel(checkpoint, rows, None)
         listed = listed_tokens(directory)
         key = _digest(directory, [name for name in (*PLAIN, ADDED) if name in present]) + repr(sorted(listed.items()))
         if key not in read:
             read[key] = _tokens(directory, file, present, listed)
+    except _DisagreeingFilesError:
+        raise
     except BROKEN as error:
-        if isinstance(error, _DisagreeingFilesError):
-            raise
-        return OfModel(checkpoint, rows, None)
-    return OfModel(checkpoint, rows, read[key], directory, file)
+        said = error.problems[0].message if isinstance(error, InputError) else "is of another form"
+        return OfModel(checkpoint, rows, None, file=file, flaw=said.rstrip(".") if file else "")
+    return OfModel(checkpoint, rows, read[key].rows, directory, file, cutting=read[key].cutting)
 
 
 class _DisagreeingFilesError(InputError):
@@ -123,21 +133,23 @@ def _digest(directory: Path, names: Sequence[str]) -> str:
     return hasher.hexdigest()
 
 
-def _tokens(directory: Path, file: str, present: Sequence[str], listed: Mapping[str, int]) -> Mapping[str, int] | None:
-    """The tokens that a file says, with those added. Raises what cannot be read, and contradictions.
+def _tokens(directory: Path, file: str, present: Sequence[str], listed: Mapping[str, int]) -> Vocabulary:
+    """What a file says, with tokens that others add. Raises what cannot be read, and contradictions.
 
     listed: the added tokens that tokenizer_config.json lists.
     """
     found = vocabulary_of(directory, [file])
-    if found is None or len(found.rows) > MOST_TOKENS:
-        return None
-    if any(type(row) is not int or row < 0 or type(token) is not str for token, row in found.rows.items()):
-        return None
-    said = {name: _of_json(directory, name) for name in ("vocab.json", ADDED) if name in present}
-    rows = found.rows if file == FAST else said.pop(file, {})
+    rows: Mapping[str, int] = {} if found is None else found.rows
+    if found is None or len(rows) > MOST_TOKENS:
+        raise InputError(f"has {len(rows):,} tokens, as no vocabulary has")
+    for token, row in rows.items():
+        if type(row) is not int or row < 0 or type(token) is not str:
+            raise InputError(f"gives {shown(repr(token), 30)} the row {shown(repr(row), 30)}")
+    said = {name: _of_json(directory, name) for name in ("vocab.json", ADDED) if name in present and name != file}
+    own = rows if file == FAST else vocabulary_alone(directory, file)
     for other, entries in {**said, CONFIG: listed}.items():
-        _check_agreement(directory, file, rows, other, entries)
-    return found.rows
+        _check_agreement(directory, file, own, other, entries)
+    return found
 
 
 def _check_agreement(directory: Path, file: str, rows: Mapping[str, int], other: str, said: Mapping[str, int]) -> None:
@@ -150,7 +162,7 @@ def _check_agreement(directory: Path, file: str, rows: Mapping[str, int], other:
             message = f"says that {shown(token, 40)!r} is token {row}, and {file} says {rows[token]}."
             break
     unknown = [token for token in said if token not in rows and not is_reserved(token)]
-    if not message and unknown and file == FAST and other != "vocab.json":
+    if not message and unknown and other != "vocab.json":
         names = {row: token for token, row in rows.items()}
         for token in unknown:
             name = names.get(said[token], token)

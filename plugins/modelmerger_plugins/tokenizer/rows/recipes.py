@@ -57,6 +57,13 @@ def rows_of(matching: Matching, settings: Settings, options: Options) -> list[Ro
     return found
 
 
+def idle_sources(matching: Matching | None, options: Options) -> list[str]:
+    """The tokens of `token_sources` that change no row: every model has them, and they are not forced."""
+    known = [] if matching is None else [own for own in matching.own if own is not None]
+    given = (options.token_sources or {}).items()
+    return [t for t, entry in given if entry.get("force") is not True and all(t in own for own in known)]
+
+
 def _rows(
     index: int,
     own: Mapping[str, int],
@@ -152,6 +159,8 @@ def _given(matching: Matching, options: Options) -> dict[str, tuple[Recipe | str
             continue
         wanted = entry.get("token", token)
         if "model" not in entry:
+            if not any(wanted in own for own in matching.own if own is not None):
+                raise ConfigError(Problem(f"no model has a token {wanted!r}. Name another one", where))
             found[token] = str(wanted), forced
             continue
         names = [model.checkpoint.name for model in matching.models]

@@ -1,22 +1,24 @@
 """What is said of vocabularies that differ: how they lie to each other, and what becomes of them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from modelmerger import ModelCompatibilityError, Problem, amount, shown
 
+from modelmerger_plugins.tokenizer.comparing import cut_otherwise
+from modelmerger_plugins.tokenizer.cutting import PARTS, differing
 from modelmerger_plugins.tokenizer.readable import readable, script_of_text
 from modelmerger_plugins.tokenizer.rows.matching import Matching
-from modelmerger_plugins.tokenizer.rows.matrices import of_unknown_names, unmatched_heads
+from modelmerger_plugins.tokenizer.rows.matrices import of_other_sizes, of_unknown_names
+from modelmerger_plugins.tokenizer.rows.models import OfModel
 from modelmerger_plugins.tokenizer.rows.reserved import is_reserved
-from modelmerger_plugins.tokenizer.rows.unread import LOAD, only_file, what_is_there
+from modelmerger_plugins.tokenizer.rows.unread import FIRST, way_out, what_is_there
 from modelmerger_plugins.tokenizer.union.saying import problems_with_union
 
 LEAST_SHARED = 0.1
 """The share of the smaller vocabulary's tokens that both must have."""
 EXAMPLES = 3
-FIRST = "give the models one vocabulary first (resize_token_embeddings)."
 PUBLISH = ", or publish this merge first, with tokenizer_source: union."
 
 
@@ -35,8 +37,10 @@ def problems_with_matching(matching: Matching, *, within: bool = False) -> Itera
     """A note on each model whose rows are matched, and a warning about what is lost. within: see `check_related`."""
     source = matching.models[matching.source]
     if not matching.differs:
-        message = f"has {source.rows:,} rows, and the merged model {matching.rows:,}, as pad_to_multiple_of wants it."
-        yield Problem(message, source.place, severity="note")
+        yield from _resized(matching)
+        yield from _unmatched(matching)
+        for model in matching.models:
+            yield from _cut_otherwise(source, model)
         return
     message = (
         f"gives the vocabulary: {len(matching.tokens):,} tokens, {matching.rows:,} rows. "
@@ -50,17 +54,36 @@ def problems_with_matching(matching: Matching, *, within: bool = False) -> Itera
     for index, model in enumerate(matching.models):
         if index in matching.assumed:
             named = matching.models[matching.assumed[index]].checkpoint.name
-            without = only_file(model.checkpoint) is None
-            way = "Copy the model's own tokenizer files into it" if without else LOAD
             message = (
-                f"has {what_is_there(model.checkpoint)}; its {model.rows:,} rows are taken to be those of '{named}'. "
-                f"{way} if they are others."
+                f"has {what_is_there(model)}; its {model.rows:,} rows are taken to be those of '{named}'. "
+                f"{way_out(model)} if they are others."
             )
             yield Problem(message, model.checkpoint.place, severity="warning")
         elif index != matching.source and model.tokens is not None:
             yield Problem(_relation(matching, index), model.place, severity="note")
+            yield from _lost(matching, index, within=within)
             if matching.union is None:
-                yield from _lost(matching, index, within=within)
+                yield from _cut_otherwise(source, model, PARTS)
+
+
+def _cut_otherwise(source: OfModel, model: OfModel, parts: Iterable[str] | None = None) -> Iterator[Problem]:
+    """A note where a tokenizer cuts otherwise. parts: see `differing`; merges of other tokens are others."""
+    if found := differing(source.cutting, model.cutting, parts):
+        yield Problem(cut_otherwise(source.checkpoint, found), model.place, severity="note")
+
+
+def _resized(matching: Matching) -> Iterator[Problem]:
+    """A note on each model that has another number of rows than the merged one, though the tokens are the same."""
+    source = matching.models[matching.source]
+    if source.rows != matching.rows:
+        message = f"has {source.rows:,} rows, and the merged model {matching.rows:,}, as pad_to_multiple_of wants it."
+        yield Problem(message, source.place, severity="note")
+        return
+    for model in matching.models:
+        if model.rows != matching.rows and model.rows is not None:
+            of_source = f"{matching.rows:,} rows, as '{source.checkpoint.name}' has"
+            message = f"has the tokens of the others and {model.rows:,} rows; the merged model has {of_source}."
+            yield Problem(message, model.place, severity="note")
 
 
 def _unmatched(matching: Matching) -> Iterator[Problem]:
@@ -70,7 +93,7 @@ def _unmatched(matching: Matching) -> Iterator[Problem]:
         rows = model.rows or 0
         as_many = f"has {rows:,} rows, as many as the embedding, and its name is none of an embedding or LM head"
         found = dict.fromkeys(of_unknown_names(model.checkpoint, rows), as_many)
-        for name in unmatched_heads(model.checkpoint, rows):
+        for name in of_other_sizes(model.checkpoint, rows):
             found[name] = f"has {model.checkpoint.tensors[name].shape[0]:,} rows, and the embedding {rows:,}"
         for name in (name for name in found if name not in said):
             message = f"{found[name]}, so that its rows are not matched by token. If they are tokens', {FIRST}"
@@ -111,11 +134,13 @@ def _lost(matching: Matching, index: int, *, within: bool) -> Iterator[Problem]:
     way = f"Set options.tokenizer_source to {shown(model.checkpoint.name, 40)}, or to union."
     if within:
         way = "To keep them, publish this merge first, with tokenizer_source: union."
+    elif matching.union is not None:  # as it must be: texts that another tokenizer leads are cut as by that
+        way = f"To keep {them}, set options.tokenizer_source to {shown(model.checkpoint.name, 40)}."
     message = (
         f"{amount(len(theirs), 'token')} of '{model.checkpoint.name}' {are} not in the merged vocabulary ({named}), "
         f"and what was learnt of {them} is lost. {way}"
     )
-    yield Problem(message, model.place, severity="warning")
+    yield Problem(message, model.place, severity="warning" if matching.union is None else "note")
 
 
 def _unrelated(matching: Matching, advice: str, severity: Literal["error", "warning"] = "error") -> Iterator[Problem]:

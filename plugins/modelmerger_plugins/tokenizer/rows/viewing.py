@@ -19,7 +19,8 @@ def matched(checkpoints: Sequence[Checkpoint], settings: Settings, options: Opti
         options = options_within(options)
     source = checkpoints.index(tokenizer_source(checkpoints, settings, options))
     joined = options.tokenizer_source == UNION and not any(model.name == UNION for model in checkpoints)
-    matching = matching_of(checkpoints, source, joined=joined, multiple=options.pad_to_multiple_of)
+    multiple, made = options.pad_to_multiple_of, bool(options.token_sources)
+    matching = matching_of(checkpoints, source, joined=joined, multiple=multiple, made=made)
     if matching is None:
         return None
     if settings.where:
@@ -44,7 +45,7 @@ def matching_in(checkpoints: Iterable[Checkpoint]) -> Matching | None:
 
 
 def any_matching_in(checkpoints: Iterable[Checkpoint]) -> Matching | None:
-    """The same where only the number of rows is another one, too."""
+    """The same where only the number of rows is another one, or what some rows are made of, too."""
     for checkpoint in checkpoints:
         while isinstance(checkpoint, CheckpointView):
             from modelmerger_plugins.tokenizer.rows.view import RowsView
@@ -57,10 +58,11 @@ def any_matching_in(checkpoints: Iterable[Checkpoint]) -> Matching | None:
 
 def _check_adapters(matching: Matching, settings: Settings) -> None:
     """Raises `ModelCompatibilityError` where updates are merged: they are about rows of their own base."""
+    why = "the models' vocabularies differ" if matching.differs else "rows of tokens are added or made"
     for model in matching.models:
         if merged_as_updates([model.checkpoint], settings):
             message = (
-                "the models' vocabularies differ, and updates of adapters are merged as they are. "
+                f"{why}, and updates of adapters are merged as they are. "
                 "Set peft_config.merge_adapters: false, which folds each adapter into its base first."
             )
             raise ModelCompatibilityError(Problem(message, model.place))

@@ -1,17 +1,20 @@
 """Tokenizers as their tokenizer.json has them, read within limits; nothing of them is run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from attrs import frozen
-from modelmerger import InputError, Problem, read_beside, read_json
+from attrs import evolve, frozen
+from modelmerger import InputError, Problem, read_beside, read_json, shown
 
 from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, MOST_TOKENS, MOST_VALUES
 
 TYPES = ("BPE", "Unigram", "WordPiece")
 LONGEST = 1 << 16
 """Characters of a token."""
+FLAGS = MappingProxyType({"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True})
+"""Of an added token of which nothing says them."""
 Pair = tuple[str, str]
 
 
@@ -64,15 +67,30 @@ def read_document(directory: Path, name: str) -> Document:
     return document_of(read_json(content, place, unique=False, nodes=MOST_VALUES), name, place)
 
 
-def with_tokens(document: Document, tokens: Mapping[str, int]) -> Document:
-    """The tokenizer with those of the tokens that it lacks, as added ones: only tokenizer_config.json names them."""
+def with_tokens(
+    document: Document, tokens: Mapping[str, int], entries: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Document:
+    """The tokenizer with those of the tokens that it lacks, as added ones, which other files name.
+
+    entries: what tokenizer_config.json says of tokens, of which the flags are taken.
+    """
     known = document.tokens
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    lacking = [{"id": row, "content": token, **flags} for token, row in tokens.items() if token not in known]
+    lacking = []
+    for token, row in tokens.items():
+        if token not in known:
+            said = entries.get(token, {})
+            flags = {key: said.get(key) if type(said.get(key)) is bool else default for key, default in FLAGS.items()}
+            lacking.append({"id": row, "content": token, **flags})
     if not lacking:
         return document
     value = {**document.value, "added_tokens": [*document.added, *lacking]}
     return document_of(value, document.name, document.place)
+
+
+def without_tokens(document: Document, names: Collection[str]) -> Document:
+    """The tokenizer without some of its added tokens."""
+    kept = [token for token in document.added if token["content"] not in names]
+    return document if len(kept) == len(document.added) else evolve(document, added=kept)
 
 
 def document_of(value: Any, name: str, place: str) -> Document:
@@ -109,6 +127,22 @@ def _document(value: Any, name: str, place: str) -> Document:
     return Document(name, place, value, kind, entries, pairs, added)
 
 
+def check_merges(document: Document) -> None:
+    """Raises `InputError` for a merge that is of no tokens, or makes none: the library takes no such file, and where a
+    second half lacks the mark of parts of words it ends the process.
+    """
+    mark = document.model.get("continuing_subword_prefix") or ""
+    if not isinstance(mark, str):
+        raise InputError(Problem(f"is no sound tokenizer: {UNSOUND}", document.place))
+    known = document.vocabulary
+    for left, right in document.merges:
+        made = left + right.removeprefix(mark)
+        if left not in known or right not in known or made not in known or not right.startswith(mark):
+            halves = " and ".join(shown(repr(half), 30) for half in (left, right))
+            message = f"is no sound tokenizer: its merge of {halves} is not of tokens. Save it anew with transformers."
+            raise InputError(Problem(message, document.place))
+
+
 def _pair(merge: Any) -> Pair:
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     _check(type(left) is str and type(right) is str)
@@ -130,5 +164,5 @@ def _guessed(model: Mapping[str, Any]) -> str:
 def _is_byte_level(part: Any) -> bool:
     if not isinstance(part, Mapping):
         return False
-    inner = [*(part.get("pretokenizers") or ()), *(part.get("decoders") or ())]
-    return part.get("type") == "ByteLevel" or any(map(_is_byte_level, inner))
+    inner = [steps for key in ("pretokenizers", "decoders") if isinstance(steps := part.get(key), list)]
+    return part.get("type") == "ByteLevel" or any(_is_byte_level(step) for steps in inner for step in steps)

@@ -5,6 +5,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from modelmerger_plugins.tokenizer.cutting import PARTS
 from modelmerger_plugins.tokenizer.union.bpe import joined_merges, joined_model
 from modelmerger_plugins.tokenizer.union.documents import Document, document_of
 from modelmerger_plugins.tokenizer.union.imported import Imported, imported_into, seen_as_first
@@ -14,8 +15,6 @@ from modelmerger_plugins.tokenizer.union.scripts import Scripts
 from modelmerger_plugins.tokenizer.union.spelling import script_of
 from modelmerger_plugins.tokenizer.union.unigram import joined_pieces
 from modelmerger_plugins.tokenizer.union.wordpiece import imported_words
-
-PARTS = ("normalizer", "pre_tokenizer")
 
 
 @frozen(eq=False)

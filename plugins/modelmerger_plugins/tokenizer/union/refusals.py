@@ -6,7 +6,7 @@ from typing import Any
 
 from modelmerger import InputError, Problem, shown
 
-from modelmerger_plugins.tokenizer.union.documents import Document
+from modelmerger_plugins.tokenizer.union.documents import Document, check_merges
 from modelmerger_plugins.tokenizer.union.imported import Second
 from modelmerger_plugins.tokenizer.union.leaders import Leaders
 
@@ -31,6 +31,8 @@ def check_pair(first: Document, second: Document) -> None:
             for key in ("continuing_subword_prefix", "end_of_word_suffix"):
                 if one.model.get(key):
                     raise _refused(one, f"marks parts of words by {key} {shown(repr(one.model[key]), 20)}.")
+    for one in (first, second):
+        check_merges(one)
     prefixes = [one.model.get("continuing_subword_prefix", "##") for one in (first, second)]
     if first.type == "WordPiece" and prefixes[0] != prefixes[1]:
         said = " and ".join(shown(repr(prefix), 20) for prefix in reversed(prefixes))
@@ -89,7 +91,9 @@ def _normaliser(value: Any, first: Document) -> Any:
     try:
         normaliser: Any = Tokenizer.from_str(json.dumps(document)).normalizer
         normaliser.normalize_str("a")
-    except Exception as error:
+    except BaseException as error:  # a panic of the library is no Exception
+        if isinstance(error, KeyboardInterrupt):
+            raise
         message = "has a normaliser that tokenizers cannot read. Save the tokenizer anew with transformers."
         raise InputError(Problem(message, first.place)) from error
     return normaliser.normalize_str

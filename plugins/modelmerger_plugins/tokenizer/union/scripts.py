@@ -1,11 +1,8 @@
 """Scripts of texts, and of bytes that may begin a letter without ending it, by the Unicode data of `regex`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import regex
+from itertools import islice
 
 LATIN = "LATIN"
 NONE, IN_LATIN = frozenset[str](), frozenset({LATIN})
@@ -27,8 +24,8 @@ class Scripts:
         letters = {letter for text in texts for letter in text} - self._known.keys()
         joined = "".join(letter for letter in letters if ord(letter) not in SURROGATES)
         self._known |= dict.fromkeys(letters, "")
-        for name, letters_of in _scripts():
-            for run in letters_of.findall(joined):
+        for name, runs in _patterns().items() if joined else ():
+            for run in runs(joined):
                 self._known |= dict.fromkeys(run, name)
         self._known |= {letter: ARABIC for letter in letters if ord(letter) in ARABIC_BLOCK}
 
@@ -36,7 +33,7 @@ class Scripts:
         """The scripts of a text."""
         if text.isascii():
             return IN_LATIN if text.swapcase() != text else NONE
-        return frozenset({self._of_letter(letter) for letter in text} - {""})
+        return frozenset({self.of_letter(letter) for letter in text} - {""})
 
     def of_bytes(self, content: bytes) -> frozenset[str]:
         """The scripts of whole letters, and of bytes at the end that only letters of one script begin with.
@@ -51,40 +48,40 @@ class Scripts:
         text, rest = _whole(content[start:])
         found = self.of(text)
         for part in rest:
-            script = self._of_beginning(part)
+            script = _of_beginning(part)
             found |= {script} if script else NONE
         return found
 
-    def _of_letter(self, letter: str) -> str:
+    def of_letter(self, letter: str) -> str:
+        """The script of a letter; empty where it is of none."""
         if letter not in self._known:
             self.learn([letter])
         return self._known[letter]
 
-    def _of_beginning(self, part: bytes) -> str:
-        key = "\ud800" + part.decode("latin-1")  # no letter, so that it stands beside letters
-        if key not in self._known:
-            found = set[str]()
-            points = list(_beginning_with(part))
-            for start in range(0, len(points), AT_ONCE):
-                letters = list(map(chr, points[start : start + AT_ONCE]))
-                self.learn(letters)
-                found |= {self._known[letter] for letter in letters}
-                if len(found) > 1 or "" in found:
-                    break
-            self._known[key] = found.pop() if len(found) == 1 else ""
-        return self._known[key]
+
+@cache
+def _of_beginning(part: bytes) -> str:
+    """The script of all letters that begin with these bytes; empty where there are several, or one is of none."""
+    scripts, found = Scripts(), set[str]()
+    points = iter(_beginning_with(part))
+    while letters := [chr(point) for point in islice(points, AT_ONCE)]:
+        scripts.learn(letters)
+        found |= {scripts.of_letter(letter) for letter in letters}
+        if len(found) > 1 or "" in found:
+            return ""
+    return found.pop() if found else ""
 
 
 @cache
-def _scripts() -> "list[tuple[str, regex.Pattern[str]]]":
-    """The names of all scripts that the library knows, one for each, and what finds their letters."""
+def _patterns() -> dict[str, Callable[[str], list[str]]]:
+    """For each script that the library knows, by one of its names, what finds the runs of its letters in a text."""
     import regex
     from regex._regex_core import PROPERTIES
 
     names: dict[int, str] = {}
     for name, number in PROPERTIES["SCRIPT"][1].items():
         names.setdefault(number, name)
-    return [(name, regex.compile(rf"\p{{Script={name}}}+")) for name in names.values() if name not in NO_SCRIPTS]
+    return {name: regex.compile(rf"\p{{Script={name}}}+").findall for name in names.values() if name not in NO_SCRIPTS}
 
 
 def _whole(content: bytes) -> tuple[str, list[bytes]]:

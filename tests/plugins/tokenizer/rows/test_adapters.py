@@ -55,6 +55,36 @@ def test_an_adapters_own_tokenizer_counts_only_with_the_embedding(tmp_path: Path
         torch.testing.assert_close(found, (base + other) / 2)
 
 
+def test_beside_an_embedding_a_template_alone_is_no_vocabulary(tmp_path: Path) -> None:
+    write(tmp_path / "base", 1, BASE, 12, dtype=torch.float32)
+    write(tmp_path / "other", 2, MOVED, 12, dtype=torch.float32)
+    write_adapter(tmp_path / "adapter", embedding=True)
+    (tmp_path / "adapter/tokenizer_config.json").write_text("{}")
+    (tmp_path / "adapter/chat_template.jinja").write_text("{{ messages }}")
+
+    merge(MergeConfig(**config_of(tmp_path)))
+
+    found, base, other = (tensors_of(tmp_path / name)[EMBEDDING] for name in ("merged", "base", "other"))
+    torch.testing.assert_close(found, (base + 2 + other.flip(0)) / 2)
+
+
+@pytest.mark.parametrize("tokens", [BASE, BASE | {"<|im_end|>": 12}], ids=["of the base", "of its own"])
+def test_an_adapters_own_files_must_go_with_the_rows_of_its_base(tmp_path: Path, tokens: dict[str, int]) -> None:
+    write(tmp_path / "base", 1, BASE, 16)
+    write(tmp_path / "other", 2, MOVED, 12)
+    write_adapter(tmp_path / "adapter", embedding=False)
+    (tmp_path / "adapter/tokenizer.json").write_text(fast(tokens))
+    config = MergeConfig(**config_of(tmp_path, tokenizer_source="adapter"))
+
+    if tokens == BASE:
+        ModelMerger(config).check_compatibility()
+        return
+    with pytest.raises(
+        ModelCompatibilityError, match=r"1 tokens? stands? for other rows .* its tokenizer cannot be taken"
+    ):
+        ModelMerger(config).check_compatibility()
+
+
 def test_updates_of_adapters_need_one_vocabulary(tmp_path: Path) -> None:
     write(tmp_path / "base", 1, BASE, 12)
     for name, tokens in (("adapter", MOVED), ("other", BASE)):

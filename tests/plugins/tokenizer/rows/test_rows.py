@@ -138,6 +138,53 @@ def test_models_that_are_only_padded_go_together(tmp_path: Path) -> None:
     assert found[BIAS].shape == (64,)
 
 
+def test_of_the_same_tokens_all_but_the_rows_is_the_donors(tmp_path: Path) -> None:
+    for name, rows in (("a", 12), ("b", 64)):
+        write(tmp_path / name, 1, BASE, rows)
+        (tmp_path / name / "generation_config.json").write_text(f'{{"eos_token_id":{2 if name == "a" else 5}}}')
+
+    report = merge(MergeConfig(**config_of(tmp_path, ["a", "b"])))
+
+    kept = (tmp_path / "merged/generation_config.json").read_bytes()
+    assert kept == (tmp_path / "a/generation_config.json").read_bytes()
+    said = [note.message for note in report.notes]
+    assert "has the tokens of the others and 64 rows; the merged model has 12 rows, as 'a' has." in said
+    assert not any("vocabularies differ" in message for message in said)
+    assert report.figures == {}
+
+
+def cutting(tokens: dict[str, int], **parts: Any) -> str:
+    value = json.loads(fast(tokens))
+    value["model"]["merges"] = parts.pop("merges", [])
+    return json.dumps(value | parts)
+
+
+@pytest.mark.parametrize(
+    ("other", "parts", "due"),
+    [
+        (BASE, {"merges": ["a b", "c d"]}, "merges"),
+        (BASE, {"merges": [["a", "b"]]}, ""),
+        (BASE, {"merges": ["a b"], "normalizer": {"type": "NFKC"}, "pre_tokenizer": {"type": "Digits"}}, "normalizer and pre_tokenizer"),
+        (MORE, {"merges": ["a b", "c d"]}, ""),
+        (MORE, {"normalizer": {"type": "NFKC"}}, "normalizer"),
+    ],
+    ids=["merges", "spelling of merges", "both", "more merges for more tokens", "more tokens"],
+)  # fmt: skip
+@pytest.mark.parametrize("rows", [16, 20])
+def test_what_cuts_texts_otherwise_is_a_note(
+    tmp_path: Path, other: dict[str, int], parts: dict[str, Any], due: str, rows: int
+) -> None:
+    write(tmp_path / "a", 1, None, 16)
+    (tmp_path / "a/tokenizer.json").write_text(cutting(BASE, merges=["a b"]))
+    write(tmp_path / "b", 2, None, rows)
+    (tmp_path / "b/tokenizer.json").write_text(cutting(other, **parts))
+
+    notes = ModelMerger(MergeConfig(**config_of(tmp_path, ["a", "b"]))).check_compatibility()
+
+    found = [note.message for note in notes if "cuts texts otherwise" in note.message]
+    assert found == ([f"cuts texts otherwise than 'a', whose tokenizer is taken: other {due}."] if due else [])
+
+
 @pytest.mark.parametrize("rule", ["owners", "base", "zero", "mean_subtokens"])
 def test_rows_of_tokens_that_a_model_lacks(tmp_path: Path, rule: str) -> None:
     write(tmp_path / "a", 1, MORE, 16, dtype=torch.float32)
@@ -203,9 +250,29 @@ def test_a_token_can_come_from_where_an_option_says(tmp_path: Path, entry: dict[
     torch.testing.assert_close(found[EMBEDDING][12], due(*named))
 
 
+def test_rows_are_made_where_vocabularies_are_equal_too(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / name, ord(name), BASE, 12, dtype=torch.float32)
+    (tmp_path / "a/generation_config.json").write_text('{"eos_token_id":2}')
+    given = {"a": {"zero": True, "force": True}, "b": {"token": "c", "force": True}, "d": {"model": "b"}}
+
+    config = config_of(tmp_path, ["a", "b"], token_sources=given)
+    report = merge(MergeConfig(**config))
+
+    found, ours, theirs = (tensors_of(tmp_path / name)[EMBEDDING] for name in ("merged", "a", "b"))
+    due = 0.6 * ours + 0.4 * theirs
+    due[BASE["a"]], due[BASE["b"]] = 0, due[BASE["c"]]
+    torch.testing.assert_close(found, due)
+    kept = (tmp_path / "merged/generation_config.json").read_bytes()
+    assert kept == (tmp_path / "a/generation_config.json").read_bytes()
+    warned = [note.message for note in report.notes if note.severity == "warning" and "force" in note.message]
+    assert warned == ["changes nothing for d, which every model has. Add force: true, or leave it out."]
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        ({"a": {"token": "typo", "force": True}}, r"no model has a token 'typo'\. Name another one"),
         ({"x": {"model": "b"}}, "is no token of the merged model's vocabulary"),
         ({"a": {"model": "c"}}, "no model is called 'c'. Name one of: a, b"),
         ({"a": {"zero": True, "model": "a"}}, "must say either zero: true, or a model"),
@@ -236,6 +303,21 @@ def test_a_renamed_reserved_token_is_one_row_with_the_new_name(tmp_path: Path) -
     written = json.loads((tmp_path / "merged/tokenizer.json").read_text())
     assert written["added_tokens"][0] == {"id": 12, "content": "<|im_start|>", "special": True}
     assert written["model"]["vocab"]["<|reserved_special_token_1|>"] == 13
+
+
+def test_a_renamed_token_has_its_new_name_in_every_file(tmp_path: Path) -> None:
+    reserved = {"[PAD]": 0, "[unused1]": 1} | {letter: 2 + i for i, letter in enumerate("abcdefgh")}
+    renamed = {{"[unused1]": "[عربي]"}.get(token, token): row for token, row in reserved.items()}
+    for seed, (name, tokens) in enumerate((("a", reserved), ("b", renamed))):
+        write(tmp_path / name, seed, None, 10, dtype=torch.float32)
+        (tmp_path / name / "vocab.txt").write_bytes("\r\n".join([*tokens, ""]).encode())
+    (tmp_path / "a/special_tokens_map.json").write_text('{"mask_token": "[unused1]"}')
+
+    found = merged(config_of(tmp_path, ["a", "b"]))
+
+    torch.testing.assert_close(found[EMBEDDING][1], tensors_of(tmp_path / "b")[EMBEDDING][1])
+    assert (tmp_path / "merged/vocab.txt").read_bytes() == (tmp_path / "b/vocab.txt").read_bytes()
+    assert json.loads((tmp_path / "merged/special_tokens_map.json").read_text()) == {"mask_token": "[عربي]"}
 
 
 @pytest.mark.parametrize("preserve", [True, False])
@@ -331,6 +413,19 @@ def test_lost_tokens_are_a_warning_with_examples_and_the_way(tmp_path: Path) -> 
     said = "\n".join(note.message for note in notes)
     assert "gives the vocabulary: 12 tokens, 12 rows" in said
     assert "extends the vocabulary of 'a': 12 tokens shared, 4 added, 0 missing" in said
+
+
+def test_of_a_union_they_are_a_note(tmp_path: Path) -> None:
+    """Too few of a script to lead it."""
+    write(tmp_path / "a", 1, BASE, 12)
+    write(tmp_path / "b", 2, MORE, 16)
+
+    config = MergeConfig(**config_of(tmp_path, ["a", "b"], tokenizer_source="union"))
+    (note,) = [note for note in ModelMerger(config).check_compatibility() if "is lost" in note.message]
+
+    assert note.severity == "note"
+    assert note.message.startswith("4 tokens of 'b' are not in the merged vocabulary (")
+    assert note.message.endswith("is lost. To keep them, set options.tokenizer_source to b.")
 
 
 def test_the_plan_says_who_gives_config_and_who_the_tokenizer(tmp_path: Path) -> None:
@@ -466,6 +561,20 @@ def test_ids_of_special_tokens_are_those_of_the_vocabulary(tmp_path: Path) -> No
     assert config["audio_config"]["vocab_size"] == 12
     generation = json.loads((tmp_path / "merged/generation_config.json").read_text())
     assert generation == {"eos_token_id": [9, 12], "temperature": 0.5}
+
+
+def test_ids_that_the_donor_leaves_open_are_those_of_the_vocabulary(tmp_path: Path) -> None:
+    write(tmp_path / "a", 1, BASE, 12, config={"eos_token_id": 2, "pad_token_id": None})
+    write(tmp_path / "b", 2, MORE, 16, config={"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0})
+    (tmp_path / "a/generation_config.json").write_text('{"eos_token_id": 2, "temperature": 0.5}')
+    (tmp_path / "b/generation_config.json").write_text('{"eos_token_id": 2, "pad_token_id": 0, "top_p": 0.5}')
+
+    merge(MergeConfig(**config_of(tmp_path, ["a", "b"], tokenizer_source="b")))
+
+    config = json.loads((tmp_path / "merged/config.json").read_text())
+    assert [config[f"{key}_token_id"] for key in ("bos", "eos", "pad")] == [1, 2, 0]
+    generation = json.loads((tmp_path / "merged/generation_config.json").read_text())
+    assert generation == {"eos_token_id": 2, "temperature": 0.5, "pad_token_id": 0}
 
 
 def test_all_ends_of_an_answer_that_the_vocabulary_has_are_listed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import random_tensors, write_model
 from modelmerger import MergeConfig, ModelCompatibilityError, ModelMerger, merge
+from modelmerger_plugins.tokenizer.union.spelling import letters_of_bytes
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -101,15 +102,41 @@ def test_added_tokens_of_the_second_end_answers_too(tmp_path: Path) -> None:
 def test_a_token_that_only_the_config_lists_keeps_its_row(tmp_path: Path) -> None:
     write(tmp_path / "a", 1, FIRST, 408)
     write(tmp_path / "b", 2, SECOND, 456)
-    listed = {"added_tokens_decoder": {"401": {"content": "<|pad|>"}}, "tokenizer_class": "Qwen2Tokenizer"}
+    entry = {"content": "<|pad|>", "special": False, "lstrip": True}
+    listed = {"added_tokens_decoder": {"401": entry}, "tokenizer_class": "Qwen2Tokenizer"}
     (tmp_path / "a/tokenizer_config.json").write_text(json.dumps(listed))
 
     merge(MergeConfig(**config_of(tmp_path)))
 
     made = AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert made.convert_tokens_to_ids(["<|endoftext|>", "<|pad|>"]) == [400, 401]
+    added = json.loads((tmp_path / "merged/tokenizer.json").read_text())["added_tokens"]
+    (flags,) = [{key: token[key] for key in token if token[key] is True} for token in added if token["id"] == 401]
+    assert flags == {"lstrip": True}
     found, ours = (load_file(tmp_path / name / "model.safetensors")[EMBEDDING] for name in ("merged", "a"))
     torch.testing.assert_close(found[401], ours[401])
+
+
+@pytest.mark.parametrize("renaming", ["a", "b"])
+def test_a_reserved_token_that_one_model_has_renamed_is_one_row(tmp_path: Path, renaming: str) -> None:
+    reserved = "<|reserved_special_token_0|>"
+    texts = [*TEXTS[0], *TEXTS[1]]
+    names = {name: "<|im_start|>" if name == renaming else reserved for name in "ab"}
+    first, second = (by_bytes(texts, 400, (names[name],)) for name in "ab")
+    pair = ["س", "ت"]  # so that they differ in more than the name
+    spelt = ["".join(map(letters_of_bytes().__getitem__, letter.encode())) for letter in pair]
+    second["model"]["vocab"]["".join(spelt)] = 401
+    second["model"]["merges"].append(spelt)
+    write(tmp_path / "a", 1, first, 408)
+    write(tmp_path / "b", 2, second, 408)
+
+    merge(MergeConfig(**config_of(tmp_path)))
+
+    written = json.loads((tmp_path / "merged/tokenizer.json").read_text())
+    assert [(token["id"], token["content"]) for token in written["added_tokens"]] == [(400, "<|im_start|>")]
+    assert reserved not in written["model"]["vocab"]
+    found, own = (load_file(tmp_path / name / "model.safetensors")[EMBEDDING] for name in ("merged", renaming))
+    torch.testing.assert_close(found[400], own[400])
 
 
 def test_without_union_such_vocabularies_are_unrelated(tmp_path: Path) -> None:

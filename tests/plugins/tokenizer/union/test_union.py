@@ -216,9 +216,10 @@ def with_added(value: dict[str, Any]) -> dict[str, Any]:
         (changed(by_bytes(TEXTS[0], 300), end_of_word_suffix="</w>"), by_bytes(TEXTS[1], 300), "end_of_word_suffix '</w>'"),
         (changed(of_words(TEXTS[0], 200), continuing_subword_prefix="@@"), of_words(TEXTS[1], 200), "('##' and '@@')"),
         (with_added(of_pieces(TEXTS[0], 120)), of_pieces(TEXTS[1], 160), "has added tokens behind its pieces"),
+        (by_bytes(TEXTS[0], 300), changed(by_bytes(TEXTS[1], 300), merges=[["a", "ا"]]), "its merge of 'a' and 'ا' is not of tokens"),
         (strip_accents(by_bytes(TEXTS[0], 300)), by_bytes(TEXTS[1], 400), "has a normaliser that makes 'ا' of 'آ'"),
     ],
-    ids=["types", "characters first", "dropout", "suffix", "prefixes", "behind pieces", "normaliser"],
+    ids=["types", "characters first", "dropout", "suffix", "prefixes", "behind pieces", "merges", "normaliser"],
 )  # fmt: skip
 def test_what_cannot_be_joined_is_refused_with_what_to_do(first: Any, second: Any, words: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -245,3 +246,10 @@ def test_unsound_files_are_refused(value: Any) -> None:
         InputError, match=r"m/tokenizer\.json: (is no sound tokenizer|has a model of type|has more than)"
     ):
         document_of(value, "m", "m/tokenizer.json")
+
+
+@pytest.mark.parametrize("part", [5, [5], {"pretokenizers": 5}, {"pretokenizers": [5]}, {"decoders": "ByteLevel"}])
+def test_parts_of_another_form_are_no_bytes(part: Any) -> None:
+    value = {"model": {"type": "BPE", "vocab": {"a": 0}}, "pre_tokenizer": part, "decoder": part}
+
+    assert not document_of(value, "m", "m/tokenizer.json").by_bytes
