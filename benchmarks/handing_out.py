@@ -6,6 +6,7 @@ the journal: on Ray where it is installed, else in this process.
 
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -45,7 +46,7 @@ def schedule(tasks: int) -> Iterator[Any]:
     order: Callable[[], Any] = lambda: SimpleNamespace(to_json=lambda: "{}")  # noqa: E731 (a field, which has a default)
     with tempfile.TemporaryDirectory() as place, Staging(Path(place) / "out", "plan", planned.plan.layout) as staging:
         work = Schedule(merge, staging, lambda _: None, Elsewhere(order, "token", lambda *_: True, place))
-        work._waiting, work._totals = dict.fromkeys(units), Totals(units)  # noqa: SLF001 (in place of its one)
+        work._waiting, work._totals = OrderedDict.fromkeys(units), Totals(units)  # noqa: SLF001 (in place of its one)
         yield work
         if len(staging.records) != len(units):
             raise SystemExit("some tasks were lost")

@@ -5,72 +5,33 @@
 
 FOLDER holds `DIALECT.tsv`, a source and a text in each line, tabulator between them. Lines are taken evenly from all
 sources of a dialect, without those whose names begin with PREFIX. With `--like`, those are taken that are most like the
-lines of `DIR/DIALECT.txt`, and no longer than the longest of these: `examples/dialects/tuning`, whose lines were written
-as the held-out ones were, but are others. Nothing of the lines is written to anywhere but a temporary directory.
+lines of `DIR/DIALECT.txt`, by their letters and by what the base and the four specialists make of them: the lines of
+`examples/dialects/tuning`, which were written as the held-out ones were, but are others. Nothing of the lines is written
+to anywhere but a temporary directory.
 
 The held-out lines judge. Settings are not chosen by them: `--judge tuning` puts the lines of `tuning` in their place,
 and `--within` so many other lines of FOLDER. Build the models first: `python examples/dialects/build.py`.
 """
 
 import argparse
-import itertools
-import math
-import random
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import yaml
 from modelmerger_plugins.tune import MergeTuner
 from modelmerger_plugins.tune.evaluating import ByCoefficients, encoded, tokenizer_of
 from modelmerger_plugins.tune.honesty import gain, ratio
 from modelmerger_plugins.tune.measured import Goal, per_token
-from modelmerger_plugins.tune.nearness import RUN, near_groups, plain
+from modelmerger_plugins.tune.nearness import near_groups
 from modelmerger_plugins.tune.opened import opened, read
+from tuning_lines import Measure, alike, evenly
 
 EXAMPLE = Path(__file__).parents[1] / "examples/dialects"
 DIALECTS = ("egyptian", "gulf", "levantine", "maghrebi")
 SCALE = 0.35
 FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
-
-
-def lines_of(folder: Path, dialect: str, without: str, like: Path | None) -> list[str]:
-    """All lines of a dialect, in the order in which they are taken."""
-    by_source: dict[str, list[str]] = {}
-    for row in (folder / f"{dialect}.tsv").read_text(encoding="utf-8").splitlines():
-        source, _, text = row.partition("\t")
-        if not (without and source.startswith(without)):
-            by_source.setdefault(source, []).append(text)
-    if like is not None:
-        wanted = (like / f"{dialect}.txt").read_text(encoding="utf-8").splitlines()
-        return nearest([text for own in by_source.values() for text in own], wanted)
-    drawn = random.Random(0)
-    for own in by_source.values():
-        drawn.shuffle(own)
-    return [text for turn in itertools.zip_longest(*by_source.values()) for text in turn if text is not None]
-
-
-def nearest(lines: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Lines by how much likelier their runs of letters are in other lines than in all of them (Moore and Lewis 2010).
-
-    Those that are longer than all others have no place.
-    """
-    longest = max(len(line.split()) for line in wanted)
-    lines = [line for line in lines if len(line.split()) <= longest]
-    here, there = (Counter(run for line in own for run in runs(line)) for own in (lines, wanted))
-    in_all, in_wanted = here.total(), there.total()
-
-    def likeness(line: str) -> float:
-        own = runs(line)
-        return sum(math.log((1 + there[run] / in_wanted / (here[run] / in_all)) / 2) for run in own) / len(own)
-
-    return sorted(lines, key=lambda line: (-likeness(line), line))
-
-
-def runs(line: str) -> list[str]:
-    letters = f" {plain(line)} "
-    return [letters[i : i + RUN] for i in range(max(1, len(letters) - RUN + 1))]
 
 
 def config_of(
@@ -103,8 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     search = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in told.set)}
     with tempfile.TemporaryDirectory() as place:
         texts, test = {}, {name: str(EXAMPLE / told.judge / f"{name}.txt") for name in DIALECTS}
+        measure = measuring(config_of({}, {}, told.per, search, Path(place) / "out"))
         for name in DIALECTS:
-            drawn = lines_of(told.folder, name, told.without, told.like)[: told.lines + told.within]
+            drawn = evenly(told.folder, name, told.without)
+            if told.like is not None:
+                drawn = alike(drawn, plain_lines(told.like / f"{name}.txt"), measure)
+            drawn = drawn[: told.lines + told.within]
             texts[name] = written(Path(place) / f"{name}.txt", drawn[: told.lines])
             if told.within:
                 groups = near_groups(drawn)
@@ -118,6 +83,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compare(config, test, told.lines, report.best.vector)
 
 
+def plain_lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def measuring(config: dict[str, object]) -> Measure:
+    """What the models of a config make of lines."""
+    found = opened(read(config), 0)
+    evaluator, tokenizer = ByCoefficients(found), tokenizer_of(found)
+
+    def measure(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        own = encoded({"": lines}, tokenizer)
+        return np.stack([evaluator.source_nats(own, i)[""] for i in range(len(found.models))], 1), own.counts("")
+
+    return measure
+
+
 def written(path: Path, lines: Sequence[str]) -> str:
     path.write_text("\n".join(lines), encoding="utf-8")
     return str(path)
@@ -127,7 +108,7 @@ def compare(config: dict[str, object], files: dict[str, str], lines: int, tuned:
     """The tuned numbers beside task arithmetic with the scale that is best on the very lines that judge."""
     found = opened(read(config), lines)
     evaluator = ByCoefficients(found)
-    texts = {name: Path(file).read_text(encoding="utf-8").splitlines() for name, file in files.items()}
+    texts = {name: plain_lines(Path(file)) for name, file in files.items()}
     test = encoded(texts, tokenizer_of(found))
     sources = {name: per_token(evaluator.source_nats(test, i), test) for i, name in enumerate(found.models)}
     goal = Goal(found.read.tune.goal, (), sources, test)

@@ -25,9 +25,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")  # the same examples in every run; --hypothesis-profile=default: new ones
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test may reach the Hub
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every process that a test starts compiles the package anew
-sys.dont_write_bytecode = (
-    True  # tests write modules anew within a second, which is too soon for bytecode to be told apart
-)
 
 SHAPES = {
     "model.embed_tokens.weight": (24, 16),
@@ -204,6 +201,8 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
+    # From here on tests write modules anew within a second, which is too soon for bytecode to be told apart.
+    sys.dont_write_bytecode = True  # not before: tests, of which pytest makes bytecode of its own, are compiled once
     spare_collector()
 
 

@@ -126,7 +126,6 @@ if TYPE_CHECKING:
     from modelmerger.values.plan import PlannedModel as PlannedModel
     from modelmerger.values.read_config import ReadConfig as ReadConfig
     from modelmerger.values.report import MergeReport as MergeReport
-    from modelmerger.values.report import PartReport as PartReport
     from modelmerger.values.sections import Section as Section
     from modelmerger.values.settings import Settings as Settings
     from modelmerger.values.settings import ValidationSettings as ValidationSettings
@@ -144,6 +143,7 @@ if TYPE_CHECKING:
     from modelmerger.values.work.block_record import BlockRecord as BlockRecord
     from modelmerger.values.work.figures import Figures as Figures
     from modelmerger.values.work.inquiry import Inquiry as Inquiry
+    from modelmerger.values.work.part import PartReport as PartReport
     from modelmerger.values.work.units import Done as Done
     from modelmerger.values.work.units import SliceWork as SliceWork
     from modelmerger.values.work.units import Statistic as Statistic
@@ -250,7 +250,7 @@ _HOMES = {
     "values.plain_names": ("is_plain_path",),
     "values.plan": ("MergePlan", "PlannedModel", "WHOLE_MODEL"),
     "values.read_config": ("ReadConfig",),
-    "values.report": ("MergeReport", "PartReport"),
+    "values.report": ("MergeReport",),
     "values.sections": ("Section",),
     "values.settings": ("Settings", "ValidationSettings"),
     "values.strategies.terms": ("Terms",),
@@ -260,6 +260,7 @@ _HOMES = {
     "values.work.block_record": ("BlockRecord",),
     "values.work.figures": ("Figures",),
     "values.work.inquiry": ("Inquiry",),
+    "values.work.part": ("PartReport",),
     "values.work.units": ("Done", "SliceWork", "Statistic", "Task", "Unit", "WorkOrder", "Worker"),
     "worker": ("open_worker", "open_workers"),
     "values.weights": ("shown_weight", "varying"),

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modelmerger.engine.work.elsewhere import Elsewhere
-from modelmerger.engine.work.node import plugins_of, seen_of, torch_version
 from modelmerger.planning.prepared import Prepared
 from modelmerger.refusals import check_executor
 from modelmerger.values.options.core import CoreOptions
@@ -32,6 +31,8 @@ def for_workers(ready: Prepared, staged: Staged) -> Elsewhere:
     """What a merge has for workers elsewhere. Its order raises `ConfigError` where they could not open the models."""
 
     def order() -> WorkOrder:
+        from modelmerger.engine.work.node import plugins_of, seen_of, torch_version
+
         check_executor(ready.settings, ready.hooks)
         return WorkOrder(
             config=_config_for_workers(ready.settings),

@@ -18,9 +18,8 @@ from modelmerger.planning.prepared import Prepared, prepare
 from modelmerger.refusals import check_output_of, check_target, output_of
 from modelmerger.run import Watch, accept_all, begin, say
 from modelmerger.values.errors import ConfigError, Problem
-from modelmerger.values.report import PartReport
 from modelmerger.values.settings import Settings
-from modelmerger.values.work.part import Part
+from modelmerger.values.work.part import Part, PartReport
 
 log = logging.getLogger("modelmerger")
 

@@ -96,9 +96,6 @@ class _OpenWorker:
     _closed: bool = False
 
     def do(self, task: Task, then: Task | None = None) -> Done:
-        import torch
-
-        torch.set_num_threads(1)  # of this thread, which may be another one than that which opened the models
         return evolve(self._worker.do(task, then), worker=self._shared.name)
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from modelmerger import (
     shown,
 )
 
-HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>(?!.*\.\.)[\w./+-]+))?", re.ASCII)
+HUB_ID = r"(?a:(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>(?!.*\.\.)[\w./+-]+))?)"
 MAIN = "main"
 MODEL, ANY_WEIGHTS = "model*.safetensors", "*.safetensors"
 DATA = (
@@ -61,13 +61,15 @@ LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 def locate_model(reference: ModelReference) -> Location | None:
     """The snapshot of a Hub id, downloaded first. What exists on the disk, or looks like a file, is not a Hub id."""
     path = reference.path
-    match = HUB_ID.fullmatch(path)
-    if match is None or path.endswith((".safetensors", *PICKLED_SUFFIXES)) or os.path.lexists(path):
+    if os.path.lexists(path) or path.endswith((".safetensors", *PICKLED_SUFFIXES)):
+        return None
+    match = re.fullmatch(HUB_ID, path)
+    if match is None:
         return None
     return _located(HubId(path, match["repository"], match["revision"] or MAIN))
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class HubId:
     """A model on the Hub."""
 

@@ -3,11 +3,10 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from modelmerger import (
-    MOST_EXAMPLES,
     WHOLE_MODEL,
     Checkpoint,
     DocumentError,
@@ -16,13 +15,15 @@ from modelmerger import (
     PlannedModel,
     Problem,
     Settings,
-    ValidationReport,
     dump_yaml,
     hookimpl,
     parse_document,
     read_beside,
     shown,
 )
+
+if TYPE_CHECKING:
+    from modelmerger import ValidationReport
 
 CARD_LIMIT = 4 << 20
 BEGIN, END = "<!-- validation by modelmerger -->", "<!-- end of the validation -->"
@@ -33,7 +34,7 @@ OTHER = "other"
 """The Hub's word for a licence that it does not know; `license_name` says which."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Source:
     """A model that was merged, at any depth of merges within merges."""
 
@@ -132,7 +133,7 @@ def _part_head(plan: MergePlan) -> dict[str, Any]:
 
 
 @hookimpl
-def write_companions(directory: Path, report: ValidationReport) -> Mapping[str, bytes]:
+def write_companions(directory: Path, report: "ValidationReport") -> Mapping[str, bytes]:
     """The card with a section on the validation, in place of an earlier one."""
     card = (read_beside(directory, "README.md", CARD_LIMIT) or b"# Merged model\n").decode(errors="surrogateescape")
     return {"README.md": f"{_without_sections(card).rstrip()}\n\n{_section(report)}".encode(errors="surrogateescape")}
@@ -152,7 +153,9 @@ def _without_sections(card: str) -> str:
     return "".join([*kept, card[at:]])
 
 
-def _section(report: ValidationReport) -> str:
+def _section(report: "ValidationReport") -> str:
+    from modelmerger import MOST_EXAMPLES
+
     headings, *rows = report.rows()
     table = [_row(headings), _row(["---"] * len(headings), escape=str), *map(_row, rows)]
     notes = [f"- {_cell(note, 800)}" for note in report.notes()]

@@ -35,6 +35,12 @@ def is_known(name: str, model_type: Any) -> bool:
     )
 
 
+def unnamed(packages: Iterable[str], config: Mapping[str, Any]) -> list[str]:
+    """Those of some packages that the source of a model's family does not name; none where there is no source."""
+    source = _family(config)
+    return [package for package in packages if source and re.search(rf"\b{package}\b", source) is None]
+
+
 def has_no_module(name: str, config: Mapping[str, Any], directory: Path | None = None) -> bool:
     """Whether it is certain that none of the modules of a model has this name: its source sets no such one.
 

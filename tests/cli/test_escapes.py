@@ -78,7 +78,7 @@ def test_verify_prints_the_name_of_the_directory_escaped(named: SimpleNamespace,
 
 
 def test_json_says_a_name_in_escapes_that_readers_undo(named: SimpleNamespace, command: Command) -> None:
-    for arguments in (("plan", named.config), ("merge", named.config), ("verify", named.output)):
+    for arguments in (("plan", "--no-trial", named.config), ("merge", named.config), ("verify", named.output)):
         result = command(*arguments, "--json")
 
         assert result.status == 0

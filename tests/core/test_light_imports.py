@@ -18,13 +18,22 @@ HEAVY = ("torch", "numpy", "transformers", "peft", "accelerate", "huggingface_hu
 RUN = """
 import json, sys
 from modelmerger.cli.process import main
-statuses = [main(arguments) for arguments in json.loads(sys.argv[1])]
-print(json.dumps([statuses, sorted(sys.modules)]))
+statuses, modules = [], []
+for arguments in json.loads(sys.argv[1]):
+    statuses.append(main(arguments))
+    modules.append(sorted(sys.modules))
+print(json.dumps([statuses, modules]))
 """
 
 
 def run(*commands: list[str], extra_path: list[str] | None = None) -> tuple[list[int], set[str]]:
     """Runs commands one after the other in a process of their own: the exit statuses, and all modules imported by then."""
+    statuses, modules = run_each(*commands, extra_path=extra_path)
+    return statuses, modules[-1]
+
+
+def run_each(*commands: list[str], extra_path: list[str] | None = None) -> tuple[list[int], list[set[str]]]:
+    """The same, with the modules imported after each of the commands."""
     search = [*(extra_path or []), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(search)}
     done = subprocess.run(
@@ -32,7 +41,7 @@ def run(*commands: list[str], extra_path: list[str] | None = None) -> tuple[list
         env=environment, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     statuses, modules = json.loads(done.stdout.splitlines()[-1])
-    return statuses, set(modules)
+    return statuses, list(map(set, modules))
 
 
 @pytest.fixture
@@ -79,19 +88,16 @@ def test_completion_imports_nothing_heavy(path: str, monkeypatch: pytest.MonkeyP
     assert not modules & {*HEAVY, "rich"} - {"yaml.constructor"}
 
 
-def test_a_merge_imports_torch_but_no_transformers(path: str, models: SimpleNamespace) -> None:
-    statuses, modules = run(["merge", path], ["verify", str(models.output)])
-    assert statuses == [0, 0]
-    assert "torch" in modules
-    assert not modules & {"transformers", "peft", "accelerate", "huggingface_hub", "rich"}
-    built_in = {name for name in modules if name.startswith("modelmerger_strategies.")}
-    assert built_in == {"modelmerger_strategies.weighted"}
-
-
 OF_SOME_MERGES = (
+    "modelmerger.cli.plan",
+    "modelmerger.config.documents.written_numbers",
+    "modelmerger.config.inner_merges",
     "modelmerger.engine.merged_checkpoint",
     "modelmerger.engine.reading.kept",
+    "modelmerger.engine.work.node",
+    "modelmerger.hooks.answered.terms",
     "modelmerger.hooks.inquiries.child",
+    "modelmerger.hooks.of_process",
     "modelmerger.inputs.direct.read_ahead",
     "modelmerger.output.earlier.foreign",
     "modelmerger.output.earlier.kept_entries",
@@ -99,8 +105,13 @@ OF_SOME_MERGES = (
     "modelmerger.planning.layers.layer_view",
     "modelmerger.planning.mismatches.names",
     "modelmerger.planning.mismatches.shapes",
+    "modelmerger.planning.ties.untying",
     "modelmerger.validation.models",
     "modelmerger.validation.running",
+    "modelmerger.values.findings",
+    "modelmerger.values.subject",
+    "modelmerger.values.work.part",
+    "modelmerger_plugins.compatibility.depth",
     "modelmerger_plugins.names.counterparts",
     "modelmerger_plugins.names.matching",
     "modelmerger_plugins.names.rules",
@@ -109,16 +120,23 @@ OF_SOME_MERGES = (
     "modelmerger_plugins.tokenizer.rows.recipes",
     "modelmerger_plugins.tokenizer.rows.view",
     "modelmerger_plugins.tokenizer.union.joining",
+    "modelmerger_plugins.torch_bin.archive",
     "modelmerger_plugins.trainer.schedules",
 )
 """Modules that a merge of models with one vocabulary and the same names has no need of."""
 
 
-def test_a_plain_merge_imports_nothing_that_only_some_merges_need(path: str) -> None:
+def test_a_merge_imports_torch_but_no_transformers(path: str, models: SimpleNamespace) -> None:
+    """The first merge, which reads through the page cache, imports nothing that only some merges need."""
     assert not [name for name in OF_SOME_MERGES if importlib.util.find_spec(name) is None]
-    statuses, modules = run(["merge", path, "--set", "options.io=buffered"])
-    assert statuses == [0]
-    assert sorted(modules & set(OF_SOME_MERGES)) == []
+    plain = ["merge", path, "--set", "options.io=buffered", "--output", str(models.folder / "plain")]
+    statuses, (needed, _, modules) = run_each(plain, ["merge", path], ["verify", str(models.output)])
+    assert statuses == [0, 0, 0]
+    assert sorted(needed & set(OF_SOME_MERGES)) == []
+    assert "torch" in modules
+    assert not modules & {"transformers", "peft", "accelerate", "huggingface_hub", "rich"}
+    built_in = {name for name in modules if name.startswith("modelmerger_strategies.")}
+    assert built_in == {"modelmerger_strategies.weighted"}
 
 
 def test_only_the_named_strategy_of_others_is_imported(path: str, distribution: Callable[..., Path]) -> None:

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from modelmerger import Problem
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("models/base", "models/chat", "models/formal")
 EXTENDED = "models/extended"
 DIALECTS = tuple(f"examples/dialects/models/{name}" for name in ("base", "egyptian", "gulf", "levantine", "maghrebi"))
+RUNS = ("run", "run-a", "run-b")
 PACKAGE = "my_package"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models that the pages name: the Arabic base model that ships, and near copies of it."""
+    """The models that the pages name: the Arabic base model that ships, and near copies of it; and folders of trainers."""
     folder = tmp_path_factory.mktemp("library")
     base = ROOT / "examples/dialects/base"
     weights = load_file(base / "model.safetensors")
@@ -31,6 +33,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         moved = {k: (v + torch.randn(v.shape, generator=generator) * 1e-3).to(v.dtype) for k, v in weights.items()}
         save_file(moved, folder / name / "model.safetensors", metadata={"format": "pt"})
     extend(folder / MODELS[-1], folder / EXTENDED)
+    for run, step in itertools.product(RUNS, range(500, 5500, 500)):
+        (folder / run / f"checkpoint-{step}").mkdir(parents=True)
     return folder
 
 
@@ -57,10 +61,17 @@ def place(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     for name in (*MODELS, EXTENDED, *DIALECTS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(library / name)
-    for run, step in itertools.product(("run", "run-a", "run-b"), range(500, 5500, 500)):
-        (tmp_path / run / f"checkpoint-{step}").mkdir(parents=True)
+    for run in RUNS:
+        (tmp_path / run).symlink_to(library / run)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plan` tries no merge out, each of which takes a process that imports torch: one page does that for all."""
+    found = Problem("nothing is tried out in this test", severity="note")
+    monkeypatch.setattr("modelmerger.trial.try_out", lambda _: found)
 
 
 @pytest.fixture

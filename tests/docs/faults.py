@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ _ROW = re.compile(r"\| ([A-D][0-9]+) \| (.+?) \| (.+?) \| (.*?) ?\|")
 _NAMES = re.compile(r"([A-D][0-9]+(?:, [A-D][0-9]+)*)(?:[:.]|$)")
 
 
+@functools.cache
 def held() -> dict[str, list[str]]:
     """Row → the files of the tests that hold the row."""
     found: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.usefixtures("tokenizers_here")
+@pytest.mark.usefixtures("tokenizers_here", "untried")
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_a_tutorial_goes_from_top_to_bottom(
     page: Path, place: Path, command: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch

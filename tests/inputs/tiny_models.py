@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,24 +66,38 @@ def make_tiny(folder: Path, *, tied: bool, dtype: torch.dtype = DTYPE, words: An
     return SimpleNamespace(words=words, **paths)
 
 
+_MADE: dict[str, SimpleNamespace] = {}
+
+
+def once(name: str, make: Callable[[Path], SimpleNamespace], places: pytest.TempPathFactory) -> SimpleNamespace:
+    """One for all modules: to pytest, a fixture that several of them import is one of each of them."""
+    if name not in _MADE:
+        _MADE[name] = make(places.mktemp(name))
+    return _MADE[name]
+
+
 @pytest.fixture(scope="session")
 def tied(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    return make_tiny(tmp_path_factory.mktemp("tied"), tied=True)
+    return once("tied", lambda folder: make_tiny(folder, tied=True), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def untied(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    return make_tiny(tmp_path_factory.mktemp("untied"), tied=False)
+    return once("untied", lambda folder: make_tiny(folder, tied=False), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def arabic(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """With the tokenizer of the example models, which is the same when it is loaded by the model's type."""
-    from transformers import AutoTokenizer
 
-    words = AutoTokenizer.from_pretrained(Path(__file__).parents[2] / "examples/dialects/base")
-    words.chat_template = TEMPLATE
-    return make_tiny(tmp_path_factory.mktemp("arabic"), tied=True, words=words)
+    def make(folder: Path) -> SimpleNamespace:
+        from transformers import AutoTokenizer
+
+        words = AutoTokenizer.from_pretrained(Path(__file__).parents[2] / "examples/dialects/base")
+        words.chat_template = TEMPLATE
+        return make_tiny(folder, tied=True, words=words)
+
+    return once("arabic", make, tmp_path_factory)
 
 
 class _Collect(logging.Handler):

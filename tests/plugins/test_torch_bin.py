@@ -23,7 +23,8 @@ from modelmerger import (
     torch_dtype,
     verify,
 )
-from modelmerger_plugins.torch_bin import ALIGNMENT, Options, save_model
+from modelmerger_plugins.torch_bin import Options, save_model
+from modelmerger_plugins.torch_bin.archive import ALIGNMENT
 from safetensors.torch import load_file
 
 INDEX = "pytorch_model.bin.index.json"

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from modelmerger_plugins.transformers_classes import is_known
+from modelmerger_plugins.transformers_classes import is_known, unnamed
 
 KNOWN = {
     "LlamaForCausalLM": "llama",
@@ -34,6 +34,13 @@ def test_known(name: str) -> None:
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown(name: str) -> None:
     assert not is_known(name, UNKNOWN[name])
+
+
+def test_a_class_may_do_without_packages_that_its_source_does_not_name() -> None:
+    packages = ["accelerate", "scipy"]
+    assert unnamed(packages, {"model_type": "llama"}) == packages
+    assert unnamed(packages, {"model_type": "fnet"}) == ["accelerate"]
+    assert unnamed(packages, {"model_type": "no_such"}) == []
 
 
 def test_transformers_is_not_imported() -> None:

@@ -1,6 +1,8 @@
 """The elementwise strategies on task vectors: against float64 references, and what each promises at the edges."""
 
+import functools
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from modelmerger.engine import measuring
 from modelmerger.planning import slices
 from modelmerger.testing import Planned, merge_in_memory, plan_in_memory
 from modelmerger_strategies.task_vectors import family, magnitudes
+from modelmerger_strategies.task_vectors.merging import elected
 
 from tests.strategies import task_vector_references as references
 
@@ -352,3 +355,29 @@ def test_the_models_are_read_as_often_as_the_options_need(strategy: str) -> None
     if strategy in DROPPING:
         assert reads(**thinned, rescale="l1") == 2
         assert reads(**thinned, rescale="l1", scaling_factor="matched") == 3
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("weights", [[1.0], [-0.3], [1 / 6, 1 / 3, 0.5], [1.0, -0.7, 0.2, 1.0]])
+def test_the_mean_of_those_that_agree_has_the_bits_of_its_formula(weights: list[float], normalize: bool) -> None:
+    """Whatever memory is used again: by numpy in float32, every product and sum rounded in the order of the models."""
+    numbers = np.random.default_rng(5).integers(-3, 4, (len(weights), 1000)).astype("f4") * np.float32(0.1)
+    numbers[:, ::7] *= -0.0
+    tensors = [torch.from_numpy(row.copy()) for row in numbers]
+    kept = [tensor if number % 2 else tensor.clone() for number, tensor in enumerate(tensors)]
+    options = SimpleNamespace(normalize_weights=normalize)
+    told: dict[str, Any] = {"options": options, "model_options": [], "shape": (1000,), "inputs": [], "measurements": []}
+    out = torch.empty(1000)
+
+    elected(family.Slice(**told, tensors=tensors, weights=weights, random=lambda *_: out), kept, out)
+
+    weighted = [row * np.float32(weight) for row, weight in zip(numbers, weights, strict=True)]
+    sign = np.sign(functools.reduce(np.add, weighted))
+    agreeing = [(own * sign > 0).astype("f4") for own in weighted]
+    due = functools.reduce(np.add, [own * each for own, each in zip(weighted, agreeing, strict=True)])
+    if normalize:
+        shares = [each * np.float32(abs(weight)) for each, weight in zip(agreeing, weights, strict=True)]
+        due = due / np.maximum(functools.reduce(np.add, shares), np.float32(min(map(abs, weights))))
+    np.testing.assert_array_equal(out.numpy().view("i4"), due.view("i4"))
+    for tensor, row in zip(tensors, numbers, strict=True):
+        np.testing.assert_array_equal(tensor.numpy().view("i4"), row.view("i4"))

@@ -17,23 +17,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from modelmerger import LabelScores, hookimpl
+from modelmerger import hookimpl
 
 if TYPE_CHECKING:
+    from modelmerger import LabelScores
     from numpy import ndarray
 
 DIRECTORY = Path(__file__).parent / "data" / "dialects"
 BUCKETS = 1 << 17
 LONGEST = 5
 _ALIKE = str.maketrans("أإآٱىة", "اااايه")
-_WORD = re.compile(r"[\u0621-\u064a\u0671-\u06d3]+")
-_DROPPED = re.compile(r"[\u0640\u064b-\u065f\u0670]")
-_ELONGATED = re.compile(r"(.)\1{2,}")
+_WORD = r"[\u0621-\u064a\u0671-\u06d3]+"
+_DROPPED = r"[\u0640\u064b-\u065f\u0670]"
+_ELONGATED = r"(.)\1{2,}"
 
 
 @hookimpl
-def score_labels(texts: Sequence[str]) -> LabelScores:
+def score_labels(texts: Sequence[str]) -> "LabelScores":
     """One row a text: the probability of each variety, in the order of the labels; None without Arabic words."""
+    from modelmerger import LabelScores
+
     facts, weight, bias = _model()
     rows = tuple(_probabilities(features(text), weight, bias) for text in texts)
     return LabelScores(scorer=facts["name"], stated=facts["stated"], labels=tuple(facts["labels"]), rows=rows)
@@ -41,8 +44,8 @@ def score_labels(texts: Sequence[str]) -> LabelScores:
 
 def normalised(text: str) -> str:
     """Arabic words alone, with single spaces: no diacritics, no tatweel, one form of each letter, no runs of it."""
-    plain = _DROPPED.sub("", unicodedata.normalize("NFKC", text)).translate(_ALIKE)
-    return _ELONGATED.sub(r"\1\1", " ".join(_WORD.findall(plain)))
+    plain = re.sub(_DROPPED, "", unicodedata.normalize("NFKC", text)).translate(_ALIKE)
+    return re.sub(_ELONGATED, r"\1\1", " ".join(re.findall(_WORD, plain)))
 
 
 def features(text: str) -> Mapping[int, int]:

@@ -1,37 +1,33 @@
 """The commands: those of the core, and those that plugins bring. A mistyped name gets a suggestion."""
 
+from importlib import import_module
 from typing import Any
 
 import click
 
-from modelmerger.cli.check import check
-from modelmerger.cli.completion import completion
 from modelmerger.cli.installed import brought_commands, installed
-from modelmerger.cli.merge import merge
-from modelmerger.cli.plan import plan
-from modelmerger.cli.plugins import plugins
-from modelmerger.cli.validate import validate
-from modelmerger.cli.verify import verify
 from modelmerger.values.text import suggestion
+
+OWN = ("merge", "check", "plan", "validate", "verify", "plugins", "completion")
+"""The core's commands, each of which has the name of its module."""
 
 
 class Commands(click.Group):
-    """The core's commands, which are here, and those of plugins, which are imported when they are called."""
+    """The core's commands and those of plugins, all of which are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, sorted."""
-        return sorted({*self.commands, *brought_commands(ctx)})
+        return sorted({*OWN, *brought_commands(ctx)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name; None where there is none. Raises `MergeError` for one that a plugin gets wrong."""
-        own = self.commands.get(cmd_name)
         brought = brought_commands(ctx).get(cmd_name)
         if brought is None:
-            return own
+            return _own_command(cmd_name) if cmd_name in OWN else None
         from modelmerger.cli.plugin_commands import plugin_command
 
         ctx.find_root().obj["provider"] = brought
-        return plugin_command(cmd_name, installed(ctx), taken=own is not None)
+        return plugin_command(cmd_name, installed(ctx), taken=cmd_name in OWN)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Finds the command. Raises `UsageError` with the nearest where there is none of that name."""
@@ -68,11 +64,11 @@ class Commands(click.Group):
         """Writes the list of commands, without importing those of plugins."""
         brought = brought_commands(ctx)
         limit = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
-        rows = [(name, command.get_short_help_str(limit)) for name, command in self.commands.items()]
+        rows = [(name, _own_command(name).get_short_help_str(limit)) for name in OWN]
         if brought:
             from modelmerger.cli.plugin_commands import summary
 
-            rows += [(name, summary(p)) for name, p in brought.items() if name not in self.commands]
+            rows += [(name, summary(p)) for name, p in brought.items() if name not in OWN]
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows))
 
@@ -87,5 +83,6 @@ def cli() -> None:
     """Merge language models and adapters, safely and in constant memory."""
 
 
-for command in (merge, check, plan, validate, verify, plugins, completion):
-    cli.add_command(command)
+def _own_command(name: str) -> click.Command:
+    command: click.Command = getattr(import_module(f"modelmerger.cli.{name}"), name)
+    return command

@@ -6,11 +6,9 @@ from typing import Any
 
 import click
 
+from modelmerger.cli.completing import PROGRAM, VARIABLE
 from modelmerger.cli.options import DEBUG
 
-PROGRAM = "modelmerger"
-VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
-"""The variable of the environment in which a shell says that it wants words to choose from, and not the command."""
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelmerger.values.settings import Settings, ValidationSettings
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Asked:
     """What a command is to do: a config, and the plugins that it may name."""
 

@@ -1,6 +1,7 @@
 """`modelmerger merge`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +19,11 @@ from modelmerger.cli.options import (
     with_changes,
 )
 from modelmerger.cli.streams import say
+from modelmerger.values.errors import ConfigError
 from modelmerger.values.text import shown
+
+if TYPE_CHECKING:
+    from modelmerger.values.work.part import Part
 
 
 @click.command()
@@ -47,12 +52,8 @@ def merge(
     from modelmerger.engine.memory.resident import map_from
     from modelmerger.progress import show_progress, show_tasks
     from modelmerger.run import Watch, run_merge
-    from modelmerger.values.errors import ConfigError
-    from modelmerger.values.work.part import Part
 
-    share = None if part is None else Part.parsed(part)
-    if share is not None and reread:
-        raise ConfigError("--reread is for the merge that publishes what parts made, and not for a part. Leave it out.")
+    share = _share(part, reread) if part is not None else None
     asked = read_changed(config, changes).asking_for(
         overwrite=overwrite, keep_extra=keep_extra, record_paths=record_paths
     )
@@ -89,3 +90,12 @@ def merge(
         printed.show_validation(
             report.validation, as_json, f"the merged model is at {shown(report.output)}; its validation", saved=True
         )
+
+
+def _share(part: str, reread: bool) -> "Part":
+    from modelmerger.values.work.part import Part
+
+    share = Part.parsed(part)
+    if reread:
+        raise ConfigError("--reread is for the merge that publishes what parts made, and not for a part. Leave it out.")
+    return share

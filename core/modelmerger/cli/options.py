@@ -48,7 +48,7 @@ _PLUGIN = click.option(
 _STRICT = click.option("--strict", is_flag=True, help="Take warnings for errors.")
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Changes:
     """What the command line says beside a config file."""
 

@@ -1,11 +1,12 @@
 """`modelmerger plugins`."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from modelmerger.cli import printed
+from modelmerger.cli.commands import OWN
 from modelmerger.cli.completing.words import plugin_names
 from modelmerger.cli.installed import installed
 from modelmerger.cli.options import DEBUG, JSON
@@ -40,7 +41,7 @@ def plugins(name: str | None, check: bool, as_json: bool) -> None:
         ]
         printed.print_json(rows)
         return
-    for line in _listed(registry, getattr(context.find_root().command, "commands", ())):
+    for line in _listed(registry):
         click.echo(line)
 
 
@@ -75,12 +76,12 @@ def _all(registry: "Registry") -> "list[Provider]":
     return [*registry.providers, *registry.never_asked, *dict(registry.switched_off)]
 
 
-def _listed(registry: "Registry", own_commands: "Collection[str]") -> Iterator[str]:
-    """The lines about all plugins, by kind. own_commands: the names of the core's commands."""
+def _listed(registry: "Registry") -> Iterator[str]:
+    """The lines about all plugins, by kind."""
     from modelmerger.hooks.providers import PLURALS
     from modelmerger.hooks.sources.found import summary_of
 
-    states = _states(registry, own_commands)
+    states = _states(registry)
     for kind, plural in PLURALS.items():
         yield f"{plural}:"
         listed = [provider for provider in _all(registry) if provider.kind == kind]
@@ -92,12 +93,12 @@ def _listed(registry: "Registry", own_commands: "Collection[str]") -> Iterator[s
             yield "  none"
 
 
-def _states(registry: "Registry", own_commands: "Collection[str]") -> "dict[Provider, str]":
+def _states(registry: "Registry") -> "dict[Provider, str]":
     """What keeps plugins from being used, in parentheses."""
     from modelmerger.hooks.providers import DEFAULT_VALIDATORS, PLURALS
 
     clashing = {p for kind in PLURALS for clash in registry.clashes(kind).values() for p in clash}
-    clashing |= {p for p in registry.providers if p.kind == "command" and p.name in own_commands}
+    clashing |= {p for p in registry.providers if p.kind == "command" and p.name in OWN}
     never_asked = f"  (only in {DEFAULT_VALIDATORS}, so never asked)"
     return {
         **dict.fromkeys(clashing, "  (clash)"),

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from modelmerger.cli.commands import cli
-from modelmerger.cli.completion import VARIABLE, answer
+from modelmerger.cli.completing import VARIABLE
 from modelmerger.cli.interrupts import Interrupts, Terminated, interrupts
 from modelmerger.cli.printed import failure, to_json
 from modelmerger.cli.streams import coloured, discard_output, make_usable, say
@@ -38,6 +38,8 @@ def _run(arguments: list[str] | None, signals: Interrupts) -> int:
     # click's own main would turn a signal and a broken pipe into something else
     given = sys.argv[1:] if arguments is None else list(arguments)
     if asked := os.environ.get(VARIABLE):
+        from modelmerger.cli.completion import answer
+
         return answer(cli, asked, state)
     as_json = "--json" in given  # it may be what cannot be parsed that fails
     with _logging():

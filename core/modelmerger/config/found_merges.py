@@ -15,7 +15,7 @@ NAME = r"[^\s/\\.~@:<>\[\]]+"
 """The pattern of a name of a merge: nothing that looks like a path or a Hub id."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Found:
     """A merge within another one, as its config has it."""
 

@@ -12,7 +12,7 @@ from modelmerger.values.errors import Problem
 from modelmerger.values.settings import ModelSettings
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Entry:
     """A model as the config has it."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from modelmerger.config.found_merges import Found, nameless, read_named, take_out
+from modelmerger.config.found_merges import Found, nameless, take_out
 from modelmerger.config.models_in_memory import DEEPEST, MERGE, MERGES
 from modelmerger.config.one_merge import Merge, Run, read_merge, read_options, settings_of, unmet
 from modelmerger.config.places import inside_merge
@@ -22,7 +22,7 @@ MOST = 1000
 """Merges in a config, one that a path names counted wherever it is named."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Resolved:
     """A merge within another one, resolved."""
 
@@ -39,12 +39,9 @@ class Resolved:
 class InnerMerges:
     """Resolves the merges of a config, those that paths name once."""
 
-    def __init__(
-        self, run: Run, given: Any, live: Mapping[str, Any], problems: list[Problem], *, strict: bool = False
-    ) -> None:
-        self._run, self._live, self._strict = run, live, strict
-        self.names: Mapping[str, Any] = read_named(given, problems)
-        """The merges that paths can name, as the config has them."""
+    def __init__(self, run: Run, names: Mapping[str, Any], live: Mapping[str, Any], *, strict: bool = False) -> None:
+        """names: the merges that paths can name, as the config has them."""
+        self._run, self._names, self._live, self._strict = run, names, live, strict
         self.notes: list[Problem] = []
         """Warnings."""
         self._shared: Mapping[str, Any] = {}
@@ -65,9 +62,9 @@ class InnerMerges:
         if sum(one.count for one in inner.values()) > MOST:
             message = f"comes to more than {MOST:,} merges, each counted wherever it is used. Publish some of them"
             problems.append(Problem(message, "config"))
-        for name, merge in self.names.items():
+        for name, merge in self._names.items():
             self._resolve(Found(merge, f"{MERGES}.{name}", name), (), 1)
-        for name in [name for name in self.names if name not in self._named]:
+        for name in [name for name in self._names if name not in self._named]:
             message = "no path names this merge, so it is not made. Leave it out, or give it as the path of a model."
             self.notes.append(Problem(message, f"{MERGES}.{name}", severity="warning"))
         return inner
@@ -99,7 +96,7 @@ class InnerMerges:
             return None
         if not isinstance(found.given, Mapping):
             message = f"must be a mapping with a 'strategy' and 'models', got {show_value(found.given)}"
-            if isinstance(found.given, str) and found.given in self.names:
+            if isinstance(found.given, str) and found.given in self._names:
                 named = found.where.removesuffix(f".{MERGE}").endswith(BASE)
                 message += f". Write {'base_model' if named else 'path'}: {found.given} to use that merge"
                 self._named.add(found.given)
@@ -115,7 +112,7 @@ class InnerMerges:
     ) -> Resolved | None:
         run = self._run
         problems += unknown_keys(given, (*INNER_KEYS, *(section.name for section in run.sections)), "config")
-        plain, within = take_out(given, self.names, found.where, problems)
+        plain, within = take_out(given, self._names, found.where, problems)
         merge = read_merge(plain, run, problems)
         options, own = self._options(merge, plain.get("options"), problems)
         inner = self._each(within, above, depth + 1)

@@ -20,11 +20,11 @@ from modelmerger.values.sections import Section
 from modelmerger.values.settings import BASE, Settings
 from modelmerger.values.weights import shown_weight, varying_fields
 
-_OWN = re.compile(rf"models\[\d+\]\.path|{BASE}")
-"""The key of a model in memory that is of the merge itself, and of none within it."""
+_OWN = rf"models\[\d+\]\.path|{BASE}"
+"""The pattern of the key of a model in memory that is of the merge itself, and of none within it."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Run:
     """What all merges of a config have in common."""
 
@@ -42,7 +42,7 @@ class Run:
         return cls(registry, always_on, sections_of(always_on))
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Merge:
     """A merge as a config gives it, with texts for models in memory and for models that are merges."""
 
@@ -138,7 +138,7 @@ def settings_of(
         sections=merge.sections,
         validation=None,
         given={key: deepcopy(given[key]) for key in as_written(merge.sections) if given.get(key) not in (None, {})},
-        live={key: source for key, source in own.items() if _OWN.fullmatch(key)},
+        live={key: source for key, source in own.items() if re.fullmatch(_OWN, key)},
         where=where,
         composes=any("compose_model" in plugin.hooks for plugin in merge.chosen),
     )

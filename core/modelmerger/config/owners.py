@@ -17,7 +17,7 @@ from modelmerger.values.settings import BASE
 from modelmerger.values.text import suggestion
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Owner:
     """The core or a plugin, as the one that declares some keys of a mapping in the config."""
 
@@ -29,7 +29,7 @@ class Owner:
     """The attrs class whose fields the keys are."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class UnchosenPlugins:
     """Plugins that the config does not name. One of them may own a key that no owner of this run declares."""
 

@@ -7,7 +7,7 @@ from attrs import evolve
 
 from modelmerger.values.errors import Problem
 
-_FIRST = re.compile(r"(\w+)(?=[.\[]|\Z)")
+_FIRST = r"(\w+)(?=[.\[]|\Z)"
 _OF_A_MERGE = frozenset({"strategy", "models", "base_model", "options", "config"})
 
 
@@ -23,5 +23,5 @@ def is_key(where: str, sections: Collection[str] = ()) -> bool:
 
     sections: those that the config may have.
     """
-    first = _FIRST.match(where)
+    first = re.match(_FIRST, where)
     return not where or (first is not None and first[1] in {*_OF_A_MERGE, *sections})

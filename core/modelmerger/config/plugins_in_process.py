@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelmerger.config.models_in_memory import DEEPEST, MERGE, MERGES
-from modelmerger.hooks.of_process import is_plugin, provider_of
+from modelmerger.hooks.plugins import is_plugin
 from modelmerger.hooks.providers import Kind, Provider
 from modelmerger.values.settings import BASE
 
@@ -29,6 +29,8 @@ def name_plugins(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Provide
 
 
 def _name(plugin: Any, kind: Kind, found: dict[Provider, None]) -> str:
+    from modelmerger.hooks.of_process import provider_of
+
     provider = provider_of(plugin, kind)
     found[provider] = None
     return provider.name

@@ -21,7 +21,7 @@ READ = "--read"
 """Where options of a reader are given, for messages."""
 
 
-@frozen
+@frozen(eq=False)
 class GivenConfig:
     """A config as a file gives it, with what its keys do not say."""
 

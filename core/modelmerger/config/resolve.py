@@ -1,13 +1,12 @@
 """Resolves a config: assembles the plugins that it names, hands options to their owners, and reports every problem."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
 from modelmerger.config.expanding.entries import Expanded, expand
-from modelmerger.config.found_merges import nameless, take_out
-from modelmerger.config.inner_merges import InnerMerges
+from modelmerger.config.found_merges import Found, nameless, read_named, take_out
 from modelmerger.config.models_in_memory import MERGES, set_apart
 from modelmerger.config.one_merge import Merge, Run, read_merge, read_no_merge, read_options, settings_of, unmet
 from modelmerger.config.owners import declared_fields, with_places
@@ -24,6 +23,9 @@ from modelmerger.hooks.registry import Registry
 from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.options.core import CoreOptions
 from modelmerger.values.settings import BASE, ModelSettings, Settings, ValidationSettings
+
+if TYPE_CHECKING:
+    from modelmerger.config.inner_merges import Resolved
 
 
 def resolve(
@@ -75,12 +77,12 @@ def _resolve(
     registry = run.registry
     running, executor = _with_executor(given.get("options"), registry, run.always_on, problems)
     problems += _unknown_keys(given, run, running)
-    nested = InnerMerges(run, given.get(MERGES), live, problems, strict=strict)
-    plain, found = take_out(given, nested.names, "", problems)
+    names = read_named(given.get(MERGES), problems)
+    plain, found = take_out(given, names, "", problems)
     merge = read_merge(plain, run, problems)
     validation = read_validation(plain.get(VALIDATION), registry, problems, validating=validating)
     shared = read_options(merge, plain.get("options"), run, running, problems)
-    inner = nested.resolve_all(found, shared, problems)
+    inner, about_inner = _inner_merges(found, names, live, shared, run, problems, strict=strict)
     if merge.strategy is None:
         raise ConfigError(*problems)
     handed = {key: value for key, value in shared.items() if value is not None} | validation.options
@@ -101,11 +103,30 @@ def _resolve(
     hooks = evolve(hooks, merges={key: one.hooks for key, one in inner.items()})
     took_part = dict.fromkeys([*hooks.all_providers, *(plugin.provider for plugin in validation.validators)])
     used = {*took_part, *(plugin.provider for plugin in executors), *handed_over}
-    said = [*notes, *nested.notes, *unused(registry, used, settings.strategy)]
+    said = [*notes, *about_inner, *unused(registry, used, settings.strategy)]
     said += hooks.models.check_config(settings, _unsound(plugins, shared, merge))
     raise_errors([*problems, *said], ConfigError, strict=strict)
     of_process = {f"{p.kind} '{p.name}'": p.digest for p in took_part if p.digest}
     return evolve(settings, notes=tuple(said), of_process=of_process), hooks
+
+
+def _inner_merges(
+    found: Mapping[str, Found],
+    names: Mapping[str, Any],
+    live: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    run: Run,
+    problems: list[Problem],
+    *,
+    strict: bool,
+) -> "tuple[dict[str, Resolved], list[Problem]]":
+    """The merges within the merge, by the keys of its models, and warnings about them. Most configs have none."""
+    if not found and not names:
+        return {}, []
+    from modelmerger.config.inner_merges import InnerMerges
+
+    nested = InnerMerges(run, names, live, strict=strict)
+    return nested.resolve_all(found, shared, problems), nested.notes
 
 
 def _places(run: Run) -> dict[str, list[str]]:

@@ -12,13 +12,12 @@ from attrs import evolve
 from cattrs.errors import IterableValidationError, IterableValidationNote
 from cattrs.gen import mapping_structure_factory
 
-from modelmerger.config.documents.written_numbers import written_plainly
 from modelmerger.values.errors import ConfigError, Problem
 from modelmerger.values.text import suggestion
 from modelmerger.values.weights import Weight, may_vary
 
 T = TypeVar("T")
-_UNKNOWN = re.compile(r"unknown key '(?P<key>\w+)'(, did you mean '.*'\?)?")
+_UNKNOWN = r"unknown key '(?P<key>\w+)'(, did you mean '.*'\?)?"
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
 
 
@@ -89,7 +88,7 @@ def unknown_keys(data: Iterable[Any], known: Iterable[str], where: str) -> list[
 
 def unknown_key(problem: Problem) -> str | None:
     """The key that a problem says is unknown; None where it says something else."""
-    found = _UNKNOWN.fullmatch(problem.message)
+    found = re.fullmatch(_UNKNOWN, problem.message)
     return found["key"] if found else None
 
 
@@ -115,7 +114,11 @@ def show_value(value: Any) -> str:
 
 
 def _wrong(expected: str, value: Any) -> ValueError:
-    hint = written_plainly(value) if isinstance(value, str) and "number" in expected else ""
+    hint = ""
+    if isinstance(value, str) and "number" in expected:
+        from modelmerger.config.documents.written_numbers import written_plainly
+
+        hint = written_plainly(value)
     return ValueError(f"must be {expected}, got {show_value(value)}{f'. {hint}' if hint else ''}")
 
 

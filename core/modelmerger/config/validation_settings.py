@@ -17,7 +17,7 @@ from modelmerger.values.text import suggestion
 KEY = "validation"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Validation:
     """A validation as the config asks for it."""
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class BlockWriter:
     """Makes blocks of the output. Safe from several threads, each with its own workspace."""
 

@@ -18,7 +18,7 @@ COMPARED = 1 << 18
 """Elements that are compared in one go."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Compared:
     """What came of comparing."""
 

@@ -45,7 +45,7 @@ def measuring_units(index: int, tensor: TensorPlan, rounds: int) -> Iterator[Uni
             yield Unit("measure", index, first, min(blocks, first + BLOCKS_A_UNIT), needs, number)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Measurer:
     """Takes the statistics of a merge. Safe from several threads, each with its own workspace."""
 

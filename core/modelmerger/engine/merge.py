@@ -13,7 +13,7 @@ from modelmerger.values.settings import Settings
 CPU = torch.device("cpu")
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Merge:
     """A planned merge with everything that it takes to carry it out."""
 

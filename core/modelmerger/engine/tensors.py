@@ -67,7 +67,7 @@ class UnitState:
         return taken
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class SliceMerger:
     """Makes the bytes of any tensor of the plan. Safe from several threads, each with its own workspace."""
 

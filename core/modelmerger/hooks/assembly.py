@@ -16,7 +16,6 @@ from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import BUILT_IN, Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.sources.digests import source_digest
-from modelmerger.hooks.sources.loaded_state import state_digest
 from modelmerger.hooks.specs import STRATEGY_HOOKS
 from modelmerger.hooks.specs.manager import Manager
 from modelmerger.hooks.strategy import Strategy
@@ -34,7 +33,7 @@ NO_STRATEGY = Plugin(
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Hooks:
     """Everything that the core can ask the plugins of one run."""
 
@@ -144,6 +143,8 @@ def _strategy(plugins: Iterable[Plugin], calls: Calls) -> Strategy:
         raise PluginError(f"{plugin.provider}{fault}. Give its module `traits = Traits(…)`.")
     fingerprint = plugin.provider.digest or source_digest(plugin.module, plugin.provider.shipped)
     if plugin.provider.digest and inspect.ismodule(plugin.module):  # its file may have changed since it was imported
+        from modelmerger.hooks.sources.loaded_state import state_digest
+
         fingerprint += state_digest(plugin.module)
     if "compose_model" in plugin.hooks:
         if others := sorted(STRATEGY_HOOKS & plugin.hooks):

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pluggy
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from modelmerger.hooks.faults import are_built_in, culprits, fault, named, with_way_out
 from modelmerger.hooks.interruptions import is_interruption
@@ -22,11 +22,11 @@ _HANDED: dict[str, Any] = {"options": None}
 """Plugins are bound to their own options, so this is only for a strategy that has none."""
 
 
-@frozen(eq=False, slots=False)
+@frozen(eq=False, repr=False, slots=False)
 class Calls:
     """Calls the plugins of one run. What a plugin raises becomes an error that says whose fault it is."""
 
-    manager: pluggy.PluginManager = field(repr=False)
+    manager: pluggy.PluginManager
     """Where the plugins are registered, each by its key."""
     providers: Mapping[str, Provider]
     """The plugins, by their keys."""
@@ -34,18 +34,16 @@ class Calls:
     @cached_property
     def _callers(self) -> dict[str, dict[str, Callable[..., list[Any]]]]:
         """Hook → plugin → what calls that plugin alone, in the order in which plugins are asked."""
-        hooks = [self.manager.hook.__dict__[name] for name in vars(self.manager.hook)]
-        names = list(self.providers)
-        return {
-            caller.name: {
-                implementation.plugin_name: self.manager.subset_hook_caller(
-                    caller.name,
-                    [self.manager.get_plugin(name) for name in names if name != implementation.plugin_name],
+        found: dict[str, dict[str, Callable[..., list[Any]]]] = {}
+        for hook, caller in vars(self.manager.hook).items():
+            answering = {one.plugin_name: one.plugin for one in reversed(caller.get_hookimpls())}
+            found[hook] = {
+                name: self.manager.subset_hook_caller(
+                    hook, [other for other in answering.values() if other is not plugin]
                 )
-                for implementation in reversed(caller.get_hookimpls())
+                for name, plugin in answering.items()
             }
-            for caller in hooks
-        }
+        return found
 
     def plugins_with(self, hook: str) -> list[str]:
         """The keys of the plugins that have a hook, in the order in which they are asked."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -21,13 +21,15 @@ from modelmerger.values.layout import FilesBeside, Layout, OutputTensor
 from modelmerger.values.model_reference import Location, ModelReference
 from modelmerger.values.plan import MergePlan
 from modelmerger.values.settings import Settings
-from modelmerger.values.subject import Texts
 from modelmerger.values.text import amount, said_by
 from modelmerger.values.work.inquiry import Inquiry
 from modelmerger.values.work.units import SliceWork
 
+if TYPE_CHECKING:
+    from modelmerger.values.subject import Texts
 
-@frozen(eq=False)
+
+@frozen(eq=False, repr=False)
 class ModelHooks:
     """Hooks about models: where they are, how they are opened, and whether they can be merged."""
 
@@ -150,7 +152,7 @@ class ModelHooks:
                 )
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class OutputHooks:
     """Hooks about what is written: the layout, how slices are executed and observed, the files beside the weights."""
 
@@ -232,7 +234,7 @@ class OutputHooks:
         return [one for one in said if isinstance(one, Problem)], [one for one in said if isinstance(one, Inquiry)]
 
     def measure_output(
-        self, texts: Callable[[], Texts], plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
+        self, texts: "Callable[[], Texts]", plan: MergePlan, checkpoints: Sequence[Checkpoint], settings: Settings
     ) -> list[Inquiry]:
         """The inquiries of plugins into figures. texts: what plugins have to score models on, by label."""
         arguments: dict[str, Any] = {"texts": texts, "plan": plan, "checkpoints": checkpoints, "settings": settings}

@@ -11,5 +11,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 """Marks a function as the specification of a hook."""
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a plugin as its answer to the hook of the same name."""
+SPECIFIED = f"{PROJECT}_spec"
+"""The attribute that `hookspec` gives a function, with the options of the hook."""
 MARK = f"{PROJECT}_impl"
 """The attribute that `hookimpl` gives a function."""

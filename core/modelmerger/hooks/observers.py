@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("modelmerger")
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Observers:
     """The plugins of a run that observe slices."""
 

@@ -14,7 +14,6 @@ from attrs import evolve, frozen
 from blake3 import blake3
 
 from modelmerger.hooks.interruptions import is_interruption
-from modelmerger.hooks.markers import MARK
 from modelmerger.hooks.plugins import hook_names
 from modelmerger.hooks.providers import OF_PROCESS, Kind, Provider
 from modelmerger.hooks.sources.changed import has_changed
@@ -28,7 +27,7 @@ from modelmerger.values.text import shown
 _MOST_BYTES = 1024 * 1024
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Handed:
     """An entry point of a plugin that is imported already."""
 
@@ -36,13 +35,6 @@ class _Handed:
 
     def load(self) -> Any:
         return self.plugin
-
-
-def is_plugin(value: Any) -> bool:
-    """Whether this is a module, or an object or class with hooks, as against plain data."""
-    if isinstance(value, ModuleType):
-        return True
-    return any(hasattr(getattr(value, name, None), MARK) for name in dir(value))
 
 
 def provider_of(plugin: Any, kind: Kind) -> Provider:

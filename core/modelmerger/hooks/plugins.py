@@ -5,7 +5,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import attrs
@@ -27,7 +27,7 @@ WITHIN = "within_merges"
 """The attribute with those of them that a plugin is asked for merges within the merge too."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Plugin:
     """An imported plugin that keeps to the conventions of plugins."""
 
@@ -130,7 +130,8 @@ def _read_of(function: Callable[..., Any], name: str) -> str | None:
 
 @functools.cache
 def _arguments_of(hook: str) -> tuple[str, ...]:
-    return tuple(inspect.signature(HOOKS[hook]).parameters)
+    code = HOOKS[hook].__code__
+    return tuple(code.co_varnames[: code.co_argcount])
 
 
 def option_names(cls: type) -> list[str]:
@@ -160,6 +161,13 @@ def _stand_ins(provider: Provider, module: Any) -> tuple[type, ...]:
     if not isinstance(found, Collection) or not all(isinstance(cls, type) and attrs.has(cls) for cls in found):
         raise PluginError(f"{provider}: 'stand_ins' must hold attrs classes, got {shown(found)}.")
     return tuple(found)
+
+
+def is_plugin(value: Any) -> bool:
+    """Whether this is a module, or an object or class with hooks, as against plain data."""
+    if isinstance(value, ModuleType):
+        return True
+    return any(hasattr(getattr(value, name, None), MARK) for name in dir(value))
 
 
 def hook_names(provider: Provider | str, module: Any) -> Iterable[str]:

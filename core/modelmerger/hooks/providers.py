@@ -11,6 +11,7 @@ import importlib_metadata
 from attrs import field, frozen
 
 from modelmerger.hooks.interruptions import is_interruption
+from modelmerger.inputs.installed.versions import name_and_version
 from modelmerger.values.errors import PluginError
 from modelmerger.values.text import said_by
 
@@ -177,7 +178,4 @@ def _identity(distribution: importlib_metadata.Distribution | None) -> tuple[str
     """Name and version of a distribution."""
     if distribution is None:
         return "an unknown distribution", "?"
-    metadata = distribution.metadata  # which each of the two properties would parse anew
-    if metadata is None:
-        return distribution.name, distribution.version
-    return metadata["Name"], metadata["Version"]
+    return name_and_version(distribution)

@@ -13,7 +13,7 @@ ALLOW = "MODELMERGER_PLUGINS"
 """The environment variable that names the only plugins of other distributions that may be used."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Registry:
     """The installed plugins."""
 

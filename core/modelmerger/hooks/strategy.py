@@ -1,31 +1,30 @@
 """The one strategy of a run: its traits, and its hooks with typed arguments and checked answers."""
 
 import math
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from attrs import evolve, frozen
 
-from modelmerger.hooks.answered.terms import checked_terms
 from modelmerger.hooks.answers import is_dense, is_list_of, is_pair, kind_of, not_a_tensor, shares_memory, versions
 from modelmerger.hooks.arguments.of_strategies import Measured, SliceInputs
 from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import ConfigError, PluginError, Problem
-from modelmerger.values.strategies.terms import Terms
 from modelmerger.values.text import shown
 from modelmerger.values.traits import Traits, View
 
 if TYPE_CHECKING:
     import torch
 
+    from modelmerger.values.strategies.terms import Terms
+
 _CHANGED = "changed its inputs; make new tensors"
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Strategy:
     """The strategy of a run, with its hooks."""
 
@@ -59,8 +58,8 @@ class Strategy:
             found = self.calls.ask_first(
                 "choose_view", tensor_name, tensor_name=tensor_name, shape=shape, options=options
             )
-            if found not in typing.get_args(View):
-                due = " or ".join(typing.get_args(View))
+            if found not in get_args(View):
+                due = " or ".join(get_args(View))
                 raise self._broken("choose_view", f"gave {found!r} where {due} is due", tensor_name)
             needed = "find_coefficients" if found == "linear" else "merge_tensor"
             if needed not in self.plugin.hooks:
@@ -203,7 +202,7 @@ class Strategy:
         """Whether it can say what terms a merged tensor is a sum of."""
         return "split_tensor" in self.plugin.hooks
 
-    def split_tensor(self, given: "SliceInputs", measurements: Sequence["torch.Tensor"]) -> Terms | None:
+    def split_tensor(self, given: "SliceInputs", measurements: Sequence["torch.Tensor"]) -> "Terms | None":
         """The terms of a merged tensor; None where it is no sum of any. Their `weigh` checks its answers too."""
         before = versions(given.tensors)
         asked = {"measurements": measurements} | given.arguments()
@@ -212,6 +211,8 @@ class Strategy:
             return None
         if versions(given.tensors) != before:
             raise self._broken("split_tensor", _CHANGED, given.tensor_name)
+        from modelmerger.hooks.answered.terms import checked_terms
+
         guard = partial(self.calls.guard, "split_tensor", tensor=given.tensor_name)
         broken = partial(self._broken, "split_tensor", tensor=given.tensor_name)
         return checked_terms(found, given.tensors, guard, broken)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -13,13 +13,15 @@ from modelmerger.hooks.calls import Calls
 from modelmerger.hooks.files import gather_files
 from modelmerger.hooks.validators import Validator
 from modelmerger.values.errors import PluginError, UnmeasurableError
-from modelmerger.values.findings import Better, Finding, ValidationReport
 from modelmerger.values.plain_names import is_plain_name
 from modelmerger.values.settings import Settings, ValidationSettings
-from modelmerger.values.subject import LabelScores, Purpose, Subject, Texts
+
+if TYPE_CHECKING:
+    from modelmerger.values.findings import Better, Finding, ValidationReport
+    from modelmerger.values.subject import LabelScores, Purpose, Subject, Texts
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class ValidationHooks:
     """Hooks about merged models: how they are returned as objects, how they are measured, what is written about it."""
 
@@ -29,7 +31,7 @@ class ValidationHooks:
     """The validators of the run, by name."""
 
     @property
-    def metrics(self) -> dict[str, Better]:
+    def metrics(self) -> "dict[str, Better]":
         """The metrics that the validators can find, and which way each is better."""
         return {name: way for validator in self.validators.values() for name, way in validator.metrics.items()}
 
@@ -83,7 +85,7 @@ class ValidationHooks:
             raise self.calls.wrong_answer("materialise_model", found, "a Path or None")
         return found
 
-    def provide_texts(self, purpose: Purpose) -> Texts:
+    def provide_texts(self, purpose: "Purpose") -> "Texts":
         """Label → texts. Raises `UnmeasurableError` where no plugin has any."""
         found = self.calls.ask_first("provide_texts", purpose=purpose)
         if found is None:
@@ -94,11 +96,13 @@ class ValidationHooks:
         texts: Texts = found
         return texts
 
-    def score_labels(self, texts: Sequence[str]) -> LabelScores:
+    def score_labels(self, texts: Sequence[str]) -> "LabelScores":
         """The probabilities of labels, one row a text. Raises `UnmeasurableError` where no plugin scores labels."""
         found = self.calls.ask_first("score_labels", texts=texts)
         if found is None:
             raise UnmeasurableError("no plugin scores labels")
+        from modelmerger.values.subject import LabelScores
+
         if not isinstance(found, LabelScores):
             raise self.calls.wrong_answer("score_labels", found, "LabelScores or None")
         if len(found.rows) != len(texts) or any(len(r) != len(found.labels) for r in found.rows if r is not None):
@@ -106,8 +110,10 @@ class ValidationHooks:
             raise self.calls.wrong_answer("score_labels", f"{len(found.rows)} rows", due)
         return found
 
-    def validate_model(self, validator: str, subject: Subject, settings: ValidationSettings) -> Iterator[Finding]:
+    def validate_model(self, validator: str, subject: "Subject", settings: ValidationSettings) -> "Iterator[Finding]":
         """What one validator finds, as it finds it. Raises `UnmeasurableError` where it cannot measure the model."""
+        from modelmerger.values.findings import Finding
+
         hook, plugin = "validate_model", self.validators[validator].plugin.key
         answer = self.calls.ask_one(hook, plugin, subject=subject, settings=settings)
         if not isinstance(answer, Iterable):
@@ -126,7 +132,7 @@ class ValidationHooks:
         self,
         directory: Path,
         manifest: Mapping[str, Any],
-        report: ValidationReport,
+        report: "ValidationReport",
         reserved: Mapping[str, str],
         without: Callable[[PluginError], None],
     ) -> dict[str, bytes]:

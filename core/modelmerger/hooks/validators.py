@@ -2,26 +2,28 @@
 
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from modelmerger.hooks.plugins import Plugin
 from modelmerger.values.errors import MergeError, PluginError
-from modelmerger.values.findings import Better
 from modelmerger.values.text import said_by
+
+if TYPE_CHECKING:
+    from modelmerger.values.findings import Better
 
 HOOK = "validate_model"
 """What makes a plugin a validator."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Validator:
     """A validator of a run."""
 
     plugin: Plugin
     """The validator as its module declares it."""
-    metrics: Mapping[str, Better]
+    metrics: "Mapping[str, Better]"
     """The metrics that it can find, and which way each is better."""
     options: Any = None
     """An instance of its options class; None where it has none."""
@@ -35,6 +37,8 @@ def read_validator(plugin: Plugin, options: Any = None) -> Validator:
     who = plugin.provider
     if HOOK not in plugin.hooks:
         raise PluginError(f"{who} does not have the hook {HOOK}.")
+    from modelmerger.values.findings import Better
+
     metrics, ways = _declared(plugin, options), typing.get_args(Better)
     if not isinstance(metrics, Mapping) or not metrics or not _are_metrics(metrics, ways):
         example = f'metrics = {{"{who.name}": "lower"}}'

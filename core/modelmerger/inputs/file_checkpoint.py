@@ -11,7 +11,7 @@ from modelmerger.values.checkpoint import Checkpoint, Donor, TensorInfo
 from modelmerger.values.file_identity import FileIdentity
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class StoredTensor:
     """Where a tensor lies."""
 
@@ -58,11 +58,12 @@ class FileCheckpoint(HandsOut, Checkpoint):
             super().read_ranges(tensor, ranges, buffer)
             return
         stored, place = self.stored[tensor], 0
+        info, elements = stored.info, stored.info.elements
         parts = []
         for start, stop in ranges:
-            if not 0 <= start <= stop <= stored.info.elements:
+            if not 0 <= start <= stop <= elements:
                 raise self.not_there(tensor, start, stop)
-            offset, length = stored.info.span(start, stop)
+            offset, length = info.span(start, stop)
             parts.append((stored.offset + offset, buffer[place : place + length]))
             place += length
         self.reader.read_parts(stored.file, parts)

@@ -63,7 +63,7 @@ class InputFiles:
 
         def fill(opened: OpenFile) -> None:
             for at, rest in parts:
-                while (count := self._read_some(opened, rest, at)) < len(rest):
+                while (count := self._read_some(opened, file, rest, at)) < len(rest):
                     if count == 0:
                         raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
                     rest, at = rest[count:], at + count  # noqa: PLW2901 (what is left of it)
@@ -104,16 +104,14 @@ class InputFiles:
                 opened = self._open[file] = OpenFile(reopened(file))
             return opened
 
-    def _read_some(self, opened: OpenFile, buffer: memoryview, offset: int) -> int:
+    def _read_some(self, opened: OpenFile, file: FileIdentity, buffer: memoryview, offset: int) -> int:
         """Reads the beginning of what is wanted, as much as one call gives."""
-        past = self._io == "direct" or (
-            self._io == "auto"
-            and len(buffer) >= SMALL
-            and opened.tells_what_is_cached
-            and not opened.is_cached(offset, offset + len(buffer), BETWEEN)
-        )
-        if not past:
+        if self._io == "buffered" or (self._io == "auto" and (len(buffer) < SMALL or not opened.tells_what_is_cached)):
             return os.preadv(opened.descriptor, (buffer,), offset)
+        if self._io == "auto" and opened.seems_cached(offset, offset + len(buffer), BETWEEN, file.size):
+            if count := opened.read_cached(buffer, offset):
+                return count
+            opened.forget_cached()
         before = offset - page_of(offset)
         memory: memoryview | None = getattr(self._local, "between", None)
         if memory is None:
@@ -129,7 +127,7 @@ class InputFiles:
                 from modelmerger.inputs.direct.read_ahead import pieces
 
                 for piece in pieces(file, offset, length, self._piece):
-                    if self._io == "direct" or not opened.is_cached(piece.begin, piece.end, BETWEEN):
+                    if self._io == "direct" or not opened.seems_cached(piece.begin, piece.end, BETWEEN, file.size):
                         self._ahead().expect(piece)
             elif hasattr(os, "posix_fadvise") and not opened.ends_are_cached(offset, offset + length):
                 os.posix_fadvise(opened.descriptor, offset, length, os.POSIX_FADV_WILLNEED)

@@ -31,7 +31,7 @@ def _knows_no_model(reference: ModelReference, _: "LoadContext") -> Checkpoint:
     raise InputError(Problem("cannot be opened from here.", reference.path))
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class LoadContext:
     """What a plugin opens models with."""
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from modelmerger.values.text import shown
 
-TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-"""A text with its quotes. Possessive, and an unfinished one runs to the end: no character is tried twice."""
-_TOKEN = re.compile(rf"{TEXT.pattern}|NaN|-?Infinity|-?\d++(?:\.\d++)?+(?:[eE][+-]?\d++)?+")
+TEXT = r'(?s:"[^"\\]*+(?:\\.[^"\\]*+)*+"?)'
+"""A text with its quotes, as a pattern. Possessive, and an unfinished one runs to the end: no character is tried twice.
+"""
+_TOKEN = rf"{TEXT}|NaN|-?Infinity|-?\d++(?:\.\d++)?+(?:[eE][+-]?\d++)?+"
 _INFINITIES = ("Infinity", "-Infinity")
 _TAG = "__float__"
 _MUST = "Write a finite number there, or leave the key out"
@@ -76,7 +77,7 @@ def _odd_in(top: list[Any]) -> Iterator[tuple[Any, Any, _Keys]]:
 
 
 def _refusal(text: str, order: int, keys: _Keys) -> str:
-    odd = [match for match in _TOKEN.finditer(text) if _is_odd(match[0])][order]
+    odd = [match for match in re.finditer(_TOKEN, text) if _is_odd(match[0])][order]
     line = text.count("\n", 0, odd.start()) + 1
     place = f"line {line}, key {shown(_joined(keys), 80)}" if keys else f"line {line}"
     reason = "is no number in JSON" if odd[0][-1].isalpha() else "is beyond what a float64 can hold"

@@ -21,7 +21,7 @@ def identity(path: str | Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Place:
     """Where a path leads, which need not be there yet."""
 

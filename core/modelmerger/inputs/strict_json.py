@@ -14,7 +14,7 @@ MOST_LEVELS = 100
 MOST_VALUES = 5_000_000
 """Half a gigabyte once they are read, and twice as many as the tokenizer or the index of any model holds."""
 
-_PART = re.compile(rf"(?:[^\"]*+{TEXT.pattern}){{1,10000}}+|[^\"]++", re.DOTALL)
+_PART = rf"(?:[^\"]*+{TEXT}){{1,10000}}+|[^\"]++"
 """Some texts with what is between them, so that what is left when they are taken out never is all in memory."""
 
 
@@ -114,8 +114,8 @@ def _holds_more(text: str, nodes: int) -> bool:
     if len(text) <= nodes or text.count(",") + _openings(text) < nodes:
         return False
     found = 0
-    for part in _PART.finditer(text):
-        bare = TEXT.sub("", part[0])
+    for part in re.finditer(_PART, text):
+        bare = re.sub(TEXT, "", part[0])
         found += bare.count(",") + _openings(bare)
         if found >= nodes:
             return True

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import importlib_metadata
-
+from modelmerger.inputs.installed.versions import version_of
 from modelmerger.inputs.regular_files import read_small
 from modelmerger.inputs.strict_json import read_json
 from modelmerger.output.digests import NAME, block_count, digest_of_pieces
@@ -58,8 +57,8 @@ def make_manifest(
     files |= {name: file_entry(pieces) for name, pieces in documents.items()}
     manifest = {
         "schema": SCHEMA,
-        "modelmerger": importlib_metadata.version("modelmerger"),
-        "torch": importlib_metadata.version("torch"),
+        "modelmerger": version_of("modelmerger"),
+        "torch": version_of("torch"),
         "plan": plan.digest,
         "seed": settings.options.seed,
         "config": settings.given,

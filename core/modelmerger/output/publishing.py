@@ -117,7 +117,7 @@ def publish(staging: Staging, options: CoreOptions, step: Step) -> list[Problem]
     return _cleared_up(staging.directory)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Finished:
     """A merge that an earlier run published."""
 

@@ -4,22 +4,24 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
 from modelmerger.values.errors import Problem
-from modelmerger.values.findings import ValidationReport
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.plan import MergePlan, PlannedModel
+
+if TYPE_CHECKING:
+    from modelmerger.values.findings import ValidationReport
 
 _CACHED = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+/?$")
 _LOCAL = re.compile(r"/|~[^/\s]*/|\.{1,2}[/\\]|[A-Za-z]:[/\\]|file:")
 """How a text begins that is a local path, whether that exists or not."""
-_HANDED = re.compile(r"\((.+), blake3 ")
-"""The file of a plugin that is not installed, in what is said of where it came from."""
-_QUOTED = re.compile(r"(['\"`])((?:/|~/|\.{1,2}/)[^'\"`\n]+)\1")
-_WORD = re.compile(r"[^\s'\"`,;|()<>\[\]{}]+")
+_HANDED = r"\((.+), blake3 "
+"""The pattern of the file of a plugin that is not installed, in what is said of where it came from."""
+_QUOTED = r"(['\"`])((?:/|~/|\.{1,2}/)[^'\"`\n]+)\1"
+_WORD = r"[^\s'\"`,;|()<>\[\]{}]+"
 _TEXTS = ("test_prompts", "name")
 """Keys of a config whose values are texts, whatever they look like."""
 
@@ -65,8 +67,8 @@ class Recording:
             if path in text:
                 name = recorded_path(path).replace("\\", r"\\")
                 text = re.sub(rf"(?<![\w./~-]){re.escape(path)}(?![\w-])", name, text)
-        text = _QUOTED.sub(lambda found: found[1] + recorded_path(found[2]) + found[1], text)
-        return _WORD.sub(lambda found: _shortened(found[0]), text)
+        text = re.sub(_QUOTED, lambda found: found[1] + recorded_path(found[2]) + found[1], text)
+        return re.sub(_WORD, lambda found: _shortened(found[0]), text)
 
     def note(self, note: Problem) -> Problem:
         """A note whose texts have no local path."""
@@ -91,11 +93,11 @@ class Recording:
         path = model.path if model.revision or model.merge is not None else self.value(model.path)
         return evolve(model, path=path, merge=self.plan(model.merge) if model.merge is not None else None)
 
-    def report(self, report: ValidationReport) -> ValidationReport:
+    def report(self, report: "ValidationReport") -> "ValidationReport":
         """A report as companions have it. What models were asked and answered stays as it is."""
         if self.as_given:
             return report
-        handed = [path for source in report.validators.values() for path in _HANDED.findall(source)]
+        handed = [path for source in report.validators.values() for path in re.findall(_HANDED, source)]
         asked = [report.directory, *handed, *_local_texts(report.settings)]
         texts = Recording.of([*self.paths, *asked], as_given=False)
         return evolve(

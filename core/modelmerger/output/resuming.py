@@ -39,7 +39,7 @@ Wanted = AbstractSet[tuple[int, int]] | None
 """The blocks that are asked about, by file and block; None for all."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Ready:
     """A staging directory that a merge can go on in."""
 

@@ -56,6 +56,7 @@ class Staging(StagedFiles):
         self._decides, self._reread = decides, reread
         self._lock = threading.Lock()
         self._closing = ExitStack()
+        self._journal = self.root / JOURNAL  # made once: a path takes longer than the line that is written to it
         self._journal_fd = -1
         self._made: dict[str, os.stat_result] = {}
 
@@ -96,8 +97,8 @@ class Staging(StagedFiles):
     def record(self, file: int, block: int, record: BlockRecord) -> None:
         """Notes a finished block."""
         self.directory.check_held()
-        with self._lock, output_errors(self.root / JOURNAL):
-            self._step("journal", self.root / JOURNAL)
+        with self._lock, output_errors(self._journal):
+            self._step("journal", self._journal)
             journal.append(self._journal_fd, journal.block_line(file, block, record))
             self.records[file, block] = record
 
@@ -155,6 +156,6 @@ class Staging(StagedFiles):
 
     def mark(self) -> None:
         """Notes in the journal which tree is about to be published."""
-        with output_errors(self.root / JOURNAL):
-            self._step("journal", self.root / JOURNAL)
+        with output_errors(self._journal):
+            self._step("journal", self._journal)
             journal.append(self._journal_fd, journal.tree_line(os.fstat(self._tree_fd).st_ino))

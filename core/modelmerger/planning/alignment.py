@@ -14,7 +14,7 @@ from modelmerger.values.tensor_plan import NO_RENAMES
 from modelmerger.values.text import amount, shown
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Aligned:
     """A tensor of the output, and which tensors of the checkpoints belong to it."""
 

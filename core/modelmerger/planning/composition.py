@@ -15,7 +15,7 @@ from modelmerger.values.errors import ConfigError, Problem, raise_errors
 from modelmerger.values.settings import Settings
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class StrategyOnUpdates:
     """The coefficients of a strategy for the updates of models, as `Coefficients` describes them."""
 

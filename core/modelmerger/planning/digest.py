@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import importlib_metadata
 from blake3 import blake3
 
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.hooks.faults import reading_fault
+from modelmerger.inputs.installed.versions import version_of
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.composition import Composition
 from modelmerger.values.errors import MergeError
@@ -43,7 +43,7 @@ def deciding_parts(
         "options of plugins": [[name, repr(value)] for name, value in sorted(settings.plugin_options.items())],
         "plugins": [provider.identity for provider in hooks.providers],
         "strategy source": hooks.strategy.fingerprint,
-        "torch": importlib_metadata.version("torch"),
+        "torch": version_of("torch"),
         "inputs": list(map(_input, checkpoints)),
         "composition": [_input(composition.checkpoint), composition.writes] if composition else None,
     }

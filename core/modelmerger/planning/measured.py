@@ -34,7 +34,7 @@ def block_length(tensor: TensorPlan) -> int:
     return max(1, MEASURED // row) * row
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Wanted:
     """The elements that a round measures, laid end to end."""
 

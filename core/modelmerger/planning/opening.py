@@ -29,7 +29,7 @@ Locate = Callable[[ModelReference], Location]
 """Knows where a model is that the user names."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Opened:
     """The models of a config, open."""
 
@@ -52,7 +52,7 @@ class Opened:
         return list(dict.fromkeys([*(note for place in self.locations for note in place.notes), *self.said]))
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _OpenModels:
     files: InputFiles
     models: Opened

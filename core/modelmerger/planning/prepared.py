@@ -27,7 +27,7 @@ from modelmerger.values.work.figures import Rows
 from modelmerger.values.work.inquiry import Inquiry
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Prepared:
     """A merge that has passed every check so far."""
 
@@ -133,7 +133,7 @@ def prepare(
         )
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Checked:
     """Models that can be merged, as far as headers and JSON say."""
 

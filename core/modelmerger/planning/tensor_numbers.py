@@ -11,7 +11,7 @@ from modelmerger.values.settings import Settings
 from modelmerger.values.weights import varying_fields
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class TensorNumbers:
     """What a strategy gets for one tensor."""
 

@@ -67,7 +67,7 @@ def _composed_tensor(composition: Composition, name: str, settings: Settings, dt
     return TensorPlan(name, dtype, info.shape, "take", (0,), (1.0,), compute)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _TensorPlanner:
     hooks: Hooks
     checkpoints: Sequence[Checkpoint]

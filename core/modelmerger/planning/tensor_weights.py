@@ -8,15 +8,18 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from fnmatch import translate
-from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from modelmerger.planning.tensor_names import layer_of, precedes_layers
 from modelmerger.values.errors import Problem
 from modelmerger.values.text import amount, shown
 from modelmerger.values.weights import DEFAULT, Numbers, Weight
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 NOT_TIED: Mapping[str, str] = MappingProxyType({})
 """No tensor has the numbers of another."""
@@ -63,11 +66,13 @@ def _own_numbers(
     return dict(zip(merged, zip(*columns, strict=True), strict=True)), problems
 
 
-def depths(names: Iterable[str]) -> dict[str, Fraction]:
+def depths(names: Iterable[str]) -> "dict[str, Fraction]":
     """How deep each tensor lies: 0 before the layers and in the first layer, 1 in the last layer and behind the layers.
 
     The layers of a prefix are evenly spaced; a single layer is at 0.
     """
+    from fractions import Fraction  # which few merges need
+
     layers = {name: layer_of(name) for name in names}
     numbers: dict[str, set[int]] = {}
     for layer in layers.values():
@@ -82,7 +87,7 @@ def depths(names: Iterable[str]) -> dict[str, Fraction]:
 
 
 @lru_cache(maxsize=1 << 12)
-def number_at(numbers: Numbers, depth: Fraction) -> float:
+def number_at(numbers: Numbers, depth: "Fraction") -> float:
     """The number at a depth from 0 to 1: linear between two neighbours in the list, computed exactly, rounded once."""
     if not isinstance(numbers, tuple):
         return numbers
@@ -90,6 +95,8 @@ def number_at(numbers: Numbers, depth: Fraction) -> float:
     below = int(position)
     if (share := position - below) == 0:
         return numbers[below]
+    from fractions import Fraction
+
     return float((1 - share) * Fraction(numbers[below]) + share * Fraction(numbers[below + 1]))
 
 

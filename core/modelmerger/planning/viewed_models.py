@@ -6,7 +6,6 @@ from modelmerger.hooks.assembly import Hooks
 from modelmerger.inputs.loading import LoadContext
 from modelmerger.planning.ties.drifted import check_drift
 from modelmerger.planning.ties.seen_ties import see_ties
-from modelmerger.planning.ties.untying import untie
 from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.errors import Problem
 from modelmerger.values.layers.taken import layer_numbers
@@ -32,5 +31,7 @@ def view_models(
     """
     seen = see_ties(hooks.models.view_models(checkpoints, settings, context), settings.donor)
     if settings.options.untie:
+        from modelmerger.planning.ties.untying import untie
+
         return untie(seen, settings.donor)
     return seen, check_drift(seen, settings.donor, settings.options.missing_tensors)

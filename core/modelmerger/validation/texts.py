@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelmerger.inputs.loading import list_directory, resolve_inside
 from modelmerger.inputs.regular_files import read_small
@@ -10,23 +11,25 @@ from modelmerger.inputs.strict_json import read_json
 from modelmerger.values.errors import InputError, Problem, UnmeasurableError
 from modelmerger.values.model_reference import user_path
 from modelmerger.values.settings import ValidationSettings
-from modelmerger.values.subject import LabelScores, Purpose, Texts
+
+if TYPE_CHECKING:
+    from modelmerger.values.subject import LabelScores, Purpose, Texts
 
 LIMIT = 256 << 20
 LINES = (".jsonl", ".ndjson")
 LABEL = "dialect"
 """Where a line of a `.jsonl` dataset gives its label. The key is part of the format, whatever the labels stand for."""
-Provide = Callable[[Purpose], Texts]
-Score = Callable[[Sequence[str]], LabelScores]
+Provide = Callable[["Purpose"], "Texts"]
+Score = Callable[[Sequence[str]], "LabelScores"]
 
 
-def scored_texts(settings: ValidationSettings, provide: Provide) -> Texts:
+def scored_texts(settings: ValidationSettings, provide: Provide) -> "Texts":
     """The texts to score, by label; empty if there are none. Raises `InputError` for a dataset that cannot be read."""
     found = read_dataset(settings.dataset) if settings.dataset is not None else known_texts(provide)
     return chosen(found, settings.most_texts, settings.each, settings.seed)
 
 
-def asked_prompts(settings: ValidationSettings, provide: Provide, score: Score) -> Texts:
+def asked_prompts(settings: ValidationSettings, provide: Provide, score: Score) -> "Texts":
     """The prompts to answer, by label; a plain list stands under the empty name. Empty where there are none."""
     given = settings.test_prompts
     found: Texts = given if isinstance(given, dict) else {"": given}
@@ -37,12 +40,12 @@ def asked_prompts(settings: ValidationSettings, provide: Provide, score: Score) 
     return chosen(found, settings.most_prompts, settings.each, settings.seed)
 
 
-def known_texts(provide: Provide) -> Texts:
+def known_texts(provide: Provide) -> "Texts":
     """The texts to score that plugins have, by label; empty if there are none."""
     return _provided(provide, "scoring")
 
 
-def read_dataset(path: str) -> Texts:
+def read_dataset(path: str) -> "Texts":
     """Label → texts of a file: one in each line, or `{"text": …, LABEL: …}` in each line of a `.jsonl` file.
 
     Of a folder, the label of a text is the name of its file, `LABEL.txt`. Raises `InputError`.
@@ -59,7 +62,7 @@ def read_dataset(path: str) -> Texts:
     return texts
 
 
-def _in_folder(folder: Path) -> Texts:
+def _in_folder(folder: Path) -> "Texts":
     names = [name for name in list_directory(folder) if name.endswith(".txt") and not name.startswith(".")]
     found, left = {}, LIMIT
     for name in names:
@@ -90,7 +93,7 @@ def check_dataset(settings: ValidationSettings | None) -> None:
         read_dataset(settings.dataset)
 
 
-def chosen(texts: Texts, most: int | None, each: int | None, seed: int) -> Texts:
+def chosen(texts: "Texts", most: int | None, each: int | None, seed: int) -> "Texts":
     """A sample of the texts: at most `most` in all, as many of each label as of the others, and `each` of a label.
 
     Which ones follows from the seed and the texts alone; they stand in the order in which they were given.
@@ -112,7 +115,7 @@ def _drawn(group: Sequence[str], count: int, seed: int) -> list[str]:
     return [group[i] for i in sorted(sorted(range(len(group)), key=rank)[:count])]
 
 
-def _provided(provide: Provide, purpose: Purpose) -> Texts:
+def _provided(provide: Provide, purpose: "Purpose") -> "Texts":
     try:
         return provide(purpose)
     except UnmeasurableError:

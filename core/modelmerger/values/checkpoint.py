@@ -69,7 +69,7 @@ class Donor:
     None: they are as that says."""
 
 
-_NUMBERS = re.compile("[@=<]?([?bBceQqLlIiHhNnfd]|Z[fd])")
+_NUMBERS = "[@=<]?([?bBceQqLlIiHhNnfd]|Z[fd])"
 """Forms of the elements of buffers whose bytes are those of numbers on this machine."""
 Read = Callable[[Any, str, int, int, memoryview], None]
 
@@ -109,7 +109,7 @@ def _writable(buffer: Any, length: int) -> memoryview:
         return memoryview(bytearray())
     if view.format == "B" and view.ndim == 1:
         return view[:length]
-    if not _NUMBERS.fullmatch(view.format):
+    if not re.fullmatch(_NUMBERS, view.format):
         raise ConfigError(f"the buffer has elements of the form {view.format!r}. Give one of little-endian numbers.")
     return view.cast("B")[:length]
 

@@ -1,15 +1,17 @@
 """What happened in a merge, for people and machines."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, field, frozen
 
 from modelmerger.values.errors import Problem
-from modelmerger.values.findings import ValidationReport
 from modelmerger.values.layout import FilesBeside, InputTensors
 from modelmerger.values.text import amount, html_table, shown, size
 from modelmerger.values.work.figures import Rows
+
+if TYPE_CHECKING:
+    from modelmerger.values.findings import ValidationReport
 
 
 @frozen(kw_only=True, repr=False)
@@ -54,7 +56,7 @@ class MergeReport:
     what the output is made of, as of merged updates of adapters."""
     figures: Mapping[str, Rows] = field(factory=dict, repr=False)
     """What plugins measured of what is written: title → row (a model) → column (a label) → number."""
-    validation: ValidationReport | None = None
+    validation: "ValidationReport | None" = None
     """What was found about the merged model, where the config asks for it."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,43 +95,4 @@ class MergeReport:
             f"merged {amount(len(self.models), 'model')} ({shown(self.strategy)}) into {where}: "
             f"{amount(self.tensors, 'tensor')}, {size(self.bytes_written)}{reused} "
             f"in {self.seconds:.1f} s{counts}{error}"
-        )
-
-
-@frozen(kw_only=True)
-class PartReport:
-    """What one share of a merge made. Nothing is published yet."""
-
-    part: str
-    """Its number and how many there are: `3/16`."""
-    output: str
-    """The directory that will be published, which is not there yet."""
-    strategy: str
-    """Its name."""
-    models: Sequence[str]
-    """The names of the models of the config, in their order."""
-    bytes_written: int
-    """All that the share has of the files of weights."""
-    bytes_of_all: int
-    """All files of weights, those of other shares among them."""
-    bytes_reused: int
-    """Those of its own bytes that were there already."""
-    seconds: float
-    """By the clock."""
-    plan: str
-    """The digest of the plan."""
-    notes: Sequence[Problem]
-    """Warnings and notes, as they came up."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain data, for `--json`."""
-        notes = [{"severity": note.severity, "message": str(note)} for note in self.notes]
-        return asdict(self, recurse=False) | {"models": list(self.models), "notes": notes}
-
-    def __str__(self) -> str:
-        reused = f", {size(self.bytes_reused)} of it made before" if self.bytes_reused else ""
-        return (
-            f"made part {self.part} of a merge of {amount(len(self.models), 'model')} ({shown(self.strategy)}): "
-            f"{size(self.bytes_written)} of {size(self.bytes_of_all)}{reused} in {self.seconds:.1f} s. "
-            f"Once all parts are made, run the same without --part to publish {shown(self.output)}"
         )

@@ -6,7 +6,6 @@ from attrs import frozen
 from modelmerger import Checkpoint, Problem, Settings, hookimpl
 
 from modelmerger_plugins.compatibility.configs import compare_configs
-from modelmerger_plugins.compatibility.depth import other_depth
 from modelmerger_plugins.compatibility.heads import missing_head, other_head
 from modelmerger_plugins.compatibility.layer_kinds import other_kinds
 from modelmerger_plugins.compatibility.weights import empty_weights, quantised_in_silence
@@ -39,4 +38,6 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
             yield from compare_configs(donor, other, settings)
             yield from other_kinds(donor, other, settings)
             if options.same_depth and not settings.composes:
+                from modelmerger_plugins.compatibility.depth import other_depth
+
                 yield from other_depth(donor, other)

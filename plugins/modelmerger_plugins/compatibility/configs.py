@@ -22,8 +22,8 @@ LAYERS = (
 )
 BY_LAYER = ("no_rope_layers", "mlp_layer_types", "mlp_only_layers", "moe_layers", "first_k_dense_replace")
 """Other keys that say something of single layers."""
-HEADS = re.compile(r"(^|_)n?heads?(_|$)|^d_kv$|^multi_query$|^new_decoder_architecture$")
-"""Keys that say how a matrix is cut into heads, which shapes do not tell."""
+HEADS = r"(^|_)n?heads?(_|$)|^d_kv$|^multi_query$|^new_decoder_architecture$"
+"""A pattern of keys that say how a matrix is cut into heads, which shapes do not tell."""
 ROOM = 120
 """Characters for keys with both values, then as many for keys alone."""
 
@@ -34,7 +34,7 @@ Difference = tuple[str, Any, Any]
 def compare_configs(donor: Checkpoint, other: Checkpoint, settings: Settings) -> Iterator[Problem]:
     """An error for all keys that make it another architecture, and a warning for all others that differ."""
     ours, theirs = donor.donor.config, other.donor.config
-    if ours is None or theirs is None:
+    if ours is None or theirs is None or ours == theirs:
         return
     differences = [
         found for found in _differences(*flattened_alike(ours, theirs)) if not _is_of_layers(found, settings)
@@ -94,7 +94,9 @@ def _is_grave(difference: Difference, may_lack: bool) -> bool:
     if last in LAYERS:
         return not may_lack
     return (
-        key in ("model_type", "vocab_size") or last in SIZES or (HEADS.search(last) is not None and ours is not theirs)
+        key in ("model_type", "vocab_size")
+        or last in SIZES
+        or (re.search(HEADS, last) is not None and ours is not theirs)
     )
 
 

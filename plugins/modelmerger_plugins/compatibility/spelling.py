@@ -30,11 +30,11 @@ OF_GENERATION = frozenset(
     }
 )  # fmt: skip
 """Keys of generation_config.json, which old configs hold too."""
-WITHOUT_EFFECT_LIKE = re.compile(
+WITHOUT_EFFECT_LIKE = (
     r"^_|^output_|^unsloth|dropout|_pdrop|layerdrop|drop_path|initializer|^init_|_init_|init_std|_loss(_|$)|jitter|"
     r"^use_.*kernel|_implementation$"
 )
-"""What such keys look like."""
+"""The pattern of such keys."""
 ROPE = (
     "rope_parameters",
     "rope_scaling",
@@ -81,7 +81,7 @@ def _walk(level: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             or key in OF_GENERATION
             or key in ROPE
             or key in unused
-            or WITHOUT_EFFECT_LIKE.search(key)
+            or re.search(WITHOUT_EFFECT_LIKE, key)
         ):
             continue
         if is_executable(key):

@@ -13,7 +13,7 @@ Parse = Callable[[int, int], Mapping[str, TensorEntry]]
 """Reads the tensors of an open file: descriptor, size in bytes → tensors by name."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Format:
     """How weights are stored."""
 

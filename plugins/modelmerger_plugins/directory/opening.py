@@ -153,7 +153,7 @@ Tensors = tuple[Mapping[str, TensorEntry], FileIdentity]
 """The tensors of a file by name, and which file that is."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Reader:
     """Reads files of weights, pickled ones only if allowed."""
 

@@ -16,7 +16,7 @@ WRAPPED = "base_layer"
 """The part of a name that a model has whose adapters are in it and not folded: they are as much a part of it."""
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX_LIMIT = 512 << 20
-_SHARD = re.compile(r".*?(?P<number>\d{5})-of-(?P<count>\d{5})\.\w+")
+_SHARD = r".*?(?P<number>\d{5})-of-(?P<count>\d{5})\.\w+"
 
 
 def adapter_alone(path: Path, names: Collection[str]) -> Problem | None:
@@ -52,7 +52,7 @@ def one_shard(path: Path) -> Problem | None:
 
 def shard_count(name: str) -> int:
     """How many files the name of a file says that there are; 0 where it says nothing, or that it is the only one."""
-    number = _SHARD.fullmatch(name)
+    number = re.fullmatch(_SHARD, name)
     count = int(number["count"]) if number is not None else 0
     return count if count > 1 else 0
 

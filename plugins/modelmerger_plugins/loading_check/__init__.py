@@ -6,13 +6,15 @@ from typing import Any
 from modelmerger import WHOLE_MODEL, Checkpoint, Inquiry, MergePlan, Problem, hookimpl, is_executable, quantised_tensors
 
 from modelmerger_plugins.loading_check.signs import signs
-from modelmerger_plugins.transformers_classes import is_known
+from modelmerger_plugins.transformers_classes import is_known, unnamed
 
 CONFIG = "config.json"
 ANSWERS = "modelmerger_plugins.loading_check.answering:answer"
 COSTS = ("transformers.modeling_utils",)
 ALONE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 """Environment of a process that reaches no network, and starts no threads."""
+OPTIONAL = ("accelerate", "scipy", "sklearn", "torchvision", "PIL", "librosa")
+"""Packages that transformers imports where they are installed, and that few classes need to be built."""
 
 
 @hookimpl
@@ -55,6 +57,7 @@ def check_output(
             "whether transformers loads the merged model",
             COSTS,
             ALONE,
+            tuple(unnamed(OPTIONAL, config)),
         )
 
 

@@ -33,14 +33,15 @@ OTHERS = {
 }
 """A key of files for other programs of mergekit, and what to say of them. That for extraction has the names of its
 flags, and of those of older versions."""
-_LOOKS = re.compile(rf"""^["'{{\s]*({"|".join(("merge_method", *OTHERS))})["']?\s*:""", re.MULTILINE)
+_KEYS = ("merge_method", *OTHERS)
+_LOOKS = rf"""(?m)^["'{{\s]*({"|".join(_KEYS)})["']?\s*:"""
 """A key that only mergekit has at the top; whether it stands there is known once the text is parsed."""
 
 MOST_NODES, MOST_DEPTH = 100_000, 50
 """Values in a recipe, with every alias written out, and how deep they lie in each other."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Documents:
     """The documents of a recipe, in the order of the file."""
 
@@ -52,7 +53,7 @@ class Documents:
 
 def looks_like_one(text: str) -> bool:
     """Whether parsing the text can show that it is mergekit's."""
-    return _LOOKS.search(text) is not None
+    return any(key in text for key in _KEYS) and re.search(_LOOKS, text) is not None
 
 
 def read_documents(text: str, source: str) -> Documents | None:
@@ -72,7 +73,7 @@ def read_documents(text: str, source: str) -> Documents | None:
         return None
     found = [_unshared(document, source, [MOST_NODES], 0) for document in found]
     for document in found:
-        if "strategy" in document or not {"merge_method", *OTHERS} & document.keys():
+        if "strategy" in document or document.keys().isdisjoint(_KEYS):
             if len(found) > 1 and any("merge_method" in other for other in found):
                 message = "holds several documents, of which one has no merge_method. Give it one, or remove it"
                 raise ConfigError(Problem(message, source))

@@ -53,9 +53,9 @@ DTYPES = {
     **dict.fromkeys(("fp64", "f64", "double"), "float64"),
 }
 """Other names of dtypes."""
-_UNKNOWN = re.compile(r"(?:unknown key )?'(?P<key>\w+)'(?:,? .*)?")
-_STRATEGY = re.compile(r"no strategy is named '(?P<word>[\w-]+)'.*?(?P<installed> \(installed: .*\))?")
-_ONE_OF = re.compile(r"must be one of .*, got '(?:torch\.)?(?P<word>\w+)'")
+_UNKNOWN = r"(?:unknown key )?'(?P<key>\w+)'(?:,? .*)?"
+_STRATEGY = r"no strategy is named '(?P<word>[\w-]+)'.*?(?P<installed> \(installed: .*\))?"
+_ONE_OF = r"must be one of .*, got '(?:torch\.)?(?P<word>\w+)'"
 _NO_PATH = "the key 'path' is missing"
 
 
@@ -112,9 +112,9 @@ def _words(value: Any) -> Iterator[str]:
 def _told(problem: Problem) -> Problem:
     """The problem, in other words if it is about a word of mergekit."""
     message = None
-    if (found := _STRATEGY.fullmatch(problem.message)) is not None:
+    if (found := re.fullmatch(_STRATEGY, problem.message)) is not None:
         message = _strategy(found["word"], found["installed"] or "")
-    elif problem.where.endswith("torch_dtype") and (found := _ONE_OF.fullmatch(problem.message)) is not None:
+    elif problem.where.endswith("torch_dtype") and (found := re.fullmatch(_ONE_OF, problem.message)) is not None:
         name = DTYPES.get(found["word"], found["word"])
         message = f"{problem.message}. Write {name}" if name in DTYPES.values() else None
     elif (key := _key(problem)) is not None:
@@ -123,7 +123,7 @@ def _told(problem: Problem) -> Problem:
 
 
 def _key(problem: Problem) -> str | None:
-    found = _UNKNOWN.fullmatch(problem.message)
+    found = re.fullmatch(_UNKNOWN, problem.message)
     return found["key"] if found is not None else None
 
 

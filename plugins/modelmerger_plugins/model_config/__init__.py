@@ -29,7 +29,7 @@ from modelmerger_plugins.model_config.true_sizes import KEY, false_sizes, with_s
 from modelmerger_plugins.special_floats import MAY_BE_INFINITE, bare
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
-PLACE, HUB_ID = "_name_or_path", re.compile(r"(\w[\w.-]*/)?\w[\w.-]*|")
+PLACE, HUB_ID = "_name_or_path", r"(\w[\w.-]*/)?\w[\w.-]*|"
 """Where transformers says that a model was loaded from, and the form of the names of others."""
 CONFIG = "config.json"
 CODE_OF_THE_MODEL = "auto_map"
@@ -131,7 +131,7 @@ def _without_places(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kept = {key: _without_places(item) for key, item in value.items()}
-    if PLACE in kept and not (isinstance(kept[PLACE], str) and HUB_ID.fullmatch(kept[PLACE])):
+    if PLACE in kept and not (isinstance(kept[PLACE], str) and re.fullmatch(HUB_ID, kept[PLACE])):
         del kept[PLACE]
     return kept
 

@@ -29,7 +29,7 @@ def _no_fronts(_: Iterable[str]) -> Iterable[str]:
     return ()
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Unwrapped:
     """Names without what wrappers write into them."""
 

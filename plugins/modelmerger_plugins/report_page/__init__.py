@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from modelmerger import InputError, Problem, Settings, ValidationReport, hookimpl
+from modelmerger import InputError, Problem, Settings, hookimpl
 
 if TYPE_CHECKING:
+    from modelmerger import ValidationReport
     from torch import Tensor
-
 
 MANIFEST = "modelmerger.json"
 log = logging.getLogger("modelmerger")
@@ -49,7 +49,7 @@ def observe_slice(
 
 
 @hookimpl
-def write_companions(manifest: Mapping[str, Any], report: ValidationReport) -> Mapping[str, bytes]:
+def write_companions(manifest: Mapping[str, Any], report: "ValidationReport") -> Mapping[str, bytes]:
     """The page; nothing where jinja2 is not installed, which a warning says. Raises `InputError` for a manifest that
     does not say what merges write.
     """

@@ -75,7 +75,7 @@ class Options:
     true; with force: true also in models that have the token."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Sources:
     """The models that files beside the weights are taken from."""
 

@@ -13,7 +13,7 @@ from modelmerger_plugins.tokenizer.options import Options, Sources
 if TYPE_CHECKING:
     from modelmerger_plugins.tokenizer.rows.matching import Matching
 
-_SPECIAL = re.compile(r"<[^<>\s]{1,64}>|\[/?[A-Z_]{2,24}\]")
+_SPECIAL = r"<[^<>\s]{1,64}>|\[/?[A-Z_]{2,24}\]"
 EXAMPLES = 3
 
 
@@ -46,4 +46,4 @@ def _written(sources: Sources, options: Options) -> list[str]:
             templates = templates_of(templates_in(sources.template.donor.directory))
         except InputError:  # said where the files are checked
             return []
-    return list(dict.fromkeys(token for text in templates.values() for token in _SPECIAL.findall(text)))
+    return list(dict.fromkeys(token for text in templates.values() for token in re.findall(_SPECIAL, text)))

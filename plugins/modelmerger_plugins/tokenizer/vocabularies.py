@@ -19,11 +19,11 @@ MOST_TOKENS = 1 << 20
 """Tokens of a vocabulary; the largest have a quarter of that."""
 FAST, ADDED, LISTED = "tokenizer.json", "added_tokens.json", "added_tokens_decoder"
 SENTENCEPIECE = (".model", ".spm")
-_NUMBER = re.compile("[0-9]{1,9}")
-_END_OF_LINE = re.compile("\r\n|\r|\n")
+_NUMBER = "[0-9]{1,9}"
+_END_OF_LINE = "\r\n|\r|\n"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Vocabulary:
     """Which token is which row."""
 
@@ -112,7 +112,7 @@ def listed_entries(directory: Path) -> dict[str, tuple[int, Mapping[str, Any]]]:
     return {
         entry["content"]: (int(number), entry)
         for number, entry in named
-        if isinstance(entry.get("content"), str) and _NUMBER.fullmatch(number)
+        if isinstance(entry.get("content"), str) and re.fullmatch(_NUMBER, number)
     }
 
 
@@ -128,7 +128,7 @@ def _json(content: bytes, file: str) -> dict[str, int]:
 
 
 def _lines(content: bytes, _: str) -> dict[str, int]:
-    lines = _END_OF_LINE.split(content.decode())  # and not at U+0085 or U+2028, which are tokens
+    lines = re.split(_END_OF_LINE, content.decode())  # and not at U+0085 or U+2028, which are tokens
     return {line: row for row, line in enumerate(lines[:-1] if lines[-1] == "" else lines)}
 
 

@@ -11,8 +11,8 @@ from modelmerger_plugins.tokenizer.vocabularies import FAST, LIMIT, MOST_TOKENS,
 
 MOST_NAMED = 3
 """Tokens that a warning names."""
-_LISTED = re.compile(rb'"vocab":\s*\[')
-_NUMBER = re.compile(rb'":\s*([0-9]{1,18})\s*[,}]')
+_LISTED = rb'"vocab":\s*\['
+_NUMBER = rb'":\s*([0-9]{1,18})\s*[,}]'
 
 
 def problems_with_rows(sources: Sources) -> Iterator[Problem]:
@@ -60,6 +60,6 @@ def _tokens(sources: Sources, directory: Path, rows: int) -> Mapping[str, int]:
 
 
 def _may_go_beyond(content: bytes, rows: int) -> bool:
-    if _LISTED.search(content):  # ids are places in a list
+    if re.search(_LISTED, content):  # ids are places in a list
         return content.count(b"[") > rows
-    return any(int(number) >= rows for number in _NUMBER.findall(content))
+    return any(int(number) >= rows for number in re.findall(_NUMBER, content))

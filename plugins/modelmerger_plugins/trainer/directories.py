@@ -12,7 +12,7 @@ WEIGHTS = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|adapter_c
 STATE, STATE_LIMIT = "trainer_state.json", 64 << 20
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Checkpoints:
     """What a directory holds of a training."""
 

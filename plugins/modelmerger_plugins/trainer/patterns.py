@@ -8,7 +8,7 @@ from modelmerger import ConfigError
 
 MOST = 1000
 """Models that one entry may stand for."""
-_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+_NUMBER = r"[0-9]{1,18}"
 
 
 def is_pattern(path: str) -> bool:
@@ -31,6 +31,6 @@ def matching(pattern: str) -> list[str]:
 
 def _step_and_name(path: str) -> tuple[int, list[tuple[int, str]]]:
     """The last number of the last part that has one; then the path, with numbers in it by their size."""
-    numbers = next((found for part in reversed(path.split("/")) if (found := _NUMBER.findall(part))), ["0"])
+    numbers = next((found for part in reversed(path.split("/")) if (found := re.findall(_NUMBER, part))), ["0"])
     pieces = re.split(r"(\d{1,18})", path)
     return int(numbers[-1]), [(int(piece) if piece.isascii() and piece.isdecimal() else -1, piece) for piece in pieces]

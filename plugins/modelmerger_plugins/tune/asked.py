@@ -9,6 +9,8 @@ Objective = Callable[[Any, Any], float | Sequence[float]]
 """What is made small in place of the config's objective: of the merged model and its tokenizer, a number or several."""
 Progress = Callable[[int, int, float], None]
 """Told of steps done, steps in all, and the objective."""
+Preparing = Callable[[int, int], None]
+"""Told of tensors that are split into terms, and of how many there are to be split."""
 
 
 @frozen
@@ -23,3 +25,5 @@ class Asked:
     """How many vectors are measured at a time, where vectors are only tried."""
     choose: int | None = None
     """The step whose numbers are taken; None for the best."""
+    preparing: Preparing | None = None
+    """Who is told before the first step, where the merge is split into terms first."""

@@ -10,7 +10,7 @@ import click
 from modelmerger import ThresholdError, hookimpl, print_json
 
 if TYPE_CHECKING:
-    from modelmerger_plugins.tune.asked import Progress
+    from modelmerger_plugins.tune.asked import Preparing, Progress
     from modelmerger_plugins.tune.tuner import MergeTuner
 
 
@@ -63,8 +63,8 @@ def tune(
         print_json(found.as_dict()) if as_json else click.echo(str(found))
         return
     with _told_how_to_go_on(tuner, output):
-        with _bar() as progress:
-            report = tuner.tune(output, resume=resume, jobs=jobs, choose=choose, progress=progress)
+        with _bar() as (progress, preparing):
+            report = tuner.tune(output, resume=resume, jobs=jobs, choose=choose, progress=progress, preparing=preparing)
         if report.feasible and not no_merge:
             tuner.merge()
             report = tuner.report or report
@@ -91,10 +91,10 @@ def _told_how_to_go_on(tuner: "MergeTuner", output: Path | None) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def _bar() -> "Iterator[Progress]":
-    """A bar on stderr while the context lasts; nothing in a pipe."""
+def _bar() -> "Iterator[tuple[Progress, Preparing]]":
+    """A bar on stderr while the context lasts, for the search and for what comes before it; nothing in a pipe."""
     if not sys.stderr.isatty():
-        yield lambda _, __, ___: None
+        yield (lambda _, __, ___: None), (lambda _, __: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -102,6 +102,11 @@ def _bar() -> "Iterator[Progress]":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("tuning", total=None)
-        yield lambda done, total, value: bar.update(
-            task, description=f"tuning, objective {value:.4f}", completed=done, total=total
-        )
+
+        def progress(done: int, total: int, value: float) -> None:
+            bar.update(task, description=f"tuning, objective {value:.4f}", completed=done, total=total)
+
+        def preparing(done: int, total: int) -> None:
+            bar.update(task, description="preparing tensors", completed=done, total=total)
+
+        yield progress, preparing

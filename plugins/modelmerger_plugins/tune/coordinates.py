@@ -64,9 +64,9 @@ class Space:
         for i, (fineness, own) in enumerate(zip(per, shares, strict=True)):
             groups: dict[str, list[str]] = {}
             for name in own:
-                groups.setdefault(_group(name, fineness), []).append(name)
-            if fineness == "model":
-                groups = {"": list(own)}
+                groups.setdefault(group_of(name, fineness), []).append(name)
+            if fineness == "model" and not own:
+                groups = {"": []}
             found += [Coordinate(i, group, tuple(names)) for group, names in groups.items()]
         return cls(config, marks, per, shares, found)
 
@@ -112,7 +112,10 @@ def _unfold(config: Any, place: Place, own: Mapping[str, float]) -> None:
         config.update(own if key == place[-1] else {key: value})
 
 
-def _group(name: str, per: Per) -> str:
+def group_of(name: str, per: Per) -> str:
+    """What a tensor shares a number with, of those of its mark: its layer, or itself; empty where it is all of them."""
+    if per == "model":
+        return ""
     if per != "layer":
         return name
     layer = layer_of(name)

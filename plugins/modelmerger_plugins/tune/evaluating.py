@@ -1,7 +1,6 @@
 """Measures the merge at any numbers: its losses on lines, and their derivatives where the strategy is linear."""
 
 import shutil
-import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from modelmerger import ConfigError
 
+from modelmerger_plugins.tune.asked import Preparing
 from modelmerger_plugins.tune.coefficients import Coefficients
 from modelmerger_plugins.tune.measured import Lines, Nats
 from modelmerger_plugins.tune.opened import Opened
@@ -34,15 +34,17 @@ class Evaluator(Protocol):
 class ByCoefficients:
     """The merge as a function of coefficients, streamed from the checkpoints."""
 
-    def __init__(self, opened: Opened, folder: Path | None = None) -> None:
-        """folder: where what the merge is a sum of is kept meanwhile; None for a temporary place.
+    def __init__(self, opened: Opened, folder: Path | None = None, preparing: Preparing | None = None) -> None:
+        """folder: of the study, where what the merge is a sum of is kept meanwhile; None for a temporary place.
 
-        Raises `ConfigError` where the strategy is not linear, or transformers has no such language model.
+        preparing: told while that is made. Raises `ConfigError` where the strategy is not linear, or transformers has
+        no such language model.
         """
         import torch
 
         from modelmerger_plugins.tune.gradient.factored import with_factors
         from modelmerger_plugins.tune.gradient.losses import Losses
+        from modelmerger_plugins.tune.gradient.places import new_place
         from modelmerger_plugins.tune.gradient.skeleton import Skeleton
         from modelmerger_plugins.tune.gradient.sources import Source
         from modelmerger_plugins.tune.gradient.splitting import Split
@@ -51,9 +53,9 @@ class ByCoefficients:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         search = opened.read.tune.search
         dtype = getattr(torch, search.dtype)
-        place = Path(tempfile.mkdtemp(prefix=".terms-", dir=folder))
+        place = new_place(folder)
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
-        split = Split.of(opened, dtype, place)
+        split = Split.of(opened, dtype, place, preparing)
         self.coefficients = Coefficients.of_opened(opened, split.weigh)
         """What each tensor is made of."""
         inputs = self.coefficients.inputs(opened.checkpoints)

@@ -10,9 +10,10 @@ from modelmerger import ConfigError, Problem
 
 from modelmerger_plugins.tune.asked import Progress
 from modelmerger_plugins.tune.coordinates import Space
-from modelmerger_plugins.tune.descent import descend
+from modelmerger_plugins.tune.descent import descend, rates_of
 from modelmerger_plugins.tune.distance import Distance
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator
+from modelmerger_plugins.tune.fineness import Stage, stages
 from modelmerger_plugins.tune.measured import Goal, per_token
 from modelmerger_plugins.tune.section import Search
 from modelmerger_plugins.tune.study import Study
@@ -71,7 +72,7 @@ class Task:
 
 
 def by_gradient(task: Task, evaluator: ByCoefficients) -> None:
-    """Steps down the gradient; the last vector is measured too."""
+    """Steps down the gradient, from coarse to fine; the last vector is measured too."""
 
     def slopes(vector: np.ndarray) -> np.ndarray:
         given = [float(number) for number in vector]
@@ -89,10 +90,18 @@ def by_gradient(task: Task, evaluator: ByCoefficients) -> None:
         total = np.sum([weight * np.array(row["slopes"][split]) for split, weight in weights.items()], axis=0)
         return np.asarray(total + task.search.penalty * task.distance.slopes(given))
 
-    last = np.array(task.space.start)
-    for vector in descend(task.space.start, task.space.bounds, task.search.steps, task.search.rate, slopes):
-        last = vector
-    task.measure(evaluator, [float(number) for number in last])
+    vector, bounds = np.array(task.space.start), task.space.bounds
+    rates = rates_of(task.search.rate, task.search.steps)
+    for stage in stages(task.space, task.search.steps):
+        own, rates = rates[: stage.steps], rates[stage.steps :]
+        first = [bounds[i] for i in stage.firsts]
+
+        def gathered(numbers: np.ndarray, stage: Stage = stage) -> np.ndarray:
+            return stage.gathered(slopes(numbers[stage.groups]))
+
+        for numbers in descend(vector[stage.firsts], first, own, gathered):
+            vector = numbers[stage.groups]
+    task.measure(evaluator, [float(number) for number in vector])
 
 
 def by_gaps(task: Task, evaluator: Evaluator) -> None:

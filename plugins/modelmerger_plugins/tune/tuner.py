@@ -10,7 +10,7 @@ from attrs import evolve
 from modelmerger import ConfigError, MergeConfig, MergeReport, Problem, UnmeasurableError, shown
 from modelmerger import merge as merge_config
 
-from modelmerger_plugins.tune.asked import Asked, Objective, Progress
+from modelmerger_plugins.tune.asked import Asked, Objective, Preparing, Progress
 from modelmerger_plugins.tune.opened import SECTION, Opened, Read, opened, read
 from modelmerger_plugins.tune.result import CONFIG, config_text, folder_of, write
 from modelmerger_plugins.tune.study import FILE, Study
@@ -56,14 +56,16 @@ class MergeTuner:
         jobs: int = 1,
         choose: int | None = None,
         progress: Progress | None = None,
+        preparing: Preparing | None = None,
     ) -> "TuneReport":
         """Searches, and writes study, `tuned.yaml` and page into `OUTPUT.tune`.
 
         output: in place of the config's output_path. resume: goes on with the study of a search that was ended. jobs:
         how many vectors are measured at a time where the search only tries them, each in a process of its own. choose:
         the number of a step whose numbers are taken in place of the best ones; it goes on with the study. progress:
-        called with steps done, steps in all, and the objective. A KeyboardInterrupt during the search ends it with the
-        best numbers so far. Raises `MergeError`.
+        called with steps done, steps in all, and the objective. preparing: called before, while a strategy such as
+        tsv_m makes what it adds up, with tensors done and tensors in all. A KeyboardInterrupt during the search ends it
+        with the best numbers so far. Raises `MergeError`.
         """
         from modelmerger_plugins.tune.work import searched
 
@@ -72,7 +74,7 @@ class MergeTuner:
         found = opened(self._read, texts.fewest)
         study = Study(folder, self._about(found, texts), resume=resume or choose is not None)
         try:
-            asked = Asked(self._objective, progress or _untold, jobs, choose)
+            asked = Asked(self._objective, progress or _untold, jobs, choose, preparing)
             report = searched(found, texts, study, asked)
             tuned = {"study": report.study, "texts": dict(report.texts)}
             config = self._read.config({**report.config, SECTION: tuned})

@@ -7,7 +7,7 @@ from attrs import evolve
 from modelmerger import ConfigError, Problem
 
 from modelmerger_plugins.tune.aside import Valued, line, worth
-from modelmerger_plugins.tune.asked import Asked
+from modelmerger_plugins.tune.asked import Asked, Preparing
 from modelmerger_plugins.tune.constraints import constraints_of
 from modelmerger_plugins.tune.distance import distance_of
 from modelmerger_plugins.tune.evaluating import ByCoefficients, Evaluator, encoded, tokenizer_of
@@ -30,7 +30,7 @@ def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneRe
         from modelmerger_plugins.tune.live.whole_models import searched_whole
 
         return searched_whole(opened, texts, study, asked)
-    method, evaluator = chosen(opened, study.path.parent)
+    method, evaluator = chosen(opened, study.path.parent, asked.preparing)
     tokenizer = tokenizer_of(opened)
     lines, test = encoded(texts.tune, tokenizer), encoded(texts.test, tokenizer)
     constraints = constraints_of(tune.constraints, lines.splits, opened.models)
@@ -74,10 +74,11 @@ def searched(opened: Opened, texts: Texts, study: Study, asked: Asked) -> TuneRe
     )
 
 
-def chosen(opened: Opened, folder: Path | None = None) -> tuple[str, Evaluator]:
+def chosen(opened: Opened, folder: Path | None = None, preparing: Preparing | None = None) -> tuple[str, Evaluator]:
     """The method, and what it asks. Raises `ConfigError` where the method does not fit the config.
 
-    folder: where it may keep files meanwhile; None for a temporary place.
+    folder: of the study, where it may keep files meanwhile; None for a temporary place. preparing: told while it makes
+    some of these.
     """
     method = opened.read.tune.search.method
     if len(opened.read.tune.goals) > 1:
@@ -87,14 +88,14 @@ def chosen(opened: Opened, folder: Path | None = None) -> tuple[str, Evaluator]:
         method = "nsga2" if method == "auto" else method
     if method in ("auto", "gradient"):
         try:
-            return "gradient", ByCoefficients(opened, folder)
+            return "gradient", ByCoefficients(opened, folder, preparing)
         except ConfigError:
             if method == "gradient":
                 raise
             method = "tpe"
     if method == "gap":
         try:
-            return method, ByCoefficients(opened, folder)
+            return method, ByCoefficients(opened, folder, preparing)
         except ConfigError:
             pass
     from modelmerger_plugins.tune.live.evaluator import Live

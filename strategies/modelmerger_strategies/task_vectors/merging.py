@@ -1,6 +1,5 @@
 """Sums of task vectors, and means of those that agree with the elected sign."""
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,16 +24,26 @@ def elected(given: Slice, kept: Sequence["Tensor"], out: "Tensor") -> None:
     """
     import torch
 
-    weighted = [tensor if weight == 1 else tensor * weight for tensor, weight in zip(kept, given.weights, strict=True)]
-    signs = functools.reduce(torch.add, weighted).sign()  # products were rounded first, so that opposite ones cancel
-    agreeing, divisor = torch.empty_like(out), None
-    for number, (own, weight) in enumerate(zip(weighted, map(abs, given.weights), strict=True)):
-        torch.mul(own, signs, out=agreeing).gt_(0)  # 1 or 0
-        if number:
-            out.addcmul_(own, agreeing)
-        else:
-            torch.mul(own, agreeing, out=out)
-        if given.options.normalize_weights:
-            divisor = agreeing * weight if divisor is None else divisor.add_(agreeing, alpha=weight)
+    first, *others = map(_times, kept, given.tensors, given.weights)
+    share, *shares = map(abs, given.weights)
+    signs = torch.add(first, others[0]) if others else first.clone()  # of rounded products: opposite ones cancel
+    for own in others[1:]:
+        signs.add_(own)
+    agreeing, divisor = torch.mul(first, signs.sign_()).gt_(0), None  # 1 or 0; in place: new memory is in no cache
+    torch.mul(first, agreeing, out=out)
+    if given.options.normalize_weights:
+        divisor, agreeing = agreeing.mul_(share), torch.empty_like(out)
+    for own, weight in zip(others, shares, strict=True):
+        torch.mul(own, signs, out=agreeing).gt_(0)
+        out.addcmul_(own, agreeing)
+        if divisor is not None:
+            divisor.add_(agreeing, alpha=weight)
     if divisor is not None:
-        out.div_(divisor.clamp_(min=min(map(abs, given.weights))))
+        out.div_(divisor.clamp_(min=min([share, *shares])))
+
+
+def _times(kept: "Tensor", given: "Tensor", weight: float) -> "Tensor":
+    """What is kept of a tensor that was given, weighted: in its own memory, unless it is that tensor."""
+    if weight == 1:
+        return kept
+    return kept * weight if kept is given else kept.mul_(weight)

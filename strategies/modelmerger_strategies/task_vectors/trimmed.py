@@ -91,9 +91,10 @@ class Trimmed:
 
         from modelmerger_strategies.task_vectors import brackets
 
-        ranks, elements = list(chain.from_iterable(self.ranks(told))), math.prod(told.shape)
+        elements = math.prod(told.shape)
         if brackets.covered(part) < (brackets.sampled(elements) if number == SAMPLE else elements):
             return part
+        ranks = list(chain.from_iterable(self.ranks(told)))
         if number == SAMPLE and not _is_sample(told):
             return torch.tensor(brackets.around(part, ranks, elements))
         return torch.tensor(brackets.at_ranks(part, ranks))
@@ -161,7 +162,7 @@ def _count(ranks: magnitudes.Ranks) -> int:
 
 
 def _unknown(measurements: Sequence["Tensor"]) -> bool:
-    return bool((measurements[READING] < 0).any())
+    return any(found < 0 for found in measurements[READING].tolist())
 
 
 def _missed(ranks: magnitudes.Ranks, measurements: Sequence["Tensor"]) -> magnitudes.Ranks:

@@ -106,11 +106,11 @@ def test_its_notes_stand_wherever_those_of_the_merge_do(
 
 
 @pytest.mark.usefixtures("stacks")
-@pytest.mark.parametrize("name", ["check", "plan", "merge"])
+@pytest.mark.parametrize("name", ["check", "plan --no-trial", "merge"])
 def test_every_command_with_a_config_takes_it(
     stack: Path, command: Command, name: str, models: SimpleNamespace
 ) -> None:
-    result = command(name, stack, "--set", "models[1].weight=0.5")
+    result = command(*name.split(), stack, "--set", "models[1].weight=0.5")
     assert result.status == 0, result.err
     assert models.output.exists() is (name == "merge")
 

@@ -55,6 +55,7 @@ def test_one_that_is_killed_leaves_no_lock_and_goes_on_to_the_same_end(
     assert search.ended(signal.SIGKILL)[0] == -9
     kept = search.study.read_bytes()
     assert 0 < search.rows() < 16, "it was not killed in the middle"
+    assert list(search.study.parent.glob(".terms-*"))  # which it had no time to remove
     with search.study.open("ab") as file:
         file.write(b'{"kind": "tri')
     again = command(*search.command)
@@ -67,6 +68,7 @@ def test_one_that_is_killed_leaves_no_lock_and_goes_on_to_the_same_end(
     rows = [json.loads(line) for line in search.study.read_text().splitlines()]
     vectors = [tuple(row["vector"]) for row in rows if row.get("kind") == "trial"]
     assert vectors == [trial.vector for trial in wanted.trials]
+    assert sorted(path.name for path in search.study.parent.iterdir()) == ["study.jsonl", "tune.html", "tuned.yaml"]
 
 
 def test_two_of_one_study_exclude_each_other(

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import command_line
 from modelmerger import ConfigError, InputError, MergeError
 from modelmerger_plugins.tune import MergeTuner
-from modelmerger_plugins.tune.live import jobs
+from modelmerger_plugins.tune.live import jobs, worker
 
 from tests.faults.stopping import ended, fork, wait_until
 from tests.plugins.tune.conftest import Make
@@ -38,7 +39,31 @@ def trials_of(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows if row.get("kind") == "trial"]
 
 
-def test_two_at_a_time_try_the_same_vectors_as_one(config: Make, tmp_path: Path) -> None:
+def forked() -> Any:
+    """A process that measures, forked from this one, which has imported what it needs; the last test starts real ones."""
+    (asked, ask), (told, tell) = os.pipe(), os.pipe()
+    parent = os.getpid()
+
+    def run() -> None:
+        os.dup2(asked, 0)
+        os.dup2(tell, 1)
+        worker.main(parent)
+
+    child = fork(run)
+    os.close(asked)
+    os.close(tell)
+    return SimpleNamespace(
+        stdin=os.fdopen(ask, "w", encoding="utf-8"),
+        stdout=os.fdopen(told, encoding="utf-8"),
+        kill=lambda: os.kill(child, signal.SIGKILL),
+        wait=lambda: ended(child),
+    )
+
+
+def test_two_at_a_time_try_the_same_vectors_as_one(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_started", forked)
     given = config(objective=["loss", {"take": "mean"}], search={"steps": 4})
     one = MergeTuner(given).tune(tmp_path / "one")
     two = MergeTuner(given).tune(tmp_path / "two", jobs=2)

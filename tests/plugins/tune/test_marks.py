@@ -33,9 +33,14 @@ def test_whoever_merges_it_is_told_to_tune_it_first(config: dict[str, Any]) -> N
     assert caught.value.problems[0].where == "tune"
 
 
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    return jsonschema.Draft202012Validator(config_schema())
+
+
 @pytest.mark.parametrize("config", OPEN)
-def test_the_schema_knows_it(config: dict[str, Any]) -> None:
-    jsonschema.Draft202012Validator(config_schema()).validate(config)
+def test_the_schema_knows_it(schema: Any, config: dict[str, Any]) -> None:
+    schema.validate(config)
 
 
 @pytest.mark.parametrize(

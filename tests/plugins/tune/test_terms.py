@@ -112,7 +112,9 @@ def test_the_merged_model_has_the_loss_that_the_search_saw(
     config: Make, tmp_path: Path, factor: Any, lines: int
 ) -> None:
     tuner = MergeTuner(tsv(config(lines, objective={"take": {"a": 1}}, search={"steps": 2}), factor))
-    report = tuner.tune()
+    told: list[tuple[int, int]] = []
+    report = tuner.tune(preparing=lambda done, total: told.append((done, total)))
+    assert told == [(done, 14) for done in range(1, 15)]  # the matrices of two layers
     assert report.method == "gradient"
     assert report.best.value < report.trials[0].value
     assert sorted(path.name for path in (tmp_path / "out.tune").iterdir()) == ["study.jsonl", "tune.html", "tuned.yaml"]

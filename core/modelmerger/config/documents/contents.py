@@ -12,8 +12,14 @@ MAX_DEPTH = 50
 MAX_NODES = 100_000
 MAX_CHARACTERS = 1024 * 1024
 """Of all texts together. Only aliases can make this more than the document itself has."""
-FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
-"""The characters that YAML calls not printable."""
+_FORBIDDEN = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]"
+
+
+def forbidden_in(text: str) -> re.Match[str] | None:
+    """The first character that YAML calls not printable; None where there is none."""
+    if text.replace("\n", "").isprintable():  # as most texts are, for which no pattern is compiled
+        return None
+    return re.search(_FORBIDDEN, text)
 
 
 class Contents:
@@ -44,7 +50,7 @@ class Contents:
         """A key or value that holds no others, checked, and as a plain type."""
         if isinstance(value, str):
             value = str.__str__(value)
-            if found := FORBIDDEN.search(value):
+            if found := forbidden_in(value):
                 self.report(place, f"the character U+{ord(found[0]):04X} is not allowed. Remove it.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             value = int(value) if isinstance(value, int) else float(value)

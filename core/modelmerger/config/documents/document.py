@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from modelmerger.config.documents.contents import FORBIDDEN, Contents
-from modelmerger.config.documents.written_numbers import written_plainly
+from modelmerger.config.documents.contents import Contents, forbidden_in
 from modelmerger.inputs.regular_files import read_small
 from modelmerger.inputs.strict_json import decode_json
 from modelmerger.values.errors import MOST_SHOWN, ConfigError, MergeError, Problem
@@ -26,7 +25,7 @@ from modelmerger.values.errors import MOST_SHOWN, ConfigError, MergeError, Probl
 MAX_BYTES = 1024 * 1024
 MAX_DIGITS = 40
 """Characters around a mistake in JSON among which a number is looked for."""
-_ENDS = re.compile(r"[\s\[\]{}:\"]")
+_ENDS = r"[\s\[\]{}:\"]"
 
 
 class DocumentError(ConfigError):
@@ -91,6 +90,8 @@ def _read_json(text: str, source: str) -> Any:
     try:
         return decode_json(text, source)
     except json.JSONDecodeError as error:
+        from modelmerger.config.documents.written_numbers import written_plainly
+
         place = f"line {error.lineno}, column {error.colno}"
         remedy = written_plainly(_around(text, error.pos)) or "Correct it there or just before"
         raise ConfigError(f"{place}: this is not JSON ({error.msg}). {remedy}.") from None
@@ -100,8 +101,8 @@ def _read_json(text: str, source: str) -> Any:
 
 def _around(text: str, position: int) -> str:
     """What stands around a place, up to blanks, brackets, colons and quotes; empty where nothing stands behind it."""
-    before = _ENDS.split(text[max(0, position - MAX_DIGITS) : position])[-1]
-    behind = _ENDS.split(text[position : position + MAX_DIGITS])[0].rstrip(",")
+    before = re.split(_ENDS, text[max(0, position - MAX_DIGITS) : position])[-1]
+    behind = re.split(_ENDS, text[position : position + MAX_DIGITS])[0].rstrip(",")
     return before + behind if behind else ""
 
 
@@ -138,7 +139,7 @@ def _decode(text: bytes | str) -> str:
     if len(data) > MAX_BYTES:
         raise ConfigError(f"the document has {len(data):,} bytes, {MAX_BYTES:,} are allowed. Make it smaller.")
     decoded = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # what is no UTF-8 becomes surrogates
-    if found := FORBIDDEN.search(decoded):
+    if found := forbidden_in(decoded):
         line, column = decoded.count("\n", 0, at := found.start()) + 1, at - decoded.rfind("\n", 0, at)
         raise ConfigError(f"line {line}, column {column}: this is not UTF-8, or a control character. Remove it.")
     return decoded

@@ -6,7 +6,6 @@ from typing import Any
 import yaml
 
 from modelmerger.config.documents.contents import Contents
-from modelmerger.config.documents.written_numbers import written_plainly
 from modelmerger.values.errors import ConfigError
 from modelmerger.values.text import shown
 
@@ -77,6 +76,13 @@ def _value(node: Any, contents: Contents, depth: int) -> Any:
     return _mapping(node, contents, depth + 1)
 
 
+def _one_number(before: str, digits: str) -> str:
+    """What to write if both are one number; empty where they cannot be."""
+    from modelmerger.config.documents.written_numbers import written_plainly
+
+    return written_plainly(f"{before},{digits}")
+
+
 def _mapping(node: Any, contents: Contents, depth: int) -> dict[str, Any]:
     """The keys that are merged, then those of the mapping; where both have one, with the value of the mapping."""
     own: dict[str, Any] = {}
@@ -85,7 +91,7 @@ def _mapping(node: Any, contents: Contents, depth: int) -> dict[str, Any]:
         key, place = _value(key_node, contents, depth), _place(key_node.start_mark)
         unquoted = isinstance(key_node, yaml.ScalarNode) and not key_node.style
         digits = key_node.value if unquoted and node.flow_style and _is_left_empty(value_node) else ""
-        if before and digits and (hint := written_plainly(f"{before},{digits}")):
+        if before and digits and (hint := _one_number(before, digits)):
             contents.report(place, f"a comma begins a new key here. {hint}, if one number is meant.")
         elif not isinstance(key, str) or (unquoted and key.lower() in ("yes", "no", "on", "off")):
             written = shown(key_node.value if unquoted else key, 60)

@@ -22,10 +22,10 @@ from modelmerger.values.errors import ConfigError, MergeError, PluginError, Prob
 from modelmerger.values.model_reference import ModelReference
 from modelmerger.values.settings import BASE, key_of_model
 
-_ENTRY = re.compile(r"models\[\d+\](?=[.\[]|\Z)")
+_ENTRY = r"models\[\d+\](?=[.\[]|\Z)"
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Expanded:
     """A config whose entries of `models` are one model each."""
 
@@ -41,7 +41,7 @@ class Expanded:
         return list(dict.fromkeys(map(self._placed, problems))) if self.places else problems
 
     def _placed(self, problem: Problem) -> Problem:
-        ends = [found.end() for found in _ENTRY.finditer(problem.where)]
+        ends = [found.end() for found in re.finditer(_ENTRY, problem.where)]
         for end in reversed(ends):
             if (place := self.places.get(problem.where[:end])) is not None:
                 return evolve(problem, where=place + problem.where[end:])

@@ -9,7 +9,7 @@ from modelmerger.values.work.block_record import BlockRecord
 from modelmerger.values.work.units import WorkOrder
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Elsewhere:
     """The part of a merge that workers elsewhere need."""
 

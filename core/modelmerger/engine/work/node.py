@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import importlib_metadata
-
 from modelmerger.hooks.providers import Provider
+from modelmerger.inputs.installed.versions import version_of
 from modelmerger.output.staged_files import SharedFiles
 from modelmerger.values.errors import InputError, MergeError, OutputError, PluginError, Problem
 from modelmerger.values.file_identity import FileIdentity
@@ -29,7 +28,7 @@ def plugins_of(providers: Iterable[Provider]) -> list[tuple[str, str, str]]:
 
 def torch_version() -> str:
     """That of the torch that is installed."""
-    return importlib_metadata.version("torch")
+    return version_of("torch")
 
 
 def check_places(order: WorkOrder, node: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
@@ -62,7 +63,7 @@ class Schedule:
         self._slices = SliceMerger(merge, self._measurer)
         self._device = DeviceInUse(merge.device)
         units = list(units_in_order(merge.plan, self._blocks, self._measurer, sink.records.keys() | others))
-        self._waiting = dict.fromkeys(units)
+        self._waiting = OrderedDict.fromkeys(units)  # a dict passes over all that was taken whenever it is asked
         self._expected: set[Unit] = set()
         self._taken: set[Unit] = set()
         self._totals = Totals(units, self._measurer.joining)

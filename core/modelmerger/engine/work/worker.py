@@ -51,6 +51,7 @@ class MergeWorker:
 
     def do(self, task: Task, then: Task | None = None) -> Done:
         """Measures or writes what the task says, and has the inputs of the next one read meanwhile."""
+        torch.set_num_threads(1)  # of this thread: decompositions do not know what another one has set
         try:
             self._read_ahead(task, then)
             try:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Measured:
     """What a strategy is told of a tensor that it may measure, before it sees any of it."""
 
@@ -34,7 +34,7 @@ class Measured:
         }
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class SliceInputs:
     """The arguments of a strategy for a slice that it measures or merges, as `merge_tensor` describes them."""
 

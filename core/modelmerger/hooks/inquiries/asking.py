@@ -102,7 +102,7 @@ class Asked:
         environment = dict(inquiry.environment)
         with suppress(OutputError):  # what a process that is ended leaves there goes with the context
             environment.setdefault("TMPDIR", str(closing.enter_context(Scratch(None)).path))
-        child = Child(Call(f"{__package__}.answering:as_plain_data", argument, limits, environment))
+        child = Child(Call(f"{__package__}.answering:as_plain_data", argument, limits, environment, inquiry.without))
         self._running.append((inquiry, closing.enter_context(child)))
 
     def _add(self, inquiry: Inquiry, find: Callable[[], Iterable[Problem | Figures]]) -> None:

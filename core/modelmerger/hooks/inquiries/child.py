@@ -60,6 +60,8 @@ class Call:
     limits: Limits
     environment: Mapping[str, str] = field(factory=dict)
     """Variables beside those of this process."""
+    without: tuple[str, ...] = ()
+    """Packages that cannot be imported there, as if they were not installed."""
 
 
 def without_process() -> str | None:
@@ -90,8 +92,9 @@ class Child:
         if self._unstarted:
             return self
         limits = self._call.limits
-        request = [self._call.function, self._call.argument, limits.processor, limits.memory, limits.answer]
-        content = json.dumps([math.ceil(limits.seconds), os.getpid(), *request]).encode()
+        request = [self._call.function, self._call.argument, self._call.without]
+        numbers = [math.ceil(limits.seconds), os.getpid(), limits.processor, limits.memory, limits.answer]
+        content = json.dumps([*request, *numbers]).encode()
         try:
             with ExitStack() as closing:
                 # files, since nothing waits for the other end of those
@@ -156,8 +159,9 @@ def _started(asked: IO[bytes], answered: IO[bytes], environment: Mapping[str, st
 def main() -> None:
     """Makes the call that standard input holds, and writes what came of it to standard output, as JSON."""
     gc.disable()  # it would spend a fifth of a second on what torch makes as it is imported
-    seconds, parent, function, argument, processor, memory, most = json.load(sys.stdin)
+    function, argument, without, seconds, parent, processor, memory, most = json.load(sys.stdin)
     _end_with(parent, seconds)
+    sys.modules.update(dict.fromkeys(without))  # None stands for a module that is not there
     with os.fdopen(os.dup(1), "w") as answered:
         os.dup2(2, 1)  # whatever else prints
         try:

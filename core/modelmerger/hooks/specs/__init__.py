@@ -19,7 +19,7 @@ the merge too. Without it, they are asked once, for the outermost merge.
 from types import MappingProxyType
 from typing import Any
 
-from modelmerger.hooks.markers import PROJECT
+from modelmerger.hooks.markers import SPECIFIED
 from modelmerger.hooks.specs import doors, measuring, models, output, strategies, validation
 
 SPECIFICATIONS = (doors, models, strategies, measuring, output, validation)
@@ -27,7 +27,7 @@ SPECIFICATIONS = (doors, models, strategies, measuring, output, validation)
 
 
 def _specified(module: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if hasattr(value, f"{PROJECT}_spec")}
+    return {name: value for name, value in vars(module).items() if hasattr(value, SPECIFIED)}
 
 
 HOOKS = MappingProxyType({name: spec for module in SPECIFICATIONS for name, spec in _specified(module).items()})

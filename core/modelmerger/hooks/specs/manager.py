@@ -5,7 +5,7 @@ from typing import Any
 
 import pluggy
 
-from modelmerger.hooks.markers import MARK, PROJECT
+from modelmerger.hooks.markers import MARK, PROJECT, SPECIFIED
 from modelmerger.hooks.specs import HOOKS, SPECIFICATIONS
 
 
@@ -23,7 +23,7 @@ class Manager(pluggy.PluginManager):
 
     def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
         """The options of a hook; None where the name is that of something else."""
-        return super().parse_hookspec_opts(module_or_class, name) if name in HOOKS else None
+        return getattr(getattr(module_or_class, name), SPECIFIED) if name in HOOKS else None
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         """The options of a plugin's answer to a hook; None where the name is that of something else."""

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmerger.hooks.markers import hookspec
-from modelmerger.values.strategies.terms import Terms
 from modelmerger.values.traits import View
 
 if TYPE_CHECKING:
     import torch
+
+    from modelmerger.values.strategies.terms import Terms
 
 
 @hookspec(firstresult=True)
@@ -180,7 +181,7 @@ def split_tensor(
     tensor_name: str,
     shape: Sequence[int],
     random: Callable[..., "torch.Tensor"],
-) -> Terms | None:
+) -> "Terms | None":
     """Strategy, optional, beside `merge_tensor`: returns the terms that the merge of a tensor is a sum of.
 
     For strategies that do their hard work on each model whatever its weight, and then add up: what `merge_tensor` would

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelmerger.hooks.markers import hookspec
-from modelmerger.values.findings import Finding, ValidationReport
 from modelmerger.values.settings import Settings, ValidationSettings
-from modelmerger.values.subject import LabelScores, Purpose, Subject
+
+if TYPE_CHECKING:
+    from modelmerger.values.findings import Finding, ValidationReport
+    from modelmerger.values.subject import LabelScores, Purpose, Subject
 
 
 @hookspec
@@ -91,7 +93,7 @@ def materialise_model(
 
 
 @hookspec(firstresult=True)
-def provide_texts(purpose: Purpose, options: Any) -> Mapping[str, Sequence[str]] | None:
+def provide_texts(purpose: "Purpose", options: Any) -> Mapping[str, Sequence[str]] | None:
     """Returns texts to score models on, or prompts for them, where the config gives none: label → texts.
 
     A label is what the text is an example of (a language, a dialect, a domain). None: ask the next plugin.
@@ -108,7 +110,7 @@ def provide_texts(purpose: Purpose, options: Any) -> Mapping[str, Sequence[str]]
 
 
 @hookspec(firstresult=True)
-def score_labels(texts: Sequence[str], options: Any) -> LabelScores | None:
+def score_labels(texts: Sequence[str], options: Any) -> "LabelScores | None":
     """Returns how probable each label (a dialect, a language) is for each text. None: ask the next plugin.
 
     Plugins of other distributions are asked before the built-in ones. `LabelScores.stated` is a sentence about the
@@ -143,7 +145,7 @@ def wants_validation(settings: ValidationSettings, options: Any) -> bool:
 
 
 @hookspec
-def validate_model(subject: Subject, settings: ValidationSettings, options: Any) -> Iterable[Finding]:
+def validate_model(subject: "Subject", settings: ValidationSettings, options: Any) -> "Iterable[Finding]":
     """Validator: measures a model, and yields findings: numbers, each with how it was measured.
 
     Called once for the merged model, and once for each of its sources with `compare_with_sources`. The module's
@@ -166,7 +168,7 @@ def validate_model(subject: Subject, settings: ValidationSettings, options: Any)
 
 @hookspec
 def write_companions(
-    directory: Path, manifest: Mapping[str, Any], report: ValidationReport, options: Any
+    directory: Path, manifest: Mapping[str, Any], report: "ValidationReport", options: Any
 ) -> Mapping[str, bytes]:
     """Returns files about a validation, beside a published model: name → content. Every plugin is asked.
 

@@ -13,6 +13,8 @@ from modelmerger.inputs.direct.page_cache import cached_pages
 _DIRECT: int = getattr(os, "O_DIRECT", 0)
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 _opening = threading.Lock()
+STRETCH = 4 << 20
+"""Bytes of which it is remembered together that they were in the page cache."""
 
 
 class OpenFile:
@@ -31,6 +33,7 @@ class OpenFile:
         self._direct = -1
         self._refused = not _DIRECT
         self._to_close = [descriptor]
+        self._found: set[int] = set()
 
     def retire(self) -> None:
         """Nobody comes any more."""
@@ -74,14 +77,33 @@ class OpenFile:
 
         Where the system does not say, the first one, the last, and one in each `step` between them are tried.
         """
-        found = cached_pages(self.descriptor, begin, end)
-        if found is not None:
-            return found >= (end - 1) // PAGE - begin // PAGE + 1
-        return self._are_cached((end - 1, *range(begin, end, step)))
+        known = self._known(begin, end)
+        return self._are_cached((end - 1, *range(begin, end, step))) if known is None else known
+
+    def seems_cached(self, begin: int, end: int, step: int, size: int) -> bool:
+        """The same, looked for once in each stretch of a file of this size: the system may have given it up since then.
+
+        Whoever reads hears of that from `read_cached`, and says so to `forget_cached`.
+        """
+        for number in range(begin // STRETCH, (end - 1) // STRETCH + 1):
+            if number not in self._found:
+                if not self._known(number * STRETCH, min(size, (number + 1) * STRETCH)):
+                    return self.is_cached(begin, end, step)
+                self._found.add(number)
+        return True
+
+    def forget_cached(self) -> None:
+        """Everything is looked for again."""
+        self._found.clear()
 
     def ends_are_cached(self, begin: int, end: int) -> bool:
         """Whether the first byte and the last can be had without a device."""
         return self._are_cached((begin, end - 1))
+
+    def _known(self, begin: int, end: int) -> bool | None:
+        """Whether the bytes are in the page cache, as the system says; None where it does not."""
+        found = cached_pages(self.descriptor, begin, end)
+        return None if found is None else found >= (end - 1) // PAGE - begin // PAGE + 1
 
     def _are_cached(self, offsets: Iterable[int]) -> bool:
         byte = memoryview(bytearray(1))

@@ -84,6 +84,8 @@ class ReadAhead:
 
         0 where the bytes are not expected. Raises what fetching them raised.
         """
+        if not self._first:
+            return 0
         piece = self._within.get(file)
         if piece is None or not piece.begin <= offset < piece.end:
             if (found := self._first.get((file, offset)) or self._around(file, offset)) is None:

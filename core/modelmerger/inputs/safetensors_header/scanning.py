@@ -14,7 +14,7 @@ _space = re.compile(r"[ \t\n\r]*").match
 _colon = re.compile(r"[ \t\n\r]*:[ \t\n\r]*").match
 _separator = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*").match
 _string_at = JSONDecoder().raw_decode
-lone_surrogate = re.compile(r"[\ud800-\udfff]").search
+SURROGATES = r"[\ud800-\udfff]"
 """Finds half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
 
 
@@ -49,7 +49,7 @@ def string(text: str, position: int) -> tuple[str, int]:
         found, position = _string_at(text, position)
     except JSONDecodeError as error:
         raise HeaderError(f"the header is not JSON: {error.msg} at character {error.pos:,}") from None
-    if not found.isascii() and lone_surrogate(found):
+    if not found.isprintable() and re.search(SURROGATES, found):
         raise HeaderError(f"the header has half a surrogate pair, in {quoted(found)}")
     return found, position
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from modelmerger.inputs.safetensors_header.header import HeaderError, TensorEntry, quoted
-from modelmerger.inputs.safetensors_header.scanning import lone_surrogate
+from modelmerger.inputs.safetensors_header.scanning import SURROGATES
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.text import amount
 
@@ -19,17 +19,18 @@ TOO_LARGE = 1 << 63
 Content = tuple[str, tuple[int, ...], int]
 """A tensor by what it holds: dtype, shape and bytes."""
 
-_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 
 
 def check_name(name: str) -> None:
     """Raises `HeaderError` for a tensor's name that is empty, too long, or no sound text."""
     if not name:
         raise HeaderError("a tensor's name is empty")
-    if _control(name):
-        raise HeaderError(f"a tensor's name has a control character, in {quoted(name)}")
-    if lone_surrogate(name):
-        raise HeaderError(f"a tensor's name has half a surrogate pair, in {quoted(name)}")
+    if not name.isprintable():
+        if re.search(_CONTROL, name):
+            raise HeaderError(f"a tensor's name has a control character, in {quoted(name)}")
+        if re.search(SURROGATES, name):
+            raise HeaderError(f"a tensor's name has half a surrogate pair, in {quoted(name)}")
     if (length := len(name.encode())) > LONGEST_NAME:
         what = f"a tensor's name, {quoted(name)}, is {length:,} bytes long"
         raise HeaderError(f"{what}, and at most {LONGEST_NAME:,} are allowed")

@@ -110,7 +110,7 @@ def time_of(directory: int, token: str) -> float:
         discard(name, directory)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Ownership:
     """A name in a directory that this process has for itself, from `take` to `release`.
 

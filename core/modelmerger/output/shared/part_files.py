@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
@@ -11,22 +12,24 @@ from modelmerger.output.entries import open_directory
 from modelmerger.output.journal import Journal, read_journal
 from modelmerger.output.shared.owner import check_free
 from modelmerger.values.work.block_record import BlockRecord
-from modelmerger.values.work.part import Part
+
+if TYPE_CHECKING:
+    from modelmerger.values.work.part import Part
 
 PARTS = "parts"
 """What the folder is called."""
-_OWNER = re.compile(r"[0-9]+-of-[0-9]+\.owner")
-_JOURNAL = re.compile(r"[0-9]+-of-[0-9]+")
+_OWNER = r"[0-9]+-of-[0-9]+\.owner"
+_JOURNAL = r"[0-9]+-of-[0-9]+"
 Records = dict[tuple[int, int], BlockRecord]
 """What is known of the blocks that are done, by file and block."""
 
 
-def journal_of(part: Part) -> str:
+def journal_of(part: "Part") -> str:
     """What the journal of a share is called."""
     return f"{part.number}-of-{part.of}"
 
 
-def owner_of(part: Part) -> str:
+def owner_of(part: "Part") -> str:
     """What the file is called that says who makes a share."""
     return f"{journal_of(part)}.owner"
 
@@ -45,16 +48,21 @@ def parts_in(directory: int) -> Iterator[int | None]:
         os.close(descriptor)
 
 
+def _named(pattern: str, parts: int) -> list[str]:
+    """What lies in the open folder under such names, sorted."""
+    return sorted(name for name in os.listdir(parts) if re.fullmatch(pattern, name))
+
+
 def check_no_parts(directory: int, token: str, path: str) -> None:
     """Raises `OwnedError` where a share is being made at this moment. token, path: as in `check_free`."""
     with parts_in(directory) as parts:
         if parts is None:
             return
-        for name in sorted(filter(_OWNER.fullmatch, os.listdir(parts))):
+        for name in _named(_OWNER, parts):
             check_free(parts, name, token, path)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class PartJournals:
     """What the shares of a plan have said of what they did."""
 
@@ -65,7 +73,7 @@ class PartJournals:
     def of(cls, directory: int) -> "PartJournals":
         """Those in an open staging directory, of whatever plan."""
         with parts_in(directory) as parts:
-            names = sorted(filter(_JOURNAL.fullmatch, os.listdir(parts))) if parts is not None else []
+            names = _named(_JOURNAL, parts) if parts is not None else []
             found = [read_journal(parts, name) for name in names if parts is not None]
         return cls([journal for journal in found if journal is not None and journal.plan])
 

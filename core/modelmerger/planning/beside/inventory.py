@@ -56,7 +56,7 @@ def _key(file: FileIdentity) -> _Key:
     return file.device, file.inode
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Stock:
     """The files of one source."""
 

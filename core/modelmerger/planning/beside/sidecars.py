@@ -23,7 +23,7 @@ WEIGHTS = "the weights"
 """What an error names as the owner of the layout's files."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Sidecars:
     """The files beside the weights, as plugins want them."""
 

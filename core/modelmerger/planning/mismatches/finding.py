@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelmerger.planning.mismatches.shapes import ShapeDifference
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Match:
     """A tensor of the output, and the name under which each checkpoint has it."""
 
@@ -29,7 +29,7 @@ class Match:
     """One a checkpoint; None where that lacks the tensor."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Differences:
     """Between two checkpoints."""
 

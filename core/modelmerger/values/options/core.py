@@ -24,21 +24,21 @@ def _memory_size(_: Any, __: "Attribute[Any]", value: int | str) -> None:
     str(value).strip() == "0" or size_in_bytes(value)
 
 
-_STRATEGIES = "auto|balanced|balanced_low_0|sequential"
+_STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 _DEVICE = r"cpu|cuda(:[0-9]{1,3})?"
 
 
 def _device_map_problem(value: str | Mapping[str, int | str]) -> str | None:
     if isinstance(value, str):
         allowed = "auto, cpu, cuda, cuda:N, balanced, balanced_low_0, sequential"
-        sound = re.fullmatch(f"{_STRATEGIES}|{_DEVICE}", value) is not None
+        sound = value in _STRATEGIES or re.fullmatch(_DEVICE, value) is not None
     else:
         allowed = "cpu, disk, cuda, cuda:N or a number"
         sound = len(value) > 0 and all(re.fullmatch(f"{_DEVICE}|disk|[0-9]+", str(device)) for device in value.values())
     return None if sound else f"must be one of {allowed}, got {value!r}"
 
 
-_DEVICE_MAP = Check({"pattern": f"^({_STRATEGIES}|{_DEVICE})$"}, _device_map_problem)
+_DEVICE_MAP = Check({"pattern": f"^({'|'.join(_STRATEGIES)}|{_DEVICE})$"}, _device_map_problem)
 
 
 def _not_both(instance: "CoreOptions", _: "Attribute[Any]", value: bool | None) -> None:

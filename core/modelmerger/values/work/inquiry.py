@@ -23,3 +23,5 @@ class Inquiry:
     """Modules whose import is what makes it costly. Where all of them are imported already, it is called right here."""
     environment: Mapping[str, str] = field(factory=dict)
     """Variables of the environment of that process, beside those of this one."""
+    without: tuple[str, ...] = ()
+    """Packages that the process does without: whatever would import one finds that it is not installed."""

@@ -1,11 +1,13 @@
-"""One share of a merge that several processes make, who talk to nobody."""
+"""One share of a merge that several processes make, who talk to nobody, and what came of it."""
 
 import re
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
-from attrs import frozen
+from attrs import asdict, frozen
 
-from modelmerger.values.errors import ConfigError
+from modelmerger.values.errors import ConfigError, Problem
+from modelmerger.values.text import amount, shown, size
 
 
 @frozen
@@ -33,3 +35,42 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
+
+
+@frozen(kw_only=True)
+class PartReport:
+    """What one share of a merge made. Nothing is published yet."""
+
+    part: str
+    """Its number and how many there are: `3/16`."""
+    output: str
+    """The directory that will be published, which is not there yet."""
+    strategy: str
+    """Its name."""
+    models: Sequence[str]
+    """The names of the models of the config, in their order."""
+    bytes_written: int
+    """All that the share has of the files of weights."""
+    bytes_of_all: int
+    """All files of weights, those of other shares among them."""
+    bytes_reused: int
+    """Those of its own bytes that were there already."""
+    seconds: float
+    """By the clock."""
+    plan: str
+    """The digest of the plan."""
+    notes: Sequence[Problem]
+    """Warnings and notes, as they came up."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data, for `--json`."""
+        notes = [{"severity": note.severity, "message": str(note)} for note in self.notes]
+        return asdict(self, recurse=False) | {"models": list(self.models), "notes": notes}
+
+    def __str__(self) -> str:
+        reused = f", {size(self.bytes_reused)} of it made before" if self.bytes_reused else ""
+        return (
+            f"made part {self.part} of a merge of {amount(len(self.models), 'model')} ({shown(self.strategy)}): "
+            f"{size(self.bytes_written)} of {size(self.bytes_of_all)}{reused} in {self.seconds:.1f} s. "
+            f"Once all parts are made, run the same without --part to publish {shown(self.output)}"
+        )

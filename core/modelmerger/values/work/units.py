@@ -14,7 +14,7 @@ from attrs import field, frozen
 from modelmerger.values.work.block_record import BlockRecord
 
 
-@frozen
+@frozen(cache_hash=True)  # a schedule looks for it in sets and mappings all the time
 class Unit:
     """Some consecutive blocks of an output file to be written, or of a tensor to be measured."""
 

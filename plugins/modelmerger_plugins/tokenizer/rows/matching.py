@@ -17,7 +17,7 @@ MULTIPLES = (128, 64, 8)
 """What the number of rows of the merged model is a multiple of, the first that divides that of the source."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Matching:
     """The vocabulary of the merged model, and where the models have its tokens."""
 

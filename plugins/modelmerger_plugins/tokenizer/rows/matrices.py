@@ -29,7 +29,7 @@ BIASES = (
 """How names end of what is added to the scores of tokens."""
 OF_A_LAYER = (".embed_tokens.weight", ".shared_head.head.weight")
 """How names of the embedding and the head end that a layer has which predicts further tokens."""
-POSITIONS = re.compile(r"(^|[._])(pos|wpe|positions?|position_embeddings?)([._]|$)")
+POSITIONS = r"(^|[._])(pos|wpe|positions?|position_embeddings?)([._]|$)"
 FROM = 1_000
 """Rows from which on it is no chance that a matrix has as many as the embedding."""
 _EMBEDDINGS, _HEADS, _BIASES = (tuple(f".{end}" for end in ends) for ends in (EMBEDDINGS, HEADS, (*BIASES, PER_LAYER)))
@@ -67,7 +67,7 @@ def of_unknown_names(checkpoint: Checkpoint, rows: int) -> list[str]:
         name
         for name, info in checkpoint.tensors.items()
         if rows >= FROM and name not in known and layer_of(name) is None and _is_float(info)
-        if rows_at(info, rows) == 0 and not POSITIONS.search(name) and not NO_TEXT.search(name)
+        if rows_at(info, rows) == 0 and not re.search(POSITIONS, name) and not NO_TEXT.search(name)
     ]
 
 

@@ -40,7 +40,7 @@ PLAIN = (FAST, "vocab.json", "vocab.txt")
 BROKEN = (InputError, ValueError, LookupError, TypeError, AttributeError)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class OfModel:
     """What is known of one model's rows."""
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-_RESERVED = re.compile(
+_RESERVED = (
     r"<\|reserved_special_token_[0-9]{1,6}\|>|<unused[0-9]{1,6}>|\[unused[0-9]{1,6}\]|<extra_id_[0-9]{1,6}>"
     r"|<\|placeholder_?[0-9]{1,6}\|>"
 )
@@ -11,7 +11,7 @@ _RESERVED = re.compile(
 
 def is_reserved(token: str) -> bool:
     """Whether a token is only a place for another one."""
-    return token.startswith(("<", "[")) and _RESERVED.fullmatch(token) is not None
+    return token.startswith(("<", "[")) and re.fullmatch(_RESERVED, token) is not None
 
 
 def renamed_tokens(tokens: Mapping[str, int], others: Iterable[Mapping[str, int]]) -> dict[str, str]:

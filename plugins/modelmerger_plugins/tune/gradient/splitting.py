@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 from modelmerger import Terms, split_merge
 
+from modelmerger_plugins.tune.asked import Preparing
 from modelmerger_plugins.tune.coefficients import Weigh, no_gradient
 from modelmerger_plugins.tune.coordinates import top_of
 from modelmerger_plugins.tune.gradient.terms import KeptTerms
@@ -27,22 +28,25 @@ class Split:
     """What weighs them."""
 
     @classmethod
-    def of(cls, opened: "Opened", dtype: "torch.dtype", folder: Path) -> "Split":
+    def of(cls, opened: "Opened", dtype: "torch.dtype", folder: Path, preparing: Preparing | None = None) -> "Split":
         """Makes the terms, which is the hard work of the strategy.
 
-        dtype: that they are kept in. folder: where their files are. Raises `ConfigError` where the strategy does not
-        split a tensor, or a number is left open that the terms depend on.
+        dtype: that they are kept in. folder: where their files are. preparing: told of each. Raises
+        `ConfigError` where the strategy does not split a tensor, or a number is left open that the terms depend on.
         """
         strategy = opened.read.hooks.strategy
         last = float(strategy.traits.wants_base)
         kept: dict[str, KeptTerms] = {}
         weigh: dict[str, Weigh] = {}
+        count = sum(tensor.action == "merge" for tensor in opened.plan.tensors)
         for name, terms in split_merge(opened.merger.config) if strategy.splits and not opened.updates else ():
             if terms is None:
                 raise no_gradient(f"{opened.plan.strategy} does not split its merge with these options")
             _check_marks(opened, terms)
             kept[name] = KeptTerms.written(terms.terms, folder / f"terms-{len(kept)}.safetensors", dtype)
             weigh[name] = _with_last(terms.weigh, last)
+            if preparing is not None:
+                preparing(len(kept), count)
         return cls(kept, weigh)
 
 

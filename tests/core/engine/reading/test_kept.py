@@ -157,7 +157,9 @@ def test_what_is_planned_covers_what_is_kept(kept: Callable[[int], KeptInputs]) 
     assert held == ALL
     two = [plan.tensors[0]] * 2  # near each other
     assert kept_inputs(plan.ways, checkpoints, plan.tensors, 2, 1 << 30) == Kept(held, 4 * ELEMENTS)
-    assert kept_inputs(plan.ways, checkpoints, plan.tensors, 2, held - 1) == Kept(held - 1, 4 * ELEMENTS * (held - 1) // held)
+    assert kept_inputs(plan.ways, checkpoints, plan.tensors, 2, held - 1) == Kept(
+        held - 1, 4 * ELEMENTS * (held - 1) // held
+    )
     assert kept_inputs({}, checkpoints, plan.tensors, 2, 1 << 30) == Kept(0, 0)
     assert kept_inputs(plan.ways, checkpoints, two, 2, 1 << 30) == Kept(2 * held, 8 * ELEMENTS)
     assert kept_inputs(plan.ways, checkpoints, two, 2, held + 10) == Kept(held + 10, 4 * ELEMENTS * (held + 10) // held)

@@ -1,9 +1,15 @@
-"""What a worker says will be read: of its task, and behind it of the one that it does next."""
+"""What a worker says will be read: of its task, and behind it of the one that it does next. And in how many threads it computes."""
+
+import ctypes
+import re
+import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from blocks import contents, set_block
-from modelmerger import MemorySink, Task, Unit
+from modelmerger import MemorySink, Task, Traits, Unit, hookimpl
 from modelmerger.engine.blocks import BlockWriter
 from modelmerger.engine.measuring import Measurer
 from modelmerger.engine.merge import Merge
@@ -86,3 +92,40 @@ def test_a_task_that_comes_instead_of_the_next_one_is_said_too(monkeypatch: pyte
     run.do(third, None)
     assert second is not None
     assert run.said == [first.unit, second.unit, third.unit]
+
+
+def threads_of_decompositions() -> int:
+    """As many as OpenMP has in the thread that asks; a thread begins with as many as the machine has cores."""
+    maps = Path("/proc/self/maps").read_text()
+    places = set(re.findall(r"/\S*/torch/lib/lib[gi]?omp\S*", maps))
+    return max(ctypes.CDLL(place).omp_get_max_threads() for place in places)
+
+
+class Counting:
+    traits = Traits(models=(1, None), granularity="whole")
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    @hookimpl
+    def merge_tensor(self, tensors: Any) -> torch.Tensor:
+        self.found.append(threads_of_decompositions())
+        return torch.zeros_like(tensors[0])
+
+
+def test_it_computes_in_its_own_thread_alone() -> None:
+    counting = Counting()
+    merge = plan_in_memory(counting, [TENSORS])
+    work = Schedule(
+        Merge(merge.plan, merge.checkpoints, merge.hooks, merge.settings), MemorySink(merge.plan.layout), lambda _: None
+    )
+
+    def run() -> None:
+        worker = work.local()
+        while task := work.take(0):
+            work.done(worker.do(task))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert counting.found == [1, 1]

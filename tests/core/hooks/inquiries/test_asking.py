@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from modelmerger import Inquiry, ModelCompatibilityError, Problem
 from modelmerger.hooks.inquiries import asking
 from modelmerger.hooks.inquiries.asking import MEMORY, SECONDS, Asked
@@ -22,6 +23,10 @@ def where(argument):
 
 def variable(argument):
     yield Problem(str([os.environ.get(name) for name in argument["names"]]), severity="note")
+
+def absent(argument):
+    import importlib.util
+    yield Problem(str([name for name in argument["names"] if not importlib.util.find_spec(name)]), severity="note")
 
 def limits(argument):
     import resource
@@ -90,6 +95,11 @@ def test_it_has_the_environment_of_this_one_and_what_the_inquiry_adds(
     monkeypatch.setenv("OURS", "passed")
     (found,) = answers(ask("variable", names=["OURS", "ACME"]))
     assert found.message == "['passed', 'given']"
+
+
+def test_it_does_without_the_packages_of_the_inquiry(ask: Callable[..., Inquiry]) -> None:
+    (found,) = answers(evolve(ask("absent", names=["wave", "shelve"]), without=("wave",)))
+    assert found.message == "['wave']"
 
 
 def test_it_keeps_to_limits(ask: Callable[..., Inquiry]) -> None:

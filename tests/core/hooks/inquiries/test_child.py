@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from modelmerger.hooks.inquiries.child import Call, Child, Limits, NoAnswerError, called
 
 MODULE = """
-import os, subprocess, sys, time
+import importlib.util, os, subprocess, sys, time
 
 def doubled(argument):
     print("not an answer")
@@ -41,6 +42,13 @@ def holding(argument):
 
 def long(argument):
     return "x" * argument
+
+def importing(argument):
+    try:
+        importlib.import_module(argument)
+    except ModuleNotFoundError:
+        return importlib.util.find_spec(argument)
+    return "imported"
 
 def parenting(argument):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -87,6 +95,11 @@ def test_what_it_returns_is_what_the_function_returns_and_nothing_that_it_prints
     assert called(call("doubled", given)) == [given, given, "us"]
 
 
+def test_it_does_without_packages_as_if_they_were_not_installed(call: Callable[..., Call]) -> None:
+    asked = call("importing", "wave")
+    assert (called(asked), called(evolve(asked, without=("wave",)))) == ("imported", None)
+
+
 @pytest.mark.parametrize(
     ("function", "argument", "limits", "reason", "status", "limit"),
     [
@@ -95,7 +108,7 @@ def test_what_it_returns_is_what_the_function_returns_and_nothing_that_it_prints
         ("missing", None, ENOUGH, "AttributeError: module", None, None),
         ("ended", 3, ENOUGH, "its process ended with status 3", 3, None),
         ("killed", signal.SIGSEGV, ENOUGH, "its process ended with status -11", -11, None),
-        ("working", None, Limits(seconds=3), "its process ended with status -9", -9, "time"),
+        ("working", None, Limits(seconds=1.1), "its process ended with status -9", -9, "time"),
         ("working", None, Limits(seconds=60, processor=1), "its process ended with status -24", -24, "time"),
         ("holding", None, Limits(seconds=60, memory=1 << 30), "MemoryError", None, "memory"),
         ("long", 1000, Limits(seconds=60, answer=1000), "ValueError: it gives 1,016 bytes", None, None),

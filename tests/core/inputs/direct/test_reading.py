@@ -13,6 +13,7 @@ from faults.stopping import ended, fork
 from modelmerger import FileIdentity, InputChangedError, InputError
 from modelmerger.inputs.direct.aligned import PAGE, aligned_memory, page_of, pages_for
 from modelmerger.inputs.direct.amounts import PIECE, held_for, piece_for
+from modelmerger.inputs.direct.open_file import STRETCH, OpenFile
 from modelmerger.inputs.direct.page_cache import cached_pages
 from modelmerger.inputs.direct.read_ahead import Piece, ReadAhead, pieces
 from modelmerger.inputs.files import InputFiles
@@ -102,6 +103,63 @@ def test_what_is_in_the_page_cache_is_not_fetched(file: FileIdentity, monkeypatc
     files = InputFiles(io="auto")
     files.prefetch(file, 0, len(CONTENT))
     assert read(files, file, 5, 100_000) == CONTENT[5:100_005]
+    files.close()
+
+
+def test_the_page_cache_is_looked_into_once_a_stretch(file: FileIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(file.path).read_bytes()
+    looks: list[tuple[int, int]] = []
+
+    def looked(descriptor: int, begin: int, end: int) -> int | None:
+        looks.append((begin, end))
+        return cached_pages(descriptor, begin, end)
+
+    if cached(file) < len(CONTENT) // PAGE:
+        pytest.skip("the page cache does not keep it")
+    monkeypatch.setattr("modelmerger.inputs.direct.open_file.cached_pages", looked)
+    files = InputFiles(io="auto")
+    for _ in range(2):
+        files.prefetch(file, 5, len(CONTENT) - 5)
+        for offset in range(0, len(CONTENT), 1 << 18):
+            assert read(files, file, offset, min(1 << 18, len(CONTENT) - offset)) == CONTENT[offset:][: 1 << 18]
+    assert looks == [(0, STRETCH), (STRETCH, len(CONTENT))]
+    files.close()
+
+
+def test_what_was_found_in_the_page_cache_counts_until_it_is_forgotten(
+    file: FileIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = 2 * STRETCH // PAGE
+    there = "modelmerger.inputs.direct.open_file.cached_pages"
+    monkeypatch.setattr(there, lambda _, begin, end: min(held, (end - 1) // PAGE - begin // PAGE + 1))
+    opened, size = OpenFile(os.open(file.path, os.O_RDONLY)), 2 * STRETCH - 5
+    assert opened.seems_cached(3, 100, PAGE, size)
+    assert opened.seems_cached(STRETCH - 1, size, PAGE, size)
+    held = 1
+    assert opened.seems_cached(3, size, PAGE, size)
+    opened.forget_cached()
+    assert not opened.seems_cached(3, size, PAGE, size)
+    assert opened.seems_cached(3, 100, PAGE, size)  # whatever became of what lies around it
+    opened.retire()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_bytes_that_the_page_cache_gave_up_since_they_were_found(
+    tmp_path: Path, file: FileIdentity, announced: bool
+) -> None:
+    if not takes_direct(tmp_path) or cached(file):
+        pytest.skip("this file system has no O_DIRECT, or keeps what it is told to drop")
+    Path(file.path).read_bytes()
+    files = InputFiles(io="auto")
+    files.prefetch(file, 0, len(CONTENT))
+    with Path(file.path).open("rb") as opened:
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert not cached(file)
+    if announced:
+        files.prefetch(file, 0, len(CONTENT))
+    assert read(files, file, 3, len(CONTENT) - 3) == CONTENT[3:]
+    files.prefetch(file, 0, len(CONTENT))  # by now it is known, and most of it is fetched again
+    assert read(files, file, 3, len(CONTENT) - 3) == CONTENT[3:]
     files.close()
 
 

@@ -1,4 +1,4 @@
-"""Lays out the merged weights as `pytorch_model.bin`, a zip archive of `torch.save`, for `use_safetensors: false`.
+"""An archive of `torch.save`, laid out before the numbers in it are known.
 
 Everything except the numbers is known in advance: a pickle of names, dtypes and shapes, a zip header before each
 tensor, and the directory of the archive at the end. The checksums of the numbers are not known, so they are zero, as
@@ -14,23 +14,8 @@ from itertools import accumulate
 from math import prod
 
 from attrs import define, field, frozen
-from modelmerger import (
-    DTYPES,
-    ConfigError,
-    Layout,
-    OutputFile,
-    OutputTensor,
-    Placement,
-    Problem,
-    hookimpl,
-    shard_names,
-    split_into_shards,
-    weight_index,
-)
+from modelmerger import DTYPES, OutputFile, OutputTensor, Placement
 
-SUFFIX = ".bin"
-STEMS = {"model": "pytorch_model"}
-"""The names that transformers gives such files."""
 ALIGNMENT = 64
 """Bytes. torch.save begins tensors at multiples of it, so that they can be mapped into memory."""
 STORAGES = {
@@ -51,33 +36,8 @@ _LARGE, _MANY = 0xFFFFFFFF, 0xFFFF
 _UTF8 = 0x800
 
 
-@frozen(kw_only=True)
-class Options:
-    """Options about the format of the weights."""
-
-    use_safetensors: bool = True
-    """False: write pytorch_model.bin, as torch.save does, instead."""
-
-
-@hookimpl
-def save_model(tensors: Sequence[OutputTensor], max_shard_size: int, stem: str, options: Options) -> Layout | None:
-    """The same shards as safetensors have; None unless asked for. Raises `ConfigError` for dtypes that torch lacks."""
-    if options.use_safetensors:
-        return None
-    if problems := [_unknown(tensor) for tensor in tensors if DTYPES[tensor.dtype].torch_name is None]:
-        raise ConfigError(*problems)
-    parts = split_into_shards(tensors, max_shard_size)
-    stem = STEMS.get(stem, stem)
-    files = [_file(name, part) for name, part in zip(shard_names(stem, SUFFIX, len(parts)), parts, strict=True)]
-    return Layout("torch.save", files, weight_index(f"{stem}{SUFFIX}.index.json", files))
-
-
-def _unknown(tensor: OutputTensor) -> Problem:
-    message = f"is {tensor.dtype}, which torch cannot save. Leave use_safetensors: false out"
-    return Problem(message, "options.use_safetensors", tensor.name)
-
-
-def _file(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:
+def laid_out(name: str, tensors: Sequence[OutputTensor]) -> OutputFile:
+    """The archive of some tensors, under the name of its file."""
     archive = _Archive()
     archive.add("data.pkl", _pickled(tensors))
     archive.add("byteorder", b"little")
