@@ -77,6 +77,8 @@ def _options(given: Any, where: str) -> dict[str, Any]:
 
 def _not_live(model: Any) -> str:
     if isinstance(model, Mapping):
+        if any(type(value).__name__ == "ndarray" for value in model.values()):
+            return "holds arrays of numpy. Make tensors of them: torch.from_numpy(array)"
         return "holds no tensor. Is this the right object?" if model else "is empty. Give tensors by their names"
     return f"must be a mapping from names to tensors, a module or a checkpoint, got {type(model).__name__}"
 

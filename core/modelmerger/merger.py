@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from modelmerger.before_publishing import is_thorough
+from modelmerger.config.given_models import without_path
 from modelmerger.config.merge_config import ConfigLike, MergeConfig
 from modelmerger.config.models_in_memory import set_apart
 from modelmerger.engine.merged_checkpoint import MergedCheckpoint
@@ -256,10 +257,10 @@ def _stays_in_memory(ready: Prepared) -> bool:
 
 def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     """Raises `ModelCompatibilityError` if models cannot be merged. models: mappings, each with a `path`."""
+    if problems := without_path(models):
+        raise ConfigError(*problems)
     plain, live = set_apart({"models": models})
-    models = plain["models"]
-    if pathless := [i for i, model in enumerate(models) if not isinstance(model.get("path"), str | os.PathLike)]:
-        raise ConfigError(*(Problem("the key 'path' is missing", f"models[{i}]") for i in pathless))
+    entries: list[Any] = plain["models"]
     from modelmerger.planning.alignment import align
     from modelmerger.planning.mismatches.vocabularies import matched_vocabularies
 
@@ -268,13 +269,13 @@ def check_model_compatibility(models: Sequence[Mapping[str, Any]]) -> None:
     settings = Settings(
         strategy="none",
         models=tuple(
-            ModelSettings(path=os.fsdecode(model["path"]), name=f"model {i}") for i, model in enumerate(models)
+            ModelSettings(path=os.fsdecode(model["path"]), name=f"model {i}") for i, model in enumerate(entries)
         ),
         base_model=None,
         output_path=None,
         options=CoreOptions(),
         strategy_options=None,
-        model_options=(None,) * len(models),
+        model_options=(None,) * len(entries),
         plugin_options={plugin.provider.name: plugin.options() for plugin in plugins if plugin.options is not None},
         sections={section.name: None for section in hooks.sections},
         validation=None,

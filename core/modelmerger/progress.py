@@ -82,8 +82,11 @@ def _drawn(columns: "Iterable[ProgressColumn]") -> Iterator[Callable[..., None]]
 
 
 def _somebody_sees_it() -> bool:
-    """Whether stderr is a terminal, or this is a notebook."""
-    return sys.stderr.isatty() or _in_notebook()
+    """Whether stderr is a terminal, or this is a notebook, and no bar is there already.
+
+    While rich shows one, what is written to stderr comes to stand above it, and stays: also what is to be overwritten.
+    """
+    return not type(sys.stderr).__module__.startswith("rich.") and (sys.stderr.isatty() or _in_notebook())
 
 
 def _in_notebook() -> bool:

@@ -42,7 +42,7 @@ THEME = TerminalTheme(
         *[(120, 170, 240), (200, 150, 230), (110, 200, 210), (222, 226, 230)],
     ],
 )
-_MOVES = re.compile(r"(\n|\x1b\[1A|\x1b\[2K)")
+_MOVES = re.compile(r"(\n|\x1b\[1A|\x1b\[2K|\x1b\[K)")
 _UNSEEN = re.compile(r"\x1b\[\?25[hl]|\r")
 FRAME = """\
 <svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {terminal_width} {terminal_height}">
@@ -96,7 +96,7 @@ def on_screen(printed: str) -> str:
             lines += [""] * (row == len(lines))
         elif part == "\x1b[1A":
             row -= 1
-        elif part == "\x1b[2K":
+        elif part in ("\x1b[2K", "\x1b[K"):  # the second behind a return to the first column
             lines[row] = ""
         else:
             lines[row] += part

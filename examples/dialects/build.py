@@ -22,7 +22,6 @@ HERE = Path(__file__).resolve().parent
 BASE = HERE / "base"
 ADAPTERS = HERE / "adapters"
 TERMS = ("LICENSE", "NOTICE", "README.md")
-STAMP = "built_from.sha256"
 
 
 def fold(dialect: str) -> PreTrainedModel:
@@ -45,8 +44,13 @@ def _digest(*inputs: Path) -> str:
     return digest.hexdigest()
 
 
+def _stamp(model_dir: Path) -> Path:
+    """The file, beside the model, that says from what it was built."""
+    return model_dir.with_name(f".{model_dir.name}.sha256")
+
+
 def _is_current(model_dir: Path, digest: str) -> bool:
-    stamp = model_dir / STAMP
+    stamp = _stamp(model_dir)
     return (model_dir / "model.safetensors").is_file() and stamp.is_file() and stamp.read_text() == digest
 
 
@@ -66,11 +70,11 @@ def build_model(name: str, models: Path) -> bool:
             fold(name).save_pretrained(staging)
         for term in TERMS:
             shutil.copy(HERE / term, staging)
-        (staging / STAMP).write_text(digest)
         staging.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
         staging.rename(target)
+        _stamp(target).write_text(digest)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return True

@@ -2,10 +2,12 @@
 
 import copy
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
 from blake3 import blake3
 from modelmerger import (
     Checkpoint,
@@ -20,6 +22,7 @@ from modelmerger import (
     tied_heads,
 )
 
+from modelmerger_plugins.adapter_names import holds_adapter
 from modelmerger_plugins.names import unwrapped
 from modelmerger_plugins.special_floats import MAY_BE_INFINITE
 
@@ -40,6 +43,8 @@ def load_model(reference: ModelReference) -> Checkpoint | None:
     aliases: Mapping[str, str]
     if isinstance(reference.source, Mapping):
         _check(reference.source, place)
+        if holds := holds_adapter(reference.source):
+            raise InputError(Problem(f"{holds} Give the directory that its save_pretrained writes.", place))
         tensors, aliases, donor = *_without_tied_heads(reference.source), Donor()
     else:
         tensors, aliases, donor = _contents(_unwrapped(reference.source), place)
@@ -139,10 +144,12 @@ def _contents(module: "Module", place: str) -> tuple[Mapping[str, "Tensor"], Map
 
 
 def _unwrapped(module: "Module") -> "Module":
-    """The module inside the wrappers of torch.compile and data parallelism."""
+    """The module inside the wrappers of torch.compile, of data parallelism, and of averages over a training."""
     import torch
 
+    averaged = sys.modules.get("torch.optim.swa_utils")  # imported already if the module is one of its models
     wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    wrappers += (averaged.AveragedModel,) if averaged is not None else ()
     while True:
         inner = module.module if isinstance(module, wrappers) else getattr(module, "_orig_mod", None)
         if not isinstance(inner, torch.nn.Module):
@@ -169,17 +176,26 @@ def _donor(module: Any) -> Donor:
 
 
 def _check_kind(module: "Module", place: str) -> None:
-    if getattr(module, "peft_config", None) or getattr(module, "_hf_peft_config_loaded", False):
+    inside = list(module.modules())
+    if any(getattr(one, "peft_config", None) or getattr(one, "_hf_peft_config_loaded", False) for one in inside):
         message = "has adapters in it. Give what its merge_and_unload() returns, or the adapters' directories."
         raise InputError(Problem(message, place))
-    if getattr(module, "hf_quantizer", None) is not None:
+    if any(getattr(one, "hf_quantizer", None) is not None for one in inside):
         raise InputError(Problem("is quantised. Dequantise it first, or load it without quantisation.", place))
 
 
 def _check(tensors: Mapping[Any, Any], place: str) -> None:
     problems = [problem for name, value in tensors.items() if (problem := _problem(name, value, place))]
-    if problems:
-        raise InputError(*problems)
+    if problems:  # one for each cause
+        counts = Counter(problem.message for problem in problems)
+        first = {problem.message: problem for problem in reversed(problems)}
+        raise InputError(*(_of_all(first[message], count) for message, count in counts.items()))
+
+
+def _of_all(problem: Problem, count: int) -> Problem:
+    if count == 1:
+        return problem
+    return evolve(problem, message=f"{problem.message} So it is with {count - 1:,} more.")
 
 
 def _problem(name: Any, value: Any, place: str) -> Problem | None:

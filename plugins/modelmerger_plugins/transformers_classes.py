@@ -1,5 +1,7 @@
 """The names of transformers' own model classes, read from its source: importing it would take seconds."""
 
+import ast
+import contextlib
 import functools
 import importlib.util
 import re
@@ -17,6 +19,7 @@ _EMBEDDINGS = (
     "gpt_neox.embed_in.weight",
 )
 """What the embedding is called in models of transformers with a head."""
+_TIED = r"_tied_weights_keys\s*=\s*(\{[^{}]*\})"
 _MOST_OF_SOURCE = 1 << 20
 _LONGEST_NAME = 200
 """Characters of the name of a file, longer than those of any family."""
@@ -31,13 +34,14 @@ def is_known(name: str, model_type: Any) -> bool:
     folder = str(model_type).replace("-", "_")
     return (
         folder.isidentifier()
-        and re.search(rf"^class {name}\(", _source(f"{folder}/modeling_{folder}.py"), re.MULTILINE) is not None
+        and re.search(rf"^class {name}\(", source_of_transformers(f"{folder}/modeling_{folder}.py"), re.MULTILINE)
+        is not None
     )
 
 
 def unnamed(packages: Iterable[str], config: Mapping[str, Any]) -> list[str]:
     """Those of some packages that the source of a model's family does not name; none where there is no source."""
-    source = _family(config)
+    source = source_of_family(config)
     return [package for package in packages if source and re.search(rf"\b{package}\b", source) is None]
 
 
@@ -69,7 +73,19 @@ def foreign_fronts(config: Mapping[str, Any], names: Iterable[str], directory: P
     ):
         return (front,)
     known = rf"""self\.{front}\b|["'^|(]{front}\b"""
-    return () if re.search(known, source) or re.search(known, _source("../conversion_mapping.py")) else (front,)
+    sources = source, source_of_transformers("../conversion_mapping.py")
+    return () if any(re.search(known, text) for text in sources) else (front,)
+
+
+def tied_by_class(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """The tensors that the class of a model ties to others, by its source: the one that files leave out → the other."""
+    name = _architecture(config)
+    body = re.search(rf"^class {re.escape(name)}\(.*?(?=^\S|\Z)", source_of_family(config), re.MULTILINE | re.DOTALL)
+    found: dict[str, str] = {}
+    for given in re.findall(_TIED, body[0] if name and body is not None else ""):
+        with contextlib.suppress(ValueError, SyntaxError):
+            found |= ast.literal_eval(given)
+    return found
 
 
 def _may_be_around(config: Mapping[str, Any], directory: Path | None) -> bool:
@@ -91,7 +107,7 @@ def _is_layout(front: str, names: Sequence[str], config: Mapping[str, Any]) -> b
     """Whether names behind a part are those of a model of transformers: of its family, or of any if that is unknown."""
     if any(name.startswith("lm_head.") for name in names):
         return True
-    family = _family(config)
+    family = source_of_family(config)
     if not family:
         return not {*_EMBEDDINGS}.isdisjoint(names)
     if not all("." in name for name in names):  # which are numbers of one module, and no modules of a model
@@ -104,10 +120,10 @@ def _sets(source: str, module: str) -> bool:
     return re.search(rf"self\.{re.escape(module)}\b", source) is not None
 
 
-def _family(config: Mapping[str, Any]) -> str:
+def source_of_family(config: Mapping[str, Any]) -> str:
     """The source of transformers for the type of a model; empty where there is none."""
     folder = str(config.get("model_type")).replace("-", "_")
-    return _source(f"{folder}/modeling_{folder}.py") if folder.isidentifier() else ""
+    return source_of_transformers(f"{folder}/modeling_{folder}.py") if folder.isidentifier() else ""
 
 
 def _source_of(config: Mapping[str, Any], directory: Path | None) -> str:
@@ -115,7 +131,7 @@ def _source_of(config: Mapping[str, Any], directory: Path | None) -> str:
     architecture = _architecture(config)
     if not architecture:
         return ""
-    source = _family(config)
+    source = source_of_family(config)
     if f"class {architecture}(" not in source and directory is not None:
         source = _own_source(directory)
     return source if f"class {architecture}(" in source else ""
@@ -144,11 +160,11 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 
 def _auto_classes() -> str:
-    return _source("auto/modeling_auto.py")
+    return source_of_transformers("auto/modeling_auto.py")
 
 
 @functools.cache
-def _source(name: str) -> str:
+def source_of_transformers(name: str) -> str:
     """The text of a module of transformers' models; empty where there is none."""
     spec = importlib.util.find_spec("transformers")
     folders = (spec.submodule_search_locations if spec is not None else None) or []

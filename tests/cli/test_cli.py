@@ -21,6 +21,8 @@ def test_help_lists_every_command(command: Command) -> None:
     assert (result.status, result.err) == (0, "")
     assert all(f"\n  {name} " in result.out for name in COMMANDS)
     assert command("-h").out == result.out
+    listed = result.out.partition("Commands:")[2]
+    assert [cut for cut in ("...", "…") if cut in listed] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -29,6 +29,8 @@ COMMANDS = sorted(OWN | {point.name for point in entry_points(group="modelmerger
         (["zzz"], f"no command is named 'zzz' ({', '.join(COMMANDS)})"),
         (["merge"], "Missing argument 'CONFIG'. See modelmerger merge --help"),
         (["verify"], "Missing argument 'MODEL'. See modelmerger verify --help"),
+        (["completion"], "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish. See modelmerger completion --help"),
+        (["merge", "c.yaml", "--output", ""], "Invalid value for '--output': it is empty, and a directory is wanted. See modelmerger merge --help"),
         (["plugins", "x", "y"], "Got unexpected extra argument (y). See modelmerger plugins --help"),
         (["merge", "c.yaml", "--overwrit"], "No such option '--overwrit'. Did you mean '--overwrite'? See modelmerger merge --help"),
         (["--debgu"], "No such option '--debgu'. See modelmerger --help"),
@@ -44,7 +46,7 @@ def test_a_config_that_cannot_be_read_is_named(command: Command, models: SimpleN
     assert command("merge", nowhere).err == f"error: {nowhere}: the file does not exist. Check the path.\n"
     directory = command("merge", models.a)
     assert (directory.status, len(directory.err.splitlines())) == (2, 1)
-    assert f"{models.a}: is not a regular file" in directory.err
+    assert f"{models.a}: is a directory, and a config is a file in YAML or JSON" in directory.err
     weights = command("check", models.a / "model.safetensors")
     assert (weights.status, len(weights.err.splitlines())) == (2, 1)
     assert str(models.a / "model.safetensors") in weights.err
@@ -69,7 +71,7 @@ def test_every_problem_of_a_config_has_a_line(command: Command, path: Path) -> N
         f"error: config: unknown key 'output', did you mean 'output_path'? ({path}:7)",
         f"error: models[0]: the key 'path' is missing ({path}:3)",
         f"error: models[0]: unknown key 'pth', did you mean 'path'? ({path}:3)",
-        f"error: models[1].weight: must be a number or a list or a mapping, got '1' ({path}:5)",
+        f"error: models[1].weight: must be a number or a list or a mapping, got '1'. Write it without quotes ({path}:5)",
         f"error: no strategy is named 'slrp'; did you mean 'slerp'? ({path}:1)",
         f"error: options.verbose: must be true or false, got 1 ({path}:6)",
     ]

@@ -95,7 +95,10 @@ def test_the_file_is_not_changed(command: Command, path: Path) -> None:
         ("models[0].wieght=1", "models[0]: unknown key 'wieght', did you mean 'weight'?"),
         ("options.weight_decey=0.1", "options: unknown key 'weight_decey', did you mean 'weight_decay'?"),
         ("models[0].weight=abc", "models[0].weight: must be a number or a list or a mapping, got 'abc'"),
-        ("models[0].weight='0.5'", "models[0].weight: must be a number or a list or a mapping, got '0.5'"),
+        (
+            "models[0].weight='0.5'",
+            "models[0].weight: must be a number or a list or a mapping, got '0.5'. Write it without quotes",
+        ),
         ("options.seed=", "options.seed: must be a whole number, got nothing"),
         ("options.verbose=yes", "options.verbose: must be true or false, got 'yes'"),
         ("options=3", "options: must be a mapping, got 3"),

@@ -1,5 +1,6 @@
 """Progress on a terminal and silence in a pipe; what the `modelmerger` logger says, and to whom."""
 
+import io
 import logging
 import os
 import pty
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import command_line
+from modelmerger.progress import show_progress, show_tasks
 
 Command = Callable[..., SimpleNamespace]
 
@@ -122,3 +124,22 @@ def test_only_the_loggers_of_this_package_are_touched(command: Command, path: Pa
     assert own.handlers == handlers
     assert command("merge", path, "--overwrite").status == 0
     assert own.level == logging.WARNING
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_merge_within_a_validation_shows_no_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an adapter is folded to be measured: what it wrote would stay above the bar that is there."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with show_tasks("validating") as doing:
+        doing("gulf", 0, 1)
+        with show_progress("merging") as merging:
+            merging(1, 2)
+    assert "validating gulf" in screen.getvalue()
+    assert "starting" not in screen.getvalue()
+    assert "merging" not in screen.getvalue()

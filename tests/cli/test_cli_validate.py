@@ -143,6 +143,7 @@ def test_a_model_of_the_config_may_have_the_name_of_the_merged_one(command: Comm
             ("validation.thresholds: no metric is named 'perplexty', did you mean 'perplexity'? "
             "(perplexity finds perplexity, bits_per_byte)"),
         ),
+        (("{merged}", "--set", "sample_size=3"), 2, "config: unknown key 'sample_size' in here. Write it under validation"),
         (("{merged}", "--set", "validation.sampel_size=3"), 2, "validation: unknown key 'sampel_size', did you mean 'sample_size'?"),
         (("{merged}", "--set", "validation.dataset={missing}"), 3, "{missing}: cannot be opened: No such file or directory."),
         (("{merged}", "--against", "{missing}", "--set", "validation.sample_size=0"), 2, "validation.sample_size: must be in [1, 2.14748e+09], got 0"),

@@ -2,9 +2,11 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,9 @@ import pytest
 from modelmerger.cli.process import main
 
 Proposed = Callable[[str], list[str]]
-BASH = shutil.which("bash")
+BASH, ZSH, FISH = map(shutil.which, ("bash", "zsh", "fish"))
+PATIENCE = 60.0
+"""Seconds that a shell may take to answer."""
 
 
 @pytest.fixture
@@ -43,6 +47,7 @@ def proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
 def test_commands_of_the_core_and_of_plugins(proposed: Proposed) -> None:
     assert proposed("modelmerger pl") == ["plain,plan", "plain,plugins"]
     assert proposed("modelmerger di") == ["plain,diff"]
+    assert proposed("modelmerger verify mer") == ["dir,mer"]
     assert proposed("modelmerger completion ") == ["plain,bash", "plain,zsh", "plain,fish"]
 
 
@@ -152,6 +157,17 @@ def test_another_shell_is_refused(command: Callable[..., SimpleNamespace]) -> No
     assert "'bash', 'zsh', 'fish'" in result.err
 
 
+def write_program(folder: Path) -> None:
+    """A `modelmerger` that completes, and otherwise only says what it was given."""
+    asked = 'if [ -n "$_MODELMERGER_COMPLETE" ]'
+    script = f"""#!/bin/sh
+{asked}; then exec "{sys.executable}" -m modelmerger "$@"; fi
+printf '<%s>' "$@"
+"""
+    (folder / "modelmerger").write_text(script)
+    (folder / "modelmerger").chmod(0o755)
+
+
 @pytest.mark.skipif(BASH is None, reason="no bash")
 def test_real_bash_takes_the_script(
     proposed: Proposed, tmp_path: Path, command: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
@@ -160,8 +176,7 @@ def test_real_bash_takes_the_script(
     monkeypatch.delenv("_MODELMERGER_COMPLETE", raising=False)
     (tmp_path / "models1.weight=").touch()
     (tmp_path / "نموذج.yaml").touch()
-    (tmp_path / "modelmerger").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m modelmerger "$@"\n')
-    (tmp_path / "modelmerger").chmod(0o755)
+    write_program(tmp_path)
     (tmp_path / "script").write_text(command("completion", "bash").out)
     asked = tmp_path / "asked"
     asked.write_text(
@@ -201,3 +216,73 @@ def test_real_bash_takes_the_script(
         "<>",
         "<verify>",
     ]
+
+
+@pytest.mark.skipif(FISH is None, reason="no fish; Debian has it in the package 'fish'")
+def test_real_fish_takes_the_script(
+    proposed: Proposed, tmp_path: Path, command: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("_MODELMERGER_COMPLETE", raising=False)
+    write_program(tmp_path)
+    (tmp_path / "merged/in it/deeper").mkdir(parents=True)
+    (tmp_path / "script").write_text(command("completion", "fish").out)
+    found = {
+        "plan merge.yaml --set models[1].wei": ["models[1].weight="],
+        "plan merge.yaml --set=strategy=ti": ["--set=strategy=ties"],
+        "merge my": ["my merge.json"],
+        "validate merged/": ["merged/in it/"],
+        r"validate merged/in\\ it/": ["merged/in it/deeper/"],
+        "merge merge.yaml --output=merged/i": ["--output=merged/in it/"],
+    }
+    asked = "".join(f"complete -C 'modelmerger {line}'; echo .\n" for line in found)
+    done = subprocess.run(
+        [str(FISH), "--no-config", "-c", f"source script\n{asked}"],
+        cwd=tmp_path,
+        env=os.environ | {"LC_ALL": "C.UTF-8", "HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert done.stderr == ""
+    answers = [[line.partition("\t")[0] for line in one.splitlines()] for one in done.stdout.split("\n.\n")[:-1]]
+    assert answers == list(found.values())
+
+
+@pytest.mark.skipif(ZSH is None, reason="no zsh; Debian has it in the package 'zsh'")
+def test_real_zsh_takes_the_script_and_quotes_brackets(
+    proposed: Proposed, tmp_path: Path, command: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, for without one zsh completes nothing. What it makes of a line is what the program is given."""
+    monkeypatch.delenv("_MODELMERGER_COMPLETE", raising=False)
+    write_program(tmp_path)
+    (tmp_path / "script").write_text(command("completion", "zsh").out)
+    env = {"LC_ALL": "C.UTF-8", "HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}", "TERM": "dumb"}
+    for name in ("PYTHONPATH", "COLUMNS"):
+        env |= {name: os.environ[name]} if name in os.environ else {}
+    spawn = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", str(ZSH), "-f", "-i"]
+    with subprocess.Popen(spawn, cwd=tmp_path, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as terminal:
+        try:
+            typed(terminal, "autoload -Uz compinit; compinit -u -D; . ./script; PROMPT='rea''dy '\r", "ready ")
+            for line, given in (
+                ("plan merge.yaml --set models[1].wei\t0.5", "<plan><merge.yaml><--set><models[1].weight=0.5>"),
+                ("plan merge.yaml --set 'models[1].wei\t0.5'", "<plan><merge.yaml><--set><models[1].weight=0.5>"),
+                ("plan merge.yaml --set=strategy=ti\t", "<plan><merge.yaml><--set=strategy=ties>"),
+                ("merge my\t", "<merge><my merge.json>"),
+                ("merge ~/my\t", f"<merge><{tmp_path}/my merge.json>"),
+            ):
+                typed(terminal, f"modelmerger {line}\r", given)
+        finally:
+            terminal.kill()
+
+
+def typed(terminal: "subprocess.Popen[bytes]", keys: str, awaited: str) -> None:
+    """Types into a terminal, and reads until it shows what is awaited."""
+    assert terminal.stdin is not None
+    assert terminal.stdout is not None
+    terminal.stdin.write(keys.encode())
+    terminal.stdin.flush()
+    shown, deadline = "", time.monotonic() + PATIENCE
+    while awaited not in shown:
+        assert select.select([terminal.stdout], [], [], max(0.0, deadline - time.monotonic()))[0], shown
+        shown += os.read(terminal.stdout.fileno(), 65536).decode(errors="replace")

@@ -461,6 +461,8 @@ def test_models_that_do_not_fit_are_incompatible(models: SimpleNamespace, change
 def test_a_model_without_path_is_said(models: SimpleNamespace) -> None:
     with pytest.raises(ConfigError, match=re.escape("models[1]: the key 'path' is missing")):
         check_model_compatibility([{"path": str(models.a)}, {"weight": 1}])
+    with pytest.raises(ConfigError, match=re.escape("models[1]: must be a mapping with a 'path', got './b'")):
+        check_model_compatibility([{"path": str(models.a)}, "./b"])
 
 
 def test_a_model_replaced_between_two_merges_is_the_one_that_is_used(
@@ -642,3 +644,20 @@ def test_what_is_asked_for_is_shown_once(models: SimpleNamespace) -> None:
     }
     assert lines == {name: case[2] for name, case in cases.items()}
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (["./a", "./b"], "models[0]: must be a mapping with a 'path', got './a'. Write it as path: ./a"),
+        ("./a", "models: must be a list of models, each with a 'path', got './a'"),
+        ({"a": "./a"}, "models: must be a list of models, each with a 'path'"),
+        ([], "models: must hold at least one model"),
+        ([{"path": None}], "models[0]: the key 'path' is missing"),
+    ],
+    ids=str,
+)
+def test_models_that_are_compared_are_mappings_with_a_path(models: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        check_model_compatibility(models)
+    assert str(refusal.value).startswith(said)

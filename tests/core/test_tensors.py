@@ -159,6 +159,7 @@ def test_tensors_that_are_tied_are_merged_once_and_tied_again() -> None:
     [
         ([{}], "models[0].path: is empty. Give tensors by their names", ConfigError),
         ([{"a": 1}], "models[0].path: holds no tensor. Is this the right object?", ConfigError),
+        ([{"a": np.ones(2)}], "models[0].path: holds arrays of numpy. Make tensors of them: torch.from_numpy", ConfigError),
         (["./a"], "must be a mapping from names to tensors, a module or a checkpoint, got str", ConfigError),
         ([{"a": torch.ones(2), "b": 1}], "b: holds a int here, not a tensor.", InputError),
         ([{"w": torch.ones(2, device="meta")}], "w: is on the meta device", InputError),

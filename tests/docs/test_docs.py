@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import attrs
 import pytest
@@ -141,6 +142,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize(
+    "picture", sorted(set(ROOT.glob("docs/**/*.svg")) | set(ROOT.glob("benchmarks/**/*.svg"))), ids=page_id
+)
+def test_pictures_can_be_shown(picture: Path) -> None:
+    """A browser shows nothing of a picture that is no sound XML, as with a terminal's escape in it."""
+    assert ET.parse(picture).getroot().tag.endswith("}svg")
+
+
 @pytest.mark.parametrize("page", WRITTEN, ids=page_id)
 def test_modules_that_the_pages_name_exist(page: Path) -> None:
     folders = ("core/modelmerger", "benchmarks", "docs/building", "examples/dialects", "validators", "tests")
@@ -192,8 +201,8 @@ def test_every_key_of_validation_and_every_metric_is_documented() -> None:
 
 def test_every_command_is_documented(command: Callable[..., SimpleNamespace]) -> None:
     page = (ROOT / "docs/reference/command-line.md").read_text()
-    names = re.findall(r"^  ([a-z]+) ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
-    assert {"merge", "verify"} < set(names)
+    names = re.findall(r"^  ([a-z-]+) ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
+    assert {"merge", "verify", "new-plugin"} < set(names)
     assert [name for name in names if f"modelmerger {name}" not in page] == []
 
 

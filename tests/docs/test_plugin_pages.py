@@ -14,7 +14,9 @@ from docs.test_docs import ROOT, blocks
 from inputs.tiny_models import load
 from modelmerger import (
     ConfigError,
+    InputChangedError,
     InputError,
+    LoadContext,
     MergeConfig,
     MergeReport,
     ModelCompatibilityError,
@@ -327,6 +329,23 @@ def test_the_loader_follows_no_link_out_of_the_model(
 
     with pytest.raises(InputError, match="is a link that leads out of the model's directory"):
         ModelMerger(MergeConfig("weighted", [{"path": str(flat)}])).load_models()
+
+
+def test_a_header_is_read_of_the_file_that_was_opened(tmp_path: Path) -> None:
+    (source,) = [s for s in blocks(ROOT / "docs/how-to/write-a-loader.md", "python") if "def first_bytes" in s]
+    exec(source, names := {})
+    path = tmp_path / "numbers"
+    path.write_bytes(b"head, and numbers")
+    context = LoadContext()
+    file = context.open_file(path)
+    path.rename(tmp_path / "old")
+    path.write_bytes(b"another file")
+
+    with pytest.raises(InputChangedError, match="numbers: was 17 bytes"):
+        names["first_bytes"](context, file)
+    again = context.open_file(path)
+    assert names["first_bytes"](context, again) == b"another file"
+    assert names["first_bytes"](context, again, 7) == b"another"
 
 
 @pytest.fixture

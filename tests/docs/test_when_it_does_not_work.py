@@ -37,6 +37,20 @@ def shard() -> str:
     return "./sharded/model-00001-of-00002.safetensors"
 
 
+def half_a_download() -> str:
+    path = rewritten(dict)
+    first, second = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    Path(path, "model.safetensors").rename(Path(path, first))
+    file(f"{path}/model.safetensors.index.json", json.dumps({"weight_map": {"a": first, "b": second}}).encode())
+    return path
+
+
+def over_its_adapter() -> str:
+    path = rewritten(dict)
+    shutil.copy(Path(adapter(), "adapter_config.json"), path)
+    return path
+
+
 def adapter_file() -> str:
     path = file("ad/adapter_config.json").replace("config.json", "model.safetensors")
     save_file(LORA, path)
@@ -159,12 +173,14 @@ BROKEN: dict[str, list[Callable[[], Changes]]] = {
         lambda: {"models[0].path": "https://huggingface.co/Qwen/Qwen2.5-0.5B"},
         lambda: {"models[0].path": "$HOME/a"},
         lambda: {"models[0].path": r"C:\models\a"},
+        lambda: {"models[0].path": "./models/chat\u200f"},
     ],
     "The model is one folder further down": [
         lambda: {"models[0].path": "./models"},
         lambda: {"models[0].path": cached()},
     ],
     "The adapter is in a folder of its name": [lambda: {"models[0].path": folder("arabic/adapter_config.json")}],
+    "A whole model lies beside the config of its adapter": [lambda: {"models[0].path": over_its_adapter()}],
     "The file is a part of a model": [
         lambda: {"models[0].path": shard()},
         lambda: {"models[0].path": adapter_file()},
@@ -177,15 +193,18 @@ BROKEN: dict[str, list[Callable[[], Changes]]] = {
     "A trainer left the weights in parts": [
         lambda: {"models[0].path": folder("global_step5/mp_rank_00_model_states.pt", "zero_to_fp32.py")},
         lambda: {"models[0].path": folder("pytorch_model_fsdp_0/__0_0.distcp")},
+        lambda: {"models[0].path": without_tokenizer(lambda _: {"model.layers.0._flat_param": torch.ones(2000)})},
     ],
     "The weights are in another format": [
         lambda: {"models[0].path": file("m.gguf", b"GGUF")},
         lambda: {"models[0].path": folder("tf_model.h5", "config.json")},
         lambda: {"models[0].path": as_pickle()},
+        lambda: {"models[0].path": file("broken/model.bin", b"\6\0\0\0\x0c\0WhisperSpec\0")},
     ],
     "A directory is empty, or a download broke off": [
         lambda: {"models[0].path": folder()},
         lambda: {"models[0].path": folder("model.safetensors.incomplete")},
+        lambda: {"models[0].path": half_a_download()},
     ],
     "A number is written with a comma or with Arabic digits": [
         lambda: {"models[0].weight": "٠٫٥"},

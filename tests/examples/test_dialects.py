@@ -177,9 +177,10 @@ def test_building_is_done_once_and_again_after_a_change(tmp_path, monkeypatch):
     assert [BUILD.build_model(name, tmp_path) for name in sample] == [False, False]
     (tmp_path / "gulf" / "model.safetensors").unlink()
     assert [BUILD.build_model(name, tmp_path) for name in sample] == [False, True]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "gulf"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".base.sha256", ".gulf.sha256", "base", "gulf"]
     names = {path.name for path in (tmp_path / "gulf").iterdir()}
     assert names >= {"config.json", "model.safetensors", "tokenizer.json", "LICENSE", "NOTICE", "README.md"}
+    assert not [name for name in names if "sha256" in name]  # a merge would say of each that it was left behind
     other = tmp_path / "adapters"
     shutil.copytree(EXAMPLE / "adapters" / "egyptian", other / "gulf")
     monkeypatch.setattr(BUILD, "ADAPTERS", other)

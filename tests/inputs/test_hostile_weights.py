@@ -184,7 +184,7 @@ def test_an_index_entry_with_a_name_too_long_for_any_file_is_refused(models: Sim
     folder = sharded(models.folder / "model")
     change_index(folder, "model.norm.weight", "x" * 5000 + ".safetensors")
 
-    assert "cannot be opened: File name too long" in refused(weighted(models.a, folder)).text
+    assert f"x.safetensors of 4 files that {INDEX} lists" in refused(weighted(models.a, folder)).text
 
 
 @pytest.mark.parametrize("name", ["model-00002-of-00003.safetensors", INDEX, "config.json"])
@@ -367,9 +367,9 @@ def test_a_missing_shard_is_named(models: SimpleNamespace, refused: Refused) -> 
 
     text = refused(weighted(models.a, folder)).text
 
-    assert (
-        text
-        == f"{shown(str(folder / 'model-00003-of-00003.safetensors'))}: cannot be opened: No such file or directory."
+    assert text == (
+        f"{shown(str(folder))}: lacks model-00003-of-00003.safetensors of 3 files that {INDEX} lists. "
+        "Run the download again, until it is whole."
     )
 
 

@@ -160,6 +160,61 @@ def test_counters_that_one_model_lacks_are_the_donors(models: SimpleNamespace, c
     assert any("has no place for: left out, for example attn.masked_bias" in message for message in said)
 
 
+MASK = torch.ones(6, 6).tril().view(1, 1, 6, 6)
+BUFFERS = {
+    "Llama": ("model.layers.0.self_attn.rotary_emb.inv_freq", torch.tensor([1.0, 0.1])),
+    "GPT-2": ("h.0.attn.bias", MASK),
+    "GPT-NeoX": ("gpt_neox.layers.0.attention.masked_bias", torch.tensor(-1e9)),
+}
+
+
+@pytest.mark.parametrize("whose", BUFFERS)
+def test_floats_that_a_class_makes_itself_may_be_missing(
+    models: SimpleNamespace, config: dict[str, Any], whose: str
+) -> None:
+    """Old files store rotary frequencies and causal masks, and files of fine-tunes do not."""
+    name, value = BUFFERS[whose]
+    write_model(models.a, {**models.tensors["a"], name: value})
+    report = merge(MergeConfig(**config))
+    assert torch.equal(load_file(models.output / "model.safetensors")[name], value)
+    assert any("not every model has: taken from the donor 'a'" in note.message for note in report.notes)
+
+    config["models"].reverse()
+    report = merge(MergeConfig(**config | {"output_path": str(models.folder / "reversed")}))
+    assert name not in load_file(models.folder / "reversed/model.safetensors")
+    assert any(f"has no place for: left out, for example {name}" in note.message for note in report.notes)
+
+
+OTHERWISE = {
+    "whole numbers of two kinds": ("emb.position_ids", torch.arange(4), torch.arange(4).int()),
+    "a row and a vector": ("emb.position_ids", torch.arange(4), torch.arange(4).view(1, 4)),
+    "a mask of bytes and of truths": ("attention.bias", MASK.byte(), MASK.bool()),
+    "a mask of truths and of floats": ("attn.bias", MASK.bool(), MASK),
+    "a mask of floats and of truths": ("attn.bias", MASK, MASK.bool()),
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_what_is_no_weight_may_be_stored_otherwise(models: SimpleNamespace, config: dict[str, Any], case: str) -> None:
+    name, ours, theirs = OTHERWISE[case]
+    for model, value in (("a", ours), ("b", theirs)):
+        write_model(getattr(models, model), {**models.tensors[model], name: value})
+
+    report = merge(MergeConfig(**config))
+
+    merged = load_file(models.output / "model.safetensors")[name]
+    assert merged.dtype == ours.dtype
+    assert torch.equal(merged, ours)
+    (note,) = [note for note in report.notes if "store alike" in note.message]
+    assert note.message.startswith("1 tensor that not all models store alike, and that is no weight: taken from the")
+
+
+def test_a_bias_that_is_no_mask_may_not_be_missing(models: SimpleNamespace, refused: Refused) -> None:
+    write_model(models.a, {**models.tensors["a"], "h.0.attn.bias": torch.zeros(8)})
+
+    assert "'a' has this tensor and 'b' lacks it" in refused(weighted(models.a, models.b)).text
+
+
 def quantised(models: SimpleNamespace, name: str, shift: int) -> Path:
     weights = (torch.arange(64).view(8, 8) + shift).to(torch.uint8)
     config = {**CONFIG, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}

@@ -172,6 +172,7 @@ def test_rotary_positions_are_compared_however_they_are_spelled(
         ({"vision_config": {"model_type": "qwen2_vl"}}, {"vision_config": {"model_type": "qwen2_vl_vision"}}),
         ({"model_type": "lfm2-vl"}, {"model_type": "lfm2_vl"}),
         ({"attention_bias": False}, {"mlp_bias": False}),
+        ({"reference_compile": None, "bf16": True, "ep_size": 1}, {"reference_compile": True, "bf16": False, "ep_size": 8}),
     ],
     ids=str,
 )  # fmt: skip
@@ -286,6 +287,35 @@ def test_empty_weights_are_one_problem_that_names_what_leaves_them(
         assert re.search(r"4 of 7 tensors are empty \(shape \[0(, 16)?\]\), as DeepSpeed ZeRO-3", problem.message)
         assert "zero_to_fp32.py" in problem.message
     assert "likewise in 'b'" in both.message
+
+
+def test_rows_of_numbers_that_fsdp_keeps_are_one_problem(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for name in "ab":
+        parts = {
+            f"_fsdp_wrapped_module.model.layers.{i}._fsdp_wrapped_module._flat_param": torch.ones(9) for i in (0, 1)
+        }
+        write_model(getattr(models, name), parts)
+        with_tokenizer(getattr(models, name), 12)
+
+    (problem,) = said(config)
+
+    assert (problem.severity, problem.where, problem.tensor) == ("error", str(models.a), "model.layers.0._flat_param")
+    assert "end to end, as FSDP keeps them, likewise in 'b'. Save the model with FULL_STATE_DICT" in problem.message
+
+
+def test_weights_before_pruning_are_one_problem(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    for name in "ab":
+        kept = {n: t for n, t in models.tensors[name].items() if "mlp" not in n}
+        pruned = {
+            f"model.layers.{i}.mlp.weight_{part}": torch.ones(4, 4) for i in range(2) for part in ("orig", "mask")
+        }
+        write_model(getattr(models, name), kept | pruned)
+        with_tokenizer(getattr(models, name), 12)
+
+    (problem,) = said(config)
+
+    assert (problem.severity, problem.tensor) == ("error", "model.layers.0.mlp.weight_orig")
+    assert "with a mask beside it, one of 2, likewise in 'b'. Call torch.nn.utils.prune.remove" in problem.message
 
 
 def test_weights_that_look_quantised_are_one_warning_where_no_config_says_so(

@@ -1,16 +1,28 @@
 """Models in memory: read as their own `save_pretrained` would write them, merged with directories, and refused when they cannot be read."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import random_tensors
 from faults.stopping import leave_unfinished
 from inputs.tiny_models import load, logits, make_tiny, tied, untied
-from modelmerger import ConfigError, InputError, MergeConfig, ModelMerger, ModelReference, NumericError, merge, verify
+from modelmerger import (
+    ConfigError,
+    InputError,
+    MergeConfig,
+    ModelMerger,
+    ModelReference,
+    NumericError,
+    check_model_compatibility,
+    merge,
+    verify,
+)
 from modelmerger.testing import settings_of
 from modelmerger_plugins.live import load_model
 from safetensors.torch import load_file
@@ -307,10 +319,64 @@ def test_a_config_with_live_models_is_no_file() -> None:
         config.to_yaml()
 
 
-@pytest.mark.parametrize("path", [{}, {"t": 1}, None, 7, torch.ones(2)], ids=str)
-def test_other_objects_are_no_models(path: Any) -> None:
-    with pytest.raises(ConfigError, match=r"models\[0\]\.path: must be a text"):
+WITHOUT = "is a mapping without tensors. Give a path, or a mapping of names to tensors"
+NO_MODELS: list[tuple[Any, str]] = [
+    ({}, WITHOUT),
+    ({"t": 1}, WITHOUT),
+    (
+        {"epoch": 3, "state_dict": {"t": torch.ones(2)}},
+        "has no tensors of its own, but under 'state_dict'. Give what is",
+    ),
+    (
+        {"t": np.ones(2)},
+        "holds arrays of numpy, and a model in memory is a mapping to tensors. Make them with torch.from",
+    ),
+    ({"merge": {}}, "is a merge. Give it as 'merge', in place of 'path'"),
+    (None, "must be a text"),
+    (7, "must be a text"),
+    (torch.ones(2), "must be a text"),
+]
+
+
+@pytest.mark.parametrize(("path", "said"), NO_MODELS, ids=str)
+def test_other_objects_are_no_models(path: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"models\[0\]\.path: {re.escape(said)}"):
         MergeConfig(strategy="weighted", models=[{"path": path}])
+
+
+@pytest.mark.parametrize("model", [torch.nn.Linear(2, 2), {"t": torch.ones(2, 2)}], ids=["module", "mapping"])
+def test_a_model_in_the_place_of_its_entry_is_told(model: Any) -> None:
+    said = r"\Amodels\[0\]: must be a mapping with a 'path', got <.* in memory>. Write it as {'path': …}\Z"
+    with pytest.raises(ConfigError, match=said):
+        MergeConfig(strategy="weighted", models=[model])
+    with pytest.raises(ConfigError, match=said):
+        check_model_compatibility([model])
+
+
+def test_the_factors_of_an_adapter_are_no_model() -> None:
+    factors = {f"base_model.model.q_proj.lora_{part}.weight": torch.ones(2, 2) for part in "AB"}
+    config = MergeConfig(strategy="weighted", models=[{"path": factors}])
+
+    with pytest.raises(
+        InputError, match=r"holds the weights of an adapter \(lora_A, lora_B\) and of no model\. Give the"
+    ):
+        ModelMerger(config).merge()
+
+
+def test_what_is_wrong_with_many_tensors_is_one_problem() -> None:
+    model = torch.nn.Linear(2, 2, device="meta")
+    with pytest.raises(InputError) as refusal:
+        ModelMerger(MergeConfig(strategy="weighted", models=[{"path": model}])).merge()
+    (problem,) = refusal.value.problems
+    assert problem.message.endswith("Load the model, and do not offload it. So it is with 1 more.")
+
+
+def test_an_average_over_a_training_is_the_model_in_it() -> None:
+    model = torch.nn.Linear(2, 2)
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    result = ModelMerger(MergeConfig(strategy="weighted", models=[{"path": averaged}])).merge()
+    assert result.keys() == {"weight", "bias"}
+    assert torch.equal(result["weight"], model.weight)
 
 
 def test_the_given_config_is_left_as_it_was() -> None:

@@ -369,3 +369,13 @@ def test_odd_values_in_a_config_are_no_bug_of_a_plugin(
         merge(MergeConfig(**config))
     except InputError as error:
         assert "cannot be handled" not in str(error)
+
+
+def test_who_chose_an_implementation_is_no_code(models: SimpleNamespace, config: dict[str, Any]) -> None:
+    """As transformers 4 wrote it into many configs; it is left out without a word."""
+    (models.a / "config.json").write_text(json.dumps({**CONFIG, "_attn_implementation_autoset": True}))
+
+    report = merge(MergeConfig(**config))
+
+    assert not [note for note in report.notes if note.severity == "warning"]
+    assert "_attn_implementation_autoset" not in json.loads((models.output / "config.json").read_text())

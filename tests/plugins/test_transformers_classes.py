@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from modelmerger_plugins.transformers_classes import is_known, unnamed
+from modelmerger_plugins.transformers_classes import is_known, tied_by_class, unnamed
 
 KNOWN = {
     "LlamaForCausalLM": "llama",
@@ -34,6 +34,23 @@ def test_known(name: str) -> None:
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown(name: str) -> None:
     assert not is_known(name, UNKNOWN[name])
+
+
+def tie(architecture: str, model_type: str) -> dict[str, str]:
+    return dict(tied_by_class({"architectures": [architecture], "model_type": model_type}))
+
+
+@pytest.mark.parametrize("name", ["WhisperForConditionalGeneration", "BertForMaskedLM", "T5ForConditionalGeneration"])
+def test_what_a_class_ties_is_what_it_says(name: str) -> None:
+    import transformers
+
+    found = getattr(transformers, name)
+    assert tie(name, found.config_class.model_type) == found._tied_weights_keys
+
+
+def test_what_ties_nothing_or_is_unknown() -> None:
+    assert tie("BertModel", "bert") == tie("NoSuchModel", "bert") == tie("", "") == tie("../x", "..") == {}
+    assert tied_by_class({}) == {}
 
 
 def test_a_class_may_do_without_packages_that_its_source_does_not_name() -> None:

@@ -10,6 +10,8 @@ from modelmerger.values.text import suggestion
 
 OWN = ("merge", "check", "plan", "validate", "verify", "plugins", "completion")
 """The core's commands, each of which has the name of its module."""
+LONGEST = 160
+"""Characters of what is listed about a command; a narrow terminal has them in two lines."""
 
 
 class Commands(click.Group):
@@ -63,8 +65,7 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the list of commands, without importing those of plugins."""
         brought = brought_commands(ctx)
-        limit = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
-        rows = [(name, _own_command(name).get_short_help_str(limit)) for name in OWN]
+        rows = [(name, _own_command(name).get_short_help_str(LONGEST)) for name in OWN]
         if brought:
             from modelmerger.cli.plugin_commands import summary
 

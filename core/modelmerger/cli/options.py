@@ -10,10 +10,21 @@ from attrs import frozen
 
 from modelmerger.cli.completing.words import ConfigFile, settings
 
+
+class _Folder(click.Path):
+    """A folder, and not the one where the command runs by an empty text, as of a variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises `BadParameter` for an empty text."""
+        if value == "":
+            self.fail("it is empty, and a directory is wanted", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 CONFIG = click.argument("config", type=ConfigFile(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 OUTPUT = click.option(
-    "--output", type=click.Path(path_type=Path), help="Directory of the merged model; wins over output_path."
+    "--output", type=_Folder(path_type=Path), help="Directory of the merged model; wins over output_path."
 )
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output directory that an earlier merge wrote.")
 KEEP_EXTRA = click.option(

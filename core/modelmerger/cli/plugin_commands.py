@@ -35,7 +35,7 @@ def summary(provider: Provider) -> str:
     """A line about a command that is not imported: the first one of its module."""
     from modelmerger.hooks.sources.found import summary_of
 
-    return shown(summary_of(provider.module), 80) or f"From {provider.source}."
+    return shown(summary_of(provider.module), 160) or f"From {provider.source}."
 
 
 @contextlib.contextmanager

@@ -149,7 +149,7 @@ def _print_failure(error: BaseException, status: int, asked: bool, state: Mappin
 def _usage(error: click.ClickException) -> str:
     """Click's message as a sentence, and how to get help."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    sentence = error.format_message().rstrip(".")
+    sentence = " ".join(error.format_message().split()).rstrip(".")
     stop = "" if sentence.endswith("?") else "."
     return f"{sentence}{stop} See {context.command_path} --help" if context else sentence
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from modelmerger.cli import printed
+from modelmerger.cli.completing.words import directories
 from modelmerger.cli.options import DEBUG, JSON
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path), shell_complete=directories)
 @JSON
 @DEBUG
 def verify(model: Path, as_json: bool) -> None:

@@ -40,6 +40,8 @@ def plain_value(given: Any) -> Any:
 
 def _of_key(key: Any, value: Any, depth: int) -> Any:
     if key in _MODELS and not (isinstance(value, Mapping) and MERGE in value):
+        if isinstance(value, str):
+            return str(value)  # numpy's texts are none of Python's
         return os.fsdecode(value) if isinstance(value, os.PathLike) else value
     return plain(value, depth)
 

@@ -12,7 +12,7 @@ from modelmerger.config.one_merge import Merge, Run, read_merge, read_no_merge, 
 from modelmerger.config.owners import declared_fields, with_places
 from modelmerger.config.plugins_in_process import name_plugins
 from modelmerger.config.sections import CORE_KEYS
-from modelmerger.config.strict_attrs import unknown_keys
+from modelmerger.config.strict_attrs import unknown_key, unknown_keys
 from modelmerger.config.unused_plugins import unused
 from modelmerger.config.validation_settings import KEY as VALIDATION
 from modelmerger.config.validation_settings import read_validation
@@ -171,10 +171,11 @@ def resolve_validation(
     """
     registry = registry or Registry.installed()
     run = Run.of(registry)
-    if given.keys() - {VALIDATION, "options", BASE, *(section.name for section in run.sections)}:
+    problems = with_places([*_unknown_keys(given, run, run.always_on)], _places(run))
+    of_merges = {*CORE_KEYS} - {VALIDATION, "options", BASE}
+    if given.keys() & of_merges or any(map(unknown_key, problems)):  # else a key only stands in the wrong place
         settings, hooks = resolve(given, registry, validating=True, notes=notes, strict=strict, file=file)
         return settings, settings.validation or ValidationSettings(), hooks, settings.notes
-    problems: list[Problem] = []
     validation = read_validation(given.get(VALIDATION), registry, problems, validating=True)
     around, shared = read_no_merge(given, run, problems)
     if problems or validation.settings is None:

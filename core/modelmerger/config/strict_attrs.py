@@ -116,9 +116,9 @@ def show_value(value: Any) -> str:
 def _wrong(expected: str, value: Any) -> ValueError:
     hint = ""
     if isinstance(value, str) and "number" in expected:
-        from modelmerger.config.documents.written_numbers import written_plainly
+        from modelmerger.config.documents.written_numbers import number_meant, written_plainly
 
-        hint = written_plainly(value)
+        hint = "Write it without quotes" if number_meant(value) == value else written_plainly(value)
     return ValueError(f"must be {expected}, got {show_value(value)}{f'. {hint}' if hint else ''}")
 
 

@@ -91,7 +91,14 @@ class Calls:
     def ask_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
         """The answer of one plugin that has the hook."""
         found: Any = self.guard(hook, lambda: self._callers[hook][plugin](**_HANDED | arguments), given=arguments)
-        return (found[0] if found else None) if isinstance(found, list) else found
+        if self._is_first(hook):
+            return found  # which may be a list, if that is what the plugin gave
+        return found[0] if found else None
+
+    def _is_first(self, hook: str) -> bool:
+        """Whether the first answer that is not None counts, so that pluggy gives that and no list of all."""
+        spec = getattr(self.manager.hook, hook).spec
+        return bool(spec and spec.opts["firstresult"])
 
     def guard(self, hook: str, call: Callable[[], T], tensor: str = "", given: Mapping[str, Any] = NOTHING) -> T:
         """The result of a call. Whatever it raises, except `MergeError`, becomes a `PluginError` about the plugin.

@@ -93,8 +93,11 @@ class Provider:
 
     @property
     def shipped(self) -> frozenset[str]:
-        """The top-level modules and packages that its distribution lists among its files."""
-        files = getattr(getattr(self._entry_point, "dist", None), "files", None) or ()
+        """The top-level modules and packages that its distribution lists as its files; none where that is damaged."""
+        try:
+            files = getattr(getattr(self._entry_point, "dist", None), "files", None) or ()
+        except (OSError, TypeError, ValueError):
+            return frozenset()
         return frozenset(file.parts[0].partition(".")[0] for file in files if file.suffix == ".py")
 
     @property

@@ -6,7 +6,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from modelmerger.hooks.answers import is_list_of
 from modelmerger.hooks.calls import Calls
@@ -126,6 +126,11 @@ class ValidationHooks:
                 raise self.calls.wrong_answer(hook, finding, f"a Finding of {', '.join(metrics)}", plugin)
             if not isinstance(finding.value, Real | None):
                 raise self.calls.wrong_answer(hook, repr(finding.value), "a number or None", plugin)
+            for name in ("evidence", "unit", "label"):
+                if not isinstance(text := getattr(finding, name), str):
+                    raise self.calls.wrong_answer(hook, f"{name}={text!r}", "a text", plugin)
+            if finding.value is not None and type(finding.value) not in (int, float):
+                finding = evolve(finding, value=float(finding.value))  # a number of numpy, which JSON does not have
             yield finding
 
     def write_companions(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import frozen
 
+from modelmerger.planning.mismatches.buffers import is_buffer
 from modelmerger.planning.mismatches.finding import Match, mismatches
 from modelmerger.planning.mismatches.quantised import quantisation_scheme
 from modelmerger.values.checkpoint import Checkpoint, TensorInfo
@@ -45,9 +46,10 @@ def align(
     donor has a head of its own. The other way round, the output has no tensor for the head. Tensors that are not
     floating point, and float8 tensors of quantised models, can only be copied, and only if all models have equal bits.
 
-    missing: what becomes of a tensor that only some checkpoints have. "error": it is an error, unless it is a counter,
+    missing: what becomes of a tensor that only some checkpoints have. "error": it is an error, unless it is a buffer,
     which is treated as by "donor". "donor": one that the donor has is taken from the donor, and others are left out.
-    "union": others are taken from the first checkpoint that has them. What is taken and left out is noted.
+    "union": others are taken from the first checkpoint that has them. A buffer is the donor's also where not all
+    checkpoints store it in one form. What is taken and left out is noted.
     """
     reference = checkpoints[donor]
     surplus = [
@@ -61,13 +63,17 @@ def align(
     schemes = [quantisation_scheme(checkpoint) for checkpoint in checkpoints]
     aligned: list[Aligned] = []
     matches: list[Match] = []
+    otherwise: dict[str, int] = {}
     problems: list[Problem] = []
     for name, source in sources.items():
         info = checkpoints[source].tensors[name]
         names = [_name_in(checkpoint, name) for checkpoint in checkpoints]
         renames = {i: other for i, other in enumerate(names) if other not in (name, None)} or NO_RENAMES
         exact = DTYPES[info.dtype].family != "float" or (any(schemes) and info.dtype.startswith("F8"))
-        aligned.append(Aligned(name, info, renames, exact, source, None in names))
+        stored = [checkpoints[i].tensors[other] for i, other in enumerate(names) if other is not None]
+        if stored.count(info) < len(stored) and all(is_buffer(name, one, lambda: any(schemes)) for one in stored):
+            otherwise[name] = source
+        aligned.append(Aligned(name, info, renames, exact, source, None in names or name in otherwise))
         matches.append(Match(name, source, names))
         if DTYPES[info.dtype].bits == 6:
             problems.append(_across_bytes(name, checkpoints[source], info))
@@ -77,10 +83,10 @@ def align(
     problems += mismatches(
         checkpoints, donor, matches, [entry for entry in surplus if entry not in tied], complete=missing == "error"
     )
-    if missing != "error" or not problems:  # in the latter case, what is missing are counters
+    if missing != "error" or not problems:  # in the latter case, what is missing are buffers
         left = [(name, index) for name, index in surplus if name not in sources]
         where = "options.missing_tensors" if missing != "error" else reference.place
-        problems += _notes(checkpoints, donor, aligned, left, where)
+        problems += _notes(checkpoints, donor, aligned, left, otherwise, where)
     return aligned, problems
 
 
@@ -99,13 +105,16 @@ def _notes(
     donor: int,
     aligned: Sequence[Aligned],
     left: Sequence[tuple[str, int]],
+    otherwise: Mapping[str, int],
     where: str,
 ) -> Iterator[Problem]:
-    """What became of tensors that some models lack: of how many, with an example."""
+    """What became of tensors that some models lack, or store otherwise: of how many, with an example."""
     whose = f"the donor '{checkpoints[donor].name}'"
-    kept = [(tensor.name, donor) for tensor in aligned if tensor.taken and tensor.source == donor]
-    added = [(tensor.name, tensor.source) for tensor in aligned if tensor.taken and tensor.source != donor]
+    taken = [(tensor.name, tensor.source) for tensor in aligned if tensor.taken and tensor.name not in otherwise]
+    kept = [entry for entry in taken if entry[1] == donor]
+    added = [entry for entry in taken if entry[1] != donor]
     for found, what in (
+        (list(otherwise.items()), f"not all models store alike, and that is no weight: taken from {whose} unmerged"),
         (kept, f"not every model has: taken from {whose} unmerged"),
         (added, f"{whose} lacks: added unmerged from the first model that has such a tensor"),
         (left, f"{whose} has no place for: left out"),

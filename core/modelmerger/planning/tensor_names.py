@@ -7,6 +7,8 @@ EMBEDDINGS = (
     "embed_tokens.weight",
     "wte.weight",
     "word_embeddings.weight",
+    "word_embedding.weight",
+    "token_embedding.weight",
     "shared.weight",
     "embed_in.weight",
     "tok_embeddings.weight",

@@ -11,7 +11,7 @@ from modelmerger.config.naming import references, with_names
 from modelmerger.hooks.assembly import Hooks
 from modelmerger.validation.loadable import check_loadable
 from modelmerger.validation.models import Place
-from modelmerger.values.errors import InputError, Problem, UnmeasurableError
+from modelmerger.values.errors import ConfigError, InputError, Problem, UnmeasurableError
 from modelmerger.values.model_reference import ModelReference
 from modelmerger.values.settings import ModelSettings, Settings, ValidationSettings
 
@@ -57,7 +57,10 @@ class Candidate:
 
 
 def merged_candidate(directory: Path, settings: Settings, held: tuple[Any, Any] | None = None) -> Candidate:
-    """The merged model of a config; its sources are the models of the config."""
+    """The merged model of a config; its sources are the models of the config. Raises `ConfigError` for no model."""
+    if held is not None and (held[0] is None or isinstance(held[0], str | os.PathLike)):
+        got = f"got {type(held[0]).__name__}. To measure one on the disk, use 'modelmerger validate'"
+        raise ConfigError(f"what is validated must be the model that merge() returned, {got}")
     models, count = references(settings), len(settings.models)
     return Candidate(
         directory=directory,

@@ -8,7 +8,7 @@ from modelmerger import Checkpoint, Problem, Settings, hookimpl
 from modelmerger_plugins.compatibility.configs import compare_configs
 from modelmerger_plugins.compatibility.heads import missing_head, other_head
 from modelmerger_plugins.compatibility.layer_kinds import other_kinds
-from modelmerger_plugins.compatibility.weights import empty_weights, quantised_in_silence
+from modelmerger_plugins.compatibility.weights import empty_weights, flat_weights, pruned_weights, quantised_in_silence
 
 
 @frozen(kw_only=True)
@@ -27,8 +27,9 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings, o
     Weights are held against configs, and what the weights say counts.
     """
     donor = checkpoints[settings.donor]
-    if empty := list(empty_weights(checkpoints)):  # shapes and heads say no more
-        yield from empty
+    unusable = [*empty_weights(checkpoints), *flat_weights(checkpoints), *pruned_weights(checkpoints)]
+    if unusable:  # shapes and heads say no more
+        yield from unusable
         return
     yield from quantised_in_silence(checkpoints)
     yield from missing_head(checkpoints, settings)

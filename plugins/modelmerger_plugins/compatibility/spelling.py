@@ -16,6 +16,8 @@ WITHOUT_EFFECT = frozenset(
         "gradient_checkpointing", "pretraining_tp", "chunk_size_feed_forward", "pruned_heads", "use_bfloat16",
         "tf_legacy_loss", "attn_implementation", "generation_config", "vocab_size", "use_mambapy",
         "use_associative_scan", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id",
+        "reference_compile", "deterministic_flash_attn", "use_flash_attn", "bf16", "fp16", "fp32", "ep_size",
+        "num_logits_to_keep",
     }
 )  # fmt: skip
 """Keys that change nothing about what the weights compute, or that others compare."""

@@ -1,8 +1,11 @@
-"""What weights look like: left empty, or quantised where no config says so. One problem for all models."""
+"""What weights look like: left empty or laid end to end, or quantised where no config says so. One problem for all."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from modelmerger import DTYPES, Checkpoint, Problem, amount, quantised_tensors, shown
+
+_FLAT = "flat_param"
+"""How the names of rows of numbers end in which FSDP keeps the weights of a module."""
 
 
 def empty_weights(checkpoints: Sequence[Checkpoint]) -> Iterator[Problem]:
@@ -17,6 +20,29 @@ def empty_weights(checkpoints: Sequence[Checkpoint]) -> Iterator[Problem]:
             "writes."
         )
         yield Problem(message, first.place, found[first][0])
+
+
+def flat_weights(checkpoints: Sequence[Checkpoint]) -> Iterator[Problem]:
+    """An error for models whose layers FSDP keeps as one row of numbers each, under a name of its own."""
+    found = {one: next((name for name in one.tensors if name.endswith(_FLAT)), "") for one in checkpoints}
+    if affected := [checkpoint for checkpoint in checkpoints if found[checkpoint]]:
+        message = (
+            f"is the numbers of several weights end to end, as FSDP keeps them{_likewise(affected)}. Save the model "
+            "with FULL_STATE_DICT (accelerate: fsdp_state_dict_type), and give that."
+        )
+        yield Problem(message, affected[0].place, found[affected[0]])
+
+
+def pruned_weights(checkpoints: Sequence[Checkpoint]) -> Iterator[Problem]:
+    """An error for models whose weights torch keeps as they were before pruning, with a mask beside each."""
+    found = {one: [name for name in one.tensors if _is_pruned(name, one)] for one in checkpoints}
+    if affected := [checkpoint for checkpoint in checkpoints if found[checkpoint]]:
+        names = found[affected[0]]
+        message = (
+            f"is a weight before pruning, with a mask beside it, one of {len(names):,}{_likewise(affected)}. Call "
+            "torch.nn.utils.prune.remove on each pruned module, and save the model again."
+        )
+        yield Problem(message, affected[0].place, names[0])
 
 
 def quantised_in_silence(checkpoints: Sequence[Checkpoint]) -> Iterator[Problem]:
@@ -35,6 +61,10 @@ def quantised_in_silence(checkpoints: Sequence[Checkpoint]) -> Iterator[Problem]
             f"quantization_config{_likewise(affected)}. They can only be taken over: dequantise the model first."
         )
         yield Problem(message, first.place, names[0], severity="warning")
+
+
+def _is_pruned(name: str, checkpoint: Checkpoint) -> bool:
+    return name.endswith("_orig") and f"{name.removesuffix('_orig')}_mask" in checkpoint.tensors
 
 
 def _empty(checkpoint: Checkpoint) -> Sequence[str]:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from modelmerger import InputError, Problem, list_directory, shown
 
+from modelmerger_plugins.adapter_names import ADAPTER_CONFIG
 from modelmerger_plugins.directory.formats import FORMATS, SAFETENSORS
 from modelmerger_plugins.directory.other_formats import that_fills
-from modelmerger_plugins.directory.parts import ADAPTER_CONFIG
 
 _CACHED = re.compile(r"(?P<kind>models|datasets|spaces)--(?P<id>.+)")
 _DEEPSPEED = re.compile(r"global_step\d+|zero_to_fp32\.py|(bf16_)?zero_pp_rank_.*|mp_rank_\d+_model_states\.pt")
 _FSDP_FOLDER = re.compile(r"pytorch_model_fsdp_\d+|.*\.distcp")
 _FSDP_RANKS = re.compile(r"model_world_size_\d+_rank_\d+\.pt|pytorch_model_fsdp_rank\d+\.bin")
 _MEGATRON = re.compile(r"iter_\d{7}|mp_rank_\d\d(_\d{3})*|latest_checkpointed_iteration\.txt")
+_ORBAX = re.compile(r"_CHECKPOINT_METADATA|manifest\.ocdbt|ocdbt\.process_\d+")
 _BROKEN_OFF = re.compile(r".*\.(incomplete|part|partial|aria2|crdownload|download|tmp)")
 _MOST_NAMED = 3
 """Sub-folders that are named."""
@@ -77,6 +78,11 @@ def _trained(path: Path, present: Sequence[str]) -> str | None:
             "is a checkpoint of FSDP, with the weights of each process in a file. Join them with what the trainer has "
             "for it (verl: `python -m verl.model_merger merge`), and give what that wrote."
         )
+    if any(map(_ORBAX.fullmatch, present)):
+        return (
+            "is a checkpoint of Orbax, as JAX writes. Convert it to a Hugging Face model with what the trainer has for "
+            "it (MaxText: to_huggingface.py), and give that."
+        )
     if any(map(_MEGATRON.fullmatch, present)):
         return "is a checkpoint of Megatron. Convert it with Megatron Bridge to a Hugging Face model, and give that."
     return None
@@ -109,6 +115,10 @@ def _with_models(path: Path, present: Sequence[str]) -> str | None:
                 f"has no weights of its own, but {shown(f'{name}/{checkpoint}', 80)}, a checkpoint of Lightning. Load "
                 "it with the class that was trained, call save_pretrained on the model in it, and give what that wrote."
             )
+    for name, names in inside.items():
+        if (other := that_fills(names)) is not None:
+            there = shown(f"{name}/{other[0]}", 60)
+            return f"has no weights of its own, but {there}, which is {other[1].what}. {other[1].remedy}"
     return None
 
 

@@ -36,7 +36,7 @@ from modelmerger import (
 from modelmerger_plugins.directory.claims import unbelievable_claims
 from modelmerger_plugins.directory.formats import FORMATS, PICKLED, SAFETENSORS, Format
 from modelmerger_plugins.directory.mlx import quantised
-from modelmerger_plugins.directory.parts import adapter_alone, one_shard, shard_count
+from modelmerger_plugins.directory.parts import absent_files, adapter_alone, one_shard, several, shard_count
 from modelmerger_plugins.special_floats import MAY_BE_INFINITE
 
 CONFIG_LIMIT, INDEX_LIMIT = 16 << 20, 128 << 20
@@ -76,6 +76,8 @@ def _file(reference: ModelReference, path: Path, reader: "Reader", form: Format)
     if (problem := one_shard(path)) is not None:
         raise InputError(problem)
     tensors, file = reader.read(path, path.parent, form)
+    if not tensors:
+        raise InputError(Problem("holds no tensor. Is this the right file?", str(path)))
     # what opens an adapter reads its weights through here, and names no path that a user gave
     if reference.given and (problem := adapter_alone(path, tensors)) is not None:
         raise InputError(problem)
@@ -183,6 +185,8 @@ def _shards(path: Path, form: Format, reader: "Reader") -> dict[str, tuple[Tenso
             f"has both {form.single} and an index of other shards, so it is ambiguous which weights count. Remove one."
         )
         raise InputError(Problem(message, str(path)))
+    if (problem := absent_files(path, names, form.index)) is not None:
+        raise InputError(problem)
     wanted: dict[str, set[str]] = {name: set() for name in names}
     for tensor, name in index.items():
         wanted[name].add(tensor)
@@ -192,11 +196,7 @@ def _shards(path: Path, form: Format, reader: "Reader") -> dict[str, tuple[Tenso
 def _only_file(path: Path, form: Format) -> str:
     names = [name for name in list_directory(path) if form.has(name)]
     if len(names) != 1:
-        message = (
-            f"has {len(names)} {form.name} files and no {form.index}, so it is unclear which belong together. "
-            "Add the index."
-        )
-        raise InputError(Problem(message, str(path)))
+        raise InputError(several(path, names, form.name, form.index))
     if count := shard_count(names[0]):
         message = f"has {names[0]} alone of {count} files that hold a model together. Add the others and {form.index}."
         raise InputError(Problem(message, str(path)))

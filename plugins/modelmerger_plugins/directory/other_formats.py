@@ -1,5 +1,6 @@
 """What a file is that is not read here: told by its name, or by its first bytes."""
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
@@ -35,6 +36,9 @@ ARCHIVE = Kind(
     "Unpack it, and give the directory.",
     (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!"),
 )
+CTRANSLATE2 = Kind(
+    "a file of CTranslate2, as faster-whisper has it", (), "Give the directory of the model that it was converted from."
+)
 KINDS = (
     Kind(
         "a GGUF file, made for llama.cpp",
@@ -52,7 +56,7 @@ KINDS = (
         "made for another runtime",
         (
             *("openvino_*.bin", "openvino_*.xml", "*.tflite", "*.mlmodel", "*.mlpackage", "*.engine", "*.pte"),
-            *("*.pt2", "*.rknn", "*.dlc", "*.mnn", "*.trt", "*.hef"),
+            *("*.pt2", "*.rknn", "*.dlc", "*.mnn", "*.trt", "*.hef", "params_shard_*.bin", "*.ot"),
         ),
         _EXPORTED,
     ),
@@ -107,6 +111,12 @@ KINDS = (
     ),
 )
 _TAR, _TAR_AT, _ZIP = b"ustar", 257, b"PK\x03\x04"
+_PICKLE = b"\x80"
+"""How every pickle of the protocol begins that torch.save takes."""
+_HEADER = (b'{"', b"{}")
+"""How the header of a safetensors file begins, behind eight bytes of its length."""
+_CTRANSLATE2 = re.compile(rb"[\x01-\x1f]\0{3}.\0\w+Spec\0", re.DOTALL)
+"""Version, length and name of a model: `WhisperSpec`."""
 
 
 def by_name(name: str) -> Kind | None:
@@ -119,6 +129,8 @@ def by_first_bytes(first_bytes: bytes) -> Kind | None:
     """The kind of a file that begins like this. first_bytes: the first `FIRST`, or all of a shorter file."""
     if first_bytes[_TAR_AT:].startswith(_TAR):
         return ARCHIVE
+    if _CTRANSLATE2.match(first_bytes):
+        return CTRANSLATE2
     return next((kind for kind in KINDS if kind.marks and first_bytes.startswith(kind.marks)), None)
 
 
@@ -138,4 +150,10 @@ def under_another_name(first_bytes: bytes, zipped: bool) -> str | None:
             return None
         return "is a zip archive, as torch.save writes, and no safetensors file. Load it, and call save_pretrained."
     kind = by_first_bytes(first_bytes)
-    return None if kind is None else f"is {kind.what}, under another name. {kind.remedy}"
+    if kind is not None:
+        return f"is {kind.what}, under another name. {kind.remedy}"
+    if zipped and first_bytes[8:].startswith(_HEADER):
+        return "is a safetensors file, by what it holds. Give it a name that ends in .safetensors."
+    if zipped and first_bytes and not first_bytes.startswith(_PICKLE):
+        return "is no file of torch.save, whatever its name says. Give the directory of the model it was made from."
+    return None

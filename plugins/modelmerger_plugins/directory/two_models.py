@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from modelmerger import Checkpoint, Problem, list_directory
 
+from modelmerger_plugins.adapter_names import ADAPTER_CONFIG
 from modelmerger_plugins.directory.formats import FORMATS
-from modelmerger_plugins.directory.parts import ADAPTER_CONFIG
 
 
 def beside_adapters(checkpoints: Iterable[Checkpoint]) -> Iterator[Problem]:

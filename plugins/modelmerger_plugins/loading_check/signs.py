@@ -1,10 +1,13 @@
 """Signs that names do not fit a class, which need nothing but the names and the config."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmerger import Problem, amount
+from modelmerger import Problem, amount, shown
+
+from modelmerger_plugins.transformers_classes import foreign_fronts
 
 WRAPPERS = {
     "_orig_mod": "torch.compile",
@@ -24,6 +27,7 @@ OF_FURTHER_LAYERS = ("nextn", "mtp")
 def signs(names: Sequence[str], config: Mapping[str, Any]) -> Iterable[Problem]:
     """An error for each sign. names: of the tensors to be written."""
     yield from _wrappers(names)
+    yield from _front(names, config)
     yield from _layers(names, config)
 
 
@@ -37,6 +41,19 @@ def _wrappers(names: Sequence[str]) -> Iterable[Problem]:
             )
             yield Problem(message, tensor=wrapped[0])
             return
+
+
+def _front(names: Sequence[str], config: Mapping[str, Any]) -> Iterable[Problem]:
+    """A part in front of most names, but not of all, that no module of the class's family is called."""
+    front, count = Counter(name.partition(".")[0] for name in names).most_common(1)[0] if names else ("", 0)
+    begun = [name for name in names if name.startswith(f"{front}.")]
+    if 2 * count <= len(names) or count == len(names) or front in WRAPPERS or not foreign_fronts(config, begun):
+        return
+    message = (
+        f"{amount(count, 'tensor')} would be written under names with '{shown(front, 40)}.', and no module of the "
+        "class in config.json is called so. Save the model in it alone."
+    )
+    yield Problem(message, tensor=begun[0])
 
 
 def _layers(names: Sequence[str], config: Mapping[str, Any]) -> Iterable[Problem]:

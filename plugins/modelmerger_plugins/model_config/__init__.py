@@ -36,6 +36,8 @@ CODE_OF_THE_MODEL = "auto_map"
 ADVICE = (
     "Copy configuration_*.py and modeling_*.py of the donor into the output and put auto_map back, if you trust them."
 )
+SAYS_HOW = "_autoset"
+"""How keys end that only say whether an implementation was chosen by transformers itself; nothing is lost with them."""
 GENERATION, GENERATION_LIMIT = "generation_config.json", 16 << 20
 
 
@@ -48,7 +50,9 @@ def check_compatibility(checkpoints: Sequence[Checkpoint], settings: Settings) -
     donor = checkpoints[settings.donor]
     if donor.donor.directory is not None and not settings.where and os.path.lexists(donor.donor.directory / GENERATION):
         yield from _in_generation(donor.donor.directory)
-    if not settings.where and (found := sorted(executable_keys(donor.donor.config or {}))):
+    keys = sorted(executable_keys(donor.donor.config or {}))
+    found = [key for key in keys if not key.endswith(SAYS_HOW)]
+    if not settings.where and found:
         message = f"{', '.join(found)} can make a loader run code, and is left out of the merged model's config."
         if CODE_OF_THE_MODEL in found:
             message += f" {ADVICE}"

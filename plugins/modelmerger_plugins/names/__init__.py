@@ -1,6 +1,8 @@
 """What a tensor is called: a name in memory, in a wrapper or in another model's file, as the donor's file has it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from modelmerger import Checkpoint, CheckpointView, Problem, Settings, hookimpl
 
@@ -26,6 +28,14 @@ def name_saved_tensors(names: Sequence[str]) -> Mapping[str, str]:
 
 
 @hookimpl
+def materialise_model(directory: Path, target: Path | None) -> Path | None:
+    """A model under wrappers' names is merged alone: transformers would give it random numbers."""
+    from modelmerger_plugins.names.materialised import plain_model
+
+    return plain_model(directory, target)
+
+
+@hookimpl
 def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
     """What was renamed: one note a model."""
     for checkpoint in checkpoints:
@@ -39,13 +49,16 @@ def check_compatibility(checkpoints: Sequence[Checkpoint]) -> Iterable[Problem]:
 
 
 def file_names(
-    names: Mapping[str, tuple[int, ...] | None] | Iterable[str], stored: Mapping[str, tuple[int, ...] | None]
+    names: Mapping[str, tuple[int, ...] | None] | Iterable[str],
+    stored: Mapping[str, tuple[int, ...] | None],
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """The names in a file of tensors that are named as in memory, as wrappers write them, or as another file has them.
 
     names: with the shape of each, or None where it is not known; or names alone. They may be a part of the model, such
-    as what an adapter changes. stored: the file's names and shapes, all of them. Names without a counterpart, or with
-    several that are equally good, are left out. No two names come to one.
+    as what an adapter changes. stored: the file's names and shapes, all of them. config: of the model, which tells what
+    transformers renames as it loads it. Names without a counterpart, or with several that are equally good, are left
+    out. No two names come to one.
 
     ```python
     file_names(["model.language_model.layers.0.self_attn.q_proj.weight"],
@@ -56,4 +69,4 @@ def file_names(
     from modelmerger_plugins.names.matching import match
 
     shapes = names if isinstance(names, Mapping) else dict.fromkeys(names)
-    return dict(match(shapes, stored, whole=False).names)
+    return dict(match(shapes, stored, whole=False, config=config).names)

@@ -27,7 +27,7 @@ def like(donor: Checkpoint, model: Checkpoint, settings: Settings, prefixes: Pre
         if not fits and not found.doubts:
             raise ModelCompatibilityError(_unfit(donor, model))
     elif not model.tensors.keys() <= donor.tensors.keys():
-        found = match(_shapes(model), _shapes(donor) | _tied(donor), whole=True)
+        found = match(_shapes(model), _shapes(donor) | _tied(donor), whole=True, config=donor.donor.config)
     if found.doubts:
         raise ModelCompatibilityError(_unclear(donor, model, found))
     new = {name: found.names.get(name) or found.others.get(name, name) for name in model.tensors}

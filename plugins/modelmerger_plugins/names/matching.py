@@ -1,6 +1,7 @@
 """Any names of tensors → the names of a file: wrappers, prefixes and spellings apart."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from attrs import field, frozen
 
@@ -27,11 +28,18 @@ class Matching:
     """Ways to do so between which nothing decides."""
 
 
-def match(names: Mapping[str, Shape], stored: Mapping[str, Shape], *, whole: bool) -> Matching:
+def match(
+    names: Mapping[str, Shape],
+    stored: Mapping[str, Shape],
+    *,
+    whole: bool,
+    config: Mapping[str, Any] | None = None,
+) -> Matching:
     """Which names stand for names of a file, and how that is told.
 
     names: with the shape of each, or None where it is not known. stored: all of the file. whole: `names` are all
-    tensors of a model. Names without a counterpart, or with several that are equally good, are left out.
+    tensors of a model. config: of the model, which tells what transformers renames as it loads it. Names without a
+    counterpart, or with several that are equally good, are left out.
     """
     ours, theirs = _plain(names), _plain(stored)
     if ours is None or theirs is None:
@@ -44,7 +52,7 @@ def match(names: Mapping[str, Shape], stored: Mapping[str, Shape], *, whole: boo
     free = {name: stored[given] for name, given in theirs.items() if name not in found}
     if not left or not free:
         return Matching(matched)
-    told, here, there = _compared(left, free, whole)
+    told, here, there = _compared(left, free, whole, config or {})
     targets = {spelled: name for name, spelled in there.items()}
     others: dict[str, str] = {}
     for name, spelled in here.items():
@@ -72,8 +80,17 @@ def _without_layers(names: dict[str, str], others: Mapping[str, str]) -> dict[st
     return {new.get(name, name): given for name, given in names.items()}
 
 
+def _spellings(config: Mapping[str, Any]) -> Iterator[Spelling]:
+    """Ways to spell names, the plainest first."""
+    yield from (str, todays)
+    from modelmerger_plugins.names.conversions import spelled_in_memory
+
+    if (known := spelled_in_memory(config)) is not None:
+        yield lambda name: todays(known(name))
+
+
 def _compared(
-    left: Mapping[str, Shape], free: Mapping[str, Shape], whole: bool
+    left: Mapping[str, Shape], free: Mapping[str, Shape], whole: bool, config: Mapping[str, Any]
 ) -> tuple[Found, Mapping[str, str], Mapping[str, str]]:
     """Rules between names as they are, or as they are spelled today, whichever leaves fewer names without counterpart.
 
@@ -81,7 +98,7 @@ def _compared(
     """
     best: tuple[Found, Mapping[str, str], Mapping[str, str]] | None = None
     fewest = len(left) + 1
-    for spelling in (str, todays):
+    for spelling in _spellings(config):
         here, there = ({name: spelling(name) for name in names} for names in (left, free))
         if len(set(here.values())) < len(here) or len(set(there.values())) < len(there):
             continue

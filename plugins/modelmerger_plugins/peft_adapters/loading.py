@@ -1,6 +1,5 @@
 """A directory of adapters, opened as its base with them folded in. No weights are read."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,18 +12,19 @@ from modelmerger import (
     LoadContext,
     ModelReference,
     Problem,
+    Settings,
     is_head,
     shown,
 )
 
+from modelmerger_plugins.peft_adapters.finding import weights_of
 from modelmerger_plugins.peft_adapters.folding.adapter import Adapter
 from modelmerger_plugins.peft_adapters.folding.folded import Folded
 from modelmerger_plugins.peft_adapters.reading import bases, config
 from modelmerger_plugins.peft_adapters.reading.keys import read_keys
 from modelmerger_plugins.peft_adapters.reading.saved_keys import as_peft_writes
-from modelmerger_plugins.peft_adapters.section import FILE, of_adapters, whole_key
+from modelmerger_plugins.peft_adapters.section import BASE_KEY, FILE, of_adapters, whole_key
 
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 UNTIE = "options.untie"
 """The key of the option that writes tied matrices both."""
 WIDE = ("float32", "float64")
@@ -38,18 +38,20 @@ def load(reference: ModelReference, directories: Sequence[Path], context: LoadCo
     """
     path, settings = reference.local, context.settings
     configs = [config.read_config(directory) for directory in directories]
+    weights = [weights_of(directory) for directory in directories]
     base = bases.find_base(configs[0], context)
     separate = not of_adapters(settings).merge_adapters
     if separate and settings and settings.options.untie:
         base = evolve(base, checkpoint=_untied(base.checkpoint))
     adapters, files, problems, notes = [], [], [], []
-    for directory, of_adapter in zip(directories, configs, strict=True):
-        file = context.open_model(ModelReference(str(_weights(directory)), reference.name, reference.where))
+    for directory, of_adapter, held in zip(directories, configs, weights, strict=True):
+        file = context.open_model(ModelReference(str(held), reference.name, reference.where))
         stored, of_keys = as_peft_writes(file)
         notes += of_keys
         reading = read_keys(of_adapter, stored, base, whole_key(settings, UNTIE) if separate else "")
         problems += reading.problems
         notes += [*of_adapter.notes, *_other_base(of_adapter, base.reference)]
+        notes += _beside_merge(of_adapter, base.reference, settings)
         allow_nonfinite = bool(settings and settings.options.allow_nonfinite)
         adapters.append(Adapter(stored, reading.changes, allow_nonfinite, of_adapter))
         files += [context.open_file(directory / FILE), *stored.files]
@@ -72,18 +74,21 @@ def _untied(base: Checkpoint) -> Checkpoint:
     return CheckpointView(base, {name: name for name in base.tensors} | aliases) if aliases else base
 
 
-def _weights(directory: Path) -> Path:
-    for name in WEIGHTS:
-        if os.path.lexists(directory / name):
-            return directory / name
-    raise InputError(Problem(f"has no {WEIGHTS[0]}. Is the adapter complete?", str(directory)))
-
-
 def _other_base(adapter: config.AdapterConfig, used: ModelReference) -> Iterator[Problem]:
     """A warning where the adapter says that it was trained on another model than it is folded into."""
     if bases.is_another(adapter, used):
         message = (
             f"was trained on {shown(adapter.base)!r}, and is merged with {shown(used.path)!r} as its base. "
             "Are they the same model?"
+        )
+        yield Problem(message, str(adapter.path), severity="warning")
+
+
+def _beside_merge(adapter: config.AdapterConfig, used: ModelReference, settings: Settings | None) -> Iterator[Problem]:
+    """A warning where base_model is a merge: that is no base of adapters, and nothing else says what theirs is."""
+    if settings and "base_model" in settings.merges and not of_adapters(settings).base_model_path:
+        message = (
+            f"is folded into {shown(used.path, 80)!r}, which it names, and not into base_model, which is a merge. "
+            f"Give {whole_key(settings, BASE_KEY)} to say that this is meant, or publish the merge and give it there."
         )
         yield Problem(message, str(adapter.path), severity="warning")

@@ -42,7 +42,7 @@ def test_it_is_checked_when_it_is_made_with_every_problem() -> None:
     assert sorted(map(str, caught.value.problems)) == [
         "base_model: must be a path, as a text, got 3",
         "models[0]: unknown key 'wieght', did you mean 'weight'?",
-        "models[1].weight: must be a number or a list or a mapping, got '0.4'",
+        "models[1].weight: must be a number or a list or a mapping, got '0.4'. Write it without quotes",
         "options.verbose: must be true or false, got 'no'",
         "options: unknown key 'torch_dtyp', did you mean 'torch_dtype'?",
         "peft_config: unknown key 'adapters', did you mean 'adapter_names'?",

@@ -182,7 +182,7 @@ def test_an_unknown_strategy_does_not_hide_other_problems() -> None:
         options={"verbose": 1, "epsilon": 9},
     )
     assert found == [
-        "models[1].weight: must be a number or a list or a mapping, got '1'",
+        "models[1].weight: must be a number or a list or a mapping, got '1'. Write it without quotes",
         "no strategy is named 'slrp'; did you mean 'slerp'?",
         "options.verbose: must be true or false, got 1",
     ]  # fmt: skip

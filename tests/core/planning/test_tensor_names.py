@@ -40,6 +40,8 @@ EMBEDDINGS = {
     "GPT-NeoX": "gpt_neox.embed_in.weight",
     "InternLM2": "model.tok_embeddings.weight",
     "Mamba": "backbone.embeddings.weight",
+    "CLIP, SigLIP": "text_model.embeddings.token_embedding.weight",
+    "XLNet": "transformer.word_embedding.weight",
 }
 HEADS = {
     "most": "lm_head.weight",

@@ -212,14 +212,14 @@ def test_weights_are_shown_as_they_are_written(weight: Weight, text: str) -> Non
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ("0.5", ": must be a number or a list or a mapping, got '0.5'"),
+        ("0.5", ": must be a number or a list or a mapping, got '0.5'. Write it without quotes"),
         (True, ": must be a number or a list or a mapping, got True"),
         ([], ": must not be an empty list. Give one number or more"),
         ({}, ": must not be an empty mapping. Give a number by pattern, and 'default'"),
-        ([0.5, "1"], "[1]: must be a number, got '1'"),
+        ([0.5, "1"], "[1]: must be a number, got '1'. Write it without quotes"),
         ([0.5, [1]], "[1]: must be a number, got [1]"),
         ([0.5, float("nan")], ": must be a finite number, got nan"),
-        ({"*": "1"}, "['*']: must be a number or a list, got '1'"),
+        ({"*": "1"}, "['*']: must be a number or a list, got '1'. Write it without quotes"),
         ({"*": []}, ": '*' must not be an empty list. Give one number or more"),
         ({"*": [0, False]}, "['*'][1]: must be a number, got False"),
         ({"*": {"*": 1}}, "['*']: must be a number or a list, got {'*': 1}"),

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from attrs import frozen
+from modelmerger import ConfigError, hookimpl
 from modelmerger.testing import check_loader, describe_checks, parametrize_with_checks
 from modelmerger.testing.checks.running import KINDS, run_checks
 from safetensors.torch import save_file
@@ -71,3 +73,29 @@ def test_the_loader_of_directories(tmp_path: Path) -> None:
 def test_a_plugin_of_another_kind_is_said_to_be() -> None:
     with pytest.raises(AssertionError, match=r"has no hook write_sidecars\. Mark a function of that name"):
         run_checks("sidecars", LongAnswers(), {})
+
+
+@frozen(kw_only=True)
+class _Kept:
+    keep: tuple[str, ...] = ()
+
+
+@frozen(eq=False)
+class _Keeping:
+    """A plugin whose option is a tuple, which a config writes as a list."""
+
+    Options = _Kept
+
+    @hookimpl
+    def write_sidecars(self, options: _Kept) -> dict[str, bytes]:
+        assert type(options.keep) is tuple
+        return {f"{name}.txt": b"" for name in options.keep}
+
+
+def test_options_are_read_as_in_a_config() -> None:
+    run_checks("sidecars", _Keeping(), {}, options={"keep": ["a", "b"]})
+    for options, words in (({"keep": 3}, r"options\.keep: must be a list"), ({"keeep": []}, "did you mean 'keep'")):
+        with pytest.raises(ConfigError, match=words):
+            run_checks("sidecars", _Keeping(), {}, options=options)
+    with pytest.raises(ConfigError, match=r"options\.keep: .*declares no Options"):
+        run_checks("sidecars", Sidecar(), {}, options={"keep": []})

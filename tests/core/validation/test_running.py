@@ -95,6 +95,9 @@ def test_a_merge_with_validation_returns_keeps_and_saves_the_report(given: dict[
     assert saved == json.loads(json.dumps(report.as_dict())) | {"directory": "merged"}
     assert "## Validation" in (directory / "README.md").read_text(encoding="utf-8")
     verify(directory)
+    for other, kind in (("./merged", "str"), (directory, "PosixPath"), (None, "NoneType")):
+        with pytest.raises(ConfigError, match=f"must be the model that merge\\(\\) returned, got {kind}\\. To measure"):
+            merger.validate_merge(other)
     again = merger.validate_merge(model)
     assert again.findings == report.findings
     assert again.samples == report.samples
@@ -247,6 +250,14 @@ def test_a_third_partys_validator_is_used_by_its_name(
     assert [f.metric for f in report.crossings] == ["length"]
 
 
+def test_numbers_of_numpy_are_numbers(distribution: Distribution, report_of: Callable[..., ValidationReport]) -> None:
+    body = 'import numpy; yield Finding(metric="length", value=numpy.float32(0.5), evidence="x")'
+    install(distribution, [("validator", "acme", LENGTH.format(body=body))])
+    report = report_of(metrics=["acme"])
+    assert report.metrics["length"] == 0.5
+    json.dumps(report.as_dict())
+
+
 @pytest.mark.parametrize(
     ("body", "evidence"),
     [
@@ -280,6 +291,7 @@ def test_what_cannot_be_measured_has_no_value_and_says_why(
         ),
         ('yield Finding(metric="lenght", value=1, evidence="")', "instead of a Finding of length, count"),
         ('yield Finding(metric="length", value="1", evidence="")', "instead of a number"),
+        ('yield Finding(metric="length", value=1.0, evidence="", label=None)', "gave label=None instead of a text"),
     ],
 )
 def test_what_a_validator_breaks_names_it_and_leaves_the_model_published(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import write_model
+from modelmerger import shown
 from safetensors.torch import save_file
 
 Command = Callable[..., SimpleNamespace]
@@ -54,6 +55,9 @@ ABSENT = {
     "https://huggingface.co/o/n.git": "Write o/n.",
     "git@hf.co:o/n.git": "Write o/n.",
     "hf://o/n": "Write o/n.",
+    "hf:o/n": "Write o/n.",
+    "hf.co/o/n:Q4_K_M": "Write o/n.",
+    "https://huggingface.co/o/n/tree/refs%2Fpr%2F3": "Write o/n@refs/pr/3.",
     "hf://o/n@v2": "Write o/n@v2.",
     "https://huggingface.co/datasets/o/n": "one of the Hub's datasets, and no model",
     "https://example.org/model.safetensors": "Download the model, and give its directory.",
@@ -72,6 +76,11 @@ ABSENT = {
     "./models/*": "matches nothing",
     " ./a": "Write it without what stands around it: ./a.",
     "'./a'": "Write it without what stands around it: ./a.",
+    "“./a”": "Write it without what stands around it: ./a.",
+    "«./a»": "Write it without what stands around it: ./a.",
+    "./models/chat\u200f": "has a character in it that cannot be seen (U+200F). Write ./models/chat.",
+    "\ufeff./a": "(U+FEFF). Write ./a.",
+    "./my\u00a0model": "(U+00A0). Write ./my model.",
 }
 
 
@@ -80,7 +89,7 @@ def test_a_path_that_is_none_is_told(refusal: Callable[[str], str], path: str) -
     line = refusal(path)
 
     assert ABSENT[path] in line
-    assert line.startswith(f"error: {path.replace(chr(92), chr(92))}: ")
+    assert line.startswith(f"error: {shown(path)}: ")
 
 
 FILES = {
@@ -105,6 +114,13 @@ FILES = {
     "n.safetensors": (b"PK\x03\x04" + bytes(100), "is a zip archive, as torch.save writes, and no safetensors file."),
     "m.q4_0.bin": (b"GGUF" + bytes(100), "is a GGUF file, made for llama.cpp, under another name."),
     "consolidated.00.pth": (b"PK\x03\x04" + bytes(100), "is a checkpoint in Meta's own format. Convert it with"),
+    "model.bin": (
+        b"\x06\0\0\0\x0c\0WhisperSpec\0" + bytes(100),
+        "is a file of CTranslate2, as faster-whisper has it, under another name. Give the directory of the model",
+    ),
+    "words.bin": (b"\xba\x16\x4f\x2f" + bytes(100), "is no file of torch.save, whatever its name says."),
+    "params_shard_0.bin": (b"\1", "is made for another runtime"),
+    "rust_model.ot": (b"\1", "is made for another runtime"),
     "m.pt2": (b"PK\x03\x04" + bytes(100), "is made for another runtime"),
     "p.safetensors": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 988097824\n",
@@ -140,6 +156,13 @@ FOLDERS = {
     "gguf": (("m.gguf", "config.json"), "has no safetensors weights, but m.gguf, which is a GGUF file"),
     "TensorFlow": (("tf_model.h5", "config.json"), "but tf_model.h5, which is a file of TensorFlow weights"),
     "Flax": (("flax_model.msgpack",), "but flax_model.msgpack, which is a file of Flax weights"),
+    "MLC": (("params_shard_0.bin", "mlc-chat-config.json"), "but params_shard_0.bin, which is made for another runtime"),
+    "TensorRT-LLM": (("rank0.safetensors", "rank1.safetensors", "config.json"), "give the model that they were made from"),
+    "vLLM": (("model-rank-0-part-0.safetensors", "model-rank-1-part-0.safetensors"), "parts for several GPUs"),
+    "a variant": (
+        ("x.fp16-00001-of-00002.safetensors", "x.fp16-00002-of-00002.safetensors", "model.safetensors.index.fp16.json"),
+        "from_pretrained(…, variant='fp16')",
+    ),
     "old MLX": (("weights.npz", "config.json"), "but weights.npz, which is a file of NumPy arrays, as old versions"),
     "dataset": (("dataset_info.json", "data-0.arrow"), "which is a dataset"),
     "not unpacked": (("model.zip",), "but model.zip, which is an archive"),
@@ -161,6 +184,12 @@ FOLDERS = {
     "Meta's own": (("consolidated.00.pth", "params.json"), "but consolidated.00.pth, which is a checkpoint in Meta's own"),
     "Lightning": (("checkpoints/epoch=1-step=9.ckpt", "hparams.yaml"), "epoch=1-step=9.ckpt, a checkpoint of Lightning."),
     "Megatron": (("iter_0000100/x", "latest_checkpointed_iteration.txt"), "is a checkpoint of Megatron"),
+    "Orbax": (("_CHECKPOINT_METADATA", "default/_METADATA"), "is a checkpoint of Orbax, as JAX writes."),
+    "ONNX below": (("config.json", "onnx/model.onnx"), "but onnx/model.onnx, which is an ONNX graph. Give the directory"),
+    "Meta's own below": (
+        ("config.json", "original/consolidated.00.pth"),
+        "but original/consolidated.00.pth, which is a checkpoint in Meta's own format.",
+    ),
     "a cache": (("models--org--m/refs/main", "version.txt"), "is the Hub's cache. Give a model in it by its name, as org/m."),
     "broken off": (("config.json", "model.safetensors.incomplete"), "a download into it broke off"),
     "broken off in the cache": (
@@ -225,6 +254,51 @@ def test_factors_under_another_name_are_no_model(refusal: Callable[[str], str]) 
     save_file({"lm_head.weight": torch.ones(2), **{name: torch.ones(2) for name in names}}, "lora.safetensors")
 
     assert "holds the weights of an adapter" in refusal("./lora.safetensors")
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [
+        ("attn1.processor.to_q_lora.down.weight", "attn1.processor.to_q_lora.up.weight"),
+        ("to_q.lora.down.weight", "to_q.lora.up.weight"),
+        ("processor.qkv_lora1.down.weight", "processor.qkv_lora1.up.weight"),
+        ("output.adapters.x.adapter_down.0.weight", "output.adapters.x.adapter_up.weight"),
+    ],
+    ids=str,
+)
+def test_factors_as_other_libraries_call_them_are_no_model(refusal: Callable[[str], str], factors: tuple[str]) -> None:
+    save_file({f"blocks.0.{name}": torch.ones(2, 2) for name in factors}, "lora.safetensors")
+
+    assert "holds the weights of an adapter" in refusal("./lora.safetensors")
+
+
+def test_a_model_of_low_ranks_is_a_model(command: Command, models: SimpleNamespace) -> None:
+    """As RWKV has some by design."""
+    names = [f"layers.0.attn.{name}.weight" for name in ("r_proj", "k_proj", "v_proj", "o_proj", "w_lora.lora.0")]
+    paths = [write_model(models.folder / name, {n: torch.ones(2, 2) for n in names}) for name in ("one", "two")]
+    config = models.folder / "merge.json"
+    config.write_text(json.dumps({"strategy": "weighted", "models": [{"path": str(path)} for path in paths]}))
+
+    assert command("check", config).status == 0
+
+
+def test_files_that_the_index_lists_and_that_are_not_there_are_one_problem(
+    refusal: Callable[[str], str], models: SimpleNamespace
+) -> None:
+    write_model(Path("sharded"), models.tensors["b"], shards=3)
+    for number in (1, 3):
+        Path(f"sharded/model-0000{number}-of-00003.safetensors").unlink()
+
+    said = (
+        "sharded: lacks model-00001-of-00003.safetensors and 1 more of 3 files that model.safetensors.index.json lists."
+    )
+    assert said in refusal("./sharded")
+
+
+def test_a_file_without_tensors_is_no_model(refusal: Callable[[str], str]) -> None:
+    save_file({}, "none.safetensors")
+
+    assert "none.safetensors: holds no tensor. Is this the right file?" in refusal("./none.safetensors")
 
 
 def test_a_model_with_adapters_in_it_is_a_model(command: Command, models: SimpleNamespace) -> None:

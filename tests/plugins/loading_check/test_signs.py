@@ -37,6 +37,17 @@ def test_a_wrapper_inside_is_seen_too() -> None:
     assert list(signs(["base.module.weight", *llama()], CONFIG)) == []
 
 
+def test_a_part_in_front_of_most_names_that_the_class_has_not() -> None:
+    """As a model with a head for values around it leaves them."""
+    head = ["v_head.summary.weight", "v_head.summary.bias"]
+    names = [*(f"pretrained_model.{name}" for name in llama()), *head]
+    (problem,) = signs(names, CONFIG)
+    assert "under names with 'pretrained_model.', and no module of the class in config.json is called so" in str(
+        problem
+    )
+    assert list(signs([*llama(), *head], CONFIG)) == []
+
+
 @pytest.mark.parametrize("claimed", [1, 3])
 def test_another_number_of_layers_is_one_problem(claimed: int) -> None:
     (problem,) = signs(list(llama()), CONFIG | {"num_hidden_layers": claimed})

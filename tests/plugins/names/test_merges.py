@@ -21,6 +21,7 @@ from modelmerger import (
     merge_tensors,
     verify,
 )
+from modelmerger_plugins.names import materialise_model
 from safetensors.torch import load_file, save_file
 
 Tensors = dict[str, torch.Tensor]
@@ -494,3 +495,18 @@ def test_what_does_not_go_together_within_a_merge_is_said(models: SimpleNamespac
     with pytest.raises(ModelCompatibilityError, match=r"which are one without '_orig_mod\.'") as refusal:
         merge(MergeConfig(**inner("deeper", models, config, {})))
     assert [problem.where for problem in refusal.value.problems] == [str(models.b)]
+
+
+def test_a_wrapped_model_is_validated_as_what_is_in_it(models: SimpleNamespace, tmp_path: Path) -> None:
+    """transformers would load random numbers in its place."""
+    wrapped = write_model(tmp_path / "wrapped", {f"_orig_mod.{n}": t for n, t in models.tensors["a"].items()})
+    target = tmp_path / "plain"
+
+    assert materialise_model(models.a, target) is None
+    assert materialise_model(tmp_path / "absent", target) is None
+    assert materialise_model(wrapped, None) == wrapped
+    assert not target.exists()
+    assert materialise_model(wrapped, target) == target
+    found = load_file(target / "model.safetensors")
+    assert found.keys() == models.tensors["a"].keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in models.tensors["a"].items())

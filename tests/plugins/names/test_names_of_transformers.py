@@ -1,11 +1,12 @@
 """Names in memory and on the disk of small models of transformers: told apart by the numbers, which are the same."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from modelmerger_plugins.names import file_names
+from modelmerger_plugins.names import conversions, file_names
 from modelmerger_plugins.names.matching import match
 from safetensors.torch import load_file
 
@@ -86,3 +87,49 @@ def test_each_name_in_memory_is_that_of_the_same_numbers_on_the_disk(kind: str, 
     headless = match(shapes(inner), shapes(on_disk), whole=True).names
     assert headless == {name: by_numbers[key(tensor)] for name, tensor in inner.items() if key(tensor) in by_numbers}
     assert len(headless) >= len(inner) - 2  # BERT's pooler is in one of them alone
+
+
+def renamed(kind: str) -> Any:
+    import transformers as t
+
+    if kind == "gpt_neox":
+        return t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**TEXT, tie_word_embeddings=False))
+    if kind == "phimoe":
+        return t.PhimoeForCausalLM(t.PhimoeConfig(num_local_experts=2, **TEXT))
+    if kind == "granitemoe":
+        return t.GraniteMoeForCausalLM(t.GraniteMoeConfig(num_local_experts=2, **TEXT))
+    if kind == "ernie4_5_moe":
+        return t.Ernie4_5_MoeForCausalLM(t.Ernie4_5_MoeConfig(moe_num_experts=2, tie_word_embeddings=False, **TEXT))
+    sizes = {"depths": [1], "sr_ratios": [2], "hidden_sizes": [8], "patch_sizes": [7], "strides": [4]}
+    config = t.SegformerConfig(
+        num_encoder_blocks=1, num_attention_heads=[2], mlp_ratios=[2], decoder_hidden_size=8, **sizes
+    )
+    return t.SegformerForSemanticSegmentation(config)
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "phimoe", "granitemoe", "ernie4_5_moe", "segformer"])
+def test_what_transformers_renames_as_it_loads_a_family_is_known_from_its_source(kind: str, tmp_path: Path) -> None:
+    model = renamed(kind)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+    in_memory, on_disk = dict(model.state_dict()), stored(model, tmp_path / "whole")
+    by_numbers = {key(tensor): name for name, tensor in on_disk.items()}
+    expected = {name: by_numbers[key(tensor)] for name, tensor in in_memory.items() if key(tensor) in by_numbers}
+    config = json.loads((tmp_path / "whole/config.json").read_text())
+    assert any(name != other for name, other in expected.items())
+
+    ours = shapes({name: in_memory[name] for name in expected})
+    assert match(ours, shapes(on_disk), whole=True, config=config).names == expected
+    assert match(shapes(on_disk), ours, whole=True, config=config).names == {b: a for a, b in expected.items()}
+
+
+def test_source_of_transformers_that_is_another_renames_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("", "mapping = {", "mapping = {'phimoe': [WeightRenaming(x, 'y'), WeightRenaming('(', 'y')]}"):
+        monkeypatch.setattr(conversions, "source_of_transformers", lambda _, text=text: text)
+        conversions._conversions.cache_clear()
+        known = conversions.spelled_in_memory({"model_type": "phimoe"})
+        assert known is None or known("a.gate.weight") == "a.gate.weight"
+    conversions._conversions.cache_clear()

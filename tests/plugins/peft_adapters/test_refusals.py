@@ -56,7 +56,7 @@ from safetensors.torch import load_file
         ({"base_model_name_or_path": "../../../etc\0"}, "neither a directory nor in the local cache"),
         ({"base_model_name_or_path": "\ud800"}, "neither a directory nor in the local cache"),
         ({"base_model_name_or_path": "https://example.org/x"}, "neither a directory nor in the local cache"),
-        ({"base_model_name_or_path": 7}, "neither a directory nor in the local cache"),
+        ({"base_model_name_or_path": 7}, "names no base model. Give peft_config.base_model_path, or base_model."),
     ],
 )
 def test_a_config_that_means_what_we_do_not_do_is_refused(adapter: Path, fields: dict[str, Any], sentence: str) -> None:
@@ -126,7 +126,7 @@ def test_every_field_of_peft_has_no_meaning_for_weights_or_is_read(adapter: Path
             silent.add(field.name)
         except InputError as refusal:
             said = {"r": "config says {'strange'", "lora_alpha": "as the alpha"}.get(field.name, field.name)
-            said = {"base_model_name_or_path": "names the base model", "peft_type": "of the kind"}.get(field.name, said)
+            said = {"base_model_name_or_path": "names no base model", "peft_type": "of the kind"}.get(field.name, said)
             assert said in str(refusal), f"{field.name}: {refusal}"
         (adapter / "adapter_config.json").write_text(original)
     assert silent == SAY_NOTHING_OF_THE_WEIGHTS
@@ -212,6 +212,9 @@ def test_a_pickled_adapter_is_refused(adapter: Path) -> None:
     """B1."""
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     seen = Seen()
+    with watched(seen), pytest.raises(InputError, match="is a safetensors file, by what it holds"):
+        merger(adapter).check_compatibility()
+    torch.save({"x": torch.ones(1)}, adapter / "adapter_model.bin")
     with watched(seen), pytest.raises(InputError, match="is pickled"):
         merger(adapter).check_compatibility()
     assert seen.unpickled == []
@@ -268,6 +271,52 @@ def test_an_adapter_in_a_sub_folder_is_pointed_out(trained: SimpleNamespace, tmp
 
     shutil.copy(trained.base / "model.safetensors", tmp_path / "saved")
     merger(tmp_path / "saved").check_compatibility()
+
+
+def test_a_whole_model_with_the_config_of_its_adapter_is_pointed_out(trained: SimpleNamespace, tmp_path: Path) -> None:
+    """As a model that was folded and saved over its adapter leaves it."""
+    shutil.copytree(trained.base, tmp_path / "whole")
+    shutil.copy(trained.adapter / "adapter_config.json", tmp_path / "whole")
+    with pytest.raises(InputError) as refusal:
+        merger(tmp_path / "whole").check_compatibility()
+    (problem,) = refusal.value.problems
+    assert problem.message == (
+        "has adapter_config.json and no adapter_model.safetensors, but model.safetensors. "
+        "If that is the whole model, remove adapter_config.json, which is left of its adapter."
+    )
+
+
+def test_a_base_with_adapters_in_sub_folders_is_the_base(trained: SimpleNamespace, tmp_path: Path) -> None:
+    """As trainers leave them: the base that the adapter names is not opened as that adapter again."""
+    shutil.copytree(trained.base, tmp_path / "whole")
+    shutil.copytree(trained.adapter, tmp_path / "whole" / "arabic")
+    change(tmp_path / "whole" / "arabic", base_model_name_or_path=str(tmp_path / "whole"))
+    named = {"peft_config": {"adapter_names": ["arabic"]}}
+    for more in ({}, {"base_model": str(tmp_path / "whole")}):
+        opened = merger(tmp_path / "whole", **named, **more).load_models()
+        assert opened["whole"].changes
+        assert not any(one.changes for name, one in opened.items() if name != "whole")
+
+
+def test_a_base_that_is_a_merge_is_told(trained: SimpleNamespace) -> None:
+    inner = {"strategy": "weighted", "models": [{"path": str(trained.base)}]}
+    with pytest.raises(InputError, match=r"soup: is a merge, and adapters are folded into models alone. Publish it"):
+        merger(trained.adapter, merges={"soup": inner}, peft_config={"base_model_path": "soup"}).check_compatibility()
+    said = merger(trained.adapter, merges={"soup": inner}, base_model="soup").check_compatibility()
+    (warning,) = [problem for problem in said if "and not into base_model, which is a merge" in problem.message]
+    assert warning.severity == "warning"
+
+
+def test_an_adapter_in_several_files_says_how_to_join_them(trained: SimpleNamespace, tmp_path: Path) -> None:
+    shutil.copytree(trained.adapter, tmp_path / "parts")
+    file = tmp_path / "parts" / "adapter_model.safetensors"
+    for number in (1, 2):
+        shutil.copy(file, file.with_name(f"adapter_model-0000{number}-of-00002.safetensors"))
+    file.unlink()
+    with pytest.raises(
+        InputError, match=r"in 2 files \(adapter_model-00001-of-00002.safetensors\), and PEFT reads one"
+    ):
+        merger(tmp_path / "parts").check_compatibility()
 
 
 def test_options_that_contradict(trained: SimpleNamespace, tmp_path: Path) -> None:

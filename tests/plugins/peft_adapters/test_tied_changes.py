@@ -60,6 +60,29 @@ def test_what_is_trained_whole_and_equal_is_changed_once(base: Path, tmp_path: P
     assert (found["model.embed_tokens.weight"].numpy() == matrix).all()
 
 
+def test_what_a_class_ties_under_other_names_is_one_matrix_too(tmp_path: Path) -> None:
+    """As Whisper ties its output to the embedding of its decoder, which no config says."""
+    base = write_base(tmp_path / "base", {"model.decoder.embed_tokens": (10, 8), **LAYER})
+    names = {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}
+    (base / "config.json").write_text(json.dumps(names))
+    matrix, head = random(3, 10, 8), f"{PREFIX}proj_out.weight"
+    adapter = adapter_of(base, {f"{PREFIX}model.decoder.embed_tokens.weight": matrix, head: matrix.copy()})
+    found = merged(tmp_path / "merged", adapter)
+    assert "proj_out.weight" not in found
+    assert (found["model.decoder.embed_tokens.weight"].numpy() == matrix).all()
+
+    adapter = adapter_of(base, {head: matrix})
+    said = (
+        r"changes proj_out.weight, which 'base' ties to model.decoder.embed_tokens.weight: untie the base first\. To do"
+    )
+    with pytest.raises(InputError, match=said):
+        merger(adapter).check_compatibility()
+
+    (base / "config.json").write_text(json.dumps({**names, "tie_word_embeddings": False}))
+    with pytest.raises(InputError, match=r"matches nothing: 'base' has no tensor proj_out\.weight"):
+        merger(adapter).check_compatibility()
+
+
 def test_factors_that_are_equal_are_added_once(base: Path, tmp_path: Path) -> None:
     """PEFT's own merge_and_unload adds them twice, which is not the model that was trained."""
     a, b = random(1, 2, 10), random(2, 8, 2)

@@ -169,6 +169,46 @@ def test_a_head_that_the_base_has_not(base: Path, task: str | None, name: str, s
     assert advice in problem.message
 
 
+@pytest.mark.parametrize(
+    ("modules", "there"),
+    [
+        (("q_proj", "v_proj"), "qkv_proj"),
+        (("qkv_proj",), "q_proj and k_proj and v_proj"),
+        (("up_proj",), "gate_up_proj"),
+    ],
+    ids=str,
+)
+def test_a_base_whose_matrices_are_joined_or_apart_is_told(
+    tmp_path: Path, modules: tuple[str, ...], there: str
+) -> None:
+    """As Phi-3 and the same model in Llama's form."""
+    held = {f"model.layers.0.self_attn.{name}": (8, 8) for name in there.split(" and ")}
+    problem = only_problem(
+        adapter_of(
+            write_base(tmp_path / "base", held), {f"model.layers.0.self_attn.{name}": (8, 8) for name in modules}
+        )
+    )
+    assert problem.message.startswith(
+        f"changes {modules[0]}, and 'base' has {there}: the adapter was trained on a model"
+    )
+    assert "Give that model as peft_config.base_model_path." in problem.message
+
+
+def test_factors_that_peft_does_not_know_are_told(base: Path) -> None:
+    module = f"{PREFIX}model.layers.0.self_attn.q_proj"
+    adapter = adapter_of(base, {}, {f"{module}.lora_a.weight": zeros(2, 8), f"{module}.lora_b.weight": zeros(6, 2)})
+    assert "has a name that PEFT does not write: it calls factors lora_A.weight" in only_problem(adapter).message
+
+
+def test_a_head_of_other_labels_asks_for_as_many(base: Path) -> None:
+    rewrite(base / "model.safetensors", lambda tensors: tensors.update({"score.weight": zeros(2, 8)}))
+    adapter = adapter_of(base, LAYERS, {f"{PREFIX}score.weight": zeros(3, 8)}, task_type="SEQ_CLS")
+    assert only_problem(adapter).message == (
+        "has a head of 3 labels, and that of 'base' has 2. Save the base with num_labels=3 (from_pretrained, "
+        "save_pretrained; the adapter's own head replaces the new one), and give that as peft_config.base_model_path."
+    )
+
+
 def test_factors_that_zero_3_left_ungathered(base: Path) -> None:
     """One problem, and none of what follows from it."""
     adapter = adapter_of(base, LAYERS)

@@ -42,7 +42,7 @@ _ZSH = """\
 #compdef %(prog_name)s
 
 %(complete_func)s() {
-    local -a plain described part paths response
+    local -a plain described part paths home response
     (( ! $+commands[%(prog_name)s] )) && return 1
     response=("${(@f)$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) \\
 %(complete_var)s=zsh_complete %(prog_name)s)}")
@@ -51,7 +51,7 @@ _ZSH = """\
             dir) _path_files -/ ;;
             file) _path_files -f ;;
             part) part+=("$value") ;;
-            path) paths+=("$value") ;;
+            path) [[ $value == '~/'* ]] && home+=("~/${(q)${value#'~/'}}") || paths+=("$value") ;;
             plain)
                 if [[ $described_as == "_" ]]; then
                     plain+=("$value")
@@ -64,6 +64,7 @@ _ZSH = """\
     (( $#plain )) && compadd -U -V unsorted -a plain
     (( $#part )) && compadd -U -S '' -V unsorted -a part
     (( $#paths )) && compadd -U -f -S '' -V unsorted -a paths
+    (( $#home )) && compadd -U -Q -f -S '' -V unsorted -a home
 }
 
 if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
@@ -78,13 +79,19 @@ function %(complete_func)s
     for line in (env %(complete_var)s=fish_complete COMP_WORDS=(commandline -cp) \\
 COMP_CWORD=(commandline -t) %(prog_name)s)
         set -l parts (string split -m 1 "," -- $line)
+        set -l option (string match -r -- '^--[a-z-]+=' (commandline -ct))
+        set -l begun (string replace -r -- '^--[a-z-]+=' '' (commandline -ct))
         switch $parts[1]
             case dir
-                __fish_complete_directories $parts[2]
+                for folder in (__fish_complete_directories $begun)
+                    echo -- "$option$folder"
+                end
             case file
-                __fish_complete_path $parts[2]
+                for file in (__fish_complete_path $begun)
+                    echo -- "$option$file"
+                end
             case "*"
-                echo $parts[2]
+                echo -- $parts[2]
         end
     end
 end

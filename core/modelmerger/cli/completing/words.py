@@ -42,9 +42,9 @@ class ConfigFile(click.Path):
         ]
 
 
-def directories(_: click.Context, __: click.Parameter, ___: str) -> "list[CompletionItem[str]]":
+def directories(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
     """Directories, which the shell lists."""
-    return [_item("", type="dir")]
+    return [_item(incomplete, type="dir")]
 
 
 def plugin_names(context: click.Context, _: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":

@@ -50,6 +50,8 @@ def read_bytes(path: Path) -> bytes:
     with _refusing(str(path)):
         if not os.path.exists(path):
             raise ConfigError("the file does not exist. Check the path.")
+        if os.path.isdir(path):
+            raise ConfigError("is a directory, and a config is a file in YAML or JSON. Give that.")
         return read_small(Path(os.path.realpath(path)), MAX_BYTES)
 
 

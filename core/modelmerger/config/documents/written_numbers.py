@@ -5,7 +5,7 @@ import unicodedata
 
 _SIGNS = str.maketrans({"٫": ".", "،": ".", "，": ".", ",": ".", "٬": "", "−": "-", "–": "-", "＋": "+", "．": "."})
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_OTHERWISE = re.compile(r"[^-+0-9.eE\s]")
+_OTHERWISE = re.compile(r"[^-+0-9.eE \t\r\n]")
 _FRACTION = re.compile(r"([-+]?[0-9]+)\s*[/⁄]\s*([0-9]+)")
 _GROUPED = re.compile(r"[-+]?[0-9]{1,3}(?:[_'’ ][0-9]{3})+(?:\.[0-9]+)?")
 _SUFFIXED = re.compile(rf"({_NUMBER.pattern})[fFdD]")
@@ -20,7 +20,8 @@ def number_meant(text: str) -> str | None:
     """
     if len(text) > _MOST:
         return None
-    plain = "".join(str(unicodedata.decimal(c)) if unicodedata.decimal(c, None) is not None else c for c in text)
+    seen = (c for c in text if unicodedata.category(c) != "Cf")  # marks of the direction of writing, such as U+200F
+    plain = "".join(str(unicodedata.decimal(c)) if unicodedata.decimal(c, None) is not None else c for c in seen)
     plain = plain.strip().translate(_SIGNS)
     percent = plain.rstrip("%٪").rstrip()
     if not _NUMBER.fullmatch(percent):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from modelmerger.planning.mismatches.quantised import is_counter, quantisation_scheme, quantised_problem
+from modelmerger.planning.mismatches.buffers import is_buffer
+from modelmerger.planning.mismatches.quantised import quantisation_scheme, quantised_problem
 from modelmerger.planning.tensor_names import is_embedding
-from modelmerger.values.checkpoint import Checkpoint, TensorInfo
+from modelmerger.values.checkpoint import Checkpoint
 from modelmerger.values.dtypes import DTYPES
 from modelmerger.values.errors import Problem
 
@@ -80,15 +81,12 @@ def _find(
 ) -> dict[tuple[int, int], _Differences]:
     """By the numbers of two checkpoints, in the order of the second: the one that is compared with, and the other.
 
-    A counter, which is no weight, may be missing.
+    A buffer, which is no weight, may be missing, or have another form.
     """
 
     @functools.cache
     def quantised() -> bool:
         return any(map(quantisation_scheme, checkpoints))
-
-    def counts(name: str, info: TensorInfo) -> bool:
-        return is_counter(name, info) and not quantised()
 
     found: dict[tuple[int, int], _Differences] = defaultdict(_Differences)
     for match in matches:
@@ -96,10 +94,12 @@ def _find(
         for index, name in enumerate(match.names):
             pair = match.source, index
             if name is None:
-                if complete and not counts(match.name, info):
+                if complete and not is_buffer(match.name, info, quantised):
                     found[pair].missing.append(match.name)
                 continue
             other = checkpoints[index].tensors[name]
+            if other != info and all(is_buffer(match.name, one, quantised) for one in (info, other)):
+                continue
             if other.shape != info.shape:
                 from modelmerger.planning.mismatches.shapes import ShapeDifference
 
@@ -108,7 +108,7 @@ def _find(
             if families[0] != families[1] or (families[0] != "float" and other.dtype != info.dtype):
                 found[pair].dtypes[other.dtype, info.dtype].append(match.name)
     for name, index in surplus:
-        if not counts(name, checkpoints[index].tensors[name]):
+        if not is_buffer(name, checkpoints[index].tensors[name], quantised):
             found[donor, index].surplus.append(name)
     return dict(sorted(found.items(), key=lambda entry: entry[0][1]))
 

@@ -7,10 +7,12 @@ from typing import Any
 import attrs
 from attrs import frozen
 
+from modelmerger.config.strict_attrs import inside, structure
 from modelmerger.hooks.plugins import Plugin, load
 from modelmerger.hooks.providers import OF_PROCESS, Kind, Provider
 from modelmerger.hooks.registry import Registry
 from modelmerger.hooks.sources.digests import content_digest
+from modelmerger.values.errors import ConfigError, Problem
 
 
 @frozen(eq=False)
@@ -51,8 +53,16 @@ def all_plugins(tested: Plugin) -> list[Plugin]:
 
 
 def handed_options(plugin: Plugin, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options that its hooks are handed, by its key: its defaults, and what is given."""
-    return {} if plugin.options is None else {plugin.key: plugin.options(**(given or {}))}
+    """The options that its hooks are handed, by its key: its defaults, and what is given, read as in a config.
+
+    Raises `ConfigError` for what no config could say.
+    """
+    place = "validation" if plugin.provider.kind == "validator" else "options"
+    if plugin.options is None and given:
+        raise ConfigError(
+            Problem(f"{plugin.provider} declares no Options. Leave it out", inside(place, next(iter(given))))
+        )
+    return {} if plugin.options is None else {plugin.key: structure(given or {}, plugin.options, place)}
 
 
 def declared_names(cls: type | None) -> list[str]:

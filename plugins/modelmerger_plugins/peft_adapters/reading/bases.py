@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import evolve
 from modelmerger import Base, InputError, LoadContext, Location, ModelReference, Problem, base_name, shown, user_path
 
+from modelmerger_plugins.peft_adapters.finding import weights_of
 from modelmerger_plugins.peft_adapters.reading import config
 from modelmerger_plugins.peft_adapters.reading.replication import replicated
 from modelmerger_plugins.peft_adapters.section import BASE_KEY, FILE, given_base, whole_key
@@ -25,18 +26,26 @@ def find_base(adapter: config.AdapterConfig, context: LoadContext) -> Base:
     path = given or local_path(adapter.base, adapter.revision)
     if path is None:
         which = ": the 16-bit model that it was made from" if _QUANTISED.search(adapter.base) else ""
+        named = f"the base model {shown(adapter.base)!r}, which is neither a directory nor in the local cache"
         message = (
-            f"names the base model {shown(adapter.base)!r}, which is neither a directory nor in the local cache. "
+            f"names {named if adapter.base else 'no base model'}. "
             f"Give {key}, or {whole_key(settings, 'base_model')}{which}."
         )
         raise InputError(Problem(message, str(adapter.path)))
+    if settings and given and given in (settings.given.get("merges") or ()):
+        message = f"is a merge, and adapters are folded into models alone. Publish it, and give its directory as {key}."
+        raise InputError(Problem(message, given))
     name = base_name(evolve(settings, base_model=path)) if settings else Path(path).name
     where = BASE_KEY if given else str(adapter.path)
     source = settings.live.get("base_model") if settings and given == settings.base_model else None
     reference = ModelReference(path, name, where, source)
     location = context.locate(reference) if given and source is None else Location(user_path(path))
     if os.path.lexists(location.directory / FILE):
-        message = f"is an adapter itself (it has {FILE}), so it is no base of one. Give a full model."
+        weights_of(location.directory)
+        message = (
+            f"is an adapter itself (it has {FILE}), so it is no base of one. "
+            f"Fold it first, in a merge of it alone, and give what that writes as {key}."
+        )
         raise InputError(Problem(message, path))
     checkpoint = context.open_model(evolve(reference, path=str(location.directory), given=path))
     return Base(reference, location, replicated(checkpoint, adapter), key)

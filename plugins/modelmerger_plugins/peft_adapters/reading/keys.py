@@ -37,8 +37,9 @@ def read_keys(config: AdapterConfig, adapter: Checkpoint, base: Base, untie_key:
     """
     reading, misfits = Reading(), Misfits()
     modules = gathered(adapter, config.kind, misfits)
-    names = names_in_base(adapter, base.checkpoint, modules, config.flag("fan_in_fan_out"))
-    pair = Pairing(config, adapter, base.checkpoint, base.key, untie_key, names)
+    aliases = tied.aliases_of(base.checkpoint)
+    names = names_in_base(adapter, base.checkpoint, aliases, modules, config.flag("fan_in_fan_out"))
+    pair = Pairing(config, adapter, base.checkpoint, base.key, untie_key, aliases, names)
     config.check_patterns(len(modules))
     if not misfits.ungathered:
         for module in tied.repeated(pair, modules):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from modelmerger import Checkpoint
 
@@ -25,32 +26,36 @@ Shape = tuple[int, ...]
 
 
 def names_in_base(
-    adapter: Checkpoint, base: Checkpoint, modules: Mapping[str, Keys], transposed: bool
+    adapter: Checkpoint, base: Checkpoint, aliases: Mapping[str, str], modules: Mapping[str, Keys], transposed: bool
 ) -> Mapping[str, str]:
     """Tensor in memory → the same in the base's file, for what the adapter changes and the file has.
 
-    Layers that hold experts are there as `layers.0`. `transposed`: whether the config says that the base stores its
-    matrices so (`fan_in_fan_out`).
+    `aliases`: tensors that the base leaves out → the one that they are tied to. Layers that hold experts are there as
+    `layers.0`. `transposed`: whether the config says that the base stores its matrices so (`fan_in_fan_out`).
     """
     stored: dict[str, Shape | None] = {name: info.shape for name, info in base.tensors.items()}
-    stored |= {alias: stored.get(target) for alias, target in base.aliases.items()}
+    stored |= {alias: stored.get(target) for alias, target in aliases.items()}
     wanted = {
         name: shape for module, keys in modules.items() for name, shape in _wanted(adapter, module, keys, transposed)
     }
     if all(name in stored for name in wanted):
         return {name: name for name in wanted}
     plain = {name: without_layers(name) for name in wanted if name not in stored}
-    if wrapped := {name: there for name, there in plain.items() if there in stored and there not in wanted}:
-        return wrapped | _renamed({name: shape for name, shape in wanted.items() if name not in wrapped}, stored)
-    return _renamed(wanted, stored)
+    wrapped = {name: there for name, there in plain.items() if there in stored and there not in wanted}
+    if wrapped:
+        wanted = {name: shape for name, shape in wanted.items() if name not in wrapped}
+    return wrapped | _renamed(wanted, stored, base.donor.config)
 
 
-def _renamed(wanted: Mapping[str, Shape | None], stored: Mapping[str, Shape | None]) -> dict[str, str]:
+def _renamed(
+    wanted: Mapping[str, Shape | None], stored: Mapping[str, Shape | None], config: Mapping[str, Any] | None
+) -> dict[str, str]:
     layers = {match[1] for name in wanted if name not in stored and (match := LAYER.fullmatch(name))}
     asked = {**wanted} | {f"{layer}.{name}": None for layer in layers for name in _OF_LAYERS}
-    found = file_names(asked, stored)
+    found = file_names(asked, stored, config)
     if missed := {name: None for name in asked if name not in found}:
-        found |= {name: there for name, there in file_names(asked | missed, stored).items() if name in missed}
+        again = file_names(asked | missed, stored, config)
+        found |= {name: there for name, there in again.items() if name in missed}
     for layer in sorted(layers):
         for name in _OF_LAYERS:
             there = found.get(f"{layer}.{name}", "")

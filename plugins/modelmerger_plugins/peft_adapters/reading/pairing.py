@@ -28,6 +28,8 @@ class Pairing:
     """The key of the merge's config by which a base is given, for messages."""
     untie_key: str
     """The key by which matrices that the base ties become two; empty where there is no such way."""
+    aliases: Mapping[str, str]
+    """Tensors that the base leaves out → the one that they are tied to."""
     names: Mapping[str, str]
     """Tensor, or layer with experts, in memory → the same in the base's file, for those that are found there."""
 
@@ -55,8 +57,9 @@ class Pairing:
         if unfit_bases.is_quantised(self.base, tensor):
             raise unfit_bases.quantised(self.base, self.base_key)
         info = self.base.tensors.get(tensor)
-        if info is None and (tied := self.base.aliases.get(tensor)):
-            raise unfit_bases.tied(self.base, tensor, tied, self.base_key, self.untie_key)
+        if info is None and (tied := self.aliases.get(tensor)):
+            untie_key = self.untie_key if tensor in self.base.aliases else ""
+            raise unfit_bases.tied(self.base, tensor, tied, self.base_key, untie_key)
         if info is None:
             raise unfit_bases.missing(self.config, self.base, tensor, self.base_key)
         if info.shape == (0,):
@@ -69,6 +72,8 @@ class Pairing:
         resized = is_embedding(tensor) or is_head(tensor)
         if resized and len(there) == len(wanted) == 2 and there[1] == wanted[1] and there[0] != wanted[0]:
             return unfit_bases.vocabulary(self.base, there[0], wanted[0], self.base_key)
+        if unfit_bases.is_head_of_task(tensor) and there[1:] == wanted[1:]:
+            return unfit_bases.labels(self.base, there[0], wanted[0], self.base_key)
         return MisfitError(f"{sentence}, and '{self.base.name}' has {list(there)}", "shape", unfit_bases.RIGHT)
 
     def scale(self, module: str, rank: int, other: int) -> float:

@@ -5,9 +5,20 @@ PEFT keeps the two equal in training and writes both. On a tied base they are on
 
 from collections.abc import Mapping
 
+from modelmerger import Checkpoint
+
 from modelmerger_plugins.peft_adapters.reading import values
 from modelmerger_plugins.peft_adapters.reading.modules import TRAINED_ROWS, TRAINED_WHOLE, Keys
 from modelmerger_plugins.peft_adapters.reading.pairing import Pairing
+from modelmerger_plugins.transformers_classes import tied_by_class
+
+
+def aliases_of(base: Checkpoint) -> Mapping[str, str]:
+    """Tensors that a base leaves out → the one that they are tied to: as it says itself, or as its class has it."""
+    config = base.donor.config or {}
+    by_class = {} if config.get("tie_word_embeddings") is False else tied_by_class(config)
+    missing = {tensor: other for tensor, other in by_class.items() if tensor not in base.tensors}
+    return {tensor: other for tensor, other in missing.items() if other in base.tensors} | dict(base.aliases)
 
 
 def repeated(pair: Pairing, modules: Mapping[str, Keys]) -> list[str]:
@@ -17,7 +28,7 @@ def repeated(pair: Pairing, modules: Mapping[str, Keys]) -> list[str]:
         places[_tensor(pair, module, keys), TRAINED_WHOLE in keys] = module
     found = []
     for (tensor, whole), module in places.items():
-        target = pair.base.aliases.get(tensor, "") if tensor not in pair.base.tensors else ""
+        target = pair.aliases.get(tensor, "") if tensor not in pair.base.tensors else ""
         other = places.get((target, whole))
         if other is not None and _are_one(pair, module, modules[module], other, modules[other]):
             found.append(module)

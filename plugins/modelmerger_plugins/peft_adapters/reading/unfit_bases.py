@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from modelmerger import DTYPES, Checkpoint, shown
 
+from modelmerger_plugins.adapter_names import is_factor
 from modelmerger_plugins.peft_adapters.reading.config import AdapterConfig
 from modelmerger_plugins.peft_adapters.reading.misfits import MisfitError
 
@@ -22,6 +23,11 @@ CLASSES = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
 }
 """The class of a model with a head for a task, by PEFT's name of the task."""
+_JOINED = (
+    (("q_proj", "k_proj", "v_proj"), ("qkv_proj", "query_key_value", "c_attn", "W_pack", "wqkv", "Wqkv")),
+    (("gate_proj", "up_proj"), ("gate_up_proj",)),
+)
+"""Matrices that some models have each for itself, and others as one: what they are called there."""
 _HEAD = re.compile(r"(?:.*\.)?(score|classifier|classification_head|qa_outputs|v_head|value_head|reward_head)\..+")
 _TASKS = {"score": "SEQ_CLS", "classifier": "SEQ_CLS", "classification_head": "SEQ_CLS", "qa_outputs": "QUESTION_ANS"}
 
@@ -76,7 +82,44 @@ def missing(config: AdapterConfig, base: Checkpoint, tensor: str, key: str) -> M
             )
         sentence = f"has a head ({head[1]}), which '{base.name}' has not"
         return MisfitError(sentence, "head", f"Give the model with that head as {key}.", of_adapter=True)
+    if any(map(is_factor, tensor.split("."))):
+        sentence = "has a name that PEFT does not write: it calls factors lora_A.weight and lora_B.weight"
+        return MisfitError(sentence, "names", "Load the adapter with what trained it, and save it for PEFT.")
+    if fused := _fused(base, tensor):
+        sentence = f"changes {_module(tensor)}, and '{base.name}' has {fused}: the adapter was trained on a model that "
+        return MisfitError(f"{sentence}was converted to other matrices", "fused", f"Give that model as {key}.")
     return MisfitError(f"matches nothing: '{base.name}' has no tensor {shown(tensor)}", "nothing", RIGHT)
+
+
+def _fused(base: Checkpoint, tensor: str) -> str:
+    """What a base has in the place of a matrix that is joined with others there, or taken apart; empty: nothing."""
+    above, _, module = tensor.removesuffix(".weight").rpartition(".")
+    for apart, joined in _JOINED:
+        others = joined if module in apart else apart if module in joined else ()
+        found = [name for name in others if f"{above}.{name}.weight" in base.tensors]
+        if found:
+            return " and ".join(found)
+    return ""
+
+
+def _module(tensor: str) -> str:
+    return shown(tensor.removesuffix(".weight").rpartition(".")[2], 40)
+
+
+def is_head_of_task(tensor: str) -> bool:
+    """Whether this is the head of a model for a task, such as one that classifies."""
+    return _HEAD.fullmatch(tensor) is not None
+
+
+def labels(base: Checkpoint, there: int, wanted: int, key: str) -> MisfitError:
+    """The misfit of a head with another number of labels. `key`: where a base is given."""
+    return MisfitError(
+        f"has a head of {wanted} labels, and that of '{base.name}' has {there}",
+        "labels",
+        f"Save the base with num_labels={wanted} (from_pretrained, save_pretrained; the adapter's own head replaces "
+        f"the new one), and give that as {key}.",
+        of_adapter=True,
+    )
 
 
 def ungathered(base: Checkpoint) -> MisfitError:

@@ -1,12 +1,8 @@
 """Scripts of texts, and of bytes that may begin a letter without ending it, by the Unicode data of `regex`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import regex
 
 LATIN = "LATIN"
 NONE, IN_LATIN = frozenset[str](), frozenset({LATIN})
@@ -28,8 +24,8 @@ class Scripts:
         letters = {letter for text in texts for letter in text} - self._known.keys()
         joined = "".join(letter for letter in letters if ord(letter) not in SURROGATES)
         self._known |= dict.fromkeys(letters, "")
-        for name, letters_of in _scripts():
-            for run in letters_of.findall(joined):
+        for name, runs in _patterns().items() if joined else ():
+            for run in runs(joined):
                 self._known |= dict.fromkeys(run, name)
         self._known |= {letter: ARABIC for letter in letters if ord(letter) in ARABIC_BLOCK}
 
@@ -77,15 +73,15 @@ def _of_beginning(part: bytes) -> str:
 
 
 @cache
-def _scripts() -> "list[tuple[str, regex.Pattern[str]]]":
-    """The names of all scripts that the library knows, one for each, and what finds their letters."""
+def _patterns() -> dict[str, Callable[[str], list[str]]]:
+    """For each script that the library knows, by one of its names, what finds the runs of its letters in a text."""
     import regex
     from regex._regex_core import PROPERTIES
 
     names: dict[int, str] = {}
     for name, number in PROPERTIES["SCRIPT"][1].items():
         names.setdefault(number, name)
-    return [(name, regex.compile(rf"\p{{Script={name}}}+")) for name in names.values() if name not in NO_SCRIPTS]
+    return {name: regex.compile(rf"\p{{Script={name}}}+").findall for name in names.values() if name not in NO_SCRIPTS}
 
 
 def _whole(content: bytes) -> tuple[str, list[bytes]]:

@@ -16,6 +16,8 @@ MEANT = {
     "٠.٥": "0.5",
     "۰٫۵": "0.5",
     "٤٢": "42",
+    "\u200f0.5": "0.5",
+    "\u200f٠٫٥\u200e": "0.5",
     "−0.5": "-0.5",
     "-1,5e-3": "-1.5e-3",
     "0.5": "0.5",
@@ -49,6 +51,7 @@ def test_what_to_do_fits_what_is_wrong() -> None:
     assert written_plainly("٤٢") == "Write 42, with the digits 0 to 9"
     assert written_plainly("0,5") == "Write 0.5, with a point and the digits 0 to 9"
     assert written_plainly("half") == ""
+    assert written_plainly("0.5\u00a0") == "Write 0.5, with a point and the digits 0 to 9"
     assert written_plainly("1/2") == "Write 0.5, with a point and the digits 0 to 9"
 
 

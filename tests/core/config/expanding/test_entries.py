@@ -138,7 +138,10 @@ def test_keys_of_the_plugin_are_checked_as_any(distribution: Callable[..., Path]
     assert told_of_models.plugin_model_options[0]["twins"].heavier == 2.0
 
 
-@pytest.mark.parametrize("answer", ["{}", "['a']", "{'a': float('nan')}", "{1: 1.0}", "{'': 1.0}", "{'a': '1'}"])
+@pytest.mark.parametrize(
+    "answer",
+    ["{}", "['a']", "[('a', 0.5)]", "[{'a': 1.0}]", "[]", "{'a': float('nan')}", "{1: 1.0}", "{'': 1.0}", "{'a': '1'}"],
+)
 def test_another_answer_is_the_plugins_fault(distribution: Callable[..., Path], answer: str) -> None:
     source = f"from modelmerger import hookimpl\n@hookimpl\ndef expand_model(reference):\n    return {answer}\n"
     install(distribution, [("plugin", "wrong", source)], "wrong")

@@ -92,6 +92,8 @@ def test_a_distribution_lists_what_it_ships(distribution: Callable[..., Path]) -
         (site / name).parent.mkdir(exist_ok=True)
         (site / name).write_text("")
     assert Registry.installed().find("strategy", "acme_listed").shipped == {"acme_listed", "acme_parts"}
+    (site / "acme_listed-1.0.dist-info/RECORD").write_text("\n")  # as a disk that was full leaves it
+    assert Registry.installed().find("strategy", "acme_listed").shipped == set()
 
 
 def test_modules_that_import_each_other_or_cannot_be_parsed_are_read_once(
