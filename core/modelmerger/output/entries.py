@@ -96,10 +96,10 @@ def write_all(descriptor: int, content: bytes | memoryview) -> None:
         left = left[_moved(os.write(descriptor, left)) :]
 
 
-def write_all_at(descriptor: int, content: memoryview, offset: int) -> None:
-    """`write_all` from an offset in bytes."""
+def write_all_at(descriptor: int, content: memoryview, offset: int, at_once: int | None = None) -> None:
+    """`write_all` from an offset in bytes. at_once: how many bytes a call is given at most."""
     while content:
-        count = _moved(os.pwrite(descriptor, content, offset))
+        count = _moved(os.pwrite(descriptor, content[:at_once], offset))
         content, offset = content[count:], offset + count
 
 

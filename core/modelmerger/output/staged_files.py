@@ -17,6 +17,11 @@ from modelmerger.output.system_errors import output_error, output_errors
 from modelmerger.values.layout import BLOCK, Layout
 from modelmerger.values.work.block_record import BlockRecord
 
+CACHED = 1 << 18
+"""Bytes that are written to the page cache at a time. For larger pieces the system looks for larger pages, and compacts
+the memory to have them, which can take longer than the copying.
+"""
+
 
 class StagedFiles:
     """Writes to the files of a layout in a tree that is there. Raises `OutputError` for what the system says.
@@ -53,7 +58,7 @@ class StagedFiles:
             if self._direct:
                 write_past_cache(handle, content, offset)
             else:
-                write_all_at(handle, content, offset)
+                write_all_at(handle, content, offset, CACHED)
         except OSError as error:
             raise output_error(path, error) from error
 
