@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import directory_state
 
 TEXTS = ["مرحبا، كيف حالك اليوم؟", "إزيك؟ عامل إيه؟", "شلونك؟ شخبارك؟", "كيداير؟ لاباس عليك؟", "the cat sat on the mat"]
 TEMPLATE = "{% for m in messages %}<s>{{ m['content'] }}</s>{% endfor %}"
@@ -66,28 +67,36 @@ def make_tiny(folder: Path, *, tied: bool, dtype: torch.dtype = DTYPE, words: An
     return SimpleNamespace(words=words, **paths)
 
 
-_MADE: dict[str, SimpleNamespace] = {}
+_MADE: dict[str, tuple[Path, SimpleNamespace, Any]] = {}
 
 
-def once(name: str, make: Callable[[Path], SimpleNamespace], places: pytest.TempPathFactory) -> SimpleNamespace:
-    """One for all modules: to pytest, a fixture that several of them import is one of each of them."""
+def once(
+    name: str, make: Callable[[Path], SimpleNamespace], places: pytest.TempPathFactory
+) -> Iterator[SimpleNamespace]:
+    """One for all modules: to pytest, a fixture that several of them import is one of each of them. No test may change
+    its files.
+    """
     if name not in _MADE:
-        _MADE[name] = make(places.mktemp(name))
-    return _MADE[name]
+        folder = places.mktemp(name)
+        made = make(folder)
+        _MADE[name] = folder, made, directory_state(folder)
+    folder, made, state = _MADE[name]
+    yield made
+    assert directory_state(folder) == state, f"a test has changed the files of '{name}', which all tests share"
 
 
 @pytest.fixture(scope="session")
-def tied(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    return once("tied", lambda folder: make_tiny(folder, tied=True), tmp_path_factory)
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    yield from once("tied", lambda folder: make_tiny(folder, tied=True), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def untied(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    return once("untied", lambda folder: make_tiny(folder, tied=False), tmp_path_factory)
+def untied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    yield from once("untied", lambda folder: make_tiny(folder, tied=False), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def arabic(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def arabic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """With the tokenizer of the example models, which is the same when it is loaded by the model's type."""
 
     def make(folder: Path) -> SimpleNamespace:
@@ -97,7 +106,7 @@ def arabic(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         words.chat_template = TEMPLATE
         return make_tiny(folder, tied=True, words=words)
 
-    return once("arabic", make, tmp_path_factory)
+    yield from once("arabic", make, tmp_path_factory)
 
 
 class _Collect(logging.Handler):

@@ -28,8 +28,10 @@ def name_saved_tensors(names: Sequence[str]) -> Mapping[str, str]:
 
 
 @hookimpl
-def materialise_model(directory: Path, target: Path | None) -> Path | None:
-    """A model under wrappers' names is merged alone: transformers would give it random numbers."""
+def materialise_model(directory: Path, merged: bool, settings: Settings | None, target: Path | None) -> Path | None:
+    """A model under wrappers' names is merged alone: transformers would give it random numbers. No merge writes any."""
+    if merged and settings is not None:
+        return None
     from modelmerger_plugins.names.materialised import plain_model
 
     return plain_model(directory, target)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -502,11 +503,12 @@ def test_a_wrapped_model_is_validated_as_what_is_in_it(models: SimpleNamespace, 
     wrapped = write_model(tmp_path / "wrapped", {f"_orig_mod.{n}": t for n, t in models.tensors["a"].items()})
     target = tmp_path / "plain"
 
-    assert materialise_model(models.a, target) is None
-    assert materialise_model(tmp_path / "absent", target) is None
-    assert materialise_model(wrapped, None) == wrapped
+    plain = partial(materialise_model, settings=None, merged=False)
+    assert plain(models.a, target=target) is None
+    assert plain(tmp_path / "absent", target=target) is None
+    assert plain(wrapped, target=None) == wrapped
     assert not target.exists()
-    assert materialise_model(wrapped, target) == target
+    assert plain(wrapped, target=target) == target
     found = load_file(target / "model.safetensors")
     assert found.keys() == models.tensors["a"].keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in models.tensors["a"].items())

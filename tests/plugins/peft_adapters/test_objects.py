@@ -1,5 +1,6 @@
 """Adapters as full models in a validation: what is one, whose names are measured, and that a check writes nothing."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,11 +51,13 @@ def test_a_check_writes_nothing(adapter: Path, tied: SimpleNamespace, tmp_path: 
 def test_an_adapter_speaks_as_it_was_trained_to(
     adapter: Path, tied: SimpleNamespace, tmp_path: Path, base_has_one: bool
 ) -> None:
-    (tied.base / "tokenizer.json").write_text('{"model": {"vocab": {}}}')
+    base = shutil.copytree(tied.base, tmp_path / "base")
+    (base / "tokenizer.json").write_text('{"model": {"vocab": {}}}')
     if base_has_one:
-        (tied.base / "chat_template.jinja").write_text("the base's")
+        (base / "chat_template.jinja").write_text("the base's")
     (adapter / "chat_template.jinja").write_text("its own")
-    made = materialised(adapter, tmp_path / "made", naming(adapter, tied, "default"), merged=False)
+    settings = naming(adapter, SimpleNamespace(base=base), "default")
+    made = materialised(adapter, tmp_path / "made", settings, merged=False)
     assert made is not None
     assert (made / "chat_template.jinja").read_text() == "its own"
 

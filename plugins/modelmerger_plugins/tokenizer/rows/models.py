@@ -119,6 +119,8 @@ def _of_model(checkpoint: Checkpoint, read: dict[str, Vocabulary]) -> OfModel:
     except BROKEN as error:
         said = error.problems[0].message if isinstance(error, InputError) else "is of another form"
         return OfModel(checkpoint, rows, None, file=file, flaw=said.rstrip(".") if file else "")
+    if not read[key].rows:
+        return OfModel(checkpoint, rows, None, file=file, flaw="holds no token")
     return OfModel(checkpoint, rows, read[key].rows, directory, file, cutting=read[key].cutting)
 
 

@@ -464,7 +464,7 @@ def test_a_mebibyte_is_read_and_one_byte_more_refused(tmp_path: Path, format: Fo
     ("make", "sentence"),
     [
         (lambda path: None, "the file does not exist."),
-        (lambda path: path.mkdir(), "is not a regular file."),
+        (lambda path: path.mkdir(), "is a directory, and a config is a file in YAML or JSON."),
         (os.mkfifo, "is not a regular file."),
         (lambda path: path.symlink_to("/dev/zero"), "is not a regular file."),
         (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "cannot be opened: "),

@@ -151,6 +151,7 @@ def test_without_a_tokenizer_that_cuts_there_are_no_pieces(tmp_path: Path, file:
 
 
 FLAWS = [
+    ({}, "it holds no token"),
     ({"a": -1}, "it gives 'a' the row -1"),
     ({"a": 1.0}, "it gives 'a' the row 1.0"),
     ({"a": True}, "it gives 'a' the row True"),
