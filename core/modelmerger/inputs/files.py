@@ -46,6 +46,7 @@ class InputFiles:
         self._open: dict[FileIdentity, OpenFile] = {}
         self._local = threading.local()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None  # and the process that its threads are in
+        self._closed = False
         weakref.finalize(self, _retire, self._open, 0).atexit = False
 
     def read(self, file: FileIdentity, offset: int, buffer: memoryview) -> None:
@@ -73,10 +74,12 @@ class InputFiles:
     def prefetch(self, file: FileIdentity, offset: int, length: int) -> None:
         """Says what this thread will read soon, behind what it said before; what is not in memory is fetched."""
         if length > 0:
+            self._closed = False
             self._use(file, lambda opened: self._expect(opened, file, offset, length))
 
     def close(self) -> None:
         """Closes every file that nobody reads from, and the others when their readers have left."""
+        self._closed = True
         with self._lock:
             _retire(self._open, 0)
 
@@ -157,7 +160,11 @@ class InputFiles:
                     raise InputChangedError(changed(file, "is shorter than when the merge was planned"))
                 done += count if count >= needed - done else page_of(count)
 
-        self._use(file, fetch)
+        try:
+            self._use(file, fetch)
+        finally:
+            if self._closed:  # while this waited for its turn, so that it may have opened the file again
+                self.close()
 
 
 def _retire(opened: dict[FileIdentity, OpenFile], kept: int) -> None:

@@ -381,3 +381,28 @@ def test_memory_is_of_whole_pages() -> None:
     assert len(memory) == 8192
     assert np.frombuffer(memory, np.uint8).ctypes.data % mmap.PAGESIZE == 0
     assert (page_of(4095), page_of(4096), pages_for(0), pages_for(1), pages_for(4096)) == (0, 4096, 0, 4096, 4096)
+
+
+def test_what_is_fetched_after_all_was_closed_leaves_nothing_open(
+    file: FileIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A piece that waits for its turn opens the file again."""
+    files, begun, go_on = InputFiles(io="direct"), threading.Event(), threading.Event()
+    read_past = OpenFile.read_past
+
+    def waits(self: OpenFile, buffer: memoryview, offset: int) -> int:
+        begun.set()
+        go_on.wait(10)
+        return read_past(self, buffer, offset)
+
+    monkeypatch.setattr(OpenFile, "read_past", waits)
+    before = len(os.listdir("/proc/self/fd"))
+    for offset in range(0, len(CONTENT), 100_000):  # more than are fetched at a time
+        files.prefetch(file, offset, min(100_000, len(CONTENT) - offset))
+    assert begun.wait(10)
+    files.close()
+    go_on.set()
+    assert files._pool is not None
+    files._pool[1].shutdown()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert files._open == {}
