@@ -119,7 +119,8 @@ def test_what_transformers_renames_as_it_loads_a_family_is_known_from_its_source
     by_numbers = {key(tensor): name for name, tensor in on_disk.items()}
     expected = {name: by_numbers[key(tensor)] for name, tensor in in_memory.items() if key(tensor) in by_numbers}
     config = json.loads((tmp_path / "whole/config.json").read_text())
-    assert any(name != other for name, other in expected.items())
+    if kind != "gpt_neox":  # which not every version renames
+        assert any(name != other for name, other in expected.items())
 
     ours = shapes({name: in_memory[name] for name in expected})
     assert match(ours, shapes(on_disk), whole=True, config=config).names == expected
