@@ -35,6 +35,12 @@ def of_ends() -> Tokenizer:
     return Tokenizer(models.BPE({"a": 0, "b</w>": 1, "b": 2}, [], end_of_word_suffix="</w>", unk_token=None))
 
 
+def model_in(folder: Path) -> OfModel:
+    """A model of a thousand rows, with the tokenizer of a folder."""
+    checkpoint: Any = SimpleNamespace(place="m", name="m")
+    return OfModel(checkpoint, 1_000, {}, folder, "tokenizer.json")
+
+
 @pytest.mark.parametrize(
     ("made", "token", "due"),
     [
@@ -51,7 +57,7 @@ def of_ends() -> Tokenizer:
 )
 def test_a_token_is_cut_as_its_text_is(tmp_path: Path, made: Any, token: str, due: list[int]) -> None:
     (tmp_path / "tokenizer.json").write_text(made().to_str())
-    model: Any = OfModel(SimpleNamespace(place="m", name="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
+    model = model_in(tmp_path)
 
     assert list(pieces_of(model, in_bytes=False)(token)) == due
 
@@ -60,7 +66,7 @@ def test_merges_are_never_dropped(tmp_path: Path) -> None:
     value = json.loads(of_bytes().to_str())
     value["model"]["dropout"] = 0.999
     (tmp_path / "tokenizer.json").write_text(json.dumps(value))
-    model: Any = OfModel(SimpleNamespace(place="m", name="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
+    model = model_in(tmp_path)
 
     assert [list(pieces_of(model, in_bytes=False)("ØŃ")) for _ in range(20)] == [[256]] * 20
 
@@ -70,7 +76,7 @@ def test_a_file_on_which_the_library_would_end_the_process_is_refused(tmp_path: 
     value = json.loads(of_bytes().to_str())
     value["model"] |= change
     (tmp_path / "tokenizer.json").write_text(json.dumps(value))
-    model: Any = OfModel(SimpleNamespace(place="m", name="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
+    model = model_in(tmp_path)
 
     with pytest.raises(InputError, match=r"^m: has a tokenizer\.json that tokenizers cannot read"):
         pieces_of(model, in_bytes=False)("ab")
@@ -79,6 +85,6 @@ def test_a_file_on_which_the_library_would_end_the_process_is_refused(tmp_path: 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
     value = json.loads(of_words().to_str())
     (tmp_path / "tokenizer.json").write_text("\ufeff" + json.dumps(value))
-    model: Any = OfModel(SimpleNamespace(place="m", name="m"), 1_000, {}, tmp_path, "tokenizer.json")  # type: ignore[arg-type]
+    model = model_in(tmp_path)
 
     assert list(pieces_of(model, in_bytes=False)("ab")) == [1, 3]
